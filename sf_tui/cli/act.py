@@ -1,0 +1,110 @@
+"""`sf act`: ask a running worker for an action and tell how it answered."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sf_tui.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from sf_tui.run.directory import RunDirectory
+    from sf_tui.run.events import Event
+
+
+def act(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    action: Annotated[
+        str, typer.Argument(help="An action of the run's profile, such as freeze or rollback.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override an argument: --set layers=3"),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait for the answer; 0: don't.")
+    ] = 60.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as an event.")] = False,
+) -> None:
+    """Ask a running worker for an action: freeze, unfreeze, pause, resume, checkpoint, rollback."""
+    # Deferred: not needed for `sf --help`.
+    import orjson
+
+    from sf_tui.profile import load_profile
+    from sf_tui.run.directory import find_run
+
+    found = find_run(run)
+    chosen = load_profile(found.profile).action(action)
+    arguments = _read_arguments(set_ or [])
+    chosen.arguments(arguments)
+    answer = send_and_wait(found, action, arguments, wait_s=wait)
+    if answer is None:
+        print(f"{action} requested", file=sys.stderr)
+        return
+    if json:
+        print(orjson.dumps(answer).decode())
+    reason = f": {answer['reason']}" if answer.get("reason") else ""
+    at = f" @{answer['step']}" if answer.get("step") is not None else ""
+    print(f"{action} {answer['status']}{at}{reason}", file=sys.stderr)
+    if answer["status"] in {"refused", "failed"}:
+        raise typer.Exit(1)
+
+
+def send_and_wait(
+    run: RunDirectory, action: str, arguments: dict[str, Any], *, wait_s: float
+) -> Event | None:
+    """Send a command and return the worker's last word on it; None where it is not waited for.
+
+    Raises:
+        RunError: no worker is there, or it did not answer in time.
+    """
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.commands import request_command
+    from sf_tui.run.events import EventTail
+    from sf_tui.run.liveness import WorkerState, probe_liveness
+
+    state = probe_liveness(run).state
+    if state in {WorkerState.FINISHED, WorkerState.DEAD}:
+        raise RunError(
+            f"{run.id}: no worker is there to do it (the run is {state})",
+            f"`sf resume {run.id}` goes on with it",
+        )
+    tail = EventTail(run.events, offset=run.events.stat().st_size)
+    identity = request_command(run, action, arguments)
+    if wait_s <= 0:
+        return None
+    accepted = False
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        for event in tail.poll():
+            if event["type"] == "command" and event["id"] == identity:
+                if event["status"] != "accepted":
+                    return event
+                accepted = True
+        if probe_liveness(run).state in {WorkerState.FINISHED, WorkerState.DEAD}:
+            raise RunError(f"{run.id}: the worker ended before it answered", "see `sf show`")
+        time.sleep(0.05)
+    said = "accepted, but not done" if accepted else "not answered"
+    raise RunError(
+        f"{run.id}: {action} {said} within {wait_s:g} s",
+        "it stands in the command log and may still be carried out; see `sf show`",
+    )
+
+
+def _read_arguments(texts: list[str]) -> dict[str, Any]:
+    # Deferred: not needed for `sf --help`.
+    import tomli
+
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {text}: no KEY=VALUE", "for example --set layers=3")
+        try:
+            arguments[key.strip()] = tomli.loads(f"value = {value}")["value"]
+        except tomli.TOMLDecodeError:
+            arguments[key.strip()] = value
+    return arguments

@@ -1,0 +1,52 @@
+"""`sf data biography`: write the synthetic experiment as JSONL files.
+
+Knows options and what is printed; the files themselves are the tasks' business.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from sf_tui.tasks.biography import Form
+
+
+def biography(
+    out: Annotated[Path, typer.Option(help="Directory to write: new or empty.")],
+    people: Annotated[int, typer.Option(help="People whom pretraining tells about.")] = 400,
+    tuned: Annotated[
+        float, typer.Option(help="Share of them whose questions the old task trains.")
+    ] = 0.75,
+    new_people: Annotated[int, typer.Option(help="People of each new task.")] = 25,
+    form: Annotated[
+        str, typer.Option(help="How new tasks ask: same | other (no word of the old questions).")
+    ] = "same",
+    seed: Annotated[int, typer.Option(help="Decides people and facts.")] = 0,
+    new_seed: Annotated[int, typer.Option(help="Decides who the new people are.")] = 0,
+    entries: Annotated[int, typer.Option(help="Entries to write about each person.")] = 20,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as one JSON object.")
+    ] = False,
+) -> None:
+    """Write the synthetic Biography experiment as prompt/completion JSONL files."""
+    # Deferred so that no other command pays for the generator.
+    from sf_tui.tasks.biography import Settings, write_biography
+
+    # The generator refuses an unknown form, with the forms that there are.
+    settings = Settings(people, tuned, new_people, cast("Form", form), seed, new_seed)
+    summary = write_biography(out, settings, entries)
+    if as_json:
+        typer.echo(json.dumps({"directory": str(out), **asdict(summary)}))
+        return
+    typer.echo(f"wrote {out}")
+    for name, rows in summary.rows.items():
+        typer.echo(f"  {name:<20} {rows:>8,} rows")
+    typer.echo("guess floors (what the most frequent answer scores)")
+    for task, floors in summary.guess_floor.items():
+        told = " · ".join(f"{attribute} {floor:.2f}" for attribute, floor in floors.items())
+        typer.echo(f"  {task:<6} {told}")

@@ -1,0 +1,323 @@
+"""`sf data check`: show how a data file is understood, before anything is trained on it.
+
+Knows options and what is printed. What rows mean and how they become tokens is the tasks' business.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sf_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sf_tui.tasks.encoding import EncodedExamples
+    from sf_tui.tasks.task import Example
+    from sf_tui.tasks.user_data import LoadedExamples
+
+# English text in the vocabularies of today's models; only used where no tokenizer is given.
+CHARACTERS_PER_TOKEN = 4
+
+# In characters: a screen and a half, and two lines of it for each of many pieces.
+LONGEST_SAMPLE = 3000
+SHORTEST_PIECE = 160
+
+# What carries loss stands between these: a color alone would be lost in a pipe.
+OPENS, CLOSES = "⟦", "⟧"
+
+# Control signs, shown as their codes; a tab has no width that one could count on.
+_STEERING = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\n"): "\n",
+    ord("\t"): "    ",
+}
+
+Piece = tuple[str, bool]
+"""A piece of a sample, and whether it carries loss."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a check found; `--json` prints these fields."""
+
+    file: str
+    schema: str
+    rows: int
+    bad_rows: dict[str, Any]
+    unit: str
+    """`tokens`, or `characters` where no model is given."""
+    lengths: dict[str, float]
+    answer_lengths: dict[str, float]
+    max_length: int | None
+    too_long: int
+    metric: str
+    metric_estimated: bool
+    sample: dict[str, Any]
+    notes: list[str]
+
+
+def check(
+    file: Annotated[str, typer.Argument(help="A data file, or a `datasets` id.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Directory, hub id, GGUF file or starter:NAME; its tokenizer is used."),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=FIELD",
+            help='Which field is which: prompt=FIELD, or a text: prompt="Capital of {name}:".',
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a `datasets` id.")] = None,
+    subset: Annotated[str | None, typer.Option(help="The subset of a `datasets` id.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The field that is to be the group key.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Count the rows with more tokens than this.")
+    ] = None,
+    on_bad_row: Annotated[
+        str, typer.Option(help="error, or skip: leave bad rows out and count them.")
+    ] = "error",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was found as one JSON object.")
+    ] = False,
+) -> None:
+    """Show how a data file is understood: schema, bad rows, a sample, lengths."""
+    if on_bad_row not in ("error", "skip"):
+        raise UsageError(f"--on-bad-row {on_bad_row}: no such way", "it is error or skip")
+    if max_length is not None and model is None:
+        raise UsageError(
+            f"--max-length {max_length}: tokens can only be counted with a tokenizer",
+            "add --model with the directory or id of the model",
+        )
+    # Deferred so that no other command pays for the readers.
+    from sf_tui.tasks.user_data import load_examples
+
+    loaded = load_examples(
+        file,
+        Path.cwd(),
+        fields=_fields(field or []),
+        on_bad_row=on_bad_row,
+        group=group,
+        split=split,
+        subset=subset,
+    )
+    if model is None:
+        findings, pieces = _in_characters(loaded)
+    else:
+        findings, pieces = _in_tokens(loaded, model, max_length, on_bad_row)
+    if as_json:
+        typer.echo(json.dumps(vars(findings), ensure_ascii=False))
+        return
+    # Deferred: a fifth of a second that --json and --help do without.
+    from rich.console import Console
+
+    _show(findings, pieces, Console(highlight=False, soft_wrap=True))
+
+
+def _fields(options: Sequence[str]) -> dict[str, str]:
+    table = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"--field {option}: is no KEY=FIELD",
+                "for example --field prompt=question --field completion=answer",
+            )
+        table[key] = value
+    return table
+
+
+def _in_tokens(
+    loaded: LoadedExamples, model: str, max_length: int | None, on_bad_row: str
+) -> tuple[Findings, list[Piece]]:
+    # Deferred: the tokenizer brings in transformers, which takes seconds.
+    from sf_tui.tasks.encoding import NO_LOSS, choose_metric, encode_all
+    from sf_tui.tasks.tokenizer import load_tokenizer
+
+    typer.echo(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
+    tokenizer = load_tokenizer(model, Path.cwd())
+    encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row)
+    first = encoded.rows[0]
+    pieces: list[Piece] = []
+    text, start = "", 0
+    for end in range(1, len(first.labels) + 1):
+        learnt = first.labels[start] != NO_LOSS
+        if end < len(first.labels) and (first.labels[end] != NO_LOSS) == learnt:
+            continue
+        # What a token reads as may depend on those before it, so the whole is read each time.
+        upto = str(tokenizer.decode(first.input_ids[:end], clean_up_tokenization_spaces=False))
+        pieces.append((upto[len(text) :], learnt))
+        text, start = upto, end
+    sample = {
+        "place": loaded.examples[encoded.kept[0]].place,
+        "input_ids": first.input_ids,
+        "labels": first.labels,
+    }
+    lengths = [len(row.input_ids) for row in encoded.rows]
+    findings = _findings(
+        loaded,
+        "tokens",
+        lengths,
+        [row.answer_tokens for row in encoded.rows],
+        max_length or _own_limit(tokenizer.model_max_length),
+        choose_metric(encoded.rows),
+        sample | {"pieces": _named(pieces)},
+        encoded,
+    )
+    return findings, pieces
+
+
+def _own_limit(model_max_length: float) -> int | None:
+    # Tokenizers without a limit carry a number of thirty digits.
+    return int(model_max_length) if model_max_length < 10**9 else None
+
+
+def _in_characters(loaded: LoadedExamples) -> tuple[Findings, list[Piece]]:
+    texts = [_plain_pieces(example) for example in loaded.examples]
+    answers = [sum(len(text) for text, learnt in pieces if learnt) for pieces in texts]
+    short = statistics.median(answers) / CHARACTERS_PER_TOKEN <= _longest_exact_answer()
+    findings = _findings(
+        loaded,
+        "characters",
+        [sum(len(text) for text, _ in pieces) for pieces in texts],
+        answers,
+        None,
+        "exact" if short else "token",
+        {"place": loaded.examples[0].place, "pieces": _named(texts[0])},
+    )
+    return findings, texts[0]
+
+
+def _longest_exact_answer() -> int:
+    # Deferred like everything of the tasks.
+    from sf_tui.tasks.encoding import LONGEST_EXACT_ANSWER
+
+    return LONGEST_EXACT_ANSWER
+
+
+def _plain_pieces(example: Example) -> list[Piece]:
+    # Deferred like everything of the tasks.
+    from sf_tui.tasks.chat import plain_segments
+
+    if example.messages:
+        return [(segment.text, segment.learnt) for segment in plain_segments(example.messages)]
+    return [(example.prompt, False), (example.completion, True)]
+
+
+def _named(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    return [{"text": text, "loss": learnt} for text, learnt in pieces if text]
+
+
+def _findings(
+    loaded: LoadedExamples,
+    unit: str,
+    lengths: Sequence[int],
+    answer_lengths: Sequence[int],
+    max_length: int | None,
+    metric: str,
+    sample: dict[str, Any],
+    encoded: EncodedExamples | None = None,
+) -> Findings:
+    refused = encoded.refused if encoded else ()
+    bad = [*loaded.first_bad, *refused][:3]
+    return Findings(
+        file=loaded.shown,
+        schema=loaded.schema.name,
+        rows=loaded.rows,
+        bad_rows={
+            "count": loaded.bad + len(refused),
+            "first": [{"place": row.place, "reason": row.reason} for row in bad],
+        },
+        unit=unit,
+        lengths=_spread(lengths),
+        answer_lengths=_spread(answer_lengths),
+        max_length=max_length,
+        too_long=sum(max_length is not None and length > max_length for length in lengths),
+        metric=metric,
+        metric_estimated=unit != "tokens",
+        sample=sample,
+        notes=[*loaded.notes, *(encoded.notes() if encoded else ())],
+    )
+
+
+def _spread(lengths: Sequence[int]) -> dict[str, float]:
+    ordered = sorted(lengths)
+    return {
+        "min": ordered[0],
+        "median": statistics.median(ordered),
+        "p95": ordered[-(-len(ordered) * 95 // 100) - 1],
+        "max": ordered[-1],
+    }
+
+
+def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None:
+    # Deferred with the console that it is for.
+    from rich.text import Text
+
+    bad = findings.bad_rows
+    console.print(Text(findings.file, style="bold"))
+    _line(console, "schema", findings.schema)
+    _line(console, "rows", f"{findings.rows - bad['count']} good, {bad['count']} bad")
+    for row in bad["first"]:
+        _line(console, "", f"{row['place']}: {row['reason']}")
+    about = f"about, at {CHARACTERS_PER_TOKEN} characters a token; --model counts"
+    why = about if findings.metric_estimated else "by the median answer"
+    _line(console, "metric", f"{findings.metric} (auto; {why})")
+    for name, spread in (("length", findings.lengths), ("answer", findings.answer_lengths)):
+        told = " · ".join(
+            f"{label} {spread[key]:g}"
+            for label, key in (
+                ("min", "min"),
+                ("median", "median"),
+                ("95 %", "p95"),
+                ("max", "max"),
+            )
+        )
+        _line(console, name, f"{told} {findings.unit}")
+    if findings.max_length is not None:
+        _line(console, "too long", f"{findings.too_long} (more than {findings.max_length} tokens)")
+    for note in findings.notes:
+        _line(console, "note", note.removeprefix(f"{findings.file}: "))
+    place = findings.sample["place"]
+    console.print(f"\nsample {place}, {OPENS}what carries loss{CLOSES}:", markup=False)
+    sample = Text()
+    for text, learnt in _shortened(pieces):
+        shown = _printable(text)
+        if learnt:
+            sample.append(f"{OPENS}{shown}{CLOSES}", style="bold cyan")
+        else:
+            sample.append(shown)
+    console.print(sample)
+
+
+def _line(console: Console, name: str, text: str) -> None:
+    console.print(f"  {name:<9} {_printable(text)}", markup=False)
+
+
+def _shortened(pieces: Sequence[Piece]) -> list[Piece]:
+    """Leave out the middle of texts that would fill the screen."""
+    if sum(len(text) for text, _ in pieces) <= LONGEST_SAMPLE:
+        return [piece for piece in pieces if piece[0]]
+    share = max(SHORTEST_PIECE, LONGEST_SAMPLE // len(pieces))
+    shortened = []
+    for text, learnt in pieces:
+        if len(text) > share:
+            half = share // 2
+            text = f"{text[:half]} … {len(text) - 2 * half} more … {text[-half:]}"
+        shortened.append((text, learnt))
+    return [piece for piece in shortened if piece[0]]
+
+
+def _printable(text: str) -> str:
+    """Return the text without signs that would steer the terminal."""
+    return text.translate(_STEERING)

@@ -1,0 +1,117 @@
+"""Starting a worker: in this process for schedulers, or detached in a session of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+
+from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event, EventTail, read_events
+from sf_tui.run.liveness import WorkerState, probe_liveness
+
+# torch and transformers take a few seconds to import, a large model a minute or two to load.
+START_TIMEOUT_S = 600.0
+
+
+def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
+    """Be the worker of a run until it ends; return the exit code.
+
+    Args:
+        run: the run.
+        json: print the events to stdout.
+        created: the directory was made for this call, and goes again if nothing can be begun.
+    """
+    # Deferred: torch and transformers take seconds to import, and a signal in that time must be
+    # remembered, so the signals come first.
+    from sf_tui.worker.signals import StopSignals
+
+    signals = StopSignals()
+    signals.install()
+    from sf_tui.cli.narration import headless_listeners
+    from sf_tui.worker.worker import Worker
+
+    worker = Worker(run, signals)
+    for listener in headless_listeners(json=json):
+        worker.listen(listener)
+    try:
+        return worker.work()
+    except Exception:
+        if created and not _was_started(run):
+            shutil.rmtree(run.path)
+        raise
+
+
+def start_detached(run: RunDirectory) -> subprocess.Popen[bytes]:
+    """Start the worker of a run in a session of its own, so that no terminal can end it."""
+    with run.worker_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sf_tui.worker", str(run.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_until_started(
+    run: RunDirectory, process: subprocess.Popen[bytes], *, created: bool
+) -> None:
+    """Wait for a detached worker's first sign of work.
+
+    Raises:
+        SfError: it could not begin; the message is the worker's own.
+    """
+    tail = EventTail(run.events)
+    tail.offset = 0 if created else run.events.stat().st_size
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for event in tail.poll():
+            if event["type"] == "run_finished" and event["status"] == "failed":
+                raise failure_of(run, event, created=created)
+            return
+        if process.poll() is not None:
+            said = run.worker_log.read_text(encoding="utf-8", errors="replace").strip()
+            last = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+            raise RunError(f"{run.path}: the worker ended at once: {last}", f"see {run.worker_log}")
+        time.sleep(0.05)
+    raise RunError(
+        f"{run.path}: the worker has said nothing for {START_TIMEOUT_S:.0f} s",
+        f"see {run.worker_log}; `sf stop` ends it",
+    )
+
+
+def failure_of(run: RunDirectory, event: Event, *, created: bool) -> SfError:
+    """Return the error that a `run_finished` event tells; a run that began nothing is removed."""
+    code = event["exit_code"]
+    if created and not _was_started(run):
+        shutil.rmtree(run.path)
+    error: SfError = UsageError(event["reason"]) if code == 2 else RunError(event["reason"])
+    return error
+
+
+def _was_started(run: RunDirectory) -> bool:
+    return any(event["type"] == "run_started" for event in read_events(run.events))
+
+
+def finished_exit_code(run: RunDirectory) -> int | None:
+    """Return the exit code of a run that came to its own end; None if it can go on.
+
+    Raises:
+        RunError: its worker lives.
+    """
+    live = probe_liveness(run)
+    if live.state in {WorkerState.ALIVE, WorkerState.SILENT}:
+        raise RunError(
+            f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
+            "`sf attach` shows it; `sf stop` ends it",
+        )
+    last: Event | None = None
+    for last in read_events(run.events):
+        pass
+    ended = last is not None and last["type"] == "run_finished"
+    if ended and last is not None and last["status"] in {"completed", "guard_failed"}:
+        return int(last["exit_code"])
+    return None

@@ -1,0 +1,225 @@
+"""`sf profile list|show|check|init`: what profiles there are, what one says, and a new one.
+
+Only typer and the standard library are imported here; pydantic, tomli and tomlkit come in with
+`sf_tui.profile` inside the commands, so that `sf --help` never waits for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sf_tui.errors import ProfileError, UsageError
+
+if TYPE_CHECKING:
+    from sf_tui.profile import Profile, StageSpec
+
+app = typer.Typer(name="profile", help="Show, check and write profiles.", no_args_is_help=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_profiles(as_json: AsJson = False) -> None:
+    """List the built-in profiles."""
+    # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.profile import builtin_profiles, load_profile
+
+    profiles = {name: load_profile(name) for name in builtin_profiles()}
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "description": profile.description,
+                "model": profile.model.source,
+                "tasks": [task.name for task in profile.tasks],
+            }
+            for name, profile in profiles.items()
+        ]
+        _print_json(rows)
+        return
+    if not profiles:
+        typer.echo("this installation has no built-in profiles", err=True)
+    for name, profile in profiles.items():
+        tasks = ", ".join(task.name for task in profile.tasks)
+        typer.echo(f"{name}\n  {profile.description}")
+        typer.echo(f"  model {profile.model.source} · tasks {tasks}")
+
+
+@app.command()
+def show(
+    profile: Annotated[str, typer.Argument(help="A built-in profile's name, or a TOML file.")],
+    overrides: Overrides = None,
+    seed: Annotated[int | None, typer.Option(help="Replace the seed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a profile with every default filled in, as TOML that can be run."""
+    # Deferred: pydantic and tomlkit take longer to import than the help page may take.
+    from sf_tui.profile import dump_profile, load_profile
+
+    loaded = load_profile(profile, overrides or (), seed)
+    if as_json:
+        _print_json(loaded.model_dump(mode="json"))
+    else:
+        typer.echo(dump_profile(loaded), nl=False)
+
+
+@app.command()
+def check(
+    profile: Annotated[str, typer.Argument(help="A TOML file, or a built-in profile's name.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a profile and the files it names; say what it would do, or everything wrong with it.
+
+    Exits 2 when something is wrong.
+    """
+    # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.profile import load_profile, problems_told
+
+    try:
+        loaded = load_profile(profile, overrides or (), files=True)
+    except ProfileError as error:
+        if as_json:
+            told = [{"message": line, "hint": hint} for line, hint in problems_told(error)]
+            _print_json({"ok": False, "errors": told})
+        raise
+    stages = loaded.stages()
+    if as_json:
+        _print_json(_summary(loaded, stages))
+        return
+    typer.echo(f"{profile}: ok")
+    typer.echo(f"  model   {loaded.model.source}")
+    for task in loaded.tasks:
+        typer.echo(f"  task    {task.name}: {task.data}, metric {task.metric}")
+    for stage in stages:
+        train = stage.train
+        length = f"{train.epochs:g} epochs" if train.epochs else f"{train.total_steps(0)} steps"
+        typer.echo(
+            f"  stage   {stage.name}: {train.strategy}, {length} of {train.batch_size} examples"
+            f" at {train.learning_rate:g}"
+        )
+    for note in loaded.notes:
+        typer.echo(f"  note    {note}")
+
+
+@app.command()
+def init(
+    model: Annotated[
+        str | None, typer.Option(help="A model directory, Hugging Face id or .gguf file.")
+    ] = None,
+    old: Annotated[
+        str | None, typer.Option(help="Data of the task that the model already does.")
+    ] = None,
+    new: Annotated[str | None, typer.Option(help="Data of the task that it is to learn.")] = None,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("sf.toml"),
+    name: Annotated[
+        str | None, typer.Option(help="The profile's name; default: the file's.")
+    ] = None,
+) -> None:
+    """Write a profile for your model and files in which the meaning of every key is told.
+
+    Without --model, --old and --new it is one for the built-in experiment.
+    """
+    # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
+
+    if out.exists():
+        raise UsageError(f"{out}: is there already", "name another file with --out")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no directory {out.parent}", "make it first")
+    options = {"--model": model, "--old": old, "--new": new}
+    missing = [option for option, value in options.items() if not value]
+    chosen_name = _profile_name(name, out)
+    if model and old and new:
+        text = new_profile(
+            name=chosen_name,
+            model=_written("--model", model, out),
+            old=_written("--old", old, out),
+            new=_written("--new", new, out),
+        )
+    elif len(missing) == len(options):
+        text = new_profile(name=chosen_name, **STARTER_SCENE)
+    else:
+        raise UsageError(
+            f"{' and '.join(missing)} is missing"
+            if len(missing) == 1
+            else f"{' and '.join(missing)} are missing",
+            "give --model, --old and --new, or none of them for the built-in experiment",
+        )
+    parse_profile(text, name=str(out), base_dir=out.absolute().parent, files=True)
+    try:
+        # "x": whatever has appeared there meanwhile is not overwritten.
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: can't be written: {(error.strerror or str(error)).lower()}",
+            "name another file with --out",
+        ) from error
+    typer.echo(
+        f"wrote {out}; look through it, then `sf profile check {out}` and `sf run {out}`", err=True
+    )
+
+
+def _profile_name(name: str | None, out: Path) -> str:
+    from sf_tui.profile.names import PROFILE_NAME_PATTERN
+
+    if name is None:
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-._")[:64] or "profile"
+    if not re.fullmatch(PROFILE_NAME_PATTERN, name):
+        raise UsageError(
+            f"--name {name}: can't be a profile's name", "use letters, digits, '.', '-' and '_'"
+        )
+    return name
+
+
+def _written(option: str, value: str, out: Path) -> str:
+    """Return a model or data option as the profile in `out` has to write it."""
+    from sf_tui.profile.paths import DATA_SUFFIXES, MODEL_SUFFIXES, absolute, looks_like_path
+
+    suffixes = MODEL_SUFFIXES if option == "--model" else DATA_SUFFIXES
+    if value.startswith(("starter:", "biography:")) or not looks_like_path(
+        value, Path.cwd(), suffixes
+    ):
+        return value
+    path = Path(absolute(value, Path.cwd()))
+    if not path.exists():
+        raise UsageError(f"{option} {value}: there is no such file", "correct the path")
+    folder = Path(absolute(str(out.parent), Path.cwd()))
+    # Below the profile's folder a relative path lets the folder be moved as a whole.
+    return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
+
+
+def _summary(profile: Profile, stages: list[StageSpec]) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "name": profile.name,
+        "model": profile.model.source,
+        "tasks": [
+            {"name": task.name, "data": task.data, "metric": task.metric} for task in profile.tasks
+        ],
+        "stages": [
+            {
+                "name": stage.name,
+                "task": stage.task,
+                "strategy": stage.train.strategy,
+                "steps": stage.train.steps,
+                "epochs": stage.train.epochs,
+            }
+            for stage in stages
+        ],
+        "notes": list(profile.notes),
+    }
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

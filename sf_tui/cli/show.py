@@ -1,0 +1,69 @@
+"""`sf show`: what has happened in one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show a run's state, each task's course, commands, alerts and checkpoints."""
+    # Deferred: not needed for `sf --help`.
+    import orjson
+
+    from sf_tui.cli.narration import closing_rows, closing_table
+    from sf_tui.cli.runs import run_row
+    from sf_tui.run.directory import find_run
+    from sf_tui.run.events import read_events
+    from sf_tui.run.history import fold
+
+    found = find_run(run)
+    facts = found.read_run_json()
+    history = fold(read_events(found.events))
+    row = run_row(found)
+    if json:
+        row |= {
+            "facts": facts,
+            "tasks": closing_rows(history),
+            "commands": [vars(command) for command in history.commands.values()],
+            "alerts": history.alerts,
+            "checkpoints": history.checkpoints,
+            "rewinds": history.rewinds,
+            "model": str(found.model) if found.model.is_dir() else None,
+        }
+        print(orjson.dumps(row, default=str).decode())
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    say(f"run      {row['run']}  ({row['path']})")
+    say(f"profile  {row['profile']}")
+    say(f"state    {row['state']}, stage {row['stage']} step {row['step']}/{row['steps']}")
+    if history.finished is not None and history.finished.get("reason"):
+        say(f"reason   {history.finished['reason']}")
+    console.print()
+    console.print(closing_table(history))
+    if history.commands:
+        console.print()
+    for command in history.commands.values():
+        value = f" at {command.value:.3f}" if command.value is not None else ""
+        reason = f": {command.reason}" if command.reason else ""
+        say(
+            f"@{command.step} {command.action} by {command.by}{value} {command.status}{reason}"
+        )
+    for alert in history.alerts:
+        say(f"{alert['level']}: {alert['message']}")
+    if history.checkpoints:
+        console.print()
+        last = history.checkpoints[-1]
+        say(f"checkpoints {len(history.checkpoints)}, the last: {last['path']}")
+    if found.model.is_dir():
+        say(f"model    {found.model}")

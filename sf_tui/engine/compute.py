@@ -1,0 +1,65 @@
+"""Where a model runs and in which precision: accelerate says the device, the profile the type."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class ComputeSetting:
+    """Device and precision of a run."""
+
+    accelerator: Accelerator
+    weights_dtype: torch.dtype
+    """Type of the stored weights and so of the optimizer's moments."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.accelerator.device
+
+    @property
+    def precision(self) -> str:
+        """How it is said to people: `float32`, `bfloat16`, `float32 weights, bf16 autocast`."""
+        name = str(self.weights_dtype).removeprefix("torch.")
+        mixed = self.accelerator.mixed_precision
+        return name if mixed == "no" else f"{name} weights, {mixed} autocast"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which forward passes run."""
+        return self.accelerator.autocast()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Run the backward pass of a loss."""
+        self.accelerator.backward(loss)
+
+
+def choose_compute(dtype: str, threads: int | None) -> ComputeSetting:
+    """Return the device at hand and the precision that the profile's `dtype` means there.
+
+    Args:
+        dtype: `auto` (fp32 weights, with bf16 autocast on a GPU that has it), `float32`,
+            `bfloat16` or `float16` (weights themselves).
+        threads: CPU threads; None leaves it to torch and OMP_NUM_THREADS.
+    """
+    from accelerate import Accelerator
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    on_gpu = torch.cuda.is_available()
+    mixed = dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if mixed else "no")
+    return ComputeSetting(accelerator, _DTYPES.get(dtype, torch.float32))

@@ -1,0 +1,48 @@
+"""One forward pass that makes logits only where an answer token is predicted.
+
+A prompt's logits are never looked at, and with a large vocabulary they are most of a step's memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from sf_tui.engine.batches import IGNORED, Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class AnswerForward:
+    """Runs a causal language model and returns the logits that predict answer tokens."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        import transformers.modeling_utils
+
+        self._model = model
+        takes_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
+        # A boolean mask of positions is understood from the version on that has this function.
+        self._takes_mask = takes_positions and hasattr(
+            transformers.modeling_utils, "slice_logits_to_keep"
+        )
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and targets of every answer token of a batch.
+
+        Returns:
+            (tokens, vocabulary) float32 logits and (tokens,) target ids, row by row in the order
+            of the batch.
+        """
+        targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED)
+        kept = targets != IGNORED
+        if self._takes_mask:
+            output = self._model(input_ids=batch.input_ids, logits_to_keep=kept, use_cache=False)
+            logits = output.logits
+        else:
+            output = self._model(input_ids=batch.input_ids, use_cache=False)
+            logits = output.logits[kept]
+        return logits.float(), targets[kept]

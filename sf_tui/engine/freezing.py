@@ -1,0 +1,96 @@
+"""Freezing layers exactly, and undoing it.
+
+A frozen parameter takes no gradient, so the optimizer passes it over: no update, no weight decay,
+no momentum, and it stays bit-identical however long training goes on. Its optimizer state stays
+where it is, untouched, and is used again after an unfreeze. With the embeddings and the bottom
+blocks frozen, autograd keeps no graph below the first trainable block, so backward ends there.
+
+Source: Zheng et al. 2025 (arXiv 2501.13453), section 5, there by parameter name; here by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
+from sf_tui.errors import ModelError
+
+
+class Freezer:
+    """Keeps which layers of one model are frozen."""
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._layout = layout
+        self._frozen: set[str] = set()
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of the frozen layers, from the input to the output."""
+        return [layer.name for layer in self._layout.layers if layer.name in self._frozen]
+
+    @property
+    def freezes_output_head(self) -> bool:
+        """Whether freezing the embeddings freezes the output projection too (tied weights)."""
+        return self._layout.tied
+
+    def is_frozen(self, layer: Layer) -> bool:
+        """Tell whether a layer is frozen."""
+        return layer.name in self._frozen
+
+    def freeze(self, layers: int | None, *, embeddings: bool) -> list[str]:
+        """Freeze the bottom blocks, and the input embeddings if asked.
+
+        Args:
+            layers: how many blocks, counted from the input; None takes half of them.
+            embeddings: whether the input embeddings are frozen too. Without it the backward pass
+                still runs through the frozen blocks, and a step becomes little cheaper.
+
+        Returns:
+            Names of the layers that were not frozen before.
+
+        Raises:
+            ModelError: the model has fewer blocks, or nothing would be left to train.
+        """
+        count = self.resolve(layers)
+        names = [layer.name for layer in self._layout.blocks[:count]]
+        if embeddings:
+            names.insert(0, EMBEDDINGS)
+        fresh = [name for name in names if name not in self._frozen]
+        self.restore(self._frozen | set(names))
+        return fresh
+
+    def resolve(self, layers: int | None) -> int:
+        """Return how many blocks `freeze` would take.
+
+        Raises:
+            ModelError: the model has fewer.
+        """
+        count = len(self._layout.blocks)
+        wanted = count // 2 if layers is None else layers
+        if not 0 <= wanted <= count:
+            raise ModelError(
+                f"can't freeze {wanted} blocks: the model has {count}", f"layers = 0 … {count}"
+            )
+        return wanted
+
+    def unfreeze(self) -> list[str]:
+        """Let every layer train again; return the names of those that were frozen."""
+        freed = self.frozen
+        self.restore(())
+        return freed
+
+    def restore(self, names: Collection[str]) -> None:
+        """Freeze exactly the layers of these names, as a checkpoint remembers them.
+
+        Raises:
+            ModelError: nothing would be left to train.
+        """
+        left = [layer.name for layer in self._layout.layers if layer.name not in names]
+        if not left or (left == [HEAD] and not self._layout.head.elements):
+            raise ModelError("every layer would be frozen and nothing trained", "freeze fewer")
+        self._frozen = set(names)
+        for layer in self._layout.layers:
+            for parameter in layer.parameters.values():
+                parameter.requires_grad_(layer.name not in self._frozen)
+                if layer.name in self._frozen:
+                    parameter.grad = None

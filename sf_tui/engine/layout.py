@@ -1,0 +1,119 @@
+"""Which parameter of a model belongs to which layer, by index and never by a name's beginning.
+
+A model is taken apart into its input embeddings, its decoder blocks in order, and the head (final
+norm and output projection). Nothing here changes a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from sf_tui.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+EMBEDDINGS = "embeddings"
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One part of a model that is frozen, measured and stored as a whole."""
+
+    name: str
+    """`embeddings`, `block-N` (N from 0 at the input) or `head`."""
+    parameters: dict[str, nn.Parameter]
+    """By the model's own name for each; a parameter that is shared stands only once."""
+
+    @property
+    def elements(self) -> int:
+        """Number of scalars in the layer."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+
+@dataclass(frozen=True)
+class ModelLayout:
+    """A model's layers from the input to the output."""
+
+    embeddings: Layer
+    blocks: tuple[Layer, ...]
+    head: Layer
+    tied: bool
+    """Whether the output projection is the input embedding, so that freezing one freezes both."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer, from the input to the output; those without parameters left out."""
+        every = (self.embeddings, *self.blocks, self.head)
+        return tuple(layer for layer in every if layer.parameters)
+
+    @property
+    def elements(self) -> int:
+        """Number of scalars in the model."""
+        return sum(layer.elements for layer in self.layers)
+
+
+def block_name(index: int) -> str:
+    """Return the name of decoder block `index`, counted from 0 at the input."""
+    return f"block-{index}"
+
+
+def read_layout(model: PreTrainedModel) -> ModelLayout:
+    """Take a decoder model apart into its layers.
+
+    Raises:
+        ModelError: the model has no list of as many blocks as its config says.
+    """
+    count = getattr(model.config, "num_hidden_layers", None)
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    if not lists:
+        raise ModelError(
+            f"{type(model).__name__}: no list of {count} decoder blocks found in it",
+            "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)",
+        )
+    # The outermost list: experts or sub-blocks of the same number lie deeper.
+    blocks_name, blocks_module = min(lists, key=lambda entry: entry[0].count("."))
+
+    owner: dict[str, str] = {}
+    for index, block in enumerate(blocks_module):
+        for name, _ in block.named_parameters():
+            owner[f"{blocks_name}.{index}.{name}"] = block_name(index)
+    input_weights = {id(weight) for weight in model.get_input_embeddings().parameters()}
+    for module_name, module in model.named_modules():
+        if module_name.startswith(f"{blocks_name}.") or not _feeds_the_blocks(module_name, module):
+            continue
+        for name, _ in module.named_parameters(recurse=False):
+            owner.setdefault(f"{module_name}.{name}", EMBEDDINGS)
+
+    parts: dict[str, dict[str, nn.Parameter]] = {EMBEDDINGS: {}, HEAD: {}}
+    parts |= {block_name(index): {} for index in range(len(blocks_module))}
+    for name, parameter in model.named_parameters():
+        layer = EMBEDDINGS if id(parameter) in input_weights else owner.get(name, HEAD)
+        parts[layer][name] = parameter
+
+    output = model.get_output_embeddings()
+    tied = output is not None and any(id(weight) in input_weights for weight in output.parameters())
+    return ModelLayout(
+        embeddings=Layer(EMBEDDINGS, parts[EMBEDDINGS]),
+        blocks=tuple(
+            Layer(block_name(index), parts[block_name(index)])
+            for index in range(len(blocks_module))
+        ),
+        head=Layer(HEAD, parts[HEAD]),
+        tied=tied,
+    )
+
+
+def _feeds_the_blocks(name: str, module: nn.Module) -> bool:
+    # Token and position embeddings, their norms (Bloom) and projections (OPT) come before the
+    # blocks; left trainable they would pull the backward pass through frozen blocks.
+    last = name.rpartition(".")[2]
+    return isinstance(module, nn.Embedding) or "embed" in last or last == "project_in"

@@ -1,0 +1,93 @@
+"""How many held-out examples a probe takes, and which: from token counts, never from the clock.
+
+The same on every machine and after every resume. Knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.profile import ProbeSettings
+
+# A trained token costs a forward pass and about two forward passes' worth of backward; a probed
+# one the forward pass alone.
+PROBED_TOKENS_A_TRAINED_ONE = 3
+
+
+@dataclass(frozen=True)
+class HeldOutSize:
+    """What planning needs to know of one task's held-out split."""
+
+    lengths: Sequence[int]
+    """Tokens of each example."""
+    groups: Sequence[str]
+    """Group of each example; a probe is spread evenly over them."""
+
+
+def plan_probes(
+    settings: ProbeSettings,
+    held_out: Mapping[str, HeldOutSize],
+    *,
+    tokens_a_step: float,
+    fixed_cost: float,
+    window: int,
+    steps: int,
+    seed: int,
+) -> dict[str, list[int]]:
+    """Choose the examples that every probe of a stage takes.
+
+    One choice serves inside and outside the danger window, so that the curve compares like with
+    like; it keeps within both budgets.
+
+    Args:
+        settings: intervals, budgets, or a number of examples outright.
+        held_out: the tasks that are probed, in profile order.
+        tokens_a_step: trained tokens of an optimizer step, on average.
+        fixed_cost: what a probe costs beside its examples (drift, bookkeeping), in trained tokens.
+        window: length of the stage's danger window; 0 without one.
+        steps: length of the stage.
+        seed: decides which examples.
+
+    Returns:
+        For each task, ascending indices into its held-out split; at least one.
+    """
+    budgets = []
+    if window:
+        budgets.append(settings.budget_in_window * settings.every_in_window * tokens_a_step)
+    if not window or steps > window:
+        budgets.append(settings.budget * settings.every * tokens_a_step)
+    tokens = max(min(budgets) - fixed_cost, 0.0) * PROBED_TOKENS_A_TRAINED_ONE
+    chosen: dict[str, list[int]] = {}
+    # The smallest split first: what it can't use is left to the others.
+    waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
+    for place, task in enumerate(waiting):
+        size = held_out[task]
+        mean_length = sum(size.lengths) / len(size.lengths)
+        count = settings.examples or int(tokens / (len(waiting) - place) / mean_length)
+        count = min(max(count, 1), len(size.lengths))
+        chosen[task] = spread_evenly(size.groups, count, derive_seed(seed, task, "probe"))
+        tokens = max(tokens - sum(size.lengths[at] for at in chosen[task]), 0.0)
+    return {task: chosen[task] for task in held_out}
+
+
+def spread_evenly(groups: Sequence[str], count: int, seed: int) -> list[int]:
+    """Choose `count` examples, as many of each group as of any other where there are enough.
+
+    Returns:
+        Ascending indices.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(groups))
+    by_group: dict[str, list[int]] = {}
+    for at in order:
+        by_group.setdefault(groups[at], []).append(int(at))
+    ranked = [
+        (place, turn, at)
+        for turn, group in enumerate(sorted(by_group))
+        for place, at in enumerate(by_group[group])
+    ]
+    return sorted(at for _, _, at in sorted(ranked)[:count])

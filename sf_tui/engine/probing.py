@@ -1,0 +1,160 @@
+"""Probes: how well a model does each task on its held-out split, in one forward pass.
+
+Under teacher forcing every answer token is predicted from the true prefix. If each is the argmax,
+greedy decoding gives exactly the answer, by induction over its tokens; so exact match costs one
+forward pass and never a `generate`. Source: the same event is lm-evaluation-harness's `is_greedy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sf_tui.engine.batches import collate
+from sf_tui.engine.forward import AnswerForward
+from sf_tui.tasks.encoding import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sf_tui.engine.compute import ComputeSetting
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a model did with each held-out example; all arrays are (examples,)."""
+
+    exact: np.ndarray
+    """bool: the whole answer and its end token, as greedy decoding would give it."""
+    first_token: np.ndarray
+    """bool: the answer's first token."""
+    correct_tokens: np.ndarray
+    """int: answer tokens that are the argmax."""
+    answer_tokens: np.ndarray
+    """int: answer tokens."""
+    nll: np.ndarray
+    """float: negative log-likelihood of the answer, summed over its tokens, in nats."""
+
+    def measures(self, subset: Sequence[int] | None = None) -> dict[str, float]:
+        """Return the measures of all examples, or of a subset by index.
+
+        Returns:
+            `exact` and `first_token` (shares of examples), `token` (share of answer tokens),
+            `nll` (nats a token) and `n` (examples).
+        """
+        at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
+        tokens = int(self.answer_tokens[at].sum())
+        return {
+            "exact": float(self.exact[at].mean()),
+            "first_token": float(self.first_token[at].mean()),
+            "token": float(self.correct_tokens[at].sum() / tokens),
+            "nll": float(self.nll[at].sum() / tokens),
+            "n": len(self.exact[at]),
+        }
+
+
+def teacher_forced_matches(
+    logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Count for each example which answer tokens greedy decoding would give.
+
+    Args:
+        logits: (tokens, vocabulary), any float dtype.
+        targets: (tokens,) answer token ids.
+        rows: (tokens,) which example each token belongs to, ascending.
+        count: number of examples.
+
+    Returns:
+        Answer tokens, correct tokens, whether the first is correct, and summed negative
+        log-likelihood in nats; each (count,).
+    """
+    correct = logits.argmax(-1) == targets
+    zeros = torch.zeros(count, dtype=torch.int64, device=logits.device)
+    total = zeros.index_add(0, rows, torch.ones_like(rows))
+    right = zeros.index_add(0, rows, correct.long())
+    starts = total.cumsum(0) - total
+    first = correct[starts.clamp(max=max(len(targets) - 1, 0))] & (total > 0)
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    nll = torch.zeros(count, device=logits.device).index_add(0, rows, losses)
+    return total, right, first, nll
+
+
+class Prober:
+    """Scores encoded examples under one model."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        *,
+        pad_id: int,
+        batch_tokens: int,
+        batch_size: int | None = None,
+    ) -> None:
+        """Set what a pass may hold at once.
+
+        Args:
+            model: the model; put into eval mode while it is probed.
+            compute: device and precision.
+            pad_id: token id for padding.
+            batch_tokens: tokens with padding of one forward pass; that of a training step keeps a
+                probe's memory below the step's.
+            batch_size: examples of one forward pass at most; None leaves it to `batch_tokens`.
+        """
+        self._model = model
+        self._forward = AnswerForward(model)
+        self._compute = compute
+        self._pad_id = pad_id
+        self._batch_tokens = batch_tokens
+        self._batch_size = batch_size
+
+    @torch.no_grad()
+    def probe(self, examples: Sequence[Encoded]) -> ProbeResult:
+        """Score every example; arrays come back in the order of `examples`."""
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            return self._probe(examples)
+        finally:
+            self._model.train(was_training)
+
+    def _probe(self, examples: Sequence[Encoded]) -> ProbeResult:
+        count = len(examples)
+        parts = {
+            "total": np.zeros(count, np.int64),
+            "right": np.zeros(count, np.int64),
+            "first": np.zeros(count, bool),
+            "nll": np.zeros(count, np.float64),
+        }
+        for places in self._batches(examples):
+            batch = collate([examples[at] for at in places], self._pad_id)
+            rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)
+            with self._compute.autocast():
+                logits, targets = self._forward(batch.to(self._compute.device))
+            found = teacher_forced_matches(logits, targets, rows, len(places))
+            for name, values in zip(parts, found, strict=True):
+                parts[name][places] = values.cpu().numpy()
+        return ProbeResult(
+            exact=(parts["right"] == parts["total"]) & (parts["total"] > 0),
+            first_token=parts["first"],
+            correct_tokens=parts["right"],
+            answer_tokens=parts["total"],
+            nll=parts["nll"],
+        )
+
+    def _batches(self, examples: Sequence[Encoded]) -> list[list[int]]:
+        order = sorted(range(len(examples)), key=lambda at: (len(examples[at].input_ids), at))
+        batches: list[list[int]] = []
+        for at in order:
+            length = len(examples[at].input_ids)
+            fits = batches and (len(batches[-1]) + 1) * length <= self._batch_tokens
+            if fits and (self._batch_size is None or len(batches[-1]) < self._batch_size):
+                batches[-1].append(at)
+            else:
+                batches.append([at])
+        return batches

@@ -1,0 +1,58 @@
+"""Profiles: what a run is asked to do, read from TOML and checked before anything is started.
+
+Knows keys, types, defaults, places and remedies. Opens no model, no data and no run directory.
+"""
+
+from __future__ import annotations
+
+from sf_tui.profile.builtin import builtin_profiles, starter_directory
+from sf_tui.profile.init import STARTER_SCENE, new_profile
+from sf_tui.profile.load import find_profile, load_profile, parse_profile
+from sf_tui.profile.nearest import did_you_mean, nearest_name
+from sf_tui.profile.problems import ProfileProblemsError, problems_told
+from sf_tui.profile.schema import (
+    Action,
+    BiographySettings,
+    CheckpointSettings,
+    CostSettings,
+    GuardSettings,
+    ModelSettings,
+    ProbeSettings,
+    Profile,
+    Rule,
+    StageSpec,
+    TaskSettings,
+    WindowSettings,
+)
+from sf_tui.profile.train_schema import FreezeSettings, RecoverySettings, TrainSettings
+from sf_tui.profile.write import dump_profile
+
+__all__ = [
+    "STARTER_SCENE",
+    "Action",
+    "BiographySettings",
+    "CheckpointSettings",
+    "CostSettings",
+    "FreezeSettings",
+    "GuardSettings",
+    "ModelSettings",
+    "ProbeSettings",
+    "Profile",
+    "ProfileProblemsError",
+    "RecoverySettings",
+    "Rule",
+    "StageSpec",
+    "TaskSettings",
+    "TrainSettings",
+    "WindowSettings",
+    "builtin_profiles",
+    "did_you_mean",
+    "dump_profile",
+    "find_profile",
+    "load_profile",
+    "nearest_name",
+    "new_profile",
+    "parse_profile",
+    "problems_told",
+    "starter_directory",
+]

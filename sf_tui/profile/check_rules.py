@@ -1,0 +1,123 @@
+"""Rules of `[[rules]]` and `[guard]`: bounds that can be crossed, actions that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sf_tui.errors import UsageError
+from sf_tui.profile.check_tasks import has_old_task
+from sf_tui.profile.names import RESERVED_BY
+from sf_tui.profile.nearest import did_you_mean
+from sf_tui.profile.problems import Origin, Problem
+from sf_tui.profile.schema import Profile, Rule
+
+OLD_METRICS = ("drop", "old_accuracy")
+SHARES = ("old_accuracy", "new_accuracy")
+
+
+def check_rules(profile: Profile, origin: Origin) -> Iterator[Problem]:
+    """Find rules that can't fire or have nothing to do."""
+    seen: dict[str, int] = {}
+    for place, rule in enumerate(profile.rules):
+        path = ("rules", place)
+        if rule.name in RESERVED_BY:
+            yield Problem(
+                (*path, "name"),
+                f"name = '{rule.name}' would be taken for who gave a command",
+                "give the rule another name",
+            )
+        if rule.name in seen:
+            other = origin.place(("rules", seen[rule.name], "name"))
+            yield Problem(
+                (*path, "name"),
+                f"name = '{rule.name}' is already the name of another rule ({other})",
+                "give one of them another name",
+            )
+        seen.setdefault(rule.name, place)
+        yield from _check_bound(profile, place, rule)
+        yield from _check_action(profile, place, rule)
+
+
+def _check_bound(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
+    path = ("rules", place)
+    if rule.above is None and rule.below is None:
+        yield Problem((*path, "above"), "the bound is missing", "add above or below = a number")
+        return
+    if rule.above is not None and rule.below is not None:
+        yield Problem(
+            (*path, "below"),
+            "above and below are both given",
+            "make it two rules of one bound each",
+        )
+        return
+    key, bound = ("above", rule.above) if rule.above is not None else ("below", rule.below)
+    assert bound is not None
+    if rule.metric in OLD_METRICS and not has_old_task(profile):
+        yield Problem(
+            (*path, "metric"),
+            f"metric '{rule.metric}' is never measured: no earlier task is watched",
+            "watch a task before the last one, or take the rule away",
+        )
+        return
+    nll = _nll_tasks(profile, rule.metric)
+    if rule.metric in SHARES and nll:
+        yield Problem(
+            (*path, "metric"),
+            f"metric '{rule.metric}' is a share, and task '{nll[0]}' is measured in nats (nll)",
+            'use metric = "drop", or give the task another metric',
+        )
+    elif not nll and rule.metric in (*OLD_METRICS, *SHARES):
+        lowest = -1.0 if rule.metric == "drop" else 0.0
+        if not lowest <= bound <= 1:
+            yield Problem(
+                (*path, key),
+                f"{key} = {bound:g}: '{rule.metric}' is a share and never goes beyond 1",
+                f"write a share, e.g. {key} = {bound / 100 if 1 < bound <= 100 else 0.2:g}",
+            )
+    elif rule.metric not in (*OLD_METRICS, *SHARES) and bound < 0:
+        yield Problem(
+            (*path, key),
+            f"{key} = {bound:g}: '{rule.metric}' is never below 0",
+            "write a number of at least 0",
+        )
+
+
+def _nll_tasks(profile: Profile, metric: str) -> list[str]:
+    tasks = profile.tasks[-1:] if metric == "new_accuracy" else profile.tasks[:-1]
+    return [task.name for task in tasks if task.metric == "nll" and task.watch]
+
+
+def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
+    if rule.action not in profile.actions:
+        yield Problem(
+            ("rules", place, "action"),
+            f"action '{rule.action}' does not exist",
+            did_you_mean(rule.action, profile.actions, "actions"),
+        )
+        return
+    action = profile.actions[rule.action]
+    for name, value in rule.args.items():
+        try:
+            action.arguments({name: value})
+        except UsageError as error:
+            yield Problem(("rules", place, "args", name), error.message, error.hint)
+
+
+def check_guard(profile: Profile) -> Iterator[Problem]:
+    """Find guards of what isn't measured as a share, or isn't measured at all."""
+    for key in SHARES:
+        if getattr(profile.guard, key) is None:
+            continue
+        nll = _nll_tasks(profile, key)
+        if nll:
+            yield Problem(
+                ("guard", key),
+                f"{key} is a share, and task '{nll[0]}' is measured in nats (nll)",
+                "take the guard away, or give the task another metric",
+            )
+        elif key in OLD_METRICS and not has_old_task(profile):
+            yield Problem(
+                ("guard", key),
+                f"{key} is never measured: no earlier task is watched",
+                "watch a task before the last one, or take the guard away",
+            )

@@ -1,0 +1,34 @@
+"""Every rule that spans several keys of a profile, gathered from the parts that hold them.
+
+Sees a profile whose types are right, beside its raw tables (to know what was really given) and
+their places. Finds problems and notes; changes nothing.
+"""
+
+from __future__ import annotations
+
+from sf_tui.profile.actions import check_actions
+from sf_tui.profile.check_model import check_model, model_files
+from sf_tui.profile.check_rules import check_guard, check_rules
+from sf_tui.profile.check_tasks import check_biography, check_tasks, task_files
+from sf_tui.profile.check_train import check_recovery, check_train_tables
+from sf_tui.profile.problems import Origin, Problem
+from sf_tui.profile.schema import Profile
+
+
+def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
+    """Return what is wrong between the keys of a profile."""
+    return [
+        *check_model(profile, origin),
+        *check_tasks(profile, origin),
+        *check_biography(profile),
+        *check_train_tables(profile, origin),
+        *check_recovery(profile, origin),
+        *check_actions(profile, origin),
+        *check_rules(profile, origin),
+        *check_guard(profile),
+    ]
+
+
+def check_files(profile: Profile) -> list[Problem]:
+    """Return the files and directories that a profile names and that aren't there."""
+    return [*model_files(profile), *task_files(profile)]

@@ -1,0 +1,183 @@
+"""The text of a new profile in which every key's meaning is told.
+
+Made from the schema's descriptions and defaults, so it can't say anything else than the schema.
+Writes no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sf_tui.profile.actions import DEFAULT_ACTIONS
+from sf_tui.profile.describe import choices, inner_model, toml_value
+from sf_tui.profile.names import RESERVED_KEYS
+from sf_tui.profile.schema import Profile, Rule
+from sf_tui.profile.train_schema import DEFAULT_STEPS, FreezeSettings
+
+LONGEST = 10_000
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "model": {
+        "config": {"model_type": "gpt_neox", "hidden_size": 128, "num_hidden_layers": 4},
+        "tokenizer": "biography",
+        "revision": "main",
+    },
+    "tasks": {
+        "held_out": 0.1,
+        "group": "topic",
+        "fields": {"prompt": "question", "completion": "answer"},
+        "split": "train",
+        "subset": "default",
+        "train": {"steps": 600, "learning_rate": 3e-4},
+    },
+    "train": {
+        "steps": DEFAULT_STEPS,
+        "epochs": 2,
+        "micro_batch_size": 4,
+        "max_length": 512,
+        "threads": 2,
+    },
+    "recovery": {"task": "old", "train": {"learning_rate": 1e-4}},
+    "probe": {"examples": 128, "batch_size": 64},
+    "rules": {
+        "name": "protect-old-task",
+        "metric": "drop",
+        "above": 0.2,
+        "below": 0.5,
+        "within_steps": 150,
+        "action": "freeze",
+        "args": {"layers": 2},
+    },
+    "actions": {
+        "op": "freeze",
+        "key": "d",
+        "label": "Freeze two blocks",
+        "layers": 2,
+        "to": "new/step-000100",
+    },
+    "guard": {"old_accuracy": 0.8, "new_accuracy": 0.95},
+    "cost": {"gpu_hour": 2.5},
+}
+"""What is shown for keys that have no default to show."""
+
+STARTER_SCENE: dict[str, Any] = {
+    "model": "starter:biography-mini",
+    "old": "biography:old",
+    "new": "biography:new",
+    # What makes plain tuning lose the old task deeply and reversibly on that model.
+    "train": {"learning_rate": 4e-4, "batch_size": 48},
+}
+"""The built-in experiment, for those who have no model and data at hand yet."""
+
+COMMENTED_OUT = ("rules", "actions")
+
+
+def new_profile(
+    *, name: str, model: str, old: str, new: str, train: Mapping[str, Any] | None = None
+) -> str:
+    """Return the text of a commented profile that can be run as it stands.
+
+    Args:
+        name: the profile's name.
+        model: `[model] source`.
+        old: the data of the task that the model already does.
+        new: the data of the task that it is to learn.
+        train: keys of `[train]` that differ from the defaults.
+    """
+    given: dict[str, dict[str, Any]] = {
+        "": {"name": name, "description": f"tune {old} -> {new}"},
+        "model": {"source": model},
+        "train": {"steps": DEFAULT_STEPS, **(train or {})},
+    }
+    lines = [
+        "# A profile of sf: which model learns what, and what is watched meanwhile.",
+        "# Every key is here. One that is commented out (a # with no space after it) shows its",
+        "# default or an example. Check with `sf profile check`, go with `sf run`.",
+        "",
+    ]
+    for key, field in Profile.model_fields.items():
+        table = inner_model(field.annotation)
+        if table is None:
+            lines += _key(key, field, given[""])
+            continue
+        lines.append("")
+        if key == "tasks":
+            lines += _tasks(table, old, new)
+        elif key in COMMENTED_OUT:
+            lines += _commented_out(key, table)
+        else:
+            lines += _summary(table)
+            lines.append(f"[{key}]")
+            lines += _keys(key, table, given.get(key, {}))
+        if key == "train":
+            lines += ["", *_summary(FreezeSettings), "#[train.freeze]"]
+            lines += _keys("train", FreezeSettings, {}, {"layers": 2})
+    return "\n".join(lines) + "\n"
+
+
+def _summary(table: type[BaseModel]) -> list[str]:
+    text = (table.__doc__ or "").partition(": ")[2].rstrip(".")
+    return [f"# ---- {text}"]
+
+
+def _tasks(table: type[BaseModel], old: str, new: str) -> list[str]:
+    return [
+        *_summary(table),
+        "# The first task is what the model already does; it is watched while the next is learnt.",
+        "[[tasks]]",
+        *_keys("tasks", table, {"name": "old", "data": old}),
+        "",
+        "[[tasks]]",
+        'name = "new"',
+        f"data = {toml_value(new, LONGEST)}",
+    ]
+
+
+def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
+    lines = _summary(table)
+    if table is Rule:
+        return [*lines, "#[[rules]]", *_keys(key, table, {})]
+    keyed = {name: action["key"] for name, action in DEFAULT_ACTIONS.items() if "key" in action}
+    shown = ", ".join(
+        f"{name} ({keyed[name]})" if name in keyed else name for name in DEFAULT_ACTIONS
+    )
+    return [
+        *lines,
+        f"# Without a word you have: {shown}.",
+        f"# Keys that the console keeps for itself: {' '.join(RESERVED_KEYS)}",
+        "#[actions.freeze-two]",
+        *_keys(key, table, {}),
+    ]
+
+
+def _keys(
+    section: str,
+    table: type[BaseModel],
+    given: Mapping[str, Any],
+    examples: Mapping[str, Any] | None = None,
+) -> list[str]:
+    lines = []
+    for key, field in table.model_fields.items():
+        if inner_model(field.annotation) is None:
+            lines += _key(key, field, given, examples or EXAMPLES.get(section, {}))
+    return lines
+
+
+def _key(
+    key: str, field: FieldInfo, given: Mapping[str, Any], examples: Mapping[str, Any] = {}
+) -> list[str]:
+    meaning = f"# {field.description}"
+    allowed = choices(field.annotation)
+    if allowed and not all(value in meaning for value in allowed):
+        meaning += f" ({', '.join(allowed)})"
+    if key in given:
+        return [meaning, f"{key} = {toml_value(given[key], LONGEST)}"]
+    value = examples.get(key, field.default)
+    assert value is not None, f"no example for {key}"
+    assert value is not PydanticUndefined, f"no example for {key}"
+    return [meaning, f"#{key} = {toml_value(value, LONGEST)}"]

@@ -1,0 +1,71 @@
+"""Every name that a profile may use: metrics, strategies, ops with their arguments, keys.
+
+Knows also the names that the design has and this version has not, so that they are refused as
+what they are. Knows nothing of TOML, files or validation.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+TaskMetric = Literal["auto", "exact", "first_token", "token", "nll"]
+RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
+Strategy = Literal["seq", "freeze"]
+Schedule = Literal["constant", "linear", "cosine"]
+Op = Literal["freeze", "unfreeze", "pause", "resume", "checkpoint", "rollback", "stop"]
+
+OP_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "freeze": ("layers", "embeddings"),
+    "unfreeze": (),
+    "pause": (),
+    "resume": (),
+    "checkpoint": (),
+    "rollback": ("to",),
+    "stop": (),
+}
+"""The arguments that each op takes."""
+
+NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
+    "op": frozenset(
+        {"anchor", "unanchor", "recover", "diagnose", "shift-edit", "spectral-edit", "interpolate"}
+    ),
+    "strategy": frozenset(
+        {"replay", "ewc", "lamol", "gradient-projection", "task-vector", "anchor"}
+    ),
+    "metric": frozenset({"alignment", "knowledge", "verdict"}),
+}
+"""For each key, the values that the design names and this version does not have."""
+
+RECOVER_STAGE = "recover"
+"""The stage that `[recovery]` adds; no task may be called so."""
+
+RANDOM_MODEL = "random"
+"""The `source` of a model with new weights."""
+
+BIOGRAPHY_TOKENIZER = "biography"
+"""The tokenizer that the biography generator makes of its own words."""
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+PROFILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+BIOGRAPHY_DATA: tuple[str, ...] = (
+    "biography:pretrain",
+    "biography:old",
+    "biography:new",
+    *(f"biography:new-{number}" for number in range(1, 6)),
+)
+
+ARROW_KEYS = ("up", "down", "left", "right")
+FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 13))
+RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
+"""What the console itself listens to."""
+
+RESERVED_BY = ("user", "worker")
+"""Who else a command may be by; a rule of that name would be taken for them."""
+
+
+def is_key_name(key: str) -> bool:
+    """Tell whether the console can bind an action to this key."""
+    single = len(key) == 1 and key.isascii() and key.isalnum()
+    return single or key == "space" or key in FUNCTION_KEYS or key in ARROW_KEYS

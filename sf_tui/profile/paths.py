@@ -1,0 +1,76 @@
+"""Which values of a profile are paths, and where relative ones start.
+
+Knows the keys that may hold a path and what a path looks like beside a hub or datasets id; opens
+no file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sf_tui.profile.locate import KeyPath
+
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+MODEL_SUFFIXES = (".gguf",)
+
+
+def looks_like_path(value: str, base: Path, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether a value names a file or directory rather than something by its id.
+
+    It does when it starts like a path, ends like a file of ours, or is there.
+    """
+    if "\0" in value or not value.strip():
+        return False
+    if value.startswith(("/", "./", "../", "~")) or value in (".", ".."):
+        return True
+    return value.lower().endswith(suffixes) or os.path.lexists(base / value)
+
+
+def absolute(value: str, base: Path) -> str:
+    """Return a path that doesn't depend on where one stands."""
+    return os.path.abspath(base / os.path.expanduser(value))  # noqa: PTH100, PTH111  keeps links
+
+
+def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -> None:
+    """Make the paths in a raw profile absolute, in place.
+
+    Args:
+        raw: the profile as plain tables; may be malformed.
+        base: the folder where relative paths start.
+        within: only what stands at or below this key.
+    """
+    for path, table in _path_keys(raw):
+        if path[: len(within)] != within and within[: len(path)] != path:
+            continue
+        key = path[-1]
+        value = table.get(key)
+        if not isinstance(value, str) or _is_special(path, value):
+            continue
+        suffixes = MODEL_SUFFIXES if path[0] == "model" else DATA_SUFFIXES
+        if (key == "held_out" and value and "\0" not in value) or looks_like_path(
+            value, base, suffixes
+        ):
+            table[key] = absolute(value, base)
+
+
+def _is_special(path: KeyPath, value: str) -> bool:
+    if path == ("model", "source"):
+        return value == "random" or value.startswith("starter:")
+    if path == ("model", "tokenizer"):
+        return value == "biography"
+    return value.startswith("biography:")
+
+
+def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
+    model = raw.get("model")
+    if isinstance(model, dict):
+        yield ("model", "source"), model
+        yield ("model", "tokenizer"), model
+    tasks = raw.get("tasks")
+    for place, task in enumerate(tasks if isinstance(tasks, list) else []):
+        if isinstance(task, dict):
+            yield ("tasks", place, "data"), task
+            yield ("tasks", place, "held_out"), task

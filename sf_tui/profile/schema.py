@@ -1,0 +1,322 @@
+"""What a profile is: the tables and keys of its TOML file, their types, ranges and defaults.
+
+Knows what each key means (the descriptions are what `sf profile init` writes) and what a stage
+trains with. What one key says about another is checked in `checks`, defaults that depend on other
+keys are filled in by `resolve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from sf_tui.errors import UsageError
+from sf_tui.profile.describe import toml_value, wanted_text
+from sf_tui.profile.names import (
+    OP_ARGUMENTS,
+    RECOVER_STAGE,
+    Dtype,
+    Op,
+    RuleMetric,
+    TaskMetric,
+)
+from sf_tui.profile.nearest import did_you_mean
+from sf_tui.profile.overlay import overlay_train
+from sf_tui.profile.train_schema import RecoverySettings, StrictTable, TrainSettings
+from sf_tui.profile.values import (
+    Count,
+    CountOrZero,
+    FieldNames,
+    HeldOut,
+    KeyName,
+    Line,
+    Name,
+    NotNegative,
+    Number,
+    Part,
+    PlainTable,
+    ProfileName,
+    Seed,
+    Share,
+)
+
+
+class ModelSettings(StrictTable):
+    """`[model]`: where the weights and the tokenizer come from."""
+
+    source: Line = Field(
+        description="starter:NAME, a directory, a Hugging Face id, a .gguf file, or random"
+    )
+    config: PlainTable = Field(
+        default={},
+        description="what a random model looks like: model_type and its configuration's keys",
+    )
+    tokenizer: Line | None = Field(
+        default=None,
+        description="a directory, a Hugging Face id or biography; default: the model's own",
+    )
+    dtype: Dtype = Field(
+        default="auto", description="auto: bf16 autocast over fp32 weights on a GPU, fp32 on a CPU"
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run model code that comes with a Hugging Face id"
+    )
+    revision: Line | None = Field(
+        default=None, description="branch, tag or commit of a Hugging Face id"
+    )
+
+
+class TaskSettings(StrictTable):
+    """`[[tasks]]`: named data, in the order in which it is learnt."""
+
+    name: Name = Field(description="what charts, rules and events call it")
+    data: Line = Field(
+        description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id"
+    )
+    metric: TaskMetric = Field(
+        default="auto",
+        description="what charts and rules use; auto: exact, or token for long answers",
+    )
+    learn: bool = Field(
+        default=False,
+        description="true gives the first task a stage too; later tasks always have one",
+    )
+    watch: bool = Field(
+        default=True,
+        description="false: probed, but never counted as an old task in drop and guards",
+    )
+    held_out: HeldOut = Field(
+        default=None,
+        description="a share, a number of rows or a file; default: 10 % of the rows, <= 512",
+    )
+    group: Line | None = Field(
+        default=None, description="a field; rows with the same value stay on one side of the split"
+    )
+    fields: FieldNames = Field(
+        default={},
+        description="which fields are the prompt and the completion, in a schema of your own",
+    )
+    on_bad_row: Literal["error", "skip"] = Field(default="error", description="what a bad row does")
+    split: Line | None = Field(default=None, description="the split of a datasets id")
+    subset: Line | None = Field(default=None, description="the subset of a datasets id")
+    train: PlainTable = Field(
+        default={}, description="any keys of [train], for this task's stage alone"
+    )
+
+
+class BiographySettings(StrictTable):
+    """`[biography]`: what "biography:…" data is made of."""
+
+    people: Count = Field(default=400, description="how many people pretraining tells about")
+    tuned: Part = Field(default=0.75, description="share of them that the old task trains on")
+    new_people: Count = Field(default=25, description="how many people each new task is about")
+    form: Literal["same", "other"] = Field(
+        default="same", description="other: new questions share no template word with the old ones"
+    )
+    seed: Seed = Field(default=0, description="draws the people and their facts")
+    new_seed: Seed = Field(default=0, description="draws the new people")
+
+
+class ProbeSettings(StrictTable):
+    """`[probe]`: how often every task is measured, and at what cost."""
+
+    every: Count = Field(default=25, description="steps between two probes")
+    every_in_window: Count = Field(
+        default=5, description="steps between two probes in the danger window"
+    )
+    budget: Share = Field(default=0.03, description="share of the work that probes may take")
+    budget_in_window: Share = Field(default=0.10, description="the same in the danger window")
+    examples: Count | None = Field(
+        default=None, description="held-out examples a probe; default: what the budget allows"
+    )
+    batch_size: Count | None = Field(default=None, description="examples a pass; default: chosen")
+
+
+class CheckpointSettings(StrictTable):
+    """`[checkpoint]`: how often the state is saved, and how much of it stays."""
+
+    every: Count = Field(default=100, description="steps between two checkpoints")
+    keep_last: Count = Field(default=2, description="how many of the latest stay")
+    keep_best: CountOrZero = Field(default=1, description="how many of the best stay")
+
+
+class WindowSettings(StrictTable):
+    """`[window]`: the danger window at the start of a stage."""
+
+    steps: CountOrZero = Field(default=150, description="its length in optimizer steps")
+    alert_drop: Share = Field(default=0.20, description="the drop that raises an alert in it")
+
+
+class Rule(StrictTable):
+    """`[[rules]]`: an action that the worker takes by itself when a metric crosses a bound."""
+
+    name: Name = Field(description="what events call it")
+    metric: RuleMetric = Field(description="what is watched")
+    above: Number | None = Field(
+        default=None, description="it fires above this; either this or below"
+    )
+    below: Number | None = Field(
+        default=None, description="it fires below this; either this or above"
+    )
+    within_steps: Count | None = Field(
+        default=None, description="only in the first steps of a stage; default: in all of them"
+    )
+    once: bool = Field(default=True, description="fire at most once in a run")
+    action: str = Field(description="the action to take, a name among [actions]")
+    args: PlainTable = Field(default={}, description="arguments that replace the action's own")
+
+
+class Action(StrictTable):
+    """`[actions.NAME]`: a named, keyed operation."""
+
+    op: Op = Field(description="what it does")
+    key: KeyName = Field(default=None, description='the console\'s key for it; "" = none')
+    label: Line | None = Field(
+        default=None, description="what the console calls it; default: its name"
+    )
+    confirm: bool = Field(default=False, description="ask before doing it")
+    layers: CountOrZero | None = Field(
+        default=None, description="freeze: blocks from the bottom; default: half of them"
+    )
+    embeddings: bool = Field(default=True, description="freeze: the input embeddings too")
+    to: Line | None = Field(
+        default=None, description="rollback: the checkpoint's name; default: the last good one"
+    )
+
+    def arguments(self, replaced: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the op's arguments, some of them replaced by a rule's or a command's own.
+
+        Raises:
+            UsageError: an argument that the op does not take, or one of a wrong type.
+        """
+        own = self.own_arguments
+        for name, value in (replaced or {}).items():
+            if name not in own:
+                raise UsageError(
+                    f"op '{self.op}' takes no argument '{name}'",
+                    did_you_mean(name, own, "arguments") if own else "it takes none",
+                )
+            try:
+                Action.model_validate({"op": self.op, name: value})
+            except ValidationError as error:
+                field = Action.model_fields[name]
+                raise UsageError(
+                    f"{name} = {toml_value(value)}: wanted {wanted_text(field)}"
+                ) from error
+            own[name] = value
+        return own
+
+    @property
+    def own_arguments(self) -> dict[str, Any]:
+        """The op's arguments as the profile gives them."""
+        return {name: getattr(self, name) for name in OP_ARGUMENTS[self.op]}
+
+
+class GuardSettings(StrictTable):
+    """`[guard]`: bounds that decide the exit code of a headless run."""
+
+    old_accuracy: Share | None = Field(
+        default=None, description="what every watched old task must keep at the end"
+    )
+    new_accuracy: Share | None = Field(default=None, description="what the last task must reach")
+
+
+class CostSettings(StrictTable):
+    """`[cost]`: what the machine costs."""
+
+    gpu_hour: NotNegative | None = Field(default=None, description="price of one GPU hour")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One part of a run: which task is trained, and with what."""
+
+    name: str
+    task: str
+    train: TrainSettings
+
+
+class Profile(StrictTable):
+    """A whole profile; `load_profile` gives one that is checked, resolved and complete."""
+
+    name: ProfileName = Field(description="the profile's name; the run's id holds it")
+    description: str = Field(default="", description="what it is for")
+    seed: Seed = Field(
+        default=0, description="decides the data order and everything else that is drawn"
+    )
+    model: ModelSettings
+    tasks: list[TaskSettings]
+    biography: BiographySettings = Field(default_factory=BiographySettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    recovery: RecoverySettings = Field(default_factory=RecoverySettings)
+    probe: ProbeSettings = Field(default_factory=ProbeSettings)
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    window: WindowSettings = Field(default_factory=WindowSettings)
+    rules: list[Rule] = Field(default_factory=list)
+    actions: dict[str, Action] = Field(default_factory=dict)
+    guard: GuardSettings = Field(default_factory=GuardSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+
+    _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder where its relative paths start (they are absolute after loading)."""
+        return self._base_dir
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it: settings that change nothing."""
+        return self._notes
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what the profiles say, not where they were read from."""
+        return isinstance(other, Profile) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def task(self, name: str) -> TaskSettings:
+        """Return the task of that name; UsageError with the nearest name if there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        names = [task.name for task in self.tasks]
+        raise UsageError(f"no task is named '{name}'", did_you_mean(name, names, "tasks"))
+
+    def action(self, name: str) -> Action:
+        """Return the action of that name; UsageError with the nearest name if there is none."""
+        if name in self.actions:
+            return self.actions[name]
+        raise UsageError(
+            f"no action is named '{name}'", did_you_mean(name, self.actions, "actions")
+        )
+
+    def stage_train(self, task_name: str) -> TrainSettings:
+        """Return what a task's stage (or the stage `recover`) is trained with."""
+        own = (
+            {**self.recovery.train, "steps": self.recovery.steps}
+            if task_name == RECOVER_STAGE
+            else self.task(task_name).train
+        )
+        if not own:
+            return self.train
+        base = self.train.model_dump(exclude_none=True)
+        return TrainSettings.model_validate(overlay_train(base, own))
+
+    def stages(self) -> list[StageSpec]:
+        """Return the stages in order; each but `recover` has its task's name."""
+        trained = [task.name for place, task in enumerate(self.tasks) if place or task.learn]
+        stages = [StageSpec(name, name, self.stage_train(name)) for name in trained]
+        if self.recovery.steps:
+            recovered = self.recovery.task or self.watched_tasks()[0]
+            stages.append(StageSpec(RECOVER_STAGE, recovered, self.stage_train(RECOVER_STAGE)))
+        return stages
+
+    def watched_tasks(self) -> list[str]:
+        """Return the names of the tasks that can count as old ones, in order."""
+        return [task.name for task in self.tasks if task.watch]

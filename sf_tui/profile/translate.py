@@ -1,0 +1,252 @@
+"""What pydantic found wrong, as problems that tell place, key, what is wanted and the remedy.
+
+Knows the shape of the schema; knows no rule that spans several keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from sf_tui.profile.describe import choices, inner_model, kind_of, toml_value, wanted_text
+from sf_tui.profile.locate import KeyPath
+from sf_tui.profile.names import NOT_IN_THIS_VERSION, OP_ARGUMENTS
+from sf_tui.profile.nearest import did_you_mean, nearest_name
+from sf_tui.profile.problems import Problem
+from sf_tui.profile.schema import Action, Profile
+
+EXAMPLES: dict[str, str] = {
+    "data": '"biography:new"',
+    "source": '"starter:biography-mini"',
+    "metric": '"drop"',
+    "action": '"freeze"',
+    "op": '"freeze"',
+    "layers": "2",
+    "name": '"my-name"',
+}
+"""What a hint shows for a required key."""
+
+
+def problems_of(
+    errors: Sequence[ErrorDetails],
+    raw: object,
+    *,
+    model: type[BaseModel] = Profile,
+    above: KeyPath = (),
+) -> list[Problem]:
+    """Translate pydantic's errors.
+
+    Args:
+        errors: of validating `raw` as `model`.
+        raw: the plain tables that were validated.
+        model: what they were validated as.
+        above: the key at which `raw` stands in the profile.
+    """
+    problems = []
+    for error in errors:
+        path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+        if error["type"] == "extra_forbidden" or "[key]" in error["loc"]:
+            problem = _unknown_key(model, path, above, raw)
+        elif error["type"] == "missing" and _table_at(model, path[:-1]) is not None:
+            problem = _missing(model, path, above)
+        else:
+            problem = _wrong_value(model, path, above, raw)
+        if problem not in problems:
+            problems.append(problem)
+    return problems
+
+
+def _reach(model: type[BaseModel], path: KeyPath) -> tuple[KeyPath, FieldInfo | None, Any]:
+    """Walk down the schema as far as it goes.
+
+    Returns:
+        The path that it knows, the field there (None for an element of a list or a named table)
+        and that place's annotation.
+    """
+    reached: KeyPath = ()
+    field: FieldInfo | None = None
+    here: Any = model
+    for part in path:
+        table = _table_of(here)
+        if table is not None:
+            if part not in table.model_fields:
+                break
+            field = table.model_fields[str(part)]
+            here = field.annotation
+        elif get_origin(here) in (list, dict) and inner_model(here) is not None:
+            field, here = None, get_args(here)[-1]
+        else:
+            break
+        reached = (*reached, part)
+    return reached, field, here
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model when the annotation is a table itself, not a list or dict of tables."""
+    return None if get_origin(annotation) in (list, dict) else inner_model(annotation)
+
+
+def _table_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
+    reached, _, annotation = _reach(model, path)
+    return _table_of(annotation) if reached == path else None
+
+
+def _value_at(raw: object, path: KeyPath) -> object:
+    value: Any = raw
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: object) -> Problem:
+    key = str(path[-1])
+    table = _table_at(model, path[:-1])
+    full = (*above, *path)
+    if table is Action:
+        op = _value_at(raw, path[:-1])
+        op_name = op.get("op") if isinstance(op, dict) else None
+        known = [name for name in Action.model_fields if _op_takes(str(op_name), name)]
+    else:
+        known = list(table.model_fields) if table is not None else ["prompt", "completion"]
+    text = f"unknown key '{key}'"
+    near = nearest_name(key, known)
+    if near is None and (elsewhere := _tables_with(key)):
+        return Problem(full, text, f"'{key}' is a key of {' and '.join(elsewhere)}")
+    return Problem(full, text, did_you_mean(key, known, "keys"))
+
+
+def _op_takes(op: str, name: str) -> bool:
+    arguments = {argument for taken in OP_ARGUMENTS.values() for argument in taken}
+    return name not in arguments or name in OP_ARGUMENTS.get(op, ())
+
+
+def _tables_with(key: str) -> list[str]:
+    """Name the tables that have a key of this name."""
+    found = []
+    for name, field in Profile.model_fields.items():
+        table = inner_model(field.annotation)
+        if table is not None and key in table.model_fields:
+            found.append(table_name(name))
+    return found
+
+
+def table_name(name: str) -> str:
+    """Write a table's name as a profile has it."""
+    origin = get_origin(Profile.model_fields[name].annotation)
+    if origin is list:
+        return f"[[{name}]]"
+    return f"[{name}.NAME]" if origin is dict else f"[{name}]"
+
+
+def _missing(model: type[BaseModel], path: KeyPath, above: KeyPath) -> Problem:
+    key = str(path[-1])
+    full = (*above, *path)
+    table = _table_at(model, path[:-1])
+    field = table.model_fields.get(key) if table is not None else None
+    if model is Profile and len(path) == 1 and key in ("model", "tasks"):
+        inner = "source" if key == "model" else "name and data"
+        return Problem(full, f"{table_name(key)} is missing", f"add {table_name(key)} with {inner}")
+    example = EXAMPLES.get(key, "…")
+    what = f": {field.description}" if field is not None and field.description else ""
+    return Problem(
+        full, f"the key '{key}' is missing", f"add {key} = {example}{what}", table=len(full) - 1
+    )
+
+
+def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: object) -> Problem:
+    path, field, _ = _reach(model, path)
+    full = (*above, *path)
+    value = _value_at(raw, path)
+    key = str(path[-1]) if path else ""
+    if field is None:
+        # An element of an array of tables, or a named action, that is no table.
+        label = f"{path[0]} number {path[-1] + 1}" if isinstance(path[-1], int) else key
+        return Problem(
+            full,
+            f"{label} = {toml_value(value)}: wanted a table, given {kind_of(value)}",
+            f"write it as {table_name(str(path[0]))}",
+            table=0,
+        )
+    allowed = choices(field.annotation)
+    if allowed and isinstance(value, str) and value in NOT_IN_THIS_VERSION.get(key, ()):
+        return Problem(
+            full,
+            f"{key} '{value}' does not exist in this version",
+            f"there are: {', '.join(allowed)}",
+        )
+    wanted = wanted_text(field)
+    given = "" if _kinds_agree(field, value) else f", given {kind_of(value)}"
+    return Problem(
+        full,
+        f"{key} = {toml_value(value)}: wanted {wanted}{given}",
+        _value_hint(model, path, key, field, value),
+    )
+
+
+def _kinds_agree(field: FieldInfo, value: object) -> bool:
+    """Tell whether the value has a kind that the field takes, so that only its range is wrong."""
+    kinds = _kinds(field.annotation)
+    if isinstance(value, bool):
+        return bool in kinds
+    return any(isinstance(value, kind) for kind in kinds) or (
+        float in kinds and isinstance(value, int)
+    )
+
+
+def _kinds(annotation: Any) -> set[type]:
+    origin = get_origin(annotation)
+    if origin in (dict, list, tuple):
+        return {dict if origin is dict else list}
+    if choices(annotation):
+        return {str}
+    if isinstance(annotation, type):
+        return {dict} if issubclass(annotation, BaseModel) else {annotation}
+    return {kind for part in get_args(annotation) for kind in _kinds(part)}
+
+
+def _value_hint(
+    model: type[BaseModel], path: KeyPath, key: str, field: FieldInfo, value: object
+) -> str:
+    allowed = choices(field.annotation)
+    if allowed:
+        near = nearest_name(value, allowed) if isinstance(value, str) else None
+        return (
+            f"did you mean '{near}'?" if near else f"write it as {key} = {toml_value(allowed[0])}"
+        )
+    if model is Profile and len(path) == 1 and inner_model(field.annotation) is not None:
+        return f"write it as a table: {table_name(key)}" + (
+            " with two brackets" if get_origin(field.annotation) is list else ""
+        )
+    kinds = _kinds(field.annotation)
+    if isinstance(value, str) and not kinds & {str} and _reads_as(value, kinds):
+        return f"write it without quotes: {key} = {value.strip()}"
+    if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
+        return f"write it as a whole number: {key} = {int(value)}"
+    if kinds <= {str, NoneType} and not isinstance(value, str | dict | list):
+        return f"put it into quotes: {key} = {toml_value(str(value))}"
+    if key == "key" and isinstance(value, str) and ("ctrl" in value or "alt" in value):
+        return "keys with ctrl or alt die in tmux; take a letter or digit"
+    if field.default is PydanticUndefined:
+        return f"for example {key} = {EXAMPLES[key]}" if key in EXAMPLES else ""
+    if field.default is None or field.default == {}:
+        return f"leave '{key}' out for the default"
+    return f"the default is {key} = {toml_value(field.default)}"
+
+
+def _reads_as(value: str, kinds: set[type]) -> bool:
+    text = value.strip()
+    if bool in kinds:
+        return text in ("true", "false")
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                kind(text)
+            except ValueError:
+                continue
+            return True
+    return False

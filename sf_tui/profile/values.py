@@ -1,0 +1,129 @@
+"""The types of a profile's values: what is taken, and how a wanted value is told in words.
+
+Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is taken where a float
+is wanted, and no number may be infinite or NaN. Knows nothing of the keys that use them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from sf_tui.profile.names import NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
+
+MAX_SEED = 2**32 - 1
+MAX_NESTING = 32
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a key's value has to be, in words; stands in the annotation of its type."""
+
+    text: str
+
+
+def _finite(value: object) -> object:
+    # pydantic's strict float lets a whole number too large for a float through as it is.
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError("not finite") from error
+    return value
+
+
+def _pair(value: object) -> object:
+    # TOML knows only lists; a strict tuple field would refuse them.
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _held_out(value: object) -> object:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    raise ValueError("neither a share nor a number of rows nor a file")
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    if depth > MAX_NESTING:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict):
+        for inner in value.values():
+            _plain(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _plain(inner, depth + 1)
+    elif not isinstance(value, str | int | float) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError("not plain")
+    return value
+
+
+def _key(value: object) -> object:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and is_key_name(value):
+        return value
+    raise ValueError("not a key")
+
+
+Number = Annotated[float, BeforeValidator(_finite), Wanted("a number")]
+NotNegative = Annotated[
+    float, BeforeValidator(_finite), Field(ge=0), Wanted("a number of at least 0")
+]
+Positive = Annotated[float, BeforeValidator(_finite), Field(gt=0), Wanted("a number above 0")]
+Share = Annotated[float, BeforeValidator(_finite), Field(ge=0, le=1), Wanted("a share from 0 to 1")]
+Part = Annotated[
+    float, BeforeValidator(_finite), Field(gt=0, lt=1), Wanted("a share between 0 and 1")
+]
+Factor = Annotated[
+    float, BeforeValidator(_finite), Field(gt=0, le=1), Wanted("a number above 0 and up to 1")
+]
+Count = Annotated[int, Field(ge=1), Wanted("a whole number of at least 1")]
+CountOrZero = Annotated[int, Field(ge=0), Wanted("a whole number of at least 0")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Wanted(f"a whole number from 0 to {MAX_SEED}")]
+Line = Annotated[
+    str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), Wanted("text on one line that is not empty")
+]
+Name = Annotated[
+    str,
+    Field(pattern=NAME_PATTERN),
+    Wanted("a name of small letters, digits, '-' and '_' that starts with a letter or digit"),
+]
+ProfileName = Annotated[
+    str,
+    Field(pattern=PROFILE_NAME_PATTERN),
+    Wanted("a name of letters, digits, '.', '-' and '_' (it becomes part of the run's id)"),
+]
+Beta = Annotated[float, BeforeValidator(_finite), Field(ge=0, lt=1)]
+Betas = Annotated[
+    tuple[Beta, Beta],
+    BeforeValidator(_pair),
+    Wanted("two numbers from 0 up to but not 1, like [0.9, 0.95]"),
+]
+HeldOut = Annotated[
+    float | int | str | None,
+    BeforeValidator(_held_out),
+    Wanted("a share between 0 and 1, a number of rows, or a file"),
+]
+KeyName = Annotated[
+    str | None,
+    BeforeValidator(_key),
+    Wanted('a letter, a digit, "space", "f1" to "f12" or an arrow ("up", "down", …)'),
+]
+PlainTable = Annotated[
+    dict[str, Any],
+    BeforeValidator(_plain),
+    Wanted("a table of texts, numbers, true or false, lists and tables"),
+]
+FieldNames = Annotated[
+    dict[Literal["prompt", "completion"], Line],
+    Wanted('a table like {prompt = "question", completion = "answer"}'),
+]

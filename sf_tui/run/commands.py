@@ -1,0 +1,67 @@
+"""The command log: what operators ask of a running worker.
+
+Any number of processes append whole lines; the worker alone reads them in order and answers each
+with `command` events in the event log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from typing import Any
+
+import orjson
+
+from sf_tui.errors import RunError
+from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import JsonLinesTail, append_line
+
+
+class CommandTail(JsonLinesTail):
+    """Follow a command log, a poll at a time."""
+
+
+def request_command(
+    run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str = "user"
+) -> str:
+    """Append a command and return its id; the worker acknowledges it by an event of that id.
+
+    Raises:
+        RunError: the log can't be written (no room, read-only).
+    """
+    identity = f"c-{secrets.token_hex(6)}"
+    line = orjson.dumps(
+        {
+            "id": identity,
+            "time": rfc3339_now(),
+            "action": action,
+            "args": arguments or {},
+            "by": by,
+        }
+    )
+    try:
+        handle = os.open(run.commands, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            # Several consoles may write at once, and a network file system doesn't append
+            # atomically.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # A line that another writer left torn would swallow this one: end it first.
+            append_line(handle, (b"" if _ends_with_newline(run) else b"\n") + line + b"\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise RunError(
+            f"{run.commands}: can't send a command: {error.strerror}",
+            "check the owner of the run directory and the room on its disk",
+        ) from error
+    return identity
+
+
+def _ends_with_newline(run: RunDirectory) -> bool:
+    with run.commands.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -1,0 +1,224 @@
+"""Where a run lives: its directory, the names of the files in it, and how a run is found.
+
+Knows paths and `run.json`; what the other files hold is told by the modules named after them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sf_tui import __version__
+from sf_tui.errors import RunError, RunNotFoundError, UsageError
+from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.durable import replace_file, sync_directory
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's directory; every path in it follows from `path`."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's name: that of its directory."""
+        return self.path.name
+
+    @property
+    def run_json(self) -> Path:
+        """Who made the run, with what, and which process owns it."""
+        return self.path / "run.json"
+
+    @property
+    def profile(self) -> Path:
+        """The fully resolved profile."""
+        return self.path / "profile.toml"
+
+    @property
+    def events(self) -> Path:
+        """The append-only event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def commands(self) -> Path:
+        """The append-only command log."""
+        return self.path / "commands.jsonl"
+
+    @property
+    def worker_log(self) -> Path:
+        """What a detached worker printed."""
+        return self.path / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) for the worker's life."""
+        return self.path / "lock"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Rewritten every two seconds by a living worker."""
+        return self.path / "heartbeat"
+
+    @property
+    def checkpoints(self) -> Path:
+        """STAGE/step-NNNNNN/ folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The final weights and tokenizer as a plain Hugging Face directory."""
+        return self.path / "model"
+
+    def read_run_json(self) -> dict[str, Any]:
+        """Return what `run.json` says.
+
+        Raises:
+            RunError: it is missing, unreadable, or of a newer version than this program knows.
+        """
+        try:
+            facts = orjson.loads(self.run_json.read_bytes())
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise RunError(
+                f"{self.run_json}: can't be read: {error}", "is this really a run directory?"
+            ) from error
+        if not isinstance(facts, dict):
+            raise RunError(f"{self.run_json}: not a JSON object", "is this really a run directory?")
+        if facts.get("schema", 0) > SCHEMA_VERSION:
+            raise RunError(
+                f"{self.run_json}: schema {facts['schema']} is newer than this sf "
+                f"({__version__}) knows",
+                "update sf",
+            )
+        return facts
+
+    def claim(self, facts: dict[str, Any]) -> None:
+        """Write into `run.json` which process owns the run from now on."""
+        replace_file(
+            self.run_json,
+            orjson.dumps(self.read_run_json() | facts, option=orjson.OPT_INDENT_2) + b"\n",
+        )
+
+    @classmethod
+    def create(
+        cls, path: Path, *, profile_text: str, profile_name: str, argv: Sequence[str]
+    ) -> RunDirectory:
+        """Make a run directory that is complete from the moment it exists.
+
+        Raises:
+            UsageError: something of that name exists; nothing was touched.
+            RunError: the place can't be written.
+        """
+        path = path.absolute()
+        if path.exists():
+            is_run = (path / "run.json").exists()
+            raise UsageError(
+                f"{path}: {'a run' if is_run else 'something'} of that name exists; it is never "
+                "written into",
+                f"go on with it by `sf resume {path}`, or choose another --run-dir"
+                if is_run
+                else "choose another --run-dir",
+            )
+        facts = {
+            "schema": SCHEMA_VERSION,
+            "id": path.name,
+            "profile": profile_name,
+            "argv": list(argv),
+            "created": rfc3339_now(),
+            "host": socket.gethostname(),
+            "versions": {"sf": __version__},
+        }
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.making")
+        try:
+            aside.mkdir(parents=True)
+            (aside / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+            (aside / "profile.toml").write_text(profile_text, encoding="utf-8")
+            (aside / "events.jsonl").touch()
+            (aside / "commands.jsonl").touch()
+            (aside / "lock").touch()
+            aside.rename(path)
+            sync_directory(path.parent)
+        except OSError as error:
+            if aside.exists():
+                for left in aside.iterdir():
+                    left.unlink()
+                aside.rmdir()
+            raise RunError(
+                f"{path}: can't make a run directory: {error.strerror or error}",
+                "choose another place with --run-dir or $SF_HOME",
+            ) from error
+        return cls(path)
+
+
+def runs_home() -> Path:
+    """Return the folder where runs live: `$SF_HOME/runs`, else the user's data folder."""
+    home = os.environ.get("SF_HOME")
+    if home:
+        return Path(home).expanduser() / "runs"
+    # Deferred: only needed where $SF_HOME is not set.
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("sf")) / "runs"
+
+
+def new_run_id(profile_name: str) -> str:
+    """Return a name that sorts by time and that nobody else takes."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{profile_name}-{secrets.token_hex(2)}"
+
+
+def list_runs() -> list[RunDirectory]:
+    """Return the runs in `runs_home()`, newest first."""
+    home = runs_home()
+    if not home.is_dir():
+        return []
+    found = [entry for entry in home.iterdir() if (entry / "run.json").is_file()]
+    found = [entry for entry in found if not entry.name.startswith(".")]
+    return [
+        RunDirectory(entry)
+        for entry in sorted(
+            found, key=lambda entry: (entry / "profile.toml").stat().st_mtime_ns, reverse=True
+        )
+    ]
+
+
+def find_run(reference: str) -> RunDirectory:
+    """Return the run that `reference` names: an id, a unique prefix of one, `last`, or a directory.
+
+    Raises:
+        RunNotFoundError: there is none, or a prefix fits several.
+    """
+    as_path = Path(reference).expanduser()
+    if (as_path / "run.json").is_file():
+        return RunDirectory(as_path.absolute())
+    if as_path.is_dir() and ("/" in reference or reference.startswith(".")):
+        raise RunNotFoundError(
+            f"{as_path}: not a run directory (it has no run.json)", "`sf runs` lists the runs"
+        )
+    runs = list_runs()
+    if reference == "last" and runs:
+        return runs[0]
+    exact = [run for run in runs if run.id == reference]
+    fitting = exact or [run for run in runs if reference and run.id.startswith(reference)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(run.id for run in fitting[:4])
+        raise RunNotFoundError(
+            f"'{reference}' fits {len(fitting)} runs: {names}", "give more letters of the id"
+        )
+    near = difflib.get_close_matches(reference, [run.id for run in runs], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "`sf runs` lists the runs"
+    where = f"in {runs_home()}" if runs else f"(there is none yet in {runs_home()})"
+    raise RunNotFoundError(f"no run '{reference}' {where}", hint)

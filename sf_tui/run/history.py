@@ -1,0 +1,217 @@
+"""What has happened in a run so far, folded from its events one at a time.
+
+Every reader (console, `sf show`, headless narration, rules after a resume) folds the same way, so
+that they can't disagree. Unknown event types and fields, which a newer version may write, are
+passed over. Single `step` events are not kept: a long run has millions of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_tui.run.events import Event
+
+Measures = dict[str, float]
+"""`exact`, `first_token`, `token` (shares), `nll` (nats a token), `n` (examples)."""
+
+
+@dataclass
+class Probe:
+    """One measurement of every task so far."""
+
+    step: int
+    accuracy: dict[str, Measures]
+    full: bool
+    """Whether it took the whole held-out sets."""
+    paired: dict[str, Measures]
+    """The same measures on the examples that every probe of this stage takes."""
+    drop: float | None
+
+
+@dataclass
+class StageHistory:
+    """One stage as far as it has come."""
+
+    name: str
+    task: str
+    strategy: str
+    steps: int
+    known: list[str]
+    """Tasks that were learnt before this stage, in profile order."""
+    step: int = 0
+    probes: list[Probe] = field(default_factory=list)
+    last_step: Event | None = None
+    drift: Event | None = None
+    in_danger: bool = False
+    window: int = 0
+    finished: bool = False
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of the layers that the last drift event calls frozen."""
+        return [layer["name"] for layer in (self.drift or {}).get("layers", []) if layer["frozen"]]
+
+
+@dataclass
+class CommandHistory:
+    """One command and how far the worker has come with it."""
+
+    id: str
+    action: str
+    by: str
+    status: str
+    stage: str | None
+    step: int | None
+    reason: str | None
+    value: float | None
+
+
+@dataclass
+class History:
+    """A run as its events tell it."""
+
+    run: str = ""
+    profile: str = ""
+    tasks: list[str] = field(default_factory=list)
+    metrics: dict[str, str] = field(default_factory=dict)
+    started: Event | None = None
+    stages: dict[str, StageHistory] = field(default_factory=dict)
+    stage: StageHistory | None = None
+    commands: dict[str, CommandHistory] = field(default_factory=dict)
+    alerts: list[Event] = field(default_factory=list)
+    checkpoints: list[Event] = field(default_factory=list)
+    rewinds: list[Event] = field(default_factory=list)
+    finished: Event | None = None
+    paused: bool = False
+    last_seq: int = 0
+    last_time: str = ""
+
+    @property
+    def status(self) -> str:
+        """One of starting, running, paused, or the status of `run_finished`."""
+        if self.finished is not None:
+            return str(self.finished["status"])
+        if self.paused:
+            return "paused"
+        return "running" if self.started is not None else "starting"
+
+    def metric_of(self, task: str) -> str:
+        """Return which measure is charted for a task."""
+        return self.metrics.get(task, "exact")
+
+    def value_of(self, task: str, measures: dict[str, Measures]) -> float | None:
+        """Return a task's charted measure among the measures of one probe; None without it."""
+        found = measures.get(task)
+        return None if found is None else found.get(self.metric_of(task))
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        self.last_seq = event.get("seq", self.last_seq)
+        self.last_time = event.get("time", self.last_time)
+        if self.finished is not None and event.get("type") != "run_finished":
+            # A run that was stopped or failed goes on.
+            self.finished = None
+        fold = getattr(self, f"_on_{event.get('type')}", None)
+        if fold is not None:
+            fold(event)
+
+    def _on_run_started(self, event: Event) -> None:
+        self.started = event
+        self.run = event.get("run", "")
+        self.profile = event.get("profile", "")
+        self.tasks = list(event.get("tasks", []))
+        self.metrics = dict(event.get("metrics", {}))
+
+    def _on_stage_started(self, event: Event) -> None:
+        self.stage = StageHistory(
+            event["stage"],
+            event["task"],
+            event.get("strategy", ""),
+            event["steps"],
+            list(event.get("known", [])),
+        )
+        self.stages[self.stage.name] = self.stage
+
+    def _on_stage_finished(self, event: Event) -> None:
+        if event["stage"] in self.stages:
+            self.stages[event["stage"]].finished = True
+
+    def _on_step(self, event: Event) -> None:
+        stage = self.stages.get(event["stage"])
+        if stage is not None:
+            stage.step = event["step"]
+            stage.last_step = event
+
+    def _on_probe(self, event: Event) -> None:
+        stage = self.stages.get(event["stage"])
+        if stage is not None:
+            stage.probes.append(
+                Probe(
+                    event["step"],
+                    event["accuracy"],
+                    event.get("full", False),
+                    event.get("paired", {}),
+                    event.get("drop"),
+                )
+            )
+
+    def _on_drift(self, event: Event) -> None:
+        if event["stage"] in self.stages:
+            self.stages[event["stage"]].drift = event
+
+    def _on_danger(self, event: Event) -> None:
+        stage = self.stages.get(event["stage"])
+        if stage is not None:
+            stage.in_danger = event["state"] == "entered"
+            stage.window = event.get("window", stage.window)
+
+    def _on_alert(self, event: Event) -> None:
+        self.alerts.append(event)
+
+    def _on_checkpoint(self, event: Event) -> None:
+        self.checkpoints.append(event)
+
+    def _on_command(self, event: Event) -> None:
+        self.commands[event["id"]] = CommandHistory(
+            event["id"],
+            event.get("action", ""),
+            event.get("by", ""),
+            event["status"],
+            event.get("stage"),
+            event.get("step"),
+            event.get("reason"),
+            event.get("value"),
+        )
+        if event["status"] == "done" and event.get("op") in {"pause", "resume"}:
+            self.paused = event["op"] == "pause"
+
+    def _on_rewound(self, event: Event) -> None:
+        self.rewinds.append(event)
+        self.paused = False
+        stage = self.stages.get(event["stage"])
+        if stage is None:
+            return
+        step = event["step"]
+        stage.step = step
+        stage.finished = False
+        stage.probes = [probe for probe in stage.probes if probe.step <= step]
+        if stage.drift is not None and stage.drift["step"] > step:
+            stage.drift = None
+        if stage.last_step is not None and stage.last_step["step"] > step:
+            stage.last_step = None
+        if stage.window and stage.known:
+            stage.in_danger = step < stage.window
+        self.stage = stage
+
+    def _on_run_finished(self, event: Event) -> None:
+        self.finished = event
+        self.paused = False
+
+
+def fold(events: Any) -> History:
+    """Return the history that a sequence of events tells."""
+    history = History()
+    for event in events:
+        history.add(event)
+    return history

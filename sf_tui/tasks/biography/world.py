@@ -1,0 +1,190 @@
+"""Who there is and what is true of them.
+
+Knows people and their facts, all drawn from seeds, and who belongs to which part of the
+experiment. Knows nothing of sentences, questions or tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from sf_tui.errors import UsageError
+from sf_tui.tasks.biography.draws import pick, seeded
+from sf_tui.tasks.biography.templates import FORMS, Form
+from sf_tui.tasks.biography.words import (
+    CITIES,
+    COMPANIES,
+    DAYS,
+    FIRST_NAMES,
+    MAJORS,
+    MIDDLE_NAMES,
+    MONTHS,
+    SURNAMES,
+    UNIVERSITIES,
+    YEARS,
+)
+
+NEW_TASKS = 5
+
+# Of the 2.6 million full names; beyond it drawing unused ones would get slow.
+MOST_PEOPLE = 1_000_000
+
+
+class BiographySettings(Protocol):
+    """What the experiment is made from: a profile's `[biography]` table or anything like it."""
+
+    @property
+    def people(self) -> int:
+        """How many people pretraining tells about."""
+        ...
+
+    @property
+    def tuned(self) -> float:
+        """The share of them whose questions the old task trains; the rest is its held-out part."""
+        ...
+
+    @property
+    def new_people(self) -> int:
+        """How many people each new task is about."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """How the new tasks ask."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """What decides the pretraining people, all facts about them and where companies sit."""
+        ...
+
+    @property
+    def new_seed(self) -> int:
+        """What decides, together with `seed`, who the new people are."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The experiment's settings outside a profile, with the same defaults."""
+
+    people: int = 400
+    tuned: float = 0.75
+    new_people: int = 25
+    form: Form = "same"
+    seed: int = 0
+    new_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Person:
+    """A full name of three words and, for each attribute, its value."""
+
+    name: str
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class World:
+    """Everybody in the experiment; no name occurs twice."""
+
+    tuned: tuple[Person, ...]
+    held_out: tuple[Person, ...]
+    new: tuple[tuple[Person, ...], ...]
+    """The people of new-1 … new-5, whom pretraining never mentions."""
+
+    @property
+    def pretrained(self) -> tuple[Person, ...]:
+        """Everybody whom pretraining tells about."""
+        return self.tuned + self.held_out
+
+
+def check_settings(settings: BiographySettings) -> None:
+    """Refuse settings that make no experiment.
+
+    Raises:
+        UsageError: naming the setting and what it may be.
+    """
+    if settings.people < 2:
+        raise UsageError(
+            f"biography.people is {settings.people}; it must be at least 2",
+            "one part of the people is tuned on, the other is held out",
+        )
+    if settings.new_people < 1:
+        raise UsageError(
+            f"biography.new_people is {settings.new_people}; it must be at least 1",
+            "a new task needs somebody to ask about",
+        )
+    if settings.people + NEW_TASKS * settings.new_people > MOST_PEOPLE:
+        raise UsageError(
+            f"biography.people and {NEW_TASKS} x biography.new_people come to more than "
+            f"{MOST_PEOPLE:,} names",
+            "there are no more different names to give; ask for fewer people",
+        )
+    if not 0 < settings.tuned < 1:
+        raise UsageError(
+            f"biography.tuned is {settings.tuned}; it must lie between 0 and 1",
+            "it is the share of the people whose questions the old task trains, e.g. 0.75",
+        )
+    if settings.form not in FORMS:
+        raise UsageError(
+            f"biography.form is '{settings.form}'; it must be one of {', '.join(FORMS)}",
+            "'other' asks about new people in words that the old questions don't use",
+        )
+
+
+def build_world(settings: BiographySettings) -> World:
+    """Draw everybody and their facts from the settings' seeds, the same on every machine.
+
+    More people with the same seed are the same people and some more; the pretraining people don't
+    depend on `new_people` or `new_seed`.
+
+    Raises:
+        UsageError: if the settings make no experiment.
+    """
+    check_settings(settings)
+    return _build(
+        settings.people, settings.tuned, settings.new_people, settings.seed, settings.new_seed
+    )
+
+
+@lru_cache(maxsize=8)
+def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int) -> World:
+    # Where companies sit is a fact of the world: new people's companies sit there too.
+    sites = seeded("biography", seed, "sites")
+    company_city = {company: pick(sites, CITIES) for company in COMPANIES}
+    taken: set[str] = set()
+    old = _draw_people(seeded("biography", seed, "people"), people, company_city, taken)
+    new = tuple(
+        _draw_people(
+            seeded("biography", seed, "new", new_seed, number), new_people, company_city, taken
+        )
+        for number in range(1, NEW_TASKS + 1)
+    )
+    boundary = min(max(round(people * tuned), 1), people - 1)
+    return World(tuned=old[:boundary], held_out=old[boundary:], new=new)
+
+
+def _draw_people(
+    stream: random.Random, count: int, company_city: dict[str, str], taken: set[str]
+) -> tuple[Person, ...]:
+    people: list[Person] = []
+    while len(people) < count:
+        name = f"{pick(stream, FIRST_NAMES)} {pick(stream, MIDDLE_NAMES)} {pick(stream, SURNAMES)}"
+        if name in taken:
+            continue
+        taken.add(name)
+        company = pick(stream, COMPANIES)
+        facts = {
+            "birthday": f"{pick(stream, DAYS)} {pick(stream, MONTHS)} {pick(stream, YEARS)}",
+            "birth city": pick(stream, CITIES),
+            "university": pick(stream, UNIVERSITIES),
+            "major": pick(stream, MAJORS),
+            "company": company,
+            "company city": company_city[company],
+        }
+        people.append(Person(name, facts))
+    return tuple(people)

@@ -1,0 +1,189 @@
+"""Where a user's rows come from: a file of a known format, or a data set's id.
+
+Knows paths, suffixes and compression; each format has a module of its own. Knows nothing of
+schemas.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from sf_tui.errors import DataError
+from sf_tui.tasks.hub_rows import hub_rows
+from sf_tui.tasks.json_rows import json_document, json_lines
+from sf_tui.tasks.rows import BadRow, Row
+from sf_tui.tasks.table_rows import csv_rows, parquet_rows
+
+_JSON = (".jsonl", ".ndjson", ".json")
+_TABLES = (".csv", ".tsv")
+_PARQUET = (".parquet", ".pq")
+_COMPRESSED = ".gz"
+
+# A name that ends so means a file, even when no such file exists.
+_FILE_SUFFIXES = (*_JSON, *_TABLES, *_PARQUET, _COMPRESSED, ".txt", ".xlsx", ".arrow", ".zip")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+KNOWN_FORMATS = "JSONL, JSON, CSV, TSV (each may be .gz) and parquet"
+
+
+def locate(data: str, base_dir: Path) -> Path | None:
+    """Return the file that `data` names, or None when it can only be a data set's id.
+
+    Args:
+        data: a path, relative to `base_dir` or absolute, or an id such as `owner/name`.
+        base_dir: where relative paths start.
+
+    Raises:
+        DataError: if it names a file that isn't there, or is neither path nor id.
+    """
+    if not data.strip():
+        raise DataError("data: is empty", f"name a file ({KNOWN_FORMATS}) or a data set's id")
+    path = base_dir / Path(data).expanduser()
+    if path.exists():
+        return path
+    looks_like_a_path = (
+        data.startswith((".", "/", "~"))
+        or "\\" in data
+        or data.count("/") > 1
+        or data.lower().endswith(_FILE_SUFFIXES)
+    )
+    if not looks_like_a_path and _HUB_ID.fullmatch(data):
+        return None
+    raise DataError(f"{shown_path(path)}: no such file", _what_is_there(path))
+
+
+def _what_is_there(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {shown_path(folder)}"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    near = difflib.get_close_matches(path.name, names, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    files = [name for name in names if name.lower().endswith(_FILE_SUFFIXES)]
+    if files:
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        return f"the folder holds {', '.join(files[:5])}{more}"
+    return f"the folder {shown_path(folder)} holds no data file"
+
+
+def shown_path(path: Path) -> str:
+    """Return how a path is told: from the working directory where it lies below it."""
+    here = Path.cwd()
+    path = path if path.is_absolute() else here / path
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def read_rows(
+    data: str, base_dir: Path, split: str | None = None, subset: str | None = None
+) -> Iterator[Row | BadRow]:
+    """Yield the rows of a file or of a data set, good and bad, in their order.
+
+    Args:
+        data: a path or a data set's id; see `locate`.
+        base_dir: where relative paths start.
+        split: the split of a data set.
+        subset: the configuration of a data set.
+
+    Raises:
+        DataError: if the file or data set can't be read as a whole.
+    """
+    path = locate(data, base_dir)
+    if path is None:
+        yield from hub_rows(data, split, subset)
+        return
+    for key, value in (("split", split), ("subset", subset)):
+        if value is not None:
+            raise DataError(
+                f'{shown_path(path)}: {key} = "{value}" has no meaning for a file',
+                f"take out {key}; it names a part of a `datasets` id",
+            )
+    yield from file_rows(path)
+
+
+def file_rows(path: Path) -> Iterator[Row | BadRow]:
+    """Yield the rows of one file, good and bad, in their order.
+
+    Raises:
+        DataError: if the file is missing, empty, unreadable or of an unknown format.
+    """
+    shown = shown_path(path)
+    if path.is_dir():
+        names = sorted(e.name for e in path.iterdir() if e.name.lower().endswith(_FILE_SUFFIXES))
+        hint = f"name one of its files: {', '.join(names[:5])}" if names else "name a file"
+        raise DataError(f"{shown}: is a folder, not a file", hint)
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(_COMPRESSED)).suffix
+    if suffix not in (*_JSON, *_TABLES, *_PARQUET) or (
+        suffix in _PARQUET and name.endswith(_COMPRESSED)
+    ):
+        raise DataError(
+            f"{shown}: unknown format '{Path(name).suffix or name}'",
+            f"known are {KNOWN_FORMATS}; the suffix tells",
+        )
+    with _opened(path, shown) as file:
+        if suffix in _PARQUET:
+            yield from parquet_rows(path, shown)
+        elif suffix in _TABLES:
+            yield from csv_rows(file, shown, tabs=suffix == ".tsv")
+        else:
+            yield from _json_rows(file, shown, suffix)
+
+
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[BinaryIO]:
+    """Open a file for bytes, unpacked where it is compressed, past the ways that files fail."""
+    compressed = path.name.lower().endswith(_COMPRESSED)
+    try:
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            head = file.read(4)
+            if not head:
+                raise DataError(f"{shown}: the file is empty", "it must hold at least two rows")
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{shown}: the text is UTF-16", "save the file as UTF-8")
+            file.seek(0)
+            yield file  # type: ignore[misc]  # GzipFile reads like any other
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{shown}: the compressed file is damaged: {error}", "copy or write it anew"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{shown}: can't be read: {error.strerror or error}", "check the file and its rights"
+        ) from error
+
+
+def _json_rows(file: BinaryIO, shown: str, suffix: str) -> Iterator[Row | BadRow]:
+    """Yield rows of one JSON text or of JSON Lines: the content tells, whatever the suffix."""
+    if _holds_one_text(file, suffix):
+        text = file.read().decode("utf-8-sig", errors="surrogateescape")
+        return json_document(text, shown)
+    return json_lines(file, shown)
+
+
+def _holds_one_text(file: BinaryIO, suffix: str) -> bool:
+    """Tell one JSON text from JSON Lines by its first line; the file is then at its start."""
+    first = b""
+    while not first:
+        line = file.readline()
+        if not line:
+            break
+        first = line.removeprefix(b"\xef\xbb\xbf").strip()
+    more = any(line.strip() for line in file)
+    file.seek(0)
+    try:
+        value = orjson.loads(first)
+    except orjson.JSONDecodeError:
+        # A row that is broken over lines, or a list of rows; else the first row is a bad one.
+        return first in (b"{", b"[") or first[:1] == b"[" or (suffix == ".json" and more)
+    return not more and (isinstance(value, list) or suffix == ".json")

@@ -1,0 +1,58 @@
+"""A row as it was read, and a row that can't be used, both with their place.
+
+Knows how bad rows are told to people. Knows nothing of file formats or schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sf_tui.errors import DataError
+
+SHOWN_BAD_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its fields by name, and where it stands (file:line, or file and row)."""
+
+    place: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One row that can't be used, where it stands and what is wrong with it."""
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class RowError(ValueError):
+    """What is wrong with one row; whoever knows its place makes a `BadRow` of it."""
+
+
+def bad_rows_error(first: Sequence[BadRow], bad: int, rows: int, hint: str) -> DataError:
+    """Build the error that names the first bad rows, how many there are, and the remedy.
+
+    Args:
+        first: at least one of the bad rows, in the order of the file.
+        bad: how many rows are bad.
+        rows: how many rows were read, good and bad.
+        hint: what to do about it.
+    """
+    shown = [str(row) for row in first[:SHOWN_BAD_ROWS]]
+    if bad > len(shown):
+        shown.append(f"and {bad - len(shown)} more")
+    shown.append(f"{bad} of {count_rows(rows)} can't be used")
+    return DataError("\n  ".join(shown), hint)
+
+
+def count_rows(rows: int) -> str:
+    """Return "1 row" or "7 rows"."""
+    return "1 row" if rows == 1 else f"{rows} rows"

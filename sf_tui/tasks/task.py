@@ -1,0 +1,75 @@
+"""What a task is: named data with a train split and a held-out split that no training sees.
+
+Knows nothing of files, generators, tokenizers or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with its answer, or one conversation.
+
+    Either `prompt` and `completion` are texts, joined as they stand, or `messages` holds the
+    conversation and the model's chat template renders it; then every assistant turn carries loss.
+    """
+
+    prompt: str = ""
+    completion: str = ""
+    messages: tuple[Message, ...] = ()
+    group: str = ""
+    """What a probe spreads its examples over (an attribute, a user's group key)."""
+    place: str = ""
+    """Where it was read: file:line, or a name of the generator's."""
+
+
+class ExampleSource(Protocol):
+    """The train split: a fixed number of entries, each of which may be drawn anew."""
+
+    def __len__(self) -> int:
+        """Return the number of entries in one epoch."""
+        ...
+
+    def example(self, index: int, draw: int) -> Example:
+        """Return entry `index` as it reads in epoch `draw` (0, 1, …), the same on every call."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedExamples:
+    """A train split whose entries read the same in every epoch."""
+
+    examples: Sequence[Example]
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.examples)
+
+    def example(self, index: int, draw: int) -> Example:  # noqa: ARG002  the protocol's
+        """Return example `index`, whatever the epoch."""
+        return self.examples[index]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Named data: what training sees, and what it is scored on."""
+
+    name: str
+    train: ExampleSource
+    held_out: Sequence[Example]
+    guess_floor: dict[str, float] = field(default_factory=dict)
+    """For each group, the share that its most frequent answer alone gets right."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of this data: its schema, its split, rows left out."""

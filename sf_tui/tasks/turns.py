@@ -1,0 +1,175 @@
+"""The turns of a conversation, from the ways in which data sets write them.
+
+Knows roles and contents. Knows nothing of files, chat templates or tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.rows import RowError
+from sf_tui.tasks.task import Message
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+"""Every role that data sets use, and the role that it plays here."""
+
+_WEIGHTS = ("loss_weight", "weight")
+
+
+def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
+    """Return `value` if it is a text that can be used.
+
+    Args:
+        value: what stands in the row.
+        what: how the problem names it.
+        may_be_empty: whether a text without any sign is one that can be used.
+
+    Raises:
+        RowError: if it is no text, is empty, or holds bytes that were not UTF-8.
+    """
+    if not isinstance(value, str):
+        raise RowError(f"{what} is {kind_of(value)}, not text")
+    if not may_be_empty and not value.strip():
+        raise RowError(f"{what} is empty")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RowError(f"{what} is not UTF-8 at sign {error.start + 1}") from error
+    return value
+
+
+def read_turns(value: Any, field: str) -> tuple[Message, ...]:
+    """Turn a row's list of turns into messages.
+
+    Turns are objects with `role` and `content`, or with `from` and `value`. A content may be a
+    list of text parts. A function call is an assistant's turn, written as JSON.
+
+    Args:
+        value: what stands in the row's field; a text that is a JSON list counts as the list.
+        field: the field's name, for problems.
+
+    Raises:
+        RowError: if it is no conversation that ends with an assistant's answer.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:  # the cell of a table
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise RowError(f"'{field}' is text that is no JSON list: {error.msg}") from error
+    if not isinstance(value, (list, tuple)):
+        raise RowError(f"'{field}' is {kind_of(value)}, not a list of turns")
+    messages = tuple(_read_turn(turn, number) for number, turn in enumerate(value, 1))
+    check_turns(messages, field)
+    return messages
+
+
+def check_turns(messages: tuple[Message, ...], field: str) -> None:
+    """Make sure that something is asked, and that the last turn answers.
+
+    Raises:
+        RowError: if not.
+    """
+    if not messages:
+        raise RowError(f"'{field}' holds no turn")
+    for number, message in enumerate(messages, 1):
+        if message.role == "system" and number > 1:
+            raise RowError(f"turn {number} is a system turn; only the first may be one")
+    roles = [message.role for message in messages if message.role != "system"]
+    if "assistant" not in roles:
+        raise RowError(f"'{field}' holds no assistant turn, so nothing to learn")
+    if roles[0] != "user":
+        raise RowError(f"the first turn is the {roles[0]}'s; the user must speak first")
+    if roles[-1] != "assistant":
+        raise RowError(f"the last turn is the {roles[-1]}'s, and nothing answers it")
+
+
+def _read_turn(turn: Any, number: int) -> Message:
+    where = f"turn {number}"
+    if not isinstance(turn, Mapping):
+        raise RowError(f"{where} is {kind_of(turn)}, not an object with role and content")
+    # Tables fill absent keys with null, so presence alone says nothing.
+    told = turn.get("from") is not None
+    role_key, content_key = ("from", "value") if told else ("role", "content")
+    for key in (role_key, content_key):
+        if key not in turn and not (key == content_key and turn.get("tool_calls")):
+            raise RowError(f"{where} has no '{key}' (it has {', '.join(map(str, turn))})")
+    said = turn[role_key]
+    role = ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
+        known = ", ".join(ROLES)
+        shown = f"'{said}'" if isinstance(said, str) else kind_of(said)
+        raise RowError(f"{where} has the unknown role {shown}; known are {known}")
+    _check_weight(turn, role, where)
+    content = _content(turn.get(content_key), turn.get("tool_calls"), f"{where} ({said})", role)
+    return Message(role, content)
+
+
+def _content(content: Any, tool_calls: Any, where: str, role: str) -> str:
+    calls = [_call(call, where) for call in tool_calls] if isinstance(tool_calls, list) else []
+    if calls:
+        if content is None or content == "":
+            return "\n".join(calls)
+        return "\n".join([_joined(content, where), *calls])
+    # Tools may answer nothing, and a system turn may be left blank; a question or an answer not.
+    return text_of(_joined(content, where), where, may_be_empty=role in ("system", "tool"))
+
+
+def _joined(content: Any, where: str) -> Any:
+    """Return a content that is a list of text parts as one text, and any other as it is."""
+    if not isinstance(content, (list, tuple)):
+        return content
+    texts = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
+        if not isinstance(part, Mapping) or kind != "text":
+            raise RowError(f"{where} holds a part of type '{kind}'; only text can be used")
+        text = part.get("value") if part.get("text") is None else part["text"]
+        texts.append(text_of(text, where, may_be_empty=True))
+    return "".join(texts)
+
+
+def _call(call: Any, where: str) -> str:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise RowError(f"{where} has a tool call without a name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments)
+        except orjson.JSONDecodeError as error:
+            raise RowError(f"{where} has a tool call whose arguments are no JSON") from error
+    return orjson.dumps({"name": function["name"], "arguments": arguments}).decode()
+
+
+def _check_weight(turn: Mapping[str, Any], role: str, where: str) -> None:
+    """Refuse what would be learnt, or left out, against the row's word."""
+    for key in _WEIGHTS:
+        weight = turn.get(key)
+        if weight is None:
+            continue
+        if weight != (1 if role == "assistant" else 0):
+            raise RowError(
+                f"{where} ({role}) has {key} {weight}; "
+                "here every assistant turn carries loss in full and no other turn does"
+            )

@@ -1,0 +1,359 @@
+"""A user's own data as a task: read, recognized, checked and split.
+
+Knows the rules of the split and what a person must be told. Knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sf_tui.errors import DataError
+from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.reading import locate, read_rows, shown_path
+from sf_tui.tasks.rows import (
+    SHOWN_BAD_ROWS,
+    BadRow,
+    Row,
+    RowError,
+    bad_rows_error,
+    count_rows,
+)
+from sf_tui.tasks.schemas import (
+    FieldMap,
+    Schema,
+    also_fitting,
+    field_map,
+    near,
+    recognize,
+    row_example,
+    unrecognized,
+)
+from sf_tui.tasks.splitting import content_key, prompt_key, split_examples
+from sf_tui.tasks.task import Example, FixedExamples, Task
+
+SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
+
+# Jinja-like marks that a data set's user was meant to fill in, as in "I am {{name}}".
+_UNFILLED = re.compile(r"\{\{\s*\w+\s*\}\}")
+
+
+class DataSettings(Protocol):
+    """What a profile says of one task's data; its `[[tasks]]` table has all of it."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+
+    @property
+    def data(self) -> str:
+        """A path or a data set's id."""
+
+    @property
+    def held_out(self) -> float | int | str | None:
+        """A share, a number of rows, a file, or None for the default."""
+
+    @property
+    def group(self) -> str | None:
+        """The field whose rows stay on one side of the split."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Which field is which, for schemas that aren't recognized."""
+
+    @property
+    def on_bad_row(self) -> str:
+        """`error` or `skip`."""
+
+    @property
+    def split(self) -> str | None:
+        """The split of a data set's id."""
+
+    @property
+    def subset(self) -> str | None:
+        """The configuration of a data set's id."""
+
+
+@dataclass(frozen=True)
+class LoadedExamples:
+    """What one file or data set holds."""
+
+    shown: str
+    """How it is called in messages."""
+    examples: tuple[Example, ...]
+    """One for each good row, at least one."""
+    schema: Schema
+    rows: int
+    """How many rows were read, good and bad."""
+    bad: int
+    """How many rows are left out."""
+    first_bad: tuple[BadRow, ...]
+    notes: tuple[str, ...]
+
+
+def load_examples(
+    data: str,
+    base_dir: Path,
+    *,
+    fields: Mapping[str, str] | None = None,
+    on_bad_row: str = "error",
+    group: str | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+) -> LoadedExamples:
+    """Read all examples of a file or a data set.
+
+    The first row that makes an example decides on the schema; rows of another are bad rows.
+
+    Args:
+        data: a path, relative to `base_dir` or absolute, or a `datasets` id.
+        base_dir: where relative paths start.
+        fields: which field is which, where the names don't tell.
+        on_bad_row: `error`, or `skip` to leave bad rows out and count them.
+        group: the field whose value becomes the examples' group.
+        split: the split of a data set's id.
+        subset: the configuration of a data set's id.
+
+    Raises:
+        DataError: if there is a bad row (and they are not to be skipped) or no good one.
+    """
+    path = locate(data, base_dir)
+    shown = data if path is None else shown_path(path)
+    collector = _Collector(field_map(fields or {}), group)
+    for row in read_rows(data, base_dir, split, subset):
+        collector.add(row)
+    if not collector.rows:
+        raise DataError(f"{shown}: holds no row", "it must hold at least two rows")
+    if collector.schema is None:
+        raise collector.nothing_usable(shown)
+    if collector.bad and on_bad_row == "error":
+        raise bad_rows_error(collector.first_bad, collector.bad, collector.rows, SKIP_HINT)
+    return LoadedExamples(
+        shown=shown,
+        examples=tuple(collector.examples),
+        schema=collector.schema,
+        rows=collector.rows,
+        bad=collector.bad,
+        first_bad=tuple(collector.first_bad),
+        notes=tuple(collector.notes(shown)),
+    )
+
+
+class _Collector:
+    """Takes rows one by one and keeps the examples, the first bad rows and the counts."""
+
+    def __init__(self, mapped: FieldMap | None, group: str | None) -> None:
+        self.mapped = mapped
+        self.group = group
+        self.schema: Schema | None = None
+        self.others: tuple[str, ...] = ()
+        self.examples: list[Example] = []
+        self.rows = 0
+        self.bad = 0
+        self.first_bad: list[BadRow] = []
+        self.fields: dict[str, None] = {}
+        """Every field seen, in the order of their first appearance."""
+        self.recognized_any = False
+
+    def add(self, row: Row | BadRow) -> None:
+        self.rows += 1
+        if isinstance(row, Row):
+            self.fields.update(dict.fromkeys(map(str, row.values)))
+            try:
+                self.examples.append(self._example(row))
+                return
+            except RowError as problem:
+                row = BadRow(row.place, str(problem))
+        self.bad += 1
+        if len(self.first_bad) < SHOWN_BAD_ROWS:
+            self.first_bad.append(row)
+
+    def _example(self, row: Row) -> Example:
+        group = self._group_of(row)
+        if self.mapped is not None:
+            example = self.mapped.example(row, group)
+            self.schema = self.mapped.schema
+            return example
+        schema = self.schema or recognize(row.values)
+        if schema is None:
+            names = ", ".join(map(str, row.values)) or "none"
+            raise RowError(f"its fields ({names}) fit no known schema")
+        self.recognized_any = True
+        example = row_example(schema, row, group)
+        if self.schema is None:
+            self.schema = schema
+            self.others = also_fitting(schema, row.values)
+        return example
+
+    def _group_of(self, row: Row) -> str:
+        if self.group is None:
+            return ""
+        if self.group not in row.values:
+            raise RowError(
+                f"has no field '{self.group}', the group key{near(self.group, row.values)}"
+            )
+        value = row.values[self.group]
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
+            what = "empty" if value == "" else kind_of(value)
+            raise RowError(f"the group key '{self.group}' is {what}")
+        return str(value)
+
+    def nothing_usable(self, shown: str) -> DataError:
+        """Build the error for data without a good row: its cause may be the same for all."""
+        if self.fields:
+            keys = dict.fromkeys([self.group], "group") if self.group is not None else {}
+            for name, key in (self.mapped.names() if self.mapped else {}).items():
+                keys[name] = f"fields.{key}"
+            for name, key in keys.items():
+                if name not in self.fields:
+                    return DataError(
+                        f"{shown}: {key} names the field '{name}', which no row has"
+                        f"{near(name, self.fields)}",
+                        f"the rows have {', '.join(self.fields)}",
+                    )
+            if self.mapped is None and not self.recognized_any:
+                return unrecognized(shown, self.fields)
+        error = bad_rows_error(self.first_bad, self.bad, self.rows, "mend the file")
+        return DataError(f"{error.message}: no row is left", error.hint)
+
+    def notes(self, shown: str) -> list[str]:
+        schema = self.schema.name if self.schema else ""
+        how = "as its fields table says" if self.mapped else "recognized by its fields"
+        notes = [f"{shown}: {count_rows(len(self.examples))} as {schema}, {how}"]
+        if self.others:
+            notes.append(
+                f"{shown}: the fields fit {' and '.join(self.others)} as well; a fields table "
+                "chooses another"
+            )
+        if self.bad:
+            notes.append(
+                f"{shown}: {self.bad} of {count_rows(self.rows)} can't be used and are left out, "
+                f"the first: {self.first_bad[0]}"
+            )
+        unfilled = [place for example in self.examples if (place := _unfilled(example))]
+        if unfilled:
+            notes.append(
+                f"{shown}: a placeholder such as {unfilled[0]} stands in "
+                f"{count_rows(len(unfilled))} and is learnt as it is"
+            )
+        return notes
+
+
+def _unfilled(example: Example) -> str:
+    answers = [m.content for m in example.messages if m.role == "assistant"]
+    found = _UNFILLED.search("\n".join([example.completion, *answers]))
+    return found[0] if found else ""
+
+
+def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
+    """Make a task of a user's own data.
+
+    Args:
+        settings: the task's table of a profile.
+        base_dir: where relative paths start.
+        seed: decides which rows are held out when `held_out` names no file.
+
+    Raises:
+        DataError: if the data can't be used; the message says where and what to do.
+    """
+    loaded = _load(settings, settings.data, base_dir)
+    if isinstance(settings.held_out, str):
+        train, held_out, notes = _beside_file(settings, settings.held_out, loaded, base_dir)
+    else:
+        train, held_out, notes = _by_split(settings, settings.held_out, loaded, seed)
+    return Task(
+        name=settings.name,
+        train=FixedExamples(tuple(train)),
+        held_out=tuple(held_out),
+        guess_floor=_guess_floor(held_out),
+        notes=(*loaded.notes, *notes),
+    )
+
+
+def _load(settings: DataSettings, data: str, base_dir: Path, file: bool = False) -> LoadedExamples:
+    return load_examples(
+        data,
+        base_dir,
+        fields=settings.fields,
+        on_bad_row=settings.on_bad_row,
+        group=settings.group,
+        split=None if file else settings.split,
+        subset=None if file else settings.subset,
+    )
+
+
+_Parts = tuple[Sequence[Example], Sequence[Example], list[str]]
+
+
+def _by_split(
+    settings: DataSettings, held_out: float | None, loaded: LoadedExamples, seed: int
+) -> _Parts:
+    examples = loaded.examples
+    split = split_examples(examples, held_out, seed, loaded.shown, settings.group is not None)
+    notes = [f"held out: {len(split.held_out)} of {count_rows(len(examples))}"]
+    if settings.group is not None:
+        groups = len({example.group for example in examples})
+        notes[0] += f", whole groups of '{settings.group}' ({groups} groups)"
+    elif split.units < len(examples):
+        repeated = count_rows(len(examples) - split.units)
+        notes[0] += f"; same prompt as another, so on the same side: {repeated}"
+    return (
+        [examples[index] for index in split.train],
+        [examples[index] for index in split.held_out],
+        notes,
+    )
+
+
+def _beside_file(
+    settings: DataSettings, file: str, loaded: LoadedExamples, base_dir: Path
+) -> _Parts:
+    """Take held-out rows from a file, and leave what they hold out of training."""
+    if locate(file, base_dir) is None:
+        raise DataError(
+            f'held_out = "{file}": no such file in {shown_path(base_dir)}',
+            "give a file's path, a share between 0 and 1, or a number of rows",
+        )
+    scored = _load(settings, file, base_dir, file=True)
+    notes = [*scored.notes, f"held out: {count_rows(len(scored.examples))}, {scored.shown}"]
+    same = {content_key(example) for example in scored.examples}
+    train = [example for example in loaded.examples if content_key(example) not in same]
+    leaked = len(loaded.examples) - len(train)
+    if leaked:
+        notes.append(f"in both files, so left out of training: {count_rows(leaked)}")
+    if settings.group is not None:
+        groups = {example.group for example in scored.examples}
+        apart = [example for example in train if example.group not in groups]
+        if len(apart) < len(train):
+            notes.append(
+                f"of a held-out group of '{settings.group}', so left out of training: "
+                f"{count_rows(len(train) - len(apart))}"
+            )
+        train = apart
+    asked = {prompt_key(example) for example in scored.examples}
+    alike = sum(prompt_key(example) in asked for example in train)
+    if alike:
+        notes.append(
+            f"asked in held-out rows too, but with another answer, so kept: {count_rows(alike)}"
+        )
+    if not train:
+        raise DataError(
+            f"{loaded.shown}: no row is left to train on: all are in {scored.shown} too",
+            "name different files, or give held_out a share",
+        )
+    return train, scored.examples, notes
+
+
+def _guess_floor(held_out: Iterable[Example]) -> dict[str, float]:
+    """Return the share of the most frequent answer among all held-out rows.
+
+    A user's groups say what stays together, not what is asked, so they have no floor of their own.
+    """
+    answers: Counter[Any] = Counter(
+        tuple(m.content for m in example.messages if m.role == "assistant") or example.completion
+        for example in held_out
+    )
+    return {"": max(answers.values()) / answers.total()}

@@ -1,0 +1,217 @@
+"""What an operator can do to the run: the profile's actions, sent as commands.
+
+Reads the resolved profile that lies with the run, so that an action of a newer version still has
+its key. Decides whether an action may be sent now; the worker decides whether it is done.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_tui.errors import RunError
+from sf_tui.run.commands import request_command
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.record import Record
+
+DEBOUNCE_S = 0.6
+"""A held key repeats 30 times a second: only a press after a pause as long as this acts."""
+ALERT_DROP = 0.20
+"""The profile's own default of [window] alert_drop."""
+_OWN_KEYS = {"op", "key", "label", "confirm"}
+_CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
+
+
+@dataclass(frozen=True)
+class Action:
+    """One action of the profile."""
+
+    name: str
+    op: str
+    key: str
+    label: str
+    confirm: bool
+    arguments: dict[str, Any] = field(hash=False)
+
+    @property
+    def needs_typed_yes(self) -> bool:
+        """Whether it throws work away, so that a `yes` must be typed in full."""
+        return self.op in {"rollback", "stop"}
+
+
+@dataclass(frozen=True)
+class RunActions:
+    """What the run's own profile says of actions.
+
+    Attributes:
+        actions: in the profile's order.
+        alert_drop: drop at which the danger strip suggests one.
+        problem: why there are none; empty when there are.
+    """
+
+    actions: Sequence[Action] = ()
+    alert_drop: float = ALERT_DROP
+    problem: str = ""
+
+    def named(self, name: str) -> Action | None:
+        """Return the action of a name."""
+        return next((action for action in self.actions if action.name == name), None)
+
+    def of_op(self, op: str) -> Action | None:
+        """Return the first action of an op."""
+        return next((action for action in self.actions if action.op == op), None)
+
+    def of_key(self, key: str) -> Action | None:
+        """Return the action that a key is bound to."""
+        return next((action for action in self.actions if action.key and action.key == key), None)
+
+
+def read_actions(run: RunDirectory) -> RunActions:
+    """Read the actions of a run from its resolved profile; an unreadable one has none."""
+    try:
+        profile = tomllib.loads(run.profile.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return RunActions(problem=f"no actions: {run.profile.name} can't be read: {error}")
+    actions = []
+    for name, table in profile.get("actions", {}).items():
+        if not isinstance(table, dict) or "op" not in table:
+            continue
+        op = str(table["op"])
+        actions.append(
+            Action(
+                name=name,
+                op=op,
+                # Stopping is never a single key, whatever a file says.
+                key="" if op == "stop" else str(table.get("key") or ""),
+                label=str(table.get("label") or name),
+                confirm=bool(table.get("confirm", False)),
+                arguments={key: value for key, value in table.items() if key not in _OWN_KEYS},
+            )
+        )
+    alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
+    problem = "" if actions else f"no actions: {run.profile.name} names none"
+    return RunActions(actions, float(alert_drop), problem)
+
+
+@dataclass(frozen=True)
+class RollbackTarget:
+    """A checkpoint of the present stage that a run can go back to."""
+
+    stage: str
+    step: int
+    name: str
+    accuracy: dict[str, float]
+    """Of each task, as it was measured at or before that step."""
+
+
+def rollback_targets(run: RunDirectory, record: Record) -> list[RollbackTarget]:
+    """Return the checkpoints that lie before the present step, newest first.
+
+    Those that the worker pruned or abandoned are not there any more.
+    """
+    stage = record.history.stage
+    if stage is None:
+        return []
+    folder = run.checkpoints / stage.name
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    if not names:
+        names = [
+            f"step-{event['step']:06d}"
+            for event in record.history.checkpoints
+            if event.get("stage") == stage.name
+        ]
+    curves = record.curves.stages.get(stage.name)
+    targets = {}
+    for name in names:
+        found = _CHECKPOINT_NAME.match(name)
+        if found is None or int(found[1]) >= stage.step:
+            continue
+        step = int(found[1])
+        values = {
+            task: series.value_at(step)
+            for task, series in (curves.accuracy.items() if curves else ())
+        }
+        targets[step] = RollbackTarget(
+            stage.name,
+            step,
+            name,
+            {task: value for task, value in values.items() if value is not None},
+        )
+    return [targets[step] for step in sorted(targets, reverse=True)]
+
+
+class ActionDesk:
+    """Takes what the operator wants and sends it, or says why not.
+
+    Args:
+        run: whose worker is asked.
+        actions: the profile's.
+        read_only: send nothing at all.
+        steady_clock: seconds that only ever rise; for debouncing.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        actions: RunActions,
+        *,
+        read_only: bool,
+        steady_clock: Callable[[], float],
+    ) -> None:
+        self.run = run
+        self.actions = actions
+        self.read_only = read_only
+        self._clock = steady_clock
+        self._last_press: dict[str, float] = {}
+
+    def is_repeat(self, key: str) -> bool:
+        """Note a press of an action's key and tell whether it is a held key's repeat."""
+        now = self._clock()
+        before = self._last_press.get(key)
+        self._last_press[key] = now
+        return before is not None and now - before < DEBOUNCE_S
+
+    def refusal(self, state: WorkerState) -> str:
+        """Return why nothing can be sent now, with what to do; nothing if it can."""
+        if self.read_only:
+            return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
+        if state is WorkerState.FINISHED:
+            return f"the run has ended; `sf resume {self.run.id}` goes on if steps are left"
+        if state is WorkerState.DEAD:
+            return f"the worker is dead; `sf resume {self.run.id}` goes on from its checkpoint"
+        return ""
+
+    def meant_by(self, action: Action, record: Record) -> Action:
+        """Return what a key means now: pausing a run that is paused, or about to be, resumes it."""
+        resume = self.actions.of_op("resume")
+        if action.op != "pause" or resume is None:
+            return action
+        newest = next(
+            (
+                row
+                for row in reversed(record.notables.commands.values())
+                if row.is_under_way and self._op_of(row.action) in {"pause", "resume"}
+            ),
+            None,
+        )
+        if newest is not None:
+            return resume if self._op_of(newest.action) == "pause" else action
+        return resume if record.history.paused else action
+
+    def send(self, action: Action, arguments: dict[str, Any] | None = None) -> tuple[str, str]:
+        """Ask the worker for an action; return what to say, and its level."""
+        if self.read_only:
+            return self.refusal(WorkerState.ALIVE), "warn"
+        try:
+            request_command(self.run, action.name, arguments)
+        except RunError as error:
+            return f"{error.message}: {error.hint}", "error"
+        return f"{action.label}: requested", "info"
+
+    def _op_of(self, name: str) -> str:
+        action = self.actions.named(name)
+        return action.op if action is not None else ""

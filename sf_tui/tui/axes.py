@@ -1,0 +1,121 @@
+"""Axes of a chart: where a value or a step lies, and which numbers to write beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from `low` to `high` onto dots.
+
+    Attributes:
+        low: value at one end.
+        high: value at the other end, above `low`.
+        log: equal factors take equal room; both ends are above 0 then.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Return where a value lies between the ends, in [0, 1]; values outside are clipped."""
+        low, high = self.low, self.high
+        if self.log:
+            value = math.log10(max(value, low))
+            low, high = math.log10(low), math.log10(high)
+        if high <= low:
+            return 0.5
+        return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def nice_step(span: float, most: int) -> float:
+    """Return a step of 1, 2 or 5 times a power of ten that cuts `span` into at most `most` parts."""
+    rough = span / max(most, 1)
+    if rough <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1, 2, 5, 10):
+        if factor * power >= rough * 0.999999:
+            return factor * power
+    return 10 * power
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Return round numbers from `low` to `high`, at most `most` + 1 of them."""
+    if high <= low:
+        return [low]
+    step = nice_step(high - low, most)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def step_ticks(low: int, high: int, most: int) -> list[int]:
+    """Return round whole steps from `low` to `high`; multiples of 50 where 40s would stand."""
+    if high <= low:
+        return [low]
+    step = max(nice_step(high - low, most), 1.0)
+    whole = int(step)
+    return list(range(-(-low // whole) * whole, high + 1, whole))
+
+
+def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
+    """Return a scale that holds all (lowest, highest) pairs, with steady round ends.
+
+    Round ends keep the whole chart from moving with every new extreme.
+    """
+    lows = [low for low, _ in values]
+    highs = [high for _, high in values]
+    if not highs:
+        return Scale(0.1, 1.0, log=True) if log else Scale(0.0, 1.0)
+    if log:
+        positive = [low for low in lows if low > 0] or [high for high in highs if high > 0]
+        floor = min(positive, default=0.1)
+        ceiling = max(max(highs), floor * 10)
+        return Scale(
+            10.0 ** math.floor(math.log10(floor)), _round_up(ceiling, log=True), log=True
+        )
+    low = min(0.0, min(lows))
+    return Scale(low if low == 0 else -_round_up(-low), _round_up(max(highs)))
+
+
+def log_ticks(scale: Scale) -> list[float]:
+    """Return the powers of ten within a logarithmic scale."""
+    first = math.ceil(math.log10(scale.low) - 1e-9)
+    last = math.floor(math.log10(scale.high) + 1e-9)
+    return [10.0**power for power in range(first, last + 1)]
+
+
+def _round_up(value: float, log: bool = False) -> float:
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    for factor in (1, 2, 5, 10) if log else (1, 1.5, 2, 3, 4, 5, 6, 8, 10):
+        if factor * power >= value * 0.999999:
+            return factor * power
+    return 10 * power
+
+
+def tick_label(value: float) -> str:
+    """Return a tick's number in at most four characters."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 10_000 or size < 0.001:
+        return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    if size >= 1000:
+        return f"{value / 1000:g}k"
+    return f"{value:.3g}"
+
+
+def step_label(step: int) -> str:
+    """Return a step's number, short enough to stand under an axis."""
+    if step >= 1_000_000:
+        return f"{step / 1_000_000:g}M"
+    if step >= 10_000 and step % 100 == 0:
+        return f"{step / 1000:g}k"
+    return str(step)

@@ -1,0 +1,253 @@
+"""A line chart in text: curves, the danger window as a band, marks, a cursor and two axes.
+
+Each column shows the lowest and the highest value that fall into it, so that a dip of one step
+stays visible however much is drawn. Knows series and cells; knows nothing of events or widgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sf_tui.tui.axes import Scale
+from sf_tui.tui.canvas import Canvas
+from sf_tui.tui.glyphs import Glyphs
+from sf_tui.tui.lines import Line
+from sf_tui.tui.series import MinMaxSeries
+
+GUTTER = 6
+"""Cells of the axis on the left: a number of four, a blank, the axis itself."""
+RIGHT_GUTTER = 6
+MARKER_EVERY = 16
+"""Cells between two of a curve's markers, which tell curves apart without color."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve.
+
+    Attributes:
+        role: its paint.
+        marker: the sign that stands on it now and then; empty for none.
+        parts: series and the global step at which each one's step 0 lies.
+        scale: how its values lie on the y axis.
+    """
+
+    role: str
+    marker: str
+    parts: Sequence[tuple[int, MinMaxSeries]]
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A step at which something happened.
+
+    Attributes:
+        x: global step.
+        label: what; empty for a sign on the axis alone.
+        role: its paint.
+        sign: what stands on the axis.
+    """
+
+    x: int
+    label: str
+    role: str
+    sign: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows.
+
+    Attributes:
+        start: first global step.
+        end: last global step, above `start`.
+        curves: drawn in this order, the last one on top.
+        y_ticks: share of the height (0 at the foot) and the number that stands there.
+        right_ticks: the same for an axis on the right; empty for none.
+        x_ticks: global step and what stands under it.
+        bands: danger windows as (first, last) global steps.
+        walls: global steps at which a stage begins, beside the first.
+        marks: what happened.
+        cursor: global step of the replay cursor, or None.
+    """
+
+    start: int
+    end: int
+    curves: Sequence[Curve]
+    y_ticks: Sequence[tuple[float, str]]
+    x_ticks: Sequence[tuple[int, str]]
+    right_ticks: Sequence[tuple[float, str]] = ()
+    bands: Sequence[tuple[int, int]] = ()
+    walls: Sequence[int] = ()
+    marks: Sequence[Mark] = field(default_factory=list)
+    cursor: int | None = None
+
+
+def plot_width(width: int, right_axis: bool) -> int:
+    """Return the cells between the axes of a chart `width` cells wide."""
+    return max(width - GUTTER - (RIGHT_GUTTER if right_axis else 1), 1)
+
+
+def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Line]:
+    """Return the chart as `height` lines; the last two are the step axis and its numbers."""
+    rows = max(height - 2, 1)
+    columns = plot_width(width, bool(chart.right_ticks))
+    canvas = Canvas(columns, rows, braille=glyphs.braille)
+    for first, last in chart.bands:
+        _draw_band(canvas, chart, first, last, glyphs)
+    for wall in chart.walls:
+        _draw_vertical(canvas, _column(chart, wall, columns), glyphs.dotted, "faint")
+    for mark in chart.marks:
+        if mark.label:
+            _draw_vertical(canvas, _column(chart, mark.x, columns), glyphs.dotted, mark.role)
+    curves = Canvas(columns, rows, braille=glyphs.braille)
+    for index, curve in enumerate(chart.curves):
+        _draw_curve(curves, chart, curve, index)
+    canvas.overlay(curves)
+    _label_marks(canvas, chart, columns)
+    if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
+        _draw_vertical(canvas, _column(chart, chart.cursor, columns), glyphs.wall, "cursor")
+    lines = _with_y_axes(canvas, chart, glyphs)
+    lines.append(_step_axis(chart, columns, width, glyphs))
+    lines.append(_step_numbers(chart, columns, width))
+    return lines[:height]
+
+
+def _column(chart: Chart, x: int, columns: int) -> int:
+    span = max(chart.end - chart.start, 1)
+    return round((x - chart.start) / span * (columns - 1))
+
+
+def _draw_curve(canvas: Canvas, chart: Chart, curve: Curve, index: int) -> None:
+    dots_wide = canvas.width * canvas.dots_x - 1
+    dots_high = canvas.height * canvas.dots_y - 1
+    span = max(chart.end - chart.start, 1)
+    every = MARKER_EVERY if canvas.braille else MARKER_EVERY // 2
+    # Curves take turns, so that markers of curves that run together don't cover each other.
+    next_marker = 3 + index * every // max(len(chart.curves), 1)
+    markers: list[tuple[int, int]] = []
+    last_cell: tuple[int, int] | None = None
+    for offset, series in curve.parts:
+        before: tuple[int, int] | None = None
+        for bucket in series.buckets(chart.start - offset, chart.end - offset):
+            x = round((bucket.x + offset - chart.start) / span * dots_wide)
+            low, high, first, last = (
+                round((1 - curve.scale.share(value)) * dots_high)
+                for value in (bucket.low, bucket.high, bucket.first, bucket.last)
+            )
+            if before is not None:
+                canvas.line(*before, x, first, curve.role)
+            canvas.span(x, high, low, curve.role)
+            before = (x, last)
+            last_cell = (x // canvas.dots_x, last // canvas.dots_y)
+            if last_cell[0] >= next_marker:
+                markers.append(last_cell)
+                next_marker = last_cell[0] + every
+    if not curve.marker or last_cell is None:
+        return
+    for column, row in markers:
+        if last_cell[0] - column >= 3:
+            canvas.write(column, row, curve.marker, curve.role)
+    canvas.write(*last_cell, curve.marker, curve.role)
+
+
+def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyphs) -> None:
+    if last < chart.start or first > chart.end:
+        return
+    left = max(_column(chart, first, canvas.width), 0)
+    right = min(_column(chart, last, canvas.width), canvas.width - 1)
+    canvas.band(left, right)
+    if last <= chart.end:
+        _draw_vertical(canvas, right, glyphs.dotted, "danger")
+    for label in ("danger window", "danger"):
+        if canvas.is_free(left, canvas.height - 1, len(label) + 1) and right - left > len(label):
+            canvas.write(left + 1, canvas.height - 1, label, "danger")
+            return
+
+
+def _draw_vertical(canvas: Canvas, column: int, sign: str, role: str) -> None:
+    for row in range(canvas.height):
+        if canvas.is_empty(column, row):
+            canvas.write(column, row, sign, role)
+        elif role == "cursor":
+            canvas.paint(column, row, role)
+
+
+def _label_marks(canvas: Canvas, chart: Chart, columns: int) -> None:
+    """Write each mark's label beside its line, in the topmost row that has room."""
+    for mark in chart.marks:
+        if not mark.label:
+            continue
+        column = _column(chart, mark.x, columns)
+        for row in range(min(4, canvas.height)):
+            places = (column + 1, column - len(mark.label))
+            free = next(
+                (place for place in places if canvas.is_clear(place, row, len(mark.label))), None
+            )
+            if free is not None:
+                canvas.write(free, row, mark.label, mark.role)
+                break
+
+
+def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs) -> list[Line]:
+    left = _labels_by_row(chart.y_ticks, canvas.height)
+    right = _labels_by_row(chart.right_ticks, canvas.height)
+    lines: list[Line] = []
+    for row in range(canvas.height):
+        number = left.get(row, "")
+        wall = glyphs.tick if number else glyphs.wall
+        line: Line = [(f"{number[:4]:>4} ", "muted"), (wall, "faint"), *canvas.row(row)]
+        if chart.right_ticks:
+            other = right.get(row, "")
+            line += [(glyphs.wall, "faint"), (f" {other[:4]:<4}", "muted")]
+        else:
+            line.append((" ", "text"))
+        lines.append(line)
+    return lines
+
+
+def _labels_by_row(axis_ticks: Sequence[tuple[float, str]], height: int) -> dict[int, str]:
+    return {round((1 - share) * (height - 1)): label for share, label in axis_ticks}
+
+
+def _step_axis(chart: Chart, columns: int, width: int, glyphs: Glyphs) -> Line:
+    signs: list[tuple[str, str]] = [(glyphs.rule, "faint")] * columns
+    for x, _ in chart.x_ticks:
+        column = _column(chart, x, columns)
+        if 0 <= column < columns:
+            signs[column] = (glyphs.tee, "faint")
+    for mark in chart.marks:
+        column = _column(chart, mark.x, columns)
+        if 0 <= column < columns:
+            signs[column] = (mark.sign, mark.role)
+    line: Line = [(" " * (GUTTER - 1), "text"), (glyphs.corner, "faint"), *signs]
+    line.append((" " * (width - GUTTER - columns), "text"))
+    return line
+
+
+def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
+    text = [" "] * (width - GUTTER + 1)
+    reach = -2
+    # The newest stage's numbers matter most where two would overlap.
+    placed: list[tuple[int, str]] = []
+    for x, label in chart.x_ticks:
+        column = _column(chart, x, columns)
+        start = min(max(column - len(label) // 2, 0), len(text) - len(label))
+        if label[:1].isalpha():
+            start = min(column, len(text) - len(label))
+        if start > reach + 1:
+            placed.append((start, label))
+            reach = start + len(label) - 1
+    for start, label in placed:
+        if start >= 0:
+            text[start : start + len(label)] = label
+    return [(" " * (GUTTER - 1), "text"), ("".join(text), "muted")]
+
+
+def share_ticks(height: int) -> list[tuple[float, str]]:
+    """Return the numbers of an axis from 0 to 1 for a plot of `height` cells."""
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if height >= 9 else (0.0, 0.5, 1.0)
+    return [(share, f"{share:.2f}" if height >= 9 else f"{share:.1f}") for share in shares]
+

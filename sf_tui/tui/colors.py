@@ -1,0 +1,180 @@
+"""Which color each part of the picture has, in each theme.
+
+Every color lies exactly on a cell of the xterm-256 palette, so that it looks the same with 256
+colors as with 24 bits, and costs half the bytes. Blue and orange carry the meaning, and never
+color alone: each task has a marker, danger and frozen have words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich.style import Style
+from textual.theme import Theme
+
+TASK_ROLES = ("task-0", "task-1", "task-2", "task-3", "task-4", "task-5")
+"""Roles of the tasks in profile order; a seventh task begins again."""
+
+
+def task_role(index: int) -> str:
+    """Return the role that paints the task at `index` of the profile."""
+    return TASK_ROLES[index % len(TASK_ROLES)]
+
+
+@dataclass(frozen=True)
+class Paint:
+    """A theme's colors, by role.
+
+    Attributes:
+        name: of the theme.
+        background: of the whole screen; empty for the terminal's own.
+        band: background of the danger window in charts; empty where there is no color.
+        roles: role to style.
+    """
+
+    name: str
+    background: str
+    band: str
+    roles: dict[str, Style] = field(hash=False)
+
+    def style(self, role: str) -> Style:
+        """Return the style of a role; `role+band` lies on the danger window's background."""
+        found = self.roles.get(role)
+        if found is None:
+            base, _, on_band = role.partition("+")
+            found = self.roles[base]
+            if on_band and self.band:
+                found += Style(bgcolor=self.band)
+            self.roles[role] = found
+        return found
+
+
+def _paint(name: str, background: str, band: str, roles: dict[str, str]) -> Paint:
+    return Paint(name, background, band, {role: Style.parse(text) for role, text in roles.items()})
+
+
+DARK = _paint(
+    "sf-dark",
+    "#121212",
+    "#303030",
+    {
+        "text": "#d0d0d0",
+        "strong": "bold #ffffff",
+        "muted": "#949494",
+        "faint": "#585858",
+        "rule": "#3a3a3a",
+        "title": "#b2b2b2",
+        "focus": "bold #ffffff",
+        "key": "bold #ffffff",
+        "task-0": "#5fafff",
+        "task-1": "#ffaf00",
+        "task-2": "#d787d7",
+        "task-3": "#afd787",
+        "task-4": "#af87ff",
+        "task-5": "#d7d7af",
+        "danger": "bold #ff5f00",
+        "ok": "#00afaf",
+        "warn": "#ff5f00",
+        "error": "bold #ff5f00",
+        "cursor": "bold #121212 on #d0d0d0",
+        "selected": "bold #ffffff on #005f87",
+    },
+)
+LIGHT = _paint(
+    "sf-light",
+    "#ffffff",
+    "#e4e4e4",
+    {
+        "text": "#303030",
+        "strong": "bold #000000",
+        "muted": "#626262",
+        "faint": "#9e9e9e",
+        "rule": "#c6c6c6",
+        "title": "#4e4e4e",
+        "focus": "bold #000000",
+        "key": "bold #000000",
+        "task-0": "#005faf",
+        "task-1": "#af5f00",
+        "task-2": "#870087",
+        "task-3": "#5f8700",
+        "task-4": "#5f00af",
+        "task-5": "#5f5f00",
+        "danger": "bold #d75f00",
+        "ok": "#008787",
+        "warn": "#d75f00",
+        "error": "bold #d75f00",
+        "cursor": "bold #ffffff on #303030",
+        "selected": "bold #000000 on #afd7ff",
+    },
+)
+PLAIN = _paint(
+    "sf-plain",
+    "",
+    "",
+    {
+        "text": "none",
+        "strong": "bold",
+        "muted": "none",
+        "faint": "none",
+        "rule": "none",
+        "title": "none",
+        "focus": "bold underline",
+        "key": "bold",
+        "task-0": "none",
+        "task-1": "none",
+        "task-2": "none",
+        "task-3": "none",
+        "task-4": "none",
+        "task-5": "none",
+        "danger": "bold",
+        "ok": "none",
+        "warn": "bold",
+        "error": "bold",
+        "cursor": "reverse",
+        "selected": "reverse",
+    },
+)
+"""For NO_COLOR: the terminal's own two colors, with bold and reverse."""
+
+
+def textual_theme(paint: Paint) -> Theme:
+    """Return what Textual needs of a theme for the screen's background and the input lines."""
+    if not paint.background:
+        return Theme(
+            name=paint.name,
+            primary="ansi_default",
+            foreground="ansi_default",
+            background="ansi_default",
+            surface="ansi_default",
+            panel="ansi_default",
+            boost="ansi_default",
+            ansi=True,
+            variables={
+                "input-cursor-background": "ansi_default",
+                "input-cursor-foreground": "ansi_default",
+                "input-cursor-text-style": "reverse",
+                "rule": "ansi_default",
+            },
+        )
+    color = {role: style.color.name for role, style in paint.roles.items() if style.color}
+    return Theme(
+        name=paint.name,
+        primary=color["task-0"],
+        secondary=color["ok"],
+        warning=color["warn"],
+        error=color["warn"],
+        success=color["ok"],
+        accent=color["task-1"],
+        foreground=color["text"],
+        background=paint.background,
+        surface=paint.background,
+        panel=paint.background,
+        boost=paint.background,
+        dark=paint is DARK,
+        variables={
+            "input-cursor-background": color["text"],
+            "input-cursor-foreground": paint.background,
+            "input-cursor-text-style": "none",
+            "rule": color["faint"],
+        },
+    )

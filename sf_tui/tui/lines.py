@@ -1,0 +1,107 @@
+"""Lines of painted text, which every panel is made of, and how they are fitted to a width.
+
+A line is a list of (text, role) pieces; what a role looks like is the theme's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+Piece = tuple[str, str]
+Line = list[Piece]
+
+
+def line_width(line: Iterable[Piece]) -> int:
+    """Return how many cells a line takes."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def fit(line: Sequence[Piece], width: int, ellipsis: str = "…") -> Line:
+    """Return a line of exactly `width` cells: padded with blanks, or cut with an ellipsis."""
+    taken = line_width(line)
+    if taken < width:
+        return [*line, (" " * (width - taken), "text")]
+    if taken == width:
+        return list(line)
+    return [*crop(line, max(width - 1, 0)), (ellipsis[:width], "muted")]
+
+
+def crop(line: Sequence[Piece], width: int) -> Line:
+    """Return the first `width` cells of a line, padded where a wide sign is cut."""
+    cropped: Line = []
+    left = width
+    for text, role in line:
+        size = cell_len(text)
+        if size <= left:
+            cropped.append((text, role))
+            left -= size
+            continue
+        if left > 0:
+            cropped.append((set_cell_size(text, left), role))
+        left = 0
+        break
+    return cropped
+
+
+def spread(left: Sequence[Piece], right: Sequence[Piece], width: int, ellipsis: str = "…") -> Line:
+    """Return a line with one part at each end; the right part yields when both don't fit."""
+    free = width - line_width(left) - line_width(right)
+    if free < 1:
+        return fit(left, width, ellipsis)
+    return [*left, (" " * free, "text"), *right]
+
+
+def join(parts: Iterable[Sequence[Piece]], gap: str = "  ") -> Line:
+    """Return one line of several parts with a gap between them; empty parts leave none."""
+    line: Line = []
+    for part in parts:
+        if not part:
+            continue
+        if line:
+            line.append((gap, "text"))
+        line.extend(part)
+    return line
+
+
+def as_many_as_fit(parts: Iterable[Sequence[Piece]], width: int, gap: str = "  ") -> Line:
+    """Join parts from the first on until the next one would no longer fit whole."""
+    line: Line = []
+    taken = 0
+    for part in parts:
+        if not part:
+            continue
+        size = line_width(part) + (len(gap) if line else 0)
+        if taken + size > width:
+            break
+        if line:
+            line.append((gap, "text"))
+        line.extend(part)
+        taken += size
+    return line
+
+
+def changed_span(before: Line, after: Line) -> tuple[int, int] | None:
+    """Return the first and behind-the-last cell in which two lines of one width differ.
+
+    None when they are the same. A piece with signs that are not one cell wide differs as a whole.
+    """
+    if before == after:
+        return None
+    old, new = _cells(before), _cells(after)
+    if len(old) != len(new):
+        return (0, max(len(old), len(new)))
+    differing = [index for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    return (differing[0], differing[-1] + 1) if differing else None
+
+
+def _cells(line: Line) -> list[tuple[str, str]]:
+    """Return a line cell by cell; every cell of a piece with wide signs holds the whole piece."""
+    cells: list[tuple[str, str]] = []
+    for text, role in line:
+        size = cell_len(text)
+        cells.extend(
+            ((sign, role) for sign in text) if size == len(text) else [(text, role)] * size
+        )
+    return cells

@@ -1,0 +1,113 @@
+"""What the worker's machine is doing: GPU memory and load, else the worker's own CPU and memory.
+
+Only where the console runs on the worker's host; elsewhere it says so. NVIDIA's library is used if
+it is installed, and its absence is no fault.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from sf_tui.run.liveness import Liveness
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One GPU."""
+
+    name: str
+    utilization: float
+    """Share of the last second in which it computed."""
+    used_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class MachineSample:
+    """One look at the machine."""
+
+    gpus: tuple[GpuSample, ...] = ()
+    cpu_percent: float | None = None
+    """Of the worker, 100 for each core."""
+    rss_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    cores: int | None = None
+    problem: str = ""
+    """Why there is nothing to show."""
+
+
+class Machine:
+    """Looks at the machine now and then."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._nvml_tried = False
+        self._process: psutil.Process | None = None
+
+    def sample(self, liveness: Liveness) -> MachineSample:
+        """Return what the worker's machine is doing now."""
+        if liveness.pid is None:
+            return MachineSample(problem="no worker has started yet")
+        if liveness.host is not None and liveness.host != socket.gethostname():
+            return MachineSample(problem=f"the worker runs on {liveness.host}")
+        try:
+            if self._process is None or self._process.pid != liveness.pid:
+                self._process = psutil.Process(liveness.pid)
+                # The first call measures nothing: it only begins the span.
+                self._process.cpu_percent()
+            with self._process.oneshot():
+                cpu = self._process.cpu_percent()
+                rss = self._process.memory_info().rss
+        except psutil.Error:
+            self._process = None
+            return MachineSample(problem="the worker's process is gone")
+        return MachineSample(
+            gpus=self._gpus(),
+            cpu_percent=cpu,
+            rss_bytes=rss,
+            memory_total_bytes=psutil.virtual_memory().total,
+            cores=psutil.cpu_count(),
+        )
+
+    def _gpus(self) -> tuple[GpuSample, ...]:
+        if not self._nvml_tried:
+            self._nvml_tried = True
+            self._nvml = _load_nvml()
+        nvml = self._nvml
+        if nvml is None:
+            return ()
+        found = []
+        try:
+            for index in range(nvml.nvmlDeviceGetCount()):
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+                name = nvml.nvmlDeviceGetName(handle)
+                found.append(
+                    GpuSample(
+                        name.decode() if isinstance(name, bytes) else str(name),
+                        nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+                        int(memory.used),
+                        int(memory.total),
+                    )
+                )
+        except nvml.NVMLError:
+            return ()
+        return tuple(found)
+
+
+def _load_nvml() -> Any:
+    """Return NVIDIA's library, ready for questions; None without it, its driver or a GPU."""
+    # Deferred: an optional package that opens the driver.
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml

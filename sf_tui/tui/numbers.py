@@ -1,0 +1,118 @@
+"""Numbers as the console writes them: short, with their unit, of steady width."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, tzinfo
+
+from sf_tui.run.clock import parse_rfc3339
+
+
+def format_value(value: float | None) -> str:
+    """Return a share, loss or norm in at most seven characters; `–` for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size >= 100_000:
+        return f"{value:.1e}"
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 0.0095 or value == 0:
+        return f"{value:.3f}" if size < 1.0005 else f"{value:.2f}"
+    return f"{value:.1e}"
+
+
+def format_share(value: float | None) -> str:
+    """Return a share in [0, 1] with three decimals; `–` for none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def format_points(drop: float) -> str:
+    """Return a difference of shares in points, with a sign that shows a loss as minus."""
+    points = 100 * drop
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def format_rate(per_second: float | None) -> str:
+    """Return tokens a second; `–` for none."""
+    if per_second is None:
+        return "–"
+    if per_second >= 99_950:
+        return f"{per_second / 1000:,.0f}k"
+    if per_second >= 9_995:
+        return f"{per_second / 1000:.1f}k"
+    return f"{per_second:,.0f}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a span of time as `45 s`, `3:07` or `2 h 05`; `–` for none."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_age(seconds: float | None) -> str:
+    """Return how long ago something was, in one unit."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    seconds = max(seconds, 0.0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def format_bytes(count: float | None) -> str:
+    """Return a size in the nearest decimal unit."""
+    if count is None:
+        return "–"
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_count(count: int | None) -> str:
+    """Return a large number of things, such as parameters."""
+    if count is None:
+        return "–"
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
+    return str(count)
+
+
+def format_clock(time: str, zone: tzinfo | None = None) -> str:
+    """Return the time of day of an event; spaces when it names none.
+
+    Args:
+        time: RFC 3339.
+        zone: where the reader is; None for the machine's own zone.
+    """
+    try:
+        moment = parse_rfc3339(time)
+    except ValueError:
+        return " " * 8
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(zone).strftime("%H:%M:%S")
+
+
+def seconds_since_epoch(time: str) -> float | None:
+    """Return the moment of an event in seconds since the epoch; None when it names none."""
+    try:
+        moment: datetime = parse_rfc3339(time)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,121 @@
+"""What all panels have in common: painted lines of which only the changed cells are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual import events
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
+from sf_tui.tui.scene import Scene
+
+
+class Panel(Widget):
+    """A rectangle of lines that is composed anew when told, and sent only where it differs.
+
+    Attributes:
+        scene: what is looked at.
+    """
+
+    TITLE: ClassVar[str] = ""
+    """What stands in the top line; empty for a panel without one."""
+    IS_CHART: ClassVar[bool] = False
+    """Whether it is composed at the slower rate of charts."""
+
+    can_focus = False
+
+    def __init__(self, scene: Scene, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+        super().__init__(id=id, classes=f"panel {classes}".strip())
+        self.scene = scene
+        self._lines: list[Line] = []
+        self._strips: dict[int, Strip] = {}
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return what lies below the title: at most `height` lines of any width."""
+        raise NotImplementedError
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return what stands at the right end of the title line."""
+        return ()
+
+    def update(self) -> None:
+        """Compose the panel anew and send the cells that differ."""
+        width, height = self.size
+        if not width or not height:
+            return
+        lines = self._compose(width, height)
+        if len(lines) != len(self._lines):
+            self._lines = lines
+            self._strips.clear()
+            self.refresh()
+            return
+        regions = []
+        for y, (before, after) in enumerate(zip(self._lines, lines, strict=True)):
+            span = changed_span(before, after)
+            if span is not None:
+                regions.append(Region(span[0], y, span[1] - span[0], 1))
+                self._strips.pop(y, None)
+        self._lines = lines
+        if regions:
+            self.refresh(*regions)
+
+    def repaint(self) -> None:
+        """Compose the panel anew and send all of it: the theme or the size is another."""
+        self._lines = []
+        self._strips.clear()
+        self.update()
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Compose for the new size."""
+        self.repaint()
+
+    def on_focus(self, event: events.Focus) -> None:
+        """Show that this is the panel that `z` zooms."""
+        del event
+        self.update()
+
+    def on_blur(self, event: events.Blur) -> None:
+        """Show that it is no longer."""
+        del event
+        self.update()
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line for the compositor."""
+        strip = self._strips.get(y)
+        if strip is None:
+            style = self.scene.paint.style
+            line = self._lines[y] if y < len(self._lines) else []
+            segments = [Segment(text, style(role)) for text, role in line if text]
+            strip = Strip(segments).adjust_cell_length(self.size.width, style("text"))
+            self._strips[y] = strip
+        return strip
+
+    def _compose(self, width: int, height: int) -> list[Line]:
+        body_height = height - (1 if self.TITLE else 0)
+        spell = self.scene.glyphs.spell
+        ellipsis = self.scene.glyphs.ellipsis
+        body = self.compose_lines(width, body_height)[:body_height] if body_height > 0 else []
+        lines = [self._title_line(width)] if self.TITLE else []
+        lines += body
+        lines += [[] for _ in range(height - len(lines))]
+        if not self.scene.glyphs.braille:
+            lines = [[(spell(text), role) for text, role in line] for line in lines]
+        return [fit(line, width, ellipsis) for line in lines]
+
+    def _title_line(self, width: int) -> Line:
+        rule = self.scene.glyphs.rule
+        title = (f"{self.TITLE} ", "focus" if self.has_focus else "title")
+        right = list(self.title_right())
+        free = width - line_width([title]) - line_width(right) - (1 if right else 0)
+        if free < 0:
+            return [title, *right]
+        return [title, (rule * free, "rule"), (" ", "text"), *right] if right else [
+            title,
+            (rule * free, "rule"),
+        ]

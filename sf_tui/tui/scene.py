@@ -1,0 +1,180 @@
+"""What all panels look at: the run as it is known, and how the operator wants to see it.
+
+Holds no widgets and reads no files; the console changes it and tells the panels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import Liveness, WorkerState
+from sf_tui.tui.actions import RunActions
+from sf_tui.tui.colors import DARK, Paint, task_role
+from sf_tui.tui.curves import Place, StageCurves
+from sf_tui.tui.glyphs import UNICODE, Glyphs
+from sf_tui.tui.machine import MachineSample
+from sf_tui.tui.notable import Kind
+from sf_tui.tui.record import Record
+from sf_tui.tui.summary import RunSummary
+
+RANGES = ("run", "stage", "window")
+"""What a chart's step axis may span, from far to near."""
+
+
+@dataclass
+class Scene:
+    """The state of one console.
+
+    Attributes:
+        run: which run.
+        record: what is known of it.
+        actions: the profile's.
+        liveness: of its worker.
+        progress: share of the history read so far, or None when all of it is.
+        cursor: global step of the replay cursor, or None while the newest values show.
+        range: which steps charts span.
+        log_loss: whether the loss axis is logarithmic.
+        event_filter: text that events must contain; empty for all.
+        notice: what the console has to say about the last key; empty for nothing.
+        notice_level: info, warn or error.
+        log_lines: end of what the worker printed.
+        runs: other runs, newest first; only filled where they are shown.
+        zone: where the reader is; None for the machine's own time zone.
+    """
+
+    run: RunDirectory
+    record: Record = field(default_factory=Record)
+    actions: RunActions = field(default_factory=RunActions)
+    liveness: Liveness = field(default_factory=lambda: Liveness(WorkerState.STARTING))
+    progress: float | None = None
+    read_only: bool = False
+    cursor: int | None = None
+    range: str = "run"
+    log_loss: bool = True
+    event_filter: str = ""
+    notice: str = ""
+    notice_level: str = "info"
+    machine: MachineSample | None = None
+    log_lines: list[str] = field(default_factory=list)
+    runs: list[RunSummary] = field(default_factory=list)
+    glyphs: Glyphs = UNICODE
+    paint: Paint = DARK
+    zone: tzinfo | None = None
+
+    @property
+    def stage(self) -> StageCurves | None:
+        """The stage that is looked at: the cursor's, else the newest."""
+        place = self.place
+        if place is not None:
+            return self.record.curves.stages.get(place.stage)
+        return self.record.curves.current
+
+    @property
+    def place(self) -> Place | None:
+        """Where the replay cursor is; None while the newest values show."""
+        return None if self.cursor is None else self.record.curves.place_of(self.cursor)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks in profile order; before the run has said so, those that were probed."""
+        if self.record.history.tasks:
+            return self.record.history.tasks
+        stage = self.record.curves.current
+        return list(stage.accuracy) if stage else []
+
+    def task_paint(self, task: str) -> tuple[str, str]:
+        """Return a task's role and marker."""
+        index = self.tasks.index(task) if task in self.tasks else len(self.tasks)
+        return task_role(index), self.glyphs.task(index)
+
+    def accuracy_now(self, task: str) -> float | None:
+        """Return a task's charted measure where the scene looks."""
+        stage = self.stage
+        series = stage.accuracy.get(task) if stage else None
+        if series is None:
+            return self._accuracy_before(task)
+        place = self.place
+        return series.last_value if place is None else series.value_at(place.step)
+
+    def _accuracy_before(self, task: str) -> float | None:
+        """Return a task's last measure in an earlier stage, where this one doesn't probe it."""
+        value = None
+        for stage in self.record.curves.stages.values():
+            if stage is self.stage:
+                break
+            series = stage.accuracy.get(task)
+            value = series.last_value if series and series.last_value is not None else value
+        return value
+
+    def accuracy_at_start(self, task: str) -> float | None:
+        """Return a task's charted measure at the beginning of the stage looked at."""
+        series = self.stage.accuracy.get(task) if self.stage else None
+        return None if series is None else series.value_at(0)
+
+    @property
+    def drop(self) -> float | None:
+        """The worst watched earlier task's drop where the scene looks."""
+        stage = self.stage
+        if stage is None:
+            return None
+        place = self.place
+        return stage.drop.last_value if place is None else stage.drop.value_at(place.step)
+
+    @property
+    def step(self) -> int:
+        """Step of the stage looked at."""
+        place = self.place
+        if place is not None:
+            return place.step
+        stage = self.record.history.stage
+        return stage.step if stage else 0
+
+    @property
+    def in_window(self) -> bool:
+        """Whether the step looked at lies in a danger window."""
+        stage, history = self.stage, self.record.history.stage
+        if stage is None or not stage.window:
+            return False
+        if self.place is not None:
+            return self.place.step < stage.window
+        return bool(history and history.in_danger)
+
+    @property
+    def frozen_layers(self) -> list[str]:
+        """Layers that were frozen where the scene looks."""
+        stage = self.stage
+        if stage is None:
+            return []
+        place = self.place
+        return [
+            layer.name
+            for layer in stage.drift.at(None if place is None else place.step)
+            if layer.frozen
+        ]
+
+    @property
+    def steps_shown(self) -> tuple[int, int]:
+        """First and last global step of the charts."""
+        curves, stage = self.record.curves, self.stage
+        if stage is None:
+            return (0, 1)
+        offset = curves.offset(stage.name)
+        if self.range == "window" and stage.window:
+            return (offset, offset + min(2 * stage.window, stage.steps))
+        if self.range != "run":
+            return (offset, offset + max(stage.steps, 1))
+        return (0, max(curves.end, 1))
+
+    def jumps(self) -> list[int]:
+        """Return the global steps worth jumping to: all that happened beside checkpoints."""
+        curves = self.record.curves
+        found = {curves.offset(name) for name in curves.stages}
+        for row in self.record.marks(
+            Kind.DANGER, Kind.ACTION, Kind.RULE, Kind.VERDICT, Kind.REWIND, Kind.ALERT
+        ):
+            x = curves.x_of(row.stage or "", row.step or 0)
+            if x is not None:
+                found.add(x)
+        return sorted(found)

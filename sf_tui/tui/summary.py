@@ -1,0 +1,105 @@
+"""One line about a run for lists: its state, its age, and old and new accuracy.
+
+Reads only the beginning and the end of its event log, so that a list of many long runs is quick.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event, EventTail
+from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.tui.numbers import seconds_since_epoch
+
+_HEAD_BYTES = 1 << 14
+_END_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a list says of a run."""
+
+    run: RunDirectory
+    profile: str
+    state: str
+    """running, paused, silent, dead, starting, or how the run finished."""
+    last_event_s: float | None
+    """Seconds since the epoch of the newest event."""
+    stage: str
+    step: int | None
+    old_accuracy: float | None
+    """Of the first task."""
+    new_accuracy: float | None
+    """Of the last task probed."""
+
+
+def summarize_run(run: RunDirectory) -> RunSummary:
+    """Return one line about a run; what can't be read is left out."""
+    events = [*_head(run.events), *_end(run.events)]
+    tasks: list[str] = []
+    metrics: dict[str, str] = {}
+    profile, stage, state = "", "", ""
+    step: int | None = None
+    accuracy: dict[str, float] = {}
+    paused = False
+    for event in events:
+        type_ = event.get("type")
+        if type_ == "run_started":
+            tasks = list(event.get("tasks", []))
+            metrics = dict(event.get("metrics", {}))
+            profile = str(event.get("profile", ""))
+        elif type_ in {"step", "probe"}:
+            stage, step, state = str(event.get("stage", "")), event.get("step"), "running"
+        elif type_ == "command" and event.get("status") == "done":
+            if event.get("op") in {"pause", "resume"}:
+                paused = event["op"] == "pause"
+        elif type_ == "run_finished":
+            state = str(event.get("status", "finished")).replace("_", " ")
+        if type_ in {"probe", "run_finished"}:
+            for task, measures in (event.get("accuracy") or {}).items():
+                value = measures.get(metrics.get(task, "exact"))
+                if value is not None:
+                    accuracy[task] = value
+    worker = probe_liveness(run).state
+    if worker in {WorkerState.DEAD, WorkerState.SILENT, WorkerState.STARTING}:
+        state = worker.value
+    elif worker is WorkerState.ALIVE:
+        state = "paused" if paused else "running"
+    learnt = [task for task in tasks if task in accuracy] or list(accuracy)
+    return RunSummary(
+        run,
+        profile,
+        state or worker.value,
+        seconds_since_epoch(str(events[-1].get("time", ""))) if events else None,
+        stage,
+        step,
+        accuracy.get(learnt[0]) if learnt else None,
+        accuracy.get(learnt[-1]) if len(learnt) > 1 else None,
+    )
+
+
+def _head(path: Path) -> list[Event]:
+    tail = EventTail(path)
+    found = []
+    for event in tail.iterate():
+        found.append(event)
+        if tail.offset > _HEAD_BYTES:
+            break
+    return found
+
+
+def _end(path: Path) -> list[Event]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= _HEAD_BYTES:
+                return []
+            start = max(size - _END_BYTES, 0)
+            file.seek(start)
+            newline = file.read(_END_BYTES).find(b"\n")
+    except OSError:
+        return []
+    return [] if newline < 0 else EventTail(path, start + newline + 1).poll()

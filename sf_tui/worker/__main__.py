@@ -1,0 +1,31 @@
+"""A detached worker: `python -m sf_tui.worker RUN_DIR`, started by `sf run` and `sf resume`.
+
+Its parent may go at any time; what it prints goes to the run's worker.log.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.worker.signals import StopSignals
+
+
+def main() -> int:
+    """Play the run in the directory that the command line names; return the exit code."""
+    signals = StopSignals()
+    signals.install()
+    # Deferred: torch takes seconds to import, and a signal in that time must be remembered.
+    from sf_tui.errors import SfError
+    from sf_tui.worker.worker import Worker
+
+    try:
+        return Worker(RunDirectory(Path(sys.argv[1])), signals).work()
+    except SfError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What every part of a worker shares while it plays a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_tui.profile import Profile
+from sf_tui.run.commands import CommandTail
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event, EventLog
+from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.preparation import Prepared
+from sf_tui.worker.rules import RuleWatch
+from sf_tui.worker.shelf import CheckpointShelf
+from sf_tui.worker.signals import StopSignals
+
+
+@dataclass
+class RunContext:
+    """One run as its worker has it in hand."""
+
+    run: RunDirectory
+    log: EventLog
+    ledger: Ledger
+    prepared: Prepared
+    shelf: CheckpointShelf
+    commands: CommandTail
+    signals: StopSignals
+    rules: RuleWatch
+    held: list[str] = field(default_factory=list)
+    """Layers that an action or a rule froze; they stay frozen from stage to stage."""
+    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What the last probe found, on the whole held-out splits where it took them."""
+
+    @property
+    def profile(self) -> Profile:
+        """The run's profile."""
+        return self.prepared.profile
+
+    def tell(self, type_: str, **fields: Any) -> Event:
+        """Write an event and remember it."""
+        event = self.log.append(type_, **fields)
+        self.ledger.add(event)
+        return event
+
+    def alert(self, level: str, code: str, message: str, stage: str = "", step: int = 0) -> None:
+        """Write an alert, once for each stage and code."""
+        if not self.ledger.said("alert", stage, code):
+            self.tell("alert", level=level, code=code, message=message, stage=stage, step=step)

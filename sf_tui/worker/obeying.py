@@ -1,0 +1,235 @@
+"""Commands: from operators and from rules, acknowledged one by one and carried out at a step.
+
+Every command gets `accepted` or `refused`, and an accepted one `done` or `failed`. After a resume
+those that were done later than the checkpoint are carried out again in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sf_tui.engine.layout import EMBEDDINGS
+from sf_tui.errors import RunError, SfError
+from sf_tui.profile import Rule
+from sf_tui.run.events import Event
+from sf_tui.worker.context import RunContext
+from sf_tui.worker.ledger import REPLAYED_OPS, LedgerEntry
+from sf_tui.worker.outcomes import Rewind, StopRun
+
+if TYPE_CHECKING:
+    from sf_tui.worker.stage import StagePlay
+
+
+@dataclass(frozen=True)
+class Command:
+    """What somebody wants done."""
+
+    id: str
+    action: str
+    arguments: dict[str, Any]
+    by: str
+    value: float | None = None
+    """What made a rule fire."""
+
+
+class Obeying:
+    """Carries out the commands of one stage."""
+
+    def __init__(self, context: RunContext, stage: StagePlay) -> None:
+        self._context = context
+        self._stage = stage
+        self._paused = False
+        self._replays: list[LedgerEntry] = []
+        self._ops: dict[str, Callable[[Command, dict[str, Any]], str | None]] = {
+            "freeze": self._freeze,
+            "unfreeze": self._unfreeze,
+            "pause": self._pause,
+            "resume": self._resume,
+            "checkpoint": self._checkpoint,
+            "rollback": self._rollback,
+            "stop": self._stop,
+        }
+
+    def remember_from(self, seq: int) -> None:
+        """Take up the commands of this stage that the log tells after event `seq`."""
+        ledger = self._context.ledger
+        self._replays = ledger.to_replay(self._stage.name, seq)
+        for entry in ledger.unfinished():
+            if entry.by in self._rule_names or entry.stage != self._stage.name:
+                continue
+            if entry.op in REPLAYED_OPS and entry.seq > max(seq, ledger.void_seq):
+                self._replays.append(entry)
+            elif entry.op == "rollback" and entry.seq < ledger.void_seq:
+                self._answer_entry(entry, "done", None)
+            else:
+                self._answer_entry(entry, "failed", "the worker ended before it was done")
+
+    @property
+    def _rule_names(self) -> set[str]:
+        return {rule.name for rule in self._context.profile.rules}
+
+    def obey(self) -> bool:
+        """Carry out what is due before the next step; tell whether the run is paused.
+
+        Raises:
+            StopRun: somebody wants the run to stop.
+            Rewind: a rollback took the stage back.
+        """
+        for entry in [e for e in self._replays if e.step <= self._stage.step]:
+            self._replays.remove(entry)
+            self._repeat(entry)
+        if self._context.signals.received:
+            raise StopRun(f"by signal {self._context.signals.received}")
+        for line in self._context.commands.poll():
+            self._carry_out(read_command(line))
+        return self._paused
+
+    def fire(self, rule: Rule, value: float) -> None:
+        """Carry out a rule's action, once even if this step is played again after a kill."""
+        ledger = self._context.ledger
+        identity = f"{rule.name}:{self._stage.name}:{self._stage.step}:{ledger.rewinds}"
+        known = ledger.entries.get(identity)
+        if known is not None and known.status == "done":
+            # At this very place, before the checkpoint of the step, as it was the first time.
+            if known in self._replays:
+                self._replays.remove(known)
+                self._repeat(known)
+            return
+        if known is not None and known.status != "accepted":
+            return
+        if known is None and rule.once and ledger.has_fired(rule.name):
+            return
+        self._carry_out(Command(identity, rule.action, dict(rule.args), rule.name, value))
+
+    def _repeat(self, entry: LedgerEntry) -> None:
+        if entry.op == "freeze":
+            self._apply_freeze(entry.arguments)
+        else:
+            self._apply_unfreeze()
+        if entry.status == "accepted":
+            self._answer_entry(entry, "done", None)
+
+    def _carry_out(self, command: Command) -> None:
+        known = self._context.ledger.entries.get(command.id)
+        if known is not None and known.status != "accepted":
+            return
+        try:
+            action = self._context.profile.action(command.action)
+            arguments = action.arguments(command.arguments)
+            self._check(action.op, arguments)
+        except SfError as error:
+            self._answer(command, "", {}, "refused", _one_line(error))
+            return
+        if action.op == "freeze":
+            arguments["layers"] = self._context.prepared.freezer.resolve(arguments["layers"])
+        if known is None:
+            self._answer(command, action.op, arguments, "accepted", None)
+        try:
+            reason = self._ops[action.op](command, arguments)
+        except RunError as error:
+            self._answer(command, action.op, arguments, "failed", _one_line(error))
+            raise
+        self._answer(command, action.op, arguments, "done", reason)
+        if action.op == "rollback":
+            raise Rewind
+
+    def _check(self, op: str, arguments: dict[str, Any]) -> None:
+        """Raise the reason for which a command can't be accepted."""
+        freezer, stage = self._context.prepared.freezer, self._stage
+        if op == "freeze":
+            freezer.resolve(arguments["layers"])
+        elif op == "unfreeze" and not freezer.frozen:
+            raise RunError("nothing is frozen")
+        elif op == "pause" and self._paused:
+            raise RunError("the run is paused already")
+        elif op == "resume" and not self._paused:
+            raise RunError("the run is not paused")
+        elif op == "rollback":
+            self._context.shelf.rollback_target(stage.name, stage.step, arguments["to"])
+
+    def _freeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
+        fresh = self._apply_freeze(arguments)
+        freezer = self._context.prepared.freezer
+        said = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
+        if EMBEDDINGS in fresh and freezer.freezes_output_head:
+            said += "; the output projection is tied to the embeddings and frozen with them"
+        return said
+
+    def _apply_freeze(self, arguments: dict[str, Any]) -> list[str]:
+        freezer = self._context.prepared.freezer
+        fresh = freezer.freeze(arguments["layers"], embeddings=arguments["embeddings"])
+        self._context.held = freezer.frozen
+        return fresh
+
+    def _unfreeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
+        return f"free again: {_span(self._apply_unfreeze())}"
+
+    def _apply_unfreeze(self) -> list[str]:
+        self._context.held = []
+        return self._context.prepared.freezer.unfreeze()
+
+    def _pause(self, command: Command, arguments: dict[str, Any]) -> None:  # noqa: ARG002
+        self._paused = True
+
+    def _resume(self, command: Command, arguments: dict[str, Any]) -> None:  # noqa: ARG002
+        self._paused = False
+
+    def _checkpoint(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        return self._stage.save(asked_for=True).path.name
+
+    def _rollback(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        stage = self._stage
+        target = self._context.shelf.rollback_target(stage.name, stage.step, arguments["to"])
+        lost = stage.step - target.step
+        stage.rewind(target, "rollback")
+        return f"back at {target.path.name}, {lost} steps lost"
+
+    def _stop(self, command: Command, arguments: dict[str, Any]) -> None:  # noqa: ARG002
+        raise StopRun(f"by {command.by}", command.id)
+
+    def _answer(
+        self,
+        command: Command,
+        op: str,
+        arguments: dict[str, Any],
+        status: str,
+        reason: str | None,
+    ) -> Event:
+        return self._context.tell(
+            "command",
+            id=command.id,
+            action=command.action,
+            op=op,
+            args=arguments,
+            by=command.by,
+            value=command.value,
+            status=status,
+            stage=self._stage.name,
+            step=self._stage.step,
+            reason=reason,
+        )
+
+    def _answer_entry(self, entry: LedgerEntry, status: str, reason: str | None) -> None:
+        command = Command(entry.id, entry.action, entry.arguments, entry.by)
+        self._answer(command, entry.op, entry.arguments, status, reason)
+
+
+def read_command(line: dict[str, Any]) -> Command:
+    """Return the command of one line of the command log, however odd the line is."""
+    arguments = line.get("args")
+    return Command(
+        str(line.get("id", "unnamed")),
+        str(line.get("action", "")),
+        arguments if isinstance(arguments, dict) else {},
+        str(line.get("by", "user")),
+    )
+
+
+def _one_line(error: SfError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+def _span(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "nothing"

@@ -1,0 +1,45 @@
+"""The ways in which a run ends, as the worker's own control flow."""
+
+from __future__ import annotations
+
+from sf_tui.errors import RunError
+
+
+class StopRun(Exception):  # noqa: N818  no error: the operator asked for it
+    """Save everything and end as stopped.
+
+    Args:
+        reason: who asked, for `run_finished`.
+        command: id of the command that asked, which is done once everything is saved.
+    """
+
+    def __init__(self, reason: str, command: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.command = command
+
+
+class OutOfMemoryError(RunError):
+    """The device had no room for a step; told with the levers that make a step smaller."""
+
+    def __init__(self, where: str, cause: BaseException) -> None:
+        super().__init__(
+            f"out of memory {where}: {str(cause).splitlines()[0][:160]}",
+            "make a step smaller by [train] micro_batch_size or batch_size, max_length, "
+            'gradient_checkpointing = true, or [model] dtype = "bfloat16"; the last checkpoint is '
+            "intact and `sf resume` goes on from it",
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception is an allocator's way to say that there is no room."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text or "alloc_cpu" in text
+    )
+
+
+class Rewind(Exception):  # noqa: N818  no error: the stage goes on from an earlier step
+    """The stage was taken back to a checkpoint; what was left to do at this step is void."""

@@ -1,0 +1,166 @@
+"""Everything that a run needs before its first step: device, model, data as tokens.
+
+Every mistake in a profile's files and models comes to light here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sf_tui.engine.batches import EncodedSource
+from sf_tui.engine.compute import ComputeSetting, choose_compute
+from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.sources import DrawnSource, FixedSource
+from sf_tui.errors import DataError
+from sf_tui.profile import Profile, TaskSettings
+from sf_tui.tasks.biography import biography_task
+from sf_tui.tasks.encoding import Encoded, EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.user_data import user_task
+
+BIOGRAPHY = "biography:"
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """One task as tokens."""
+
+    task: Task
+    metric: str
+    """`exact`, `first_token`, `token` or `nll`; what charts, rules and guards use."""
+    watch: bool
+    train: EncodedSource
+    held_out: Sequence[Encoded]
+    groups: Sequence[str]
+    mean_length: float
+    """Tokens of a training example, on average."""
+    notes: tuple[str, ...]
+    """What became of rows that the tokenizer or the length limit left out."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stages are played with."""
+
+    profile: Profile
+    compute: ComputeSetting
+    loaded: LoadedModel
+    layout: ModelLayout
+    freezer: Freezer
+    tasks: dict[str, PreparedTask]
+
+
+def prepare_run(profile: Profile, threads: int | None) -> Prepared:
+    """Load the model and the tasks of a profile.
+
+    Args:
+        profile: the profile.
+        threads: CPU threads; what an earlier part of the run used, else None.
+
+    Raises:
+        ModelError: the model or its tokenizer can't be loaded.
+        DataError: a task's data can't be used.
+    """
+    # Data first: they take no time to read, and most mistakes are in them.
+    tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
+    compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
+    loaded = load_model(
+        profile.model,
+        profile.base_dir,
+        compute,
+        seed=profile.seed,
+        gradient_checkpointing=any(
+            stage.train.gradient_checkpointing for stage in profile.stages()
+        ),
+    )
+    layout = read_layout(loaded.model)
+    freezer = Freezer(layout)
+    for stage in profile.stages():
+        if stage.train.freeze is not None:
+            freezer.resolve(stage.train.freeze.layers)
+    for action in profile.actions.values():
+        if action.op == "freeze":
+            freezer.resolve(action.layers)
+    return Prepared(
+        profile,
+        compute,
+        loaded,
+        layout,
+        freezer,
+        {
+            settings.name: prepare_task(profile, settings, tasks[settings.name], loaded)
+            for settings in profile.tasks
+        },
+    )
+
+
+def read_task(profile: Profile, settings: TaskSettings) -> Task:
+    """Read or generate one task's data; neither model nor tokenizer is needed."""
+    if settings.data.startswith(BIOGRAPHY):
+        made = biography_task(settings.data.removeprefix(BIOGRAPHY), profile.biography)
+        return Task(settings.name, made.train, made.held_out, made.guess_floor, made.notes)
+    return user_task(settings, profile.base_dir, profile.seed)
+
+
+def prepare_task(
+    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel
+) -> PreparedTask:
+    """Turn a task's examples into tokens.
+
+    Raises:
+        DataError: no example is short enough, or an example holds a token the model doesn't know.
+    """
+    trained = settings.name in {stage.task for stage in profile.stages()}
+    limit = profile.stage_train(settings.name).max_length or loaded.max_length
+    held_out = _encode(task.held_out, loaded, settings, limit)
+    if not held_out.rows:
+        raise DataError(
+            f"[[tasks]] '{task.name}': no held-out row can be used: {_why(held_out)}",
+            "raise [train] max_length, or shorten the rows",
+        )
+    train: EncodedSource
+    notes = [f"held-out split: {note}" for note in held_out.notes()]
+    if isinstance(task.train, FixedExamples):
+        examples = task.train.examples if trained else ()
+        rows = _encode(examples, loaded, settings, limit)
+        if trained and not rows.rows:
+            raise DataError(
+                f"[[tasks]] '{task.name}': no row is left to train on: {_why(rows)}",
+                "raise [train] max_length, shorten the rows, or hold fewer out",
+            )
+        notes += [f"training split: {note}" for note in rows.notes()]
+        train = FixedSource(rows.rows)
+        lengths = [len(row.input_ids) for row in rows.rows]
+    else:
+        train = DrawnSource(task.train, loaded.tokenizer)
+        lengths = []
+    lengths = lengths or [len(row.input_ids) for row in held_out.rows]
+    metric = settings.metric
+    return PreparedTask(
+        task,
+        choose_metric(held_out.rows) if metric == "auto" else metric,
+        settings.watch,
+        train,
+        held_out.rows,
+        [task.held_out[at].group for at in held_out.kept],
+        sum(lengths) / len(lengths),
+        tuple(notes),
+    )
+
+
+def _encode(
+    examples: Sequence[Example], loaded: LoadedModel, settings: TaskSettings, limit: int | None
+) -> EncodedExamples:
+    return encode_all(examples, loaded.tokenizer, limit, on_bad_row=settings.on_bad_row)
+
+
+def _why(rows: EncodedExamples) -> str:
+    return "; ".join(rows.notes()) or "the split left none"

@@ -1,0 +1,105 @@
+"""A run's checkpoints: which there are, which count, which to keep.
+
+A rollback abandons the checkpoints that came after its target; they are renamed, so that the new
+course can write its own, and no resume takes them up.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
+from sf_tui.errors import UsageError
+from sf_tui.profile import CheckpointSettings
+from sf_tui.run.directory import RunDirectory
+from sf_tui.worker.ledger import Ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ABANDONED = "~"
+
+
+class CheckpointShelf:
+    """The checkpoints of one run."""
+
+    def __init__(self, run: RunDirectory, settings: CheckpointSettings) -> None:
+        self._run = run
+        self._settings = settings
+
+    def path(self, stage: str, step: int) -> Path:
+        """Return where the checkpoint of a step belongs."""
+        return self._run.checkpoints / stage / step_folder(step)
+
+    def current(self, stage: str) -> list[Checkpoint]:
+        """Return the checkpoints of a stage that no rollback abandoned, oldest first."""
+        return [
+            checkpoint
+            for checkpoint in list_checkpoints(self._run.checkpoints / stage)
+            if _ABANDONED not in checkpoint.path.name
+        ]
+
+    def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
+        """Return the checkpoint to go on from: the newest one, or a later rollback's target."""
+        for stage in reversed(stages):
+            found = self.current(stage)
+            voided = ledger.voided
+            if voided is not None and voided["stage"] == stage:
+                fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
+                target = [c for c in found if c.path.name == voided.get("checkpoint")]
+                found = fresh or target or found
+            if found:
+                return found[-1]
+        return None
+
+    def rollback_target(self, stage: str, step: int, name: str | None) -> Checkpoint:
+        """Return the checkpoint of that name, or the last one before `step`.
+
+        Raises:
+            UsageError: there is none; the message names those that there are.
+        """
+        found = [c for c in self.current(stage) if c.step <= step]
+        if name is not None:
+            wanted = name.rpartition("/")[2]
+            named = [c for c in found if c.path.name == wanted]
+            if not named:
+                names = ", ".join(c.path.name for c in found) or "none"
+                raise UsageError(
+                    f"stage '{stage}' has no checkpoint '{name}' to go back to",
+                    f"there are: {names}",
+                )
+            return named[0]
+        earlier = [c for c in found if c.step < step]
+        if not earlier:
+            raise UsageError(
+                f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
+            )
+        return max(earlier, key=lambda c: c.step)
+
+    def abandon_after(self, stage: str, step: int) -> None:
+        """Rename the checkpoints of a stage that lie behind `step`."""
+        for checkpoint in self.current(stage):
+            if checkpoint.step <= step:
+                continue
+            number = 1
+            while (
+                aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
+            ).exists():
+                number += 1
+            checkpoint.path.rename(aside)
+
+    def prune(self, stage: str, last_step: int) -> None:
+        """Delete what the profile doesn't keep; the stage's start and end always stay."""
+        found = list_checkpoints(self._run.checkpoints / stage)
+        kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
+        kept |= {c.path for c in found[-self._settings.keep_last :]}
+        scored = [c for c in found if c.state.get("score") is not None]
+        scored.sort(key=lambda c: (c.state["score"], c.seq), reverse=True)
+        kept |= {c.path for c in scored[: self._settings.keep_best]}
+        for checkpoint in found:
+            if checkpoint.path not in kept:
+                # Renamed first: a half-deleted folder must not pass for a checkpoint.
+                going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
+                checkpoint.path.rename(going)
+                shutil.rmtree(going)

@@ -1,0 +1,274 @@
+"""One stage being played: steps, and between two steps everything else.
+
+At a step's end: probe and drift, danger window, rules, checkpoint; before the next: commands. A
+resume depends on this order being the same every time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sf_tui.engine.drift import DriftMeter
+from sf_tui.engine.strategies import StageContext, strategy_named
+from sf_tui.engine.tuning import NonFiniteLossError, StageTuner, StepOutcome
+from sf_tui.errors import RunError
+from sf_tui.profile import StageSpec
+from sf_tui.worker.context import RunContext
+from sf_tui.worker.measuring import StageMeasuring
+from sf_tui.worker.obeying import Obeying
+from sf_tui.worker.outcomes import Rewind
+
+# How often a paused worker looks for commands, in seconds.
+_PAUSED_POLL_S = 0.1
+
+
+class StagePlay:
+    """Plays one stage of a run.
+
+    Attributes:
+        tuner: the training itself; its `step` is how far the stage has come.
+    """
+
+    def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str]) -> None:
+        prepared = context.prepared
+        task = prepared.tasks[spec.task]
+        self.spec = spec
+        self._context = context
+        self._known = [name for name in known if name != spec.task]
+        self.tuner = StageTuner(
+            prepared.loaded.model,
+            prepared.layout,
+            task.train,
+            spec.train,
+            prepared.compute,
+            stage=spec.name,
+            seed=context.profile.seed,
+            pad_id=prepared.loaded.pad_id,
+        )
+        self._measuring = StageMeasuring(context, spec, self._known, self.tuner.total_steps)
+        self._obeying = Obeying(context, self)
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.spec.name
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.tuner.step
+
+    def begin(self) -> None:
+        """Start the stage from the weights at hand: first probe, first checkpoint."""
+        context = self._context
+        context.prepared.freezer.restore(context.held)
+        strategy_named(self.spec.train.strategy).begin(
+            StageContext(context.prepared.freezer, self.spec.train)
+        )
+        context.rules.begin_stage()
+        if not context.ledger.said("stage_started", self.name):
+            context.tell(
+                "stage_started",
+                stage=self.name,
+                task=self.spec.task,
+                strategy=self.spec.train.strategy,
+                steps=self.tuner.total_steps,
+                known=self._known,
+                frozen=context.prepared.freezer.frozen,
+            )
+        self._say_tied_embeddings()
+        self._measuring.probe(0, full=True)
+        if self._measuring.window and not context.ledger.said("danger", self.name, "entered"):
+            context.tell(
+                "danger",
+                stage=self.name,
+                step=0,
+                state="entered",
+                window=self._measuring.window,
+            )
+        self._obeying.remember_from(context.log.seq)
+        self.save()
+        self._measure_drift_from_start()
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of this stage."""
+        self._restore(checkpoint)
+        self._measure_drift_from_start()
+        self._obeying.remember_from(checkpoint.seq)
+
+    def play(self) -> None:
+        """Do the steps that are left.
+
+        Raises:
+            StopRun: a command or a signal asked for it.
+            RunError: the loss became NaN, or the disk is full.
+        """
+        while True:
+            try:
+                self._obey()
+                if self.step >= self.tuner.total_steps:
+                    break
+                self._finish_step(self.tuner.advance())
+            except NonFiniteLossError as error:
+                self._recover_from_nan(error)
+            except Rewind:
+                continue
+        if not self._context.ledger.said("stage_finished", self.name):
+            self._context.tell(
+                "stage_finished",
+                stage=self.name,
+                task=self.spec.task,
+                strategy=self.spec.train.strategy,
+                steps=self.tuner.total_steps,
+            )
+
+    def save(self, *, asked_for: bool = False) -> Checkpoint:
+        """Write a checkpoint of this step and tell it."""
+        context = self._context
+        context.log.sync()
+        path = context.shelf.path(self.name, self.step)
+        state: dict[str, Any] = {
+            "schema": 1,
+            "stage": self.name,
+            "step": self.step,
+            "seq": context.log.seq,
+            "frozen": context.prepared.freezer.frozen,
+            "held": context.held,
+            "rules_crossed": context.rules.crossed,
+            "baseline": self._measuring.baseline,
+            "accuracy": context.accuracy,
+            "score": self._measuring.score(),
+            "asked_for": asked_for,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        size = save_checkpoint(path, context.prepared.layout, self.tuner.optimizer, state)
+        context.tell(
+            "checkpoint",
+            stage=self.name,
+            step=self.step,
+            path=str(path.relative_to(context.run.path)),
+            bytes=size,
+        )
+        context.shelf.prune(self.name, self.tuner.total_steps)
+        return Checkpoint(path, state)
+
+    def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
+        """Go back to a checkpoint of this stage, tell it, and abandon what came after."""
+        lost = self.step - checkpoint.step
+        self._restore(checkpoint)
+        self._context.tell(
+            "rewound",
+            stage=self.name,
+            step=checkpoint.step,
+            lost=lost,
+            reason=reason,
+            checkpoint=checkpoint.path.name,
+        )
+        self._context.shelf.abandon_after(self.name, checkpoint.step)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        context = self._context
+        load_checkpoint(checkpoint, context.prepared.layout, self.tuner.optimizer)
+        context.prepared.freezer.restore(checkpoint.state["frozen"])
+        context.held = list(checkpoint.state["held"])
+        context.rules.restore(checkpoint.state["rules_crossed"])
+        context.accuracy = checkpoint.state["accuracy"]
+        self._measuring.baseline = checkpoint.state["baseline"]
+        self.tuner.step = checkpoint.step
+        self._set_learning_rate_factor()
+
+    def _measure_drift_from_start(self) -> None:
+        context = self._context
+        start = context.shelf.path(self.name, 0)
+        self._measuring.measure_from(
+            DriftMeter(context.prepared.layout, context.prepared.freezer, start)
+        )
+
+    def _set_learning_rate_factor(self) -> None:
+        nans = self._context.ledger.nan_rewinds.get(self.name, 0)
+        self.tuner.learning_rate_factor = self.spec.train.on_nan_learning_rate_factor**nans
+
+    def _obey(self) -> None:
+        while self._obeying.obey():
+            time.sleep(_PAUSED_POLL_S)
+
+    def _finish_step(self, outcome: StepOutcome) -> None:
+        context, step = self._context, self.step
+        last = step == self.tuner.total_steps
+        context.tell(
+            "step",
+            stage=self.name,
+            step=step,
+            loss=outcome.loss,
+            lr=outcome.learning_rate,
+            grad_norm=outcome.grad_norm,
+            tokens_per_second=round(outcome.tokens_per_second, 1),
+        )
+        metrics: dict[str, float | None] = {"loss": outcome.loss, "grad_norm": outcome.grad_norm}
+        if last or self._measuring.is_due(step):
+            metrics |= self._measuring.probe(step, full=last)
+            metrics["drift"] = self._measuring.drift(step)
+        self._watch_danger(step, metrics.get("drop"))
+        for rule, value in context.rules.evaluate(metrics, step):
+            self._obeying.fire(rule, value)
+        if last or step % context.profile.checkpoint.every == 0:
+            self.save()
+
+    def _watch_danger(self, step: int, drop: float | None) -> None:
+        context = self._context
+        bound = context.profile.window.alert_drop
+        if drop is not None and drop > bound:
+            context.alert(
+                "warn",
+                "drop",
+                f"the old task has lost {100 * drop:.0f} points since the stage began "
+                f"(bound {100 * bound:.0f}); freeze the bottom layers or roll back",
+                self.name,
+                step,
+            )
+        leaves = step == self._measuring.window
+        if leaves and not context.ledger.said("danger", self.name, "left"):
+            context.tell(
+                "danger",
+                stage=self.name,
+                step=step,
+                state="left",
+                window=self._measuring.window,
+            )
+
+    def _recover_from_nan(self, error: NonFiniteLossError) -> None:
+        context = self._context
+        context.alert("error", "nan", error.message, self.name, error.step)
+        again = self.spec.train.on_nan == "continue" and not context.ledger.nan_rewinds
+        for checkpoint in reversed(context.shelf.current(self.name)):
+            self._restore(checkpoint)
+            # The update before may have been the bad one, with its loss still finite.
+            if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
+                break
+        else:
+            raise RunError(f"stage '{self.name}', {error.message}; no good checkpoint", error.hint)
+        self.tuner.step = error.step - 1
+        self.rewind(checkpoint, "nan")
+        if not again:
+            raise RunError(
+                f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
+                error.hint,
+            )
+        self._set_learning_rate_factor()
+
+    def _say_tied_embeddings(self) -> None:
+        freezer = self._context.prepared.freezer
+        if "embeddings" in freezer.frozen and freezer.freezes_output_head:
+            self._context.alert(
+                "info",
+                "tied-embeddings",
+                "the output projection is the input embedding, so it is frozen too",
+                self.name,
+                self.step,
+            )

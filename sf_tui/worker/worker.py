@@ -1,0 +1,397 @@
+"""A run from its first event to its last: preparation, stages, guards, the final model.
+
+One worker owns a run directory at a time. It can be killed at any moment and taken up again.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Callable
+
+import psutil
+import torch
+import transformers
+
+from sf_tui import __version__
+from sf_tui.engine.checkpoint import Checkpoint
+from sf_tui.engine.loading import save_model
+from sf_tui.errors import RunError, SfError
+from sf_tui.profile import StageSpec, load_profile
+from sf_tui.profile.names import RECOVER_STAGE
+from sf_tui.run.commands import CommandTail
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.run.events import Event, EventLog
+from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.worker.context import RunContext
+from sf_tui.worker.guards import failed_guards
+from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.obeying import read_command
+from sf_tui.worker.outcomes import OutOfMemoryError, StopRun, is_out_of_memory
+from sf_tui.worker.preparation import prepare_run
+from sf_tui.worker.rules import RuleWatch
+from sf_tui.worker.shelf import CheckpointShelf
+from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stage import StagePlay
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_GUARD = 4
+EXIT_STOPPED = 5
+
+# AdamW in fp32: the weights and two moments, four bytes each.
+_CHECKPOINT_BYTES_A_PARAMETER = 12
+
+
+class Worker:
+    """Plays one run."""
+
+    def __init__(self, run: RunDirectory, signals: StopSignals) -> None:
+        self._run = run
+        self._signals = signals
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event that is written from now on."""
+        self._listeners.append(listener)
+
+    def work(self) -> int:
+        """Play the run from its beginning or from where its log ends; return the exit code.
+
+        Raises:
+            SfError: the run failed; the log says so too.
+        """
+        lock = RunLock(self._run)
+        lock.acquire()
+        heartbeat = Heartbeat(self._run)
+        heartbeat.start()
+        log = EventLog(self._run.events)
+        for listener in self._listeners:
+            log.listen(listener)
+        try:
+            return self._work(log)
+        except SfError as error:
+            self._say_failed(log, error.message, error.exit_code)
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                told = OutOfMemoryError("in the run", error)
+                self._say_failed(log, told.message, told.exit_code)
+                raise told from error
+            self._say_failed(log, f"{type(error).__name__}: {error}", EXIT_FAILED)
+            raise
+        finally:
+            heartbeat.stop()
+            log.close()
+            lock.release()
+
+    def _say_failed(self, log: EventLog, reason: str, exit_code: int) -> None:
+        accuracy = {}
+        for event in reversed(log.history):
+            if event["type"] == "probe":
+                accuracy = event["accuracy"]
+                break
+        try:
+            log.append(
+                "run_finished",
+                status="failed",
+                exit_code=exit_code,
+                accuracy=accuracy,
+                reason=reason,
+            )
+        except RunError:
+            # The disk that the run failed on takes no last word either; the failure itself is
+            # raised to whoever started the worker.
+            return
+
+    def _work(self, log: EventLog) -> int:
+        ledger = Ledger(log.history)
+        profile = load_profile(self._run.profile)
+        shelf = CheckpointShelf(self._run, profile.checkpoint)
+        names = [stage.name for stage in profile.stages()]
+        resume_point = shelf.resume_point(names, ledger)
+        self._claim()
+        threads = resume_point.state["threads"] if resume_point else None
+        prepared = prepare_run(profile, threads)
+        context = RunContext(
+            self._run,
+            log,
+            ledger,
+            prepared,
+            shelf,
+            CommandTail(self._run.commands),
+            self._signals,
+            RuleWatch(profile.rules),
+        )
+        log.history.clear()
+        resumed = ledger.said("run_started")
+        if not resumed:
+            self._introduce(context)
+        self._refuse_stale_commands(context)
+        return self._play(context, resume_point, resumed=resumed)
+
+    def _claim(self) -> None:
+        self._run.claim(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "process_started": psutil.Process().create_time(),
+                "versions": {
+                    "sf": __version__,
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "transformers": transformers.__version__,
+                },
+            }
+        )
+
+    def _introduce(self, context: RunContext) -> None:
+        prepared, profile = context.prepared, context.profile
+        context.tell(
+            "run_started",
+            run=self._run.id,
+            profile=profile.name,
+            model={
+                "source": profile.model.source,
+                "parameters": prepared.layout.elements,
+                "layers": len(prepared.layout.blocks),
+            },
+            tasks=list(prepared.tasks),
+            metrics={name: task.metric for name, task in prepared.tasks.items()},
+            watched=profile.watched_tasks(),
+            guess_floor={
+                name: task.task.guess_floor
+                for name, task in prepared.tasks.items()
+                if task.task.guess_floor
+            },
+            stages=[
+                {
+                    "stage": stage.name,
+                    "task": stage.task,
+                    "steps": stage.train.total_steps(len(prepared.tasks[stage.task].train)),
+                }
+                for stage in profile.stages()
+            ],
+            seed=profile.seed,
+            device=str(prepared.compute.device),
+            precision=prepared.compute.precision,
+            threads=torch.get_num_threads(),
+        )
+        for note in profile.notes:
+            context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
+        for name, task in prepared.tasks.items():
+            for note in task.task.notes:
+                context.tell(
+                    "alert",
+                    level="info",
+                    code="data",
+                    message=f"'{name}': {note}",
+                    stage="",
+                    step=0,
+                )
+            for note in task.notes:
+                context.tell(
+                    "alert",
+                    level="warn",
+                    code="rows",
+                    message=f"'{name}', {note}",
+                    stage="",
+                    step=0,
+                )
+            if profile.task(name).metric == "auto":
+                context.tell(
+                    "alert",
+                    level="info",
+                    code="metric",
+                    message=f"'{name}' is measured by {task.metric}",
+                    stage="",
+                    step=0,
+                )
+        self._warn_of_disk(context)
+
+    def _warn_of_disk(self, context: RunContext) -> None:
+        kept = context.profile.checkpoint
+        stages = len(context.profile.stages())
+        count = kept.keep_last + kept.keep_best + 1 + 2 * stages
+        needed = count * _CHECKPOINT_BYTES_A_PARAMETER * context.prepared.layout.elements
+        free = shutil.disk_usage(self._run.path).free
+        if needed > free:
+            context.alert(
+                "warn",
+                "disk",
+                f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+                "free; lower [checkpoint] keep_last or choose another --run-dir",
+            )
+
+    def _refuse_stale_commands(self, context: RunContext) -> None:
+        """Answer what was sent to a worker that died before it read it."""
+        for line in context.commands.poll():
+            command = read_command(line)
+            if command.id not in context.ledger.entries:
+                context.tell(
+                    "command",
+                    id=command.id,
+                    action=command.action,
+                    op="",
+                    by=command.by,
+                    value=None,
+                    status="refused",
+                    stage=None,
+                    step=None,
+                    reason="no worker was there to read it; send it again",
+                )
+
+    def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
+        stages = context.profile.stages()
+        known = [
+            task.name
+            for place, task in enumerate(context.profile.tasks)
+            if place == 0 and not task.learn
+        ]
+        play: StagePlay | None = None
+        try:
+            for spec in stages:
+                at = stages.index(spec)
+                reached = (
+                    [stage.name for stage in stages].index(resume_point.stage)
+                    if resume_point
+                    else -1
+                )
+                if at < reached:
+                    known = _learnt(known, spec)
+                    continue
+                play = StagePlay(context, spec, known)
+                if at == reached and resume_point is not None:
+                    play.take_up(resume_point)
+                    self._tell_resumed(context, stages, resume_point)
+                else:
+                    if resumed and reached < 0 and at == 0:
+                        self._tell_started_anew(context, spec)
+                    play.begin()
+                play.play()
+                known = _learnt(known, spec)
+        except StopRun as stop:
+            return self._stop(context, play, stop)
+        return self._finish(context)
+
+    def _tell_resumed(
+        self, context: RunContext, stages: list[StageSpec], point: Checkpoint
+    ) -> None:
+        # A later stage may have begun without coming to its first checkpoint: it begins anew.
+        begun = [s.name for s in stages if context.ledger.said("stage_started", s.name)]
+        stage, step = (begun[-1], 0) if begun[-1] != point.stage else (point.stage, point.step)
+        lost = max(context.ledger.last_step(stage) - step, 0)
+        context.tell("rewound", stage=stage, step=step, lost=lost, reason="resumed")
+        then = point.state["torch"]
+        if then != torch.__version__:
+            context.alert(
+                "warn",
+                "versions",
+                f"resumed with torch {torch.__version__}, begun with {then}: the same course, "
+                "but not to the last bit",
+                point.stage,
+                point.step,
+            )
+
+    def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
+        context.tell(
+            "rewound",
+            stage=spec.name,
+            step=0,
+            lost=context.ledger.last_step(spec.name),
+            reason="resumed",
+        )
+
+    def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
+        if play is not None:
+            play.save(asked_for=True)
+        self._write_model(context)
+        if stop.command is not None:
+            entry = context.ledger.entries[stop.command]
+            context.tell(
+                "command",
+                id=entry.id,
+                action=entry.action,
+                op=entry.op,
+                by=entry.by,
+                value=None,
+                status="done",
+                stage=entry.stage,
+                step=entry.step,
+                reason=None,
+            )
+        context.tell(
+            "run_finished",
+            status="stopped",
+            exit_code=EXIT_STOPPED,
+            accuracy=context.accuracy,
+            reason=f"stopped {stop.reason}; `sf resume {self._run.id}` goes on",
+        )
+        return EXIT_STOPPED
+
+    def _finish(self, context: RunContext) -> int:
+        profile = context.profile
+        trained = [s.task for s in profile.stages() if s.name != RECOVER_STAGE]
+        new = trained[-1] if trained else profile.tasks[-1].name
+        values = {
+            name: measures[context.prepared.tasks[name].metric]
+            for name, measures in context.accuracy.items()
+        }
+        old = [name for name in profile.watched_tasks() if name != new and name in values]
+        failed = failed_guards(profile.guard, values, old=old, new=new)
+        self._write_model(context)
+        self._refuse_late_commands(context)
+        code = EXIT_GUARD if failed else EXIT_OK
+        context.tell(
+            "run_finished",
+            status="guard_failed" if failed else "completed",
+            exit_code=code,
+            accuracy=context.accuracy,
+            reason="; ".join(failed) or None,
+        )
+        return code
+
+    def _refuse_late_commands(self, context: RunContext) -> None:
+        for line in context.commands.poll():
+            command = read_command(line)
+            context.tell(
+                "command",
+                id=command.id,
+                action=command.action,
+                op="",
+                by=command.by,
+                value=None,
+                status="refused",
+                stage=None,
+                step=None,
+                reason="the run had come to its end",
+            )
+
+    def _write_model(self, context: RunContext) -> None:
+        """Write `model/` aside and exchange it: what stood there before is what a stop left."""
+        path = self._run.model
+        aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
+        try:
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
+            save_model(context.prepared.loaded, aside)
+            for file in aside.iterdir():
+                sync_file(file)
+            if path.exists():
+                path.rename(old)
+            aside.rename(path)
+            sync_directory(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise RunError(
+                f"{path}: can't write the final model: {error}",
+                "the last checkpoint holds the same weights; make room, then `sf resume`",
+            ) from error
+
+
+def _learnt(known: list[str], spec: StageSpec) -> list[str]:
+    return known if spec.task in known else [*known, spec.task]

@@ -1,0 +1,604 @@
+"""Every mistake in a profile is told with its file, line, key and remedy, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sf_tui.errors import ProfileError
+from sf_tui.profile import load_profile, parse_profile, problems_told
+
+GOOD = """\
+name = "prod"
+
+[model]
+source = "org/model"
+
+[[tasks]]
+name = "old"
+data = "old.jsonl"
+
+[[tasks]]
+name = "new"
+data = "new.jsonl"
+
+[train]
+learning_rate = 1e-4
+steps = 50
+"""
+
+
+def change(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+def add(text: str) -> str:
+    """Append to the good profile; what is appended starts at line 17."""
+    return GOOD + text
+
+
+ACTION = "[actions.{0}]\nop = '{1}'\n"
+RULE = "[[rules]]\nname = 'protect'\nmetric = '{metric}'\n{bound}\naction = '{action}'\n"
+
+
+def rule(metric: str = "drop", bound: str = "above = 0.1", action: str = "freeze") -> str:
+    return add(RULE.format(metric=metric, bound=bound, action=action))
+
+
+# name -> (text, line, the message after file:line, the hint)
+MALFORMED: dict[str, tuple[str, int, str, str]] = {
+    "unknown key": (
+        change("learning_rate", "lerning_rate"),
+        15,
+        "[train] unknown key 'lerning_rate'",
+        "did you mean 'learning_rate'?",
+    ),
+    "unknown table": (
+        change("[train]", "[trian]"),
+        14,
+        "unknown key 'trian'",
+        "did you mean 'train'?",
+    ),
+    "unknown key at the top": (
+        change('name = "prod"', 'name = "prod"\nsede = 3'),
+        2,
+        "unknown key 'sede'",
+        "did you mean 'seed'?",
+    ),
+    "key of another table": (
+        add("[window]\nbatch_size = 4\n"),
+        18,
+        "[window] unknown key 'batch_size'",
+        "'batch_size' is a key of [train] and [probe]",
+    ),
+    "unknown key in an array of tables": (
+        change('data = "new.jsonl"', 'data = "new.jsonl"\nmetrik = "nll"'),
+        13,
+        "[[tasks]] 'new' unknown key 'metrik'",
+        "did you mean 'metric'?",
+    ),
+    "unknown key in a nested inline table": (
+        change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain = {\n  stepz = 3 }'),
+        14,
+        "[[tasks]] 'new' train: unknown key 'stepz'",
+        "did you mean 'steps'?",
+    ),
+    "unknown key in a sub-table of an element": (
+        add("[[tasks]]\nname = 'third'\ndata = 'c.jsonl'\n[tasks.train]\nclp = 1.0\n"),
+        21,
+        "[[tasks]] 'third' train: unknown key 'clp'",
+        "did you mean 'clip'?",
+    ),
+    "wrong value in a nested table": (
+        change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain.batch_size = 0'),
+        13,
+        "[[tasks]] 'new' train: batch_size = 0: wanted a whole number of at least 1",
+        "the default is batch_size = 16",
+    ),
+    "unknown key behind a dotted key": (
+        change("steps = 50", "steps = 50\nfreeze.layerz = 2\nfreeze.layers = 2"),
+        17,
+        "[train.freeze] unknown key 'layerz'",
+        "did you mean 'layers'?",
+    ),
+    "number as text": (
+        change("steps = 50", 'steps = "50"'),
+        16,
+        '[train] steps = "50": wanted a whole number of at least 1, given text',
+        "write it without quotes: steps = 50",
+    ),
+    "float for a whole number": (
+        change("steps = 50", "steps = 50.0"),
+        16,
+        "[train] steps = 50.0: wanted a whole number of at least 1, given a number",
+        "write it as a whole number: steps = 50",
+    ),
+    "true for a number": (
+        change("1e-4", "true"),
+        15,
+        "[train] learning_rate = true: wanted a number above 0, given true or false",
+        "the default is learning_rate = 1e-05",
+    ),
+    "number for a bool": (
+        change("steps = 50", "length_grouped = 1"),
+        16,
+        "[train] length_grouped = 1: wanted true or false, given a whole number",
+        "the default is length_grouped = true",
+    ),
+    "infinite number": (
+        change("1e-4", "inf"),
+        15,
+        "[train] learning_rate = inf: wanted a number above 0",
+        "the default is learning_rate = 1e-05",
+    ),
+    "whole number too large for a float": (
+        change("1e-4", "1" + "0" * 400),
+        15,
+        f"[train] learning_rate = 1{'0' * 58}…: wanted a number above 0",
+        "the default is learning_rate = 1e-05",
+    ),
+    "not a number": (
+        add("[guard]\nnew_accuracy = nan\n"),
+        18,
+        "[guard] new_accuracy = nan: wanted a share from 0 to 1",
+        "leave 'new_accuracy' out for the default",
+    ),
+    "share beyond one": (
+        add("[guard]\nold_accuracy = 80\n"),
+        18,
+        "[guard] old_accuracy = 80: wanted a share from 0 to 1",
+        "leave 'old_accuracy' out for the default",
+    ),
+    "number for text": (
+        change('name = "prod"', "name = 3"),
+        1,
+        "name = 3: wanted a name of letters, digits, '.', '-' and '_' (it becomes part of the "
+        "run's id), given a whole number",
+        'put it into quotes: name = "3"',
+    ),
+    "date for text": (
+        change('"org/model"', "2024-01-01"),
+        4,
+        "[model] source = 2024-01-01: wanted text on one line that is not empty, given a date or "
+        "time",
+        'put it into quotes: source = "2024-01-01"',
+    ),
+    "name that would leave the runs' folder": (
+        change('"prod"', '"../prod"'),
+        1,
+        'name = "../prod": wanted a name of letters, digits, \'.\', \'-\' and \'_\' (it becomes '
+        "part of the run's id)",
+        'for example name = "my-name"',
+    ),
+    "unknown choice": (
+        add("[biography]\nform = 'othr'\n"),
+        18,
+        '[biography] form = "othr": wanted one of same, other',
+        "did you mean 'other'?",
+    ),
+    "wrong pair": (
+        change("steps = 50", "betas = [0.9]"),
+        16,
+        "[train] betas = [0.9]: wanted two numbers from 0 up to but not 1, like [0.9, 0.95]",
+        "the default is betas = [0.9, 0.95]",
+    ),
+    "wrong held-out part": (
+        change('data = "old.jsonl"', 'data = "old.jsonl"\nheld_out = 1.5'),
+        9,
+        "[[tasks]] 'old' held_out = 1.5: wanted a share between 0 and 1, a number of rows, or a "
+        "file",
+        "leave 'held_out' out for the default",
+    ),
+    "unknown field of a schema of one's own": (
+        change('data = "old.jsonl"', 'data = "old.jsonl"\nfields = {promt = "q"}'),
+        9,
+        "[[tasks]] 'old' fields: unknown key 'promt'",
+        "did you mean 'prompt'?",
+    ),
+    "scalar for a table": (
+        change("[train]\n", "[x]\n").replace('name = "prod"', 'name = "prod"\ntrain = 3'),
+        2,
+        "train = 3: wanted a table, given a whole number",
+        "write it as a table: [train]",
+    ),
+    "one bracket for two": (
+        change("[[tasks]]\nname = \"old\"", "[tasks]\nname = \"old\"").replace(
+            '[[tasks]]\nname = "new"\ndata = "new.jsonl"\n', ""
+        ),
+        6,
+        'tasks = {name = "old", data = "old.jsonl"}: wanted a list of tables, given a table',
+        "write it as a table: [[tasks]] with two brackets",
+    ),
+    "two brackets for one": (
+        change("[train]", "[[train]]"),
+        14,
+        "train = [{learning_rate = 0.0001, steps = 50}]: wanted a table, given a list",
+        "write it as a table: [train]",
+    ),
+    "missing key": (
+        change('data = "new.jsonl"\n', ""),
+        10,
+        "[[tasks]] 'new' the key 'data' is missing",
+        'add data = "biography:new": biography:NAME, a JSONL, JSON, CSV or parquet file, or a '
+        "datasets id",
+    ),
+    "missing name of an element": (
+        change('name = "new"\n', ""),
+        10,
+        "[[tasks]] number 2 the key 'name' is missing",
+        'add name = "my-name": what charts, rules and events call it',
+    ),
+    "missing table": (
+        change('[model]\nsource = "org/model"\n', ""),
+        1,
+        "[model] is missing",
+        "add [model] with source",
+    ),
+    "no task at all": (
+        'name = "a"\ntasks = []\nmodel.source = "org/model"\n',
+        2,
+        "there is no task",
+        "add [[tasks]] with name and data",
+    ),
+    "task twice": (
+        change('name = "new"', 'name = "old"'),
+        11,
+        "[[tasks]] 'old' name = 'old' is already the name of another task (prod.toml:7)",
+        "give one of them another name",
+    ),
+    "task named like the recovery's stage": (
+        change('name = "new"', 'name = "recover"'),
+        11,
+        "[[tasks]] 'recover' name = 'recover' is kept for the stage that [recovery] adds",
+        "give the task another name",
+    ),
+    "later task that isn't learnt": (
+        change('data = "new.jsonl"', 'data = "new.jsonl"\nlearn = false'),
+        13,
+        "[[tasks]] 'new' learn = false: only the first task can be left as it is known",
+        "take learn away; a task that is only watched goes first",
+    ),
+    "nothing to train": (
+        change('[[tasks]]\nname = "new"\ndata = "new.jsonl"\n', ""),
+        7,
+        "[[tasks]] 'old' there is nothing to train: the first task is taken as known",
+        "add a second task, or set learn = true",
+    ),
+    "unknown biography data": (
+        change("old.jsonl", "biography:odl"),
+        8,
+        "[[tasks]] 'old' data = \"biography:odl\": there is no such data",
+        "did you mean 'biography:old'?",
+    ),
+    "unknown kind of model": (
+        change("org/model", "starters:x"),
+        4,
+        '[model] source = "starters:x": no kind of source goes by this name',
+        "write starter:NAME, a directory, a Hugging Face id, a .gguf file or random",
+    ),
+    "random model without a shape": (
+        change("org/model", "random"),
+        4,
+        "[model] a random model needs [model.config] with a model_type",
+        'for example model_type = "gpt_neox", with hidden_size, num_hidden_layers, …',
+    ),
+    "random model without a tokenizer": (
+        change('"org/model"', '"random"\nconfig.model_type = "llama"'),
+        4,
+        "[model] a random model has no tokenizer of its own",
+        "add tokenizer = a directory or a Hugging Face id",
+    ),
+    "shape of a model that has one": (
+        change('"org/model"', '"org/model"\n[model.config]\nmodel_type = "llama"'),
+        5,
+        "[model] config goes with a random model only",
+        'take it away, or set source = "random"',
+    ),
+    "op of a later version": (
+        add(ACTION.format("hold", "anchor")),
+        18,
+        "[actions.hold] op 'anchor' does not exist in this version",
+        "there are: freeze, unfreeze, pause, resume, checkpoint, rollback, stop",
+    ),
+    "strategy of a later version": (
+        change("steps = 50", 'strategy = "ewc"'),
+        16,
+        "[train] strategy 'ewc' does not exist in this version",
+        "there are: seq, freeze",
+    ),
+    "metric of a later version": (
+        rule("knowledge"),
+        19,
+        "[[rules]] 'protect' metric 'knowledge' does not exist in this version",
+        "there are: drop, old_accuracy, new_accuracy, loss, grad_norm, drift",
+    ),
+    "misspelt op": (
+        add(ACTION.format("hold", "freez")),
+        18,
+        '[actions.hold] op = "freez": wanted one of freeze, unfreeze, pause, resume, checkpoint, '
+        "rollback, stop",
+        "did you mean 'freeze'?",
+    ),
+    "action without an op": (
+        add("[actions.hold]\nkey = 'h'\n"),
+        17,
+        "[actions.hold] the key 'op' is missing",
+        'add op = "freeze": what it does',
+    ),
+    "argument of another op": (
+        add(ACTION.format("halt", "pause") + "layers = 2\n"),
+        19,
+        "[actions.halt] op 'pause' takes no argument 'layers'",
+        "it belongs to op freeze",
+    ),
+    "unknown argument": (
+        add(ACTION.format("hold", "freeze") + "layer = 2\n"),
+        19,
+        "[actions.hold] unknown key 'layer'",
+        "did you mean 'layers'?",
+    ),
+    "key twice": (
+        add(
+            ACTION.format("one", "freeze")
+            + "key = 'x'\n"
+            + ACTION.format("two", "unfreeze")
+            + "key = 'x'\n"
+        ),
+        22,
+        '[actions.two] key = "x" is also the key of [actions.one] (prod.toml:19)',
+        "give one of them another key",
+    ),
+    "key of the console's": (
+        add(ACTION.format("one", "freeze") + "key = 'q'\n"),
+        19,
+        '[actions.one] key = "q": the console keeps this key for itself',
+        "it keeps q ? / [ ] s z l t n p m; take another",
+    ),
+    "key that tmux takes": (
+        add(ACTION.format("one", "freeze") + "key = 'ctrl+f'\n"),
+        19,
+        '[actions.one] key = "ctrl+f": wanted a letter, a digit, "space", "f1" to "f12" or an '
+        'arrow ("up", "down", …)',
+        "keys with ctrl or alt die in tmux; take a letter or digit",
+    ),
+    "key that stops a run": (
+        add("[actions.stop]\nkey = 'x'\n"),
+        18,
+        "[actions.stop] op 'stop' takes no key, so that no slip of a finger ends a run",
+        "take the key away; stopping is in the palette and in `sf stop`",
+    ),
+    "name that can't be typed": (
+        add(ACTION.format('"Hold it"', "freeze")),
+        17,
+        "[actions] 'Hold it' can't be the name of an action",
+        "use small letters, digits, '-' and '_'",
+    ),
+    "rule with an unknown action": (
+        rule(action="freze"),
+        21,
+        "[[rules]] 'protect' action 'freze' does not exist",
+        "did you mean 'freeze'?",
+    ),
+    "rule without a bound": (
+        rule(bound="once = false"),
+        17,
+        "[[rules]] 'protect' the bound is missing",
+        "add above or below = a number",
+    ),
+    "rule with two bounds": (
+        rule(bound="above = 0.1\nbelow = 0.2"),
+        21,
+        "[[rules]] 'protect' above and below are both given",
+        "make it two rules of one bound each",
+    ),
+    "rule in percent": (
+        rule(bound="above = 20"),
+        20,
+        "[[rules]] 'protect' above = 20: 'drop' is a share and never goes beyond 1",
+        "write a share, e.g. above = 0.2",
+    ),
+    "rule with a wrong argument": (
+        rule() + "args = {layers = 2, depth = 1}\n",
+        22,
+        "[[rules]] 'protect' args: op 'freeze' takes no argument 'depth'",
+        "arguments: layers, embeddings",
+    ),
+    "rule that takes a user's name": (
+        rule().replace("'protect'", "'user'"),
+        18,
+        "[[rules]] 'user' name = 'user' would be taken for who gave a command",
+        "give the rule another name",
+    ),
+    "rule on a task that nobody watches": (
+        rule().replace('data = "old.jsonl"', 'data = "old.jsonl"\nwatch = false'),
+        20,
+        "[[rules]] 'protect' metric 'drop' is never measured: no earlier task is watched",
+        "watch a task before the last one, or take the rule away",
+    ),
+    "guard of nats": (
+        add("[guard]\nold_accuracy = 0.8\n").replace('"old.jsonl"', '"old.jsonl"\nmetric = "nll"'),
+        19,
+        "[guard] old_accuracy is a share, and task 'old' is measured in nats (nll)",
+        "take the guard away, or give the task another metric",
+    ),
+    "strategy freeze without its table": (
+        change("steps = 50", 'strategy = "freeze"'),
+        16,
+        "[train] strategy 'freeze' needs to know what to freeze",
+        "add [train.freeze] with layers (and embeddings)",
+    ),
+    "freeze table without the strategy": (
+        add("[train.freeze]\nlayers = 2\n"),
+        17,
+        "[train] a freeze table goes with strategy 'freeze', and strategy is 'seq'",
+        'set strategy = "freeze", or take the table away',
+    ),
+    "strategy freeze of one stage without its table": (
+        change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain = {strategy = "freeze"}'),
+        13,
+        "[[tasks]] 'new' train: strategy 'freeze' needs to know what to freeze",
+        "add freeze = {layers = 2}",
+    ),
+    "steps and epochs": (
+        change("steps = 50", "steps = 50\nepochs = 2"),
+        17,
+        "[train] steps and epochs are both given",
+        "take one of them away",
+    ),
+    "micro-batch larger than the batch": (
+        change("steps = 50", "batch_size = 4\nmicro_batch_size = 8"),
+        17,
+        "[train] micro_batch_size = 8 is more than batch_size = 4",
+        "a batch is worked through in micro-batches; make them no larger than it",
+    ),
+    "recovery of an unknown task": (
+        add('[recovery]\nsteps = 10\ntask = "odl"\n'),
+        19,
+        "[recovery] no task is named 'odl'",
+        "did you mean 'old'?",
+    ),
+    "recovery that says twice how long it is": (
+        add("[recovery]\nsteps = 10\ntrain = {steps = 5}\n"),
+        19,
+        "[recovery.train] 'steps' does not stand here: [recovery] steps says how long the stage is",
+        "set steps in [recovery]",
+    ),
+    "too few people": (
+        add("[biography]\npeople = 1\n"),
+        18,
+        "[biography] people = 1: wanted at least 2",
+        "one part of the people is tuned on, the other is held out",
+    ),
+    "element that is no table": (
+        'name = "a"\ntasks = [\n  3,\n]\nmodel.source = "org/model"\n',
+        3,
+        "tasks number 1 = 3: wanted a table, given a whole number",
+        "write it as [[tasks]]",
+    ),
+    "date in a free table": (
+        change('"org/model"', '"random"\n[model.config]\nmodel_type = "llama"\nborn = 2024-01-01'),
+        5,
+        '[model] config = {model_type = "llama", born = 2024-01-01}: wanted a table of texts, '
+        "numbers, true or false, lists and tables",
+        "leave 'config' out for the default",
+    ),
+    "key without a value": (
+        change("steps = 50", "steps ="),
+        16,
+        "column 8: not valid TOML: Invalid value",
+        "texts need quotes, a list [ ], a table's name [ ] on a line of its own",
+    ),
+    "key given twice": (
+        change("steps = 50", "steps = 50\nsteps = 60"),
+        17,
+        "column 11: not valid TOML: Cannot overwrite a value",
+        "the same key or table stands further up already; keep one of them",
+    ),
+    "table given twice": (
+        add("[model]\n"),
+        17,
+        "column 7: not valid TOML: Cannot declare ('model',) twice",
+        "the same key or table stands further up already; keep one of them",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=[name.replace(" ", "-") for name in MALFORMED])
+def test_mistake_is_told_with_line_key_and_remedy(case: str) -> None:
+    text, line, message, hint = MALFORMED[case]
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text, name="prod.toml")
+    [(told, remedy), *_] = problems_told(caught.value)
+    assert told == f"prod.toml:{line}: {message}"
+    assert remedy == hint
+    assert caught.value.exit_code == 2
+
+
+def test_good_profile_has_nothing_wrong() -> None:
+    assert parse_profile(GOOD).notes == ()
+
+
+def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
+    text = change("learning_rate", "lerning_rate").replace("50", "0").replace('"old"', '"Old"')
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text, name="prod.toml")
+    assert str(caught.value).splitlines() == [
+        "prod.toml:7: [[tasks]] 'Old' name = \"Old\": wanted a name of small letters, digits, '-' "
+        "and '_' that starts with a letter or digit",
+        '  for example name = "my-name"',
+        "prod.toml:15: [train] unknown key 'lerning_rate' (did you mean 'learning_rate'?)",
+        "prod.toml:16: [train] steps = 0: wanted a whole number of at least 1",
+    ]
+
+
+def test_mistake_in_train_does_not_hide_one_laid_over_it() -> None:
+    text = change("1e-4", "-1").replace('"new.jsonl"', '"new.jsonl"\ntrain.clip = -1')
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text)
+    assert len(problems_told(caught.value)) == 2
+
+
+def test_a_hundred_mistakes_do_not_fill_the_screen() -> None:
+    text = GOOD + "".join(f"wrong_{number} = 1\n" for number in range(100))
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text)
+    assert len(str(caught.value).splitlines()) == 22
+    assert str(caught.value).endswith("… and 80 more")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "1: the profile is empty"),
+        (b" \n\t\n", "1: the profile is empty"),
+        (b'name = "a"\nnote = "\xff"\n', "2: not UTF-8 text (byte 0xff)"),
+        (b"a = " + b"[" * 1000, "1: TOML inline arrays/tables are nested more than"),
+        (b"# only a comment\n", "1: the key 'name' is missing"),
+    ],
+)
+def test_file_that_is_no_profile(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "prod.toml"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path)
+    assert caught.value.message.startswith(f"{path}:{message}")
+    assert caught.value.hint
+
+
+def test_byte_order_mark_and_windows_line_ends_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "prod.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_profile(path).train.steps == 50
+    path.write_bytes(path.read_bytes().replace(b"steps", b"stepz"))
+    with pytest.raises(ProfileError, match="prod.toml:16: .* unknown key 'stepz'"):
+        load_profile(path)
+
+
+def test_directory_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="is a directory, not a profile"):
+        load_profile(tmp_path)
+    (tmp_path / "profile.toml").write_text(GOOD)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(str(tmp_path))
+    assert caught.value.hint == f"did you mean {tmp_path / 'profile.toml'}?"
+
+
+def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "prod.toml").write_text(GOOD)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(tmp_path / "prdo.toml")
+    assert "there is no such file" in caught.value.message
+    assert caught.value.hint == f"did you mean {tmp_path / 'prod.toml'}?"
+
+
+def test_missing_data_files_are_told_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "prod.toml"
+    path.write_text(GOOD)
+    (tmp_path / "old.jsonl").write_text("{}")
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path, files=True)
+    assert caught.value.message == (
+        f"{path}:12: [[tasks]] 'new' data: there is no file {tmp_path / 'new.jsonl'}"
+    )

@@ -1,0 +1,169 @@
+"""What is written of a profile says everything and loads again to an equal one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tomli
+import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sf_tui.profile import dump_profile, parse_profile
+from sf_tui.profile.names import OP_ARGUMENTS
+
+SHARE = st.floats(0, 1) | st.sampled_from([0, 1])
+POSITIVE = st.floats(1e-12, 1e6, exclude_min=True) | st.integers(1, 10**6)
+COUNT = st.integers(1, 10**6)
+NAME = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,12}", fullmatch=True).filter(
+    lambda name: name not in ("recover", "user", "worker")
+)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+LINE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+PLAIN = st.recursive(
+    TEXT | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+TRAIN = st.fixed_dictionaries(
+    {},
+    optional={
+        "learning_rate": POSITIVE,
+        "batch_size": COUNT,
+        "schedule": st.sampled_from(["constant", "linear", "cosine"]),
+        "betas": st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list),
+        "clip": st.just(0) | POSITIVE,
+        "threads": COUNT,
+        "length_grouped": st.booleans(),
+    },
+)
+LENGTH = st.fixed_dictionaries({"steps": COUNT}) | st.fixed_dictionaries({"epochs": POSITIVE})
+LONG_TRAIN = st.builds(lambda train, length: {**train, **length}, TRAIN, LENGTH)
+FREEZE = st.fixed_dictionaries(
+    {
+        "strategy": st.just("freeze"),
+        "freeze": st.fixed_dictionaries(
+            {"layers": st.integers(0, 99)}, optional={"embeddings": st.booleans()}
+        ),
+    }
+)
+KEYS = st.sampled_from([*"adefghijkoruvwxy0123456789FUBC", "space", "f5", "up", ""])
+
+
+@st.composite
+def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(st.lists(NAME, min_size=2, max_size=4, unique=True))
+    data = st.sampled_from(["biography:old", "biography:new-3"]) | st.sampled_from(
+        ["a.jsonl", "org/set", "/abs/b.parquet", "~/c.csv", "é\\ü.json"]
+    )
+    tasks = [
+        {
+            "name": name,
+            "data": draw(data),
+            **draw(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "metric": st.sampled_from(["exact", "token", "nll"]),
+                        "held_out": COUNT | st.floats(0.01, 0.99) | st.just("held out.jsonl"),
+                        "group": LINE,
+                        "fields": st.just({"prompt": "q", "completion": 'a"b'}),
+                        "train": LONG_TRAIN | FREEZE,
+                        "on_bad_row": st.just("skip"),
+                    },
+                )
+            ),
+        }
+        for name in names
+    ]
+    if draw(st.booleans()):
+        tasks[0]["learn"] = draw(st.booleans())
+    action_names = draw(st.lists(NAME, max_size=4, unique=True))
+    keys = draw(st.lists(KEYS, min_size=4, max_size=4, unique=True))
+    actions: dict[str, Any] = {}
+    for name, key in zip(action_names, keys, strict=False):
+        op = draw(st.sampled_from([op for op in OP_ARGUMENTS if op != "stop"]))
+        actions[name] = {"op": op, "key": key, "label": draw(LINE), "confirm": draw(st.booleans())}
+        if op == "freeze" and draw(st.booleans()):
+            actions[name]["layers"] = draw(st.integers(0, 99))
+    if draw(st.booleans()):
+        actions.setdefault("freeze", {"embeddings": draw(st.booleans())})
+    profile: dict[str, Any] = {
+        "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)),
+        "description": draw(TEXT),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "model": {
+            "source": "random",
+            "tokenizer": draw(st.sampled_from(["biography", "org/tokenizer", "./here"])),
+            "config": {
+                **draw(st.dictionaries(TEXT, PLAIN, max_size=3)),
+                "model_type": "gpt_neox",
+            },
+        },
+        "tasks": tasks,
+        "train": draw(LONG_TRAIN),
+        "recovery": {"steps": draw(st.integers(0, 5)), "train": draw(TRAIN)},
+        "biography": {"people": draw(st.integers(2, 500)), "tuned": draw(st.floats(0.01, 0.99))},
+        "rules": [
+            {
+                "name": name,
+                "metric": "loss",
+                draw(st.sampled_from(["above", "below"])): draw(st.just(0) | POSITIVE),
+                "action": "rollback" if "rollback" not in actions else "checkpoint",
+                "once": draw(st.booleans()),
+            }
+            for name in draw(st.lists(NAME, max_size=2, unique=True))
+        ],
+        "actions": actions,
+        "probe": {"budget": draw(SHARE)},
+    }
+    return profile
+
+
+@settings(max_examples=200, deadline=None)
+@given(raw_profiles())
+def test_dumped_profile_loads_to_an_equal_one(raw: dict[str, Any]) -> None:
+    profile = parse_profile(tomlkit.dumps(raw))
+    text = dump_profile(profile)
+    again = parse_profile(text)
+    assert again == profile
+    assert dump_profile(again) == text
+    assert again.stages() == profile.stages()
+
+
+MINIMAL = """\
+name = "prod"
+[model]
+source = "org/model"
+[[tasks]]
+name = "old"
+data = "old.jsonl"
+[[tasks]]
+name = "new"
+data = "new.jsonl"
+"""
+
+
+def test_dump_leaves_out_what_has_no_value_and_says_all_else() -> None:
+    written = tomli.loads(dump_profile(parse_profile(MINIMAL)))
+    assert written["train"]["steps"] == 300
+    assert "epochs" not in written["train"]
+    assert written["recovery"] == {"steps": 0, "task": "old"}
+    assert [task["learn"] for task in written["tasks"]] == [False, True]
+    assert written["actions"]["stop"] == {"op": "stop", "key": "", "confirm": False}
+    assert "biography" not in written
+    assert "guard" not in written
+
+
+def test_lost_key_stays_lost() -> None:
+    text = MINIMAL + "[actions.hold]\nop = 'unfreeze'\nkey = 'f'\n"
+    profile = parse_profile(text)
+    assert profile.action("freeze").key is None
+    assert parse_profile(dump_profile(profile)).action("freeze").key is None
+
+
+def test_ignored_table_is_noted_once_and_not_written() -> None:
+    profile = parse_profile(MINIMAL + "[biography]\npeople = 10\n")
+    assert profile.notes == ("[biography] is ignored: no task uses it",)
+    assert parse_profile(dump_profile(profile)).notes == ()
+    assert parse_profile(dump_profile(profile)) == profile
