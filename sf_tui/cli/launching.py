@@ -34,7 +34,7 @@ def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
     from sf_tui.worker.worker import Worker
 
     worker = Worker(run, signals)
-    for listener in headless_listeners(json=json):
+    for listener in headless_listeners(run, json=json):
         worker.listen(listener)
     try:
         return worker.work()

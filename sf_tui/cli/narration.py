@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 import orjson
@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sf_tui.run.events import Event
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event, read_events
 from sf_tui.run.history import History, StageHistory
 
 # Without a terminal a line every few seconds is enough for a log file.
@@ -58,6 +59,11 @@ class Narrator:
         self._last_line = clock() - PLAIN_LINE_EVERY_S
         self._silent = False
 
+    def catch_up(self, events: Iterable[Event]) -> None:
+        """Take in what happened before this process, without telling it again."""
+        for event in events:
+            self._history.add(event)
+
     def __call__(self, event: Event) -> None:
         """Tell one event if there is something in it to be told."""
         self._history.add(event)
@@ -78,7 +84,7 @@ class Narrator:
             )
         elif kind == "stage_started":
             self._say(f"stage {event['stage']}: {event['steps']} steps, {event['strategy']}")
-            self._start_bar(event)
+            self._start_bar(self._history.stages[event["stage"]])
         elif kind == "step":
             self._tell_step(event)
         elif kind == "alert":
@@ -90,6 +96,8 @@ class Narrator:
                 f"{event['reason']}: goes on from step {event['step']} of stage "
                 f"{event['stage']}, {event['lost']} steps lost"
             )
+            if event["stage"] in self._history.stages:
+                self._start_bar(self._history.stages[event["stage"]])
         elif kind == "stage_finished":
             self._stop_bar()
             stage = self._history.stages[event["stage"]]
@@ -132,7 +140,7 @@ class Narrator:
         danger = f"  danger {stage.step}/{stage.window}" if stage.in_danger else ""
         return "  ".join(parts) + danger
 
-    def _start_bar(self, event: Event) -> None:
+    def _start_bar(self, stage: StageHistory) -> None:
         if not self._console.is_terminal:
             return
         self._stop_bar()
@@ -146,7 +154,9 @@ class Narrator:
             refresh_per_second=4,
         )
         self._progress.start()
-        self._bar = self._progress.add_task(event["stage"], total=event["steps"], said="")
+        self._bar = self._progress.add_task(
+            stage.name, total=stage.steps, completed=stage.step, said=""
+        )
 
     def _stop_bar(self) -> None:
         if self._progress is not None:
@@ -219,9 +229,11 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def headless_listeners(*, json: bool) -> list[Callable[[Event], None]]:
+def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:
     """Return who listens to a headless run: narration on stderr and, if asked, JSON on stdout."""
-    listeners: list[Callable[[Event], None]] = [Narrator(Console(stderr=True))]
+    narrator = Narrator(Console(stderr=True))
+    narrator.catch_up(read_events(run.events))
+    listeners: list[Callable[[Event], None]] = [narrator]
     if json:
         listeners.append(JsonStream(sys.stdout.buffer))
     return listeners

@@ -7,6 +7,7 @@ Only typer and the standard library are imported here; pydantic, tomli and tomlk
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,9 +133,10 @@ def init(
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
 
-    if out.exists():
+    # os.path, not Path: a name that no file can have must not raise here; opening it tells.
+    if os.path.lexists(out):
         raise UsageError(f"{out}: is there already", "name another file with --out")
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):  # noqa: PTH112
         raise UsageError(f"{out}: there is no directory {out.parent}", "make it first")
     options = {"--model": model, "--old": old, "--new": new}
     missing = [option for option, value in options.items() if not value]
@@ -184,7 +186,13 @@ def _profile_name(name: str | None, out: Path) -> str:
 
 def _written(option: str, value: str, out: Path) -> str:
     """Return a model or data option as the profile in `out` has to write it."""
-    from sf_tui.profile.paths import DATA_SUFFIXES, MODEL_SUFFIXES, absolute, looks_like_path
+    from sf_tui.profile.paths import (
+        DATA_SUFFIXES,
+        MODEL_SUFFIXES,
+        absolute,
+        is_missing,
+        looks_like_path,
+    )
 
     suffixes = MODEL_SUFFIXES if option == "--model" else DATA_SUFFIXES
     if value.startswith(("starter:", "biography:")) or not looks_like_path(
@@ -192,7 +200,7 @@ def _written(option: str, value: str, out: Path) -> str:
     ):
         return value
     path = Path(absolute(value, Path.cwd()))
-    if not path.exists():
+    if is_missing(str(path)):
         raise UsageError(f"{option} {value}: there is no such file", "correct the path")
     folder = Path(absolute(str(out.parent), Path.cwd()))
     # Below the profile's folder a relative path lets the folder be moved as a whole.

@@ -46,7 +46,7 @@ def lay_over_defaults(own: object) -> object:
             actions[name] = {**default, **action}
         else:
             actions[name] = action
-    asked_for = {action.get("key") for action in own.values() if isinstance(action, dict)}
+    asked_for = [action.get("key") for action in own.values() if isinstance(action, dict)]
     for name, action in actions.items():
         if isinstance(action, dict) and "key" not in _own_action(own, name):
             key = action.get("key")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from sf_tui.profile.builtin import STARTER_PREFIX, starter_hint, starters
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.names import RANDOM_MODEL
+from sf_tui.profile.paths import is_missing
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 
@@ -62,7 +62,7 @@ def _check_random(profile: Profile) -> Iterator[Problem]:
 def model_files(profile: Profile) -> Iterator[Problem]:
     """Find the model's and tokenizer's places that aren't there."""
     for key, value in (("source", profile.model.source), ("tokenizer", profile.model.tokenizer)):
-        if value and Path(value).is_absolute() and not Path(value).exists():
+        if is_missing(value):
             yield Problem(
                 ("model", key), f"{key}: there is no {value}", "correct the path, or make it"
             )

@@ -12,6 +12,7 @@ from sf_tui.profile.check_model import SCHEME
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, RECOVER_STAGE
 from sf_tui.profile.nearest import did_you_mean
+from sf_tui.profile.paths import is_missing
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile, TaskSettings
 
@@ -121,7 +122,7 @@ def task_files(profile: Profile) -> Iterator[Problem]:
     """Find the tasks' files that aren't there."""
     for place, task in enumerate(profile.tasks):
         for key, value in (("data", task.data), ("held_out", task.held_out)):
-            if isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists():
+            if is_missing(value):
                 yield Problem(
                     ("tasks", place, key),
                     f"{key}: there is no file {value}",

@@ -7,6 +7,7 @@ no model and no data.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,19 @@ def find_profile(reference: str | Path) -> Path:
     known = builtin_profiles()
     if isinstance(reference, str):
         if not reference.strip() or "\0" in reference:
-            raise ProfileError(f"'{reference!r}' is no profile", "see `sf profile list`")
+            raise ProfileError(f"{reference!r} is no profile", "see `sf profile list`")
         if reference in known:
             return known[reference]
-    if path.is_dir():
+    kind = _kind_of(path)
+    if kind == "directory":
         inside = path / "profile.toml"
         raise ProfileError(
             f"{path}: is a directory, not a profile",
-            f"did you mean {inside}?" if inside.is_file() else "name the .toml file in it",
+            f"did you mean {inside}?"
+            if _kind_of(inside) == "file"
+            else "name the .toml file in it",
         )
-    if path.exists():
+    if kind == "file":
         return path
     is_path = isinstance(reference, Path) or os.sep in reference or path.suffix == PROFILE_SUFFIX
     if is_path:
@@ -137,6 +141,20 @@ def find_profile(reference: str | Path) -> Path:
         f"no built-in profile is named '{reference}', and there is no such file",
         f"{hint}`sf profile list` shows the built-in ones",
     )
+
+
+def _kind_of(path: Path) -> str:
+    try:
+        return "directory" if stat.S_ISDIR(path.stat().st_mode) else "file"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ProfileError:
+    reason = (error.strerror or str(error)).lower()
+    return ProfileError(f"{path}: can't be read: {reason}", "check its name and permissions")
 
 
 def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
@@ -156,8 +174,7 @@ def _read(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ProfileError(f"{path}: can't be read: {reason}", "check its permissions") from error
+        raise _unreadable(path, error) from error
     try:
         # Editors on Windows put a byte order mark before the first line.
         return content.decode("utf-8-sig")

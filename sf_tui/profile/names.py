@@ -56,6 +56,12 @@ BIOGRAPHY_DATA: tuple[str, ...] = (
     *(f"biography:new-{number}" for number in range(1, 6)),
 )
 
+DATA_FIELDS: tuple[str, ...] = (
+    *("prompt", "completion", "answer", "question", "instruction", "input", "output"),
+    *("messages", "conversations", "system", "tools", "history"),
+)
+"""The fields of the schemas that `sf_tui.tasks` reads, which a `fields` table can name."""
+
 ARROW_KEYS = ("up", "down", "left", "right")
 FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 13))
 RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")

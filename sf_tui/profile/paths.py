@@ -13,18 +13,23 @@ from typing import Any
 
 from sf_tui.profile.locate import KeyPath
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+# What `sf_tui.tasks` reads, and what people try to give it.
+DATA_SUFFIXES = (
+    *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".gz"),
+    *(".txt", ".xlsx", ".arrow", ".zip"),
+)
 MODEL_SUFFIXES = (".gguf",)
 
 
 def looks_like_path(value: str, base: Path, suffixes: tuple[str, ...]) -> bool:
     """Tell whether a value names a file or directory rather than something by its id.
 
-    It does when it starts like a path, ends like a file of ours, or is there.
+    It does when it starts like a path, has more slashes than an id, ends like a file of ours, or
+    is there.
     """
-    if "\0" in value or not value.strip():
+    if "\0" in value or "://" in value or not value.strip():
         return False
-    if value.startswith(("/", "./", "../", "~")) or value in (".", ".."):
+    if value.startswith(("/", ".", "~")) or value.count("/") > 1 or "\\" in value:
         return True
     return value.lower().endswith(suffixes) or os.path.lexists(base / value)
 
@@ -32,6 +37,11 @@ def looks_like_path(value: str, base: Path, suffixes: tuple[str, ...]) -> bool:
 def absolute(value: str, base: Path) -> str:
     """Return a path that doesn't depend on where one stands."""
     return os.path.abspath(base / os.path.expanduser(value))  # noqa: PTH100, PTH111  keeps links
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a value is an absolute path at which there is nothing."""
+    return isinstance(value, str) and os.path.isabs(value) and not os.path.exists(value)  # noqa: PTH110, PTH117  never raise
 
 
 def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -> None:

@@ -14,6 +14,7 @@ from sf_tui.errors import ProfileError
 from sf_tui.profile.locate import KeyLines, KeyPath
 
 MOST_TOLD = 20
+QUOTES_HINT = "put it into quotes: "
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,20 @@ class Origin:
     def told(self, problem: Problem) -> str:
         """Return the line that tells a problem, without its hint."""
         option = self.option(problem.path)
-        if option and problem.table is None:
-            return f"{option}: {problem.text}"
         place = option or f"{self.name}:{self.lines.line(problem.path)}"
-        label = self.table_label(problem.table_path)
-        return f"{place}: {label} {problem.text}" if label else f"{place}: {problem.text}"
+        # An option names the table already, unless the mistake is in another than its own.
+        shown = not option or problem.table is not None
+        label = self.table_label(problem.table_path) if shown else ""
+        line = f"{place}: {label} {problem.text}" if label else f"{place}: {problem.text}"
+        # Names may hold line breaks or a terminal's control characters.
+        return "".join(char if char.isprintable() else "�" for char in line)
 
     def order(self, problem: Problem) -> tuple[bool, int]:
-        """Sort key: what stands in the file by its line, then what came from outside."""
-        return bool(self.option(problem.path)), self.lines.line(problem.path)
+        """Sort key: what stands in the file by its line, then the options as they were given."""
+        option = self.option(problem.path)
+        if option:
+            return True, list(self.options.values()).index(option)
+        return False, self.lines.line(problem.path)
 
 
 class ProfileProblemsError(ProfileError):
@@ -129,13 +135,21 @@ class ProfileProblemsError(ProfileError):
         return "\n".join([first, *([f"  {hint}"] if hint else []), *self.rest])
 
 
+def _shell_hint(option: str, hint: str) -> str:
+    """Quotes in an option are taken by the shell, so it needs a second pair around them."""
+    if not option.startswith("--set") or not hint.startswith(QUOTES_HINT):
+        return hint
+    value = hint.partition(" = ")[2]
+    return f"{QUOTES_HINT}--set '{option.removeprefix('--set ')}={value}'"
+
+
 def raise_problems(origin: Origin, problems: list[Problem]) -> None:
     """Raise one ProfileError that tells all the problems, if there are any."""
     told: list[tuple[str, str]] = []
     for problem in sorted(problems, key=origin.order):
         line = origin.told(problem)
         if line not in [known for known, _ in told]:
-            told.append((line, problem.hint))
+            told.append((line, _shell_hint(origin.option(problem.path), problem.hint)))
     if len(told) == 1:
         raise ProfileError(*told[0])
     if told:

@@ -98,7 +98,7 @@ class TaskSettings(StrictTable):
     )
     fields: FieldNames = Field(
         default={},
-        description="which fields are the prompt and the completion, in a schema of your own",
+        description="which of your fields is which: a name, or a text with {names} in it",
     )
     on_bad_row: Literal["error", "skip"] = Field(default="error", description="what a bad row does")
     split: Line | None = Field(default=None, description="the split of a datasets id")

@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from sf_tui.profile.describe import choices, inner_model, kind_of, toml_value, wanted_text
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import NOT_IN_THIS_VERSION, OP_ARGUMENTS
+from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
 from sf_tui.profile.nearest import did_you_mean, nearest_name
-from sf_tui.profile.problems import Problem
+from sf_tui.profile.problems import QUOTES_HINT, Problem
 from sf_tui.profile.schema import Action, Profile
 
 EXAMPLES: dict[str, str] = {
@@ -112,7 +112,7 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
         op_name = op.get("op") if isinstance(op, dict) else None
         known = [name for name in Action.model_fields if _op_takes(str(op_name), name)]
     else:
-        known = list(table.model_fields) if table is not None else ["prompt", "completion"]
+        known = list(table.model_fields) if table is not None else list(DATA_FIELDS)
     text = f"unknown key '{key}'"
     near = nearest_name(key, known)
     if near is None and (elsewhere := _tables_with(key)):
@@ -216,7 +216,7 @@ def _value_hint(
     if allowed:
         near = nearest_name(value, allowed) if isinstance(value, str) else None
         return (
-            f"did you mean '{near}'?" if near else f"write it as {key} = {toml_value(allowed[0])}"
+            f"did you mean '{near}'?" if near else f"for example {key} = {toml_value(allowed[0])}"
         )
     if model is Profile and len(path) == 1 and inner_model(field.annotation) is not None:
         return f"write it as a table: {table_name(key)}" + (
@@ -228,7 +228,8 @@ def _value_hint(
     if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
         return f"write it as a whole number: {key} = {int(value)}"
     if kinds <= {str, NoneType} and not isinstance(value, str | dict | list):
-        return f"put it into quotes: {key} = {toml_value(str(value))}"
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f"{QUOTES_HINT}{key} = {toml_value(text)}"
     if key == "key" and isinstance(value, str) and ("ctrl" in value or "alt" in value):
         return "keys with ctrl or alt die in tmux; take a letter or digit"
     if field.default is PydanticUndefined:

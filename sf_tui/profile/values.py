@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from sf_tui.profile.names import NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
+from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
 
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
@@ -74,6 +74,12 @@ def _key(value: object) -> object:
     raise ValueError("not a key")
 
 
+def _data_field(name: str) -> str:
+    if name not in DATA_FIELDS:
+        raise ValueError("no field of a known schema")
+    return name
+
+
 Number = Annotated[float, BeforeValidator(_finite), Wanted("a number")]
 NotNegative = Annotated[
     float, BeforeValidator(_finite), Field(ge=0), Wanted("a number of at least 0")
@@ -124,6 +130,6 @@ PlainTable = Annotated[
     Wanted("a table of texts, numbers, true or false, lists and tables"),
 ]
 FieldNames = Annotated[
-    dict[Literal["prompt", "completion"], Line],
+    dict[Annotated[str, AfterValidator(_data_field)], str],
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ class RunDirectory:
             RunError: the place can't be written.
         """
         path = path.absolute()
-        if path.exists():
+        # Unlike `exists`, this sees a dangling link and takes a name that is too long for a no.
+        if os.path.lexists(path):
             is_run = (path / "run.json").exists()
             raise UsageError(
                 f"{path}: {'a run' if is_run else 'something'} of that name exists; it is never "
@@ -139,7 +141,7 @@ class RunDirectory:
             "host": socket.gethostname(),
             "versions": {"sf": __version__},
         }
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.making")
+        aside = path.with_name(f".{secrets.token_hex(6)}.making")
         try:
             aside.mkdir(parents=True)
             (aside / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
@@ -150,10 +152,7 @@ class RunDirectory:
             aside.rename(path)
             sync_directory(path.parent)
         except OSError as error:
-            if aside.exists():
-                for left in aside.iterdir():
-                    left.unlink()
-                aside.rmdir()
+            shutil.rmtree(aside, ignore_errors=True)
             raise RunError(
                 f"{path}: can't make a run directory: {error.strerror or error}",
                 "choose another place with --run-dir or $SF_HOME",
@@ -185,12 +184,15 @@ def list_runs() -> list[RunDirectory]:
         return []
     found = [entry for entry in home.iterdir() if (entry / "run.json").is_file()]
     found = [entry for entry in found if not entry.name.startswith(".")]
-    return [
-        RunDirectory(entry)
-        for entry in sorted(
-            found, key=lambda entry: (entry / "profile.toml").stat().st_mtime_ns, reverse=True
-        )
-    ]
+    return [RunDirectory(entry) for entry in sorted(found, key=_made_at, reverse=True)]
+
+
+def _made_at(path: Path) -> int:
+    try:
+        return (path / "profile.toml").stat().st_mtime_ns
+    except OSError:
+        # A damaged run is shown last and must not hide the others.
+        return 0
 
 
 def find_run(reference: str) -> RunDirectory:
@@ -199,7 +201,7 @@ def find_run(reference: str) -> RunDirectory:
     Raises:
         RunNotFoundError: there is none, or a prefix fits several.
     """
-    as_path = Path(reference).expanduser()
+    as_path = Path(os.path.expanduser(reference))  # noqa: PTH111  pathlib fails on an unknown ~user
     if (as_path / "run.json").is_file():
         return RunDirectory(as_path.absolute())
     if as_path.is_dir() and ("/" in reference or reference.startswith(".")):

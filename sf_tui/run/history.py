@@ -142,6 +142,9 @@ class History:
         if stage is not None:
             stage.step = event["step"]
             stage.last_step = event
+            # `left` is told once; a window that a resume plays again ends without it.
+            if stage.step >= stage.window:
+                stage.in_danger = False
 
     def _on_probe(self, event: Event) -> None:
         stage = self.stages.get(event["stage"])
@@ -188,13 +191,15 @@ class History:
 
     def _on_rewound(self, event: Event) -> None:
         self.rewinds.append(event)
-        self.paused = False
+        if event["reason"] == "resumed":
+            # A new worker is not paused; one that rolls back while paused stays so.
+            self.paused = False
         stage = self.stages.get(event["stage"])
         if stage is None:
             return
         step = event["step"]
         stage.step = step
-        stage.finished = False
+        stage.finished = stage.finished and step >= stage.steps
         stage.probes = [probe for probe in stage.probes if probe.step <= step]
         if stage.drift is not None and stage.drift["step"] > step:
             stage.drift = None

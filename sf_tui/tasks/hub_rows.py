@@ -30,7 +30,7 @@ def hub_rows(identifier: str, split: str | None, subset: str | None) -> Iterator
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     # The base of all that its HTTP client raises, whichever client a version of it is built on.
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()

@@ -58,6 +58,11 @@ def locate(data: str, base_dir: Path) -> Path | None:
         or data.lower().endswith(_FILE_SUFFIXES)
     )
     if not looks_like_a_path and _HUB_ID.fullmatch(data):
+        for suffix in (*_JSON, *_TABLES, *_PARQUET):
+            if path.with_name(path.name + suffix).is_file():
+                raise DataError(
+                    f"{shown_path(path)}: no such file", f"did you mean '{data}{suffix}'?"
+                )
         return None
     raise DataError(f"{shown_path(path)}: no such file", _what_is_there(path))
 

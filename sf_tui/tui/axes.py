@@ -77,10 +77,11 @@ def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
         floor = min(positive, default=0.1)
         ceiling = max(max(highs), floor * 10)
         return Scale(
-            10.0 ** math.floor(math.log10(floor)), _round_up(ceiling, log=True), log=True
+            10.0 ** math.floor(math.log10(floor)), _end_above(ceiling, (1, 2, 5, 10)), log=True
         )
     low = min(0.0, min(lows))
-    return Scale(low if low == 0 else -_round_up(-low), _round_up(max(highs)))
+    ends = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
+    return Scale(low if low == 0 else -_end_above(-low, ends), _end_above(max(highs), ends))
 
 
 def log_ticks(scale: Scale) -> list[float]:
@@ -90,14 +91,19 @@ def log_ticks(scale: Scale) -> list[float]:
     return [10.0**power for power in range(first, last + 1)]
 
 
-def _round_up(value: float, log: bool = False) -> float:
+def round_up(value: float) -> int:
+    """Return the next whole number that makes a good end of a step axis."""
+    return math.ceil(_end_above(value, (1, 1.5, 2, 3, 4, 5, 6, 8, 10)))
+
+
+def _end_above(value: float, factors: Sequence[float]) -> float:
+    """Return the smallest of the factors times a power of ten that is at least `value`."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    for factor in (1, 2, 5, 10) if log else (1, 1.5, 2, 3, 4, 5, 6, 8, 10):
-        if factor * power >= value * 0.999999:
-            return factor * power
-    return 10 * power
+    return next(
+        (factor * power for factor in factors if factor * power >= value * 0.999999), 10 * power
+    )
 
 
 def tick_label(value: float) -> str:

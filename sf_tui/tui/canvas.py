@@ -129,7 +129,7 @@ class Canvas:
                     sign = chr(_BRAILLE + bits)
                 else:
                     sign = self._dot
-            if self._on_band[cell]:
+            if self._on_band[cell] and role != "cursor":
                 role += "+band"
             if role == run_role:
                 run += sign

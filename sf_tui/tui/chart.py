@@ -103,8 +103,14 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
         if mark.label:
             _draw_vertical(canvas, _column(chart, mark.x, columns), glyphs.dotted, mark.role)
     curves = Canvas(columns, rows, braille=glyphs.braille)
-    for index, curve in enumerate(chart.curves):
-        _draw_curve(curves, chart, curve, index)
+    signs = [
+        sign
+        for index, curve in enumerate(chart.curves)
+        for sign in _draw_curve(curves, chart, curve, index)
+    ]
+    # After all lines, so that none of them takes a marker's color.
+    for column, row, marker, role in signs:
+        curves.write(column, row, marker, role)
     canvas.overlay(curves)
     _label_marks(canvas, chart, columns)
     if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
@@ -120,7 +126,10 @@ def _column(chart: Chart, x: int, columns: int) -> int:
     return round((x - chart.start) / span * (columns - 1))
 
 
-def _draw_curve(canvas: Canvas, chart: Chart, curve: Curve, index: int) -> None:
+def _draw_curve(
+    canvas: Canvas, chart: Chart, curve: Curve, index: int
+) -> list[tuple[int, int, str, str]]:
+    """Draw a curve and return its markers as (column, row, sign, role)."""
     dots_wide = canvas.width * canvas.dots_x - 1
     dots_high = canvas.height * canvas.dots_y - 1
     span = max(chart.end - chart.start, 1)
@@ -146,11 +155,9 @@ def _draw_curve(canvas: Canvas, chart: Chart, curve: Curve, index: int) -> None:
                 markers.append(last_cell)
                 next_marker = last_cell[0] + every
     if not curve.marker or last_cell is None:
-        return
-    for column, row in markers:
-        if last_cell[0] - column >= 3:
-            canvas.write(column, row, curve.marker, curve.role)
-    canvas.write(*last_cell, curve.marker, curve.role)
+        return []
+    kept = [cell for cell in markers if last_cell[0] - cell[0] >= 3]
+    return [(column, row, curve.marker, curve.role) for column, row in (*kept, last_cell)]
 
 
 def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyphs) -> None:
@@ -230,13 +237,12 @@ def _step_axis(chart: Chart, columns: int, width: int, glyphs: Glyphs) -> Line:
 def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
     text = [" "] * (width - GUTTER + 1)
     reach = -2
-    # The newest stage's numbers matter most where two would overlap.
     placed: list[tuple[int, str]] = []
     for x, label in chart.x_ticks:
         column = _column(chart, x, columns)
-        start = min(max(column - len(label) // 2, 0), len(text) - len(label))
-        if label[:1].isalpha():
-            start = min(column, len(text) - len(label))
+        # The text begins a cell before the plot does. Names of stages begin at their wall.
+        start = column + 1 - (0 if label[:1].isalpha() else len(label) // 2)
+        start = min(max(start, 0), len(text) - len(label))
         if start > reach + 1:
             placed.append((start, label))
             reach = start + len(label) - 1

@@ -50,7 +50,9 @@ class Paint:
 
 
 def _paint(name: str, background: str, band: str, roles: dict[str, str]) -> Paint:
-    return Paint(name, background, band, {role: Style.parse(text) for role, text in roles.items()})
+    ground = Style(bgcolor=background) if background else Style.null()
+    styles = {role: ground + Style.parse(text) for role, text in roles.items()}
+    return Paint(name, background, band, styles)
 
 
 DARK = _paint(
@@ -138,7 +140,7 @@ PLAIN = _paint(
 
 
 def textual_theme(paint: Paint) -> Theme:
-    """Return what Textual needs of a theme for the screen's background and the input lines."""
+    """Return what Textual needs of a theme for the screen's background and the dialogs' border."""
     if not paint.background:
         return Theme(
             name=paint.name,
@@ -150,9 +152,8 @@ def textual_theme(paint: Paint) -> Theme:
             boost="ansi_default",
             ansi=True,
             variables={
-                "input-cursor-background": "ansi_default",
-                "input-cursor-foreground": "ansi_default",
-                "input-cursor-text-style": "reverse",
+                "ansi-background": "ansi_default",
+                "ansi-foreground": "ansi_default",
                 "rule": "ansi_default",
             },
         )
@@ -171,10 +172,5 @@ def textual_theme(paint: Paint) -> Theme:
         panel=paint.background,
         boost=paint.background,
         dark=paint is DARK,
-        variables={
-            "input-cursor-background": color["text"],
-            "input-cursor-foreground": paint.background,
-            "input-cursor-text-style": "none",
-            "rule": color["faint"],
-        },
+        variables={"rule": color["faint"]},
     )

@@ -64,7 +64,7 @@ def console_command(key: str) -> str | None:
 
 def shown_key(key: str) -> str:
     """Return a key as people write it."""
-    return {"escape": "esc", "up": "↑", "down": "↓", "left": "←", "right": "→"}.get(key, key)
+    return {"escape": "esc"}.get(key, key)
 
 
 def action_help(action: Action) -> str:
@@ -88,7 +88,7 @@ def _spelled(value: object) -> str:
 
 
 _OP_HELP = {
-    "freeze": "hold the bottom layers where they are",
+    "freeze": "hold the bottom layers",
     "unfreeze": "let every layer move again",
     "pause": "pause before the next step; again: go on",
     "resume": "go on after a pause",

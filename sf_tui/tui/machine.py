@@ -55,13 +55,14 @@ class Machine:
         if liveness.host is not None and liveness.host != socket.gethostname():
             return MachineSample(problem=f"the worker runs on {liveness.host}")
         try:
+            cpu: float | None = None
             if self._process is None or self._process.pid != liveness.pid:
                 self._process = psutil.Process(liveness.pid)
                 # The first call measures nothing: it only begins the span.
                 self._process.cpu_percent()
-            with self._process.oneshot():
+            else:
                 cpu = self._process.cpu_percent()
-                rss = self._process.memory_info().rss
+            rss = self._process.memory_info().rss
         except psutil.Error:
             self._process = None
             return MachineSample(problem="the worker's process is gone")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from sf_tui.run.events import Event
-from sf_tui.tui.numbers import format_bytes, format_points, format_value
+from sf_tui.tui.numbers import format_bytes, format_value
 
 CAPACITY = 2000
 """Rows kept; a run of weeks has more checkpoints than anyone scrolls through."""
@@ -201,7 +201,7 @@ class Notables:
             "",
             id=identity,
             action=str(line.get("action", "")),
-            by=by if line.get("value") is None else f"{by} at {format_points(line['value'])}",
+            by=by if line.get("value") is None else f"{by} at {format_value(line['value'])}",
             phases=[phase] if phase else [],
         )
         _spell(row)

@@ -31,8 +31,8 @@ def format_share(value: float | None) -> str:
 
 def format_points(drop: float) -> str:
     """Return a difference of shares in points, with a sign that shows a loss as minus."""
-    points = 100 * drop
-    return f"{points:+.1f}".replace("-", "−")
+    points = round(100 * drop, 1)
+    return f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
 def format_rate(per_second: float | None) -> str:

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
+from sf_tui.tui.axes import round_up
 from sf_tui.tui.colors import DARK, Paint, task_role
 from sf_tui.tui.curves import Place, StageCurves
 from sf_tui.tui.glyphs import UNICODE, Glyphs
@@ -19,6 +20,7 @@ from sf_tui.tui.notable import Kind
 from sf_tui.tui.record import Record
 from sf_tui.tui.summary import RunSummary
 
+_FEWEST_STEPS = 100
 RANGES = ("run", "stage", "window")
 """What a chart's step axis may span, from far to near."""
 
@@ -156,16 +158,29 @@ class Scene:
 
     @property
     def steps_shown(self) -> tuple[int, int]:
-        """First and last global step of the charts."""
+        """First and last global step of the charts.
+
+        The last one runs ahead of the run in round strides, so that a long stage does not squeeze
+        its danger window into one column, and the axis still seldom moves.
+        """
         curves, stage = self.record.curves, self.stage
         if stage is None:
             return (0, 1)
         offset = curves.offset(stage.name)
         if self.range == "window" and stage.window:
-            return (offset, offset + min(2 * stage.window, stage.steps))
-        if self.range != "run":
-            return (offset, offset + max(stage.steps, 1))
-        return (0, max(curves.end, 1))
+            return (offset, offset + max(min(2 * stage.window, stage.steps), 1))
+        newest = curves.current
+        if self.range == "run" and newest is not None:
+            return (0, max(curves.offset(newest.name) + self._reach(newest), 1))
+        return (offset, offset + max(self._reach(stage), 1))
+
+    def _reach(self, stage: StageCurves) -> int:
+        """Return the step up to which a stage's axis goes for now."""
+        if stage is not self.record.curves.current or self.record.history.finished is not None:
+            return max(stage.loss.last_x or 0, stage.steps if stage.loss.last_x is None else 1)
+        history = self.record.history.stage
+        ahead = 1.15 * (history.step if history is not None else 0)
+        return min(max(2 * stage.window, round_up(ahead), _FEWEST_STEPS), stage.steps)
 
     def jumps(self) -> list[int]:
         """Return the global steps worth jumping to: all that happened beside checkpoints."""

@@ -9,13 +9,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_tui.run.directory import RunDirectory
+from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.events import Event, EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.numbers import seconds_since_epoch
 
+RUNS_LISTED = 40
+"""Runs that a list shows at most, newest first."""
 _HEAD_BYTES = 1 << 14
-_END_BYTES = 1 << 17
+_END_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,31 @@ class RunSummary:
     """Of the first task."""
     new_accuracy: float | None
     """Of the last task probed."""
+
+
+class RunListReader:
+    """Keeps lines about the newest runs, one of them read anew at a time."""
+
+    def __init__(self) -> None:
+        self._runs: list[RunDirectory] = []
+        self._lines: dict[Path, RunSummary] = {}
+        self._next = 0
+
+    def read_some(self, present: RunDirectory) -> list[RunSummary]:
+        """Read one more run and return all that are known, newest first.
+
+        Args:
+            present: a run that is in the list wherever it lives.
+        """
+        if self._next >= len(self._runs):
+            runs = list_runs()[:RUNS_LISTED]
+            if all(run.path != present.path for run in runs):
+                runs.insert(0, present)
+            self._runs, self._next = runs, 0
+        run = self._runs[self._next]
+        self._next += 1
+        self._lines[run.path] = summarize_run(run)
+        return [self._lines[run.path] for run in self._runs if run.path in self._lines]
 
 
 def summarize_run(run: RunDirectory) -> RunSummary:

@@ -95,7 +95,9 @@ def test_header_counts_more_than_a_table_that_it_only_implies() -> None:
 
 VALUES = st.recursive(
     st.text(max_size=12) | st.integers() | st.booleans() | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

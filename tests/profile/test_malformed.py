@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import load_profile, parse_profile, problems_told
+from sf_tui.profile import dump_profile, load_profile, parse_profile, problems_told
 
 GOOD = """\
 name = "prod"
@@ -168,7 +170,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "name that would leave the runs' folder": (
         change('"prod"', '"../prod"'),
         1,
-        'name = "../prod": wanted a name of letters, digits, \'.\', \'-\' and \'_\' (it becomes '
+        "name = \"../prod\": wanted a name of letters, digits, '.', '-' and '_' (it becomes "
         "part of the run's id)",
         'for example name = "my-name"',
     ),
@@ -204,7 +206,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "write it as a table: [train]",
     ),
     "one bracket for two": (
-        change("[[tasks]]\nname = \"old\"", "[tasks]\nname = \"old\"").replace(
+        change('[[tasks]]\nname = "old"', '[tasks]\nname = "old"').replace(
             '[[tasks]]\nname = "new"\ndata = "new.jsonl"\n', ""
         ),
         6,
@@ -516,6 +518,44 @@ def test_mistake_is_told_with_line_key_and_remedy(case: str) -> None:
     assert caught.value.exit_code == 2
 
 
+VALUES = st.sampled_from(
+    ["1", "-1", "true", "[]", "{}", "''", "1.5", "nan", "{a = 1}", "[[1]]", "[{}]", "'x'"]
+)
+TABLES = ["model", "tasks", "train", "recovery", "rules", "actions", "cost", "probe", "zz"]
+KEYS = st.sampled_from(
+    [
+        *TABLES,
+        *("name", "seed", "model.source", "model.config", "tasks.0", "tasks.new.train"),
+        *("tasks.0.held_out", "tasks.0.fields.prompt", "biography.people", "train.freeze"),
+        *("train.freeze.layers", "train.strategy", "recovery.train", "recovery.steps"),
+        *("rules.0.args", "actions.freeze", "actions.freeze.op", "actions.x.key"),
+        *("actions.op.op", "guard.old_accuracy", "zz.y"),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    case=st.sampled_from([text for text, *_ in MALFORMED.values()] + [GOOD] * 40),
+    line=st.integers(0, 20),
+    value=VALUES,
+    overrides=st.lists(st.tuples(KEYS, VALUES).map("=".join), max_size=2),
+)
+def test_whatever_is_written_either_loads_or_is_told(
+    case: str, line: int, value: str, overrides: list[str]
+) -> None:
+    lines = case.splitlines()
+    if line < len(lines) and "=" in lines[line]:
+        lines[line] = f"{lines[line].partition('=')[0]} = {value}"
+    told = ""
+    try:
+        profile = parse_profile("\n".join(lines), overrides=overrides)
+        assert parse_profile(dump_profile(profile)) == profile
+    except ProfileError as error:
+        told = error.message
+    assert told.startswith(("profile.toml:", "--set ")) or not told
+
+
 def test_good_profile_has_nothing_wrong() -> None:
     assert parse_profile(GOOD).notes == ()
 
@@ -572,7 +612,7 @@ def test_byte_order_mark_and_windows_line_ends_are_taken(tmp_path: Path) -> None
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
     assert load_profile(path).train.steps == 50
     path.write_bytes(path.read_bytes().replace(b"steps", b"stepz"))
-    with pytest.raises(ProfileError, match="prod.toml:16: .* unknown key 'stepz'"):
+    with pytest.raises(ProfileError, match=r"prod\.toml:16: .* unknown key 'stepz'"):
         load_profile(path)
 
 
@@ -583,6 +623,17 @@ def test_directory_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as caught:
         load_profile(str(tmp_path))
     assert caught.value.hint == f"did you mean {tmp_path / 'profile.toml'}?"
+
+
+def test_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(ProfileError, match="can't be read: file name too long"):
+        load_profile(f"./{'x' * 5000}.toml")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(change("steps", '"st\\u001b[2J\\neps"'))
+    assert caught.value.message == "profile.toml:16: [train] unknown key 'st�[2J�eps'"
 
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -133,13 +133,23 @@ def test_seed_replaces_the_profiles_own() -> None:
             "--set train.lerning_rate: unknown key 'lerning_rate'",
             "did you mean 'learning_rate'?",
         ),
+        (
+            "model.source=1",
+            "--set model.source: source = 1: wanted text on one line that is not empty, given a "
+            "whole number",
+            "put it into quotes: --set 'model.source=\"1\"'",
+        ),
         ("trian.steps=1", "--set trian.steps: unknown key 'trian'", "did you mean 'train'?"),
         (
             "train.steps=abc",
             '--set train.steps: steps = "abc": wanted a whole number of at least 1, given text',
             "leave 'steps' out for the default",
         ),
-        ("tasks.nwe.metric=nll", "--set tasks.nwe.metric: no task is named 'nwe'", "did you mean 'new'?"),
+        (
+            "tasks.nwe.metric=nll",
+            "--set tasks.nwe.metric: no task is named 'nwe'",
+            "did you mean 'new'?",
+        ),
         (
             "rules.9.above=1",
             "--set rules.9.above: no rule is named '9'",
@@ -160,9 +170,17 @@ def test_seed_replaces_the_profiles_own() -> None:
             "--set train.steps: there is no value",
             "write table.key=value, e.g. train.steps=100",
         ),
-        ("train.steps=", "--set train.steps=: there is no value", "an empty text is written '\"\"'"),
+        (
+            "train.steps=",
+            "--set train.steps=: there is no value",
+            "an empty text is written '\"\"'",
+        ),
         ("=3", "--set =3: '' is not a key", "write table.key, e.g. train.steps"),
-        ("train..x=3", "--set train..x=3: 'train..x' is not a key", "write table.key, e.g. train.steps"),
+        (
+            "train..x=3",
+            "--set train..x=3: 'train..x' is not a key",
+            "write table.key, e.g. train.steps",
+        ),
         ("a\nb=3", "--set 'a\\nb=3': there is a line break in the key", "write it on one line"),
         (
             "train.betas=[0.9,",

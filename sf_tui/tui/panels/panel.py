@@ -48,7 +48,7 @@ class Panel(Widget):
         width, height = self.size
         if not width or not height:
             return
-        lines = self._compose(width, height)
+        lines = self._fitted_lines(width, height)
         if len(lines) != len(self._lines):
             self._lines = lines
             self._strips.clear()
@@ -96,7 +96,7 @@ class Panel(Widget):
             self._strips[y] = strip
         return strip
 
-    def _compose(self, width: int, height: int) -> list[Line]:
+    def _fitted_lines(self, width: int, height: int) -> list[Line]:
         body_height = height - (1 if self.TITLE else 0)
         spell = self.scene.glyphs.spell
         ellipsis = self.scene.glyphs.ellipsis
@@ -112,10 +112,7 @@ class Panel(Widget):
         rule = self.scene.glyphs.rule
         title = (f"{self.TITLE} ", "focus" if self.has_focus else "title")
         right = list(self.title_right())
-        free = width - line_width([title]) - line_width(right) - (1 if right else 0)
-        if free < 0:
-            return [title, *right]
-        return [title, (rule * free, "rule"), (" ", "text"), *right] if right else [
-            title,
-            (rule * free, "rule"),
-        ]
+        free = width - line_width([title]) - line_width(right) - (2 if right else 0)
+        if free < 0 or not right:
+            return [title, (rule * (width - line_width([title])), "rule")]
+        return [title, (rule * free, "rule"), (" ", "text"), *right, (" ", "text")]

@@ -1,0 +1,53 @@
+"""One part of a benchmark in a process of its own: `python -m sf_tui.bench PART ARGUMENTS`.
+
+Prints one JSON object on stdout; whatever the libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sf_tui.bench.processes import failure_told
+from sf_tui.errors import SfError
+
+Part = Callable[..., dict[str, Any]]
+
+
+def _part_named(name: str) -> Part:
+    # Each part imports only what it needs: what a process holds is what is measured.
+    if name == "overhead":
+        from sf_tui.bench.overhead import measure_overhead
+
+        return measure_overhead
+    if name == "throughput":
+        from sf_tui.bench.throughput import measure_throughput
+
+        return measure_throughput
+    from sf_tui.bench import memory
+
+    return {
+        "memory-scene": memory.make_scene,
+        "memory-run": memory.measure_run,
+        "memory-trainer": memory.measure_trainer,
+    }[name]
+
+
+def main() -> int:
+    """Run the part that the command line names; return the exit code."""
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = _part_named(name)(**arguments)
+    except SfError as error:
+        print(failure_told(error))
+        return error.exit_code
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

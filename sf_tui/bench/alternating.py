@@ -1,0 +1,109 @@
+"""Two pieces of work side by side in one process, a leg each in turn, every leg timed.
+
+Whatever else the machine does falls on both sides alike, so ratios of neighbouring legs hold where
+two runs one after the other would not. Knows nothing of what the legs do.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+PassOn = Callable[[], None]
+Side = Callable[[PassOn], None]
+"""Work that calls what it is given at the end of each leg."""
+
+# A, B, B, A: neither side always comes first, and a drift of the machine's speed cancels out.
+_ORDER = (0, 1, 1, 0)
+
+
+class _SideStoppedError(Exception):
+    """The other side failed, so this one has nothing to run against."""
+
+
+class _Relay:
+    """Whose turn it is, and how long each leg took."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.legs: tuple[list[float], list[float]] = ([], [])
+        self.failure: BaseException | None = None
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._order = cycle(_ORDER)
+        self._turn = next(self._order)
+        self._finished = [False, False]
+        self._since = 0.0
+
+    def run(self, side: Side, number: int) -> None:
+        """Be one side's thread."""
+        try:
+            self._wait_for_turn(number)
+            side(lambda: self._pass_on(number))
+        except _SideStoppedError:
+            return
+        except BaseException as error:
+            self.failure = self.failure or error
+        finally:
+            with self._changed:
+                self._finished[number] = True
+                self._turn = 1 - number
+                self._changed.notify_all()
+
+    def _pass_on(self, number: int) -> None:
+        self.legs[number].append(self._clock() - self._since)
+        with self._changed:
+            self._turn = next(self._order)
+            if self._finished[self._turn]:
+                self._turn = number
+            self._changed.notify_all()
+        self._wait_for_turn(number)
+
+    def _wait_for_turn(self, number: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == number or self.failure is not None)
+        if self.failure is not None:
+            raise _SideStoppedError
+        self._since = self._clock()
+
+
+def alternate(
+    first: Side, second: Side, clock: Callable[[], float] = time.perf_counter
+) -> tuple[list[float], list[float]]:
+    """Run two sides a leg at a time, never both at once, and return how long each leg took.
+
+    Args:
+        first: called in a thread of its own with a function to call at the end of each leg.
+        second: likewise; the leg after the last call is not timed.
+        clock: seconds.
+
+    Returns:
+        Seconds of each side's legs. The first leg holds the side's preparations.
+
+    Raises:
+        BaseException: whatever either side raised; the other one is stopped at its next leg.
+    """
+    relay = _Relay(clock)
+    threads = [
+        threading.Thread(target=relay.run, args=(side, number), daemon=True)
+        for number, side in enumerate((first, second))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if relay.failure is not None:
+        raise relay.failure
+    return relay.legs
+
+
+def group_legs(legs: Sequence[float], size: int) -> list[float]:
+    """Return the sums of `size` legs each; what is left over at the end is left out."""
+    return [sum(legs[at : at + size]) for at in range(0, len(legs) - size + 1, size)]
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Return the median of the ratios of neighbouring legs."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))

@@ -1,0 +1,34 @@
+"""`python -m sf_tui.tui RUN_DIR`: the console of one run directory, without the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.session import open_console, parting_word
+
+
+def main() -> int:
+    """Open the console and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sf_tui.tui", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    for option in ("read-only", "lite", "ascii", "light"):
+        parser.add_argument(f"--{option}", action="store_true")
+    wanted = parser.parse_args()
+    run = RunDirectory(wanted.run_dir.absolute())
+    options = ConsoleOptions(
+        read_only=wanted.read_only,
+        lite=wanted.lite,
+        ascii_only=wanted.ascii,
+        light=wanted.light,
+    )
+    code = open_console(run, options)
+    print(parting_word(run, code), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The dialogs of the console: what asks, explains or looks something up."""

@@ -1,0 +1,50 @@
+"""Asks before an action that the profile marks with `confirm`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sf_tui.tui.actions import Action
+from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.keys import action_help
+from sf_tui.tui.lines import Line
+from sf_tui.tui.scene import Scene
+
+
+class ConfirmDialog(Dialog[Action]):
+    """Gives back the action that it was opened with when it is confirmed.
+
+    Args:
+        scene: the console's.
+        steady_clock: seconds that only ever rise.
+        action: what is asked about; later changes on the screen don't touch it.
+    """
+
+    def __init__(self, scene: Scene, steady_clock: Callable[[], float], action: Action) -> None:
+        super().__init__(scene, steady_clock)
+        self._action = action
+        self._where = _place(scene)
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the question."""
+        del width, height
+        return [
+            [(f"{self._action.label}?", "strong")],
+            [(action_help(self._action), "text")],
+            [(f"run {self.scene.run.id}{self._where}", "muted")],
+            [],
+            [("y", "key"), (" send it   ", "text"), ("n", "key"), (" or ", "muted")]
+            + [("esc", "key"), (" leave it", "text")],
+        ]
+
+    def press(self, key: str) -> None:
+        """Take `y` for yes and `n` for no."""
+        if key == "y":
+            self.dismiss(self._action)
+        elif key == "n":
+            self.dismiss(None)
+
+
+def _place(scene: Scene) -> str:
+    stage = scene.record.history.stage
+    return f", asked at {stage.name}@{stage.step}" if stage else ""

@@ -1,0 +1,40 @@
+"""Takes the text that events must contain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.lines import Line
+from sf_tui.tui.notable import Kind
+from sf_tui.tui.scene import Scene
+
+
+class FilterDialog(Dialog[str]):
+    """Gives back the text; an empty one shows all events again."""
+
+    TAKES_TEXT = True
+
+    def __init__(self, scene: Scene, steady_clock: Callable[[], float]) -> None:
+        super().__init__(scene, steady_clock)
+        self.typed = scene.event_filter
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the line to type into and what can be typed."""
+        del width, height
+        matching = sum(
+            self.typed.lower() in f"{row.kind} {row.text} {row.stage}".lower()
+            for row in self.scene.record.notables.rows
+        )
+        return [
+            self.typing_line("show events that contain: "),
+            [(f"{matching} of {len(self.scene.record.notables.rows)}", "text")],
+            [],
+            [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
+            [("enter", "key"), (" show   ", "muted"), ("ctrl+u", "key"), (" clear   ", "muted")]
+            + [("esc", "key"), (" as before", "muted")],
+        ]
+
+    def answer(self) -> None:
+        """Filter by what was typed."""
+        self.dismiss(self.typed.strip())

@@ -1,0 +1,87 @@
+"""The help: every key, made from the table that dispatches them, and what the signs mean."""
+
+from __future__ import annotations
+
+from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.keys import CONSOLE_KEYS, action_help, shown_key
+from sf_tui.tui.lines import Line
+
+
+class HelpDialog(Dialog[None]):
+    """A page of keys and signs that scrolls with the arrows."""
+
+    WIDTH = 96
+    _top = 0
+    _room = 1
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the part of the page that fits."""
+        del width
+        page = self._page()
+        self._room = max(height - 1, 1)
+        self._top = min(self._top, max(len(page) - self._room, 0))
+        if len(page) <= height:
+            return page
+        shown = page[self._top : self._top + self._room]
+        more = len(page) - self._top - len(shown)
+        tail = f"{more} more lines: up, down   esc closes" if more else "esc closes"
+        return [*shown, [(tail, "muted")]]
+
+    def press(self, key: str) -> None:
+        """Scroll, or close with the key that opened it."""
+        if key in {"?", "q"}:
+            self.dismiss(None)
+            return
+        step = {"up": -1, "down": 1, "pageup": -self._room, "pagedown": self._room}.get(key, 0)
+        self._top = max(self._top + step, 0)
+        self.refresh_text()
+
+    def answer(self) -> None:
+        """Close."""
+        self.dismiss(None)
+
+    def _page(self) -> list[Line]:
+        scene = self.scene
+        glyphs = scene.glyphs
+        lines: list[Line] = [[("Actions of this run's profile", "strong")]]
+        if scene.read_only:
+            lines.append([("  this console is read-only: it sends nothing", "warn")])
+        for action in scene.actions.actions:
+            key = shown_key(action.key) if action.key else ":"
+            lines.append(
+                [(f"  {key:<6} ", "key"), (f"{action.label:<14} ", "text")]
+                + [(action_help(action), "muted")]
+            )
+        if scene.actions.problem:
+            lines.append([(f"  {scene.actions.problem}", "warn")])
+        lines += [[], [("The console", "strong")]]
+        lines += [
+            [
+                (f"  {' '.join(shown_key(key) for key in entry.keys):<6} ", "key"),
+                (f"{entry.label:<14} ", "text"),
+                (entry.help, "muted"),
+            ]
+            for entry in CONSOLE_KEYS
+        ]
+        lines += [[], [("Signs", "strong")]]
+        for task in scene.tasks:
+            role, marker = scene.task_paint(task)
+            metric = scene.record.history.metric_of(task).replace("_", " ")
+            lines.append(
+                [(f"  {marker}      ", role), (f"{task:<14} ", "text")]
+                + [(f"held-out {metric} of this task", "muted")]
+            )
+        for sign, role, name, meaning in (
+            (glyphs.ring, "muted", "checkpoint", "can be rolled back to while it is kept"),
+            (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
+            ("<", "warn", "rewound", "the run went back to this step"),
+            (glyphs.filled, "ok", "frozen", "this layer does not move"),
+        ):
+            lines.append(
+                [(f"  {sign}      ", role), (f"{name:<14} ", "text"), (meaning, "muted")]
+            )
+        lines.append(
+            [("  shaded ", "muted"), ("danger window ", "danger")]
+            + [(" the first steps of a stage, where old tasks are lost", "muted")]
+        )
+        return lines

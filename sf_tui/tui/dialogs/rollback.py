@@ -1,0 +1,108 @@
+"""Asks before a rollback: to which checkpoint, at the cost of how many steps.
+
+The checkpoints are those that were there when it opened; what is chosen stays chosen while the run
+goes on below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sf_tui.tui.actions import Action, RollbackTarget
+from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.lines import Line
+from sf_tui.tui.numbers import format_share
+from sf_tui.tui.scene import Scene
+
+_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What was confirmed."""
+
+    action: Action
+    to: str
+
+
+class RollbackDialog(Dialog[Rollback]):
+    """Gives back the action and the checkpoint when `yes` was typed in full.
+
+    Args:
+        scene: the console's.
+        steady_clock: seconds that only ever rise.
+        action: the rollback action of the profile.
+        targets: checkpoints that can be gone back to, newest first; at least one.
+    """
+
+    TAKES_TEXT = True
+
+    def __init__(
+        self,
+        scene: Scene,
+        steady_clock: Callable[[], float],
+        action: Action,
+        targets: Sequence[RollbackTarget],
+    ) -> None:
+        super().__init__(scene, steady_clock)
+        self._action = action
+        self._targets = list(targets)
+        named = action.arguments.get("to")
+        self._chosen = next(
+            (index for index, target in enumerate(self._targets) if target.name == named), 0
+        )
+
+    @property
+    def target(self) -> RollbackTarget:
+        """The checkpoint that is chosen."""
+        return self._targets[self._chosen]
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the question, the checkpoints, and what would be lost."""
+        del width, height
+        stage = self.scene.record.history.stage
+        lost = max((stage.step if stage else 0) - self.target.step, 0)
+        first = min(max(self._chosen - _ROWS + 1, 0), max(len(self._targets) - _ROWS, 0))
+        lines: list[Line] = [
+            [(self._action.label, "strong"), (f" to {self.target.stage}/", "text")]
+            + [(self.target.name, "strong"), ("?", "text")],
+            [],
+            *(
+                self._row(index, self._targets[index])
+                for index in range(first, min(first + _ROWS, len(self._targets)))
+            ),
+            [],
+            [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
+            [("Weights, optimizer and data go back; the log keeps what was.", "muted")],
+            [],
+            self.typing_line("type yes and press enter: "),
+            [("up down", "key"), (" another checkpoint   ", "muted"), ("esc", "key")]
+            + [(" leave it", "muted")],
+        ]
+        return lines
+
+    def _row(self, index: int, target: RollbackTarget) -> Line:
+        chosen = index == self._chosen
+        line: Line = [
+            (f"{self.scene.glyphs.pointer if chosen else ' '} ", "strong"),
+            (f"{target.name}", "strong" if chosen else "text"),
+        ]
+        for task, value in target.accuracy.items():
+            role, marker = self.scene.task_paint(task)
+            line += [(f"  {marker} {task} ", role), (format_share(value), "text")]
+        return line
+
+    def press(self, key: str) -> None:
+        """Choose another checkpoint; what was typed for the one before is void."""
+        step = {"up": -1, "down": 1}.get(key, 0)
+        chosen = min(max(self._chosen + step, 0), len(self._targets) - 1)
+        if chosen != self._chosen:
+            self._chosen = chosen
+            self.typed = ""
+        self.refresh_text()
+
+    def answer(self) -> None:
+        """Go back, if `yes` was typed."""
+        if self.typed.strip() == "yes":
+            self.dismiss(Rollback(self._action, self.target.name))

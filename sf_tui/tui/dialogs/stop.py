@@ -1,0 +1,48 @@
+"""Asks before the run is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sf_tui.tui.actions import Action
+from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.lines import Line
+from sf_tui.tui.scene import Scene
+
+
+class StopDialog(Dialog[Action]):
+    """Gives back the action when `yes` was typed in full.
+
+    Args:
+        scene: the console's.
+        steady_clock: seconds that only ever rise.
+        action: the stop action of the profile.
+    """
+
+    TAKES_TEXT = True
+
+    def __init__(self, scene: Scene, steady_clock: Callable[[], float], action: Action) -> None:
+        super().__init__(scene, steady_clock)
+        self._action = action
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the question."""
+        del width, height
+        stage = self.scene.record.history.stage
+        where = f" at {stage.name}@{stage.step} of {stage.steps}" if stage else ""
+        run = self.scene.run.id
+        return [
+            [("End the run", "danger"), (f"{where}?", "text")],
+            [(f"run {run}", "muted")],
+            [],
+            [("It saves a checkpoint and ends; ", "text"), (f"sf resume {run}", "strong")],
+            [("goes on from there. To leave only the console, press q instead.", "text")],
+            [],
+            self.typing_line("type yes and press enter: "),
+            [("esc", "key"), (" leave it running", "muted")],
+        ]
+
+    def answer(self) -> None:
+        """End the run, if `yes` was typed."""
+        if self.typed.strip() == "yes":
+            self.dismiss(self._action)

@@ -1,0 +1,56 @@
+"""What an operator takes away from the console: a picture of it, or its values as text."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sf_tui.errors import RunError
+from sf_tui.tui.numbers import format_points, format_share
+from sf_tui.tui.scene import Scene
+
+
+def keep_file(scene: Scene, name: str, content: str) -> Path:
+    """Write a file beside the run; where that can't be written, where the reader is.
+
+    Raises:
+        RunError: no place could be written.
+    """
+    problems = []
+    for folder in (scene.run.path / "console", Path.cwd(), Path(tempfile.gettempdir())):
+        path = folder / name
+        try:
+            folder.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        return path
+    raise RunError(f"can't save {name}: {'; '.join(problems)}", "make room on the disk")
+
+
+def timed_name(stem: str, suffix: str, now_s: float) -> str:
+    """Return a file name that sorts by time."""
+    return f"{stem}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d-%H%M%S}{suffix}"
+
+
+def values_as_markdown(scene: Scene) -> str:
+    """Return what the console shows in numbers, to paste into a ticket or a chat."""
+    history, stage = scene.record.history, scene.stage
+    lines = [f"**{scene.run.id}**: {history.status.replace('_', ' ')}"]
+    if stage is not None:
+        lines[0] += f", stage {stage.name}, step {scene.step} of {stage.steps}"
+    lines += ["", "| task | stage start | lowest | now | change |", "| --- | --- | --- | --- | --- |"]
+    for task in scene.tasks:
+        start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
+        series = stage.accuracy.get(task) if stage else None
+        lowest = series.extremes(0, scene.step) if series else None
+        change = "" if start is None or now is None else f"{format_points(now - start)} points"
+        lines.append(
+            f"| {task} ({history.metric_of(task)}) | {format_share(start)} | "
+            f"{format_share(lowest[0] if lowest else None)} | {format_share(now)} | {change} |"
+        )
+    frozen = scene.frozen_layers
+    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}.", f"`{scene.run.path}`"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,85 @@
+"""The card: the few numbers that count, large, for a screen too small for panels."""
+
+from __future__ import annotations
+
+from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.lines import Line, as_many_as_fit
+from sf_tui.tui.numbers import format_points, format_share
+from sf_tui.tui.panels.panel import Panel
+
+_DIGITS = {
+    "0": ("╭─╮", "│ │", "╰─╯"),
+    "1": ("╶╮ ", " │ ", "╶┴╴"),
+    "2": ("╶─╮", "┌─┘", "╰─╴"),
+    "3": ("╶─╮", " ─┤", "╶─╯"),
+    "4": ("╷ ╷", "╰─┤", "  ╵"),
+    "5": ("╭─╴", "╰─╮", "╶─╯"),
+    "6": ("╭─╴", "├─╮", "╰─╯"),
+    "7": ("╶─┐", "  │", "  ╵"),
+    "8": ("╭─╮", "├─┤", "╰─╯"),
+    "9": ("╭─╮", "╰─┤", "╶─╯"),
+    ".": (" ", " ", "."),
+    "–": ("   ", "╶─╴", "   "),
+}
+
+
+class Card(Panel):
+    """Accuracy of every task, the step, the drop, and how to leave."""
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return as much as fits, the most important first."""
+        scene = self.scene
+        stage = scene.stage
+        state = scene.liveness.state
+        status = scene.record.history.status.replace("_", " ")
+        if state in {WorkerState.DEAD, WorkerState.SILENT}:
+            status = f"worker {state.value}"
+        bad = state in {WorkerState.DEAD, WorkerState.SILENT}
+        where = f"{stage.name} {scene.step}/{stage.steps}" if stage else "no stage yet"
+        lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
+        lines += self._numbers(width, height)
+        lines.append(self._danger())
+        if state is WorkerState.DEAD:
+            lines.append([(f"sf resume {scene.run.id}", "strong")])
+        lines = [line for line in lines if line]
+        if scene.notice:
+            lines = [*lines[: max(height - 1, 1)], [(scene.notice, "warn")]]
+        elif len(lines) < height:
+            lines += [[] for _ in range(height - len(lines) - 1)]
+            lines.append([("q", "key"), (" leave  ", "muted"), ("?", "key"), (" help", "muted")])
+        return lines[:height]
+
+    def _numbers(self, width: int, height: int) -> list[Line]:
+        scene = self.scene
+        values = [
+            (task, value) for task in scene.tasks if (value := scene.accuracy_now(task)) is not None
+        ]
+        if not values:
+            return [[("no probe yet", "muted")]]
+        large = scene.glyphs.braille and height >= 4 + 3 * len(values) and width >= 26
+        lines: list[Line] = []
+        for task, value in values:
+            role, marker = scene.task_paint(task)
+            if not large:
+                lines.append([(f"{marker} {task} ", role), (format_share(value), "strong")])
+                continue
+            signs = [_DIGITS[sign] for sign in format_share(value)]
+            for row in range(3):
+                label = f"{marker} {task}"[:10] if row == 1 else ""
+                drawn = "".join(sign[row] for sign in signs)
+                lines.append([(f"{label:<11}", role), (drawn, role)])
+        return lines
+
+    def _danger(self) -> Line:
+        scene = self.scene
+        stage, drop = scene.stage, scene.drop
+        if stage is None or not stage.known:
+            return []
+        parts: list[Line] = []
+        if scene.in_window:
+            parts.append([(f"danger window {scene.step}/{stage.window}", "danger")])
+        if drop is not None:
+            parts.append([(f"{format_points(-drop)} points", "text")])
+        if scene.frozen_layers:
+            parts.append([(f"{len(scene.frozen_layers)} frozen", "ok")])
+        return as_many_as_fit(parts, self.size.width)

@@ -1,0 +1,79 @@
+"""What all charts share: the step axis with its stages, danger windows and marks."""
+
+from __future__ import annotations
+
+from sf_tui.tui.axes import step_label, step_ticks
+from sf_tui.tui.chart import Mark
+from sf_tui.tui.notable import CommandRow, Kind
+from sf_tui.tui.scene import Scene
+
+_CELLS_A_NUMBER = 11
+
+
+def x_ticks(scene: Scene, width: int) -> list[tuple[int, str]]:
+    """Return where numbers or stages' names stand under the axis."""
+    curves = scene.record.curves
+    start, end = scene.steps_shown
+    many = max(width // _CELLS_A_NUMBER, 2)
+    shown = [
+        (name, curves.offset(name), stage.steps)
+        for name, stage in curves.stages.items()
+        if curves.offset(name) < end and curves.offset(name) + stage.steps > start
+    ]
+    if len(shown) <= 1:
+        offset = shown[0][1] if shown else 0
+        return [
+            (offset + step, step_label(step))
+            for step in step_ticks(start - offset, end - offset, many)
+        ]
+    found = [(offset, name) for name, offset, _ in shown]
+    name, offset, steps = shown[-1]
+    found.append((offset + steps, step_label(steps)))
+    return found
+
+
+def bands(scene: Scene) -> list[tuple[int, int]]:
+    """Return the danger windows as global steps."""
+    curves = scene.record.curves
+    return [
+        (curves.offset(name), curves.offset(name) + stage.window)
+        for name, stage in curves.stages.items()
+        if stage.window and stage.known
+    ]
+
+
+def walls(scene: Scene) -> list[int]:
+    """Return the global steps at which later stages begin."""
+    curves = scene.record.curves
+    return [curves.offset(name) for name in curves.stages][1:]
+
+
+def marks(scene: Scene, *, labels: bool) -> list[Mark]:
+    """Return checkpoints, actions, rewinds and verdicts.
+
+    Args:
+        scene: what is looked at.
+        labels: whether they are named in the chart, or only stand on its axis.
+    """
+    curves, glyphs = scene.record.curves, scene.glyphs
+    found = []
+    kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
+    for row in scene.record.marks(*kinds):
+        x = curves.x_of(row.stage or "", row.step or 0)
+        if x is None:
+            continue
+        if row.kind is Kind.CHECKPOINT:
+            found.append(Mark(x, "", "muted", glyphs.ring))
+        elif isinstance(row, CommandRow):
+            # A pause changes nothing about the run, and a checkpoint has its own sign.
+            if row.op in {"pause", "resume", "checkpoint", "rollback", "stop"}:
+                continue
+            if row.status == "done":
+                name = row.action if row.kind is Kind.ACTION else f"{row.action} (rule)"
+                found.append(Mark(x, name if labels else "", "ok", glyphs.tasks[1]))
+        elif row.kind is Kind.REWIND:
+            reason = row.text.partition("(")[2].partition(")")[0]
+            found.append(Mark(x, reason if labels else "", "warn", "<"))
+        else:
+            found.append(Mark(x, "verdict" if labels else "", "strong", "?"))
+    return found

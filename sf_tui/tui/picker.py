@@ -1,0 +1,148 @@
+"""The picker: which run to attach to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import App, ComposeResult
+from textual.filter import LineFilter, Monochrome, NoColor
+
+from sf_tui.run.directory import RunDirectory, list_runs
+from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
+from sf_tui.tui.glyphs import ASCII, UNICODE
+from sf_tui.tui.lines import Line, as_many_as_fit
+from sf_tui.tui.numbers import format_age, format_share
+from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.run_list import state_role
+from sf_tui.tui.scene import Scene
+from sf_tui.tui.summary import RunSummary, summarize_run
+
+RUNS_READ_FIRST = 30
+
+
+class RunTable(Panel):
+    """One row a run; the chosen one is pointed at.
+
+    Attributes:
+        runs: newest first.
+        chosen: index of the chosen run.
+        now_s: present time, for ages.
+    """
+
+    TITLE: ClassVar[str] = "choose a run"
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene, id="table")
+        self.runs: list[RunSummary] = []
+        self.chosen = 0
+        self.now_s = 0.0
+
+    def title_right(self) -> Line:
+        """Return how many runs there are."""
+        return [(f"{len(self.runs)} runs", "muted")]
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the rows around the chosen one, and the keys."""
+        room = max(height - 3, 1)
+        first = min(max(self.chosen - room + 1, 0), max(len(self.runs) - room, 0))
+        name_width = min(max((len(row.run.id) for row in self.runs), default=8), width - 40)
+        header = f"  {'run':<{name_width}}  {'state':<12} {'age':>6} {'old':>6} {'new':>6}  stage"
+        lines: list[Line] = [[(header, "muted")]]
+        for index in range(first, min(first + room, len(self.runs))):
+            lines.append(self._row(self.runs[index], index == self.chosen, name_width))
+        lines += [[] for _ in range(height - len(lines) - 1)]
+        keys: list[Line] = [
+            [("up down", "key"), (" choose", "muted")],
+            [("enter", "key"), (" attach", "muted")],
+            [("q", "key"), (" leave", "muted")],
+        ]
+        return [*lines, as_many_as_fit(keys, width, "   ")]
+
+    def _row(self, row: RunSummary, chosen: bool, name_width: int) -> Line:
+        glyphs = self.scene.glyphs
+        name = row.run.id
+        if len(name) > name_width:
+            name = f"{glyphs.ellipsis}{name[-name_width + 1 :]}"
+        age = None if row.last_event_s is None else self.now_s - row.last_event_s
+        step = f"{row.stage}@{row.step}" if row.stage else ""
+        return [
+            (f"{glyphs.pointer if chosen else ' '} ", "strong"),
+            (f"{name:<{name_width}}", "selected" if chosen else "text"),
+            (f"  {row.state:<12.12} ", state_role(row.state)),
+            (f"{format_age(age):>6} ", "muted"),
+            (f"{format_share(row.old_accuracy):>6} ", "task-0"),
+            (f"{format_share(row.new_accuracy):>6}  ", "task-1"),
+            (step, "muted"),
+        ]
+
+
+class RunPicker(App[RunDirectory], inherit_bindings=False):
+    """A list of runs; it ends with the one that was chosen, or with None."""
+
+    CSS_PATH = "console.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False
+    TITLE: ClassVar[str | None] = "sf"
+
+    def __init__(self, options: ConsoleOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.animation_level = "none"
+        paint = PLAIN if options.no_color else LIGHT if options.light else DARK
+        self._waiting = list_runs()
+        self._table = RunTable(
+            Scene(
+                self._waiting[0],
+                glyphs=ASCII if options.ascii_only else UNICODE,
+                paint=paint,
+            )
+        )
+        self._table.now_s = options.wall_clock()
+        self._read(RUNS_READ_FIRST)
+        self.register_theme(textual_theme(paint))
+        self.theme = paint.name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Take every color away where NO_COLOR asks for it."""
+        filters = super().get_line_filters()
+        if not self.options.no_color:
+            return filters
+        return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]
+
+    def compose(self) -> ComposeResult:
+        """Put the table on the screen."""
+        yield self._table
+
+    def on_mount(self) -> None:
+        """Read the remaining runs behind the first frame."""
+        self.run_worker(self._read_all())
+
+    def on_key(self, event: events.Key) -> None:
+        """Choose, attach or leave."""
+        event.stop()
+        table = self._table
+        if event.key in {"q", "escape", "ctrl+c"}:
+            self.exit(None)
+        elif event.key == "enter" and table.runs:
+            self.exit(table.runs[table.chosen].run)
+        else:
+            page = max(self.size.height - 5, 1)
+            step = {"up": -1, "k": -1, "down": 1, "j": 1, "pageup": -page, "pagedown": page}
+            moved = table.chosen + step.get(event.key, 0)
+            table.chosen = min(max(moved, 0), max(len(table.runs) - 1, 0))
+            table.update()
+
+    def _read(self, count: int) -> None:
+        rows = [summarize_run(run) for run in self._waiting[:count]]
+        del self._waiting[:count]
+        self._table.runs.extend(rows)
+
+    async def _read_all(self) -> None:
+        while self._waiting:
+            self._read(1)
+            await asyncio.sleep(0.005)
+        self._table.update()

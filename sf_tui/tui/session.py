@@ -1,0 +1,149 @@
+"""One sitting at the console: from a terminal as it is to an exit code and a parting word.
+
+Knows the terminal, the environment and the process; what is shown is the console's business.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sf_tui.errors import UsageError
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.tui.glyphs import draws_braille
+from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.terminal import LOST_EXIT_CODE, TerminalWatch, is_lost, is_writable
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+
+def open_console(
+    run: RunDirectory,
+    options: ConsoleOptions,
+    *,
+    environ: Mapping[str, str] | None = None,
+    worker_ended: Callable[[], bool] | None = None,
+) -> int:
+    """Show a run on this process's terminal until the operator leaves.
+
+    Args:
+        run: the run.
+        options: what was asked for; what the terminal can't do is taken off them.
+        environ: the environment; this process's own when not given.
+        worker_ended: of a run that is only being started, whether its worker has ended.
+
+    Returns:
+        0 left, 75 the terminal was lost, 130 interrupted, 1 the console failed, -1 the run never
+        began.
+
+    Raises:
+        UsageError: there is no terminal.
+    """
+    require_terminal(f"`sf show {run.id}` prints the state, `sf run --no-ui` needs no terminal")
+    environ = os.environ if environ is None else environ
+    fitted = fit_options(options, environ, sys.stderr.encoding)
+    prefer_256_colors(environ)
+    # Deferred: Textual's import is a large part of the time to the first frame, and what the
+    # environment says must be settled before.
+    from sf_tui.tui.console import ConsoleApp
+
+    output = sys.stderr.fileno()
+    app = ConsoleApp(
+        run,
+        fitted,
+        terminal_is_ready=lambda: is_writable(output),
+        worker_ended=worker_ended,
+    )
+    return run_application(app, mouse=not fitted.lite)
+
+
+def run_application(app: App[int], *, mouse: bool) -> int:
+    """Run a Textual application under watch and return its exit code."""
+    source, output = sys.stdin.fileno(), sys.stderr.fileno()
+    watch = TerminalWatch(source, output)
+    watch.start()
+    try:
+        code = app.run(mouse=mouse)
+        if is_lost(source):
+            # The application may have noticed first: nothing can be said to anybody any more.
+            os._exit(LOST_EXIT_CODE)
+    finally:
+        watch.stop()
+    return code if code is not None else (app.return_code or 0)
+
+
+def require_terminal(remedy: str) -> None:
+    """Check that keys can be read and a picture can be shown.
+
+    Raises:
+        UsageError: stdin or stderr is no terminal.
+    """
+    for stream, name in ((sys.stdin, "stdin"), (sys.stderr, "stderr")):
+        if not stream.isatty():
+            raise UsageError(f"the console needs a terminal, and {name} is none", remedy)
+
+
+def fit_options(
+    options: ConsoleOptions, environ: Mapping[str, str], encoding: str
+) -> ConsoleOptions:
+    """Return the options with what the terminal and its owner don't want taken off.
+
+    Args:
+        options: what was asked for.
+        environ: the environment.
+        encoding: in which the picture is written.
+    """
+    return replace(
+        options,
+        ascii_only=options.ascii_only or not draws_braille(environ, encoding),
+        no_color=options.no_color or bool(environ.get("NO_COLOR")),
+        light=options.light or has_light_background(environ),
+    )
+
+
+def has_light_background(environ: Mapping[str, str]) -> bool:
+    """Tell whether the terminal says that its background is light (`COLORFGBG=0;15`)."""
+    return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
+
+
+def prefer_256_colors(environ: Mapping[str, str]) -> None:
+    """Have colors written as cells of the 256-color palette where the terminal has them.
+
+    All the console's colors lie on those cells, and 24-bit sequences are nearly twice as long.
+    """
+    if "256color" in environ.get("TERM", "") or environ.get("COLORTERM"):
+        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
+
+
+def parting_word(run: RunDirectory, code: int) -> str:
+    """Return what to print when the console closes: how the run stands and how to come back."""
+    state = probe_liveness(run).state
+    back = f"`sf attach {run.id}` comes back"
+    if code == 1:
+        return f"the console failed; the run is not touched by that: {back}"
+    if state in {WorkerState.ALIVE, WorkerState.STARTING, WorkerState.SILENT}:
+        return f"{run.id} goes on; {back}, `sf stop {run.id}` ends it"
+    if state is WorkerState.DEAD:
+        return f"{run.id}: its worker is dead; `sf resume {run.id}` goes on from its checkpoint"
+    return f"{run.id} has ended; `sf attach {run.id}` shows it again"
+
+
+def pick_run(options: ConsoleOptions) -> RunDirectory | None:
+    """Let the operator choose one of the machine's runs; None if they leave the list."""
+    fitted = fit_options(options, os.environ, sys.stderr.encoding)
+    prefer_256_colors(os.environ)
+    # Deferred: Textual's import is a large part of the time to the first frame.
+    from sf_tui.tui.picker import RunPicker
+
+    app = RunPicker(fitted)
+    watch = TerminalWatch(sys.stdin.fileno(), sys.stderr.fileno())
+    watch.start()
+    try:
+        return app.run(mouse=False)
+    finally:
+        watch.stop()

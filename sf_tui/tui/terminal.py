@@ -1,0 +1,128 @@
+"""The terminal's life: a lost one ends the console within a second, and costs the run nothing.
+
+A Textual application whose terminal has gone would burn more than a core and never end, and one
+whose terminal stops reading waits in a write. So a thread of its own watches the terminal, and
+leaves without asking anybody when it is gone. Nothing of the run lives in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import termios
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+LOST_EXIT_CODE = 75
+"""EX_TEMPFAIL: the console lost its terminal; the run goes on."""
+INTERRUPTED_EXIT_CODE = 130
+TERMINATED_EXIT_CODE = 143
+CHECK_EVERY_S = 0.5
+STALLED_AFTER_S = 600.0
+"""A terminal that takes nothing for ten minutes is taken for lost: whoever comes back attaches."""
+_RESTORE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h"
+"""Undoes what Textual switches on: paste, wrap, mouse, keyboard, screen, cursor."""
+
+
+def is_writable(descriptor: int) -> bool:
+    """Tell whether a terminal would take a write now; one that is gone takes none."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT)
+    try:
+        return any(flags & select.POLLOUT for _, flags in poller.poll(0))
+    except OSError:
+        return False
+
+
+def is_lost(descriptor: int, wait_s: float = 0.0) -> bool:
+    """Tell whether a terminal's other end has closed, waiting for that at most `wait_s`."""
+    poller = select.poll()
+    # Nothing is asked for: a hang-up is always told.
+    poller.register(descriptor, 0)
+    try:
+        for _, flags in poller.poll(wait_s * 1000):
+            if flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                return True
+    except OSError:
+        return True
+    return not os.isatty(descriptor)
+
+
+class TerminalWatch:
+    """Ends this process when its terminal is lost, or when it is told to go.
+
+    Args:
+        input_descriptor: where keys come from.
+        output_descriptor: where the picture goes.
+        leave: ends the process with an exit code; replaced in tests.
+        stalled_after_s: how long a terminal may take nothing.
+    """
+
+    def __init__(
+        self,
+        input_descriptor: int,
+        output_descriptor: int,
+        *,
+        leave: Callable[[int], Any] = os._exit,
+        stalled_after_s: float = STALLED_AFTER_S,
+    ) -> None:
+        self._input = input_descriptor
+        self._output = output_descriptor
+        self._leave = leave
+        self._stalled_after_s = stalled_after_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="terminal-watch", daemon=True)
+        self._before: list[Any] | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def start(self) -> None:
+        """Watch from now on; call it in the main thread, before the terminal is changed."""
+        with suppress(termios.error):
+            self._before = termios.tcgetattr(self._input)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer; the signals mean again what they meant before."""
+        self._ended.set()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._give_back_terminal()
+        self._leave(
+            {
+                signal.SIGTERM: TERMINATED_EXIT_CODE,
+                signal.SIGINT: INTERRUPTED_EXIT_CODE,
+            }.get(number, LOST_EXIT_CODE)
+        )
+
+    def _watch(self) -> None:
+        took_last = time.monotonic()
+        while not self._ended.is_set():
+            if is_lost(self._input, CHECK_EVERY_S) or is_lost(self._output):
+                if not self._ended.is_set():
+                    self._leave(LOST_EXIT_CODE)
+                return
+            if is_writable(self._output):
+                took_last = time.monotonic()
+            elif time.monotonic() - took_last > self._stalled_after_s:
+                self._give_back_terminal()
+                self._leave(LOST_EXIT_CODE)
+                return
+
+    def _give_back_terminal(self) -> None:
+        """Leave the terminal as it was found, as far as it still listens."""
+        if is_writable(self._output):
+            with suppress(OSError):
+                os.write(self._output, _RESTORE)
+        if self._before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(self._input, termios.TCSANOW, self._before)

@@ -1,0 +1,75 @@
+"""A new profile tells every key and is right as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from sf_tui.errors import ProfileError
+from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile, problems_told
+from sf_tui.profile.describe import inner_model
+from sf_tui.profile.schema import Profile
+
+TEXT = new_profile(
+    name="mine", model="org/model", old='odd "name"\\\n.jsonl\U000e0001', new="b/new.csv"
+)
+
+
+def keys_of(table: type[BaseModel]) -> set[str]:
+    keys = set()
+    for key, field in table.model_fields.items():
+        inner = inner_model(field.annotation)
+        keys |= keys_of(inner) if inner is not None else {key}
+    return keys
+
+
+def test_it_loads_with_what_was_given() -> None:
+    text = new_profile(name="mine", model="org/model", old="a/old.jsonl", new="b/new.csv")
+    profile = parse_profile(text, base_dir=Path("/data"))
+    assert profile.notes == ()
+    assert profile.model.source == "org/model"
+    assert [task.data for task in profile.tasks] == ["/data/a/old.jsonl", "/data/b/new.csv"]
+    assert [stage.train.total_steps(0) for stage in profile.stages()] == [300]
+
+
+@pytest.mark.usefixtures("installation")
+def test_starter_scene_loads() -> None:
+    profile = parse_profile(new_profile(name="mine", **STARTER_SCENE))
+    assert (profile.train.learning_rate, profile.train.batch_size) == (4e-4, 48)
+
+
+def test_every_key_of_the_schema_is_in_it_with_its_meaning() -> None:
+    lines = TEXT.splitlines()
+    told = {line.lstrip("#").partition(" = ")[0] for line in lines if " = " in line}
+    assert keys_of(Profile) <= told
+    for place, line in enumerate(lines):
+        if line.startswith("#") and " = " in line and not line.startswith("# "):
+            assert lines[place - 1].startswith("# "), line
+
+
+def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> None:
+    """Taking every # away leaves only what can't stand together, and no wrong key or value."""
+    text = "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line
+        for line in new_profile(name="m", model="org/m", old="a.csv", new="b.csv").splitlines()
+    )
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text)
+    told = [line.partition(" ")[2] for line, _ in problems_told(caught.value)]
+    assert told == [
+        "[model] config goes with a random model only",
+        "[train] steps and epochs are both given",
+        "[train] a freeze table goes with strategy 'freeze', and strategy is 'seq'",
+        "[[rules]] 'protect-old-task' above and below are both given",
+        "[actions.freeze-two] op 'freeze' takes no argument 'to'",
+    ]
+
+
+def test_strange_file_names_are_written_as_toml() -> None:
+    with pytest.raises(ProfileError, match="wanted text on one line"):
+        parse_profile(TEXT)
+    strange = 'odd "name" \\ é\U000e0001.jsonl'
+    text = new_profile(name="mine", model="org/model", old=strange, new="b.csv")
+    assert parse_profile(text, base_dir=Path("/d")).tasks[0].data == f"/d/{strange}"

@@ -1,0 +1,157 @@
+"""`sf profile list|show|check|init`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sf_tui.cli.profile_commands import app
+from sf_tui.errors import ProfileError, UsageError
+from sf_tui.profile import load_profile
+
+
+def sf_profile(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("installation")
+def test_list_tells_name_description_model_and_tasks() -> None:
+    result = sf_profile("list")
+    assert result.exit_code == 0
+    assert result.stdout == ("scene\n  a scene\n  model starter:biography-mini · tasks old, new\n")
+    assert json.loads(sf_profile("list", "--json").stdout) == [
+        {
+            "name": "scene",
+            "description": "a scene",
+            "model": "starter:biography-mini",
+            "tasks": ["old", "new"],
+        }
+    ]
+
+
+@pytest.mark.usefixtures("installation")
+def test_show_prints_a_profile_that_loads_to_the_same(tmp_path: Path) -> None:
+    result = sf_profile("show", "scene", "--set", "train.steps=7", "--seed", "5")
+    assert result.exit_code == 0
+    path = tmp_path / "shown.toml"
+    path.write_text(result.stdout)
+    assert load_profile(path) == load_profile("scene", ["train.steps=7"], seed=5)
+    shown = json.loads(sf_profile("show", "scene", "--json").stdout)
+    assert shown["train"]["steps"] == 300
+
+
+@pytest.mark.usefixtures("installation")
+def test_check_says_what_the_profile_would_do() -> None:
+    result = sf_profile("check", "scene", "--set", "recovery.steps=9", "--set", "train.epochs=2")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "scene: ok\n"
+        "  model   starter:biography-mini\n"
+        "  task    old: biography:old, metric auto\n"
+        "  task    new: biography:new, metric auto\n"
+        "  stage   new: seq, 2 epochs of 16 examples at 1e-05\n"
+        "  stage   recover: seq, 9 steps of 16 examples at 1e-05\n"
+    )
+    told = json.loads(sf_profile("check", "scene", "--json").stdout)
+    assert told["ok"] is True
+    assert told["stages"] == [
+        {"name": "new", "task": "new", "strategy": "seq", "steps": 300, "epochs": None}
+    ]
+
+
+@pytest.mark.usefixtures("installation")
+def test_check_tells_every_mistake() -> None:
+    result = sf_profile("check", "scene", "--set", "train.stepz=7", "--set", "seed=x", "--json")
+    assert isinstance(result.exception, ProfileError)
+    assert result.exception.exit_code == 2
+    told = json.loads(result.stdout)
+    assert told["ok"] is False
+    assert [error["message"].split(":")[0] for error in told["errors"]] == [
+        "--set train.stepz",
+        "--set seed",
+    ]
+    assert told["errors"][0]["hint"] == "did you mean 'steps'?"
+
+
+def test_check_misses_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "sf.toml"
+    path.write_text(
+        'name = "a"\nmodel.source = "org/model"\n'
+        '[[tasks]]\nname = "a"\ndata = "a.csv"\nlearn = true\n'
+    )
+    result = sf_profile("check", path)
+    assert isinstance(result.exception, ProfileError)
+    assert result.exception.message.startswith(f"{path}:5: [[tasks]] 'a' data: there is no file")
+
+
+def test_init_writes_a_profile_that_passes_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "old.jsonl").write_text("{}")
+    (tmp_path / "sub").mkdir()
+    for out in ("sf.toml", "sub/my profile.toml"):
+        result = sf_profile(
+            "init", "--model", "model", "--old", "old.jsonl", "--new", "org/set", "--out", out
+        )
+        assert result.exit_code == 0, result.exception
+        assert result.stdout == ""
+        assert f"wrote {out}" in result.stderr
+        assert sf_profile("check", out).exit_code == 0
+    assert 'data = "./old.jsonl"' in (tmp_path / "sf.toml").read_text()
+    profile = load_profile(tmp_path / "sub" / "my profile.toml")
+    assert profile.name == "my-profile"
+    assert profile.model.source == str(tmp_path / "model")
+    assert [task.data for task in profile.tasks] == [str(tmp_path / "old.jsonl"), "org/set"]
+
+
+@pytest.mark.usefixtures("installation")
+def test_init_alone_is_the_built_in_experiment(tmp_path: Path) -> None:
+    out = tmp_path / "mine.toml"
+    assert sf_profile("init", "--out", out, "--name", "Mine").exit_code == 0
+    assert sf_profile("check", out).exit_code == 0
+    assert load_profile(out).name == "Mine"
+
+
+@pytest.mark.usefixtures("installation")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "there.toml"], "there.toml: is there already"),
+        (["--out", "no/where.toml"], "no/where.toml: there is no directory no"),
+        (["--old", "there.toml"], "--model and --new are missing"),
+        (
+            ["--model", "a/b", "--old", "x.jsonl", "--new", "a/b"],
+            "--old x.jsonl: there is no such file",
+        ),
+        (["--out", "x" * 300], f"{'x' * 300}: can't be written: file name too long"),
+        (["--name", "a/b"], "--name a/b: can't be a profile's name"),
+    ],
+)
+def test_init_refuses(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.toml").write_text("mine")
+    result = sf_profile("init", *arguments)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.message == message
+    assert result.exception.hint
+    assert [path.read_text() for path in tmp_path.iterdir() if path.is_file()] == ["mine"]
+
+
+def test_module_brings_in_nothing_heavy() -> None:
+    script = (
+        "import sys, sf_tui.cli.profile_commands\n"
+        "print(*sorted({'pydantic', 'tomli', 'tomlkit', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == ""

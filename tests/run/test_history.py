@@ -1,0 +1,170 @@
+"""Every reader folds the same events to the same story, whatever was rewound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sf_tui.run.history import History, fold
+
+FULL = {"exact": 0.5, "first_token": 0.5, "token": 0.5, "nll": 1.0, "n": 4}
+
+
+class Story:
+    """Tells a run event by event, as a worker would."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def tell(self, type_: str, **fields: Any) -> None:
+        self.events.append({"seq": len(self.events) + 1, "time": "t", "type": type_, **fields})
+
+    def begin(self, *, steps: int = 20, window: int = 10) -> None:
+        self.tell("run_started", run="r", profile="p", tasks=["old", "new"], metrics={"new": "nll"})
+        self.tell("stage_started", stage="new", task="new", steps=steps, known=["old"])
+        self.probe(0)
+        self.tell("danger", stage="new", step=0, state="entered", window=window)
+
+    def step(self, step: int) -> None:
+        self.tell("step", stage="new", step=step, loss=1.0 / step)
+
+    def probe(self, step: int) -> None:
+        self.tell("probe", stage="new", step=step, accuracy={"old": FULL, "new": FULL}, drop=0.0)
+
+    def drift(self, step: int, *, frozen: bool = False) -> None:
+        layers = [{"name": "block-0", "relative_update": 0.1, "frozen": frozen}]
+        self.tell("drift", stage="new", step=step, layers=layers)
+
+    def rewind(self, step: int, reason: str) -> None:
+        self.tell("rewound", stage="new", step=step, lost=1, reason=reason)
+
+    def command(self, op: str, status: str) -> None:
+        self.tell("command", id=op, action=op, op=op, by="user", status=status, stage="new", step=1)
+
+    def history(self) -> History:
+        return fold(self.events)
+
+
+def test_status_follows_the_run() -> None:
+    story = Story()
+    assert story.history().status == "starting"
+    story.begin()
+    assert story.history().status == "running"
+    story.command("pause", "accepted")
+    assert story.history().status == "running"
+    story.command("pause", "done")
+    assert story.history().status == "paused"
+    story.command("resume", "done")
+    assert story.history().status == "running"
+    story.tell("run_finished", status="stopped", exit_code=5)
+    assert story.history().status == "stopped"
+    story.rewind(0, "resumed")
+    assert story.history().status == "running"
+
+
+def test_rewound_work_is_dropped_and_what_came_before_stays() -> None:
+    story = Story()
+    story.begin()
+    for step in range(1, 9):
+        story.step(step)
+        if step % 4 == 0:
+            story.probe(step)
+            story.drift(step)
+    story.rewind(4, "rollback")
+    (stage,) = story.history().stages.values()
+    assert stage.step == 4
+    assert [probe.step for probe in stage.probes] == [0, 4]
+    assert stage.last_step is None
+    assert stage.drift is None
+    story.step(5)
+    story.probe(8)
+    (stage,) = story.history().stages.values()
+    assert (stage.step, [probe.step for probe in stage.probes]) == (5, [0, 4, 8])
+
+
+def test_rollback_of_a_paused_run_leaves_it_paused() -> None:
+    story = Story()
+    story.begin()
+    story.command("pause", "done")
+    story.rewind(0, "rollback")
+    story.command("rollback", "done")
+    assert story.history().status == "paused"
+
+
+def test_resumed_worker_is_not_paused_any_more() -> None:
+    story = Story()
+    story.begin()
+    story.command("pause", "done")
+    story.rewind(0, "resumed")
+    assert story.history().status == "running"
+
+
+def test_danger_ends_with_the_window_when_it_is_played_a_second_time() -> None:
+    # `left` stands in the log once: a worker killed behind the window's end does not repeat it.
+    story = Story()
+    story.begin(window=3)
+    for step in range(1, 4):
+        story.step(step)
+    story.tell("danger", stage="new", step=3, state="left", window=3)
+    assert not story.history().stage.in_danger
+    story.step(4)
+    story.rewind(2, "resumed")
+    assert story.history().stage.in_danger
+    story.step(3)
+    assert not story.history().stage.in_danger
+
+
+def test_stage_that_was_over_when_its_worker_died_is_still_over() -> None:
+    # `stage_finished` stands in the log once, too.
+    story = Story()
+    story.begin(steps=2)
+    story.step(2)
+    story.tell("stage_finished", stage="new", task="new", steps=2)
+    story.rewind(2, "resumed")
+    assert story.history().stage.finished
+    story.rewind(1, "rollback")
+    assert not story.history().stage.finished
+
+
+def test_command_is_told_with_its_last_word() -> None:
+    story = Story()
+    story.begin()
+    story.tell(
+        "command", id="r:1", action="freeze", op="freeze", by="protect", status="accepted",
+        stage="new", step=5, reason=None, value=0.3,
+    )  # fmt: skip
+    story.tell(
+        "command", id="r:1", action="freeze", op="freeze", by="protect", status="done",
+        stage="new", step=5, reason="frozen: block-0", value=0.3,
+    )  # fmt: skip
+    (command,) = story.history().commands.values()
+    assert (command.status, command.by, command.value) == ("done", "protect", 0.3)
+    assert command.reason == "frozen: block-0"
+
+
+def test_frozen_layers_are_those_of_the_last_drift() -> None:
+    story = Story()
+    story.begin()
+    assert story.history().stage.frozen == []
+    story.drift(5, frozen=True)
+    assert story.history().stage.frozen == ["block-0"]
+
+
+def test_charted_measure_is_the_tasks_own() -> None:
+    story = Story()
+    story.begin()
+    history = story.history()
+    accuracy = history.stage.probes[0].accuracy
+    assert history.value_of("new", accuracy) == 1.0
+    assert history.value_of("old", accuracy) == 0.5
+    assert history.value_of("nothing", accuracy) is None
+
+
+def test_what_a_newer_version_writes_is_passed_over() -> None:
+    story = Story()
+    story.begin()
+    story.tell("diagnosis", verdict="spurious", stage="new")
+    story.tell("add", stage="new")
+    story.tell("step", stage="unheard-of", step=3)
+    story.tell("step", stage="new", step=1, loss=1.0, temperature=36.6)
+    history = story.history()
+    assert (history.stage.step, history.last_seq) == (1, len(story.events))
