@@ -27,12 +27,12 @@ def _part_named(name: str) -> Part:
         from sf_tui.bench.throughput import measure_throughput
 
         return measure_throughput
-    from sf_tui.bench import memory
+    from sf_tui.bench import memory_sides
 
     return {
-        "memory-scene": memory.make_scene,
-        "memory-run": memory.measure_run,
-        "memory-trainer": memory.measure_trainer,
+        "memory-scene": memory_sides.make_memory_scene,
+        "memory-run": memory_sides.measure_run,
+        "memory-trainer": memory_sides.measure_trainer,
     }[name]
 
 

@@ -58,13 +58,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[  # noqa: ARG001  eager: answered before any command
+    version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
-    debug: Annotated[  # noqa: ARG001  taken from the arguments by `main`, wherever it stands
-        bool, typer.Option("--debug", help="Show tracebacks.")
-    ] = False,
+    # Taken from the arguments by `main`, wherever it stands; here for the help.
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Tune language models on one task after another and watch what is forgotten."""
 

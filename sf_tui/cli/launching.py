@@ -10,6 +10,7 @@ import time
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventTail, read_events
+from sf_tui.run.history import fold
 from sf_tui.run.liveness import WorkerState, probe_liveness
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
@@ -83,6 +84,22 @@ def wait_until_started(
     )
 
 
+def play_in_console(run: RunDirectory, *, created: bool, lite: bool, ascii_only: bool) -> int:
+    """Start a detached worker, show the console, and return its exit code.
+
+    Raises:
+        SfError: the worker could not begin.
+    """
+    # Deferred: textual takes a quarter of a second.
+    from sf_tui.cli.attach import attach_to
+
+    process = start_detached(run)
+    code = attach_to(run, read_only=False, lite=lite, ascii_only=ascii_only)
+    if process.poll() not in (None, 0) and not _was_started(run):
+        wait_until_started(run, process, created=created)
+    return code
+
+
 def failure_of(run: RunDirectory, event: Event, *, created: bool) -> SfError:
     """Return the error that a `run_finished` event tells; a run that began nothing is removed."""
     code = event["exit_code"]
@@ -108,10 +125,7 @@ def finished_exit_code(run: RunDirectory) -> int | None:
             f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",
         )
-    last: Event | None = None
-    for last in read_events(run.events):
-        pass
-    ended = last is not None and last["type"] == "run_finished"
-    if ended and last is not None and last["status"] in {"completed", "guard_failed"}:
-        return int(last["exit_code"])
+    ended = fold(read_events(run.events)).finished
+    if ended is not None and ended["status"] in {"completed", "guard_failed"}:
+        return int(ended["exit_code"])
     return None

@@ -109,9 +109,7 @@ class Narrator:
     def _tell_step(self, event: Event) -> None:
         stage = self._history.stages[event["stage"]]
         if self._progress is not None and self._bar is not None:
-            self._progress.update(
-                self._bar, completed=event["step"], said=self._accuracies(stage)
-            )
+            self._progress.update(self._bar, completed=event["step"], said=self._accuracies(stage))
             return
         now = self._clock()
         if now - self._last_line >= PLAIN_LINE_EVERY_S:
@@ -126,17 +124,14 @@ class Narrator:
         why = f" at {value:.3f}" if value is not None else ""
         reason = f": {event['reason']}" if event.get("reason") else ""
         self._say(
-            f"{event['action']} by {event['by']}{why} {event['status']} "
-            f"@{event['step']}{reason}"
+            f"{event['action']} by {event['by']}{why} {event['status']} @{event['step']}{reason}"
         )
 
     def _accuracies(self, stage: StageHistory) -> str:
         if not stage.probes:
             return ""
         latest = stage.probes[-1].accuracy
-        parts = [
-            f"{task} {self._history.value_of(task, latest):.3f}" for task in latest
-        ]
+        parts = [f"{task} {self._history.value_of(task, latest):.3f}" for task in latest]
         danger = f"  danger {stage.step}/{stage.window}" if stage.in_danger else ""
         return "  ".join(parts) + danger
 

@@ -21,9 +21,7 @@ def resume(
     json: Annotated[
         bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")
     ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Start the worker and return.")
-    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the worker and return.")] = False,
     lite: Annotated[
         bool, typer.Option("--lite", help="Console: fewer updates, for slow links.")
     ] = False,
@@ -64,6 +62,7 @@ def go_on(
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
         finished_exit_code,
+        play_in_console,
         start_detached,
         wait_until_started,
         work_here,
@@ -71,9 +70,7 @@ def go_on(
 
     code = finished_exit_code(run)
     if code is not None:
-        print(
-            f"{run.id} came to its end already (exit {code}); nothing to resume", file=sys.stderr
-        )
+        print(f"{run.id} came to its end already (exit {code}); nothing to resume", file=sys.stderr)
         return code
     if detach:
         wait_until_started(run, start_detached(run), created=False)
@@ -81,6 +78,4 @@ def go_on(
         return 0
     if headless:
         return work_here(run, json=json, created=False)
-    from sf_tui.cli.attach import attach_to_new
-
-    return attach_to_new(run, lite=lite, ascii_only=ascii_only, created=False)
+    return play_in_console(run, created=False, lite=lite, ascii_only=ascii_only)

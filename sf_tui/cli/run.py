@@ -54,7 +54,12 @@ def run(
             "`sf show RUN --json` and `sf attach RUN` look at a detached run",
         )
     # Deferred: pydantic and the profile package take a tenth of a second.
-    from sf_tui.cli.launching import start_detached, wait_until_started, work_here
+    from sf_tui.cli.launching import (
+        play_in_console,
+        start_detached,
+        wait_until_started,
+        work_here,
+    )
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
 
@@ -86,6 +91,4 @@ def run(
         return
     if headless:
         raise typer.Exit(work_here(made, json=json, created=True))
-    from sf_tui.cli.attach import attach_to_new
-
-    raise typer.Exit(attach_to_new(made, lite=lite, ascii_only=ascii_only, created=True))
+    raise typer.Exit(play_in_console(made, created=True, lite=lite, ascii_only=ascii_only))

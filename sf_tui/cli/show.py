@@ -56,9 +56,7 @@ def show(
     for command in history.commands.values():
         value = f" at {command.value:.3f}" if command.value is not None else ""
         reason = f": {command.reason}" if command.reason else ""
-        say(
-            f"@{command.step} {command.action} by {command.by}{value} {command.status}{reason}"
-        )
+        say(f"@{command.step} {command.action} by {command.by}{value} {command.status}{reason}")
     for alert in history.alerts:
         say(f"{alert['level']}: {alert['message']}")
     if history.checkpoints:

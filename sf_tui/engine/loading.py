@@ -6,7 +6,9 @@ Every failure is told as a `ModelError` that names the source.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import json
 import logging
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
-from sf_tui.tasks.biography import build_tokenizer
+from sf_tui.tasks.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -89,7 +91,7 @@ def load_model(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     source = settings.source
     if source == "random":
-        tokenizer = _load_tokenizer(settings, settings.tokenizer or "biography", base_dir)
+        tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
         model = _random_model(settings, tokenizer, seed)
     else:
         place = _resolve(source, base_dir)
@@ -97,7 +99,7 @@ def load_model(
             model = _gguf_model(place)
         else:
             model = _pretrained_model(settings, place, compute)
-        tokenizer = _load_tokenizer(settings, settings.tokenizer or str(place), base_dir)
+        tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
@@ -129,6 +131,15 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
         loaded.tokenizer.save_pretrained(path)
     finally:
         loaded.model.config.use_cache = False
+
+
+def _tokenizer_of(settings: ModelSettings, source: str, base_dir: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(
+        source,
+        base_dir,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
 
 
 def _resolve(source: str, base_dir: Path) -> Path:
@@ -303,9 +314,11 @@ def _gguf_model(place: Path) -> PreTrainedModel:
     if not place.is_file():
         raise ModelError(f"[model] {place}: no such file", _nearest_entry(place))
     try:
-        loaded = auto.from_pretrained(
-            str(place.parent), gguf_file=place.name, dtype=torch.float32
-        )
+        # transformers draws a progress bar of its own while it dequantizes.
+        with contextlib.redirect_stderr(io.StringIO()):
+            loaded = auto.from_pretrained(
+                str(place.parent), gguf_file=place.name, dtype=torch.float32
+            )
         config_class: Any = type(loaded.config)
         fields = {
             key: value
@@ -323,28 +336,3 @@ def _gguf_model(place: Path) -> PreTrainedModel:
             else "transformers must know the file's architecture and quantization",
         ) from error
     return cast("PreTrainedModel", plain)
-
-
-def _load_tokenizer(
-    settings: ModelSettings, source: str, base_dir: Path
-) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    if source == "biography":
-        return build_tokenizer()
-    place = _resolve(source, base_dir)
-    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-    if place.suffix == ".gguf":
-        options["gguf_file"] = place.name
-        place = place.parent
-    elif not place.is_dir():
-        options["revision"] = settings.revision or "main"
-    else:
-        options["local_files_only"] = True
-    try:
-        return AutoTokenizer.from_pretrained(str(place) if place.is_dir() else source, **options)
-    except _SOURCE_FAULTS as error:
-        raise ModelError(
-            f"[model] {source}: no tokenizer can be loaded: {_first_line(error)}",
-            "the directory needs tokenizer.json (or name one by [model] tokenizer)",
-        ) from error

@@ -106,10 +106,14 @@ class RunDirectory:
 
     def claim(self, facts: dict[str, Any]) -> None:
         """Write into `run.json` which process owns the run from now on."""
-        replace_file(
-            self.run_json,
-            orjson.dumps(self.read_run_json() | facts, option=orjson.OPT_INDENT_2) + b"\n",
-        )
+        content = orjson.dumps(self.read_run_json() | facts, option=orjson.OPT_INDENT_2) + b"\n"
+        try:
+            replace_file(self.run_json, content)
+        except OSError as error:
+            raise RunError(
+                f"{self.run_json}: can't be written: {error.strerror}",
+                "check the owner of the run directory and the room on its disk",
+            ) from error
 
     @classmethod
     def create(

@@ -157,7 +157,13 @@ class EventLog:
 
     def sync(self) -> None:
         """Wait until the disk has every event."""
-        os.fsync(self._handle)
+        try:
+            os.fsync(self._handle)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: the disk did not take it: {error.strerror}",
+                "make room on the disk, then `sf resume` goes on from the last checkpoint",
+            ) from error
 
     def close(self) -> None:
         """Let go of the file."""

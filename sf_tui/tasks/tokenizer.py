@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 STARTER = "starter:"
 
 
-def load_tokenizer(source: str, base_dir: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    source: str,
+    base_dir: Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
     Args:
         source: a model directory, a GGUF file, a hub id, `starter:NAME`, or `biography`.
         base_dir: where relative paths start.
+        revision: branch, tag or commit of a hub id.
+        trust_remote_code: run code that comes with the tokenizer.
 
     Raises:
         ModelError: if there is none; the message names the source.
@@ -38,7 +46,7 @@ def load_tokenizer(source: str, base_dir: Path) -> PreTrainedTokenizerBase:
 
         source = str(starter_directory(source.removeprefix(STARTER)))
     place = base_dir / Path(source).expanduser()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"revision": revision or "main"}
     name = source
     if source.lower().endswith(".gguf"):
         if not place.is_file():
@@ -60,7 +68,9 @@ def load_tokenizer(source: str, base_dir: Path) -> PreTrainedTokenizerBase:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **options)
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=trust_remote_code, **options
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         lines = str(error).strip().splitlines()
         raise ModelError(

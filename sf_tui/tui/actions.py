@@ -202,15 +202,15 @@ class ActionDesk:
             return resume if self._op_of(newest.action) == "pause" else action
         return resume if record.history.paused else action
 
-    def send(self, action: Action, arguments: dict[str, Any] | None = None) -> tuple[str, str]:
-        """Ask the worker for an action; return what to say, and its level."""
+    def send(self, action: Action, arguments: dict[str, Any] | None = None) -> str:
+        """Ask the worker for an action and return the command's id.
+
+        Raises:
+            RunError: the console is read-only, or the command log can't be written.
+        """
         if self.read_only:
-            return self.refusal(WorkerState.ALIVE), "warn"
-        try:
-            request_command(self.run, action.name, arguments)
-        except RunError as error:
-            return f"{error.message}: {error.hint}", "error"
-        return f"{action.label}: requested", "info"
+            raise RunError(self.refusal(WorkerState.ALIVE))
+        return request_command(self.run, action.name, arguments)
 
     def _op_of(self, name: str) -> str:
         action = self.actions.named(name)

@@ -33,7 +33,7 @@ class Scale:
 
 
 def nice_step(span: float, most: int) -> float:
-    """Return a step of 1, 2 or 5 times a power of ten that cuts `span` into at most `most` parts."""
+    """Return 1, 2 or 5 times a power of ten that cuts `span` into at most `most` parts."""
     rough = span / max(most, 1)
     if rough <= 0:
         return 1.0

@@ -256,4 +256,3 @@ def share_ticks(height: int) -> list[tuple[float, str]]:
     """Return the numbers of an axis from 0 to 1 for a plot of `height` cells."""
     shares = (0.0, 0.25, 0.5, 0.75, 1.0) if height >= 9 else (0.0, 0.5, 1.0)
     return [(share, f"{share:.2f}" if height >= 9 else f"{share:.1f}") for share in shares]
-

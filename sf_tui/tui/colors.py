@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rich.color import Color, ColorType
+from rich.color_triplet import ColorTriplet
 from rich.style import Style
 from textual.theme import Theme
 
+_LEVELS = (0, 95, 135, 175, 215, 255)
+_CELLS: dict[ColorTriplet, int] = {
+    ColorTriplet(*(8 + 10 * gray,) * 3): 232 + gray for gray in range(24)
+} | {
+    ColorTriplet(red, green, blue): 16 + 36 * r + 6 * g + b
+    for r, red in enumerate(_LEVELS)
+    for g, green in enumerate(_LEVELS)
+    for b, blue in enumerate(_LEVELS)
+}
 TASK_ROLES = ("task-0", "task-1", "task-2", "task-3", "task-4", "task-5")
 """Roles of the tasks in profile order; a seventh task begins again."""
 
@@ -44,14 +55,34 @@ class Paint:
             base, _, on_band = role.partition("+")
             found = self.roles[base]
             if on_band and self.band:
-                found += Style(bgcolor=self.band)
+                found += Style(bgcolor=cell_color(self.band))
             self.roles[role] = found
         return found
 
 
+def cell_color(name: str) -> Color:
+    """Return the cell of the 256-color palette that is exactly this color.
+
+    It also carries its 24 bits, which Textual asks for. Rich's own rounding misses the light grays
+    by one.
+
+    Raises:
+        KeyError: the palette has no such color behind the 16 that are the user's own.
+    """
+    triplet = Color.parse(name).get_truecolor()
+    return Color(name, ColorType.EIGHT_BIT, _CELLS[triplet], triplet)
+
+
+def _cell_style(style: Style) -> Style:
+    return style + Style(
+        color=cell_color(style.color.name) if style.color else None,
+        bgcolor=cell_color(style.bgcolor.name) if style.bgcolor else None,
+    )
+
+
 def _paint(name: str, background: str, band: str, roles: dict[str, str]) -> Paint:
-    ground = Style(bgcolor=background) if background else Style.null()
-    styles = {role: ground + Style.parse(text) for role, text in roles.items()}
+    ground = Style(bgcolor=cell_color(background)) if background else Style.null()
+    styles = {role: ground + _cell_style(Style.parse(text)) for role, text in roles.items()}
     return Paint(name, background, band, styles)
 
 
@@ -85,7 +116,7 @@ DARK = _paint(
 LIGHT = _paint(
     "sf-light",
     "#ffffff",
-    "#e4e4e4",
+    "#eeeeee",
     {
         "text": "#303030",
         "strong": "bold #000000",

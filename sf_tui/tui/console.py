@@ -1,92 +1,45 @@
-"""The console: shows a run while it happens and sends what the operator wants.
+"""The console: a view of a run that turns keys into what they mean.
 
-Only tails files and appends commands: the run neither knows nor needs it. Composes the panels,
-keeps the pace, and turns keys into what they mean.
+The console's own keys change the view; the profile's keys become commands in the command log. The
+run neither knows nor needs it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from textual import events
-from textual.app import App, ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.filter import LineFilter, Monochrome, NoColor
-from textual.geometry import Size
 from textual.screen import ModalScreen
-from textual.timer import Timer
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import probe_liveness
-from sf_tui.tui.actions import Action, ActionDesk, read_actions, rollback_targets
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
+from sf_tui.tui.actions import Action, ActionDesk, rollback_targets
+from sf_tui.tui.colors import DARK, LIGHT
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
 from sf_tui.tui.dialogs.filter import FilterDialog
 from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.dialogs.palette import Choice, PaletteDialog
 from sf_tui.tui.dialogs.rollback import Rollback, RollbackDialog
 from sf_tui.tui.dialogs.stop import StopDialog
-from sf_tui.tui.feed import RunFeed
-from sf_tui.tui.glyphs import ASCII, UNICODE
 from sf_tui.tui.keepsakes import keep_file, timed_name, values_as_markdown
 from sf_tui.tui.keys import console_command
-from sf_tui.tui.machine import Machine
 from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.pace import (
-    LIVENESS_EVERY_S,
-    POLL_EVERY_S,
-    RUN_LIST_EVERY_S,
-    SLOWER_WITH_LITE,
-    Pace,
-)
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
-from sf_tui.tui.panels.card import Card
-from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift, layers_shown
-from sf_tui.tui.panels.drift_line import DriftLine
-from sf_tui.tui.panels.events import Events
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
-from sf_tui.tui.panels.loss_chart import LossChart
-from sf_tui.tui.panels.machine_panel import MachinePanel
-from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.run_list import RunList
-from sf_tui.tui.panels.verdict import Verdict
-from sf_tui.tui.panels.worker_log import WorkerLog
 from sf_tui.tui.replay import jump_to_mark, look_closer, move_by_probe
-from sf_tui.tui.scene import Scene
-from sf_tui.tui.summary import RUNS_LISTED, RunListReader
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE
-from sf_tui.tui.worker_log_tail import WorkerLogTail
+from sf_tui.tui.view import RunView
 from sf_tui.tui.zoom import ZoomScreen
 
-NEVER_BEGAN = -1
-"""Result of a console whose run's worker ended before it had begun anything."""
-NOTICE_S = 8.0
-HISTORY_SLICE_S = 0.02
-RUNS_AT_ONCE = 12
-"""Lines of the run list that are read before the first frame: about 2 ms each."""
 
+class ConsoleApp(RunView, inherit_bindings=False):
+    """The Textual application.
 
-class ConsoleApp(App[int], inherit_bindings=False):
-    """The Textual application; it ends with the console's exit code.
-
-    Args:
-        run: what is shown.
-        options: how.
-        terminal_is_ready: whether the terminal would take a write now; while it would not,
-            nothing is composed, so that a slow link always gets the newest picture.
-        worker_ended: of a run that is only being started, whether its worker has ended.
+    Attributes:
+        desk: sends actions, or says why not.
     """
-
-    CSS_PATH = "console.tcss"
-    ENABLE_COMMAND_PALETTE = False
-    ALLOW_SELECT = False
-    TITLE: ClassVar[str | None] = "sf"
 
     def __init__(
         self,
@@ -96,210 +49,15 @@ class ConsoleApp(App[int], inherit_bindings=False):
         terminal_is_ready: Callable[[], bool] | None = None,
         worker_ended: Callable[[], bool] | None = None,
     ) -> None:
-        super().__init__()
-        self.options = options or ConsoleOptions()
-        self.animation_level = "none"
-        self._terminal_is_ready = terminal_is_ready or (lambda: True)
-        self._worker_ended = worker_ended or (lambda: False)
-        self._feed = RunFeed(run)
-        actions = read_actions(run)
-        paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
-        self.scene = Scene(
-            run,
-            record=self._feed.record,
-            actions=actions,
-            progress=self._feed.progress,
-            read_only=self.options.read_only,
-            glyphs=ASCII if self.options.ascii_only else UNICODE,
-            paint=paint,
-            zone=self.options.zone,
+        super().__init__(
+            run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
         self.desk = ActionDesk(
-            run, actions, read_only=self.options.read_only, steady_clock=self.options.steady_clock
+            run,
+            self.scene.actions,
+            read_only=self.options.read_only,
+            steady_clock=self.options.steady_clock,
         )
-        self._pace = Pace(
-            self.options.steady_clock, SLOWER_WITH_LITE if self.options.lite else 1.0
-        )
-        self._machine = Machine()
-        self._worker_log = WorkerLogTail(run.worker_log)
-        self._run_list = RunListReader()
-        self._text_news = False
-        self._chart_news = False
-        self._machine_news = True
-        self._urgent_before: tuple[object, ...] = ()
-        self._notice_timer: Timer | None = None
-        for each in (DARK, LIGHT, PLAIN):
-            self.register_theme(textual_theme(each))
-        self.theme = paint.name
-
-    # What stands on the screen
-
-    def compose(self) -> ComposeResult:
-        """Make all panels; the stylesheet says which of them a layout shows."""
-        scene = self.scene
-        with Vertical(id="console"):
-            yield Header(scene, id="header")
-            yield DangerStrip(scene, id="danger")
-            with Horizontal(id="body"):
-                with Vertical(id="charts"):
-                    yield AccuracyChart(scene, id="accuracy")
-                    yield LossChart(scene, id="loss")
-                with Vertical(id="side"):
-                    yield Drift(scene, id="drift")
-                    yield Matrix(scene, id="matrix")
-                    yield Verdict(scene, id="verdict", classes="-empty")
-                    yield MachinePanel(scene, id="machine")
-                    yield RunList(scene, id="runs")
-                    yield WorkerLog(scene, id="log")
-            yield DriftLine(scene, id="drift-line")
-            with Horizontal(id="foot"):
-                yield Events(scene, id="events")
-                yield WorkerLog(scene, id="foot-log")
-            yield Footer(scene, id="footer")
-        yield Card(scene, id="card")
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Take every color away where NO_COLOR asks for it."""
-        filters = super().get_line_filters()
-        if not self.options.no_color:
-            return filters
-        return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]
-
-    def on_mount(self) -> None:
-        """Show what is known and follow the run from now on."""
-        self.scene.liveness = probe_liveness(self.scene.run, self.options.wall_clock())
-        self._look_at_machine()
-        self._worker_log.poll()
-        self.scene.log_lines = self._worker_log.lines
-        self._urgent_before = self._urgent_facts()
-        self._arrange()
-        self.set_interval(POLL_EVERY_S, self.poll)
-        if self._feed.progress is not None:
-            self.run_worker(self._read_history())
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Choose the layout for the new size."""
-        self._arrange(event.size)
-
-    def on_screen_resume(self) -> None:
-        """Bring the panels up to date that were covered."""
-        self.update_panels()
-
-    def layout_for(self, width: int, height: int) -> str:
-        """Return the name of the layout for a terminal's size."""
-        if width < 60 or height < 20:
-            return "card"
-        if width >= 160 and height >= 34:
-            return "wide"
-        return "standard" if width >= 110 and height >= 34 else "compact"
-
-    def _arrange(self, size: Size | None = None) -> None:
-        width, height = size or self.size
-        screen = self.screen_stack[0]
-        layout = self.layout_for(width, height)
-        for each in ("card", "compact", "standard", "wide"):
-            screen.set_class(each == layout, f"-{each}")
-        screen.set_class(height >= 34, "-tall")
-        self._size_side()
-        self._look_at_runs(RUNS_AT_ONCE)
-
-    def _size_side(self) -> None:
-        """Give each panel at the side the rows it has something to say in."""
-        scene = self.scene
-        room = max(self.size.height - 28, 4)
-        gpus = len(scene.machine.gpus) if scene.machine else 0
-        heights = {
-            "drift": min(max(len(layers_shown(scene)), 1), room) + 1,
-            "matrix": min(max(len(scene.tasks), 1), 8) + 2,
-            "verdict": 5,
-            "machine": 2 + max(2 * gpus, 1) if scene.machine and not scene.machine.problem else 2,
-        }
-        screen = self.screen_stack[0]
-        for name, height in heights.items():
-            panel = screen.query_one(f"#{name}", Panel)
-            if panel.styles.height is None or panel.styles.height.value != height:
-                panel.styles.height = height
-        screen.query_one("#verdict").set_class(scene.record.diagnosis is None, "-empty")
-
-    def update_panels(self, *, charts: bool = True) -> None:
-        """Compose the visible panels anew; only cells that differ are sent."""
-        self.scene.record = self._feed.record
-        self.scene.progress = self._feed.progress
-        for screen in reversed(self.screen_stack):
-            for panel in screen.query(Panel):
-                if charts or not panel.IS_CHART:
-                    panel.update()
-            if not isinstance(screen, ModalScreen):
-                break
-
-    # Following the run
-
-    def poll(self) -> None:
-        """Take in what happened since the last poll, and show it when it is due."""
-        if not self._terminal_is_ready():
-            return
-        scene = self.scene
-        ended = self._worker_ended()
-        if self._feed.poll():
-            self._text_news = self._chart_news = self._machine_news = True
-        if self._pace.is_due("liveness", LIVENESS_EVERY_S):
-            before = scene.liveness
-            scene.liveness = probe_liveness(scene.run, self.options.wall_clock())
-            self._text_news = self._text_news or scene.liveness.state is not before.state
-        if self._worker_log.poll():
-            scene.log_lines = self._worker_log.lines
-            self._text_news = True
-        if ended and self._feed.record.history.started is None:
-            self.exit(NEVER_BEGAN)
-            return
-        facts = self._urgent_facts()
-        urgent, self._urgent_before = facts != self._urgent_before, facts
-        if self._text_news and (self._pace.text_is_due() or urgent):
-            self._text_news = False
-            self.update_panels(charts=False)
-        if self._chart_news and self._pace.charts_are_due():
-            self._chart_news = False
-            self._look_at_machine()
-            self._size_side()
-            self.update_panels()
-        if self._pace.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
-            self._look_at_runs(1)
-
-    def _urgent_facts(self) -> tuple[object, ...]:
-        """Return what an operator waits for: shown at the next poll, not at the next second."""
-        record = self._feed.record
-        newest = record.notables.newest_command()
-        history = record.history
-        return (
-            len(record.notables.commands),
-            newest.status if newest else "",
-            history.status,
-            history.stage.in_danger if history.stage else False,
-            self.scene.liveness.state,
-        )
-
-    def _look_at_machine(self) -> None:
-        if self._machine_news and not self._feed.record.history.paused:
-            self._machine_news = False
-            self.scene.machine = self._machine.sample(self.scene.liveness)
-
-    def _look_at_runs(self, count: int) -> None:
-        """Read some lines of the run list anew, where it is shown."""
-        screen = self.screen_stack[0]
-        if screen.has_class("-wide"):
-            for _ in range(count):
-                self.scene.runs = self._run_list.read_some(self.scene.run)
-            screen.query_one(RunList).update()
-
-    async def _read_history(self) -> None:
-        """Read the older part of a long log, a slice at a time between all else."""
-        while self._feed.read_history(HISTORY_SLICE_S):
-            self._text_news = True
-            await asyncio.sleep(HISTORY_SLICE_S / 2)
-        self._size_side()
-        self.update_panels()
-
-    # Keys
 
     def on_key(self, event: events.Key) -> None:
         """Do what a key means: the console's own keys first, then the profile's actions."""
@@ -345,25 +103,19 @@ class ConsoleApp(App[int], inherit_bindings=False):
         else:
             self._send(action)
 
-    def say(self, text: str, level: str = "info") -> None:
-        """Show a sentence in the footer for a while."""
-        if self._notice_timer is not None:
-            self._notice_timer.stop()
-        self.scene.notice, self.scene.notice_level = text, level
-        self._notice_timer = self.set_timer(NOTICE_S, self._fall_silent)
-        self.update_panels(charts=False)
-
-    def _fall_silent(self) -> None:
-        self.scene.notice = ""
-        self.update_panels(charts=False)
-
-    def _send(self, action: Action | None) -> None:
-        if action is not None:
-            self.say(*self.desk.send(action))
+    def _send(self, action: Action | None, arguments: dict[str, Any] | None = None) -> None:
+        if action is None:
+            return
+        try:
+            identity = self.desk.send(action, arguments)
+        except RunError as error:
+            self.say(str(error).replace("\n ", ":"), "error")
+            return
+        self.say(f"{action.label}: requested", command=identity)
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
-            self.say(*self.desk.send(rollback.action, {"to": rollback.to}))
+            self._send(rollback.action, {"to": rollback.to})
 
     def _choose(self, choice: Choice | None) -> None:
         if choice is None:

@@ -109,8 +109,7 @@ class RunFeed:
     def _fold_live(self, event: Event) -> None:
         stage = event.get("stage")
         if (
-            self.progress is not None
-            or (self._whole is None and not self.record.history.stages)
+            self.progress is not None or (self._whole is None and not self.record.history.stages)
         ) and (
             isinstance(stage, str)
             and event.get("type") in _STAGED

@@ -41,7 +41,11 @@ def values_as_markdown(scene: Scene) -> str:
     lines = [f"**{scene.run.id}**: {history.status.replace('_', ' ')}"]
     if stage is not None:
         lines[0] += f", stage {stage.name}, step {scene.step} of {stage.steps}"
-    lines += ["", "| task | stage start | lowest | now | change |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| task | stage start | lowest | now | change |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for task in scene.tasks:
         start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
         series = stage.accuracy.get(task) if stage else None

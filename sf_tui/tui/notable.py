@@ -102,9 +102,7 @@ class Notables:
 
     def _note(self, kind: Kind, event: Event, text: str, level: str = "info") -> None:
         self._append(
-            Notable(
-                kind, event.get("time", ""), event.get("stage"), event.get("step"), text, level
-            )
+            Notable(kind, event.get("time", ""), event.get("stage"), event.get("step"), text, level)
         )
 
     def _on_run_started(self, event: Event) -> None:
@@ -202,7 +200,7 @@ class Notables:
             id=identity,
             action=str(line.get("action", "")),
             by=by if line.get("value") is None else f"{by} at {format_value(line['value'])}",
-            phases=[phase] if phase else [],
+            phases=[phase] if phase else ["requested"] if by == "user" else [],
         )
         _spell(row)
         self.commands[identity] = row

@@ -89,7 +89,9 @@ def format_count(count: int | None) -> str:
         return "–"
     for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
         if count >= size:
-            return f"{count / size:.2f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
+            return (
+                f"{count / size:.2f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
+            )
     return str(count)
 
 

@@ -86,7 +86,7 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
     CSS_PATH = "console.tcss"
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
-    TITLE: ClassVar[str | None] = "sf"
+    TITLE = "sf"
 
     def __init__(self, options: ConsoleOptions) -> None:
         super().__init__()

@@ -41,6 +41,7 @@ class Scene:
         event_filter: text that events must contain; empty for all.
         notice: what the console has to say about the last key; empty for nothing.
         notice_level: info, warn or error.
+        notice_command: id of the command that the notice is about; empty for none.
         log_lines: end of what the worker printed.
         runs: other runs, newest first; only filled where they are shown.
         zone: where the reader is; None for the machine's own time zone.
@@ -58,6 +59,7 @@ class Scene:
     event_filter: str = ""
     notice: str = ""
     notice_level: str = "info"
+    notice_command: str = ""
     machine: MachineSample | None = None
     log_lines: list[str] = field(default_factory=list)
     runs: list[RunSummary] = field(default_factory=list)
@@ -85,6 +87,15 @@ class Scene:
             return self.record.history.tasks
         stage = self.record.curves.current
         return list(stage.accuracy) if stage else []
+
+    @property
+    def known(self) -> list[str]:
+        """Earlier tasks that the stage looked at can damage, and that count as old ones."""
+        stage = self.stage
+        if stage is None:
+            return []
+        watched = (self.record.history.started or {}).get("watched", stage.known)
+        return [task for task in stage.known if task in watched]
 
     def task_paint(self, task: str) -> tuple[str, str]:
         """Return a task's role and marker."""

@@ -153,9 +153,7 @@ class MinMaxSeries:
     def buckets(self, start: int, end: int) -> Iterator[Bucket]:
         """Yield the buckets between two steps (both included), exact where the head reaches."""
         if self.width > 1 and self._head_x and end <= self._head_x[-1]:
-            for index in range(
-                bisect_left(self._head_x, start), bisect_right(self._head_x, end)
-            ):
+            for index in range(bisect_left(self._head_x, start), bisect_right(self._head_x, end)):
                 y = self._head_y[index]
                 yield Bucket(self._head_x[index], y, y, y, y)
             return

@@ -47,9 +47,7 @@ def open_console(
     require_terminal(f"`sf show {run.id}` prints the state, `sf run --no-ui` needs no terminal")
     environ = os.environ if environ is None else environ
     fitted = fit_options(options, environ, sys.stderr.encoding)
-    prefer_256_colors(environ)
-    # Deferred: Textual's import is a large part of the time to the first frame, and what the
-    # environment says must be settled before.
+    # Deferred: what needs no console must not wait for Textual.
     from sf_tui.tui.console import ConsoleApp
 
     output = sys.stderr.fileno()
@@ -111,15 +109,6 @@ def has_light_background(environ: Mapping[str, str]) -> bool:
     return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
 
 
-def prefer_256_colors(environ: Mapping[str, str]) -> None:
-    """Have colors written as cells of the 256-color palette where the terminal has them.
-
-    All the console's colors lie on those cells, and 24-bit sequences are nearly twice as long.
-    """
-    if "256color" in environ.get("TERM", "") or environ.get("COLORTERM"):
-        os.environ.setdefault("TEXTUAL_COLOR_SYSTEM", "256")
-
-
 def parting_word(run: RunDirectory, code: int) -> str:
     """Return what to print when the console closes: how the run stands and how to come back."""
     state = probe_liveness(run).state
@@ -136,8 +125,7 @@ def parting_word(run: RunDirectory, code: int) -> str:
 def pick_run(options: ConsoleOptions) -> RunDirectory | None:
     """Let the operator choose one of the machine's runs; None if they leave the list."""
     fitted = fit_options(options, os.environ, sys.stderr.encoding)
-    prefer_256_colors(os.environ)
-    # Deferred: Textual's import is a large part of the time to the first frame.
+    # Deferred: what needs no console must not wait for Textual.
     from sf_tui.tui.picker import RunPicker
 
     app = RunPicker(fitted)

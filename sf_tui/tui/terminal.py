@@ -97,12 +97,11 @@ class TerminalWatch:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._give_back_terminal()
-        self._leave(
-            {
-                signal.SIGTERM: TERMINATED_EXIT_CODE,
-                signal.SIGINT: INTERRUPTED_EXIT_CODE,
-            }.get(number, LOST_EXIT_CODE)
-        )
+        codes: dict[int, int] = {
+            signal.SIGTERM: TERMINATED_EXIT_CODE,
+            signal.SIGINT: INTERRUPTED_EXIT_CODE,
+        }
+        self._leave(codes.get(number, LOST_EXIT_CODE))
 
     def _watch(self) -> None:
         took_last = time.monotonic()

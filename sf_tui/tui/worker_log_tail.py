@@ -32,8 +32,10 @@ class WorkerLogTail:
             return False
         self._size = size
         # A progress bar rewrites its line: only what it ended with is kept.
-        lines = [line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
-                 for line in text.split("\n")]
+        lines = [
+            line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
+            for line in text.split("\n")
+        ]
         cleaned = [_CONTROL.sub("", line).rstrip() for line in lines]
         self.lines = [line for line in cleaned if line][-_LINES:]
         return True

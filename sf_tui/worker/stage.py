@@ -227,8 +227,8 @@ class StagePlay:
             context.alert(
                 "warn",
                 "drop",
-                f"the old task has lost {100 * drop:.0f} points since the stage began "
-                f"(bound {100 * bound:.0f}); freeze the bottom layers or roll back",
+                f"an old task has lost {drop:.2f} since the stage began (bound {bound:.2f}); "
+                "freeze the bottom layers or roll back",
                 self.name,
                 step,
             )

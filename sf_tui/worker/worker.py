@@ -76,6 +76,14 @@ class Worker:
         except SfError as error:
             self._say_failed(log, error.message, error.exit_code)
             raise
+        except OSError as error:
+            place = error.filename or self._run.path
+            told_disk = RunError(
+                f"{place}: {error.strerror or error}",
+                "earlier checkpoints are intact; mend the disk, then `sf resume` goes on",
+            )
+            self._say_failed(log, told_disk.message, told_disk.exit_code)
+            raise told_disk from error
         except Exception as error:
             if is_out_of_memory(error):
                 told = OutOfMemoryError("in the run", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sf_tui.tui.actions import Action
-from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.keys import action_help
 from sf_tui.tui.lines import Line
 from sf_tui.tui.scene import Scene
@@ -33,8 +33,7 @@ class ConfirmDialog(Dialog[Action]):
             [(action_help(self._action), "text")],
             [(f"run {self.scene.run.id}{self._where}", "muted")],
             [],
-            [("y", "key"), (" send it   ", "text"), ("n", "key"), (" or ", "muted")]
-            + [("esc", "key"), (" leave it", "text")],
+            keys_line(("y", "send it"), ("n or esc", "leave it")),
         ]
 
     def press(self, key: str) -> None:

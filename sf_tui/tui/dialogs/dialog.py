@@ -93,16 +93,16 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         if event.key in {"escape", "ctrl+c"}:
             self.dismiss(None)
             return
-        if self._clock() - self._opened < DEAF_FOR_S:
-            return
-        if event.key == "enter":
-            self.answer()
-        elif self.TAKES_TEXT and event.key in {"backspace", "ctrl+h"}:
+        if self.TAKES_TEXT and event.key in {"backspace", "ctrl+h"}:
             self._type(self.typed[:-1])
         elif self.TAKES_TEXT and event.key == "ctrl+u":
             self._type("")
         elif self.TAKES_TEXT and event.character and event.character.isprintable():
             self._type(self.typed + event.character)
+        elif self._clock() - self._opened < DEAF_FOR_S:
+            return
+        elif event.key == "enter":
+            self.answer()
         else:
             self.press(event.character if event.is_printable and event.character else event.key)
 
@@ -129,3 +129,11 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         height = min(self.wanted_height(max(width - 4, 1)) + 2, max(self.app.size.height, 3))
         self._box.styles.width = width
         self._box.styles.height = height
+
+
+def keys_line(*keys: tuple[str, str]) -> Line:
+    """Return a line of keys and what they do."""
+    line: Line = []
+    for key, does in keys:
+        line += [("   " if line else "", "text"), (key, "key"), (f" {does}", "muted")]
+    return line

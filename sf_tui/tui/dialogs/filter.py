@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line
 from sf_tui.tui.notable import Kind
 from sf_tui.tui.scene import Scene
@@ -31,8 +31,7 @@ class FilterDialog(Dialog[str]):
             [(f"{matching} of {len(self.scene.record.notables.rows)}", "text")],
             [],
             [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
-            [("enter", "key"), (" show   ", "muted"), ("ctrl+u", "key"), (" clear   ", "muted")]
-            + [("esc", "key"), (" as before", "muted")],
+            keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "as before")),
         ]
 
     def answer(self) -> None:

@@ -48,40 +48,36 @@ class HelpDialog(Dialog[None]):
             lines.append([("  this console is read-only: it sends nothing", "warn")])
         for action in scene.actions.actions:
             key = shown_key(action.key) if action.key else ":"
-            lines.append(
-                [(f"  {key:<6} ", "key"), (f"{action.label:<14} ", "text")]
-                + [(action_help(action), "muted")]
-            )
+            lines.append(_row(key, "key", action.label, action_help(action)))
         if scene.actions.problem:
             lines.append([(f"  {scene.actions.problem}", "warn")])
         lines += [[], [("The console", "strong")]]
         lines += [
-            [
-                (f"  {' '.join(shown_key(key) for key in entry.keys):<6} ", "key"),
-                (f"{entry.label:<14} ", "text"),
-                (entry.help, "muted"),
-            ]
+            _row(" ".join(shown_key(key) for key in entry.keys), "key", entry.label, entry.help)
             for entry in CONSOLE_KEYS
         ]
         lines += [[], [("Signs", "strong")]]
         for task in scene.tasks:
             role, marker = scene.task_paint(task)
             metric = scene.record.history.metric_of(task).replace("_", " ")
-            lines.append(
-                [(f"  {marker}      ", role), (f"{task:<14} ", "text")]
-                + [(f"held-out {metric} of this task", "muted")]
-            )
+            lines.append(_row(marker, role, task, f"held-out {metric} of this task"))
         for sign, role, name, meaning in (
             (glyphs.ring, "muted", "checkpoint", "can be rolled back to while it is kept"),
             (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
             ("<", "warn", "rewound", "the run went back to this step"),
             (glyphs.filled, "ok", "frozen", "this layer does not move"),
         ):
-            lines.append(
-                [(f"  {sign}      ", role), (f"{name:<14} ", "text"), (meaning, "muted")]
-            )
+            lines.append(_row(sign, role, name, meaning))
         lines.append(
-            [("  shaded ", "muted"), ("danger window ", "danger")]
-            + [(" the first steps of a stage, where old tasks are lost", "muted")]
+            _row(
+                "shaded",
+                "muted",
+                "danger window",
+                "first steps of a stage: old tasks are lost here",
+            )
         )
         return lines
+
+
+def _row(sign: str, role: str, name: str, meaning: str) -> Line:
+    return [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (meaning, "muted")]

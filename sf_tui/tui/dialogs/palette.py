@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sf_tui.tui.actions import Action, RunActions
-from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.keys import CONSOLE_KEYS, action_help, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.scene import Scene
@@ -63,8 +63,13 @@ class PaletteDialog(Dialog[Choice]):
         lines += [[] for _ in range(rows + 2 - len(lines))]
         more = len(matching) - first - rows
         tail = f"{more} more below" if more > 0 else ""
-        return [*lines, [("up down", "key"), (" choose   ", "muted"), ("enter", "key")]
-                + [(" do it   ", "muted"), ("esc", "key"), (" leave   ", "muted"), (tail, "muted")]]
+        return [
+            *lines,
+            [
+                *keys_line(("up down", "choose"), ("enter", "do it"), ("esc", "leave")),
+                (f"   {tail}", "muted"),
+            ],
+        ]
 
     def _row(self, choice: Choice, chosen: bool, width: int) -> Line:
         role = "selected" if chosen else "text"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sf_tui.tui.actions import Action, RollbackTarget
-from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line
 from sf_tui.tui.numbers import format_share
 from sf_tui.tui.scene import Scene
@@ -65,8 +65,12 @@ class RollbackDialog(Dialog[Rollback]):
         lost = max((stage.step if stage else 0) - self.target.step, 0)
         first = min(max(self._chosen - _ROWS + 1, 0), max(len(self._targets) - _ROWS, 0))
         lines: list[Line] = [
-            [(self._action.label, "strong"), (f" to {self.target.stage}/", "text")]
-            + [(self.target.name, "strong"), ("?", "text")],
+            [
+                (self._action.label, "strong"),
+                (f" to {self.target.stage}/", "text"),
+                (self.target.name, "strong"),
+                ("?", "text"),
+            ],
             [],
             *(
                 self._row(index, self._targets[index])
@@ -77,8 +81,7 @@ class RollbackDialog(Dialog[Rollback]):
             [("Weights, optimizer and data go back; the log keeps what was.", "muted")],
             [],
             self.typing_line("type yes and press enter: "),
-            [("up down", "key"), (" another checkpoint   ", "muted"), ("esc", "key")]
-            + [(" leave it", "muted")],
+            keys_line(("up down", "another checkpoint"), ("esc", "leave it")),
         ]
         return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sf_tui.tui.actions import Action
-from sf_tui.tui.dialogs.dialog import Dialog
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line
 from sf_tui.tui.scene import Scene
 
@@ -39,7 +39,7 @@ class StopDialog(Dialog[Action]):
             [("goes on from there. To leave only the console, press q instead.", "text")],
             [],
             self.typing_line("type yes and press enter: "),
-            [("esc", "key"), (" leave it running", "muted")],
+            keys_line(("esc", "leave it running")),
         ]
 
     def answer(self) -> None:

@@ -35,8 +35,7 @@ class AccuracyChart(Panel):
             unit = "" if metric == "exact" else f" {metric.replace('_', ' ')}"
             part: Line = [(f"{marker} {task}{unit} ", role), (format_share(now), "text")]
             start = scene.accuracy_at_start(task)
-            known = scene.stage.known if scene.stage else []
-            if start is not None and task in known and metric != "nll":
+            if start is not None and task in scene.known and metric != "nll":
                 part.append((f" {format_points(now - start)}", "muted"))
             parts.append(part)
         return as_many_as_fit(parts, max(self.size.width - 14, 0), "   ")
@@ -94,6 +93,4 @@ class AccuracyChart(Panel):
 
 
 def _value_ticks(scale: Scale) -> list[tuple[float, str]]:
-    return [
-        (scale.share(value), tick_label(value)) for value in ticks(scale.low, scale.high, 4)
-    ]
+    return [(scale.share(value), tick_label(value)) for value in ticks(scale.low, scale.high, 4)]

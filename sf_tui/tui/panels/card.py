@@ -73,7 +73,7 @@ class Card(Panel):
     def _danger(self) -> Line:
         scene = self.scene
         stage, drop = scene.stage, scene.drop
-        if stage is None or not stage.known:
+        if stage is None or not scene.known:
             return []
         parts: list[Line] = []
         if scene.in_window:

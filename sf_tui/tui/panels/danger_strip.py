@@ -70,8 +70,8 @@ class DangerStrip(Panel):
         stage = scene.stage
         if stage is None:
             return [("no stage has begun", "muted")]
-        if not stage.known:
-            return [("no earlier task is known yet: nothing to lose", "muted")]
+        if not scene.known:
+            return [("no earlier task is watched yet: nothing to lose", "muted")]
         if scene.in_window:
             return [("DANGER WINDOW", "danger"), (f" {scene.step}/{stage.window}", "strong")]
         if stage.window:
@@ -119,7 +119,7 @@ class DangerStrip(Panel):
     def _second_line(self, width: int) -> Line:
         scene = self.scene
         stage = scene.stage
-        if stage is None or not stage.known:
+        if stage is None or not scene.known:
             return []
         parts: list[Line] = []
         if stage.window:

@@ -42,9 +42,7 @@ class Drift(Panel):
         shown = _spread_evenly(layers, height)
         return [self._row(layer, layers, width) for layer in shown]
 
-    def _in_columns(
-        self, layers: Sequence[LayerDrift], width: int, height: int
-    ) -> list[Line]:
+    def _in_columns(self, layers: Sequence[LayerDrift], width: int, height: int) -> list[Line]:
         columns = min(-(-len(layers) // height), max(width // 40, 1))
         shown = _spread_evenly(layers, columns * height)
         each = width // columns

@@ -42,15 +42,20 @@ class Events(Panel):
         if not rows:
             reason = f"none contains '{scene.event_filter}'" if wanted else "nothing yet"
             return [[(f"  {reason}", "muted")]]
-        return [self._row(row) for row in rows[-height:]]
+        shown = rows[-height:]
+        place_width = min(max((len(_place(row)) for row in shown), default=0), 16)
+        return [self._row(row, place_width) for row in shown]
 
-    def _row(self, row: Notable) -> Line:
+    def _row(self, row: Notable, place_width: int) -> Line:
         role = {"warn": "warn", "error": "error"}.get(row.level, _ROLES.get(row.kind, "text"))
-        place = f"{row.stage}@{row.step}" if row.stage and row.step is not None else ""
         loud = row.level in {"warn", "error"}
         return [
             (f" {format_clock(row.time, self.scene.zone)} ", "muted"),
-            (f"{place:<10} ", "muted"),
+            (f"{_place(row)[:place_width]:<{place_width}} ", "muted"),
             ("! " if loud else "  ", role),
             (self.scene.glyphs.spell(row.text), role),
         ]
+
+
+def _place(row: Notable) -> str:
+    return f"{row.stage}@{row.step}" if row.stage and row.step is not None else ""

@@ -16,8 +16,7 @@ class Footer(Panel):
         scene = self.scene
         ellipsis = scene.glyphs.ellipsis
         if scene.notice:
-            role = {"warn": "warn", "error": "error"}.get(scene.notice_level, "strong")
-            notice: Line = [(scene.notice, role)]
+            notice = self._notice()
             actions = as_many_as_fit(self._actions(), width - line_width(notice) - 2)
             return [spread(actions, notice, width, ellipsis) if actions else notice]
         console = [
@@ -28,6 +27,13 @@ class Footer(Panel):
         right = as_many_as_fit(console, width)
         actions = as_many_as_fit(self._actions(), width - line_width(right) - 2)
         return [spread(actions, right, width, ellipsis)]
+
+    def _notice(self) -> Line:
+        scene = self.scene
+        row = scene.record.notables.commands.get(scene.notice_command)
+        text = scene.glyphs.spell(row.text) if row is not None else scene.notice
+        level = row.level if row is not None else scene.notice_level
+        return [(text, {"warn": "warn", "error": "error"}.get(level, "strong"))]
 
     def _actions(self) -> list[Line]:
         scene = self.scene

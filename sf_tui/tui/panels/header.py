@@ -67,18 +67,14 @@ class Header(Panel):
                     (glyphs.empty * (_BAR_CELLS - filled), "rule"),
                 ]
             )
-        if scene.record.history.finished is None and self._runs:
-            parts.append([("ETA ", "muted"), (format_duration(self._seconds_left), "text")])
+        history = scene.record.history
+        if history.finished is None and not history.paused and self._runs:
+            parts.append([("ETA ", "muted"), (format_duration(scene.record.seconds_left), "text")])
         return parts
 
     @property
     def _runs(self) -> bool:
         return self.scene.liveness.state in {WorkerState.ALIVE, WorkerState.SILENT}
-
-    @property
-    def _seconds_left(self) -> float | None:
-        record = self.scene.record
-        return None if record.history.paused else record.seconds_left
 
     def _state(self) -> Line:
         scene = self.scene

@@ -1,4 +1,4 @@
-"""The matrix: every task's accuracy at the start, its lowest in this stage, and after each stage."""
+"""The matrix: every task's accuracy at the start, lowest in this stage, and after each stage."""
 
 from __future__ import annotations
 

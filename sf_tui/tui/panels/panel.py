@@ -29,7 +29,7 @@ class Panel(Widget):
 
     can_focus = False
 
-    def __init__(self, scene: Scene, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+    def __init__(self, scene: Scene, *, id: str | None = None, classes: str = "") -> None:
         super().__init__(id=id, classes=f"panel {classes}".strip())
         self.scene = scene
         self._lines: list[Line] = []

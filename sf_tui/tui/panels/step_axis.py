@@ -27,7 +27,7 @@ def x_ticks(scene: Scene, width: int) -> list[tuple[int, str]]:
             for step in step_ticks(start - offset, end - offset, many)
         ]
     found = [(offset, name) for name, offset, _ in shown]
-    name, offset, steps = shown[-1]
+    _, offset, steps = shown[-1]
     found.append((offset + steps, step_label(steps)))
     return found
 

@@ -43,8 +43,12 @@ class Verdict(Panel):
                 ((glyphs.filled if glyphs.braille else "+") * back, "task-1"),
                 (glyphs.dotted * gone, "danger"),
             ],
-            [(" now ", "muted"), (format_share(now), "task-0"), (" of ", "muted")]
-            + [(format_share(start), "text")],
+            [
+                (" now ", "muted"),
+                (format_share(now), "task-0"),
+                (" of ", "muted"),
+                (format_share(start), "text"),
+            ],
             [
                 (" alignment lost ", "muted"),
                 (format_share(diagnosis.get("alignment_loss")), "task-1"),

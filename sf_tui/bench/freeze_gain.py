@@ -1,0 +1,183 @@
+"""How much of the work that a freeze makes needless is really saved.
+
+A step of the whole model and one with half of its blocks and the embeddings frozen, by turns on the
+same rows. What the freeze could save is timed inside the whole step, where a gradient passes the
+border to the part that would be frozen:
+
+    allowed = backward below the border + (clipping + optimizer) * share of the parameters below it
+
+With tied weights the output projection is frozen too, and its weight gradient is needless: the
+same product, timed by itself, is added. What may be saved beside this (activations that need not
+be kept, the first trainable block's gradient to its input) isn't counted, so that the share can
+come out above 1.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.tuning import StageTuner
+
+if TYPE_CHECKING:
+    from sf_tui.profile import TrainSettings
+    from sf_tui.tasks.encoding import Encoded
+    from sf_tui.worker.preparation import Prepared
+
+# The first steps fill caches and the optimizer's state.
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class FreezeGain:
+    """Seconds of a step and its parts, each the median over repetitions."""
+
+    share: float
+    """Time saved by the time that could be."""
+    whole_step: float
+    frozen_step: float
+    backward_below: float
+    """Of the whole step's backward, what lies below the border."""
+    update: float
+    """Clipping and optimizer of the whole step."""
+    parameters_below: float
+    """Share of the parameters that are frozen."""
+    tied_gradient: float
+
+
+def measure_freeze_gain(
+    prepared: Prepared, rows: Sequence[Encoded], settings: TrainSettings, repetitions: int
+) -> FreezeGain:
+    """Time whole and frozen steps by turns.
+
+    Args:
+        prepared: model, layout and freezer; the model is trained in place.
+        rows: one batch, the same in every step.
+        settings: how a step is made.
+        repetitions: how many of each are timed.
+    """
+    stamps = _Stamps(prepared.compute.device)
+    layout, freezer = prepared.layout, prepared.freezer
+    half = freezer.resolve(None)
+    tuner = StageTuner(
+        prepared.loaded.model,
+        layout,
+        FixedSource(rows),
+        settings,
+        _StampedCompute(prepared.compute.accelerator, prepared.compute.weights_dtype, stamps),
+        stage="freeze-gain",
+        seed=0,
+        pad_id=prepared.loaded.pad_id,
+    )
+    watch = _watch_border(_block_module(prepared, half), stamps)
+    tuner.optimizer.register_step_post_hook(lambda *_: stamps.set("updated"))
+    tied = _tied_gradient(prepared, rows) if layout.tied else 0.0
+    below = _share_below(layout, half)
+    shares, parts = [], []
+    for repetition in range(_WARM_UP + repetitions):
+        freezer.unfreeze()
+        whole = _time_step(tuner, stamps)
+        backward = stamps.at["backward"] - stamps.at["border"]
+        update = stamps.at["updated"] - stamps.at["backward"]
+        freezer.freeze(None, embeddings=True)
+        frozen = _time_step(tuner, stamps)
+        if repetition < _WARM_UP:
+            continue
+        allowed = backward + update * below + tied
+        shares.append((whole - frozen) / allowed)
+        parts.append((whole, frozen, backward, update))
+    watch.remove()
+    freezer.unfreeze()
+    return FreezeGain(
+        statistics.median(shares),
+        *(statistics.median(column) for column in zip(*parts, strict=True)),
+        below,
+        tied,
+    )
+
+
+@dataclass
+class _Stamps:
+    """When each point of the last step was passed, in seconds."""
+
+    device: torch.device
+    at: dict[str, float] = field(default_factory=dict)
+
+    def set(self, name: str) -> None:
+        """Pass a point."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.at[name] = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class _StampedCompute(ComputeSetting):
+    """Tells when the backward pass has ended."""
+
+    stamps: _Stamps
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Run the backward pass of a loss."""
+        super().backward(loss)
+        self.stamps.set("backward")
+
+
+def _time_step(tuner: StageTuner, stamps: _Stamps) -> float:
+    stamps.set("begun")
+    tuner.advance()
+    stamps.set("ended")
+    return stamps.at["ended"] - stamps.at["begun"]
+
+
+def _block_module(prepared: Prepared, index: int) -> nn.Module:
+    """Return the module of a block: the outermost one with just its parameters."""
+    wanted = {id(p) for p in prepared.layout.blocks[index].parameters.values()}
+    model: Any = prepared.loaded.model
+    found: nn.Module = next(
+        module for module in model.modules() if {id(p) for p in module.parameters()} == wanted
+    )
+    return found
+
+
+def _watch_border(block: nn.Module, stamps: _Stamps) -> Any:
+    """Stamp the moment in which the gradient of a block's input is complete."""
+
+    def before(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001
+        hidden = given[0] if given else named["hidden_states"]
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: stamps.set("border"))  # noqa: ARG005
+
+    return block.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _share_below(layout: ModelLayout, blocks: int) -> float:
+    frozen = layout.embeddings.elements + sum(layer.elements for layer in layout.blocks[:blocks])
+    return frozen / layout.elements
+
+
+def _tied_gradient(prepared: Prepared, rows: Sequence[Encoded]) -> float:
+    """Return the seconds that the output projection's weight gradient takes."""
+    model: Any = prepared.loaded.model
+    weight = model.get_output_embeddings().weight
+    tokens = sum(row.answer_tokens for row in rows)
+    device = prepared.compute.device
+    with prepared.compute.autocast():
+        hidden = torch.randn(tokens, weight.shape[1], device=device, dtype=weight.dtype)
+        gradient = torch.randn(tokens, weight.shape[0], device=device, dtype=weight.dtype)
+        seconds = []
+        for _ in range(5):
+            stamps = _Stamps(device)
+            stamps.set("begun")
+            gradient.t() @ hidden
+            stamps.set("ended")
+            seconds.append(stamps.at["ended"] - stamps.at["begun"])
+    return statistics.median(seconds)

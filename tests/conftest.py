@@ -1,0 +1,173 @@
+"""What several folders share: a home for runs, the command line, a finished run, a model on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from fork_client import ForkHost
+
+RunSf = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Let every process that a test starts compute on one thread, as it would beside others."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def sf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home of its own for the runs of each test."""
+    home = tmp_path / "sf-home"
+    monkeypatch.setenv("SF_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def run_sf() -> RunSf:
+    """Run `sf` in a process of its own and return what it printed and how it ended."""
+
+    def run(*arguments: str | Path, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sf_tui.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fork_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkHost]:
+    """Start `sf` processes that need no time to import torch; see `fork_host.py`."""
+    with ForkHost(tmp_path_factory.mktemp("fork-host")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of one test run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def finished_run(shared_folder: Path, run_sf: RunSf) -> Path:
+    """Return the directory of a finished `biography-tiny` run; tests read it and copy it."""
+    path = shared_folder / "finished" / "biography-tiny-run"
+    with FileLock(shared_folder / "finished.lock"):
+        if not path.exists():
+            done = run_sf("run", "biography-tiny", "--no-ui", "--run-dir", path)
+            assert done.returncode == 0, done.stderr
+    return path
+
+
+def _write_llama(path: Path, *, tied: bool) -> Path:
+    # Deferred: tests of the console need neither torch nor transformers.
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    countries = [country for country, _ in CAPITALS]
+    cities = [city for _, city in CAPITALS]
+    texts = ["What is the capital of ?", "Name a country whose capital is .", *countries, *cities]
+    words = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator(
+        texts, trainers.WordLevelTrainer(special_tokens=["<pad>", "<unk>", "<s>", "</s>"])
+    )
+    words.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", words.token_to_id("<s>"))]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small Llama-shaped model directory with a word-level tokenizer."""
+    return _write_llama(tmp_path_factory.mktemp("llama") / "untied", tied=False)
+
+
+@pytest.fixture(scope="session")
+def tied_llama_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same with one matrix for the input embeddings and the output."""
+    return _write_llama(tmp_path_factory.mktemp("llama") / "tied", tied=True)
+
+
+CAPITALS = [
+    ("Austria", "Vienna"),
+    ("Belgium", "Brussels"),
+    ("Chile", "Santiago"),
+    ("Denmark", "Copenhagen"),
+    ("Egypt", "Cairo"),
+    ("France", "Paris"),
+    ("Greece", "Athens"),
+    ("Hungary", "Budapest"),
+    ("Ireland", "Dublin"),
+    ("Japan", "Tokyo"),
+    ("Kenya", "Nairobi"),
+    ("Latvia", "Riga"),
+    ("Morocco", "Rabat"),
+    ("Norway", "Oslo"),
+    ("Peru", "Lima"),
+    ("Spain", "Madrid"),
+]
+
+
+@pytest.fixture(scope="session")
+def two_schemas(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return two JSONL files in different schemas, whose words the Llama tokenizers know."""
+    folder = tmp_path_factory.mktemp("data")
+    old, new = folder / "capitals.jsonl", folder / "countries.jsonl"
+    old.write_text(
+        "".join(
+            json.dumps({"question": f"What is the capital of {country}?", "answer": city}) + "\n"
+            for country, city in CAPITALS
+        )
+    )
+    new.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "instruction": "Name a country whose capital is",
+                    "input": f"{city}.",
+                    "output": country,
+                }
+            )
+            + "\n"
+            for country, city in CAPITALS
+        )
+    )
+    return old, new

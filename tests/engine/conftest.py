@@ -1,0 +1,105 @@
+"""Small real models of several shapes, rows of uneven length, and a tuner for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from sf_tui.engine.compute import ComputeSetting, choose_compute
+from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.tuning import StageTuner
+from sf_tui.profile import ModelSettings, TrainSettings
+from sf_tui.tasks.encoding import Encoded
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt_neox": {"intermediate_size": 32, "attention_dropout": 0.1, "hidden_dropout": 0.1},
+    "llama": {"intermediate_size": 32, "num_key_value_heads": 1},
+    "tied llama": {"intermediate_size": 32, "tie_word_embeddings": True},
+    "gpt2": {},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 8},
+    "qwen2": {"intermediate_size": 32, "num_key_value_heads": 1},
+    "bloom": {},
+}
+
+MakeModel = Callable[..., LoadedModel]
+MakeTuner = Callable[..., StageTuner]
+
+
+@pytest.fixture(scope="session")
+def compute() -> ComputeSetting:
+    return choose_compute("float32", 1)
+
+
+@pytest.fixture(scope="session")
+def make_model(compute: ComputeSetting) -> MakeModel:
+    """Make a model of one of `SHAPES` with so many blocks, the same for the same seed."""
+
+    def make(
+        shape: str = "gpt_neox", blocks: int = 3, seed: int = 0, **options: Any
+    ) -> LoadedModel:
+        config = {
+            "model_type": shape.split()[-1],
+            "hidden_size": 16,
+            "num_attention_heads": 2,
+            "num_hidden_layers": blocks,
+        }
+        if shape != "bloom":
+            config["max_position_embeddings"] = 64
+        settings = ModelSettings(source="random", config=config | SHAPES[shape])
+        return load_model(settings, Path.cwd(), compute, seed=seed, **options)
+
+    return make
+
+
+def make_rows(
+    count: int, *, longest: int = 20, vocabulary: int = 90, seed: int = 0
+) -> list[Encoded]:
+    """Return rows of uneven length with uneven answers, as an encoder would give them."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        length = int(random.integers(3, longest + 1))
+        answer = int(random.integers(1, length))
+        ids = [int(token) for token in random.integers(4, vocabulary, length)]
+        rows.append(Encoded(ids, [-100] * (length - answer) + ids[length - answer :]))
+    return rows
+
+
+@pytest.fixture
+def make_tuner(compute: ComputeSetting) -> MakeTuner:
+    """Make a tuner for a model on some rows."""
+
+    def make(
+        model: PreTrainedModel,
+        rows: list[Encoded],
+        *,
+        layout: ModelLayout | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> StageTuner:
+        given = {"learning_rate": 1e-2, "batch_size": 4, "warmup": 0, "steps": 50} | settings
+        return StageTuner(
+            model,
+            layout or read_layout(model),
+            FixedSource(rows),
+            TrainSettings(**given),
+            compute,
+            stage="new",
+            seed=seed,
+            pad_id=0,
+        )
+
+    return make
+
+
+def weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Return a copy of every parameter by name."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

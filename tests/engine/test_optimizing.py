@@ -1,0 +1,83 @@
+"""The learning rate rises, holds or falls as the profile says; decay takes matrices only."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.conftest import MakeModel, MakeTuner, make_rows, weights
+from sf_tui.engine.layout import read_layout
+from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
+from sf_tui.profile import TrainSettings
+
+
+def rates(steps: int, **settings: object) -> list[float]:
+    wanted = TrainSettings.model_validate({"learning_rate": 1.0, **settings})
+    return [learning_rate_at(step, steps, wanted) for step in range(1, steps + 1)]
+
+
+def test_warm_up_is_a_straight_line_that_ends_at_the_rate() -> None:
+    assert rates(6, warmup=4) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert rates(3, warmup=0) == [1.0, 1.0, 1.0]
+    assert rates(3, warmup=1) == [1.0, 1.0, 1.0]
+
+
+def test_linear_schedule_ends_at_its_floor() -> None:
+    assert rates(4, warmup=0, schedule="linear") == pytest.approx([0.75, 0.5, 0.25, 0.0])
+    found = rates(10, warmup=2, schedule="linear", final_learning_rate_share=0.2)
+    assert found == pytest.approx([0.5, *(1 - 0.1 * done for done in range(9))])
+
+
+def test_cosine_schedule_ends_at_its_floor() -> None:
+    found = rates(102, warmup=2, schedule="cosine", final_learning_rate_share=0.05)
+    assert found[51] == pytest.approx(0.05 + 0.95 / 2)
+    assert found[-1] == pytest.approx(0.05)
+    expected = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 100)) / 2 for done in range(101)]
+    assert found[1:] == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    steps=st.integers(1, 300),
+    warmup=st.integers(0, 400),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    floor=st.floats(0, 1),
+)
+def test_rate_never_leaves_its_bounds_and_never_rises_after_the_warm_up(
+    steps: int, warmup: int, schedule: str, floor: float
+) -> None:
+    found = rates(steps, warmup=warmup, schedule=schedule, final_learning_rate_share=floor)
+    assert all(0 <= rate <= 1 + 1e-9 for rate in found)
+    assert all(rate > 0 for rate in found[: min(warmup, steps)])
+    after = found[max(warmup - 1, 0) :]
+    assert all(later <= earlier + 1e-9 for earlier, later in zip(after, after[1:], strict=False))
+
+
+def test_every_parameter_has_an_optimizer_even_where_it_is_frozen(make_model: MakeModel) -> None:
+    model = make_model("gpt2").model
+    model.transformer.wte.weight.requires_grad_(False)
+    optimizer = build_optimizer(read_layout(model), TrainSettings(weight_decay=0.1))
+    inside = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert inside == {id(p) for p in model.parameters()}
+    decays = {group["weight_decay"]: group["params"] for group in optimizer.param_groups}
+    assert all(parameter.dim() >= 2 for parameter in decays[0.1])
+    assert all(parameter.dim() < 2 for parameter in decays[0.0])
+
+
+def test_step_takes_the_scheduled_rate(make_model: MakeModel, make_tuner: MakeTuner) -> None:
+    tuner = make_tuner(make_model().model, make_rows(8), warmup=2, steps=4, schedule="linear")
+    found = [tuner.advance().learning_rate for _ in range(4)]
+    assert found == pytest.approx([0.005, 0.01, 0.005, 0.0])
+    assert tuner.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_step_at_rate_zero_moves_nothing(make_model: MakeModel, make_tuner: MakeTuner) -> None:
+    model = make_model().model
+    tuner = make_tuner(model, make_rows(8), steps=1, schedule="linear", weight_decay=0.5)
+    before = weights(model)
+    tuner.advance()
+    assert all(torch.equal(now, before[name]) for name, now in weights(model).items())

@@ -1,0 +1,147 @@
+"""One optimizer step: the loss that it says, the update that it makes, and what it depends on."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from engine.conftest import MakeModel, MakeTuner, make_rows, weights
+from sf_tui.engine.tuning import NonFiniteLossError
+
+
+def plain_loss(model: torch.nn.Module, rows: list) -> float:  # type: ignore[type-arg]
+    """Compute the mean loss of an answer token, a row at a time and without padding."""
+    total = tokens = 0.0
+    with torch.no_grad():
+        for row in rows:
+            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0]
+            chances = logits.log_softmax(-1)
+            for at, label in enumerate(row.labels[1:]):
+                if label != -100:
+                    total -= float(chances[at, label])
+                    tokens += 1
+    return total / tokens
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "opt"])
+def test_loss_is_the_mean_over_the_answer_tokens_of_the_batch(
+    make_model: MakeModel, make_tuner: MakeTuner, shape: str
+) -> None:
+    model = make_model(shape).model
+    rows = make_rows(6)
+    model.eval()
+    expected = plain_loss(model, rows)
+    # No dropout, so that the pass of the step is the plain one.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.update({"attn_pdrop": 0.0, "attention_dropout": 0.0, "dropout": 0.0})
+    for module in model.modules():
+        for name in ("dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    outcome = make_tuner(model, rows, batch_size=6).advance()
+    assert outcome.loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 5, 7, 8])
+def test_accumulation_over_micro_batches_is_the_full_batch(
+    make_model: MakeModel, make_tuner: MakeTuner, micro_batch_size: int
+) -> None:
+    whole, parts = make_model("llama").model, make_model("llama").model
+    rows = make_rows(16, longest=40)
+    # A large epsilon makes AdamW's update follow the gradient's size, which a wrong weight of a
+    # micro-batch would change; 8 = 3 + 3 + 2 leaves a last one that is not full.
+    settings = {"batch_size": 8, "epsilon": 1.0, "clip": 0.0}
+    full = make_tuner(whole, rows, **settings)
+    split = make_tuner(parts, rows, micro_batch_size=micro_batch_size, **settings)
+    for _ in range(3):
+        one, other = full.advance(), split.advance()
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+    for name, expected in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_tuning_lowers_the_loss(make_model: MakeModel, make_tuner: MakeTuner) -> None:
+    tuner = make_tuner(make_model("llama").model, make_rows(4))
+    losses = [tuner.advance().loss for _ in range(30)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert tuner.step == 30
+
+
+def test_step_is_a_pure_function_of_weights_seed_and_step(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    # gpt_neox has dropout, so the random numbers of a step count too.
+    first = make_model("gpt_neox").model
+    one = make_tuner(first, make_rows(12))
+    for _ in range(3):
+        one.advance()
+    then, moments = weights(first), copy.deepcopy(one.optimizer.state_dict())
+    torch.rand(7)
+    second = make_model("gpt_neox", seed=5).model
+    second.load_state_dict(then)
+    other = make_tuner(second, make_rows(12))
+    other.optimizer.load_state_dict(moments)
+    other.step = 3
+    outcomes = [(one.advance(), other.advance()) for _ in range(3)]
+    for left, right in outcomes:
+        assert (left.loss, left.grad_norm) == (right.loss, right.grad_norm)
+    now = weights(second)
+    assert all(torch.equal(value, now[name]) for name, value in weights(first).items())
+
+
+def test_another_seed_is_another_course(make_model: MakeModel, make_tuner: MakeTuner) -> None:
+    losses = {
+        make_tuner(make_model().model, make_rows(12), seed=seed).advance().loss for seed in (0, 1)
+    }
+    assert len(losses) == 2
+
+
+def test_gradient_norm_is_told_before_clipping_and_clipped_for_the_update(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    norms, lengths = [], []
+    for clip in (0.0, 0.01):
+        model = make_model("llama").model
+        before = weights(model)
+        # With so large an epsilon the first update is rate · gradient / epsilon.
+        tuner = make_tuner(model, make_rows(4), clip=clip, epsilon=1e4, learning_rate=1e4)
+        norms.append(tuner.advance().grad_norm)
+        moves = [now - before[name] for name, now in weights(model).items()]
+        lengths.append(math.sqrt(sum(float(move.square().sum()) for move in moves)))
+    assert norms[0] == norms[1] > 0.1
+    assert lengths[0] == pytest.approx(norms[0], rel=1e-2)
+    assert lengths[1] == pytest.approx(0.01, rel=1e-2)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 2])
+def test_update_of_a_loss_that_is_not_finite_is_never_made(
+    make_model: MakeModel, make_tuner: MakeTuner, micro_batch_size: int | None
+) -> None:
+    model = make_model("llama").model
+    tuner = make_tuner(model, make_rows(8), learning_rate=1e30, micro_batch_size=micro_batch_size)
+    with pytest.raises(NonFiniteLossError) as caught:
+        for _ in range(5):
+            before = weights(model)
+            moments = {p: dict(state) for p, state in tuner.optimizer.state.items()}
+            tuner.advance()
+    assert caught.value.step == tuner.step + 1
+    assert f"step {caught.value.step}" in caught.value.message
+    now = weights(model)
+    assert all(torch.equal(now[name], then) for name, then in before.items())
+    assert all(p.grad is None for p in model.parameters())
+    for parameter, state in moments.items():
+        assert all(tuner.optimizer.state[parameter][key] is value for key, value in state.items())
+
+
+def test_speed_counts_tokens_without_padding(make_model: MakeModel, make_tuner: MakeTuner) -> None:
+    rows = make_rows(4)
+    tuner = make_tuner(make_model().model, rows)
+    ticks = iter([10.0, 12.0])
+    tuner._clock = lambda: next(ticks)
+    assert tuner.advance().tokens_per_second == sum(len(row.input_ids) for row in rows) / 2

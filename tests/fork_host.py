@@ -1,0 +1,87 @@
+"""Forks a process for each `sf` command line that it is sent, with the slow imports done already.
+
+A request is a line of JSON on stdin, its answer a line of JSON on stdout. What is forked is the
+whole command line in a process and session of its own, with its own signals, exit code and limits;
+nothing is saved but the seconds that importing torch and transformers takes each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import traceback
+from typing import Any
+
+import accelerate
+import datasets
+from transformers.models.gpt_neox import modeling_gpt_neox
+from transformers.models.llama import modeling_llama
+
+import sf_tui.cli.narration
+import sf_tui.worker.worker
+from sf_tui.cli.app import main
+
+IMPORTED = (
+    accelerate,
+    datasets,
+    modeling_gpt_neox,
+    modeling_llama,
+    sf_tui.cli.narration,
+    sf_tui.worker.worker,
+)
+
+
+def start(request: dict[str, Any]) -> int:
+    """Fork a process that runs `sf` and return its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        _become(request)
+        main()
+        code = 0
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Never back into the loop below.
+        os._exit(code)
+
+
+def _become(request: dict[str, Any]) -> None:
+    os.setsid()
+    written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    places = ((os.devnull, os.O_RDONLY), (request["stdout"], written), (request["stderr"], written))
+    for number, (path, flags) in enumerate(places):
+        os.dup2(os.open(path, flags, 0o644), number)
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    for name, bound in request["limits"].items():
+        kind = getattr(resource, name)
+        resource.setrlimit(kind, (bound, resource.getrlimit(kind)[1]))
+    sys.argv = ["sf", *request["arguments"]]
+
+
+def reap(pid: int) -> int | None:
+    """Return a child's exit code, minus the signal that ended it, or None while it runs."""
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def serve() -> None:
+    """Answer requests until stdin ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = reap(request["reap"]) if "reap" in request else start(request)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(len(IMPORTED)), flush=True)
+    serve()

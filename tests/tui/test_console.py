@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeClock, WrittenRun
+from textual.pilot import Pilot
+
+from sf_tui.run.commands import CommandTail
+from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.dialogs.confirm import ConfirmDialog
+from sf_tui.tui.dialogs.dialog import DEAF_FOR_S
+from sf_tui.tui.dialogs.help import HelpDialog
+from sf_tui.tui.dialogs.palette import PaletteDialog
+from sf_tui.tui.dialogs.rollback import RollbackDialog
+from sf_tui.tui.dialogs.stop import StopDialog
+from sf_tui.tui.keys import CONSOLE_KEYS
+from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.tui.panels.events import Events
+from sf_tui.tui.zoom import ZoomScreen
+
+MakeRun = Callable[..., WrittenRun]
+SIZE = (120, 40)
+
+
+def console_of(written: WrittenRun, **options: Any) -> ConsoleApp:
+    return ConsoleApp(written.run, written.options(**options))
+
+
+def screen_text(app: ConsoleApp) -> str:
+    """Return what stands on the screen."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join(strip.text for strip in strips)
+
+
+def sent(written: WrittenRun) -> list[tuple[str, dict[str, Any]]]:
+    """Return the commands in the run's command log."""
+    return [(line["action"], line["args"]) for line in CommandTail(written.run.commands).poll()]
+
+
+def let_time_pass(app: ConsoleApp, seconds: float = 5.0) -> None:
+    for clock in (app.options.steady_clock, app.options.wall_clock):
+        assert isinstance(clock, FakeClock)
+        clock.now += seconds
+
+
+async def open_dialog(pilot: Pilot[int], app: ConsoleApp, *keys: str) -> None:
+    await pilot.press(*keys)
+    await pilot.pause()
+    app.options.steady_clock.now += DEAF_FOR_S  # type: ignore[attr-defined]
+
+
+async def test_freeze_acts_at_once_and_its_state_is_followed(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("f")
+        assert sent(running) == [("freeze", {})]
+        app.poll()
+        await pilot.pause()
+        assert "freeze: requested" in screen_text(app)
+        identity = CommandTail(running.run.commands).poll()[0]["id"]
+        running.command(identity, "freeze", "accepted", 86)
+        running.command(identity, "freeze", "done", 86)
+        app.poll()
+        await pilot.pause()
+        assert screen_text(app).count("freeze: requested → accepted @86 → done") == 2
+
+
+async def test_a_held_key_sends_one_command(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press(*["space"] * 8)
+        assert sent(running) == [("pause", {})]
+        let_time_pass(app)
+        app.poll()
+        await pilot.press("space")
+        assert [action for action, _ in sent(running)] == ["pause", "resume"]
+
+
+async def test_an_action_marked_confirm_asks_and_can_be_left(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "v")
+        assert isinstance(app.screen, ConfirmDialog)
+        await pilot.press("n")
+        assert sent(running) == []
+        let_time_pass(app)
+        await open_dialog(pilot, app, "v")
+        await pilot.press("f")
+        assert sent(running) == [], "no key reaches the console below a dialog"
+        await pilot.press("y")
+        assert sent(running) == [("careful", {})]
+
+
+async def test_a_key_that_was_still_on_its_way_confirms_nothing(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("v", "y")
+        assert isinstance(app.screen, ConfirmDialog)
+        assert sent(running) == []
+
+
+async def test_rollback_names_checkpoint_and_loss_and_wants_a_typed_yes(
+    running: WrittenRun,
+) -> None:
+    running.steps(86, 130)
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "b")
+        assert isinstance(app.screen, RollbackDialog)
+        text = screen_text(app)
+        assert "rollback to new/step-000100?" in text
+        assert "30 steps are lost so far" in text
+        await pilot.press("y", "enter")
+        await pilot.press("e", "enter")
+        assert sent(running) == []
+        await pilot.press("s", "enter")
+        assert sent(running) == [("rollback", {"to": "step-000100"})]
+
+
+async def test_the_target_of_a_rollback_is_fixed_when_the_dialog_opens(
+    running: WrittenRun,
+) -> None:
+    running.steps(86, 190)
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "b")
+        await pilot.press("y", "e")
+        running.steps(191, 230)
+        let_time_pass(app)
+        app.poll()
+        await pilot.press("s", "enter")
+        assert sent(running) == [("rollback", {"to": "step-000100"})], "not the new step-000200"
+
+
+async def test_another_checkpoint_can_be_chosen_and_voids_what_was_typed(
+    running: WrittenRun,
+) -> None:
+    running.steps(86, 130)
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "b")
+        await pilot.press("y", "e", "s", "down", "enter")
+        assert sent(running) == []
+        await pilot.press("y", "e", "s", "enter")
+        assert sent(running) == [("rollback", {"to": "step-000000"})]
+
+
+async def test_stopping_is_only_in_the_palette_and_wants_a_typed_yes(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("k")
+        assert len(app.screen_stack) == 1, "the profile's key for it is not bound"
+        await open_dialog(pilot, app, ":")
+        assert isinstance(app.screen, PaletteDialog)
+        await open_dialog(pilot, app, *"stop", "enter")
+        assert isinstance(app.screen, StopDialog)
+        await pilot.press(*"no", "enter")
+        assert sent(running) == []
+        await pilot.press("backspace", "backspace", *"yes", "enter")
+        assert sent(running) == [("stop", {})]
+
+
+async def test_the_palette_offers_every_action_and_every_key(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, ":")
+        palette = app.screen
+        assert isinstance(palette, PaletteDialog)
+        labels = {choice.label for choice in palette.matching}
+        assert {action.label for action in app.desk.actions.actions} <= labels
+        assert {entry.label for entry in CONSOLE_KEYS} - {"palette"} <= labels
+        await pilot.press(*"freeze", "enter")
+        assert sent(running) == [("freeze", {})]
+
+
+async def test_every_console_key_does_something_and_none_ends_the_console(
+    running: WrittenRun,
+) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        for entry in CONSOLE_KEYS:
+            if entry.command in {"leave", "screenshot", "copy"}:
+                continue
+            app.run_command(entry.command)
+            await pilot.pause()
+            while len(app.screen_stack) > 1:
+                app.pop_screen()
+        assert app.is_running
+
+
+async def test_help_lists_every_key_of_profile_and_console(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=(120, 60)) as pilot:
+        await open_dialog(pilot, app, "?")
+        assert isinstance(app.screen, HelpDialog)
+        text = screen_text(app)
+        for entry in CONSOLE_KEYS:
+            assert entry.help in text
+        assert "careful save" in text
+        assert "layers 2, embeddings yes" in text
+
+
+async def test_help_scrolls_where_it_does_not_fit(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dialog(pilot, app, "?")
+        assert "more lines" in screen_text(app)
+        await pilot.press(*["pagedown"] * 5)
+        assert "danger window" in screen_text(app)
+        assert "more lines" not in screen_text(app)
+        await pilot.press("escape")
+        assert len(app.screen_stack) == 1
+
+
+async def test_read_only_sends_nothing_and_says_so(running: WrittenRun) -> None:
+    app = console_of(running, read_only=True)
+    async with app.run_test(size=SIZE) as pilot:
+        for key in ("f", "u", "space", "c", "v", "b"):
+            await pilot.press(key)
+            assert "read-only" in app.scene.notice
+            assert len(app.screen_stack) == 1
+        assert "read-only: nothing is sent" in screen_text(app)
+    assert sent(running) == []
+
+
+async def test_a_dead_worker_is_told_with_how_to_go_on(make_run: MakeRun) -> None:
+    written = make_run()
+    written.begin()
+    written.begin_stage()
+    written.steps(1, 110)
+    written.beat(age_s=300)
+    app = console_of(written)
+    async with app.run_test(size=SIZE) as pilot:
+        text = screen_text(app)
+        assert "The worker is dead" in text
+        assert f"sf resume {written.run.id} goes on from new/step-000100" in text
+        await pilot.press("f")
+        assert "worker is dead" in app.scene.notice
+    assert sent(written) == []
+
+
+async def test_a_silent_worker_is_told_before_it_is_taken_for_dead(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        assert "running" in screen_text(app)
+        for seconds, state in ((20, "The worker is silent"), (60, "The worker is dead")):
+            let_time_pass(app, seconds)
+            app.poll()
+            await pilot.pause()
+            assert state in screen_text(app)
+
+
+async def test_replay_shows_the_values_at_the_cursor(running: WrittenRun) -> None:
+    running.steps(86, 300)
+    running.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
+    running.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("[")
+        assert app.scene.step == 150
+        await pilot.press("[")
+        assert app.scene.step == 145
+        assert "replay new@145" in screen_text(app)
+        assert "DANGER WINDOW 145/150" in screen_text(app)
+        await pilot.press("p")
+        assert app.scene.step == 15, "the alert"
+        await pilot.press("p", "n", "n")
+        assert app.scene.step == 150, "the danger window's end"
+        await pilot.press("escape")
+        assert app.scene.cursor is None
+        await pilot.press("]")
+        assert app.scene.cursor is None
+
+
+async def test_a_panel_can_have_the_whole_screen_at_any_size(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("z")
+        assert isinstance(app.screen, ZoomScreen)
+        chart = app.screen.query_one(AccuracyChart)
+        assert chart.size.width == 120
+        await pilot.resize_terminal(50, 12)
+        await pilot.press("z")
+        assert not isinstance(app.screen, ZoomScreen)
+        await pilot.resize_terminal(*SIZE)
+        app.screen.query_one(Events).focus()
+        await pilot.press("z")
+        assert isinstance(app.screen, ZoomScreen)
+        assert app.screen.query_one(Events).size.width == 120
+        await pilot.press("escape")
+        assert not isinstance(app.screen, ZoomScreen)
+
+
+@pytest.mark.parametrize(
+    ("size", "layout"),
+    [
+        ((1, 1), "card"),
+        ((59, 40), "card"),
+        ((80, 19), "card"),
+        ((60, 20), "compact"),
+        ((80, 24), "compact"),
+        ((120, 40), "standard"),
+        ((200, 60), "wide"),
+    ],
+)
+async def test_every_size_has_its_layout(
+    running: WrittenRun, size: tuple[int, int], layout: str
+) -> None:
+    app = console_of(running)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.resize_terminal(*size)
+        await pilot.pause()
+        assert app.screen.has_class(f"-{layout}")
+        await pilot.press("l", "t", "[")
+        assert app.is_running
+
+
+async def test_events_can_be_filtered(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "/")
+        await pilot.press(*"danger", "enter")
+        assert "filter: danger" in screen_text(app)
+        assert "checkpoint new/step-000000" not in screen_text(app)
+        await open_dialog(pilot, app, "/")
+        await pilot.press("ctrl+u", *"nothing like it", "enter")
+        assert "none contains 'nothing like it'" in screen_text(app)
+
+
+async def test_a_screenshot_is_saved_beside_the_run_and_said(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("s")
+        saved = list((running.run.path / "console").glob("*.svg"))
+        assert len(saved) == 1
+        assert app.scene.notice == f"saved {saved[0]}"
+        assert saved[0].read_text().startswith("<svg")
+
+
+async def test_values_are_copied_to_clipboard_and_file(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("m")
+        saved = list((running.run.path / "console").glob("*.md"))
+        assert saved[0].read_text() == app.clipboard
+        assert "| old (exact) | 0.995 |" in app.clipboard
+        assert f"step 85 of 300" in app.clipboard
+
+
+async def test_nothing_is_composed_while_the_terminal_takes_nothing(running: WrittenRun) -> None:
+    ready = [True]
+    app = ConsoleApp(running.run, running.options(), terminal_is_ready=lambda: ready[0])
+    async with app.run_test(size=SIZE) as pilot:
+        ready[0] = False
+        running.step(86)
+        let_time_pass(app)
+        app.poll()
+        await pilot.pause()
+        assert "85/300" in screen_text(app)
+        ready[0] = True
+        app.poll()
+        await pilot.pause()
+        assert "86/300" in screen_text(app)
+
+
+async def test_a_still_run_composes_nothing(
+    running: WrittenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        composed: list[object] = []
+        monkeypatch.setattr(app, "update_panels", lambda **_: composed.append(1))
+        for _ in range(20):
+            let_time_pass(app, 0.25)
+            app.poll()
+        assert not composed
+
+
+async def test_a_run_that_never_began_ends_the_console(make_run: MakeRun) -> None:
+    written = make_run()
+    ended = [False]
+    app = ConsoleApp(written.run, written.options(), worker_ended=lambda: ended[0])
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        assert "waiting for the worker" in screen_text(app)
+        ended[0] = True
+        app.poll()
+        await pilot.pause()
+    assert app.return_value == -1
+
+
+async def test_leaving_ends_with_zero_and_ctrl_c_with_130(running: WrittenRun) -> None:
+    for key, code in (("q", 0), ("ctrl+c", 130)):
+        app = console_of(running)
+        async with app.run_test(size=SIZE) as pilot:
+            await pilot.press(key)
+            await pilot.pause()
+        assert app.return_value == code
+    assert sent(running) == []
+
+
+async def test_keepsakes_go_elsewhere_when_the_run_can_not_be_written(
+    running: WrittenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (running.run.path / "console").write_text("a file is in the way")
+    monkeypatch.chdir(tmp_path)
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("s")
+        assert list(tmp_path.glob("console-*.svg"))
