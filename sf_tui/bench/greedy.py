@@ -41,9 +41,7 @@ class Question:
 
     def as_row(self) -> Encoded:
         """Return the example as it is probed."""
-        return Encoded(
-            self.prompt + self.answer, [NO_LOSS] * len(self.prompt) + list(self.answer)
-        )
+        return Encoded(self.prompt + self.answer, [NO_LOSS] * len(self.prompt) + list(self.answer))
 
 
 class GreedyDecoder:

@@ -96,7 +96,10 @@ def measure_overhead(
             }
         )
         _say(f"{window + outside} steps with probes and as many without, by turns")
-        probed_run, bare_run = _make_run(folder / "probed", profile), _make_run(folder / "bare", bare)
+        probed_run, bare_run = (
+            _make_run(folder / "probed", profile),
+            _make_run(folder / "bare", bare),
+        )
         legs, bare_legs = alternate(_Legs(probed_run).play, _Legs(bare_run).play)
         # The first leg is the preparation, the full probe and the first step.
         legs, bare_legs = legs[1:], bare_legs[1:]

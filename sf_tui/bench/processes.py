@@ -58,9 +58,7 @@ def run_part(part: str, arguments: Mapping[str, Any], threads: int) -> dict[str,
 
 def failure_told(error: SfError) -> str:
     """Return the line by which a part hands an error on to `run_part`."""
-    return json.dumps(
-        {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-    )
+    return json.dumps({"kind": type(error).__name__, "message": error.message, "hint": error.hint})
 
 
 def peak_memory_bytes() -> int:

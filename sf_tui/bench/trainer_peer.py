@@ -38,9 +38,7 @@ def rows_in_order(
     order = BatchOrder(
         source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
     )
-    return [
-        source.encoded(*entry) for step in range(1, steps + 1) for entry in order.entries(step)
-    ]
+    return [source.encoded(*entry) for step in range(1, steps + 1) for entry in order.entries(step)]
 
 
 def make_trainer(

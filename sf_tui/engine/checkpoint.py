@@ -75,7 +75,8 @@ def save_checkpoint(
             then exchanged.
         layout: the model's layers.
         optimizer: AdamW whose moments are stored; None where the stage has not begun.
-        state: what else a resume needs; must be JSON.
+        state: what else a resume needs; must be JSON. `optimizer` is added to it: the layers whose
+            moments are stored.
 
     Raises:
         RunError: no room on the disk, or it can't be written; what was there before is untouched.
@@ -86,21 +87,26 @@ def save_checkpoint(
             shutil.rmtree(aside)
         (aside / "weights").mkdir(parents=True)
         (aside / "optimizer").mkdir()
+        with_moments = []
         for layer in layout.layers:
             weights = {name: p.detach().contiguous() for name, p in layer.parameters.items()}
             save_file(weights, layer_file(aside, layer.name))
             moments = _read_moments(layer.parameters, optimizer)
             if moments:
                 save_file(moments, _moment_file(aside, layer.name))
+                with_moments.append(layer.name)
         for folder in (aside / "weights", aside / "optimizer"):
             for file in folder.iterdir():
                 sync_file(file)
             sync_directory(folder)
-        (aside / STATE_FILE).write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
+        content = orjson.dumps(state | {"optimizer": with_moments}, option=orjson.OPT_INDENT_2)
+        (aside / STATE_FILE).write_bytes(content)
         sync_file(aside / STATE_FILE)
         sync_directory(aside)
         if path.exists():
             old = path.with_name(f".{path.name}.replaced")
+            # A kill at this very place may have left one.
+            shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
             aside.rename(path)
             shutil.rmtree(old)
@@ -140,7 +146,8 @@ def load_checkpoint(
     """
     for layer in layout.layers:
         stored = _read_file(layer_file(checkpoint.path, layer.name))
-        if stored.keys() != layer.parameters.keys():
+        shapes = {name: parameter.shape for name, parameter in layer.parameters.items()}
+        if {name: tensor.shape for name, tensor in stored.items()} != shapes:
             raise RunError(
                 f"{layer_file(checkpoint.path, layer.name)}: other parameters than the model's",
                 "the model named in the run's profile is not the one that the run began with",
@@ -151,10 +158,9 @@ def load_checkpoint(
         return
     optimizer.state.clear()
     for layer in layout.layers:
-        file = _moment_file(checkpoint.path, layer.name)
-        if not file.exists():
+        if layer.name not in checkpoint.state["optimizer"]:
             continue
-        stored = _read_file(file)
+        stored = _read_file(_moment_file(checkpoint.path, layer.name))
         for name, parameter in layer.parameters.items():
             if f"{name}/step" not in stored:
                 continue

@@ -87,8 +87,12 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
         for name, _ in block.named_parameters():
             owner[f"{blocks_name}.{index}.{name}"] = block_name(index)
     input_weights = {id(weight) for weight in model.get_input_embeddings().parameters()}
+    output = model.get_output_embeddings()
     for module_name, module in model.named_modules():
         if module_name.startswith(f"{blocks_name}.") or not _feeds_the_blocks(module_name, module):
+            continue
+        # Some models call their output projection an embedding too (`embed_out`).
+        if module is output:
             continue
         for name, _ in module.named_parameters(recurse=False):
             owner.setdefault(f"{module_name}.{name}", EMBEDDINGS)
@@ -99,7 +103,6 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
         layer = EMBEDDINGS if id(parameter) in input_weights else owner.get(name, HEAD)
         parts[layer][name] = parameter
 
-    output = model.get_output_embeddings()
     tied = output is not None and any(id(weight) in input_weights for weight in output.parameters())
     return ModelLayout(
         embeddings=Layer(EMBEDDINGS, parts[EMBEDDINGS]),

@@ -117,9 +117,7 @@ def load_model(
     model.config.use_cache = False
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
     if gradient_checkpointing:
-        # Reentrant checkpointing loses every gradient when the bottom is frozen
-        # (transformers #21381).
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(model)
     return LoadedModel(model, tokenizer)
 
 
@@ -131,6 +129,17 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
         loaded.tokenizer.save_pretrained(path)
     finally:
         loaded.model.config.use_cache = False
+
+
+def _checkpoint_activations(model: Any) -> None:
+    # The first versions of transformers 5 have only the older name.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    # Reentrant checkpointing loses every gradient when the bottom is frozen (transformers #21381).
+    enable({"use_reentrant": False})
+    # For adapters, transformers then makes the embeddings' output ask for a gradient, and backward
+    # would run through frozen blocks down to it.
+    if hasattr(model, "_require_grads_hook"):
+        model.disable_input_require_grads()
 
 
 def _tokenizer_of(settings: ModelSettings, source: str, base_dir: Path) -> PreTrainedTokenizerBase:
@@ -186,12 +195,13 @@ def _random_model(
 
 
 def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     given = dict(settings.config)
     kind = str(given.pop("model_type", ""))
-    auto: Any = AutoModelForCausalLM
-    known = sorted(config.model_type for config in auto._model_mapping)
+    # The names alone: the mapping itself would import every model's module (a second or two).
+    known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if kind not in known:
         near = difflib.get_close_matches(kind, known, n=1)
         raise ModelError(

@@ -49,7 +49,7 @@ def let_time_pass(app: ConsoleApp, seconds: float = 5.0) -> None:
 async def open_dialog(pilot: Pilot[int], app: ConsoleApp, *keys: str) -> None:
     await pilot.press(*keys)
     await pilot.pause()
-    app.options.steady_clock.now += DEAF_FOR_S  # type: ignore[attr-defined]
+    app.options.steady_clock.now += 2 * DEAF_FOR_S  # type: ignore[attr-defined]
 
 
 async def test_freeze_acts_at_once_and_its_state_is_followed(running: WrittenRun) -> None:
@@ -347,7 +347,7 @@ async def test_values_are_copied_to_clipboard_and_file(running: WrittenRun) -> N
         saved = list((running.run.path / "console").glob("*.md"))
         assert saved[0].read_text() == app.clipboard
         assert "| old (exact) | 0.995 |" in app.clipboard
-        assert f"step 85 of 300" in app.clipboard
+        assert "step 85 of 300" in app.clipboard
 
 
 async def test_nothing_is_composed_while_the_terminal_takes_nothing(running: WrittenRun) -> None:
