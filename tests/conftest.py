@@ -1,4 +1,4 @@
-"""What several folders share: a home for runs, the command line, a finished run, a model on disk."""
+"""What several folders share: a home for runs, the command line, a finished run, small models."""
 
 from __future__ import annotations
 

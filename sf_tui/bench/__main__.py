@@ -29,11 +29,12 @@ def _part_named(name: str) -> Part:
         return measure_throughput
     from sf_tui.bench import memory_sides
 
-    return {
+    sides: dict[str, Part] = {
         "memory-scene": memory_sides.make_memory_scene,
         "memory-run": memory_sides.measure_run,
         "memory-trainer": memory_sides.measure_trainer,
-    }[name]
+    }
+    return sides[name]
 
 
 def main() -> int:

@@ -97,12 +97,8 @@ def measure_freeze_gain(
         parts.append((whole, frozen, backward, update))
     watch.remove()
     freezer.unfreeze()
-    return FreezeGain(
-        statistics.median(shares),
-        *(statistics.median(column) for column in zip(*parts, strict=True)),
-        below,
-        tied,
-    )
+    whole, frozen, backward, update = map(statistics.median, zip(*parts, strict=True))
+    return FreezeGain(statistics.median(shares), whole, frozen, backward, update, below, tied)
 
 
 @dataclass

@@ -1,11 +1,10 @@
-"""Teacher-forced probes against greedy `generate`: do they agree, and how much faster are they.
+"""Batched greedy decoding by transformers' own `generate`, with its cache.
 
-Both see the same examples in the same batches; `generate` is transformers' own, with its cache.
+Knows examples with one answer at their end. Knows nothing of probes.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,11 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from sf_tui.engine.probing import Prober
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 if TYPE_CHECKING:
     from sf_tui.engine.compute import ComputeSetting
     from sf_tui.engine.loading import LoadedModel
-
-# More than any batch holds, so that the batch size alone says how many examples a pass takes.
-_NO_BOUND = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Question:
 
     def as_row(self) -> Encoded:
         """Return the example as it is probed."""
-        return Encoded(self.prompt + self.answer, [NO_LOSS] * len(self.prompt) + list(self.answer))
+        return Encoded(self.prompt + self.answer, [NO_LOSS] * len(self.prompt) + self.answer)
 
 
 class GreedyDecoder:
@@ -69,7 +64,7 @@ class GreedyDecoder:
                 found[at] = made[: len(answer)] == answer
         return found
 
-    def write(self, questions: Sequence[Question], *, tokens: int | None) -> None:
+    def write(self, questions: Sequence[Question], tokens: int | None) -> None:
         """Answer every question with exactly `tokens` tokens; None: as long as it would be."""
         for places in self._batches(questions):
             batch = [questions[at] for at in places]
@@ -84,8 +79,6 @@ class GreedyDecoder:
     @torch.no_grad()
     def _generate(self, batch: Sequence[Question], fewest: int, most: int) -> list[list[int]]:
         width = max(len(question.prompt) for question in batch)
-        # An empty prompt is still asked something: by a token that attention passes over.
-        width = max(width, 1)
         input_ids = torch.full((len(batch), width), self._loaded.pad_id)
         mask = torch.zeros((len(batch), width), dtype=torch.int64)
         for at, question in enumerate(batch):
@@ -107,56 +100,3 @@ class GreedyDecoder:
             )
         answers: list[list[int]] = made[:, width:].tolist()
         return answers
-
-
-def batch_prober(loaded: LoadedModel, compute: ComputeSetting, batch_size: int) -> Prober:
-    """Return a prober that takes batches of exactly as many examples as `generate` does."""
-    return Prober(
-        loaded.model,
-        compute,
-        pad_id=loaded.pad_id,
-        batch_tokens=_NO_BOUND,
-        batch_size=batch_size,
-    )
-
-
-def time_both(
-    prober: Prober,
-    decoder: GreedyDecoder,
-    questions: Sequence[Question],
-    *,
-    tokens: int | None,
-    repetitions: int,
-) -> tuple[list[float], list[float]]:
-    """Score the same questions by turns in one pass and by `generate`.
-
-    Args:
-        prober: takes one pass.
-        decoder: takes a pass a token.
-        questions: their answers have `tokens` tokens where that is given.
-        tokens: how many tokens `generate` must write; None: as many as the answers have.
-        repetitions: how often each is timed, after one that isn't.
-
-    Returns:
-        Seconds of each repetition, by the probe and by `generate`.
-    """
-    rows = [question.as_row() for question in questions]
-    probed, generated = [], []
-    for _ in range(repetitions + 1):
-        start = time.perf_counter()
-        prober.probe(rows)
-        between = time.perf_counter()
-        decoder.write(questions, tokens=tokens)
-        probed.append(between - start)
-        generated.append(time.perf_counter() - between)
-    return probed[1:], generated[1:]
-
-
-def with_answers_of(questions: Sequence[Question], tokens: int, seed: int) -> list[Question]:
-    """Return the same prompts with answers of `tokens` tokens out of all the answers' tokens."""
-    random = np.random.default_rng(seed)
-    pool = sorted({token for question in questions for token in question.answer})
-    return [
-        Question(question.prompt, [pool[at] for at in random.integers(len(pool), size=tokens)])
-        for question in questions
-    ]

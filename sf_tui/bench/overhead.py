@@ -1,8 +1,8 @@
 """`sf bench overhead`: what probes cost a run, and what they save against `generate`.
 
 Two workers play the same run side by side, one with the default probes and one with none but the
-full ones at the stage's start and end, a few steps each in turn. Everything that a probe brings
-with it is in it: drift, events, rules.
+full ones at the stage's start and end, a few steps each in turn. All that a probe brings with it
+is in its cost: drift, events, rules.
 """
 
 from __future__ import annotations
@@ -11,19 +11,15 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sf_tui.bench.against_generate import GENERATE_BATCH_SIZE, LONG_ANSWER, Comparison
 from sf_tui.bench.alternating import PassOn, alternate, group_legs, median_ratio
-from sf_tui.bench.greedy import (
-    GreedyDecoder,
-    Question,
-    batch_prober,
-    time_both,
-    with_answers_of,
-)
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.drift import DriftMeter
@@ -31,7 +27,7 @@ from sf_tui.engine.freezing import Freezer
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import Event, read_events
 from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
@@ -43,12 +39,6 @@ _EVERY = 25
 _NEVER = 1_000_000
 _STARTER_STEPS = 300
 _OWN_STEPS = 100
-_LONG_ANSWER = 64
-# What transformers evaluates with when nothing is said. The larger the batch, the smaller the gain:
-# `generate` is a step a token, and a step of few tokens keeps no processor busy.
-_GENERATE_BATCH_SIZE = 8
-_GENERATE_BATCHES = 3
-_GENERATE_REPETITIONS = 3
 _DRIFT_REPETITIONS = 5
 
 
@@ -61,7 +51,7 @@ def measure_overhead(
         model: `starter:NAME`, a directory, a .gguf file or a hub id.
         steps: optimizer steps of each run, half of them in the danger window; None for the
             model's own number.
-        batch_size: examples a step, and a pass where probes and `generate` are compared.
+        batch_size: examples a step.
         threads: CPU threads, pinned already.
 
     Returns:
@@ -88,88 +78,42 @@ def measure_overhead(
                 "checkpoint.every": _NEVER,
             },
         )
-        bare = profile.model_copy(
-            update={
-                "probe": profile.probe.model_copy(
-                    update={"every": _NEVER, "every_in_window": _NEVER}
-                )
-            }
-        )
+        probed = _make_run(folder / "probed", profile)
+        bare = _make_run(folder / "bare", _without_probes(profile))
         _say(f"{window + outside} steps with probes and as many without, by turns")
-        probed_run, bare_run = (
-            _make_run(folder / "probed", profile),
-            _make_run(folder / "bare", bare),
+        legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
+        # The first leg holds the preparation, the full probe and the first step.
+        cost, cost_measured = _cost(legs[1:], bare_legs[1:], window // _EVERY_IN_WINDOW)
+        tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
+        prepared = prepare_run(tuned, threads)
+        tokens = prepared.tasks[_STAGE].mean_length * profile.stage_train(_STAGE).batch_size
+        second_a_token = sum(bare_legs[1:]) / (window + outside) / tokens
+        drift = _time_drift(prepared, probed)
+        speed, speed_measured = _against_generate(prepared)
+        report = BenchReport(
+            "overhead",
+            cost + speed,
+            {
+                "model": model,
+                "parameters": prepared.layout.elements,
+                "threads": torch.get_num_threads(),
+                "device": str(prepared.compute.device),
+                "batch size": profile.stage_train(_STAGE).batch_size,
+                "batch against generate": GENERATE_BATCH_SIZE,
+                "steps": window + outside,
+                "repetitions in the window": window // _EVERY_IN_WINDOW,
+                "repetitions outside": outside // _EVERY,
+            },
+            {
+                **cost_measured,
+                "examples_a_probe": _examples_a_probe(probed),
+                "tokens_a_step": tokens,
+                "seconds_a_trained_token": second_a_token,
+                "drift_seconds": drift,
+                "drift_in_trained_tokens": drift / second_a_token,
+                **speed_measured,
+            },
         )
-        legs, bare_legs = alternate(_Legs(probed_run).play, _Legs(bare_run).play)
-        # The first leg is the preparation, the full probe and the first step.
-        legs, bare_legs = legs[1:], bare_legs[1:]
-        count = window // _EVERY_IN_WINDOW
-        size = _EVERY // _EVERY_IN_WINDOW
-        in_window = median_ratio(legs[:count], bare_legs[:count]) - 1
-        beyond, bare_beyond = (group_legs(side[count:], size) for side in (legs, bare_legs))
-        prepared = prepare_run(
-            profile.model_copy(update={"model": ModelSettings(source=str(probed_run.model))}),
-            threads,
-        )
-        second_a_token = sum(bare_legs) / (
-            (window + outside)
-            * prepared.tasks[_STAGE].mean_length
-            * profile.stage_train(_STAGE).batch_size
-        )
-        drift = _time_drift(prepared, probed_run)
-        size_of_batch = profile.stage_train(_STAGE).batch_size
-        against = _against_generate(prepared, size_of_batch)
-        events = _probe_sizes(probed_run)
-    report = BenchReport(
-        "overhead",
-        (
-            Figure("in_window", "cost of probes in the danger window", in_window, "at most 0.12"),
-            Figure(
-                "outside",
-                "cost of probes outside of it",
-                median_ratio(beyond, bare_beyond) - 1,
-                "at most 0.04",
-            ),
-            Figure(
-                "times_faster_than_generate",
-                f"one pass against generate, answers of {_LONG_ANSWER} tokens",
-                against["long"],
-                "at least 5",
-            ),
-            Figure(
-                "times_faster_than_generate_short",
-                "the same, the tasks' own answers",
-                against["short"],
-            ),
-            Figure(
-                "agreement",
-                "held-out examples on which both agree about exact match",
-                against["agreement"],
-                "1.0",
-            ),
-        ),
-        {
-            "model": model,
-            "parameters": prepared.layout.elements,
-            "threads": torch.get_num_threads(),
-            "device": str(prepared.compute.device),
-            "batch size": size_of_batch,
-            "steps": window + outside,
-            "pairs in the window": count,
-            "pairs outside": len(beyond),
-        },
-        {
-            "seconds_with_probes": sum(legs),
-            "seconds_without": sum(bare_legs),
-            "in_window_in_sum": sum(legs[:count]) / sum(bare_legs[:count]) - 1,
-            "outside_in_sum": sum(beyond) / sum(bare_beyond) - 1,
-            "examples_a_probe": events,
-            "seconds_a_trained_token": second_a_token,
-            "drift_seconds": drift,
-            "drift_in_trained_tokens": drift / second_a_token,
-            **against["measured"],
-        },
-    )
     return report.as_plain()
 
 
@@ -182,6 +126,11 @@ def _split_steps(steps: int) -> tuple[int, int]:
             f"at least {2 * _EVERY}",
         )
     return (steps - outside) // _EVERY_IN_WINDOW * _EVERY_IN_WINDOW, outside
+
+
+def _without_probes(profile: Profile) -> Profile:
+    never = {"every": _NEVER, "every_in_window": _NEVER}
+    return profile.model_copy(update={"probe": profile.probe.model_copy(update=never)})
 
 
 def _make_run(path: Path, profile: Profile) -> RunDirectory:
@@ -211,21 +160,47 @@ class _Legs:
             self._pass_on()
 
 
-def _probe_sizes(run: RunDirectory) -> dict[str, int]:
-    """Return how many examples of each task a probe took."""
-    from sf_tui.run.events import read_events
+def _cost(
+    legs: Sequence[float], bare_legs: Sequence[float], in_window: int
+) -> tuple[tuple[Figure, ...], dict[str, float]]:
+    """Compare neighbouring legs, of which the first `in_window` lie in the danger window."""
+    size = _EVERY // _EVERY_IN_WINDOW
+    inside, bare_inside = legs[:in_window], bare_legs[:in_window]
+    outside = group_legs(legs[in_window:], size)
+    bare_outside = group_legs(bare_legs[in_window:], size)
+    figures = (
+        Figure(
+            "in_window",
+            "cost of probes in the danger window, by the run's time without them",
+            median_ratio(inside, bare_inside) - 1,
+            "at most 0.12",
+        ),
+        Figure(
+            "outside",
+            "cost of probes outside of it",
+            median_ratio(outside, bare_outside) - 1,
+            "at most 0.04",
+        ),
+    )
+    return figures, {
+        "seconds_in_window": sum(inside),
+        "seconds_in_window_without": sum(bare_inside),
+        "seconds_outside": sum(outside),
+        "seconds_outside_without": sum(bare_outside),
+    }
 
-    for event in read_events(run.events):
-        if event["type"] == "probe" and not event["full"]:
-            return {task: measures["n"] for task, measures in event["accuracy"].items()}
-    return {}
+
+def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
+    """Return how many examples of each task a probe took."""
+    probes = (event for event in read_events(run.events) if event["type"] == "probe")
+    first = next(event for event in probes if not event["full"])
+    return {task: measures["n"] for task, measures in first["accuracy"].items()}
 
 
 def _time_drift(prepared: Prepared, run: RunDirectory) -> float:
-    """Return how long measuring the drift takes, in seconds."""
-    start = next((run.checkpoints / _STAGE).glob("step-000000"))
+    """Return the seconds that a measurement of drift takes."""
+    start = run.checkpoints / _STAGE / "step-000000"
     meter = DriftMeter(prepared.layout, Freezer(prepared.layout), start)
-    meter.measure()
     seconds = []
     for _ in range(_DRIFT_REPETITIONS):
         begun = time.perf_counter()
@@ -234,41 +209,39 @@ def _time_drift(prepared: Prepared, run: RunDirectory) -> float:
     return statistics.median(seconds)
 
 
-def _against_generate(prepared: Prepared, batch_size: int) -> dict[str, Any]:
-    """Compare teacher-forced probes with greedy `generate` at equal batch."""
-    loaded, compute = prepared.loaded, prepared.compute
-    prober = batch_prober(loaded, compute, batch_size)
-    decoder = GreedyDecoder(loaded, compute, batch_size)
+def _against_generate(prepared: Prepared) -> tuple[tuple[Figure, ...], dict[str, Any]]:
     rows = [row for task in prepared.tasks.values() for row in task.held_out]
-    questions = [Question.of(row) for row in rows]
-    _say(f"greedy generate on {len(questions)} held-out examples")
-    by_generate = decoder.exact(questions)
-    by_probe = prober.probe(rows).exact
-    few = questions[:: max(len(questions) // (_GENERATE_BATCHES * batch_size), 1)]
-    few = few[: _GENERATE_BATCHES * batch_size]
-    _say(f"speed against generate on {len(few)} of them, batches of {batch_size}")
-    short = time_both(prober, decoder, few, tokens=None, repetitions=_GENERATE_REPETITIONS)
-    long = time_both(
-        prober,
-        decoder,
-        with_answers_of(few, _LONG_ANSWER, seed=0),
-        tokens=_LONG_ANSWER,
-        repetitions=_GENERATE_REPETITIONS,
+    comparison = Comparison(prepared.loaded, prepared.compute, rows)
+    _say(f"greedy generate on {len(rows)} held-out examples")
+    by_probe, by_generate = comparison.exact(GENERATE_BATCH_SIZE)
+    _say(f"speed against generate, batches of {GENERATE_BATCH_SIZE}")
+    short = comparison.speed(GENERATE_BATCH_SIZE, None)
+    long = comparison.speed(GENERATE_BATCH_SIZE, LONG_ANSWER)
+    figures = (
+        Figure(
+            "times_faster_than_generate",
+            f"one pass against generate, answers of {LONG_ANSWER} tokens",
+            long.times_faster,
+            "at least 5",
+        ),
+        Figure(
+            "times_faster_than_generate_short",
+            f"the same, the tasks' own answers ({short.answer_tokens:g} tokens)",
+            short.times_faster,
+        ),
+        Figure(
+            "agreement",
+            "held-out examples on which both agree about exact match",
+            float((by_probe == by_generate).mean()),
+            "1.0",
+        ),
     )
-    return {
-        "agreement": float((by_generate == by_probe).mean()),
-        "short": median_ratio(short[1], short[0]),
-        "long": median_ratio(long[1], long[0]),
-        "measured": {
-            "held_out": len(questions),
-            "exact_by_generate": float(by_generate.mean()),
-            "exact_by_probe": float(by_probe.mean()),
-            "answer_tokens": statistics.median(len(q.answer) for q in questions),
-            "probe_seconds_short": statistics.median(short[0]),
-            "generate_seconds_short": statistics.median(short[1]),
-            "probe_seconds_long": statistics.median(long[0]),
-            "generate_seconds_long": statistics.median(long[1]),
-        },
+    return figures, {
+        "held_out": len(rows),
+        "exact_by_probe": float(by_probe.mean()),
+        "exact_by_generate": float(by_generate.mean()),
+        "against_generate_short": asdict(short),
+        "against_generate_long": asdict(long),
     }
 
 

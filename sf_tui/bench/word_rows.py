@@ -34,7 +34,9 @@ def own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     vocabulary = tokenizer.get_vocab()
     marked = [token for token in vocabulary if token[0] in _SPACES]
     # A vocabulary without such marks parts words by itself.
-    candidates = marked or [token for token in vocabulary if token not in tokenizer.all_special_ids]
+    candidates = marked or [
+        token for token in vocabulary if token not in tokenizer.all_special_tokens
+    ]
     words = [
         (vocabulary[token], token.lstrip(_SPACES))
         for token in candidates

@@ -26,6 +26,8 @@ class HeldOutSize:
     """Tokens of each example."""
     groups: Sequence[str]
     """Group of each example; a probe is spread evenly over them."""
+    weight: int = 1
+    """Its share of a probe's tokens, beside the other tasks'."""
 
 
 def plan_probes(
@@ -66,28 +68,30 @@ def plan_probes(
     waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
     for place, task in enumerate(waiting):
         size = held_out[task]
-        mean_length = sum(size.lengths) / len(size.lengths)
-        count = settings.examples or int(tokens / (len(waiting) - place) / mean_length)
-        count = min(max(count, 1), len(size.lengths))
-        chosen[task] = spread_evenly(size.groups, count, derive_seed(seed, task, "probe"))
-        tokens = max(tokens - sum(size.lengths[at] for at in chosen[task]), 0.0)
+        order = spread_evenly(size.groups, derive_seed(seed, task, "probe"))
+        # By the examples' own lengths: a short group's mean says nothing of a long one's.
+        costs = np.cumsum([size.lengths[at] for at in order])
+        share = size.weight / sum(held_out[name].weight for name in waiting[place:])
+        affordable = int(np.searchsorted(costs, tokens * share, side="right"))
+        count = min(settings.examples or max(affordable, 1), len(order))
+        chosen[task] = sorted(order[:count])
+        tokens = max(tokens - float(costs[count - 1]), 0.0)
     return {task: chosen[task] for task in held_out}
 
 
-def spread_evenly(groups: Sequence[str], count: int, seed: int) -> list[int]:
-    """Choose `count` examples, as many of each group as of any other where there are enough.
+def spread_evenly(groups: Sequence[str], seed: int) -> list[int]:
+    """Order examples so that any first few hold as many of each group as of any other.
 
     Returns:
-        Ascending indices.
+        Indices of all examples.
     """
     random = np.random.default_rng(seed)
-    order = random.permutation(len(groups))
     by_group: dict[str, list[int]] = {}
-    for at in order:
+    for at in random.permutation(len(groups)):
         by_group.setdefault(groups[at], []).append(int(at))
     ranked = [
         (place, turn, at)
         for turn, group in enumerate(sorted(by_group))
         for place, at in enumerate(by_group[group])
     ]
-    return sorted(at for _, _, at in sorted(ranked)[:count])
+    return [at for _, _, at in sorted(ranked)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sf_tui.profile.builtin import STARTER_PREFIX, starter_hint, starters
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.names import RANDOM_MODEL
-from sf_tui.profile.paths import is_missing
+from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 
@@ -63,6 +63,4 @@ def model_files(profile: Profile) -> Iterator[Problem]:
     """Find the model's and tokenizer's places that aren't there."""
     for key, value in (("source", profile.model.source), ("tokenizer", profile.model.tokenizer)):
         if is_missing(value):
-            yield Problem(
-                ("model", key), f"{key}: there is no {value}", "correct the path, or make it"
-            )
+            yield Problem(("model", key), f"{key}: there is no {value}", missing_hint(value))

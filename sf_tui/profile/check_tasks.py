@@ -12,7 +12,7 @@ from sf_tui.profile.check_model import SCHEME
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, RECOVER_STAGE
 from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.paths import is_missing
+from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile, TaskSettings
 
@@ -126,5 +126,5 @@ def task_files(profile: Profile) -> Iterator[Problem]:
                 yield Problem(
                     ("tasks", place, key),
                     f"{key}: there is no file {value}",
-                    "correct the path; a relative one starts at the profile's folder",
+                    missing_hint(value),
                 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.profile.locate import KeyPath
+from sf_tui.profile.nearest import nearest_name
 
 # What `sf_tui.tasks` reads, and what people try to give it.
 DATA_SUFFIXES = (
@@ -84,3 +85,13 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
         if isinstance(task, dict):
             yield ("tasks", place, "data"), task
             yield ("tasks", place, "held_out"), task
+
+
+def missing_hint(value: object) -> str:
+    """Return what to do about a path that isn't there: the nearest name beside it, if any."""
+    path = Path(str(value))
+    if path.parent.is_dir():
+        near = nearest_name(path.name, [entry.name for entry in path.parent.iterdir()])
+        if near is not None:
+            return f"did you mean {path.parent / near}?"
+    return "correct the path; a relative one starts at the profile's folder"

@@ -25,16 +25,22 @@ TERMINATED_EXIT_CODE = 143
 CHECK_EVERY_S = 0.5
 STALLED_AFTER_S = 600.0
 """A terminal that takes nothing for ten minutes is taken for lost: whoever comes back attaches."""
-_RESTORE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h"
-"""Undoes what Textual switches on: paste, wrap, mouse, keyboard, screen, cursor."""
+_PATIENCE_S = 0.3
+"""A terminal in the middle of a frame takes more within this time if it still reads."""
+_RESTORE = b"\x18\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h"
+"""Cuts off a sequence that is half written, and undoes what Textual switches on: paste, wrap,
+mouse, keyboard, screen, cursor."""
 
 
-def is_writable(descriptor: int) -> bool:
-    """Tell whether a terminal would take a write now; one that is gone takes none."""
+def is_writable(descriptor: int, wait_s: float = 0.0) -> bool:
+    """Tell whether a terminal takes a write, waiting for that at most `wait_s`.
+
+    One that is gone takes none.
+    """
     poller = select.poll()
     poller.register(descriptor, select.POLLOUT)
     try:
-        return any(flags & select.POLLOUT for _, flags in poller.poll(0))
+        return any(flags & select.POLLOUT for _, flags in poller.poll(wait_s * 1000))
     except OSError:
         return False
 
@@ -119,7 +125,7 @@ class TerminalWatch:
 
     def _give_back_terminal(self) -> None:
         """Leave the terminal as it was found, as far as it still listens."""
-        if is_writable(self._output):
+        if is_writable(self._output, _PATIENCE_S):
             with suppress(OSError):
                 os.write(self._output, _RESTORE)
         if self._before is not None:

@@ -19,6 +19,10 @@ from sf_tui.worker.preparation import PreparedTask
 # reads every weight twice. Measured by `sf bench overhead` on the starter and on a 135 M model.
 DRIFT_COST_TOKENS = 40.0
 
+# An old task is lost by degrees and its curve decides what is done; the new one is learnt within a
+# few steps, and a coarse curve tells that.
+OLD_TASK_WEIGHT = 3
+
 Measures = dict[str, float]
 
 
@@ -46,7 +50,11 @@ class StageMeasuring:
         self._plan = plan_probes(
             settings,
             {
-                name: HeldOutSize([len(row.input_ids) for row in task.held_out], task.groups)
+                name: HeldOutSize(
+                    [len(row.input_ids) for row in task.held_out],
+                    task.groups,
+                    OLD_TASK_WEIGHT if name in self._old else 1,
+                )
                 for name, task in self._tasks.items()
             },
             tokens_a_step=tokens_a_step,

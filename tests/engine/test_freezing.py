@@ -121,7 +121,7 @@ def test_backward_ends_at_the_frozen_boundary(
     )
 
     def look(
-        index: int, block: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+        index: int, _: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> None:
         states = arguments[0] if arguments else keywords["hidden_states"]
         wants_gradient.setdefault(index, states.requires_grad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_rate_never_leaves_its_bounds_and_never_rises_after_the_warm_up(
     assert all(0 <= rate <= 1 + 1e-9 for rate in found)
     assert all(rate > 0 for rate in found[: min(warmup, steps)])
     after = found[max(warmup - 1, 0) :]
-    assert all(later <= earlier + 1e-9 for earlier, later in zip(after, after[1:], strict=False))
+    assert all(later <= earlier + 1e-9 for earlier, later in pairwise(after))
 
 
 def test_every_parameter_has_an_optimizer_even_where_it_is_frozen(make_model: MakeModel) -> None:

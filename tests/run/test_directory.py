@@ -180,7 +180,7 @@ def test_any_text_that_names_no_run_is_told_so(reference: str) -> None:
 
 
 def test_directory_that_is_no_run_is_told_so(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunNotFoundError, match="no run.json"):
+    with pytest.raises(RunNotFoundError, match=r"no run\.json"):
         find_run(f"{tmp_path}/")
     assert not home.exists()
 

@@ -36,9 +36,7 @@ def test_stopping_has_no_key_even_if_the_file_gives_it_one(running: WrittenRun) 
 
 
 @pytest.mark.parametrize("text", ["name = ", 'name = "x"\n'])
-def test_a_profile_without_actions_says_so(
-    make_run: Callable[..., WrittenRun], text: str
-) -> None:
+def test_a_profile_without_actions_says_so(make_run: Callable[..., WrittenRun], text: str) -> None:
     actions = read_actions(make_run(profile=text).run)
     assert not actions.actions
     assert "profile.toml" in actions.problem

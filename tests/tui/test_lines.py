@@ -19,9 +19,7 @@ def test_a_fitted_line_has_exactly_its_width(line: Line, width: int) -> None:
 
 
 @given(lines, lines, st.integers(min_value=1, max_value=30))
-def test_cells_outside_the_changed_span_are_the_same(
-    before: Line, after: Line, width: int
-) -> None:
+def test_cells_outside_the_changed_span_are_the_same(before: Line, after: Line, width: int) -> None:
     before, after = fit(before, width), fit(after, width)
     span = changed_span(before, after)
     if span is None:

@@ -9,8 +9,16 @@ from sf_tui.tui import numbers
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0.000"), (0.4273, "0.427"), (2.345, "2.35"), (57.31, "57.3"), (1234.5, "1234")]
-    + [(0.00012, "1.2e-04"), (None, "–"), (float("nan"), "–")],
+    [
+        (0.0, "0.000"),
+        (0.4273, "0.427"),
+        (2.345, "2.35"),
+        (57.31, "57.3"),
+        (1234.5, "1234"),
+        (0.00012, "1.2e-04"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
 )
 def test_values_are_short(value: float | None, text: str) -> None:
     assert numbers.format_value(value) == text
@@ -24,7 +32,14 @@ def test_a_loss_is_minus_points() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (187, "3:07"), (7500, "2 h 05"), (200_000, "2 d 7 h"), (None, "–")],
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (187, "3:07"),
+        (7500, "2 h 05"),
+        (200_000, "2 d 7 h"),
+        (None, "–"),
+    ],
 )
 def test_durations_have_their_unit(seconds: float | None, text: str) -> None:
     assert numbers.format_duration(seconds) == text

@@ -14,6 +14,11 @@ class HelpDialog(Dialog[None]):
     _top = 0
     _room = 1
 
+    def wanted_height(self, width: int) -> int:
+        """Return the page's length, whatever part of it is scrolled to."""
+        del width
+        return len(self._page())
+
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the part of the page that fits."""
         del width

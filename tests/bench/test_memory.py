@@ -1,0 +1,50 @@
+"""`sf bench memory` as it is called: the command, its processes and its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sf_tui.bench.processes import peak_memory_bytes, run_part
+from sf_tui.cli.bench import app
+from sf_tui.errors import UsageError
+
+
+def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Path) -> None:
+    arguments = ["--model", str(tied_llama_directory), "--steps", "20", "--batch-size", "4"]
+    result = CliRunner().invoke(app, ["memory", *arguments, "--json"])
+    assert result.exit_code == 0, result.exception
+    report = json.loads(result.stdout)
+    # The libraries alone take half of a gigabyte, the same on both sides.
+    assert 0.8 < report["ratio_to_trainer"] < 1.1
+    assert report["conditions"]["steps"] == 20
+    measured = report["measured"]
+    assert measured["probes"] == 5
+    assert measured["checkpoints"] == 5
+    assert measured["frozen_layers"] == 2
+    assert measured["peak_bytes"] >= measured["loaded_bytes"] > 50_000_000
+
+
+def test_an_error_of_a_measuring_process_comes_back_as_it_was(tmp_path: Path) -> None:
+    arguments = {
+        "model": "no-such-model",
+        "folder": str(tmp_path),
+        "steps": 3,
+        "batch_size": None,
+        "threads": 1,
+    }
+    with pytest.raises(UsageError, match="too few") as caught:
+        run_part("memory-scene", arguments, threads=1)
+    assert caught.value.hint == "at least 20"
+
+
+def test_the_peak_never_falls() -> None:
+    before = peak_memory_bytes()
+    block = bytearray(80_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    grown = peak_memory_bytes()
+    del block
+    assert peak_memory_bytes() >= grown >= before

@@ -1,0 +1,253 @@
+"""The console's process on a real pseudo-terminal: how it comes up, and how it goes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pyte
+import pytest
+from conftest import WrittenRun
+
+from sf_tui.tui.terminal import TerminalWatch, is_lost, is_writable
+
+LOST = 75
+GONE_WITHIN_S = 1.0
+SLACK_S = 1.0
+"""For machines that do much else beside the tests."""
+
+
+class Terminal:
+    """A pseudo-terminal of which this test is the other end."""
+
+    def __init__(
+        self, arguments: list[str], environ: dict[str, str], size: tuple[int, int] = (120, 40)
+    ) -> None:
+        self.size = size
+        self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        env |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"} | environ
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            start_new_session=True,
+            # The pseudo-terminal becomes the controlling one: closing it hangs the process up.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.data = b""
+
+    def read(self, seconds: float) -> int:
+        """Take what is written for a while; return how many bytes that was."""
+        before, end = len(self.data), time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    chunk = os.read(self.master, 1 << 16)
+                except OSError:
+                    break
+                if not chunk:
+                    break
+                self.data += chunk
+        return len(self.data) - before
+
+    def read_until(self, text: str, timeout_s: float = 20.0) -> float:
+        """Take what is written until a text is on the screen; return after how many seconds."""
+        while time.monotonic() - self.began < timeout_s:
+            self.read(0.02)
+            if text in self.screen():
+                return time.monotonic() - self.began
+        raise AssertionError(f"{text!r} is not on the screen:\n{self.screen()}")
+
+    def screen(self) -> str:
+        screen = pyte.Screen(*self.size)
+        pyte.ByteStream(screen).feed(self.data)
+        return "\n".join(screen.display)
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def hang_up(self) -> None:
+        os.close(self.master)
+        self.master = -1
+
+    def end(self) -> None:
+        if self.master >= 0:
+            os.close(self.master)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+OpenConsole = Callable[..., Terminal]
+
+
+@pytest.fixture
+def open_console() -> Iterator[OpenConsole]:
+    opened: list[Terminal] = []
+
+    def open_(run: Path, *options: str, **environ: str) -> Terminal:
+        opened.append(Terminal(["-m", "sf_tui.tui", str(run), *options], environ))
+        return opened[-1]
+
+    yield open_
+    for terminal in opened:
+        terminal.end()
+
+
+def test_the_first_frame_comes_and_q_says_how_to_come_back(
+    running: WrittenRun, open_console: OpenConsole
+) -> None:
+    terminal = open_console(running.run.path)
+    took = terminal.read_until("accuracy")
+    assert took < 1.0 + SLACK_S
+    assert "DANGER WINDOW" in terminal.screen() or "worker is dead" in terminal.screen()
+    terminal.press("q")
+    terminal.read(1.0)
+    assert terminal.process.wait(5) == 0
+    assert f"sf resume {running.run.id}" in terminal.data.decode() or (
+        f"sf attach {running.run.id}" in terminal.data.decode()
+    )
+    assert b"\x1b[?1049l" in terminal.data, "the screen that was there before is back"
+
+
+def test_closing_the_terminal_ends_the_console_within_a_second(
+    running: WrittenRun, open_console: OpenConsole
+) -> None:
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    terminal.hang_up()
+    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == LOST
+
+
+def test_sighup_ends_the_console_and_gives_the_terminal_back(
+    running: WrittenRun, open_console: OpenConsole
+) -> None:
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    terminal.process.send_signal(signal.SIGHUP)
+    terminal.read(GONE_WITHIN_S)
+    assert terminal.process.wait(SLACK_S) == LOST
+    assert b"\x1b[?1049l" in terminal.data
+    echo = termios.tcgetattr(terminal.master)[3] & termios.ECHO
+    assert echo, "typed letters show again"
+
+
+def test_sigterm_ends_the_console(running: WrittenRun, open_console: OpenConsole) -> None:
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    terminal.process.terminate()
+    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == 143
+
+
+def test_a_terminal_that_stops_reading_is_waited_for_but_can_still_hang_up(
+    running: WrittenRun, open_console: OpenConsole
+) -> None:
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    for step in range(86, 110):
+        running.step(step, loss=float(step))
+        time.sleep(0.05)
+    # Resizing makes whole frames, until the kernel takes no more of them.
+    for width in (100, 120) * 20:
+        fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+        terminal.process.send_signal(signal.SIGWINCH)
+        time.sleep(0.02)
+    process = psutil.Process(terminal.process.pid)
+    before = sum(process.cpu_times()[:2])
+    time.sleep(1.0)
+    assert sum(process.cpu_times()[:2]) - before < 0.5, "waiting costs nothing"
+    assert terminal.process.poll() is None
+    terminal.hang_up()
+    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == LOST
+
+
+def test_a_still_run_sends_nothing(running: WrittenRun, open_console: OpenConsole) -> None:
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    terminal.read(1.5)
+    assert terminal.read(2.0) == 0
+
+
+def test_the_console_can_be_killed_and_the_run_is_as_it_was(
+    running: WrittenRun, open_console: OpenConsole
+) -> None:
+    before = {path: path.read_bytes() for path in running.run.path.rglob("*") if path.is_file()}
+    terminal = open_console(running.run.path)
+    terminal.read_until("accuracy")
+    terminal.process.kill()
+    terminal.process.wait()
+    after = {path: path.read_bytes() for path in running.run.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_no_color_sends_no_color(running: WrittenRun, open_console: OpenConsole) -> None:
+    terminal = open_console(running.run.path, NO_COLOR="1")
+    terminal.read_until("accuracy")
+    assert b"38;5;" not in terminal.data
+    assert b"38;2;" not in terminal.data
+    assert b"48;" not in terminal.data
+
+
+def test_a_locale_without_utf8_gets_ascii(running: WrittenRun, open_console: OpenConsole) -> None:
+    terminal = open_console(running.run.path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    terminal.read_until("accuracy")
+    assert terminal.data.decode("ascii")
+
+
+def test_the_console_never_imports_torch() -> None:
+    code = (
+        "import sys, sf_tui.tui.console, sf_tui.tui.session, sf_tui.tui.picker\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'accelerate', 'sf_tui.engine',"
+        " 'sf_tui.worker', 'sf_tui.tasks', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_hung_up_terminal_is_told_at_once() -> None:
+    master, slave = os.openpty()
+    try:
+        assert not is_lost(slave)
+        assert is_writable(slave)
+        os.close(master)
+        began = time.monotonic()
+        assert is_lost(slave, wait_s=5.0)
+        assert time.monotonic() - began < 1.0
+    finally:
+        os.close(slave)
+
+
+def test_a_terminal_that_takes_nothing_for_long_is_taken_for_lost() -> None:
+    master, slave = os.openpty()
+    codes: list[int] = []
+    os.set_blocking(slave, False)
+    try:
+        while is_writable(slave):
+            os.write(slave, b"x" * 256)
+        watch = TerminalWatch(slave, slave, leave=codes.append, stalled_after_s=0.6)
+        watch.start()
+        time.sleep(2.5)
+        watch.stop()
+        assert codes == [LOST]
+    finally:
+        os.close(master)
+        os.close(slave)
