@@ -6,15 +6,14 @@ Leaving the console never ends a run: the worker is a process of its own.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    import subprocess
-
     from sf_tui.run.directory import RunDirectory
 
 Lite = Annotated[bool, typer.Option("--lite", help="Fewer updates and no mouse: for slow links.")]
@@ -59,9 +58,27 @@ def watch(
 
 
 def attach_to(
-    run: RunDirectory, *, read_only: bool, lite: bool, ascii_only: bool, light: bool = False
+    run: RunDirectory,
+    *,
+    read_only: bool,
+    lite: bool,
+    ascii_only: bool,
+    light: bool = False,
+    worker_ended: Callable[[], bool] | None = None,
 ) -> int:
-    """Show a run until the operator leaves; return 0, or 75, 130 or 1 if it ended otherwise.
+    """Show a run until the operator leaves.
+
+    Args:
+        run: the run.
+        read_only: send nothing to it.
+        lite: fewer updates.
+        ascii_only: no braille.
+        light: begin with the light theme.
+        worker_ended: of a run whose worker was only just started, whether that process has ended.
+
+    Returns:
+        0, or 75, 130 or 1 if the console did not end by the operator's wish. With `worker_ended`
+        also the exit code of a run that ended meanwhile, and -1 for one that began nothing.
 
     Raises:
         RunError: the directory is no run, or of a newer version.
@@ -72,44 +89,12 @@ def attach_to(
     from sf_tui.tui.session import open_console, parting_word
 
     run.read_run_json()
-    options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
-    code = open_console(run, options)
-    print(parting_word(run, code), file=sys.stderr)
-    return code
-
-
-def attach_to_new(run: RunDirectory, *, lite: bool, ascii_only: bool, created: bool) -> int:
-    """Start the worker of a run and show it at once.
-
-    Args:
-        run: the run.
-        lite: fewer updates.
-        ascii_only: no braille.
-        created: the directory was made for this call, and goes again if nothing can be begun.
-
-    Returns:
-        The run's exit code if it ended while it was shown, else the console's.
-
-    Raises:
-        SfError: the run could not begin; the message is the worker's own.
-    """
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.cli.launching import start_detached
-    from sf_tui.tui.options import ConsoleOptions
-    from sf_tui.tui.session import open_console, parting_word, require_terminal
-
-    require_terminal("`--no-ui` needs no terminal, `--detach` only starts the run")
     said_before = run.events.stat().st_size
-    process = start_detached(run)
-    code = open_console(
-        run,
-        ConsoleOptions(lite=lite, ascii_only=ascii_only),
-        worker_ended=lambda: process.poll() is not None,
-    )
-    if code < 0:
-        raise _why_not_begun(run, process, said_before, created=created)
-    print(parting_word(run, code), file=sys.stderr)
-    return code or _exit_code_of(run, said_before)
+    options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
+    code = open_console(run, options, worker_ended=worker_ended)
+    if code >= 0:
+        print(parting_word(run, code), file=sys.stderr)
+    return code or (_exit_code_since(run, said_before) if worker_ended is not None else 0)
 
 
 def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
@@ -129,7 +114,7 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     return pick_run(ConsoleOptions(ascii_only=ascii_only, light=light))
 
 
-def _exit_code_of(run: RunDirectory, said_before: int) -> int:
+def _exit_code_since(run: RunDirectory, said_before: int) -> int:
     """Return the exit code of a run that has ended since; 0 while it goes on."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.events import EventTail
@@ -142,19 +127,3 @@ def _exit_code_of(run: RunDirectory, said_before: int) -> int:
         if event.get("type") == "run_finished":
             code = int(event.get("exit_code", 0))
     return code
-
-
-def _why_not_begun(
-    run: RunDirectory, process: subprocess.Popen[bytes], said_before: int, *, created: bool
-) -> SfError:
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.cli.launching import failure_of
-    from sf_tui.run.events import EventTail
-
-    for event in EventTail(run.events, said_before).poll():
-        if event["type"] == "run_finished":
-            process.wait()
-            return failure_of(run, event, created=created)
-    said = run.worker_log.read_text(encoding="utf-8", errors="replace").strip()
-    last = said.splitlines()[-1] if said else f"exit code {process.returncode}"
-    return RunError(f"{run.path}: the worker ended at once: {last}", f"see {run.worker_log}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
+from sf_tui.engine.layout import EMBEDDINGS, Layer, ModelLayout
 from sf_tui.errors import ModelError
 
 
@@ -51,13 +51,22 @@ class Freezer:
         Raises:
             ModelError: the model has fewer blocks, or nothing would be left to train.
         """
-        count = self.resolve(layers)
-        names = [layer.name for layer in self._layout.blocks[:count]]
-        if embeddings:
-            names.insert(0, EMBEDDINGS)
+        names = self.choose(layers, embeddings=embeddings)
         fresh = [name for name in names if name not in self._frozen]
         self.restore(self._frozen | set(names))
         return fresh
+
+    def choose(self, layers: int | None, *, embeddings: bool) -> list[str]:
+        """Return names of the layers that `freeze` would hold, and freeze nothing.
+
+        Raises:
+            ModelError: as `freeze`.
+        """
+        names = [layer.name for layer in self._layout.blocks[: self.resolve(layers)]]
+        if embeddings:
+            names.insert(0, EMBEDDINGS)
+        self._check_something_is_left(self._frozen | set(names))
+        return names
 
     def resolve(self, layers: int | None) -> int:
         """Return how many blocks `freeze` would take.
@@ -85,12 +94,14 @@ class Freezer:
         Raises:
             ModelError: nothing would be left to train.
         """
-        left = [layer.name for layer in self._layout.layers if layer.name not in names]
-        if not left or (left == [HEAD] and not self._layout.head.elements):
-            raise ModelError("every layer would be frozen and nothing trained", "freeze fewer")
+        self._check_something_is_left(names)
         self._frozen = set(names)
         for layer in self._layout.layers:
             for parameter in layer.parameters.values():
                 parameter.requires_grad_(layer.name not in self._frozen)
                 if layer.name in self._frozen:
                     parameter.grad = None
+
+    def _check_something_is_left(self, names: Collection[str]) -> None:
+        if all(layer.name in names for layer in self._layout.layers):
+            raise ModelError("every layer would be frozen and nothing trained", "freeze fewer")

@@ -11,11 +11,13 @@ import difflib
 import io
 import json
 import logging
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from sf_tui.engine.batches import derive_seed
@@ -28,17 +30,21 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # What transformers raises for a source that it can't use, by experience: a missing file (OSError),
-# a config that makes no sense (ValueError, TypeError, KeyError, AttributeError), damaged weights
-# (SafetensorError, RuntimeError), a missing package (ImportError).
+# a config that makes no sense (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+# StrictDataclassError), damaged weights (SafetensorError, RuntimeError, struct.error for GGUF), a
+# missing package (ImportError).
 _SOURCE_FAULTS = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
     AttributeError,
+    ArithmeticError,
+    StrictDataclassError,
     RuntimeError,
     ImportError,
     SafetensorError,
+    struct.error,
 )
 
 # Older names of rotary settings: config.json files and papers use them, and transformers still
@@ -173,8 +179,10 @@ def _nearest_entry(place: Path) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    # "Validation error for field 'hidden_size':" says what is wrong in its second line.
+    said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
+    return said[:300]
 
 
 def _random_model(
@@ -254,6 +262,8 @@ def _pretrained_model(
             revision=settings.revision or "main",
             local_files_only=local,
             output_loading_info=True,
+            # Told below by name; transformers' own error names no tensor.
+            ignore_mismatched_sizes=True,
         )
     except _SOURCE_FAULTS as error:
         raise ModelError(
@@ -263,23 +273,18 @@ def _pretrained_model(
             else "no directory of that name; as a hub id it needs the network or a filled cache "
             "(and a licence accepted where the model asks for one)",
         ) from error
-    missing = sorted(set(report["missing_keys"]) - set(_tied_names(model)))
-    if missing or report["mismatched_keys"]:
-        lacking = ", ".join(missing[:3]) or str(next(iter(report["mismatched_keys"])))
+    # Only what is tied in this very config: an untied output projection must have weights.
+    missing = sorted(set(report["missing_keys"]) - set(model.all_tied_weights_keys))
+    reshaped = sorted(str(key[0]) for key in report["mismatched_keys"])
+    if missing or reshaped:
+        wrong = [f"{name} is missing" for name in missing]
+        wrong += [f"{name} has another shape" for name in reshaped]
         raise ModelError(
-            f"[model] {settings.source}: the weights don't fill the model "
-            f"({len(missing) or len(report['mismatched_keys'])} tensors missing or of another "
-            f"shape: {lacking})",
+            f"[model] {settings.source}: the weights don't fill the model: "
+            f"{', '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''} ({len(wrong)} in all)",
             "config.json and the weights belong to different models, or a file is missing",
         )
     return cast("PreTrainedModel", model)
-
-
-def _tied_names(model: PreTrainedModel) -> list[str]:
-    tied = getattr(model, "all_tied_weights_keys", None) or getattr(
-        model, "_tied_weights_keys", None
-    )
-    return list(tied or ())
 
 
 def _check_directory(source: str, place: Path) -> None:

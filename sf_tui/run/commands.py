@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from sf_tui.errors import RunError
+from sf_tui.errors import RunError, UsageError
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonLinesTail, append_line
@@ -29,18 +29,21 @@ def request_command(
     """Append a command and return its id; the worker acknowledges it by an event of that id.
 
     Raises:
+        UsageError: an argument can't be written as JSON (a number of more than 64 bits).
         RunError: the log can't be written (no room, read-only).
     """
     identity = f"c-{secrets.token_hex(6)}"
-    line = orjson.dumps(
-        {
-            "id": identity,
-            "time": rfc3339_now(),
-            "action": action,
-            "args": arguments or {},
-            "by": by,
-        }
-    )
+    command = {
+        "id": identity,
+        "time": rfc3339_now(),
+        "action": action,
+        "args": arguments or {},
+        "by": by,
+    }
+    try:
+        line = orjson.dumps(command)
+    except orjson.JSONEncodeError as error:
+        raise UsageError(f"{action}: an argument can't be sent: {error}", "check it") from error
     try:
         handle = os.open(run.commands, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
         try:

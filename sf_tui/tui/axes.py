@@ -111,7 +111,7 @@ def tick_label(value: float) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 10_000 or size < 0.001:
+    if size >= 10_000 or size < 0.01:
         return f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
     if size >= 1000:
         return f"{value / 1000:g}k"

@@ -188,7 +188,7 @@ def _label_marks(canvas: Canvas, chart: Chart, columns: int) -> None:
         if not mark.label:
             continue
         column = _column(chart, mark.x, columns)
-        for row in range(min(4, canvas.height)):
+        for row in range(canvas.height):
             places = (column + 1, column - len(mark.label))
             free = next(
                 (place for place in places if canvas.is_clear(place, row, len(mark.label))), None

@@ -68,6 +68,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if key == "ctrl+c":
             self.exit(INTERRUPTED_EXIT_CODE)
             return
+        self.scene.notice = ""
         command = console_command(key)
         if command is not None:
             self.run_command(command)

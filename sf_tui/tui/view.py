@@ -14,7 +14,6 @@ from textual.containers import Horizontal, Vertical
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.geometry import Size
 from textual.screen import ModalScreen
-from textual.timer import Timer
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import probe_liveness
@@ -108,7 +107,7 @@ class RunView(App[int], inherit_bindings=False):
         self._chart_news = False
         self._machine_news = True
         self._urgent_before: tuple[object, ...] = ()
-        self._notice_timer: Timer | None = None
+        self._said_at = 0.0
         for each in (DARK, LIGHT, PLAIN):
             self.register_theme(textual_theme(each))
         self.theme = paint.name
@@ -237,6 +236,7 @@ class RunView(App[int], inherit_bindings=False):
         urgent, self._urgent_before = facts != self._urgent_before, facts
         if self._text_news and (self._pace.text_is_due() or urgent):
             self._text_news = False
+            self._forget_old_notice()
             self.update_panels(charts=False)
         if self._chart_news and self._pace.charts_are_due():
             self._chart_news = False
@@ -245,6 +245,11 @@ class RunView(App[int], inherit_bindings=False):
             self.update_panels()
         if self._pace.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._look_at_runs(1)
+
+    def _forget_old_notice(self) -> None:
+        """Take a notice away with other news: alone it is not worth a byte to a still screen."""
+        if self.options.steady_clock() - self._said_at > NOTICE_S:
+            self.scene.notice = ""
 
     def _urgent_facts(self) -> tuple[object, ...]:
         """Return what an operator waits for: shown at the next poll, not at the next second."""
@@ -283,20 +288,14 @@ class RunView(App[int], inherit_bindings=False):
     # What the console has to say
 
     def say(self, text: str, level: str = "info", *, command: str = "") -> None:
-        """Show a sentence in the footer for a while.
+        """Show a sentence in the footer until there are later news or keys.
 
         Args:
             text: the sentence.
             level: info, warn or error.
             command: id of the command that it is about, whose state it then follows.
         """
-        if self._notice_timer is not None:
-            self._notice_timer.stop()
+        self._said_at = self.options.steady_clock()
         self.scene.notice, self.scene.notice_level = text, level
         self.scene.notice_command = command
-        self._notice_timer = self.set_timer(NOTICE_S, self._fall_silent)
-        self.update_panels(charts=False)
-
-    def _fall_silent(self) -> None:
-        self.scene.notice = ""
         self.update_panels(charts=False)

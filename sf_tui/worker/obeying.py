@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sf_tui.engine.layout import EMBEDDINGS
-from sf_tui.errors import RunError, SfError
+from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import Rule
 from sf_tui.run.events import Event
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.ledger import REPLAYED_OPS, LedgerEntry
-from sf_tui.worker.outcomes import Rewind, StopRun
+from sf_tui.worker.outcomes import Rewind, StopRun, one_line
 
 if TYPE_CHECKING:
     from sf_tui.worker.stage import StagePlay
@@ -28,7 +28,8 @@ class Command:
 
     id: str
     action: str
-    arguments: dict[str, Any]
+    arguments: Any
+    """An object of JSON where nobody has written into the command log by hand."""
     by: str
     value: float | None = None
     """What made a rule fire."""
@@ -57,12 +58,15 @@ class Obeying:
         ledger = self._context.ledger
         self._replays = ledger.to_replay(self._stage.name, seq)
         for entry in ledger.unfinished():
-            if entry.by in self._rule_names or entry.stage != self._stage.name:
+            if entry.stage != self._stage.name:
                 continue
-            if entry.op in REPLAYED_OPS and entry.seq > max(seq, ledger.void_seq):
-                self._replays.append(entry)
-            elif entry.op == "rollback" and entry.seq < ledger.void_seq:
+            if entry.op == "rollback" and entry.seq < ledger.void_seq:
                 self._answer_entry(entry, "done", None)
+            elif entry.by in self._rule_names:
+                # The rule fires again where it fired, and `fire` goes on with it there.
+                continue
+            elif entry.op in REPLAYED_OPS and entry.seq > max(seq, ledger.void_seq):
+                self._replays.append(entry)
             else:
                 self._answer_entry(entry, "failed", "the worker ended before it was done")
 
@@ -82,7 +86,8 @@ class Obeying:
             self._repeat(entry)
         if self._context.signals.received:
             raise StopRun(f"by signal {self._context.signals.received}")
-        for line in self._context.commands.poll():
+        # One at a time: what stands behind a rollback or a stop is read after it.
+        for line in self._context.commands.iterate():
             self._carry_out(read_command(line))
         return self._paused
 
@@ -117,10 +122,12 @@ class Obeying:
             return
         try:
             action = self._context.profile.action(command.action)
+            if not isinstance(command.arguments, dict):
+                raise UsageError(f"args = {command.arguments!r:.60}: wanted an object")
             arguments = action.arguments(command.arguments)
             self._check(action.op, arguments)
         except SfError as error:
-            self._answer(command, "", {}, "refused", _one_line(error))
+            self._answer(command, "", {}, "refused", one_line(error))
             return
         if action.op == "freeze":
             arguments["layers"] = self._context.prepared.freezer.resolve(arguments["layers"])
@@ -129,7 +136,7 @@ class Obeying:
         try:
             reason = self._ops[action.op](command, arguments)
         except RunError as error:
-            self._answer(command, action.op, arguments, "failed", _one_line(error))
+            self._answer(command, action.op, arguments, "failed", one_line(error))
             raise
         self._answer(command, action.op, arguments, "done", reason)
         if action.op == "rollback":
@@ -139,7 +146,7 @@ class Obeying:
         """Raise the reason for which a command can't be accepted."""
         freezer, stage = self._context.prepared.freezer, self._stage
         if op == "freeze":
-            freezer.resolve(arguments["layers"])
+            freezer.choose(arguments["layers"], embeddings=arguments["embeddings"])
         elif op == "unfreeze" and not freezer.frozen:
             raise RunError("nothing is frozen")
         elif op == "pause" and self._paused:
@@ -158,10 +165,12 @@ class Obeying:
         return said
 
     def _apply_freeze(self, arguments: dict[str, Any]) -> list[str]:
-        freezer = self._context.prepared.freezer
-        fresh = freezer.freeze(arguments["layers"], embeddings=arguments["embeddings"])
-        self._context.held = freezer.frozen
-        return fresh
+        context, freezer = self._context, self._context.prepared.freezer
+        layers, embeddings = arguments["layers"], arguments["embeddings"]
+        # What the stage's own strategy froze is not held beyond its stage.
+        asked_for = freezer.choose(layers, embeddings=embeddings)
+        context.held += [name for name in asked_for if name not in context.held]
+        return freezer.freeze(layers, embeddings=embeddings)
 
     def _unfreeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
         return f"free again: {_span(self._apply_unfreeze())}"
@@ -177,7 +186,7 @@ class Obeying:
         self._paused = False
 
     def _checkpoint(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
-        return self._stage.save(asked_for=True).path.name
+        return self._stage.save(asked_for=True).name
 
     def _rollback(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
         stage = self._stage
@@ -222,13 +231,9 @@ def read_command(line: dict[str, Any]) -> Command:
     return Command(
         str(line.get("id", "unnamed")),
         str(line.get("action", "")),
-        arguments if isinstance(arguments, dict) else {},
+        {} if arguments is None else arguments,
         str(line.get("by", "user")),
     )
-
-
-def _one_line(error: SfError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 def _span(names: list[str]) -> str:

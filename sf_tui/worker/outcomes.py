@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sf_tui.errors import RunError
+import errno
+from pathlib import Path
+
+from sf_tui.errors import RunError, SfError
 
 
 class StopRun(Exception):  # noqa: N818  no error: the operator asked for it
@@ -35,10 +38,35 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception is an allocator's way to say that there is no room."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text or "alloc_cpu" in text
+    return isinstance(error, RuntimeError) and any(
+        words in text
+        for words in ("can't allocate memory", "out of memory", "alloc_cpu", "bad_alloc")
     )
+
+
+def as_run_error(error: Exception, run: Path) -> RunError | None:
+    """Return what an exception of the system means for a run; None where it is a fault of ours.
+
+    Args:
+        error: what was raised while the run was played.
+        run: its directory, named where the exception names no file.
+    """
+    if is_out_of_memory(error):
+        return OutOfMemoryError("in the run", error)
+    if isinstance(error, OSError):
+        return RunError(
+            f"{error.filename or run}: {error.strerror or error}",
+            "earlier checkpoints are intact; mend the disk, then `sf resume` goes on",
+        )
+    return None
+
+
+def one_line(error: SfError) -> str:
+    """Return message and hint in one line, as events carry them."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 class Rewind(Exception):  # noqa: N818  no error: the stage goes on from an earlier step

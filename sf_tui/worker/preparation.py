@@ -85,10 +85,10 @@ def prepare_run(profile: Profile, threads: int | None) -> Prepared:
     freezer = Freezer(layout)
     for stage in profile.stages():
         if stage.train.freeze is not None:
-            freezer.resolve(stage.train.freeze.layers)
+            freezer.choose(stage.train.freeze.layers, embeddings=stage.train.freeze.embeddings)
     for action in profile.actions.values():
         if action.op == "freeze":
-            freezer.resolve(action.layers)
+            freezer.choose(action.layers, embeddings=action.embeddings)
     return Prepared(
         profile,
         compute,

@@ -61,8 +61,8 @@ class CheckpointShelf:
         """
         found = [c for c in self.current(stage) if c.step <= step]
         if name is not None:
-            wanted = name.rpartition("/")[2]
-            named = [c for c in found if c.path.name == wanted]
+            # `step-000100`, or with its stage, or as the `checkpoint` event gives it.
+            named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
             if not named:
                 names = ", ".join(c.path.name for c in found) or "none"
                 raise UsageError(
@@ -92,14 +92,21 @@ class CheckpointShelf:
     def prune(self, stage: str, last_step: int) -> None:
         """Delete what the profile doesn't keep; the stage's start and end always stay."""
         found = list_checkpoints(self._run.checkpoints / stage)
+        current = [c for c in found if _ABANDONED not in c.path.name]
+        abandoned = [c for c in found if _ABANDONED in c.path.name]
         kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
-        kept |= {c.path for c in found[-self._settings.keep_last :]}
-        scored = [c for c in found if c.state.get("score") is not None]
+        # As many again of those that a rollback put aside, for whoever regrets it; they must not
+        # push out what the run stands on now.
+        for several in (current, abandoned):
+            kept |= {c.path for c in several[-self._settings.keep_last :]}
+        scored = [c for c in current if c.state.get("score") is not None]
         scored.sort(key=lambda c: (c.state["score"], c.seq), reverse=True)
         kept |= {c.path for c in scored[: self._settings.keep_best]}
         for checkpoint in found:
             if checkpoint.path not in kept:
                 # Renamed first: a half-deleted folder must not pass for a checkpoint.
                 going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
+                # A kill in the middle of deleting may have left one.
+                shutil.rmtree(going, ignore_errors=True)
                 checkpoint.path.rename(going)
                 shutil.rmtree(going)

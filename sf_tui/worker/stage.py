@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sf_tui.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.strategies import StageContext, strategy_named
 from sf_tui.engine.tuning import NonFiniteLossError, StageTuner, StepOutcome
@@ -127,11 +133,15 @@ class StagePlay:
                 steps=self.tuner.total_steps,
             )
 
-    def save(self, *, asked_for: bool = False) -> Checkpoint:
-        """Write a checkpoint of this step and tell it."""
+    def save(self, *, asked_for: bool = False) -> Path:
+        """Write a checkpoint of this step, tell it, and return its folder."""
         context = self._context
         context.log.sync()
         path = context.shelf.path(self.name, self.step)
+        before = read_checkpoint(path)
+        if before is not None:
+            # One that an operator asked for stays so when a stop writes it anew.
+            asked_for = asked_for or before.state["asked_for"]
         state: dict[str, Any] = {
             "schema": 1,
             "stage": self.name,
@@ -156,7 +166,7 @@ class StagePlay:
             bytes=size,
         )
         context.shelf.prune(self.name, self.tuner.total_steps)
-        return Checkpoint(path, state)
+        return path
 
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
         """Go back to a checkpoint of this stage, tell it, and abandon what came after."""
@@ -191,8 +201,11 @@ class StagePlay:
         )
 
     def _set_learning_rate_factor(self) -> None:
+        settings = self.spec.train
         nans = self._context.ledger.nan_rewinds.get(self.name, 0)
-        self.tuner.learning_rate_factor = self.spec.train.on_nan_learning_rate_factor**nans
+        # A run that stopped at a NaN and is resumed keeps the rate that its profile says.
+        lowered = nans if settings.on_nan == "continue" else 0
+        self.tuner.learning_rate_factor = settings.on_nan_learning_rate_factor**lowered
 
     def _obey(self) -> None:
         while self._obeying.obey():

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import psutil
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from sf_tui import __version__
 from sf_tui.engine.checkpoint import Checkpoint
@@ -30,7 +31,7 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
-from sf_tui.worker.outcomes import OutOfMemoryError, StopRun, is_out_of_memory
+from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
 from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
@@ -53,6 +54,7 @@ class Worker:
         self._run = run
         self._signals = signals
         self._listeners: list[Callable[[Event], None]] = []
+        self._context: RunContext | None = None
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` with every event that is written from now on."""
@@ -67,41 +69,36 @@ class Worker:
         lock = RunLock(self._run)
         lock.acquire()
         heartbeat = Heartbeat(self._run)
-        heartbeat.start()
-        log = EventLog(self._run.events)
+        try:
+            heartbeat.start()
+            log = EventLog(self._run.events)
+            try:
+                return self._work_or_say_why(log)
+            finally:
+                log.close()
+        finally:
+            heartbeat.stop()
+            lock.release()
+
+    def _work_or_say_why(self, log: EventLog) -> int:
         for listener in self._listeners:
             log.listen(listener)
         try:
             return self._work(log)
         except SfError as error:
-            self._say_failed(log, error.message, error.exit_code)
+            self._say_failed(log, one_line(error), error.exit_code)
             raise
-        except OSError as error:
-            place = error.filename or self._run.path
-            told_disk = RunError(
-                f"{place}: {error.strerror or error}",
-                "earlier checkpoints are intact; mend the disk, then `sf resume` goes on",
-            )
-            self._say_failed(log, told_disk.message, told_disk.exit_code)
-            raise told_disk from error
         except Exception as error:
-            if is_out_of_memory(error):
-                told = OutOfMemoryError("in the run", error)
-                self._say_failed(log, told.message, told.exit_code)
-                raise told from error
-            self._say_failed(log, f"{type(error).__name__}: {error}", EXIT_FAILED)
-            raise
-        finally:
-            heartbeat.stop()
-            log.close()
-            lock.release()
+            told = as_run_error(error, self._run.path)
+            if told is None:
+                self._say_failed(log, f"{type(error).__name__}: {error}", EXIT_FAILED)
+                raise
+            self._say_failed(log, one_line(told), told.exit_code)
+            raise told from error
 
     def _say_failed(self, log: EventLog, reason: str, exit_code: int) -> None:
-        accuracy = {}
-        for event in reversed(log.history):
-            if event["type"] == "probe":
-                accuracy = event["accuracy"]
-                break
+        probes = [event["accuracy"] for event in log.history if event["type"] == "probe"]
+        accuracy = self._context.accuracy if self._context else (probes or [{}])[-1]
         try:
             log.append(
                 "run_finished",
@@ -134,11 +131,13 @@ class Worker:
             self._signals,
             RuleWatch(profile.rules),
         )
+        self._context = context
         log.history.clear()
         resumed = ledger.said("run_started")
         if not resumed:
             self._introduce(context)
-        self._refuse_stale_commands(context)
+        # What was sent to a worker that died before it read it.
+        self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
 
     def _claim(self) -> None:
@@ -234,8 +233,8 @@ class Worker:
                 "free; lower [checkpoint] keep_last or choose another --run-dir",
             )
 
-    def _refuse_stale_commands(self, context: RunContext) -> None:
-        """Answer what was sent to a worker that died before it read it."""
+    def _refuse_commands(self, context: RunContext, reason: str) -> None:
+        """Answer what nobody will carry out."""
         for line in context.commands.poll():
             command = read_command(line)
             if command.id not in context.ledger.entries:
@@ -249,7 +248,7 @@ class Worker:
                     status="refused",
                     stage=None,
                     step=None,
-                    reason="no worker was there to read it; send it again",
+                    reason=reason,
                 )
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
@@ -315,7 +314,7 @@ class Worker:
 
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
         if play is not None:
-            play.save(asked_for=True)
+            play.save()
         self._write_model(context)
         if stop.command is not None:
             entry = context.ledger.entries[stop.command]
@@ -331,6 +330,7 @@ class Worker:
                 step=entry.step,
                 reason=None,
             )
+        self._refuse_commands(context, "the run was being stopped")
         context.tell(
             "run_finished",
             status="stopped",
@@ -351,7 +351,7 @@ class Worker:
         old = [name for name in profile.watched_tasks() if name != new and name in values]
         failed = failed_guards(profile.guard, values, old=old, new=new)
         self._write_model(context)
-        self._refuse_late_commands(context)
+        self._refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
         context.tell(
             "run_finished",
@@ -361,22 +361,6 @@ class Worker:
             reason="; ".join(failed) or None,
         )
         return code
-
-    def _refuse_late_commands(self, context: RunContext) -> None:
-        for line in context.commands.poll():
-            command = read_command(line)
-            context.tell(
-                "command",
-                id=command.id,
-                action=command.action,
-                op="",
-                by=command.by,
-                value=None,
-                status="refused",
-                stage=None,
-                step=None,
-                reason="the run had come to its end",
-            )
 
     def _write_model(self, context: RunContext) -> None:
         """Write `model/` aside and exchange it: what stood there before is what a stop left."""
@@ -393,7 +377,7 @@ class Worker:
             aside.rename(path)
             sync_directory(path.parent)
             shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise RunError(
                 f"{path}: can't write the final model: {error}",

@@ -28,23 +28,17 @@ def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Pa
     assert measured["peak_bytes"] >= measured["loaded_bytes"] > 50_000_000
 
 
-def test_an_error_of_a_measuring_process_comes_back_as_it_was(tmp_path: Path) -> None:
-    arguments = {
-        "model": "no-such-model",
-        "folder": str(tmp_path),
-        "steps": 3,
-        "batch_size": None,
-        "threads": 1,
-    }
+def test_an_error_of_a_measuring_process_comes_back_as_it_was() -> None:
+    arguments = {"model": "no-such-model", "steps": 3, "batch_size": None, "threads": 1}
     with pytest.raises(UsageError, match="too few") as caught:
-        run_part("memory-scene", arguments, threads=1)
-    assert caught.value.hint == "at least 20"
+        run_part("overhead", arguments, threads=1)
+    assert caught.value.hint == "at least 50"
 
 
-def test_the_peak_never_falls() -> None:
-    before = peak_memory_bytes()
-    block = bytearray(80_000_000)
+def test_the_peak_stays_when_memory_is_given_back() -> None:
+    block = bytearray(120_000_000)
     block[::4096] = b"x" * len(block[::4096])
     grown = peak_memory_bytes()
     del block
-    assert peak_memory_bytes() >= grown >= before
+    # The kernel counts pages in batches, so to within a few of them.
+    assert peak_memory_bytes() > grown - 10_000_000

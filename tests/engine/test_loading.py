@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from engine.conftest import weights
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model, save_model
-from sf_tui.errors import ModelError
+from sf_tui.errors import ModelError, SfError
 from sf_tui.profile import ModelSettings
 
 Load = Callable[..., LoadedModel]
@@ -134,7 +134,7 @@ def damaged(name: str, directory: Path) -> None:
         ("truncated weights", "can't be loaded", "undamaged"),
         ("empty weights", "can't be loaded", "undamaged"),
         ("weights are a git-lfs pointer", "can't be loaded", "undamaged"),
-        ("weights of another size", "model", ""),
+        ("weights of another size", "has another shape", "different models"),
         ("missing tensor", "up_proj", "a file is missing"),
         ("missing output projection", "lm_head", "a file is missing"),
         ("missing shard", "can't be loaded", "complete"),
@@ -167,7 +167,7 @@ def test_damaged_directory_is_told_with_a_remedy(
         ({"model_type": "t5"}, "t5", ""),
         (SMALL | {"hiden_size": 8}, "hiden_size", "hidden_size"),
         (SMALL | {"num_layers": 2}, "num_layers", "num_hidden_layers"),
-        (SMALL | {"hidden_size": 17}, "no gpt_neox model", "hidden_size divides"),
+        (SMALL | {"hidden_size": 17}, "gpt_neox", "check"),
         (SMALL | {"hidden_size": -16}, "gpt_neox", ""),
         (SMALL | {"hidden_size": "wide"}, "gpt_neox", ""),
         (SMALL | {"hidden_act": "gelou"}, "gelou", ""),
@@ -200,8 +200,9 @@ def test_source_that_is_not_there_names_the_nearest(
     load: Load, tmp_path: Path, source: str, remedy: str
 ) -> None:
     (tmp_path / "modle2").mkdir()
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(SfError) as caught:
         load(source)
+    assert caught.value.exit_code == 2
     assert source.removeprefix("starter:") in caught.value.message
     assert remedy in caught.value.hint
     assert caught.value.hint

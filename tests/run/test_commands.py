@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from sf_tui.errors import RunError
+from sf_tui.errors import RunError, UsageError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.directory import RunDirectory
 
@@ -77,3 +77,12 @@ def test_command_to_a_directory_that_is_gone_is_an_error_with_its_name(run: RunD
     run.path.rmdir()
     with pytest.raises(RunError, match=str(run.path)):
         request_command(run, "pause")
+
+
+@pytest.mark.parametrize("value", [10**30, "\ud800", {1}])
+def test_argument_that_is_no_json_is_an_error_and_nothing_is_sent(
+    run: RunDirectory, value: object
+) -> None:
+    with pytest.raises(UsageError, match="freeze"):
+        request_command(run, "freeze", {"layers": value})
+    assert run.commands.read_bytes() == b""

@@ -3,13 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import FakeClock, WrittenRun
 
 from sf_tui.errors import RunError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import ActionDesk, read_actions, rollback_targets
 from sf_tui.tui.feed import RunFeed
+from tui.written_run import FakeClock, WrittenRun
 
 
 def desk_of(written: WrittenRun, *, read_only: bool = False) -> tuple[ActionDesk, FakeClock]:

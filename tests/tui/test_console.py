@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeClock, WrittenRun
 from textual.pilot import Pilot
 
 from sf_tui.run.commands import CommandTail
@@ -20,6 +19,7 @@ from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.zoom import ZoomScreen
+from tui.written_run import FakeClock, WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
 SIZE = (120, 40)

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import WrittenRun
 
 from sf_tui.run.commands import request_command
 from sf_tui.tui import feed as feed_module
 from sf_tui.tui.feed import RunFeed
+from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
 

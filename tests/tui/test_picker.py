@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from conftest import WrittenRun
-
 from sf_tui.run.directory import list_runs
 from sf_tui.tui.picker import RunPicker
 from sf_tui.tui.summary import RunListReader, summarize_run
+from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
 

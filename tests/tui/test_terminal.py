@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import struct
 import subprocess
@@ -15,83 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-import pyte
 import pytest
-from conftest import WrittenRun
+from pseudo_terminal import Terminal
 
 from sf_tui.tui.terminal import TerminalWatch, is_lost, is_writable
+from tui.written_run import WrittenRun
 
 LOST = 75
 GONE_WITHIN_S = 1.0
 SLACK_S = 1.0
 """For machines that do much else beside the tests."""
-
-
-class Terminal:
-    """A pseudo-terminal of which this test is the other end."""
-
-    def __init__(
-        self, arguments: list[str], environ: dict[str, str], size: tuple[int, int] = (120, 40)
-    ) -> None:
-        self.size = size
-        self.master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-        env |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"} | environ
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=env,
-            start_new_session=True,
-            # The pseudo-terminal becomes the controlling one: closing it hangs the process up.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        self.data = b""
-
-    def read(self, seconds: float) -> int:
-        """Take what is written for a while; return how many bytes that was."""
-        before, end = len(self.data), time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    chunk = os.read(self.master, 1 << 16)
-                except OSError:
-                    break
-                if not chunk:
-                    break
-                self.data += chunk
-        return len(self.data) - before
-
-    def read_until(self, text: str, timeout_s: float = 20.0) -> float:
-        """Take what is written until a text is on the screen; return after how many seconds."""
-        while time.monotonic() - self.began < timeout_s:
-            self.read(0.02)
-            if text in self.screen():
-                return time.monotonic() - self.began
-        raise AssertionError(f"{text!r} is not on the screen:\n{self.screen()}")
-
-    def screen(self) -> str:
-        screen = pyte.Screen(*self.size)
-        pyte.ByteStream(screen).feed(self.data)
-        return "\n".join(screen.display)
-
-    def press(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
-
-    def hang_up(self) -> None:
-        os.close(self.master)
-        self.master = -1
-
-    def end(self) -> None:
-        if self.master >= 0:
-            os.close(self.master)
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 OpenConsole = Callable[..., Terminal]
@@ -241,11 +173,14 @@ def test_a_terminal_that_takes_nothing_for_long_is_taken_for_lost() -> None:
     codes: list[int] = []
     os.set_blocking(slave, False)
     try:
-        while is_writable(slave):
+        # The kernel moves what was written on for a moment, and then takes a little more.
+        while is_writable(slave, wait_s=0.2):
             os.write(slave, b"x" * 256)
         watch = TerminalWatch(slave, slave, leave=codes.append, stalled_after_s=0.6)
         watch.start()
-        time.sleep(2.5)
+        deadline = time.monotonic() + 20
+        while not codes and time.monotonic() < deadline:
+            time.sleep(0.1)
         watch.stop()
         assert codes == [LOST]
     finally:

@@ -1,0 +1,181 @@
+"""The console as a user has it: `sf run` in a terminal, freeze, leave, come back, stop."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pseudo_terminal import Terminal
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import EventTail, read_events
+from sf_tui.run.liveness import WorkerState, probe_liveness
+
+LOST = 75
+PATIENCE_S = 90.0
+"""A worker imports torch first, on a machine that does much else."""
+FEW_STEPS = ("--set", "tasks.0.train.steps=400", "--set", "tasks.1.train.steps=60")
+
+OpenSf = Callable[..., Terminal]
+
+
+@pytest.fixture
+def open_sf(sf_home: Path) -> Iterator[OpenSf]:
+    """Start `sf` with arguments on a pseudo-terminal."""
+    opened: list[Terminal] = []
+
+    def open_(*arguments: str | Path) -> Terminal:
+        environ = {"SF_HOME": str(sf_home), "OMP_NUM_THREADS": "1"}
+        opened.append(Terminal(["-m", "sf_tui.cli", *map(str, arguments)], environ))
+        return opened[-1]
+
+    yield open_
+    for terminal in opened:
+        terminal.end()
+    for run_json in (sf_home / "runs").glob("*/run.json"):
+        end_worker(RunDirectory(run_json.parent))
+
+
+def end_worker(run: RunDirectory) -> None:
+    live = probe_liveness(run)
+    if live.state in {WorkerState.ALIVE, WorkerState.SILENT} and live.pid is not None:
+        os.kill(live.pid, signal.SIGKILL)
+
+
+def wait_for(run: RunDirectory, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return the first event that is wanted, once it is in the log."""
+    tail = EventTail(run.events)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for event in tail.poll():
+            if wanted(event):
+                return event
+        time.sleep(0.02)
+    raise AssertionError("the event did not come")
+
+
+def is_step(event: dict[str, Any]) -> bool:
+    return bool(event["type"] == "step")
+
+
+def commands_of(run: RunDirectory, op: str) -> list[dict[str, Any]]:
+    return [
+        event
+        for event in read_events(run.events)
+        if event["type"] == "command" and event["op"] == op
+    ]
+
+
+def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
+    open_sf: OpenSf, sf_home: Path
+) -> None:
+    path = sf_home / "runs" / "journey"
+    run = RunDirectory(path)
+    terminal = open_sf("run", "biography-tiny", "--run-dir", path, *FEW_STEPS)
+    assert terminal.read_until("waiting for the worker") < 3.0, "long before torch is imported"
+    terminal.read_until("grad norm", PATIENCE_S)
+    wait_for(run, is_step)
+    terminal.read(2.5)
+    assert "tokens/s" in terminal.screen()
+
+    before = [event for event in read_events(run.events) if event["type"] == "step"][-1]["step"]
+    terminal.press("f")
+    terminal.read_until("freeze: requested → accepted", PATIENCE_S)
+    accepted, done = commands_of(run, "freeze")
+    assert (accepted["status"], done["status"]) == ("accepted", "done")
+    assert accepted["step"] <= before + 60
+    terminal.read_until("frozen", PATIENCE_S)
+
+    terminal.press("q")
+    terminal.read(2.0)
+    assert terminal.process.wait(10) == 0
+    assert "sf attach journey" in terminal.data.decode()
+    left_at = probe_liveness(run)
+    assert left_at.state is WorkerState.ALIVE
+    last = [event for event in read_events(run.events) if event["type"] == "step"][-1]["seq"]
+    wait_for(run, lambda event: event["type"] == "step" and event["seq"] > last + 5)
+
+    again = open_sf("attach", "journey")
+    again.read_until("freeze: requested → accepted", PATIENCE_S)
+    again.read_until("frozen", PATIENCE_S)
+    again.press(":")
+    again.read_until("esc leave", PATIENCE_S)
+    again.press("stop")
+    again.read(0.6)
+    again.press("\r")
+    again.read_until("type yes", PATIENCE_S)
+    again.press("yes")
+    again.read(0.6)
+    again.press("\r")
+    finished = wait_for(run, lambda event: event["type"] == "run_finished")
+    assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
+    again.read_until("stopped exit 5", PATIENCE_S)
+    again.press("q")
+    again.read(1.0)
+    assert again.process.wait(10) == 0
+
+    seqs = [event["seq"] for event in read_events(run.events)]
+    assert seqs == list(range(1, len(seqs) + 1))
+    frozen = [
+        [(layer["name"], layer["relative_update"]) for layer in event["layers"] if layer["frozen"]]
+        for event in read_events(run.events)
+        if event["type"] == "drift" and any(layer["frozen"] for layer in event["layers"])
+    ]
+    assert frozen
+    assert all(layers == frozen[0] for layers in frozen), "what is frozen does not move"
+
+
+def test_a_lost_terminal_costs_the_run_nothing(open_sf: OpenSf, sf_home: Path) -> None:
+    path = sf_home / "runs" / "lost"
+    run = RunDirectory(path)
+    first = open_sf("run", "biography-tiny", "--run-dir", path, *FEW_STEPS)
+    wait_for(run, is_step)
+    chance = random.Random(0)
+    for attempt in range(4):
+        terminal = first if attempt == 0 else open_sf("attach", "lost")
+        terminal.read_until("grad norm", PATIENCE_S)
+        terminal.read(chance.uniform(0.0, 1.0))
+        if attempt % 2:
+            terminal.process.kill()
+            terminal.process.wait()
+        else:
+            terminal.hang_up()
+            assert terminal.process.wait(2.0) == LOST
+        assert probe_liveness(run).state is WorkerState.ALIVE
+    last = list(read_events(run.events))[-1]["seq"]
+    wait_for(run, lambda event: event["seq"] > last + 10)
+    seqs = [event["seq"] for event in read_events(run.events)]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_a_run_that_can_not_begin_says_why_and_leaves_nothing(
+    open_sf: OpenSf, sf_home: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    path = sf_home / "runs" / "broken"
+    terminal = open_sf(
+        "run", "biography-mini", "--run-dir", path, "--set", f"model.source={broken}"
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while terminal.process.poll() is None and time.monotonic() < deadline:
+        terminal.read(0.2)
+    assert terminal.process.wait(1) == 2
+    assert "broken" in terminal.data.decode()
+    assert not path.exists()
+
+
+def test_without_a_terminal_attach_says_what_to_do_instead(
+    run_sf: Callable[..., Any], finished_run: Path
+) -> None:
+    done = run_sf("attach", finished_run)
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr
+    assert "sf show" in done.stderr

@@ -1,0 +1,176 @@
+"""A log that ends anywhere is gone on with to the same end.
+
+A run is played with an operator, rules and rollbacks; then its directory is put back to what it
+was when each event had just been written, as a kill there would have left it, and resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+
+from sf_tui.profile import dump_profile, load_profile
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event
+from worker.conftest import (
+    PROFILE,
+    Operator,
+    assert_well_told,
+    equal,
+    events_of,
+    final_weights,
+    live_course,
+    live_probes,
+    work,
+)
+
+RULES = """\
+[[rules]]
+name = "hold"
+metric = "drift"
+above = 0.1
+action = "freeze"
+args = {layers = 1}
+[[rules]]
+name = "back"
+metric = "drift"
+above = 0.4
+action = "rollback"
+args = {to = "step-000000"}
+[[rules]]
+name = "keep"
+metric = "loss"
+below = 100.0
+once = false
+action = "checkpoint"
+"""
+
+
+def operate(run: RunDirectory) -> Operator:
+    operator = Operator(run)
+    operator.at("old", 2, "freeze", layers=2).at("old", 3, "unfreeze")
+    operator.at("old", 6, "pause").after("pause", "resume")
+    operator.at("old", 7, "checkpoint").at("old", 10, "rollback", to="step-000007")
+    operator.at("old", 12, "freeze", layers=3)
+    operator.at("new", 3, "unfreeze").at("new", 7, "rollback").at("new", 9, "freeze", layers=1)
+    return operator
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a finished run in which much was asked for."""
+    folder = tmp_path_factory.mktemp("busy")
+    (folder / "busy.toml").write_text(PROFILE + RULES)
+    profile = load_profile(folder / "busy.toml")
+    run = RunDirectory.create(
+        folder / "run", profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
+    )
+    assert work(run, operate(run)) == 0
+    assert_well_told(run)
+    return run
+
+
+def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDirectory:
+    """Make the directory as a kill would have left it when `count` events stood in the log.
+
+    Args:
+        run: the finished run.
+        path: where to.
+        count: events in the log.
+        late: the worker had come further than it had told: the next checkpoint is there already.
+    """
+    events = events_of(run)[:count]
+    path.mkdir()
+    shutil.copy(run.run_json, path)
+    shutil.copy(run.profile, path)
+    (path / "lock").touch()
+    (path / "heartbeat").write_bytes(run.heartbeat.read_bytes())
+    lines = [orjson.dumps(event) + b"\n" for event in events]
+    torn = b'{"seq":' if late else b""
+    (path / "events.jsonl").write_bytes(b"".join(lines) + torn)
+    answered = {event["id"] for event in events if event["type"] == "command"}
+    commands = run.commands.read_bytes().splitlines(keepends=True)
+    kept = [line for line in commands if orjson.loads(line)["id"] in answered]
+    (path / "commands.jsonl").write_bytes(b"".join(kept))
+    for folder in run.checkpoints.glob("*/*"):
+        state = orjson.loads((folder / "state.json").read_bytes())
+        if state["seq"] + (not late) > count:
+            continue
+        voided = next(
+            event["seq"]
+            for event in [*events_of(run), {"type": "rewound", "seq": 10**9, "reason": "rollback"}]
+            if event["type"] == "rewound"
+            and event["seq"] > state["seq"]
+            and event["reason"] == "rollback"
+            and (event["seq"] == 10**9 or event["stage"] == state["stage"])
+            and event.get("step", -1) < state["step"]
+        )
+        name, mark, _ = folder.name.partition("~")
+        # A rollback tells first and puts aside then.
+        aside = mark and (count > voided or (count == voided and not late))
+        target = path / "checkpoints" / state["stage"] / (folder.name if aside else name)
+        shutil.copytree(folder, target, copy_function=os.link)
+    return RunDirectory(path)
+
+
+def assert_goes_on(busy: RunDirectory, path: Path, count: int, *, late: bool) -> None:
+    run = put_back(busy, path, count, late=late)
+    last = events_of(run)[-1]
+    where = f"killed behind event {count}, {last['type']} of {last.get('stage')}"
+    if last["type"] == "run_finished":
+        return
+    assert work(run, operate(run)) == 0, where
+    assert equal(final_weights(run), final_weights(busy)), where
+    assert live_course(run) == live_course(busy), where
+    assert live_probes(run) == live_probes(busy), where
+    assert_well_told(run)
+    assert firings(run) == firings(busy), where
+    shutil.rmtree(path)
+
+
+def firings(run: RunDirectory) -> list[tuple[str, str, int, float]]:
+    """Return what rules did, once-rules above all."""
+    return [
+        (event["by"], event["stage"], event["step"], event["value"])
+        for event in events_of(run, "command")
+        if event["by"] in {"hold", "back"} and event["status"] == "accepted"
+    ]
+
+
+def nasty(events: list[Event]) -> list[int]:
+    """Return the moments between a command's acceptance and its end, and around a rewind."""
+    found = []
+    for event in events:
+        between = event["type"] == "command" and event["status"] == "accepted"
+        if between and event["op"] in {"freeze", "unfreeze", "rollback", "pause"}:
+            found.append(event["seq"])
+        if event["type"] == "rewound":
+            found.append(event["seq"])
+    return found
+
+
+def test_the_busy_run_did_what_it_was_asked_to(busy: RunDirectory) -> None:
+    done = [e["action"] for e in events_of(busy, "command") if e["status"] == "done"]
+    for action in ("freeze", "unfreeze", "pause", "resume", "checkpoint", "rollback"):
+        assert action in done
+    assert [by for by, _, _, _ in firings(busy)] == ["hold", "back"]
+    assert len(events_of(busy, "rewound")) == 3
+
+
+def test_kill_at_a_nasty_moment_changes_nothing(busy: RunDirectory, tmp_path: Path) -> None:
+    for count in nasty(events_of(busy)):
+        assert_goes_on(busy, tmp_path / f"{count}", count, late=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("late", [False, True])
+def test_kill_behind_any_event_changes_nothing(
+    busy: RunDirectory, tmp_path: Path, late: bool
+) -> None:
+    for count in range(1, len(events_of(busy)) + 1):
+        assert_goes_on(busy, tmp_path / f"{count}", count, late=late)
