@@ -13,13 +13,11 @@ import pytest
 from filelock import FileLock
 from fork_client import ForkHost
 
+# Before anything imports torch, and for every process that a test starts: several threads that
+# share their cores with other tests take ten times as long as one.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 RunSf = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Let every process that a test starts compute on one thread, as it would beside others."""
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

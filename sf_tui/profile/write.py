@@ -82,4 +82,5 @@ def _item(value: Any) -> Item:
         for inner in value:
             array.append(_item(inner))
         return array
-    return tomlkit.item(value)
+    item: Item = tomlkit.item(value)
+    return item

@@ -195,11 +195,13 @@ class RunView(App[int], inherit_bindings=False):
             "machine": 2 + max(2 * gpus, 1) if scene.machine and not scene.machine.problem else 2,
         }
         screen = self.screen_stack[0]
-        for name, height in heights.items():
-            panel = screen.query_one(f"#{name}", Panel)
-            if panel.styles.height is None or panel.styles.height.value != height:
+        for panel in screen.query(Panel):
+            height = heights.get(panel.id or "")
+            styled = panel.styles.height
+            if height is not None and (styled is None or styled.value != height):
                 panel.styles.height = height
-        screen.query_one("#verdict").set_class(scene.record.diagnosis is None, "-empty")
+            if isinstance(panel, Verdict):
+                panel.set_class(scene.record.diagnosis is None, "-empty")
 
     def update_panels(self, *, charts: bool = True) -> None:
         """Compose the visible panels anew; only cells that differ are sent."""
@@ -275,7 +277,9 @@ class RunView(App[int], inherit_bindings=False):
         if screen.has_class("-wide"):
             for _ in range(count):
                 self.scene.runs = self._run_list.read_some(self.scene.run)
-            screen.query_one(RunList).update()
+            # A loop, because while the console closes there may be none any more.
+            for panel in screen.query(RunList):
+                panel.update()
 
     async def _read_history(self) -> None:
         """Read the older part of a long log, a slice at a time between all else."""

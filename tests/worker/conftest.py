@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +220,3 @@ def assert_well_told(run: RunDirectory) -> None:
     for kind in ("run_started", "stage_started", "stage_finished"):
         said = [event.get("stage") for event in events if event["type"] == kind]
         assert len(said) == len(set(said)), kind
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_here() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -54,7 +54,7 @@ def operate(run: RunDirectory) -> Operator:
     operator = Operator(run)
     operator.at("old", 2, "freeze", layers=2).at("old", 3, "unfreeze")
     operator.at("old", 6, "pause").after("pause", "resume")
-    operator.at("old", 7, "checkpoint").at("old", 10, "rollback", to="step-000007")
+    operator.at("old", 7, "checkpoint").at("old", 10, "rollback", to="step-000004")
     operator.at("old", 12, "freeze", layers=3)
     operator.at("new", 3, "unfreeze").at("new", 7, "rollback").at("new", 9, "freeze", layers=1)
     return operator
