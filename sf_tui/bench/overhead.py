@@ -7,12 +7,13 @@ is in its cost: drift, events, rules.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,6 @@ from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 
 _STAGE = "new"
-# Steps between two probes in and outside the window: the profile's defaults.
-_EVERY_IN_WINDOW = 5
-_EVERY = 25
 _NEVER = 1_000_000
 _STARTER_STEPS = 300
 _OWN_STEPS = 100
@@ -61,38 +59,48 @@ def measure_overhead(
         UsageError: too few steps.
         ModelError: the model can't be used.
     """
-    window, outside = _split_steps(steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS))
     with tempfile.TemporaryDirectory(prefix="sf-bench-") as name:
         folder = Path(name)
-        profile = make_scene(
+        scene = make_scene(
             model,
             folder,
             batch_size=batch_size,
             threads=threads,
-            settings={
-                # One more, so that the last leg ends before the stage's last, full probe.
-                "train.steps": window + outside + 1,
-                "window.steps": window,
-                "probe.every": _EVERY,
-                "probe.every_in_window": _EVERY_IN_WINDOW,
-                "checkpoint.every": _NEVER,
-            },
+            settings={"checkpoint.every": _NEVER},
         )
+        every, every_in_window = scene.probe.every, scene.probe.every_in_window
+        window, outside = _split_steps(
+            steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS), every, every_in_window
+        )
+        # One step more, so that the last leg ends before the stage's last, full probe.
+        profile = _lasting(scene, window, window + outside + 1)
         probed = _make_run(folder / "probed", profile)
         bare = _make_run(folder / "bare", _without_probes(profile))
         _say(f"{window + outside} steps with probes and as many without, by turns")
-        legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
+        leg = math.gcd(every, every_in_window)
+        legs, bare_legs = alternate(_Legs(probed, leg).play, _Legs(bare, leg).play)
         # The first leg holds the preparation, the full probe and the first step.
-        cost, cost_measured = _cost(legs[1:], bare_legs[1:], window // _EVERY_IN_WINDOW)
+        legs, bare_legs = legs[1:], bare_legs[1:]
+        in_window = _Pairs.of(legs, bare_legs, slice(0, window // leg), every_in_window // leg)
+        beyond = _Pairs.of(legs, bare_legs, slice(window // leg, None), every // leg)
         tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
         prepared = prepare_run(tuned, threads)
         tokens = prepared.tasks[_STAGE].mean_length * profile.stage_train(_STAGE).batch_size
-        second_a_token = sum(bare_legs[1:]) / (window + outside) / tokens
+        second_a_token = sum(bare_legs) / (window + outside) / tokens
         drift = _time_drift(prepared, probed)
         speed, speed_measured = _against_generate(prepared)
         report = BenchReport(
             "overhead",
-            cost + speed,
+            (
+                Figure(
+                    "in_window",
+                    "cost of probes in the danger window, by the run's time without them",
+                    in_window.cost,
+                    "at most 0.12",
+                ),
+                Figure("outside", "cost of probes outside of it", beyond.cost, "at most 0.04"),
+                *speed,
+            ),
             {
                 "model": model,
                 "parameters": prepared.layout.elements,
@@ -101,11 +109,15 @@ def measure_overhead(
                 "batch size": profile.stage_train(_STAGE).batch_size,
                 "batch against generate": GENERATE_BATCH_SIZE,
                 "steps": window + outside,
-                "repetitions in the window": window // _EVERY_IN_WINDOW,
-                "repetitions outside": outside // _EVERY,
+                "probe every": f"{every_in_window} and {every} steps",
+                "repetitions in the window": len(in_window.probed),
+                "repetitions outside": len(beyond.probed),
             },
             {
-                **cost_measured,
+                "seconds_in_window": sum(in_window.probed),
+                "seconds_in_window_without": sum(in_window.bare),
+                "seconds_outside": sum(beyond.probed),
+                "seconds_outside_without": sum(beyond.bare),
                 "examples_a_probe": _examples_a_probe(probed),
                 "tokens_a_step": tokens,
                 "seconds_a_trained_token": second_a_token,
@@ -117,15 +129,25 @@ def measure_overhead(
     return report.as_plain()
 
 
-def _split_steps(steps: int) -> tuple[int, int]:
+def _split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:
     """Return steps in the window and outside of it: halves, in whole probe intervals."""
-    outside = steps // 2 // _EVERY * _EVERY
-    if not outside:
+    outside = steps // 2 // every * every
+    window = (steps - outside) // every_in_window * every_in_window
+    if not (outside and window):
         raise UsageError(
             f"--steps {steps}: too few to hold a probe outside the danger window",
-            f"at least {2 * _EVERY}",
+            f"at least {2 * every}",
         )
-    return (steps - outside) // _EVERY_IN_WINDOW * _EVERY_IN_WINDOW, outside
+    return window, outside
+
+
+def _lasting(profile: Profile, window: int, steps: int) -> Profile:
+    return profile.model_copy(
+        update={
+            "train": profile.train.model_copy(update={"steps": steps}),
+            "window": profile.window.model_copy(update={"steps": window}),
+        }
+    )
 
 
 def _without_probes(profile: Profile) -> Profile:
@@ -142,8 +164,9 @@ def _make_run(path: Path, profile: Profile) -> RunDirectory:
 class _Legs:
     """One worker, whose run ends a leg after step 1 and then after every few steps."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, steps: int) -> None:
         self._run = run
+        self._steps = steps
         self._pass_on: PassOn = lambda: None
 
     def play(self, pass_on: PassOn) -> None:
@@ -154,40 +177,28 @@ class _Legs:
         worker.work()
 
     def _hear(self, event: Event) -> None:
-        # What comes after a step (its probe, drift, rules) is told after its `step` event, so the
-        # probe after step 5 falls into the leg from step 2 to step 6.
-        if event["type"] == "step" and event["step"] % _EVERY_IN_WINDOW == 1:
+        # What comes after a step (its probe, drift, rules) is told after its `step` event, so with
+        # legs of 5 steps the probe after step 5 falls into the leg from step 2 to step 6.
+        if event["type"] == "step" and event["step"] % self._steps == 1 % self._steps:
             self._pass_on()
 
 
-def _cost(
-    legs: Sequence[float], bare_legs: Sequence[float], in_window: int
-) -> tuple[tuple[Figure, ...], dict[str, float]]:
-    """Compare neighbouring legs, of which the first `in_window` lie in the danger window."""
-    size = _EVERY // _EVERY_IN_WINDOW
-    inside, bare_inside = legs[:in_window], bare_legs[:in_window]
-    outside = group_legs(legs[in_window:], size)
-    bare_outside = group_legs(bare_legs[in_window:], size)
-    figures = (
-        Figure(
-            "in_window",
-            "cost of probes in the danger window, by the run's time without them",
-            median_ratio(inside, bare_inside) - 1,
-            "at most 0.12",
-        ),
-        Figure(
-            "outside",
-            "cost of probes outside of it",
-            median_ratio(outside, bare_outside) - 1,
-            "at most 0.04",
-        ),
-    )
-    return figures, {
-        "seconds_in_window": sum(inside),
-        "seconds_in_window_without": sum(bare_inside),
-        "seconds_outside": sum(outside),
-        "seconds_outside_without": sum(bare_outside),
-    }
+@dataclass(frozen=True)
+class _Pairs:
+    """Seconds of neighbouring stretches of both runs, each with one probe in the one run."""
+
+    probed: list[float]
+    bare: list[float]
+
+    @classmethod
+    def of(cls, probed: Sequence[float], bare: Sequence[float], where: slice, size: int) -> _Pairs:
+        """Take the legs of a part of both runs, `size` of them from probe to probe."""
+        return cls(group_legs(probed[where], size), group_legs(bare[where], size))
+
+    @property
+    def cost(self) -> float:
+        """What probes add, by the time without them; the median."""
+        return median_ratio(self.probed, self.bare) - 1
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:

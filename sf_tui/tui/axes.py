@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_LARGEST_FACTOR = 1e5
+"""Between the two ends of a logarithmic axis."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -76,6 +79,8 @@ def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
         positive = [low for low in lows if low > 0] or [high for high in highs if high > 0]
         floor = min(positive, default=0.1)
         ceiling = max(max(highs), floor * 10)
+        # Below that a loss is as good as none, and would squeeze the part that tells something.
+        floor = max(floor, ceiling / _LARGEST_FACTOR)
         return Scale(
             10.0 ** math.floor(math.log10(floor)), _end_above(ceiling, (1, 2, 5, 10)), log=True
         )

@@ -14,7 +14,6 @@ from textual.screen import ModalScreen
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.liveness import probe_liveness
 from sf_tui.tui.actions import Action, ActionDesk, rollback_targets
 from sf_tui.tui.colors import DARK, LIGHT
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
@@ -85,7 +84,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
     def press_action(self, action: Action) -> None:
         """Do an action of the profile, ask first, or say why not."""
         scene, clock = self.scene, self.options.steady_clock
-        scene.liveness = probe_liveness(scene.run, self.options.wall_clock())
+        self.look_at_worker()
         refusal = self.desk.refusal(scene.liveness.state)
         if refusal:
             self.say(refusal, "warn")

@@ -20,8 +20,8 @@ class GpuSample:
     """One GPU."""
 
     name: str
-    utilization: float
-    """Share of the last second in which it computed."""
+    utilization: float | None
+    """Share of the last second in which it computed; None where it doesn't tell (MIG)."""
     used_bytes: int
     total_bytes: int
 
@@ -90,7 +90,7 @@ class Machine:
                 found.append(
                     GpuSample(
                         name.decode() if isinstance(name, bytes) else str(name),
-                        nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+                        _utilization(nvml, handle),
                         int(memory.used),
                         int(memory.total),
                     )
@@ -98,6 +98,13 @@ class Machine:
         except nvml.NVMLError:
             return ()
         return tuple(found)
+
+
+def _utilization(nvml: Any, handle: Any) -> float | None:
+    try:
+        return float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
+    except nvml.NVMLError:
+        return None
 
 
 def _load_nvml() -> Any:

@@ -5,6 +5,7 @@ Knows the terminal, the environment and the process; what is shown is the consol
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -47,9 +48,13 @@ def open_console(
     require_terminal(f"`sf show {run.id}` prints the state, `sf run --no-ui` needs no terminal")
     environ = os.environ if environ is None else environ
     fitted = fit_options(options, environ, sys.stderr.encoding)
+    # Imports leave no garbage, and looking for it among them takes a seventh of their time.
+    gc.disable()
     # Deferred: what needs no console must not wait for Textual.
     from sf_tui.tui.console import ConsoleApp
 
+    gc.freeze()
+    gc.enable()
     output = sys.stderr.fileno()
     app = ConsoleApp(
         run,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -16,7 +18,7 @@ from textual.geometry import Size
 from textual.screen import ModalScreen
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.liveness import probe_liveness
+from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
 from sf_tui.tui.feed import RunFeed
@@ -147,8 +149,8 @@ class RunView(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Show what is known and follow the run from now on."""
-        self.scene.liveness = probe_liveness(self.scene.run, self.options.wall_clock())
-        self._look_at_machine()
+        self.look_at_worker()
+        self.scene.machine = self._machine.sample(self.scene.liveness)
         self._worker_log.poll()
         self.scene.log_lines = self._worker_log.lines
         self._urgent_before = self._urgent_facts()
@@ -226,7 +228,7 @@ class RunView(App[int], inherit_bindings=False):
             self._text_news = self._chart_news = self._machine_news = True
         if self._pace.is_due("liveness", LIVENESS_EVERY_S):
             before = scene.liveness
-            scene.liveness = probe_liveness(scene.run, self.options.wall_clock())
+            self.look_at_worker()
             self._text_news = self._text_news or scene.liveness.state is not before.state
         if self._worker_log.poll():
             scene.log_lines = self._worker_log.lines
@@ -247,6 +249,15 @@ class RunView(App[int], inherit_bindings=False):
             self.update_panels()
         if self._pace.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._look_at_runs(1)
+
+    def look_at_worker(self) -> None:
+        """Find out whether the worker lives; unreadable files leave what was known."""
+        with suppress(OSError):
+            found = probe_liveness(self.scene.run, self.options.wall_clock())
+            if found.state is WorkerState.STARTING and self._feed.record.history.started:
+                # It had begun, and even its heartbeat is gone.
+                found = replace(found, state=WorkerState.DEAD)
+            self.scene.liveness = found
 
     def _forget_old_notice(self) -> None:
         """Take a notice away with other news: alone it is not worth a byte to a still screen."""

@@ -60,9 +60,11 @@ class Obeying:
         for entry in ledger.unfinished():
             if entry.stage != self._stage.name:
                 continue
-            if entry.op == "rollback" and entry.seq < ledger.void_seq:
+            rolled_back = entry.op == "rollback" and entry.seq < ledger.void_seq
+            saved = entry.op == "checkpoint" and entry.seq <= seq
+            if rolled_back or saved:
                 self._answer_entry(entry, "done", None)
-            elif entry.by in self._rule_names:
+            elif entry.by in self._rule_names and entry.seq > seq:
                 # The rule fires again where it fired, and `fire` goes on with it there.
                 continue
             elif entry.op in REPLAYED_OPS and entry.seq > max(seq, ledger.void_seq):

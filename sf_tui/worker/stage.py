@@ -259,7 +259,9 @@ class StagePlay:
         context = self._context
         context.alert("error", "nan", error.message, self.name, error.step)
         again = self.spec.train.on_nan == "continue" and not context.ledger.nan_rewinds
-        for checkpoint in reversed(context.shelf.current(self.name)):
+        # One of the step before is the very state that gave this loss, and would give it again.
+        earlier = [c for c in context.shelf.current(self.name) if c.step < error.step - 1]
+        for checkpoint in reversed(earlier):
             self._restore(checkpoint)
             # The update before may have been the bad one, with its loss still finite.
             if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):

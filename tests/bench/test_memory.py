@@ -28,8 +28,8 @@ def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Pa
     assert measured["peak_bytes"] >= measured["loaded_bytes"] > 50_000_000
 
 
-def test_an_error_of_a_measuring_process_comes_back_as_it_was() -> None:
-    arguments = {"model": "no-such-model", "steps": 3, "batch_size": None, "threads": 1}
+def test_an_error_of_a_measuring_process_comes_back_as_it_was(llama_directory: Path) -> None:
+    arguments = {"model": str(llama_directory), "steps": 3, "batch_size": None, "threads": 1}
     with pytest.raises(UsageError, match="too few") as caught:
         run_part("overhead", arguments, threads=1)
     assert caught.value.hint == "at least 50"

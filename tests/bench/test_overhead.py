@@ -25,6 +25,6 @@ def test_the_report_holds_every_figure(llama_directory: Path) -> None:
     assert report["measured"]["held_out"] == 128
 
 
-def test_too_few_steps_are_refused_before_anything_is_loaded() -> None:
+def test_too_few_steps_are_refused_before_anything_is_trained(llama_directory: Path) -> None:
     with pytest.raises(UsageError, match="too few"):
-        measure_overhead("no-such-model", steps=49, batch_size=None, threads=1)
+        measure_overhead(str(llama_directory), steps=49, batch_size=None, threads=1)

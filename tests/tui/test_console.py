@@ -412,3 +412,15 @@ async def test_keepsakes_go_elsewhere_when_the_run_can_not_be_written(
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("s")
         assert list(tmp_path.glob("console-*.svg"))
+
+
+async def test_a_run_directory_that_vanishes_does_not_end_the_console(running: WrittenRun) -> None:
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        running.run.path.rename(running.run.path.with_name("elsewhere"))
+        let_time_pass(app)
+        app.poll()
+        await pilot.press("f")
+        await pilot.pause()
+        assert "worker dead" in screen_text(app)

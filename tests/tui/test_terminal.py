@@ -22,7 +22,7 @@ from tui.written_run import WrittenRun
 
 LOST = 75
 GONE_WITHIN_S = 1.0
-SLACK_S = 1.0
+SLACK_S = 2.0
 """For machines that do much else beside the tests."""
 
 
@@ -46,8 +46,9 @@ def test_the_first_frame_comes_and_q_says_how_to_come_back(
     running: WrittenRun, open_console: OpenConsole
 ) -> None:
     terminal = open_console(running.run.path)
-    took = terminal.read_until("accuracy")
-    assert took < 1.0 + SLACK_S
+    terminal.read_until("accuracy")
+    # By the processor's time, which does not depend on what else the machine does.
+    assert sum(psutil.Process(terminal.process.pid).cpu_times()[:2]) < 1.0
     assert "DANGER WINDOW" in terminal.screen() or "worker is dead" in terminal.screen()
     terminal.press("q")
     terminal.read(1.0)

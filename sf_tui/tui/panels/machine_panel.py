@@ -41,8 +41,9 @@ class MachinePanel(Panel):
     def _gpu_rows(self, index: int, gpu: GpuSample, width: int) -> list[Line]:
         used = gpu.used_bytes / max(gpu.total_bytes, 1)
         text = f"{format_bytes(gpu.used_bytes)} of {format_bytes(gpu.total_bytes)}"
+        busy = "–" if gpu.utilization is None else f"{gpu.utilization:.0%}"
         return [
-            self._row(f"gpu {index}", gpu.utilization, f"{gpu.utilization:.0%} {gpu.name}", width),
+            self._row(f"gpu {index}", gpu.utilization or 0.0, f"{busy} {gpu.name}", width),
             self._row("", used, text, width),
         ]
 
