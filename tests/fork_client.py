@@ -37,6 +37,14 @@ class ForkHost:
         if self._process is not None:
             self._process.communicate(timeout=PATIENCE_S)
 
+    @property
+    def virtual_bytes(self) -> int:
+        """Address space that every process has from the start; for RLIMIT_AS."""
+        self.ask(reap=0)
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmSize:")[2].split()[0]) << 10
+
     def start(self, *arguments: str | Path, limits: dict[str, int] | None = None) -> SfProcess:
         """Start `sf` with these arguments.
 

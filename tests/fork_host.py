@@ -70,6 +70,8 @@ def _become(request: dict[str, Any]) -> None:
 
 def reap(pid: int) -> int | None:
     """Return a child's exit code, minus the signal that ended it, or None while it runs."""
+    if not pid:
+        return None
     done, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if done else None
 

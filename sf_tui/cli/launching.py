@@ -94,7 +94,13 @@ def play_in_console(run: RunDirectory, *, created: bool, lite: bool, ascii_only:
     from sf_tui.cli.attach import attach_to
 
     process = start_detached(run)
-    code = attach_to(run, read_only=False, lite=lite, ascii_only=ascii_only)
+    code = attach_to(
+        run,
+        read_only=False,
+        lite=lite,
+        ascii_only=ascii_only,
+        worker_ended=lambda: process.poll() is not None,
+    )
     if process.poll() not in (None, 0) and not _was_started(run):
         wait_until_started(run, process, created=created)
     return code

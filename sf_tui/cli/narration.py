@@ -131,7 +131,7 @@ class Narrator:
         if not stage.probes:
             return ""
         latest = stage.probes[-1].accuracy
-        parts = [f"{task} {self._history.value_of(task, latest):.3f}" for task in latest]
+        parts = [f"{task} {_figure(self._history.value_of(task, latest))}" for task in latest]
         danger = f"  danger {stage.step}/{stage.window}" if stage.in_danger else ""
         return "  ".join(parts) + danger
 

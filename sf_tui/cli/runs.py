@@ -35,7 +35,11 @@ def runs(
     for column in ("run", "state", "stage", "step", "accuracy"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        accuracy = "  ".join(f"{task} {value:.3f}" for task, value in row["accuracy"].items())
+        # A likelihood that is no number is null in the log.
+        accuracy = "  ".join(
+            f"{task} –" if value is None else f"{task} {value:.3f}"
+            for task, value in row["accuracy"].items()
+        )
         step = f"{row['step']}/{row['steps']}" if row["stage"] else ""
         table.add_row(row["run"], row["state"], row["stage"] or "", step, accuracy)
     Console().print(table)

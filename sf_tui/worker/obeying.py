@@ -160,6 +160,8 @@ class Obeying:
 
     def _freeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
         fresh = self._apply_freeze(arguments)
+        # At once, so that whoever asked sees the layers marked before the next probe.
+        self._stage.tell_drift()
         freezer = self._context.prepared.freezer
         said = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
         if EMBEDDINGS in fresh and freezer.freezes_output_head:
@@ -175,7 +177,9 @@ class Obeying:
         return freezer.freeze(layers, embeddings=embeddings)
 
     def _unfreeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
-        return f"free again: {_span(self._apply_unfreeze())}"
+        freed = self._apply_unfreeze()
+        self._stage.tell_drift()
+        return f"free again: {_span(freed)}"
 
     def _apply_unfreeze(self) -> list[str]:
         self._context.held = []

@@ -168,6 +168,10 @@ class StagePlay:
         context.shelf.prune(self.name, self.tuner.total_steps)
         return path
 
+    def tell_drift(self) -> None:
+        """Measure every layer's drift at this step and tell it."""
+        self._measuring.drift(self.step)
+
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
         """Go back to a checkpoint of this stage, tell it, and abandon what came after."""
         lost = self.step - checkpoint.step
