@@ -6,7 +6,6 @@ Both see the same examples, and in the comparison of speed the same number of th
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sf_tui.bench.alternating import median_ratio
+from sf_tui.bench.clock import Clock
 from sf_tui.bench.greedy import GreedyDecoder, Question
 from sf_tui.engine.probing import Prober
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 LONG_ANSWER = 64
 """Tokens of the answers that stand for instruction data."""
 
-# What transformers evaluates with when nothing is said. The larger the batch, the smaller the
-# gain: `generate` takes a step a token, and a step of few tokens keeps no processor busy.
-GENERATE_BATCH_SIZE = 8
+BATCH_SIZES = (1, 4, 8)
+"""Examples at once. The larger the batch, the smaller the gain: `generate` takes a step a token,
+and a step of few tokens keeps no processor busy."""
 
-_BATCHES = 3
+_BATCHES = 2
 _REPETITIONS = 3
 # More than any batch holds, so that the number of examples alone says how large a pass is.
 _NO_BOUND = 1 << 30
@@ -39,6 +39,7 @@ _NO_BOUND = 1 << 30
 class Speed:
     """Medians over repetitions of the same questions."""
 
+    batch_size: int
     times_faster: float
     probe_seconds: float
     generate_seconds: float
@@ -50,9 +51,14 @@ class Comparison:
     """Probes and decodes the same held-out examples."""
 
     def __init__(
-        self, loaded: LoadedModel, compute: ComputeSetting, rows: Sequence[Encoded]
+        self,
+        loaded: LoadedModel,
+        compute: ComputeSetting,
+        rows: Sequence[Encoded],
+        clock: Clock,
     ) -> None:
         """Take the model and its held-out examples, each with one answer at its end."""
+        self._clock = clock
         self._loaded = loaded
         self._compute = compute
         self._rows = rows
@@ -81,13 +87,14 @@ class Comparison:
         decoder = GreedyDecoder(self._loaded, self._compute, batch_size)
         probed, generated = [], []
         for _ in range(_REPETITIONS + 1):
-            start = time.perf_counter()
+            start = self._clock.now()
             prober.probe(rows)
-            between = time.perf_counter()
+            between = self._clock.now()
             decoder.write(questions, answer)
             probed.append(between - start)
-            generated.append(time.perf_counter() - between)
+            generated.append(self._clock.now() - between)
         return Speed(
+            batch_size,
             median_ratio(generated[1:], probed[1:]),
             statistics.median(probed[1:]),
             statistics.median(generated[1:]),

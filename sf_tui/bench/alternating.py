@@ -1,16 +1,17 @@
 """Two pieces of work side by side in one process, a leg each in turn, every leg timed.
 
-Whatever else the machine does falls on both sides alike, so ratios of neighbouring legs hold where
-two runs one after the other would not. Knows nothing of what the legs do.
+Whatever else the machine does falls on both sides alike, so comparisons of neighbouring legs hold
+where two runs one after the other would not. Knows nothing of what the legs do.
 """
 
 from __future__ import annotations
 
 import statistics
 import threading
-import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
+
+from sf_tui.bench.clock import Reading, read_clocks
 
 PassOn = Callable[[], None]
 Side = Callable[[PassOn], None]
@@ -27,15 +28,15 @@ class _SideStoppedError(Exception):
 class _Relay:
     """Whose turn it is, and how long each leg took."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.legs: tuple[list[float], list[float]] = ([], [])
+    def __init__(self, clocks: Callable[[], Reading]) -> None:
+        self.legs: tuple[list[Reading], list[Reading]] = ([], [])
         self.failure: BaseException | None = None
-        self._clock = clock
+        self._clocks = clocks
         self._changed = threading.Condition()
         self._order = cycle(_ORDER)
         self._turn = next(self._order)
         self._finished = [False, False]
-        self._since = 0.0
+        self._since = clocks()
 
     def run(self, side: Side, number: int) -> None:
         """Be one side's thread."""
@@ -53,7 +54,7 @@ class _Relay:
                 self._changed.notify_all()
 
     def _pass_on(self, number: int) -> None:
-        self.legs[number].append(self._clock() - self._since)
+        self.legs[number].append(self._clocks().since(self._since))
         with self._changed:
             self._turn = next(self._order)
             if self._finished[self._turn]:
@@ -66,26 +67,26 @@ class _Relay:
             self._changed.wait_for(lambda: self._turn == number or self.failure is not None)
         if self.failure is not None:
             raise _SideStoppedError
-        self._since = self._clock()
+        self._since = self._clocks()
 
 
 def alternate(
-    first: Side, second: Side, clock: Callable[[], float] = time.perf_counter
-) -> tuple[list[float], list[float]]:
+    first: Side, second: Side, clocks: Callable[[], Reading] = read_clocks
+) -> tuple[list[Reading], list[Reading]]:
     """Run two sides a leg at a time, never both at once, and return how long each leg took.
 
     Args:
         first: called in a thread of its own with a function to call at the end of each leg.
         second: likewise; the leg after the last call is not timed.
-        clock: seconds.
+        clocks: what tells the time.
 
     Returns:
-        Seconds of each side's legs. The first leg holds the side's preparations.
+        What each side's legs took. The first leg holds the side's preparations.
 
     Raises:
         BaseException: whatever either side raised; the other one is stopped at its next leg.
     """
-    relay = _Relay(clock)
+    relay = _Relay(clocks)
     threads = [
         threading.Thread(target=relay.run, args=(side, number), daemon=True)
         for number, side in enumerate((first, second))
@@ -97,11 +98,6 @@ def alternate(
     if relay.failure is not None:
         raise relay.failure
     return relay.legs
-
-
-def group_legs(legs: Sequence[float], size: int) -> list[float]:
-    """Return the sums of `size` legs each; what is left over at the end is left out."""
-    return [sum(legs[at : at + size]) for at in range(0, len(legs) - size + 1, size)]
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -15,7 +15,6 @@ come out above 1.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sf_tui.bench.clock import Clock
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.sources import FixedSource
@@ -55,7 +55,12 @@ class FreezeGain:
 
 
 def measure_freeze_gain(
-    prepared: Prepared, rows: Sequence[Encoded], settings: TrainSettings, repetitions: int
+    prepared: Prepared,
+    rows: Sequence[Encoded],
+    settings: TrainSettings,
+    clock: Clock,
+    *,
+    repetitions: int,
 ) -> FreezeGain:
     """Time whole and frozen steps by turns.
 
@@ -63,9 +68,10 @@ def measure_freeze_gain(
         prepared: model, layout and freezer; the model is trained in place.
         rows: one batch, the same in every step.
         settings: how a step is made.
+        clock: what a step is timed by.
         repetitions: how many of each are timed.
     """
-    stamps = _Stamps(prepared.compute.device)
+    stamps = _Stamps(prepared.compute.device, clock)
     layout, freezer = prepared.layout, prepared.freezer
     half = freezer.resolve(None)
     tuner = StageTuner(
@@ -80,7 +86,7 @@ def measure_freeze_gain(
     )
     watch = _watch_border(_block_module(prepared, half), stamps)
     tuner.optimizer.register_step_post_hook(lambda *_: stamps.set("updated"))
-    tied = _tied_gradient(prepared, rows) if layout.tied else 0.0
+    tied = _tied_gradient(prepared, rows, clock) if layout.tied else 0.0
     below = _share_below(layout, half)
     shares, parts = [], []
     for repetition in range(_WARM_UP + repetitions):
@@ -106,13 +112,14 @@ class _Stamps:
     """When each point of the last step was passed, in seconds."""
 
     device: torch.device
+    clock: Clock
     at: dict[str, float] = field(default_factory=dict)
 
     def set(self, name: str) -> None:
         """Pass a point."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        self.at[name] = time.perf_counter()
+        self.at[name] = self.clock.now()
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ def _share_below(layout: ModelLayout, blocks: int) -> float:
     return frozen / layout.elements
 
 
-def _tied_gradient(prepared: Prepared, rows: Sequence[Encoded]) -> float:
+def _tied_gradient(prepared: Prepared, rows: Sequence[Encoded], clock: Clock) -> float:
     """Return the seconds that the output projection's weight gradient takes."""
     model: Any = prepared.loaded.model
     weight = model.get_output_embeddings().weight
@@ -171,7 +178,7 @@ def _tied_gradient(prepared: Prepared, rows: Sequence[Encoded]) -> float:
         gradient = torch.randn(tokens, weight.shape[0], device=device, dtype=weight.dtype)
         seconds = []
         for _ in range(5):
-            stamps = _Stamps(device)
+            stamps = _Stamps(device, clock)
             stamps.set("begun")
             gradient.t() @ hidden
             stamps.set("ended")

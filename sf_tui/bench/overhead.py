@@ -1,26 +1,23 @@
 """`sf bench overhead`: what probes cost a run, and what they save against `generate`.
 
 Two workers play the same run side by side, one with the default probes and one with none but the
-full ones at the stage's start and end, a few steps each in turn. All that a probe brings with it
+full ones at the stage's start and end, a step each in turn. All that a probe brings with it
 is in its cost: drift, events, rules.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sf_tui.bench.against_generate import GENERATE_BATCH_SIZE, LONG_ANSWER, Comparison
-from sf_tui.bench.alternating import PassOn, alternate, group_legs, median_ratio
+from sf_tui.bench.against_generate import BATCH_SIZES, LONG_ANSWER, Comparison
+from sf_tui.bench.alternating import PassOn, alternate
+from sf_tui.bench.clock import Clock
+from sf_tui.bench.probe_cost import Schedule, probe_cost
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.drift import DriftMeter
@@ -77,47 +74,47 @@ def measure_overhead(
         probed = _make_run(folder / "probed", profile)
         bare = _make_run(folder / "bare", _without_probes(profile))
         _say(f"{window + outside} steps with probes and as many without, by turns")
-        leg = math.gcd(every, every_in_window)
-        legs, bare_legs = alternate(_Legs(probed, leg).play, _Legs(bare, leg).play)
-        # The first leg holds the preparation, the full probe and the first step.
-        legs, bare_legs = legs[1:], bare_legs[1:]
-        in_window = _Pairs.of(legs, bare_legs, slice(0, window // leg), every_in_window // leg)
-        beyond = _Pairs.of(legs, bare_legs, slice(window // leg, None), every // leg)
+        schedule = Schedule(window, every, every_in_window)
+        legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
         tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
         prepared = prepare_run(tuned, threads)
+        clock = Clock.for_device(prepared.compute.device.type, threads)
+        # The first leg holds the preparation, the full probe and the first step.
+        cost = probe_cost(schedule, clock.seconds(legs[1:]), clock.seconds(bare_legs[1:]))
+        wall = Clock(by_processor=False)
+        by_wall = probe_cost(schedule, wall.seconds(legs[1:]), wall.seconds(bare_legs[1:]))
         tokens = prepared.tasks[_STAGE].mean_length * profile.stage_train(_STAGE).batch_size
-        second_a_token = sum(bare_legs) / (window + outside) / tokens
-        drift = _time_drift(prepared, probed)
-        speed, speed_measured = _against_generate(prepared)
+        second_a_token = (cost.seconds_a_step_in_window + cost.seconds_a_step_outside) / 2 / tokens
+        drift = _time_drift(prepared, probed, clock)
+        speed, speed_measured = _against_generate(prepared, clock)
         report = BenchReport(
             "overhead",
             (
                 Figure(
                     "in_window",
                     "cost of probes in the danger window, by the run's time without them",
-                    in_window.cost,
+                    cost.in_window,
                     "at most 0.12",
                 ),
-                Figure("outside", "cost of probes outside of it", beyond.cost, "at most 0.04"),
+                Figure("outside", "cost of probes outside of it", cost.outside, "at most 0.04"),
                 *speed,
             ),
             {
                 "model": model,
                 "parameters": prepared.layout.elements,
-                "threads": torch.get_num_threads(),
+                "threads": threads,
                 "device": str(prepared.compute.device),
                 "batch size": profile.stage_train(_STAGE).batch_size,
-                "batch against generate": GENERATE_BATCH_SIZE,
+                "batch against generate": BATCH_SIZES[0],
+                "clock": clock.name,
                 "steps": window + outside,
                 "probe every": f"{every_in_window} and {every} steps",
-                "repetitions in the window": len(in_window.probed),
-                "repetitions outside": len(beyond.probed),
+                "repetitions": cost.probes,
             },
             {
-                "seconds_in_window": sum(in_window.probed),
-                "seconds_in_window_without": sum(in_window.bare),
-                "seconds_outside": sum(beyond.probed),
-                "seconds_outside_without": sum(beyond.bare),
+                **asdict(cost),
+                "in_window_by_wall": by_wall.in_window,
+                "outside_by_wall": by_wall.outside,
                 "examples_a_probe": _examples_a_probe(probed),
                 "tokens_a_step": tokens,
                 "seconds_a_trained_token": second_a_token,
@@ -162,11 +159,10 @@ def _make_run(path: Path, profile: Profile) -> RunDirectory:
 
 
 class _Legs:
-    """One worker, whose run ends a leg after step 1 and then after every few steps."""
+    """One worker, whose run ends a leg after each step, before what follows it."""
 
-    def __init__(self, run: RunDirectory, steps: int) -> None:
+    def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._steps = steps
         self._pass_on: PassOn = lambda: None
 
     def play(self, pass_on: PassOn) -> None:
@@ -177,28 +173,9 @@ class _Legs:
         worker.work()
 
     def _hear(self, event: Event) -> None:
-        # What comes after a step (its probe, drift, rules) is told after its `step` event, so with
-        # legs of 5 steps the probe after step 5 falls into the leg from step 2 to step 6.
-        if event["type"] == "step" and event["step"] % self._steps == 1 % self._steps:
+        # What comes after a step (its probe, drift, rules) is told after its `step` event.
+        if event["type"] == "step":
             self._pass_on()
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Seconds of neighbouring stretches of both runs, each with one probe in the one run."""
-
-    probed: list[float]
-    bare: list[float]
-
-    @classmethod
-    def of(cls, probed: Sequence[float], bare: Sequence[float], where: slice, size: int) -> _Pairs:
-        """Take the legs of a part of both runs, `size` of them from probe to probe."""
-        return cls(group_legs(probed[where], size), group_legs(bare[where], size))
-
-    @property
-    def cost(self) -> float:
-        """What probes add, by the time without them; the median."""
-        return median_ratio(self.probed, self.bare) - 1
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
@@ -208,37 +185,40 @@ def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
     return {task: measures["n"] for task, measures in first["accuracy"].items()}
 
 
-def _time_drift(prepared: Prepared, run: RunDirectory) -> float:
+def _time_drift(prepared: Prepared, run: RunDirectory, clock: Clock) -> float:
     """Return the seconds that a measurement of drift takes."""
     start = run.checkpoints / _STAGE / "step-000000"
     meter = DriftMeter(prepared.layout, Freezer(prepared.layout), start)
     seconds = []
     for _ in range(_DRIFT_REPETITIONS):
-        begun = time.perf_counter()
+        begun = clock.now()
         meter.measure()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock.now() - begun)
     return statistics.median(seconds)
 
 
-def _against_generate(prepared: Prepared) -> tuple[tuple[Figure, ...], dict[str, Any]]:
+def _against_generate(
+    prepared: Prepared, clock: Clock
+) -> tuple[tuple[Figure, ...], dict[str, Any]]:
     rows = [row for task in prepared.tasks.values() for row in task.held_out]
-    comparison = Comparison(prepared.loaded, prepared.compute, rows)
+    comparison = Comparison(prepared.loaded, prepared.compute, rows, clock)
     _say(f"greedy generate on {len(rows)} held-out examples")
-    by_probe, by_generate = comparison.exact(GENERATE_BATCH_SIZE)
-    _say(f"speed against generate, batches of {GENERATE_BATCH_SIZE}")
-    short = comparison.speed(GENERATE_BATCH_SIZE, None)
-    long = comparison.speed(GENERATE_BATCH_SIZE, LONG_ANSWER)
+    by_probe, by_generate = comparison.exact(BATCH_SIZES[-1])
+    batches = ", ".join(map(str, BATCH_SIZES))
+    _say(f"speed against generate, {batches} examples at once")
+    short = [comparison.speed(size, None) for size in BATCH_SIZES]
+    long = [comparison.speed(size, LONG_ANSWER) for size in BATCH_SIZES]
     figures = (
         Figure(
             "times_faster_than_generate",
-            f"one pass against generate, answers of {LONG_ANSWER} tokens",
-            long.times_faster,
+            f"one pass against generate, one example at once, answers of {LONG_ANSWER} tokens",
+            long[0].times_faster,
             "at least 5",
         ),
         Figure(
             "times_faster_than_generate_short",
-            f"the same, the tasks' own answers ({short.answer_tokens:g} tokens)",
-            short.times_faster,
+            f"the same, the tasks' own answers ({short[0].answer_tokens:g} tokens)",
+            short[0].times_faster,
         ),
         Figure(
             "agreement",
@@ -251,8 +231,8 @@ def _against_generate(prepared: Prepared) -> tuple[tuple[Figure, ...], dict[str,
         "held_out": len(rows),
         "exact_by_probe": float(by_probe.mean()),
         "exact_by_generate": float(by_generate.mean()),
-        "against_generate_short": asdict(short),
-        "against_generate_long": asdict(long),
+        "against_generate_short": [asdict(speed) for speed in short],
+        "against_generate_long": [asdict(speed) for speed in long],
     }
 
 

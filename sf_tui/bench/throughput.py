@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from sf_tui.bench.alternating import PassOn, alternate, median_ratio
+from sf_tui.bench.clock import Clock, Reading
 from sf_tui.bench.freeze_gain import measure_freeze_gain
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
@@ -63,12 +64,14 @@ def measure_throughput(
         prepared = prepare_run(profile, threads)
         settings = profile.stage_train(_STAGE)
         _say(f"{timed} steps of each side, by turns")
-        ours, trainer, difference = _beside_trainer(prepared, folder)
+        legs, trainer_legs, difference = _beside_trainer(prepared, folder)
+        clock = Clock.for_device(prepared.compute.device.type, threads)
+        ours, trainer = clock.seconds(legs), clock.seconds(trainer_legs)
         _say(f"{timed} whole and {timed} half-frozen steps, by turns")
         first = rows_in_order(
             prepared.tasks[_STAGE].train, settings, stage=_STAGE, seed=profile.seed, steps=1
         )
-        gain = measure_freeze_gain(prepared, first, settings, timed)
+        gain = measure_freeze_gain(prepared, first, settings, clock, repetitions=timed)
     tokens = prepared.tasks[_STAGE].mean_length * settings.batch_size
     report = BenchReport(
         "throughput",
@@ -89,7 +92,8 @@ def measure_throughput(
         {
             "model": model,
             "parameters": prepared.layout.elements,
-            "threads": torch.get_num_threads(),
+            "threads": threads,
+            "clock": clock.name,
             "device": str(prepared.compute.device),
             "precision": prepared.compute.precision,
             "batch size": settings.batch_size,
@@ -99,6 +103,9 @@ def measure_throughput(
             "tokens_per_second": tokens / statistics.median(ours),
             "trainer_tokens_per_second": tokens / statistics.median(trainer),
             "ratio_in_sum": sum(trainer) / sum(ours),
+            "ratio_by_wall": median_ratio(
+                [leg.wall for leg in trainer_legs], [leg.wall for leg in legs]
+            ),
             "weights_apart": difference,
             **{f"freeze_{name}": value for name, value in asdict(gain).items() if name != "share"},
         },
@@ -106,11 +113,11 @@ def measure_throughput(
     return report.as_plain()
 
 
-def _beside_trainer(prepared: Prepared, folder: Path) -> tuple[list[float], list[float], float]:
+def _beside_trainer(prepared: Prepared, folder: Path) -> tuple[list[Reading], list[Reading], float]:
     """Train the same model twice, by turns.
 
     Returns:
-        Seconds of each timed step, ours and Trainer's, and how far the weights are apart at the
+        What each timed step took, ours and Trainer's, and how far the weights are apart at the
         end, by how far they have moved: near 0 when both did the same work.
     """
     profile, compute, loaded = prepared.profile, prepared.compute, prepared.loaded

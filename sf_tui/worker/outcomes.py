@@ -26,8 +26,10 @@ class OutOfMemoryError(RunError):
     """The device had no room for a step; told with the levers that make a step smaller."""
 
     def __init__(self, where: str, cause: BaseException) -> None:
+        # Python's own MemoryError says nothing.
+        said = str(cause).strip() or type(cause).__name__
         super().__init__(
-            f"out of memory {where}: {str(cause).splitlines()[0][:160]}",
+            f"out of memory {where}: {said.splitlines()[0][:160]}",
             "make a step smaller by [train] micro_batch_size or batch_size, max_length, "
             'gradient_checkpointing = true, or [model] dtype = "bfloat16"; the last checkpoint is '
             "intact and `sf resume` goes on from it",

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from sf_tui.bench.alternating import PassOn, Side, alternate, group_legs, median_ratio
+from sf_tui.bench.alternating import PassOn, Side, alternate, median_ratio
+from sf_tui.bench.clock import Reading
 
 
 def _side(name: str, legs: int, done: list[str]) -> Side:
@@ -24,11 +25,14 @@ def test_neither_side_always_comes_first() -> None:
 
 def test_every_leg_is_timed_once_by_the_side_that_did_it() -> None:
     ticks = itertools.count()
-    first, second = alternate(
-        _side("a", 3, []), _side("b", 4, []), clock=lambda: float(next(ticks))
-    )
-    assert first == [1.0] * 3
-    assert second == [1.0] * 4
+
+    def read() -> Reading:
+        now = next(ticks)
+        return Reading(now, 2 * now)
+
+    first, second = alternate(_side("a", 3, []), _side("b", 4, []), read)
+    assert first == [Reading(1, 2)] * 3
+    assert second == [Reading(1, 2)] * 4
 
 
 def test_a_side_with_more_legs_goes_on_alone() -> None:
@@ -47,10 +51,6 @@ def test_the_failure_of_one_side_stops_the_other_and_is_raised() -> None:
     with pytest.raises(ValueError, match="broken leg"):
         alternate(_side("a", 1000, done), fail)
     assert len(done) < 10
-
-
-def test_legs_are_summed_in_groups_and_the_rest_left_out() -> None:
-    assert group_legs([1, 2, 3, 4, 5], 2) == [3, 7]
 
 
 def test_one_disturbed_leg_does_not_move_the_ratio() -> None:

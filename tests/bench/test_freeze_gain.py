@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.bench.clock import Clock
 from sf_tui.bench.freeze_gain import FreezeGain, measure_freeze_gain
 from sf_tui.bench.scene import make_scene
 from sf_tui.worker.preparation import prepare_run
@@ -13,7 +14,9 @@ def _gain(directory: Path, folder: Path) -> FreezeGain:
     profile = make_scene(str(directory), folder, batch_size=4, threads=1, settings={})
     prepared = prepare_run(profile, 1)
     rows = prepared.tasks["new"].held_out[:4]
-    gain = measure_freeze_gain(prepared, rows, profile.stage_train("new"), repetitions=3)
+    gain = measure_freeze_gain(
+        prepared, rows, profile.stage_train("new"), Clock(True), repetitions=3
+    )
     assert prepared.freezer.frozen == []
     return gain
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sf_tui.bench.against_generate import Comparison
+from sf_tui.bench.clock import Clock
 from sf_tui.bench.greedy import GreedyDecoder, Question
 from sf_tui.bench.scene import make_scene
 from sf_tui.engine.sources import FixedSource
@@ -48,7 +49,9 @@ def test_a_question_is_the_row_taken_apart() -> None:
 
 def test_probe_and_generate_agree_on_every_example(half_learnt: Prepared) -> None:
     rows = half_learnt.tasks["new"].held_out
-    by_probe, by_generate = Comparison(half_learnt.loaded, half_learnt.compute, rows).exact(8)
+    by_probe, by_generate = Comparison(
+        half_learnt.loaded, half_learnt.compute, rows, Clock(True)
+    ).exact(8)
     assert 0.2 < by_probe.mean() < 0.9
     assert (by_probe == by_generate).all()
 
@@ -64,7 +67,7 @@ def test_the_batch_changes_nothing_about_what_is_generated(half_learnt: Prepared
 
 def test_speed_is_measured_on_answers_of_the_length_asked_for(half_learnt: Prepared) -> None:
     rows = half_learnt.tasks["new"].held_out
-    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows)
+    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows, Clock(True))
     long, own = comparison.speed(8, 20), comparison.speed(8, None)
     assert long.answer_tokens == 20
     assert own.answer_tokens < 10

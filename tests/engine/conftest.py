@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def make_tuner(compute: ComputeSetting) -> MakeTuner:
         *,
         layout: ModelLayout | None = None,
         seed: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
         **settings: Any,
     ) -> StageTuner:
         given = {"learning_rate": 1e-2, "batch_size": 4, "warmup": 0, "steps": 50} | settings
@@ -95,6 +97,7 @@ def make_tuner(compute: ComputeSetting) -> MakeTuner:
             stage="new",
             seed=seed,
             pad_id=0,
+            clock=clock,
         )
 
     return make

@@ -176,3 +176,43 @@ def test_kill_behind_any_event_changes_nothing(
 ) -> None:
     for count in range(1, len(events_of(busy)) + 1):
         assert_goes_on(busy, tmp_path / f"{count}", count, late=late)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a run that an operator stopped in its second stage."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "quick.toml").write_text(PROFILE)
+    text = dump_profile(load_profile(folder / "quick.toml"))
+    run = RunDirectory.create(folder / "run", profile_text=text, profile_name="quick", argv=["sf"])
+    assert work(run, Operator(run).at("new", 7, "stop")) == 5
+    return run
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_stop_that_was_cut_off_by_a_kill_has_failed_and_the_run_goes_on(
+    stopped: RunDirectory, undisturbed: RunDirectory, tmp_path: Path, late: bool
+) -> None:
+    accepted = next(e["seq"] for e in events_of(stopped, "command") if e["status"] == "accepted")
+    run = put_back(stopped, tmp_path / "run", accepted, late=late)
+    assert work(run) == 0
+    assert_well_told(run)
+    assert events_of(run, "command")[-1]["status"] == "failed"
+    assert equal(final_weights(run), final_weights(undisturbed))
+
+
+def test_resume_says_where_it_goes_on_and_what_was_lost(
+    stopped: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
+) -> None:
+    step = next(
+        e["seq"] for e in events_of(stopped, "step") if (e["stage"], e["step"]) == ("new", 7)
+    )
+    run = put_back(stopped, tmp_path / "run", step, late=False)
+    assert work(run) == 0
+    (rewound,) = events_of(run, "rewound")
+    assert (rewound["stage"], rewound["step"], rewound["lost"]) == ("new", 4, 3)
+    assert rewound["reason"] == "resumed"
+    assert live_course(run) == live_course(undisturbed)
+    kinds = ["danger", "alert", "stage_started", "stage_finished"]
+    for kind in kinds:
+        assert len(events_of(run, kind)) == len(events_of(undisturbed, kind)), kind

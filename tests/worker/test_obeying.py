@@ -109,8 +109,10 @@ def test_freeze_is_accepted_and_done_and_holds_to_the_last_bit(begin: Begin) -> 
     assert still == held
     for event in events_of(run, "drift"):
         frozen = [layer["name"] for layer in event["layers"] if layer["frozen"]]
-        later = event["stage"] == "new" or event["step"] > 4
+        later = event["seq"] > accepted["seq"]
         assert frozen == (["embeddings", "block-0", "block-1"] if later else [])
+    # Told at once, before the next probe.
+    assert [e["step"] for e in events_of(run, "drift") if e["stage"] == "old"] == [4, 4, 8, 12]
     drifts = {
         (e["stage"], e["step"]): [layer["relative_update"] for layer in e["layers"]]
         for e in events_of(run, "drift")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -281,15 +280,12 @@ def test_second_nan_ends_the_run(begin: Begin) -> None:
     assert events_of(run)[-1]["exit_code"] == 1
 
 
-def test_nan_at_the_first_step_has_no_good_checkpoint_to_go_back_to(
-    begin: Begin, tmp_path: Path
-) -> None:
+def test_nan_at_the_first_step_has_no_good_checkpoint_to_go_back_to(begin: Begin) -> None:
     run = begin("model.config.initializer_range=1e30")
     with pytest.raises(RunError, match="no good checkpoint"):
         work(run)
     assert events_of(run)[-1]["exit_code"] == 1
     assert events_of(run, "rewound") == []
-    del tmp_path
 
 
 def test_measures_of_a_burst_model_are_written_as_json(begin: Begin) -> None:
