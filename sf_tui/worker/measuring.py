@@ -9,15 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from sf_tui.engine.drift import DriftMeter
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.preparation import PreparedTask
 
-# What a probe costs beside its examples, in forward-and-backward tokens of the same model: drift
-# reads every weight twice. Measured by `sf bench overhead` on the starter and on a 135 M model.
-DRIFT_COST_TOKENS = 40.0
+# What a probe costs beside its examples is drift, counted in trained tokens of the same model. It
+# reads every weight twice, which takes as long as so many tokens in a model of any size; and each
+# tensor costs Python and the file reader as much as a token costs so many parameters, which tells
+# only in a small model. Measured by `sf bench overhead` on one core: 40 on the starter (1 M
+# parameters, 52 tensors), 15 on a model of 135 M (272 tensors).
+_DRIFT_TOKENS = 15.0
+_DRIFT_PARAMETERS_A_TENSOR = 500_000
 
 # An old task is lost by degrees and its curve decides what is done; the new one is learnt within a
 # few steps, and a coarse curve tells that.
@@ -28,6 +33,12 @@ OLD_TASK_WEIGHT = 3
 PROBE_SEED = 0
 
 Measures = dict[str, float]
+
+
+def drift_cost_tokens(layout: ModelLayout) -> float:
+    """Return what a measurement of drift costs, in trained tokens of the same model."""
+    tensors = sum(len(layer.parameters) for layer in layout.layers)
+    return _DRIFT_TOKENS + _DRIFT_PARAMETERS_A_TENSOR * tensors / layout.elements
 
 
 class StageMeasuring:
@@ -62,7 +73,7 @@ class StageMeasuring:
                 for name, task in self._tasks.items()
             },
             tokens_a_step=tokens_a_step,
-            fixed_cost=DRIFT_COST_TOKENS,
+            fixed_cost=drift_cost_tokens(prepared.layout),
             window=self.window,
             steps=steps,
             seed=PROBE_SEED,
@@ -101,16 +112,23 @@ class StageMeasuring:
         Returns:
             `drop`, `old_accuracy`, `new_accuracy`, `drift`; None where there is no such thing.
         """
+        chosen = {
+            name: range(len(task.held_out)) if full else self._plan[name]
+            for name, task in self._tasks.items()
+        }
+        # All tasks in one call: a pass that one of them leaves half empty is filled by the next.
+        result = self._prober.probe(
+            [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
+        )
         accuracy: dict[str, Measures] = {}
         paired: dict[str, Measures] = {}
-        for name, task in self._tasks.items():
-            chosen = self._plan[name]
+        start = 0
+        for name in self._tasks:
+            places = range(start, start + len(chosen[name]))
+            start = places.stop
+            accuracy[name] = paired[name] = result.measures(places)
             if full:
-                result = self._prober.probe(task.held_out)
-                accuracy[name], paired[name] = result.measures(), result.measures(chosen)
-            else:
-                result = self._prober.probe([task.held_out[at] for at in chosen])
-                accuracy[name] = paired[name] = result.measures()
+                paired[name] = result.measures([places[at] for at in self._plan[name]])
         if step == 0:
             self.baseline = paired
         drop = self._largest_drop(paired)

@@ -16,8 +16,8 @@ from sf_tui.tasks.task import Example
 class EntrySource:
     """Biography entries, one a person, told anew in every epoch.
 
-    Drawing anew is what makes facts askable: with five fixed entries a person, held-out questions
-    reach 0.70 after the old task's tuning, so they reach 0.99.
+    Telling anew is what makes facts answerable: after the old task's tuning the held-out questions
+    score 0.99, where five fixed entries a person give 0.70 in the same number of steps.
 
     Args:
         people: entry `index` is about `people[index]`.
