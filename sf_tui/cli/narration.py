@@ -164,6 +164,9 @@ class Narrator:
     def _finish(self, event: Event) -> None:
         if self._history.stages:
             self._console.print(closing_table(self._history))
+        if event["status"] == "failed":
+            # The failure is raised too, and whoever started the worker tells it, once.
+            return
         reason = f": {event['reason']}" if event["reason"] else ""
         self._say(f"{event['status']} (exit {event['exit_code']}){reason}")
 

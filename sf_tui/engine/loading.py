@@ -107,6 +107,7 @@ def load_model(
             model = _pretrained_model(settings, place, compute)
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
+    _refuse_encoder(source, model.config)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if largest >= rows:
@@ -146,6 +147,18 @@ def _checkpoint_activations(model: Any) -> None:
     # would run through frozen blocks down to it.
     if hasattr(model, "_require_grads_hook"):
         model.disable_input_require_grads()
+
+
+def _refuse_encoder(source: str, config: PretrainedConfig) -> None:
+    """Refuse a model whose every token sees the whole row: it would read the answer off."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if masked and not getattr(config, "is_decoder", False):
+        raise ModelError(
+            f"[model] {source}: a {config.model_type} encoder, whose tokens see what comes after",
+            "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)",
+        )
 
 
 def _tokenizer_of(settings: ModelSettings, source: str, base_dir: Path) -> PreTrainedTokenizerBase:

@@ -96,6 +96,13 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
         )
         return
     action = profile.actions[rule.action]
+    if action.op == "rollback" and not rule.once:
+        # The same steps come again after the rollback, and with them the same metric.
+        yield Problem(
+            ("rules", place, "once"),
+            "once = false: a rule that rolls back again and again would never end",
+            "take once away, or let the rule freeze",
+        )
     for name, value in rule.args.items():
         try:
             action.arguments({name: value})

@@ -54,6 +54,15 @@ PROFILES = {
         ":15:",
         "above",
     ),
+    "rule that rolls back for ever": (
+        (
+            "[train]",
+            '[[rules]]\nname = "r"\nmetric = "loss"\nabove = 9\naction = "rollback"\n'
+            "once = false\n[train]",
+        ),
+        ":20:",
+        "once",
+    ),
     "broken TOML": (("[train]", "[train"), ":15:", "TOML"),
     "key given twice": (("steps = 2", "steps = 2\nsteps = 3"), ":17:", "TOML"),
     "no such data file": (('data = "{new}"', 'data = "nwe.jsonl"'), ":13:", "new.jsonl"),
