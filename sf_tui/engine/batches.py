@@ -80,19 +80,21 @@ class BatchOrder:
         if self._lengths is None:
             return order
         lengths = np.asarray(self._lengths)
+        # What completes the batch that the epoch before began; behind it batches keep their borders.
+        head = min(-epoch * self._count % self._batch_size, self._count)
         chunk = self._batch_size * _BATCHES_PER_CHUNK
         batches = []
-        for start in range(0, self._count, chunk):
+        for start in range(head, self._count, chunk):
             part = order[start : start + chunk]
             part = part[np.argsort(lengths[part], kind="stable")]
             batches += [
                 part[at : at + self._batch_size] for at in range(0, len(part), self._batch_size)
             ]
-        # The one batch that is not full stays at the end, so that the others keep their borders.
+        # The one batch that is not full stays at the end, for the next epoch to complete.
         ragged = [batch for batch in batches if len(batch) < self._batch_size]
         full = [batch for batch in batches if len(batch) == self._batch_size]
         shuffled = [full[at] for at in random.permutation(len(full))]
-        return np.concatenate([*shuffled, *ragged])
+        return np.concatenate([order[:head], *shuffled, *ragged])
 
 
 @dataclass(frozen=True)
