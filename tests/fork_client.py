@@ -58,7 +58,12 @@ class ForkHost:
             arguments=[str(argument) for argument in arguments],
             stdout=str(out),
             stderr=str(err),
-            environment={name: os.environ[name] for name in ("SF_HOME", "OMP_NUM_THREADS")},
+            # Fixtures of a module start before a test has a home; they name their run directories.
+            environment={
+                name: os.environ[name]
+                for name in ("SF_HOME", "OMP_NUM_THREADS")
+                if name in os.environ
+            },
             folder=str(Path.cwd()),
             limits=limits or {},
         )
