@@ -19,7 +19,7 @@ def measure_memory(
     """Measure peak memory on one model; see `sf bench memory --help`.
 
     Args:
-        model: `starter:NAME`, a directory, a .gguf file or a hub id.
+        model: `starter:NAME`, a directory or a .gguf file.
         steps: optimizer steps of each side; None for the model's own number.
         batch_size: examples a step.
         threads: CPU threads of each side.

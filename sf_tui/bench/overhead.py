@@ -43,7 +43,7 @@ def measure_overhead(
     """Measure probes on one model; see `sf bench overhead --help`.
 
     Args:
-        model: `starter:NAME`, a directory, a .gguf file or a hub id.
+        model: `starter:NAME`, a directory or a .gguf file.
         steps: optimizer steps of each run, half of them in the danger window; None for the
             model's own number.
         batch_size: examples a step.

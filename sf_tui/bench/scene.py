@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.bench.word_rows import own_words, write_word_rows
-from sf_tui.profile import Profile, load_profile, parse_profile
+from sf_tui.errors import ModelError
+from sf_tui.profile import Profile, load_profile, parse_profile, starter_directory
 from sf_tui.tasks.tokenizer import STARTER, load_tokenizer
 
 STARTER_MODEL = "starter:biography-mini"
@@ -53,15 +54,23 @@ def make_scene(
     """Return a profile with one stage, `new`, in which the task `old` is watched.
 
     Args:
-        model: `starter:NAME`, a directory, a .gguf file or a hub id.
+        model: `starter:NAME`, a directory or a .gguf file.
         folder: where rows of the model's own words go, and a GGUF file's weights as a directory.
         batch_size: examples a step; None for the scene's own.
         threads: CPU threads.
         settings: further `table.key` settings by their values; numbers only.
 
     Raises:
+        ProfileError: there is no such starter.
         ModelError: there is no such model, or it can't be used.
     """
+    if is_starter(model):
+        starter_directory(model)
+    elif not Path(model).exists():
+        raise ModelError(
+            f"--model {model}: no such directory or file",
+            f"name a model directory, a .gguf file, or {STARTER_MODEL}",
+        )
     settings = {**settings, "train.threads": threads}
     if batch_size is not None:
         settings["train.batch_size"] = batch_size

@@ -39,7 +39,7 @@ def measure_throughput(
     """Measure training speed on one model; see `sf bench throughput --help`.
 
     Args:
-        model: `starter:NAME`, a directory, a .gguf file or a hub id.
+        model: `starter:NAME`, a directory or a .gguf file.
         steps: timed optimizer steps of each side; None for the model's own number.
         batch_size: examples a step.
         threads: CPU threads, pinned already.

@@ -28,7 +28,7 @@ def test_a_scene_is_a_profile_that_loads_again(llama_directory: Path, tmp_path: 
     assert parse_profile(dump_profile(profile)) == profile
 
 
-def test_a_model_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    missing = tmp_path / "no-such-model"
+@pytest.mark.parametrize("model", ["no-such-model", "starter:no-such-model"])
+def test_a_model_that_does_not_exist_is_told(model: str, tmp_path: Path) -> None:
     with pytest.raises(SfError, match="no-such-model"):
-        make_scene(str(missing), tmp_path, batch_size=None, threads=1, settings={})
+        make_scene(model, tmp_path, batch_size=None, threads=1, settings={})
