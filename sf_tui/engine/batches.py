@@ -80,7 +80,7 @@ class BatchOrder:
         if self._lengths is None:
             return order
         lengths = np.asarray(self._lengths)
-        # What completes the batch that the epoch before began; behind it batches keep their borders.
+        # First what completes the batch that the epoch before began, so that the others stay whole.
         head = min(-epoch * self._count % self._batch_size, self._count)
         chunk = self._batch_size * _BATCHES_PER_CHUNK
         batches = []
