@@ -109,8 +109,9 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
                 "name": name,
                 "metric": "loss",
                 draw(st.sampled_from(["above", "below"])): draw(st.just(0) | POSITIVE),
-                "action": "rollback" if "rollback" not in actions else "checkpoint",
-                "once": draw(st.booleans()),
+                "action": "pause",
+                # A rule that rolled back again and again would be refused.
+                "once": draw(st.booleans()) or actions.get("pause", {}).get("op") == "rollback",
             }
             for name in draw(st.lists(NAME, max_size=2, unique=True))
         ],

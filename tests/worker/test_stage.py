@@ -101,7 +101,7 @@ def test_drop_is_what_an_old_task_has_lost_on_the_same_examples(begin: Begin) ->
 
 
 def test_drop_beyond_its_bound_is_told_once(begin: Begin) -> None:
-    run = begin("tasks.old.metric=nll", "window.alert_drop=0.0", "train.learning_rate=0.03")
+    run = begin("tasks.old.metric=nll", "window.alert_drop=0.0", "train.learning_rate=0.3")
     assert work(run) == 0
     drops = [e["drop"] for e in events_of(run, "probe") if e["stage"] == "new"]
     assert max(drops) > 0
