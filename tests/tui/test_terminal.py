@@ -51,7 +51,7 @@ def test_the_first_frame_comes_and_q_says_how_to_come_back(
     # measured, and a console that imported torch would take many times as long.
     assert sum(psutil.Process(terminal.process.pid).cpu_times()[:2]) < 2.0
     # Its last beat is of long ago.
-    terminal.read_until("worker is dead")
+    terminal.read_until("worker dead")
     terminal.press("q")
     terminal.read(1.0)
     assert terminal.process.wait(5) == 0
