@@ -43,8 +43,8 @@ def overhead(
 ) -> None:
     """Measure what probes cost a run, and their speed and agreement beside `generate`.
 
-    A run with probes at the default budget and the same run without play side by side, a few
-    steps each in turn. Then one teacher-forced pass and batched greedy `generate` answer the same
+    A run with probes at the default budget and the same run without play side by side, a
+    step each in turn. Then one teacher-forced pass and batched greedy `generate` answer the same
     examples.
     """
     _measure("overhead", model, steps, batch_size, threads, json)
