@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -50,8 +51,10 @@ def run_part(part: str, arguments: Mapping[str, Any], threads: int) -> dict[str,
         failure = json.loads(done.stdout)
         kind: type[SfError] = getattr(errors, failure["kind"], RunError)
         raise kind(failure["message"], failure["hint"])
+    code = done.returncode
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     raise RunError(
-        f"the measuring process '{part}' ended with code {done.returncode}",
+        f"the measuring process '{part}' {how}",
         "what it printed stands above",
     )
 
