@@ -1,0 +1,68 @@
+"""The anchor: λ · KL(start model ‖ model) on fresh neighbour prompts, added to every step.
+
+Which prompts a step takes is a pure function of (seed, stage, step), as with the step's own batch.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sf_tui.engine.batches import BatchOrder
+from sf_tui.engine.compute import ComputeSetting
+from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbours.divergence import DivergenceMeter
+
+
+class Anchor:
+    """Adds its loss to the gradient of a step.
+
+    Old-data access: none. Source: the prompts and figures of this project's own experiment; the
+    loss is knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) towards the model's own
+    past (Li and Hoiem 2016, arXiv 1606.09282), on prompts that are neither old nor new data.
+
+    Attributes:
+        strength: λ.
+        rows: neighbour prompts a step.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        compute: ComputeSetting,
+        bank: NeighbourBank,
+        *,
+        strength: float,
+        rows: int,
+        rows_a_pass: int,
+        seed: int,
+        stage: str,
+        pad_id: int,
+    ) -> None:
+        self.strength = strength
+        self.rows = rows
+        self._bank = bank
+        self._compute = compute
+        self._rows_a_pass = rows_a_pass
+        self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
+        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=True)
+
+    def accumulate(self, step: int) -> tuple[float, int]:
+        """Add the gradient of λ · KL on the prompts of one step to the parameters'.
+
+        Args:
+            step: optimizer step of the stage, from 1.
+
+        Returns:
+            The mean KL in nats an answer token, without λ, and the tokens it took.
+        """
+        places = [index for index, _ in self._order.entries(step)]
+        answer_tokens = sum(self._bank.rows[at].answer_tokens for at in places)
+        total, tokens = 0.0, 0
+        for at in range(0, len(places), self._rows_a_pass):
+            part = places[at : at + self._rows_a_pass]
+            divergence, _, seen = self._meter.sums(self._bank, part)
+            loss = divergence / answer_tokens
+            self._compute.backward(self.strength * loss)
+            total += loss.item()
+            tokens += seen
+        return total, tokens

@@ -1,0 +1,231 @@
+"""The start model's answers to neighbour prompts, computed once and kept on disk.
+
+A bank is bounded by its number of prompts, the length of an answer and the tokens that are kept at
+each position. It is written a part at a time, aside and renamed: whoever was killed while building
+goes on with the next part, and gets the very bank that would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from sf_tui.errors import RunError
+from sf_tui.neighbours.anatomy import Tokens
+from sf_tui.neighbours.proposing import KINDS, Neighbour
+from sf_tui.neighbours.start_model import StartModel
+from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.tasks.encoding import NO_LOSS, Encoded
+
+MOST_PROMPTS = 16384
+"""The largest bank; beyond it prompts are used again, in another order."""
+
+PROMPTS_A_PART = 1024
+
+_PROMPTS_FILE = "prompts.safetensors"
+_KEY_FILE = "bank.json"
+
+
+@dataclass
+class NeighbourBank:
+    """Neighbour prompts with the start model's answers."""
+
+    rows: list[Encoded] = field(default_factory=list)
+    """Prompt and greedy answer; labels on the answer."""
+    kinds: list[str] = field(default_factory=list)
+    top_ids: list[np.ndarray] = field(default_factory=list)
+    """For each row (answer tokens, k) int32: the start model's likeliest tokens."""
+    top_chances: list[np.ndarray] = field(default_factory=list)
+    """For each row (answer tokens, k) float32: their log-probabilities, in nats."""
+    built_tokens: int = 0
+    """Tokens that the start model was given to make it; 0 where it was read from disk."""
+
+    def __len__(self) -> int:
+        """Return the number of prompts."""
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.input_ids) for row in self.rows]
+
+    def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  the protocol's
+        """Return row `index`, whatever the epoch."""
+        return self.rows[index]
+
+    def chances(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and log-probabilities of some rows' answer positions, row by row.
+
+        Returns:
+            (tokens, k) int64 ids and (tokens, k) float32 log-probabilities.
+        """
+        ids = np.concatenate([self.top_ids[at] for at in places])
+        chances = np.concatenate([self.top_chances[at] for at in places])
+        return torch.from_numpy(ids).long(), torch.from_numpy(chances)
+
+    def part(self, places: Sequence[int]) -> NeighbourBank:
+        """Return some of its rows as a bank."""
+        return NeighbourBank(
+            [self.rows[at] for at in places],
+            [self.kinds[at] for at in places],
+            [self.top_ids[at] for at in places],
+            [self.top_chances[at] for at in places],
+        )
+
+    def extend(self, other: NeighbourBank) -> None:
+        """Add another bank's rows behind its own."""
+        self.rows += other.rows
+        self.kinds += other.kinds
+        self.top_ids += other.top_ids
+        self.top_chances += other.top_chances
+
+
+def build_bank(
+    folder: Path | None,
+    key: dict[str, Any],
+    propose: Callable[[], Sequence[Neighbour]],
+    start: StartModel,
+    *,
+    longest: int,
+    top_k: int,
+) -> NeighbourBank:
+    """Return the bank of a folder, built as far as it isn't there yet.
+
+    Args:
+        folder: where it is kept; None keeps nothing.
+        key: whatever decides what is in it; a bank of another key is built anew.
+        propose: makes the prompts; not called where they lie on disk.
+        start: the start model; not asked where all answers lie on disk.
+        longest: tokens of an answer at most.
+        top_k: likeliest tokens kept at each position.
+
+    Raises:
+        RunError: the folder can't be written, or a part of it is damaged.
+    """
+    before = start.forwarded
+    try:
+        if folder is not None:
+            _open(folder, key)
+        neighbours = _prompts(folder, propose)
+        bank = NeighbourBank()
+        for number, at in enumerate(range(0, len(neighbours), PROMPTS_A_PART)):
+            part = neighbours[at : at + PROMPTS_A_PART]
+            path = None if folder is None else folder / f"part-{number:04d}.safetensors"
+            bank.extend(_part(path, part, start, longest, top_k))
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{folder}: can't keep the start model's answers there: {error}",
+            "make room, or delete the folder if it is damaged: it is only a cache",
+        ) from error
+    bank.built_tokens = start.forwarded - before
+    return bank
+
+
+def bank_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:
+    """Return what decides a bank's content, for `build_bank`."""
+    return {"schema": 1, "seed": seed, "count": count, "kinds": kinds, **others}
+
+
+def digest(rows: Sequence[Tokens]) -> str:
+    """Return a short name of some prompts, for a bank's key."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(np.asarray(row, dtype=np.int64).tobytes() + b"|")
+    return found.hexdigest()[:16]
+
+
+def _open(folder: Path, key: dict[str, Any]) -> None:
+    content = orjson.dumps(key, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    file = folder / _KEY_FILE
+    if file.exists() and file.read_bytes() == content:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    aside = folder / f".{_KEY_FILE}.writing"
+    aside.write_bytes(content)
+    sync_file(aside)
+    aside.rename(file)
+    sync_directory(folder)
+
+
+def _prompts(
+    folder: Path | None, propose: Callable[[], Sequence[Neighbour]]
+) -> Sequence[Neighbour]:
+    if folder is None:
+        return propose()
+    file = folder / _PROMPTS_FILE
+    if not file.exists():
+        neighbours = propose()
+        lengths = np.array([len(one.tokens) for one in neighbours], dtype=np.int32)
+        tokens = np.array([t for one in neighbours for t in one.tokens], dtype=np.int32)
+        kinds = np.array([KINDS.index(one.kind) for one in neighbours], dtype=np.uint8)
+        _write(file, {"lengths": lengths, "tokens": tokens, "kinds": kinds})
+    stored = load_file(file)
+    ends = np.cumsum(stored["lengths"])[:-1]
+    return [
+        Neighbour(tuple(tokens.tolist()), KINDS[kind])
+        for tokens, kind in zip(np.split(stored["tokens"], ends), stored["kinds"], strict=True)
+        if len(tokens)
+    ]
+
+
+def _part(
+    path: Path | None,
+    neighbours: Sequence[Neighbour],
+    start: StartModel,
+    longest: int,
+    top_k: int,
+) -> NeighbourBank:
+    kinds = [one.kind for one in neighbours]
+    if path is not None and path.exists():
+        stored = load_file(path)
+        counts = stored["lengths"]
+        ends = np.cumsum(counts)[:-1]
+        answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
+        rows = [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)]
+        return NeighbourBank(
+            rows,
+            kinds,
+            list(np.split(stored["top_ids"], ends)),
+            list(np.split(stored["top_chances"], ends)),
+        )
+    answers = start.answer([one.tokens for one in neighbours], longest)
+    rows = [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)]
+    chances = start.answer_chances(rows, top_k)
+    bank = NeighbourBank(
+        rows, kinds, [ids.astype(np.int32) for ids, _ in chances], [found for _, found in chances]
+    )
+    if path is not None and rows:
+        _write(
+            path,
+            {
+                "lengths": np.array([len(answer) for answer in answers], dtype=np.int32),
+                "answers": np.array([t for answer in answers for t in answer], dtype=np.int32),
+                "top_ids": np.concatenate(bank.top_ids),
+                "top_chances": np.concatenate(bank.top_chances),
+            },
+        )
+    return bank
+
+
+def _row(prompt: Tokens, answer: Tokens) -> Encoded:
+    return Encoded([*prompt, *answer], [*([NO_LOSS] * len(prompt)), *answer])
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    aside = path.with_name(f".{path.name}.writing")
+    save_file(arrays, aside)
+    sync_file(aside)
+    aside.rename(path)
+    sync_directory(path.parent)

@@ -1,0 +1,189 @@
+"""Proposing neighbour prompts of every kind, in the proportions that a profile asks for.
+
+Kinds: `substitution` (one token exchanged for a likely one), `frame` (the new task's own frame with
+other words in its slot), `words` (random words around such a slot), `tokens` (random tokens inside
+the model's prompt format), `written` (prompts that the start model writes by itself). On a small
+model coverage decides, on a large one nearness; a mixture of all is the choice to start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens
+from sf_tui.neighbours.slot_words import SlotWords
+from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbours.substitution import KEPT, substitute
+
+KINDS = ("substitution", "frame", "words", "tokens", "written")
+
+# Random prompts have about as many tokens as the new task's texts, and at least so many.
+_SHORTEST_RANDOM = 3
+_LONGEST_RANDOM = 24
+
+# How many times as many prompts as wanted are drawn before a kind passes for exhausted.
+_PATIENCE = 20
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A prompt beside the new task's."""
+
+    tokens: Tokens
+    kind: str
+
+
+class LeftOut:
+    """Subjects that no neighbour may repeat: whole slots of held-out examples."""
+
+    def __init__(self, subjects: Collection[Tokens]) -> None:
+        self._by_length: dict[int, set[Tokens]] = {}
+        for subject in subjects:
+            if subject:
+                self._by_length.setdefault(len(subject), set()).add(subject)
+
+    def __contains__(self, tokens: Tokens) -> bool:
+        """Tell whether a prompt repeats one of them, anywhere in it."""
+        return any(
+            tokens[at : at + length] in subjects
+            for length, subjects in self._by_length.items()
+            for at in range(len(tokens) - length + 1)
+        )
+
+
+def subjects_of(anatomy: Anatomy) -> set[Tokens]:
+    """Return the subjects of a task's prompts: for each its whole slot."""
+    return {prompt.subject for prompt in anatomy.prompts if prompt.subject}
+
+
+def propose(
+    anatomy: Anatomy,
+    start: StartModel,
+    kinds: Mapping[str, float],
+    count: int,
+    seed: int,
+    left_out: LeftOut | None = None,
+) -> list[Neighbour]:
+    """Return neighbours of a task's prompts, each prompt once, none of them the task's own.
+
+    Args:
+        anatomy: of the new task's prompts.
+        start: the start model.
+        kinds: for each kind its share of all, in any unit; one that isn't named is left out.
+        count: how many; fewer come back where no more different ones are to be had.
+        seed: decides every draw.
+        left_out: subjects that none may repeat.
+    """
+    proposer = _Proposer(anatomy, start, seed, kinds, count)
+    wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
+    taken = {prompt.tokens for prompt in anatomy.prompts}
+    found: list[Neighbour] = []
+    short = 0
+    # What a kind can't give, the kinds behind it make up for: random tokens never run out.
+    for kind in (kind for kind in KINDS if kind in wanted):
+        target = wanted[kind] + short
+        got = 0
+        for tokens in proposer.of_kind(kind, target):
+            if got == target:
+                break
+            if tokens in taken or (left_out is not None and tokens in left_out):
+                continue
+            taken.add(tokens)
+            found.append(Neighbour(tokens, kind))
+            got += 1
+        short = target - got
+    return found
+
+
+class _Proposer:
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        start: StartModel,
+        seed: int,
+        kinds: Mapping[str, float],
+        count: int,
+    ) -> None:
+        self._anatomy = anatomy
+        self._start = start
+        self._seed = seed
+        self._random = np.random.default_rng(derive_seed(seed, "neighbours"))
+        needs_words = kinds.get("frame") or kinds.get("words")
+        self._slot_words = SlotWords(anatomy.prompts, start, seed, count if needs_words else 0)
+
+    def of_kind(self, kind: str, count: int) -> Iterator[Tokens]:
+        """Yield prompts of a kind, some of them perhaps twice."""
+        makers: dict[str, Callable[[], Tokens]] = {
+            "frame": self._own_frame,
+            "words": self._words_around,
+            "tokens": self._random_tokens,
+        }
+        if kind == "substitution":
+            yield from self._substitutions(count)
+        elif kind == "written":
+            yield from self._written(count)
+        elif kind == "tokens" or self._slot_words.has_slot:
+            for _ in range(_PATIENCE * count):
+                yield makers[kind]()
+
+    def _substitutions(self, count: int) -> Iterator[Tokens]:
+        """Yield the likeliest substitutions of as many prompts as may give that many."""
+        prompts = list(self._anatomy.prompts)
+        order = np.random.default_rng(derive_seed(self._seed, "substituted")).permutation(
+            len(prompts)
+        )
+        # Each prompt gives a handful at each position, and half of them again and again.
+        positions = max(np.mean([prompt.end - prompt.first for prompt in prompts]), 1.0)
+        needed = min(max(int(np.ceil(count / (0.5 * KEPT * positions))), 1), len(prompts))
+        chosen = [prompts[at] for at in order[:needed]]
+        yield from (found.tokens for found in substitute(self._anatomy, chosen, self._start))
+
+    def _own_frame(self) -> Tokens:
+        prompt, (first, end), words = self._slot_words.draw()
+        return (*prompt.tokens[:first], *words, *prompt.tokens[end:])
+
+    def _words_around(self) -> Tokens:
+        prompt, (first, end), words = self._slot_words.draw()
+        before = self._random_words(first - prompt.first)
+        behind = self._random_words(prompt.end - end)
+        form = self._anatomy.format
+        return (*form.opening, *before, *words, *behind, *form.closing)
+
+    def _random_tokens(self) -> Tokens:
+        prompts = self._anatomy.prompts
+        prompt = prompts[self._random.integers(len(prompts))]
+        length = min(max(prompt.end - prompt.first, _SHORTEST_RANDOM), _LONGEST_RANDOM)
+        form = self._anatomy.format
+        return (*form.opening, *self._random_words(length), *form.closing)
+
+    def _written(self, count: int) -> Iterator[Tokens]:
+        """Yield new prompts cut at a random place and gone on with by the start model."""
+        form = self._anatomy.format
+        chosen: list[AnatomizedPrompt] = []
+        spans = []
+        for _ in range(2 * count):
+            prompt = self._anatomy.prompts[self._random.integers(len(self._anatomy.prompts))]
+            cut = int(self._random.integers(prompt.first, max(prompt.end, prompt.first + 1)))
+            chosen.append(prompt)
+            spans.append((cut, prompt.end))
+        filled = self._start.fill(
+            [prompt.tokens for prompt in chosen], spans, derive_seed(self._seed, "written")
+        )
+        for prompt, tokens in zip(chosen, filled, strict=True):
+            yield (*tokens[: prompt.end], *form.closing)
+
+    def _random_words(self, count: int) -> Sequence[int]:
+        return [int(word) for word in self._random.choice(self._start.words, count)]
+
+
+def _split(count: int, weights: Mapping[str, float]) -> dict[str, int]:
+    """Split a number by weights; what rounding leaves goes to the first ones."""
+    total = sum(weights.values())
+    parts = {kind: int(count * weight / total) for kind, weight in weights.items()}
+    for kind in list(parts)[: count - sum(parts.values())]:
+        parts[kind] += 1
+    return parts

@@ -1,0 +1,86 @@
+"""One-token substitutions: what the start model itself holds for the nearest prompts.
+
+Each new prompt with one token exchanged for another that the start model finds likely there; whole
+prompts ranked by its likelihood. An exchange in the slot gives the new task again, one in the frame
+another task: the one at risk. Nothing but the new prompts and the start model is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens, frame_of
+from sf_tui.neighbours.start_model import StartModel
+
+CANDIDATES = 16
+"""Likely tokens that are tried at each position."""
+
+KEPT = 6
+"""Of those, the ones whose whole prompts are likeliest."""
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """A prompt with one token exchanged."""
+
+    tokens: Tokens
+    frame: Tokens
+    """The text's tokens with -1 for each run of slot tokens, after the exchange."""
+    likelihood: float
+    """Log-likelihood of the text under the start model, summed over its tokens, in nats."""
+    in_frame: bool
+    """Whether it is another task's: its frame is none of the new task's own."""
+
+
+def substitution_cost(prompt: AnatomizedPrompt) -> int:
+    """Return the tokens that the model is given for one prompt's substitutions."""
+    positions = prompt.end - prompt.first
+    return len(prompt.tokens) * (1 + positions * CANDIDATES)
+
+
+def substitute(
+    anatomy: Anatomy, prompts: Sequence[AnatomizedPrompt], start: StartModel
+) -> list[Substitution]:
+    """Return likely one-token substitutions of some prompts, the likeliest first, each once.
+
+    Args:
+        anatomy: of the new task.
+        prompts: those of its prompts that are exchanged in.
+        start: the start model.
+    """
+    own = {prompt.tokens for prompt in anatomy.prompts}
+    best: dict[Tokens, Substitution] = {}
+    for prompt in prompts:
+        for found in _substitutions_of(prompt, anatomy, start):
+            known = best.get(found.tokens)
+            if found.tokens not in own and (known is None or found.in_frame > known.in_frame):
+                best[found.tokens] = found
+    return sorted(best.values(), key=lambda found: (-found.likelihood, found.tokens))
+
+
+def _substitutions_of(
+    prompt: AnatomizedPrompt, anatomy: Anatomy, start: StartModel
+) -> Iterator[Substitution]:
+    frames = anatomy.frames
+    chances = start.next_word_log_probabilities(prompt.tokens)
+    candidates: list[tuple[int, Tokens]] = []
+    for at in range(max(prompt.first, 1), prompt.end):
+        likely = chances[at - 1].topk(min(CANDIDATES + 1, chances.shape[-1])).indices.tolist()
+        others = [token for token in likely if token != prompt.tokens[at]][:CANDIDATES]
+        candidates += [
+            (at, (*prompt.tokens[:at], token, *prompt.tokens[at + 1 :])) for token in others
+        ]
+    likelihoods = start.likelihoods(
+        [tokens for _, tokens in candidates], prompt.first, len(anatomy.format.closing)
+    )
+    positions = np.array([at for at, _ in candidates])
+    for at in np.unique(positions):
+        here = np.flatnonzero(positions == at)
+        for place in here[np.argsort(-likelihoods[here], kind="stable")][:KEPT]:
+            tokens = candidates[place][1]
+            frame = frame_of(tokens, prompt.slot, prompt.first, prompt.end)
+            in_frame = not prompt.slot[at] and frame not in frames
+            yield Substitution(tokens, frame, float(likelihoods[place]), in_frame)
