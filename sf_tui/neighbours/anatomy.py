@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,13 +97,16 @@ def frame_of(tokens: Tokens, slot: Sequence[bool], first: int, end: int) -> Toke
     return tuple(frame)
 
 
-def prompts_of(rows: Sequence[Encoded]) -> list[Tokens]:
-    """Return what stands before the first answer token of each row, each prompt once, in order."""
+def prompts_of(rows: Iterable[Encoded]) -> list[Tokens]:
+    """Return what stands before the first answer token of each row, each prompt once, in order.
+
+    A row that asks nothing has none: of a bare text only the first token carries no loss.
+    """
     found: dict[Tokens, None] = {}
     for row in rows:
         start = next((at for at, label in enumerate(row.labels) if label != NO_LOSS), 0)
         found[tuple(row.input_ids[:start])] = None
-    return [prompt for prompt in found if prompt]
+    return [prompt for prompt in found if len(prompt) > 1]
 
 
 def anatomize(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> Anatomy:

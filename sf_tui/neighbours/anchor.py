@@ -5,12 +5,15 @@ Which prompts a step takes is a pure function of (seed, stage, step), as with th
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from sf_tui.engine.batches import BatchOrder
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.neighbours.divergence import DivergenceMeter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Anchor:
@@ -27,7 +30,7 @@ class Anchor:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PreTrainedModel,
         compute: ComputeSetting,
         bank: NeighbourBank,
         *,
@@ -56,13 +59,15 @@ class Anchor:
             The mean KL in nats an answer token, without λ, and the tokens it took.
         """
         places = [index for index, _ in self._order.entries(step)]
-        answer_tokens = sum(self._bank.rows[at].answer_tokens for at in places)
+        answer_tokens = max(sum(self._bank.rows[at].answer_tokens for at in places), 1)
         total, tokens = 0.0, 0
         for at in range(0, len(places), self._rows_a_pass):
             part = places[at : at + self._rows_a_pass]
             divergence, _, seen = self._meter.sums(self._bank, part)
             loss = divergence / answer_tokens
-            self._compute.backward(self.strength * loss)
+            # Without a parameter that trains on its way it has no graph, and nothing to add.
+            if loss.requires_grad:
+                self._compute.backward(self.strength * loss)
             total += loss.item()
             tokens += seen
         return total, tokens

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,21 +114,37 @@ def build_bank(
         RunError: the folder can't be written, or a part of it is damaged.
     """
     before = start.forwarded
-    try:
+    with _told(folder):
         if folder is not None:
             _open(folder, key)
         neighbours = _prompts(folder, propose)
         bank = NeighbourBank()
-        for number, at in enumerate(range(0, len(neighbours), PROMPTS_A_PART)):
-            part = neighbours[at : at + PROMPTS_A_PART]
-            path = None if folder is None else folder / f"part-{number:04d}.safetensors"
-            bank.extend(_part(path, part, start, longest, top_k))
-    except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{folder}: can't keep the start model's answers there: {error}",
-            "make room, or delete the folder if it is damaged: it is only a cache",
-        ) from error
+        for path, part in _parts(folder, neighbours):
+            found = _read_part(path, part)
+            if found is None:
+                found = _answered_part(path, part, start, longest, top_k)
+            bank.extend(found)
     bank.built_tokens = start.forwarded - before
+    return bank
+
+
+def read_bank(folder: Path, key: dict[str, Any]) -> NeighbourBank | None:
+    """Return the bank of a folder if all of it is there; no model is asked.
+
+    Raises:
+        RunError: the folder can't be read, or a part of it is damaged.
+    """
+    with _told(folder):
+        file = folder / _KEY_FILE
+        prompts = folder / _PROMPTS_FILE
+        if not prompts.exists() or not file.exists() or file.read_bytes() != _key_content(key):
+            return None
+        bank = NeighbourBank()
+        for path, part in _parts(folder, _read_prompts(prompts)):
+            stored = _read_part(path, part)
+            if stored is None:
+                return None
+            bank.extend(stored)
     return bank
 
 
@@ -144,8 +161,23 @@ def digest(rows: Sequence[Tokens]) -> str:
     return found.hexdigest()[:16]
 
 
+@contextmanager
+def _told(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"{folder}: can't keep the start model's answers there: {error}",
+            "make room, or delete the folder if it is damaged: it is only a cache",
+        ) from error
+
+
+def _key_content(key: dict[str, Any]) -> bytes:
+    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+
 def _open(folder: Path, key: dict[str, Any]) -> None:
-    content = orjson.dumps(key, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+    content = _key_content(key)
     file = folder / _KEY_FILE
     if file.exists() and file.read_bytes() == content:
         return
@@ -171,42 +203,57 @@ def _prompts(
         tokens = np.array([t for one in neighbours for t in one.tokens], dtype=np.int32)
         kinds = np.array([KINDS.index(one.kind) for one in neighbours], dtype=np.uint8)
         _write(file, {"lengths": lengths, "tokens": tokens, "kinds": kinds})
+    return _read_prompts(file)
+
+
+def _read_prompts(file: Path) -> list[Neighbour]:
     stored = load_file(file)
-    ends = np.cumsum(stored["lengths"])[:-1]
+    ends = np.cumsum(stored["lengths"])
     return [
-        Neighbour(tuple(tokens.tolist()), KINDS[kind])
-        for tokens, kind in zip(np.split(stored["tokens"], ends), stored["kinds"], strict=True)
-        if len(tokens)
+        Neighbour(tuple(stored["tokens"][end - length : end].tolist()), KINDS[kind])
+        for end, length, kind in zip(ends, stored["lengths"], stored["kinds"], strict=True)
     ]
 
 
-def _part(
+def _parts(
+    folder: Path | None, neighbours: Sequence[Neighbour]
+) -> Iterator[tuple[Path | None, Sequence[Neighbour]]]:
+    for number, at in enumerate(range(0, len(neighbours), PROMPTS_A_PART)):
+        path = None if folder is None else folder / f"part-{number:04d}.safetensors"
+        yield path, neighbours[at : at + PROMPTS_A_PART]
+
+
+def _read_part(path: Path | None, neighbours: Sequence[Neighbour]) -> NeighbourBank | None:
+    if path is None or not path.exists():
+        return None
+    stored = load_file(path)
+    ends = np.cumsum(stored["lengths"])[:-1]
+    answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
+    return NeighbourBank(
+        [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)],
+        [one.kind for one in neighbours],
+        list(np.split(stored["top_ids"], ends)),
+        list(np.split(stored["top_chances"], ends)),
+    )
+
+
+def _answered_part(
     path: Path | None,
     neighbours: Sequence[Neighbour],
     start: StartModel,
     longest: int,
     top_k: int,
 ) -> NeighbourBank:
-    kinds = [one.kind for one in neighbours]
-    if path is not None and path.exists():
-        stored = load_file(path)
-        counts = stored["lengths"]
-        ends = np.cumsum(counts)[:-1]
-        answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
-        rows = [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)]
-        return NeighbourBank(
-            rows,
-            kinds,
-            list(np.split(stored["top_ids"], ends)),
-            list(np.split(stored["top_chances"], ends)),
-        )
     answers = start.answer([one.tokens for one in neighbours], longest)
     rows = [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)]
     chances = start.answer_chances(rows, top_k)
     bank = NeighbourBank(
-        rows, kinds, [ids.astype(np.int32) for ids, _ in chances], [found for _, found in chances]
+        rows,
+        [one.kind for one in neighbours],
+        [ids.astype(np.int32) for ids, _ in chances],
+        [found for _, found in chances],
     )
-    if path is not None and rows:
+    if path is not None:
         _write(
             path,
             {

@@ -9,6 +9,7 @@ both models agree on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,6 +17,9 @@ from sf_tui.engine.batches import collate
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.neighbours.bank import NeighbourBank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def divergences(
@@ -45,9 +49,7 @@ def divergences(
 class DivergenceMeter:
     """Measures KL to the start model on the rows of a bank."""
 
-    def __init__(
-        self, model: torch.nn.Module, compute: ComputeSetting, *, pad_id: int
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int) -> None:
         self._forward = AnswerForward(model)
         self._model = model
         self._compute = compute

@@ -38,13 +38,17 @@ class Neighbour:
 
 
 class LeftOut:
-    """Subjects that no neighbour may repeat: whole slots of held-out examples."""
+    """Subjects that no neighbour may repeat: whole slots of held-out examples.
+
+    Attributes:
+        subjects: those that hold a token.
+    """
 
     def __init__(self, subjects: Collection[Tokens]) -> None:
+        self.subjects = frozenset(subject for subject in subjects if subject)
         self._by_length: dict[int, set[Tokens]] = {}
-        for subject in subjects:
-            if subject:
-                self._by_length.setdefault(len(subject), set()).add(subject)
+        for subject in self.subjects:
+            self._by_length.setdefault(len(subject), set()).add(subject)
 
     def __contains__(self, tokens: Tokens) -> bool:
         """Tell whether a prompt repeats one of them, anywhere in it."""
@@ -67,6 +71,7 @@ def propose(
     count: int,
     seed: int,
     left_out: LeftOut | None = None,
+    own: Collection[Tokens] = (),
 ) -> list[Neighbour]:
     """Return neighbours of a task's prompts, each prompt once, none of them the task's own.
 
@@ -77,10 +82,11 @@ def propose(
         count: how many; fewer come back where no more different ones are to be had.
         seed: decides every draw.
         left_out: subjects that none may repeat.
+        own: further prompts of the task, where `anatomy` holds a sample of them.
     """
     proposer = _Proposer(anatomy, start, seed, kinds, count)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
-    taken = {prompt.tokens for prompt in anatomy.prompts}
+    taken = {prompt.tokens for prompt in anatomy.prompts} | set(own)
     found: list[Neighbour] = []
     short = 0
     # What a kind can't give, the kinds behind it make up for: random tokens never run out.
@@ -137,7 +143,7 @@ class _Proposer:
             len(prompts)
         )
         # Each prompt gives a handful at each position, and half of them again and again.
-        positions = max(np.mean([prompt.end - prompt.first for prompt in prompts]), 1.0)
+        positions = max(float(np.mean([p.end - p.first for p in prompts])), 1.0)
         needed = min(max(int(np.ceil(count / (0.5 * KEPT * positions))), 1), len(prompts))
         chosen = [prompts[at] for at in order[:needed]]
         yield from (found.tokens for found in substitute(self._anatomy, chosen, self._start))

@@ -6,7 +6,7 @@ beside it goes on as it would have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class StartModel:
         *,
         pad_id: int,
         pass_tokens: int = 4096,
+        between: Callable[[], None] | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -48,6 +49,7 @@ class StartModel:
             compute: device and precision.
             pad_id: token id for padding.
             pass_tokens: tokens with padding of one forward pass.
+            between: called before each pass; what it raises ends the asking, with nothing changed.
         """
         self.tokenizer = tokenizer
         self.forwarded = 0
@@ -55,6 +57,7 @@ class StartModel:
         self._compute = compute
         self._pad_id = pad_id
         self._pass_tokens = pass_tokens
+        self._between = between
         self._answers = AnswerForward(model)
         special = set(tokenizer.all_special_ids) | {pad_id}
         embedding: Any = model.get_input_embeddings()
@@ -70,6 +73,8 @@ class StartModel:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
+        if self._between is not None:
+            self._between()
         was_training = self._model.training
         self._model.eval()
         try:

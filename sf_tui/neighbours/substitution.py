@@ -29,6 +29,8 @@ class Substitution:
     tokens: Tokens
     frame: Tokens
     """The text's tokens with -1 for each run of slot tokens, after the exchange."""
+    slot: tuple[bool, ...]
+    """(length,) whether a position belongs to the slot."""
     likelihood: float
     """Log-likelihood of the text under the start model, summed over its tokens, in nats."""
     in_frame: bool
@@ -83,4 +85,4 @@ def _substitutions_of(
             tokens = candidates[place][1]
             frame = frame_of(tokens, prompt.slot, prompt.first, prompt.end)
             in_frame = not prompt.slot[at] and frame not in frames
-            yield Substitution(tokens, frame, float(likelihoods[place]), in_frame)
+            yield Substitution(tokens, frame, prompt.slot, float(likelihoods[place]), in_frame)

@@ -5,13 +5,15 @@ Knows keys, types, defaults, places and remedies. Opens no model, no data and no
 
 from __future__ import annotations
 
+from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.nearest import did_you_mean, nearest_name
+from sf_tui.profile.neighbour_schema import AnchorSettings, NeighbourKinds, NeighbourSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_told
+from sf_tui.profile.repair_schema import DiagnosisSettings, RepairSettings
 from sf_tui.profile.schema import (
-    Action,
     BiographySettings,
     CheckpointSettings,
     CostSettings,
@@ -19,7 +21,6 @@ from sf_tui.profile.schema import (
     ModelSettings,
     ProbeSettings,
     Profile,
-    Rule,
     StageSpec,
     TaskSettings,
     WindowSettings,
@@ -30,16 +31,21 @@ from sf_tui.profile.write import dump_profile
 __all__ = [
     "STARTER_SCENE",
     "Action",
+    "AnchorSettings",
     "BiographySettings",
     "CheckpointSettings",
     "CostSettings",
+    "DiagnosisSettings",
     "FreezeSettings",
     "GuardSettings",
     "ModelSettings",
+    "NeighbourKinds",
+    "NeighbourSettings",
     "ProbeSettings",
     "Profile",
     "ProfileProblemsError",
     "RecoverySettings",
+    "RepairSettings",
     "Rule",
     "StageSpec",
     "TaskSettings",

@@ -9,20 +9,29 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sf_tui.profile.action_schema import takers_text
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import NAME_PATTERN, OP_ARGUMENTS, RESERVED_KEYS
+from sf_tui.profile.names import NAME_PATTERN, RESERVED_KEYS, ops_that_take
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 
 DEFAULT_ACTIONS: dict[str, dict[str, Any]] = {
     "freeze": {"op": "freeze", "key": "f"},
     "unfreeze": {"op": "unfreeze", "key": "u"},
+    "anchor": {"op": "anchor", "key": "a"},
+    "unanchor": {"op": "unanchor", "key": "o"},
     "pause": {"op": "pause", "key": "space"},
     # Pausing a second time resumes, so it needs no key of its own.
     "resume": {"op": "resume"},
     "checkpoint": {"op": "checkpoint", "key": "c"},
     "rollback": {"op": "rollback", "key": "b", "confirm": True},
+    "diagnose": {"op": "diagnose", "key": "d"},
+    "recover": {"op": "recover", "key": "r", "confirm": True},
+    # Edits change the weights at once and are rare enough for the palette.
+    "shift-edit": {"op": "shift-edit", "confirm": True},
+    "spectral-edit": {"op": "spectral-edit", "confirm": True},
+    "interpolate": {"op": "interpolate", "confirm": True},
     # Never a single key: it stands too near the others.
     "stop": {"op": "stop"},
 }
@@ -79,14 +88,9 @@ def check_actions(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 yield Problem(
                     (*path, argument),
                     f"op '{op}' takes no argument '{argument}'",
-                    f"it belongs to op {' and '.join(takers)}",
+                    takers_text(takers),
                 )
     yield from _check_keys(profile, own, origin)
-
-
-def ops_that_take(argument: str) -> list[str]:
-    """Name the ops that take an argument."""
-    return [op for op, taken in OP_ARGUMENTS.items() if argument in taken]
 
 
 def _check_keys(

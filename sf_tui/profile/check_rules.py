@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sf_tui.errors import UsageError
+from sf_tui.profile.action_schema import Rule
+from sf_tui.profile.check_diagnosis import check_old_examples
 from sf_tui.profile.check_tasks import has_old_task
 from sf_tui.profile.names import RESERVED_BY
 from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.problems import Origin, Problem
-from sf_tui.profile.schema import Profile, Rule
+from sf_tui.profile.schema import Profile
 
 OLD_METRICS = ("drop", "old_accuracy")
 SHARES = ("old_accuracy", "new_accuracy")
@@ -103,6 +105,13 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
             "once = false: a rule that rolls back again and again would never end",
             "take once away, or let the rule freeze",
         )
+    if action.op == "diagnose" and not has_old_task(profile):
+        yield Problem(
+            ("rules", place, "action"),
+            f"action '{rule.action}' has nothing to diagnose: no earlier task is watched",
+            "watch a task before the last one, or take the rule away",
+        )
+    yield from check_old_examples(profile, ("rules", place, "args"), action.op, rule.args)
     for name, value in rule.args.items():
         try:
             action.arguments({name: value})

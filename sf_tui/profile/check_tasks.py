@@ -10,11 +10,12 @@ from pathlib import Path
 
 from sf_tui.profile.check_model import SCHEME
 from sf_tui.profile.describe import toml_value
+from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, RECOVER_STAGE
 from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
-from sf_tui.profile.schema import Profile, TaskSettings
+from sf_tui.profile.schema import Profile
 
 NEW_BIOGRAPHY_TASKS = 5
 # Of the generator's 2.6 million names.
@@ -44,7 +45,7 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 "give one of them another name",
             )
         seen.setdefault(task.name, place)
-        yield from _check_data(place, task)
+        yield from check_data(("tasks", place, "data"), task.data)
         if place and origin.raw["tasks"][place].get("learn") is False:
             yield Problem(
                 ("tasks", place, "learn"),
@@ -59,15 +60,15 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
         )
 
 
-def _check_data(place: int, task: TaskSettings) -> Iterator[Problem]:
-    path = ("tasks", place, "data")
-    if task.data in BIOGRAPHY_DATA or Path(task.data).is_absolute():
+def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
+    """Find data of a kind that there is not, at the key that names it."""
+    if data in BIOGRAPHY_DATA or Path(data).is_absolute():
         return
-    if SCHEME.match(task.data):
+    if SCHEME.match(data):
         yield Problem(
             path,
-            f"data = {toml_value(task.data)}: there is no such data",
-            did_you_mean(task.data, BIOGRAPHY_DATA, "built-in data"),
+            f"{path[-1]} = {toml_value(data)}: there is no such data",
+            did_you_mean(data, BIOGRAPHY_DATA, "built-in data"),
         )
 
 
@@ -90,8 +91,10 @@ def check_biography(profile: Profile) -> Iterator[Problem]:
 
 def uses_biography(profile: Profile) -> bool:
     """Tell whether anything in the profile is made by the biography generator."""
+    data = [task.data for task in profile.tasks]
+    data += [profile.diagnosis.control or "", profile.diagnosis.unrelated or ""]
     return profile.model.tokenizer == BIOGRAPHY_TOKENIZER or any(
-        task.data.startswith("biography:") for task in profile.tasks
+        name.startswith("biography:") for name in data
     )
 
 

@@ -7,6 +7,8 @@ their places. Finds problems and notes; changes nothing.
 from __future__ import annotations
 
 from sf_tui.profile.actions import check_actions
+from sf_tui.profile.check_anchor import check_anchor
+from sf_tui.profile.check_diagnosis import check_diagnosis, diagnosis_files
 from sf_tui.profile.check_model import check_model, model_files
 from sf_tui.profile.check_rules import check_guard, check_rules
 from sf_tui.profile.check_tasks import check_biography, check_tasks, task_files
@@ -23,6 +25,8 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         *check_biography(profile),
         *check_train_tables(profile, origin),
         *check_recovery(profile, origin),
+        *check_anchor(profile, origin),
+        *check_diagnosis(profile, origin),
         *check_actions(profile, origin),
         *check_rules(profile, origin),
         *check_guard(profile),
@@ -31,4 +35,4 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
 
 def check_files(profile: Profile) -> list[Problem]:
     """Return the files and directories that a profile names and that aren't there."""
-    return [*model_files(profile), *task_files(profile)]
+    return [*model_files(profile), *task_files(profile), *diagnosis_files(profile)]

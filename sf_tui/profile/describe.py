@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -60,6 +61,12 @@ def _toml(value: object) -> str:
 
 def _toml_key(key: str) -> str:
     return key if BARE_KEY.match(key) else _toml(key)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names one after the other, the last behind an "and"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def wanted_text(field: FieldInfo) -> str:

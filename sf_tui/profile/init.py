@@ -6,6 +6,7 @@ Writes no file.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from sf_tui.profile.action_schema import Rule
 from sf_tui.profile.actions import DEFAULT_ACTIONS
 from sf_tui.profile.describe import choices, inner_model, toml_value
 from sf_tui.profile.names import RESERVED_KEYS
-from sf_tui.profile.schema import Profile, Rule
-from sf_tui.profile.train_schema import DEFAULT_STEPS, FreezeSettings
+from sf_tui.profile.schema import Profile
+from sf_tui.profile.train_schema import DEFAULT_STEPS
 
 LONGEST = 10_000
+WIDTH = 100
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "model": {
@@ -42,7 +45,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "max_length": 512,
         "threads": 2,
     },
+    "anchor": {"rows": 16, "prompts": 4800, "answer_tokens": 16},
+    "train.freeze": {"layers": 2},
     "recovery": {"task": "old", "train": {"learning_rate": 1e-4}},
+    "diagnosis": {
+        "steps": 50,
+        "learning_rate": 1e-4,
+        "control": "never-seen.jsonl",
+        "unrelated": "another-task.jsonl",
+    },
+    "repair": {"learning_rate": 5e-6, "interpolate": 0.7},
     "probe": {"examples": 128, "batch_size": 64},
     "rules": {
         "name": "protect-old-task",
@@ -55,10 +67,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "actions": {
         "op": "freeze",
-        "key": "d",
+        "key": "2",
         "label": "Freeze two blocks",
         "layers": 2,
         "to": "new/step-000100",
+        "strength": 2.0,
+        "examples": 10,
+        "steps": 150,
     },
     "guard": {"old_accuracy": 0.8, "new_accuracy": 0.95},
     "cost": {"gpu_hour": 2.5},
@@ -114,15 +129,27 @@ def new_profile(
             lines += _summary(table)
             lines.append(f"[{key}]")
             lines += _keys(key, table, given.get(key, {}))
-        if key == "train":
-            lines += ["", *_summary(FreezeSettings), "#[train.freeze]"]
-            lines += _keys("train", FreezeSettings, {}, {"layers": 2})
+        if key not in ("tasks", *COMMENTED_OUT):
+            lines += _inner_tables(key, table)
     return "\n".join(lines) + "\n"
 
 
 def _summary(table: type[BaseModel]) -> list[str]:
     text = (table.__doc__ or "").partition(": ")[2].rstrip(".")
     return [f"# ---- {text}"]
+
+
+def _inner_tables(section: str, table: type[BaseModel]) -> list[str]:
+    lines = []
+    for key, field in table.model_fields.items():
+        inner = inner_model(field.annotation)
+        if inner is None:
+            continue
+        # A table that has a required key can't stand there without it.
+        needy = any(one.is_required() for one in inner.model_fields.values())
+        lines += ["", *_summary(inner), f"{'#' if needy else ''}[{section}.{key}]"]
+        lines += _keys(f"{section}.{key}", inner, {})
+    return lines
 
 
 def _tasks(table: type[BaseModel], old: str, new: str) -> list[str]:
@@ -148,7 +175,13 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
     )
     return [
         *lines,
-        f"# Without a word you have: {shown}.",
+        *textwrap.wrap(
+            f"Without a word you have: {shown}.",
+            WIDTH,
+            initial_indent="# ",
+            subsequent_indent="# ",
+            break_on_hyphens=False,
+        ),
         f"# Keys that the console keeps for itself: {' '.join(RESERVED_KEYS)}",
         "#[actions.freeze-two]",
         *_keys(key, table, {}),
@@ -159,12 +192,11 @@ def _keys(
     section: str,
     table: type[BaseModel],
     given: Mapping[str, Any],
-    examples: Mapping[str, Any] | None = None,
 ) -> list[str]:
     lines = []
     for key, field in table.model_fields.items():
         if inner_model(field.annotation) is None:
-            lines += _key(key, field, given, examples or EXAMPLES.get(section, {}))
+            lines += _key(key, field, given, EXAMPLES.get(section, {}))
     return lines
 
 

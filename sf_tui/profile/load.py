@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from sf_tui.errors import ProfileError
 from sf_tui.profile.actions import lay_over_defaults
 from sf_tui.profile.builtin import builtin_profiles
+from sf_tui.profile.check_anchor import anchor_notes
 from sf_tui.profile.check_tasks import task_notes
 from sf_tui.profile.check_train import overlay_problems
 from sf_tui.profile.checks import check_files, check_profile
@@ -100,7 +101,7 @@ def parse_profile(
     if files and not problems:
         problems = check_files(profile)
     raise_problems(origin, problems)
-    notes = task_notes(profile, origin)
+    notes = [*task_notes(profile, origin), *anchor_notes(profile)]
     profile = resolve_profile(profile)
     profile._base_dir = base_dir
     profile._notes = tuple(notes)

@@ -11,28 +11,45 @@ from typing import Literal
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 TaskMetric = Literal["auto", "exact", "first_token", "token", "nll"]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
-Strategy = Literal["seq", "freeze"]
+Strategy = Literal["seq", "freeze", "anchor"]
 Schedule = Literal["constant", "linear", "cosine"]
-Op = Literal["freeze", "unfreeze", "pause", "resume", "checkpoint", "rollback", "stop"]
+Op = Literal[
+    "freeze",
+    "unfreeze",
+    "anchor",
+    "unanchor",
+    "pause",
+    "resume",
+    "checkpoint",
+    "rollback",
+    "diagnose",
+    "recover",
+    "shift-edit",
+    "spectral-edit",
+    "interpolate",
+    "stop",
+]
 
 OP_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "freeze": ("layers", "embeddings"),
     "unfreeze": (),
+    "anchor": ("strength",),
+    "unanchor": (),
     "pause": (),
     "resume": (),
     "checkpoint": (),
     "rollback": ("to",),
+    "diagnose": ("examples", "thorough"),
+    "recover": ("examples", "steps", "strength"),
+    "shift-edit": ("alpha",),
+    "spectral-edit": (),
+    "interpolate": ("keep",),
     "stop": (),
 }
 """The arguments that each op takes."""
 
 NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
-    "op": frozenset(
-        {"anchor", "unanchor", "recover", "diagnose", "shift-edit", "spectral-edit", "interpolate"}
-    ),
-    "strategy": frozenset(
-        {"replay", "ewc", "lamol", "gradient-projection", "task-vector", "anchor"}
-    ),
+    "strategy": frozenset({"replay", "ewc", "lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
 """For each key, the values that the design names and this version does not have."""
@@ -69,6 +86,11 @@ RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
 
 RESERVED_BY = ("user", "worker")
 """Who else a command may be by; a rule of that name would be taken for them."""
+
+
+def ops_that_take(argument: str) -> list[str]:
+    """Name the ops that take an argument."""
+    return [op for op, taken in OP_ARGUMENTS.items() if argument in taken]
 
 
 def is_key_name(key: str) -> bool:

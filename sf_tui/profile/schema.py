@@ -7,36 +7,28 @@ keys are filled in by `resolve`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr
 
 from sf_tui.errors import UsageError
-from sf_tui.profile.describe import toml_value, wanted_text
-from sf_tui.profile.names import (
-    OP_ARGUMENTS,
-    RECOVER_STAGE,
-    Dtype,
-    Op,
-    RuleMetric,
-    TaskMetric,
-)
+from sf_tui.profile.action_schema import Action, Rule
+from sf_tui.profile.names import RECOVER_STAGE, Dtype, TaskMetric
 from sf_tui.profile.nearest import did_you_mean
+from sf_tui.profile.neighbour_schema import AnchorSettings, NeighbourSettings
 from sf_tui.profile.overlay import overlay_train
+from sf_tui.profile.repair_schema import DiagnosisSettings, RepairSettings
 from sf_tui.profile.train_schema import RecoverySettings, StrictTable, TrainSettings
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
     FieldNames,
     HeldOut,
-    KeyName,
     Line,
     Name,
     NotNegative,
-    Number,
     Part,
     PlainTable,
     ProfileName,
@@ -151,71 +143,6 @@ class WindowSettings(StrictTable):
     alert_drop: Share = Field(default=0.20, description="the drop that raises an alert in it")
 
 
-class Rule(StrictTable):
-    """`[[rules]]`: an action that the worker takes by itself when a metric crosses a bound."""
-
-    name: Name = Field(description="what events call it")
-    metric: RuleMetric = Field(description="what is watched")
-    above: Number | None = Field(
-        default=None, description="it fires above this; either this or below"
-    )
-    below: Number | None = Field(
-        default=None, description="it fires below this; either this or above"
-    )
-    within_steps: Count | None = Field(
-        default=None, description="only in the first steps of a stage; default: in all of them"
-    )
-    once: bool = Field(default=True, description="fire at most once in a run")
-    action: str = Field(description="the action to take, a name among [actions]")
-    args: PlainTable = Field(default={}, description="arguments that replace the action's own")
-
-
-class Action(StrictTable):
-    """`[actions.NAME]`: a named, keyed operation."""
-
-    op: Op = Field(description="what it does")
-    key: KeyName = Field(default=None, description='the console\'s key for it; "" = none')
-    label: Line | None = Field(
-        default=None, description="what the console calls it; default: its name"
-    )
-    confirm: bool = Field(default=False, description="ask before doing it")
-    layers: CountOrZero | None = Field(
-        default=None, description="freeze: blocks from the bottom; default: half of them"
-    )
-    embeddings: bool = Field(default=True, description="freeze: the input embeddings too")
-    to: Line | None = Field(
-        default=None, description="rollback: the checkpoint's name; default: the last good one"
-    )
-
-    def arguments(self, replaced: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the op's arguments, some of them replaced by a rule's or a command's own.
-
-        Raises:
-            UsageError: an argument that the op does not take, or one of a wrong type.
-        """
-        own = self.own_arguments
-        for name, value in (replaced or {}).items():
-            if name not in own:
-                raise UsageError(
-                    f"op '{self.op}' takes no argument '{name}'",
-                    did_you_mean(name, own, "arguments") if own else "it takes none",
-                )
-            try:
-                Action.model_validate({"op": self.op, name: value})
-            except ValidationError as error:
-                field = Action.model_fields[name]
-                raise UsageError(
-                    f"{name} = {toml_value(value)}: wanted {wanted_text(field)}"
-                ) from error
-            own[name] = value
-        return own
-
-    @property
-    def own_arguments(self) -> dict[str, Any]:
-        """The op's arguments as the profile gives them."""
-        return {name: getattr(self, name) for name in OP_ARGUMENTS[self.op]}
-
-
 class GuardSettings(StrictTable):
     """`[guard]`: bounds that decide the exit code of a headless run."""
 
@@ -252,7 +179,11 @@ class Profile(StrictTable):
     tasks: list[TaskSettings]
     biography: BiographySettings = Field(default_factory=BiographySettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+    anchor: AnchorSettings = Field(default_factory=AnchorSettings)
+    neighbours: NeighbourSettings = Field(default_factory=NeighbourSettings)
     recovery: RecoverySettings = Field(default_factory=RecoverySettings)
+    diagnosis: DiagnosisSettings = Field(default_factory=DiagnosisSettings)
+    repair: RepairSettings = Field(default_factory=RepairSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)

@@ -40,7 +40,8 @@ class TrainSettings(StrictTable):
     """`[train]`: how a stage is trained."""
 
     strategy: Strategy = Field(
-        default="seq", description="seq: plain tuning; freeze: see [train.freeze]"
+        default="seq",
+        description="seq: plain tuning; freeze: see [train.freeze]; anchor: see [anchor]",
     )
     freeze: FreezeSettings | None = Field(
         default=None, description="a table: what strategy freeze keeps as it is"

@@ -13,12 +13,20 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from sf_tui.profile.describe import choices, inner_model, kind_of, toml_value, wanted_text
+from sf_tui.profile.action_schema import Action
+from sf_tui.profile.describe import (
+    choices,
+    inner_model,
+    kind_of,
+    listed,
+    toml_value,
+    wanted_text,
+)
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
 from sf_tui.profile.nearest import did_you_mean, nearest_name
 from sf_tui.profile.problems import QUOTES_HINT, Problem
-from sf_tui.profile.schema import Action, Profile
+from sf_tui.profile.schema import Profile
 
 EXAMPLES: dict[str, str] = {
     "data": '"biography:new"',
@@ -116,7 +124,9 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
     text = f"unknown key '{key}'"
     near = nearest_name(key, known)
     if near is None and (elsewhere := _tables_with(key)):
-        return Problem(full, text, f"'{key}' is a key of {' and '.join(elsewhere)}")
+        return Problem(full, text, f"'{key}' is a key of {listed(elsewhere)}")
+    if near is None and key in Profile.model_fields:
+        return Problem(full, text, f"{table_name(key)} stands by itself, not in another table")
     return Problem(full, text, did_you_mean(key, known, "keys"))
 
 
@@ -126,12 +136,18 @@ def _op_takes(op: str, name: str) -> bool:
 
 
 def _tables_with(key: str) -> list[str]:
-    """Name the tables that have a key of this name."""
+    """Name the tables that have a key of this name, also those within a table."""
     found = []
     for name, field in Profile.model_fields.items():
         table = inner_model(field.annotation)
-        if table is not None and key in table.model_fields:
+        if table is None:
+            continue
+        if key in table.model_fields:
             found.append(table_name(name))
+        for inner_name, inner_field in table.model_fields.items():
+            inner = inner_model(inner_field.annotation)
+            if inner is not None and key in inner.model_fields:
+                found.append(f"[{name}.{inner_name}]")
     return found
 
 
@@ -222,6 +238,8 @@ def _value_hint(
         return f"write it as a table: {table_name(key)}" + (
             " with two brackets" if get_origin(field.annotation) is list else ""
         )
+    if model is Profile and inner_model(field.annotation) is not None:
+        return f"write it as a table: [{'.'.join(map(str, path))}]"
     kinds = _kinds(field.annotation)
     if isinstance(value, str) and not kinds & {str} and _reads_as(value, kinds):
         return f"write it without quotes: {key} = {value.strip()}"

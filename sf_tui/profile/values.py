@@ -92,8 +92,14 @@ Part = Annotated[
 Factor = Annotated[
     float, BeforeValidator(_finite), Field(gt=0, le=1), Wanted("a number above 0 and up to 1")
 ]
+Kept = Annotated[
+    float, BeforeValidator(_finite), Field(ge=0, lt=1), Wanted("a share from 0 up to but not 1")
+]
 Count = Annotated[int, Field(ge=1), Wanted("a whole number of at least 1")]
 CountOrZero = Annotated[int, Field(ge=0), Wanted("a whole number of at least 0")]
+ExampleCount = Annotated[
+    int, Field(ge=0), Wanted("a whole number of at least 0 (of at least 1 for op diagnose)")
+]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Wanted(f"a whole number from 0 to {MAX_SEED}")]
 Line = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), Wanted("text on one line that is not empty")

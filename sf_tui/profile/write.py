@@ -8,9 +8,10 @@ import tomlkit
 from pydantic import BaseModel
 from tomlkit.items import Array, InlineTable, Item, Table
 
+from sf_tui.profile.action_schema import Action
 from sf_tui.profile.check_tasks import uses_biography
 from sf_tui.profile.names import OP_ARGUMENTS
-from sf_tui.profile.schema import Action, Profile
+from sf_tui.profile.schema import Profile
 
 
 def dump_profile(profile: Profile) -> str:

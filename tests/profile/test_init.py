@@ -63,7 +63,10 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
         "[train] steps and epochs are both given",
         "[train] a freeze table goes with strategy 'freeze', and strategy is 'seq'",
         "[[rules]] 'protect-old-task' above and below are both given",
-        "[actions.freeze-two] op 'freeze' takes no argument 'to'",
+        *(
+            f"[actions.freeze-two] op 'freeze' takes no argument '{argument}'"
+            for argument in ("to", "strength", "examples", "thorough", "steps", "alpha", "keep")
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sf_tui.errors import ProfileError, UsageError
 from sf_tui.profile import Profile, load_profile, parse_profile
-from sf_tui.profile.names import DATA_FIELDS
+from sf_tui.profile.names import DATA_FIELDS, OP_ARGUMENTS
 
 MODEL = 'name = "prod"\n[model]\nsource = "org/model"\n'
 TASKS = (
@@ -64,6 +64,7 @@ def test_paths_start_at_the_profiles_folder(
     path = tmp_path / "prod.toml"
     path.write_text(
         'name = "a"\nmodel = {source = "model", tokenizer = "org/tokenizer"}\n'
+        'diagnosis = {control = "sub/facts.csv", unrelated = "org/other"}\n'
         '[[tasks]]\nname = "old"\ndata = "sub/a.jsonl"\nheld_out = "b"\n'
         '[[tasks]]\nname = "mid"\ndata = "org/set"\n[[tasks]]\nname = "new"\ndata = "~/c.csv"\n'
     )
@@ -78,6 +79,8 @@ def test_paths_start_at_the_profiles_folder(
         "/home/somebody/c.csv",
     ]
     assert profile.tasks[0].held_out == str(tmp_path / "b")
+    assert profile.diagnosis.control == str(tmp_path / "sub" / "facts.csv")
+    assert profile.diagnosis.unrelated == "org/other"
 
 
 @pytest.mark.parametrize(
@@ -129,13 +132,22 @@ def test_every_op_is_reachable_without_a_word() -> None:
     assert keys == {
         "freeze": "f",
         "unfreeze": "u",
+        "anchor": "a",
+        "unanchor": "o",
         "pause": "space",
         "resume": None,
         "checkpoint": "c",
         "rollback": "b",
+        "diagnose": "d",
+        "recover": "r",
+        "shift-edit": None,
+        "spectral-edit": None,
+        "interpolate": None,
         "stop": None,
     }
-    assert [name for name, action in actions.items() if action.confirm] == ["rollback"]
+    assert {action.op for action in actions.values()} == set(OP_ARGUMENTS)
+    asking = ["rollback", "recover", "shift-edit", "spectral-edit", "interpolate"]
+    assert [name for name, action in actions.items() if action.confirm] == asking
 
 
 def test_own_action_takes_a_default_ones_key() -> None:

@@ -298,17 +298,11 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "[model] config goes with a random model only",
         'take it away, or set source = "random"',
     ),
-    "op of a later version": (
-        add(ACTION.format("hold", "anchor")),
-        18,
-        "[actions.hold] op 'anchor' does not exist in this version",
-        "there are: freeze, unfreeze, pause, resume, checkpoint, rollback, stop",
-    ),
     "strategy of a later version": (
         change("steps = 50", 'strategy = "ewc"'),
         16,
         "[train] strategy 'ewc' does not exist in this version",
-        "there are: seq, freeze",
+        "there are: seq, freeze, anchor",
     ),
     "metric of a later version": (
         rule("knowledge"),
@@ -319,8 +313,9 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "misspelt op": (
         add(ACTION.format("hold", "freez")),
         18,
-        '[actions.hold] op = "freez": wanted one of freeze, unfreeze, pause, resume, checkpoint, '
-        "rollback, stop",
+        '[actions.hold] op = "freez": wanted one of freeze, unfreeze, anchor, unanchor, pause, '
+        "resume, checkpoint, rollback, diagnose, recover, shift-edit, spectral-edit, interpolate, "
+        "stop",
         "did you mean 'freeze'?",
     ),
     "action without an op": (
@@ -334,6 +329,49 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         19,
         "[actions.halt] op 'pause' takes no argument 'layers'",
         "it belongs to op freeze",
+    ),
+    "argument of two other ops": (
+        add(ACTION.format("halt", "pause") + "strength = 2\n"),
+        19,
+        "[actions.halt] op 'pause' takes no argument 'strength'",
+        "it belongs to ops anchor and recover",
+    ),
+    "argument that is shared, of an op that doesn't take it": (
+        add(ACTION.format("ask", "diagnose") + "examples = 5\nsteps = 9\n"),
+        20,
+        "[actions.ask] op 'diagnose' takes no argument 'steps'",
+        "it belongs to op recover",
+    ),
+    "diagnosis without an example": (
+        add(ACTION.format("ask", "diagnose") + "examples = 0\n"),
+        19,
+        "[actions.ask] examples = 0: wanted a whole number of at least 0 (of at least 1 for op "
+        "diagnose)",
+        "leave 'examples' out for the default",
+    ),
+    "anchor that holds nothing": (
+        add(ACTION.format("hold", "anchor") + "strength = 0\n"),
+        19,
+        "[actions.hold] strength = 0: wanted a number above 0",
+        "leave 'strength' out for the default",
+    ),
+    "edit of nothing": (
+        add(ACTION.format("edit", "shift-edit") + "alpha = 0.0\n"),
+        19,
+        "[actions.edit] alpha = 0.0: wanted a number above 0 and up to 1",
+        "the default is alpha = 1.0",
+    ),
+    "interpolation that keeps all": (
+        add(ACTION.format("edit", "interpolate") + "keep = 1\n"),
+        19,
+        "[actions.edit] keep = 1: wanted a share from 0 up to but not 1",
+        "the default is keep = 0.7",
+    ),
+    "misspelt argument of a later op": (
+        add(ACTION.format("edit", "shift-edit") + "aplha = 0.5\n"),
+        19,
+        "[actions.edit] unknown key 'aplha'",
+        "did you mean 'alpha'?",
     ),
     "unknown argument": (
         add(ACTION.format("hold", "freeze") + "layer = 2\n"),
@@ -407,6 +445,18 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "[[rules]] 'protect' args: op 'freeze' takes no argument 'depth'",
         "arguments: layers, embeddings",
     ),
+    "rule with another op's argument": (
+        rule(action="anchor") + "args = {examples = 2}\n",
+        22,
+        "[[rules]] 'protect' args: op 'anchor' takes no argument 'examples'",
+        "it belongs to ops diagnose and recover",
+    ),
+    "rule that anchors by a wrong weight": (
+        rule(action="anchor") + "args = {strength = -1}\n",
+        22,
+        "[[rules]] 'protect' args: strength = -1: wanted a number above 0",
+        "",
+    ),
     "rule that takes a user's name": (
         rule().replace("'protect'", "'user'"),
         18,
@@ -436,6 +486,24 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         17,
         "[train] a freeze table goes with strategy 'freeze', and strategy is 'seq'",
         'set strategy = "freeze", or take the table away',
+    ),
+    "freeze table with strategy anchor": (
+        change("steps = 50", 'strategy = "anchor"\nfreeze.layers = 2'),
+        17,
+        "[train] a freeze table goes with strategy 'freeze', and strategy is 'anchor'",
+        'set strategy = "freeze", or take the table away',
+    ),
+    "scalar for a table within a table": (
+        change("steps = 50", "freeze = 2"),
+        16,
+        "[train] freeze = 2: wanted a table, given a whole number",
+        "write it as a table: [train.freeze]",
+    ),
+    "table that stands within another": (
+        change("steps = 50", "anchor = {strength = 2}"),
+        16,
+        "[train] unknown key 'anchor'",
+        "[anchor] stands by itself, not in another table",
     ),
     "strategy freeze of one stage without its table": (
         change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain = {strategy = "freeze"}'),
@@ -521,7 +589,10 @@ def test_mistake_is_told_with_line_key_and_remedy(case: str) -> None:
 VALUES = st.sampled_from(
     ["1", "-1", "true", "[]", "{}", "''", "1.5", "nan", "{a = 1}", "[[1]]", "[{}]", "'x'"]
 )
-TABLES = ["model", "tasks", "train", "recovery", "rules", "actions", "cost", "probe", "zz"]
+TABLES = [
+    *("model", "tasks", "train", "recovery", "rules", "actions", "cost", "probe", "zz"),
+    *("anchor", "neighbours", "diagnosis", "repair"),
+]
 KEYS = st.sampled_from(
     [
         *TABLES,
@@ -530,6 +601,9 @@ KEYS = st.sampled_from(
         *("train.freeze.layers", "train.strategy", "recovery.train", "recovery.steps"),
         *("rules.0.args", "actions.freeze", "actions.freeze.op", "actions.x.key"),
         *("actions.op.op", "guard.old_accuracy", "zz.y"),
+        *("anchor.strength", "anchor.prompts", "neighbours.kinds", "neighbours.kinds.words"),
+        *("diagnosis.control", "diagnosis.unrelated", "repair.examples", "repair.interpolate"),
+        *("actions.recover.examples", "actions.diagnose.examples", "actions.shift-edit.alpha"),
     ]
 )
 

@@ -86,6 +86,23 @@ def test_default_action_takes_an_argument() -> None:
     assert (action.op, action.key, action.layers) == ("freeze", "f", 3)
 
 
+def test_arguments_of_new_ops_are_reached() -> None:
+    profile = load(
+        "actions.recover.examples=10",
+        "actions.diagnose.thorough=true",
+        "actions.shift-edit.alpha=0.5",
+        "actions.interpolate.keep=0",
+        "rules.protect.action=recover",
+        "rules.protect.args.steps=20",
+    )
+    recover = profile.action("recover")
+    assert (recover.key, recover.confirm, recover.examples) == ("r", True, 10)
+    assert profile.action("diagnose").arguments() == {"examples": None, "thorough": True}
+    assert profile.action("shift-edit").alpha == 0.5
+    assert profile.action("interpolate").keep == 0.0
+    assert recover.arguments(profile.rules[0].args)["steps"] == 20
+
+
 def test_later_option_wins() -> None:
     assert load("probe.every=3", "probe.every=4").probe.every == 4
 

@@ -78,6 +78,30 @@ def test_check_tells_every_mistake() -> None:
     assert told["errors"][0]["hint"] == "did you mean 'steps'?"
 
 
+@pytest.mark.usefixtures("installation")
+def test_anchored_profile_is_shown_and_checked(tmp_path: Path) -> None:
+    options = ["train.strategy=anchor", "anchor.strength=2", "neighbours.kinds.tokens=0"]
+    given = [part for option in options for part in ("--set", option)]
+    shown = tmp_path / "shown.toml"
+    shown.write_text(sf_profile("show", "scene", *given).stdout)
+    assert load_profile(shown) == load_profile("scene", options)
+    told = json.loads(sf_profile("show", shown, "--json").stdout)
+    assert told["anchor"]["strength"] == 2.0
+    assert told["neighbours"]["kinds"]["tokens"] == 0.0
+    checked = sf_profile("check", shown, "--set", "tasks.old.watch=false")
+    assert "  stage   new: anchor, 300 steps of 16 examples at 1e-05\n" in checked.stdout
+    assert "  note    stage 'new' is anchored and no earlier task is watched" in checked.stdout
+
+
+@pytest.mark.usefixtures("installation")
+def test_check_misses_the_diagnosis_files() -> None:
+    result = sf_profile("check", "scene", "--set", "diagnosis.control=/no/such.csv")
+    assert isinstance(result.exception, ProfileError)
+    assert result.exception.message == (
+        "--set diagnosis.control: control: there is no file /no/such.csv"
+    )
+
+
 def test_check_misses_a_file(tmp_path: Path) -> None:
     path = tmp_path / "sf.toml"
     path.write_text(

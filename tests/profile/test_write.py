@@ -47,19 +47,65 @@ FREEZE = st.fixed_dictionaries(
         ),
     }
 )
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "layers": st.integers(0, 99),
+    "embeddings": st.booleans(),
+    "to": LINE,
+    "strength": POSITIVE,
+    "examples": COUNT,
+    "thorough": st.booleans(),
+    "steps": COUNT,
+    "alpha": st.floats(0, 1, exclude_min=True),
+    "keep": st.floats(0, 1, exclude_max=True),
+}
+DATA = st.sampled_from(["biography:old", "biography:new-3"]) | st.sampled_from(
+    ["a.jsonl", "org/set", "/abs/b.parquet", "~/c.csv", "é\\ü.json"]
+)
+NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
+    "anchor": st.fixed_dictionaries(
+        {}, optional={"strength": POSITIVE, "rows": COUNT, "answer_tokens": COUNT, "top_k": COUNT}
+    ),
+    "neighbours": st.fixed_dictionaries(
+        {},
+        optional={
+            "budget": SHARE,
+            "kinds": st.fixed_dictionaries(
+                {"frame": POSITIVE}, optional={"words": SHARE, "written": SHARE}
+            ),
+        },
+    ),
+    "diagnosis": st.fixed_dictionaries(
+        {},
+        optional={
+            "examples": COUNT,
+            "steps": COUNT,
+            "learning_rate": POSITIVE,
+            "control": st.sampled_from(["biography:new-5", "never seen.jsonl", "org/facts"]),
+            "unrelated": st.sampled_from(["biography:new-4", "./other.csv", "org/other"]),
+        },
+    ),
+    "repair": st.fixed_dictionaries(
+        {},
+        optional={
+            "examples": st.integers(0, 99),
+            "steps": COUNT,
+            "learning_rate": POSITIVE,
+            "strength": POSITIVE,
+            "old_share": st.floats(0.01, 0.99),
+            "interpolate": st.floats(0.01, 1),
+        },
+    ),
+}
 KEYS = st.sampled_from([*"adefghijkoruvwxy0123456789FUBC", "space", "f5", "up", ""])
 
 
 @st.composite
 def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(NAME, min_size=2, max_size=4, unique=True))
-    data = st.sampled_from(["biography:old", "biography:new-3"]) | st.sampled_from(
-        ["a.jsonl", "org/set", "/abs/b.parquet", "~/c.csv", "é\\ü.json"]
-    )
     tasks = [
         {
             "name": name,
-            "data": draw(data),
+            "data": draw(DATA),
             **draw(
                 st.fixed_dictionaries(
                     {},
@@ -84,8 +130,8 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
     for name, key in zip(action_names, keys, strict=False):
         op = draw(st.sampled_from([op for op in OP_ARGUMENTS if op != "stop"]))
         actions[name] = {"op": op, "key": key, "label": draw(LINE), "confirm": draw(st.booleans())}
-        if op == "freeze" and draw(st.booleans()):
-            actions[name]["layers"] = draw(st.integers(0, 99))
+        taken = {argument: ARGUMENTS[argument] for argument in OP_ARGUMENTS[op]}
+        actions[name].update(draw(st.fixed_dictionaries({}, optional=taken)))
     if draw(st.booleans()):
         actions.setdefault("freeze", {"embeddings": draw(st.booleans())})
     profile: dict[str, Any] = {
@@ -117,6 +163,7 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
         ],
         "actions": actions,
         "probe": {"budget": draw(SHARE)},
+        **draw(st.fixed_dictionaries({}, optional=NEW_TABLES)),
     }
     return profile
 
@@ -154,6 +201,24 @@ def test_dump_leaves_out_what_has_no_value_and_says_all_else() -> None:
     assert written["actions"]["stop"] == {"op": "stop", "key": "", "confirm": False}
     assert "biography" not in written
     assert "guard" not in written
+
+
+def test_stored_profile_of_an_older_version_loads() -> None:
+    """It has its own actions on keys that are defaults' today, and none of the newer tables."""
+    stored = tomli.loads(dump_profile(parse_profile(MINIMAL)))
+    for table in ("anchor", "neighbours", "diagnosis", "repair"):
+        del stored[table]
+    older = ("freeze", "unfreeze", "pause", "resume", "checkpoint", "rollback", "stop")
+    stored["actions"] = {name: stored["actions"][name] for name in older}
+    stored["actions"]["again"] = {"op": "rollback", "key": "a", "confirm": True}
+    stored["actions"]["recover"] = {"op": "rollback", "key": "r", "confirm": False}
+    profile = parse_profile(tomlkit.dumps(stored))
+    assert profile.action("again").key == "a"
+    assert profile.action("anchor").key is None
+    assert (profile.action("recover").op, profile.action("recover").confirm) == ("rollback", False)
+    assert profile.action("diagnose").key == "d"
+    assert profile.anchor.strength == 1.0
+    assert parse_profile(dump_profile(profile)) == profile
 
 
 def test_lost_key_stays_lost() -> None:

@@ -1,0 +1,179 @@
+"""A degraded model on the table: everything that a recovery test or a repair may take hold of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.loading import LoadedModel
+from sf_tui.neighbours.anatomy import Anatomy, anatomize, prompts_of
+from sf_tui.neighbours.bank import MOST_PROMPTS, NeighbourBank, bank_key, build_bank, digest
+from sf_tui.neighbours.proposing import LeftOut, propose, subjects_of
+from sf_tui.neighbours.start_model import StartModel
+from sf_tui.recovery.edits.start_weights import StartWeights
+from sf_tui.recovery.scoring import ScoredRows
+from sf_tui.tasks.encoding import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DEFAULT_KINDS = {"substitution": 1.0, "frame": 2.0, "words": 1.0, "tokens": 1.0}
+
+SHORTEST_ANSWER, LONGEST_ANSWER = 4, 32
+
+
+@dataclass(frozen=True)
+class OldTask:
+    """The task that was lost, as far as its data are at hand."""
+
+    name: str
+    metric: str
+    """`exact`, `first_token`, `token` or `nll`."""
+    held_out: ScoredRows
+    """What no training ever sees."""
+    examples: tuple[Encoded, ...] = ()
+    """Rows that may be trained on: the safe examples are drawn from them."""
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """The task that was learnt last."""
+
+    name: str
+    metric: str
+    train: tuple[Encoded, ...]
+    held_out: ScoredRows
+
+
+@dataclass
+class RecoveryCase:
+    """A model with its weights as they are now, and what is known of how it came to them."""
+
+    loaded: LoadedModel
+    layout: ModelLayout
+    compute: ComputeSetting
+    old: OldTask | None
+    new: NewTask | None
+    start: StartWeights | None
+    """The weights from before the stage; None where nobody has them."""
+    learning_rate: float
+    """The stage's own, which every rate is chosen from."""
+    batch_size: int = 16
+    micro_batch: int = 16
+    stage_tokens: int | None = None
+    """Tokens that the stage trained on; None where it is unknown."""
+    start_accuracy: float | None = None
+    """The old task's accuracy before the stage, where it is known and the weights are not."""
+    start_examples: int | None = None
+    """How many examples it was measured on."""
+    control: ScoredRows | None = None
+    """The old task's questions about facts that the model never saw."""
+    unrelated: tuple[Encoded, ...] = ()
+    """Examples of another task."""
+    kinds: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_KINDS))
+    """Neighbours' kinds, by share."""
+    top_k: int = 64
+    seed: int = 0
+    stage: str = ""
+    step: int = 0
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model."""
+        return self.loaded.model
+
+    @property
+    def pad_id(self) -> int:
+        """Token id for padding."""
+        return self.loaded.pad_id
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one forward pass: about a training step's."""
+        rows = self.new.train if self.new else self.old.held_out.rows if self.old else ()
+        mean = sum(len(row.input_ids) for row in rows) / len(rows) if rows else 64
+        return max(int(self.micro_batch * mean), 512)
+
+    def start_model(self) -> StartModel:
+        """Return the model as something to ask; the caller has put the start weights into it."""
+        return StartModel(
+            self.model,
+            self.loaded.tokenizer,
+            self.compute,
+            pad_id=self.pad_id,
+            pass_tokens=max(self.pass_tokens, 1024),
+        )
+
+    def anatomy(self) -> Anatomy | None:
+        """Return the new task's prompts taken apart; None where it has none.
+
+        A new task of plain text asks nothing. What stands beside it can't be told from it then, and
+        the prompts (never the answers) of the old task's safe examples serve in their stead.
+        """
+        for rows in (self.new.train if self.new else (), self.old.examples if self.old else ()):
+            prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
+            # A row of plain text has its first token alone before what is learnt.
+            if len(prompts) > 1:
+                return anatomize(prompts, self.loaded.tokenizer)
+        return None
+
+    def held_out_subjects(self) -> LeftOut:
+        """Return what a test's neighbours may not repeat: the subjects that are asked about."""
+        if self.old is None:
+            return LeftOut(())
+        prompts = prompts_of([*self.old.held_out.rows, *self.old.examples])
+        held = set(prompts_of(self.old.held_out.rows))
+        anatomy = anatomize(prompts, self.loaded.tokenizer)
+        asked = tuple(prompt for prompt in anatomy.prompts if prompt.tokens in held)
+        return LeftOut(subjects_of(Anatomy(anatomy.format, asked)))
+
+    def bank(
+        self,
+        count: int,
+        *,
+        folder: Path | None = None,
+        left_out: LeftOut | None = None,
+        told: Callable[[str], None] | None = None,
+    ) -> NeighbourBank | None:
+        """Return neighbours with the start model's answers; its weights are in the model now.
+
+        Args:
+            count: how many prompts.
+            folder: where to keep them; None keeps nothing.
+            left_out: subjects that none may repeat.
+            told: told what goes on.
+        """
+        anatomy = self.anatomy()
+        if anatomy is None:
+            return None
+        if told is not None:
+            told("asking the start model about neighbour prompts")
+        start = self.start_model()
+        count = min(count, MOST_PROMPTS)
+        longest = self.answer_tokens()
+        limit = self.loaded.max_length
+
+        def proposed() -> list:  # type: ignore[type-arg]
+            found = propose(anatomy, start, self.kinds, count, self.seed, left_out)
+            return [one for one in found if not limit or len(one.tokens) + longest <= limit]
+
+        key = bank_key(
+            self.seed,
+            count,
+            self.kinds,
+            longest=longest,
+            top_k=self.top_k,
+            prompts=digest([prompt.tokens for prompt in anatomy.prompts]),
+        )
+        bank = build_bank(folder, key, proposed, start, longest=longest, top_k=self.top_k)
+        return bank if len(bank) else None
+
+    def answer_tokens(self) -> int:
+        """Return how long a greedy answer may get: the known answers' longest, within bounds."""
+        rows = [*(self.new.train if self.new else ()), *(self.old.examples if self.old else ())]
+        longest = max((row.answer_tokens for row in rows), default=SHORTEST_ANSWER)
+        return min(max(longest, SHORTEST_ANSWER), LONGEST_ANSWER)

@@ -1,0 +1,399 @@
+"""The quick recovery test: is what was lost still there, and how do we know.
+
+On a copy of the weights, several recoveries (arms) are tried for a few steps each and scored on
+held-out old examples that no arm has seen. Each chooses its best step on a slice of its own, so
+that what is reported is unbiased; the same recovery scored on facts that the model never saw says
+what mere guessing gains.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sf_tui.diagnosis.arms import Arm
+from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.engine.batches import derive_seed
+from sf_tui.errors import DataError
+from sf_tui.neighbours.anchor import Anchor
+from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbours.divergence import DivergenceMeter
+from sf_tui.recovery.case import OldTask, RecoveryCase
+from sf_tui.recovery.edits import edit_named
+from sf_tui.recovery.mixture import ExamplesPart, Part
+from sf_tui.recovery.scoring import (
+    ScoredRows,
+    Scorer,
+    exchange_answers,
+    guess_floor,
+    split_selection,
+)
+from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.recovery.snapshot import Snapshot, load_start, tried_out
+from sf_tui.tasks.encoding import Encoded
+
+EXAMPLES = 10
+EXAMPLES_STEPS = 20
+EXAMPLES_RATES = (0.25, 1.0)
+"""Rates that the examples arm tries, as shares of the stage's; the selection slice decides."""
+
+NEIGHBOUR_ROWS = 16
+NEIGHBOUR_RATES = (0.5, 0.25)
+"""Rates that the neighbours arm tries for a few steps each; neighbours kept back decide."""
+NEIGHBOUR_SEARCH_STEPS = 10
+NEIGHBOUR_BUDGET = 0.28
+"""Tokens of the neighbours arm, as a share of the stage's."""
+FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS = 40, 400
+BANK_PROMPTS = 4096
+"""The most neighbours that are asked about; fewer where the arm takes fewer."""
+KEPT_BACK = 64
+
+UNRELATED_STEPS = 20
+UNRELATED_RATE = 0.25
+
+REFERENCE_STEPS = 800
+REFERENCE_BATCH = 64
+REFERENCE_RATE = 0.25
+REFERENCE_EVERY = 50
+REFERENCE_PATIENCE = 3
+"""Scores without a new best after which the reference passes for risen as far as it will."""
+
+_SCORES_AN_ARM = 6
+
+
+@dataclass
+class RecoveryOutcome:
+    """What a recovery test found."""
+
+    verdict: Verdict
+    arms: list[Arm]
+    reference: Arm | None
+    skipped: dict[str, str]
+    start: np.ndarray | None
+    now: np.ndarray
+    examples: int
+    tokens: int
+    """Tokens trained on, in all arms; those of the reference left out."""
+    forwarded: int
+    """Tokens that only passed forward: neighbours' answers and scores."""
+    seconds: float
+    """Wall time of all of it, the reference left out."""
+    tokens_per_second: float | None
+    """Of training alone."""
+    diverged: list[str] = field(default_factory=list)
+    """Arms that ended early because their loss was no number any more."""
+
+
+class RecoveryTest:
+    """Runs the arms of one case; the model is as it was when it is done."""
+
+    def __init__(
+        self,
+        case: RecoveryCase,
+        *,
+        examples: int = EXAMPLES,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        thorough: bool = False,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Prepare a test.
+
+        Args:
+            case: the model and what is known of it.
+            examples: safe examples of the old task that the arm `examples` trains on.
+            steps: of the neighbours arm; None: by the stage's own work.
+            learning_rate: the base that every arm's rates are shares of; None: the stage's.
+            thorough: add the paper's own recovery on all rows of the old task's train split.
+            told: told what goes on, for people.
+
+        Raises:
+            DataError: there is nothing to score on.
+        """
+        if case.old is None or len(case.old.held_out) < 2:
+            raise DataError(
+                "a recovery test needs held-out examples of the old task to score on",
+                "name them with --old, at least two beside the safe ones",
+            )
+        self._case = case
+        self._old: OldTask = case.old
+        self._count = min(examples, len(case.old.examples))
+        self._steps = steps
+        self._rate = learning_rate or case.learning_rate
+        self._thorough = thorough
+        self._told = told
+        self._scorer = Scorer(
+            case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens
+        )
+        self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
+        control = case.control or exchange_answers(self._held_out, case.seed)
+        self._control = control if len(control) else None
+        self._floor = guess_floor(control)
+        self._arms: list[Arm] = []
+        self._skipped: dict[str, str] = {}
+        self._diverged: list[str] = []
+        self._trained_seconds = 0.0
+        self._forwarded = 0
+
+    def run(self) -> RecoveryOutcome:
+        """Run every arm that this case has the means for."""
+        case = self._case
+        begun = time.perf_counter()
+        reference: Arm | None = None
+        spent_on_reference = 0.0
+        with tried_out(case.model, case.layout) as now_weights:
+            self._told("scoring the model as it is")
+            now = self._scores(self._held_out)
+            start, bank = self._start_scores()
+            now_weights.restore()
+            self._run_examples(now_weights)
+            self._run_neighbours(now_weights, bank)
+            self._run_unrelated(now_weights)
+            self._run_edit(now_weights)
+            if self._thorough:
+                told = time.perf_counter()
+                reference = self.run_reference(now_weights)
+                spent_on_reference = time.perf_counter() - told
+        known_start = start if start is not None else case.start_accuracy
+        verdict = decide_verdict(
+            now, self._arms, known_start, start_examples=case.start_examples, seed=case.seed
+        )
+        tokens = sum(arm.tokens for arm in self._arms)
+        return RecoveryOutcome(
+            verdict,
+            self._arms,
+            reference,
+            self._skipped,
+            start,
+            now,
+            self._count,
+            tokens,
+            self._forwarded + self._scorer.forwarded,
+            time.perf_counter() - begun - spent_on_reference,
+            tokens / self._trained_seconds if self._trained_seconds else None,
+            self._diverged,
+        )
+
+    def run_reference(self, now: Snapshot) -> Arm | None:
+        """Run the paper's own recovery: the old task's train split until it stops rising."""
+        rows = self._old.examples
+        if len(rows) <= self._count:
+            self._skipped["reference"] = "no more old data than the safe examples is at hand"
+            return None
+        self._told("reference: the old task's training data")
+        part = self._examples_part("reference", rows, min(REFERENCE_BATCH, len(rows)))
+        now.restore()
+        return self._finish_arm(
+            "reference",
+            self._tune(
+                [part],
+                REFERENCE_STEPS,
+                REFERENCE_RATE * self._rate,
+                every=REFERENCE_EVERY,
+                patience=REFERENCE_PATIENCE,
+                schedule="constant",
+            ),
+            REFERENCE_RATE * self._rate,
+            speaks=False,
+        )
+
+    def _start_scores(self) -> tuple[np.ndarray | None, NeighbourBank | None]:
+        """Ask the start model everything that it is needed for, once."""
+        case = self._case
+        if case.start is None:
+            return None, None
+        self._told("scoring the start weights")
+        load_start(case.layout, case.start)
+        start = self._scores(self._held_out)
+        wanted = self._neighbour_rows * self._neighbour_steps()
+        bank = case.bank(
+            min(wanted, BANK_PROMPTS) + KEPT_BACK,
+            left_out=case.held_out_subjects(),
+            told=self._told,
+        )
+        self._forwarded += bank.built_tokens if bank else 0
+        return start, bank
+
+    def _run_examples(self, now: Snapshot) -> None:
+        if not self._count:
+            self._skipped["examples"] = "no safe example of the old task is at hand"
+            return
+        self._told(f"examples: {self._count} of the old task")
+        random = np.random.default_rng(derive_seed(self._case.seed, "safe-examples"))
+        order = random.permutation(len(self._old.examples))[: self._count]
+        rows = [self._old.examples[at] for at in order]
+        best: tuple[Tuned, float, Snapshot] | None = None
+        tokens, seconds = 0, 0.0
+        for share in EXAMPLES_RATES:
+            now.restore()
+            part = self._examples_part("examples", rows, min(len(rows), NEIGHBOUR_ROWS))
+            found = self._tune([part], EXAMPLES_STEPS, share * self._rate)
+            tokens, seconds = tokens + found.tokens, seconds + found.seconds
+            if best is None or found.best_score > best[0].best_score:
+                best = found, share * self._rate, Snapshot(self._case.layout)
+        assert best is not None  # there are rates to try
+        best[2].restore()
+        self._finish_arm("examples", best[0], best[1], tokens=tokens, seconds=seconds)
+
+    def _run_neighbours(self, now: Snapshot, bank: NeighbourBank | None) -> None:
+        case = self._case
+        if case.start is None:
+            self._skipped["neighbours"] = "the weights from before the stage are not at hand"
+            return
+        if bank is None or len(bank) < 2 * KEPT_BACK:
+            self._skipped["neighbours"] = "the new task has no prompts to find neighbours of"
+            return
+        order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
+        kept_back = bank.part(order[:KEPT_BACK].tolist())
+        taken = bank.part(order[KEPT_BACK:].tolist())
+        rows, steps = self._neighbour_rows, self._neighbour_steps()
+        meter = DivergenceMeter(case.model, case.compute, pad_id=case.pad_id)
+
+        def agreement() -> float:
+            return -meter.measure(kept_back, range(len(kept_back)))[0]
+
+        self._told("neighbours: which learning rate")
+        tokens, seconds = 0, 0.0
+        rates: dict[float, float] = {}
+        for share in NEIGHBOUR_RATES:
+            now.restore()
+            tried = tune_briefly(
+                case.model,
+                case.layout,
+                [self._neighbours_part(taken, rows)],
+                steps=NEIGHBOUR_SEARCH_STEPS,
+                learning_rate=share * self._rate,
+            )
+            tokens, seconds = tokens + tried.tokens, seconds + tried.seconds
+            if not tried.diverged:
+                rates[share * self._rate] = agreement()
+        now.restore()
+        rate = max(rates, key=lambda one: rates[one]) if rates else NEIGHBOUR_RATES[-1] * self._rate
+        self._told(f"neighbours: {steps} steps of {rows}, no old example")
+        found = self._tune([self._neighbours_part(taken, rows)], steps, rate)
+        self._finish_arm(
+            "neighbours",
+            found,
+            rate,
+            tokens=tokens + found.tokens,
+            seconds=seconds + found.seconds,
+        )
+
+    def _run_unrelated(self, now: Snapshot) -> None:
+        rows = self._case.unrelated
+        if not rows:
+            self._skipped["unrelated"] = "no other task is named ([diagnosis] unrelated)"
+            return
+        self._told("unrelated: another task")
+        now.restore()
+        part = self._examples_part("unrelated", rows, min(len(rows), EXAMPLES))
+        found = self._tune([part], UNRELATED_STEPS, UNRELATED_RATE * self._rate)
+        self._finish_arm("unrelated", found, UNRELATED_RATE * self._rate)
+
+    def _run_edit(self, now: Snapshot) -> None:
+        case = self._case
+        if case.start is None:
+            self._skipped["edit"] = "the weights from before the stage are not at hand"
+            return
+        self._told("edit: the top direction of each matrix's change removed")
+        now.restore()
+        begun = time.perf_counter()
+        edit_named("shift-edit", {"alpha": 1.0}).apply(case.layout, case.start)
+        selection = self._select()
+        found = Tuned(0, selection, 0, 0, time.perf_counter() - begun, ())
+        self._finish_arm("edit", found, 0.0)
+
+    def _neighbour_steps(self, bank: NeighbourBank, rows: int) -> int:
+        tokens_a_step = rows * float(np.mean(bank.lengths))
+        budget = NEIGHBOUR_BUDGET * (self._case.stage_tokens or 0)
+        return int(np.clip(budget / tokens_a_step, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
+
+    def _tune(
+        self,
+        parts: Sequence[Part],
+        steps: int,
+        rate: float,
+        *,
+        every: int | None = None,
+        patience: int | None = None,
+        schedule: str = "cosine",
+    ) -> Tuned:
+        return tune_briefly(
+            self._case.model,
+            self._case.layout,
+            parts,
+            steps=steps,
+            learning_rate=rate,
+            schedule=schedule,
+            score=self._select,
+            score_every=every or max(steps // _SCORES_AN_ARM, 1),
+            patience=patience,
+        )
+
+    def _finish_arm(
+        self,
+        name: str,
+        found: Tuned,
+        rate: float,
+        *,
+        tokens: int | None = None,
+        seconds: float | None = None,
+        speaks: bool = True,
+    ) -> Arm:
+        """Score the weights that an arm left, and note it."""
+        if found.diverged:
+            self._diverged.append(name)
+        arm = Arm(
+            name=name,
+            recovered=self._scores(self._held_out),
+            selection_accuracy=max(found.best_score, 0.0),
+            control=(
+                self._scorer.accuracy(self._control, self._old.metric) if self._control else None
+            ),
+            control_examples=len(self._control or ()),
+            floor=self._floor,
+            steps=found.best_step,
+            seconds=found.seconds if seconds is None else seconds,
+            tokens=found.tokens if tokens is None else tokens,
+            learning_rate=rate,
+        )
+        if speaks:
+            self._arms.append(arm)
+            self._trained_seconds += arm.seconds
+        return arm
+
+    def _examples_part(self, name: str, rows: Sequence[Encoded], batch: int) -> ExamplesPart:
+        case = self._case
+        return ExamplesPart(
+            case.model,
+            case.compute,
+            rows,
+            batch=batch,
+            rows_a_pass=case.micro_batch,
+            seed=case.seed,
+            name=f"{case.stage}/{name}",
+            pad_id=case.pad_id,
+        )
+
+    def _neighbours_part(self, bank: NeighbourBank, rows: int) -> Anchor:
+        case = self._case
+        return Anchor(
+            case.model,
+            case.compute,
+            bank,
+            strength=1.0,
+            rows=rows,
+            rows_a_pass=case.micro_batch,
+            seed=case.seed,
+            stage=f"{case.stage}/diagnosis",
+            pad_id=case.pad_id,
+        )
+
+    def _scores(self, rows: ScoredRows) -> np.ndarray:
+        return self._scorer.scores(rows, self._old.metric)
+
+    def _select(self) -> float:
+        return self._scorer.accuracy(self._selection, self._old.metric)

@@ -1,0 +1,383 @@
+"""Repair for good: the old task back, the new one kept, with few old examples or none.
+
+New-task rows keep the new task; the start model's answers to neighbour prompts bring the old one
+back; safe examples of the old task, where there are any, help. First the change since the start is
+scaled back as far as the new task bears it; then the mixture is tuned, and the best step by both
+tasks together is what stays: the course oscillates, and the last step is seldom the best.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.errors import DataError
+from sf_tui.neighbours.anchor import Anchor
+from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbours.divergence import DivergenceMeter
+from sf_tui.recovery.case import NewTask, RecoveryCase
+from sf_tui.recovery.edits import Edit, edit_named
+from sf_tui.recovery.mixture import ExamplesPart, Part
+from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
+from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.recovery.snapshot import Snapshot, load_start, tried_out
+from sf_tui.tasks.encoding import Encoded
+
+STEPS = 150
+OLD_SHARE = 0.25
+RATE_SHARE = 0.5
+"""The repair's rate, as a share of the stage's."""
+
+KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+"""Shares of the change since the start that are tried before the first step."""
+
+NEW_TASK_MAY_LOSE = 0.01
+"""How much of the new task's accuracy scaling back may cost."""
+
+_KEPT_BACK = 256
+_SCORED_NEW = 256
+_SCORES = 15
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """A task before and after; None where there is nothing to score it on."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class RepairOutcome:
+    """What a repair did."""
+
+    old: Accuracies
+    new: Accuracies
+    start: float | None
+    """The old task under the start weights, or what is known of it."""
+    examples: int
+    """Old examples that were trained on."""
+    steps: int
+    """The step whose weights stayed; 0: only the edit, or nothing."""
+    seconds: float
+    tokens: int
+    """Tokens trained on."""
+    forwarded: int
+    """Tokens that only passed forward: neighbours' answers and scores."""
+    keep: float | None
+    """Share of the change since the start that was kept before the first step."""
+    agreement: Accuracies
+    """Share of the start model's answers to neighbours kept back that are given still."""
+    learning_rate: float | None
+    course: tuple[tuple[int, float], ...]
+    """(step, joint score) wherever it was scored."""
+    by: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as `sf recover --json` prints it."""
+        return {
+            "old": {"before": self.old.before, "after": self.old.after},
+            "new": {"before": self.new.before, "after": self.new.after},
+            "start": self.start,
+            "examples": self.examples,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "forwarded_tokens": self.forwarded,
+            "by": self.by,
+            "keep": self.keep,
+            "learning_rate": self.learning_rate,
+            "agreement": {"before": self.agreement.before, "after": self.agreement.after},
+            "course": [list(point) for point in self.course],
+        }
+
+
+class Repair:
+    """Repairs the model of one case in place."""
+
+    def __init__(
+        self,
+        case: RecoveryCase,
+        *,
+        examples: int = 0,
+        steps: int = STEPS,
+        strength: float = 1.0,
+        old_share: float = OLD_SHARE,
+        learning_rate: float | None = None,
+        keep: float | None = None,
+        use_neighbours: bool = True,
+        bank_folder: Path | None = None,
+        told: Callable[[str], None] = lambda _: None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare a repair.
+
+        Args:
+            case: the model and what is known of it.
+            examples: safe old examples to train on; at most those at hand.
+            steps: optimizer steps at most.
+            strength: λ of the neighbours' loss.
+            old_share: old rows a step, as a share of the new ones.
+            learning_rate: None: half of the stage's.
+            keep: share of the change since the start that is kept; None: searched.
+            use_neighbours: False leaves them out, for comparisons.
+            bank_folder: where the start model's answers are kept; None keeps none.
+            told: told what goes on, for people.
+            on_step: called after every step.
+
+        Raises:
+            DataError: nothing speaks for the old task: neither start weights nor examples.
+        """
+        self._case = case
+        available = len(case.old.examples) if case.old else 0
+        self._count = min(examples, available)
+        self._steps = steps
+        self._strength = strength
+        self._old_share = old_share
+        self._rate = learning_rate or RATE_SHARE * case.learning_rate
+        self._keep = keep
+        self._use_neighbours = use_neighbours and case.start is not None
+        self._folder = bank_folder
+        self._told = told
+        self._on_step = on_step
+        if not self._count and not self._use_neighbours:
+            raise DataError(
+                "nothing speaks for the old task: no start weights and no old example",
+                "name the weights from before with --start-model, or safe examples with --old",
+            )
+        self._new: NewTask | None = case.new
+        self._scorer = Scorer(
+            case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens
+        )
+        self._forwarded = 0
+
+    def run(self) -> RepairOutcome:
+        """Repair the model; its weights are then those of the best step."""
+        case, begun = self._case, time.perf_counter()
+        with tried_out(case.model, case.layout) as now:
+            before_old, before_new = self._score_both()
+            start_accuracy = case.start_accuracy
+            bank: NeighbourBank | None = None
+            if case.start is not None:
+                load_start(case.layout, case.start)
+                start_accuracy = self._old_accuracy()
+                if self._use_neighbours:
+                    rows = case.batch_size * self._steps
+                    bank = case.bank(rows + _KEPT_BACK, folder=self._folder, told=self._told)
+                now.restore()
+            self._forwarded += bank.built_tokens if bank else 0
+            taken, kept_back = self._part_bank(bank)
+            agreement_before = self._agreement(kept_back)
+            keep = self._scale_back(now)
+            tuned = self._tune(taken, kept_back)
+            after_old, after_new = self._score_both()
+            agreement_after = self._agreement(kept_back)
+            repaired = Snapshot(case.layout)
+        repaired.restore()
+        return RepairOutcome(
+            Accuracies(before_old, after_old),
+            Accuracies(before_new, after_new),
+            start_accuracy,
+            self._count,
+            tuned.best_step,
+            time.perf_counter() - begun,
+            tuned.tokens,
+            self._forwarded + self._scorer.forwarded,
+            keep,
+            Accuracies(agreement_before, agreement_after),
+            self._rate,
+            tuned.scores,
+            "neighbours" if bank is not None else "examples",
+        )
+
+    def _tune(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> Tuned:
+        parts, old_scored = self._parts(taken)
+        new_scored = self._new_scored()
+        meter = DivergenceMeter(self._case.model, self._case.compute, pad_id=self._case.pad_id)
+
+        def joint() -> float:
+            # A product: half of each is worth less than one kept whole and the other by half.
+            score = 1.0
+            if kept_back is not None:
+                score *= meter.measure(kept_back, range(len(kept_back)))[1]
+            elif old_scored is not None and self._case.old is not None:
+                score *= self._scorer.accuracy(old_scored, self._case.old.metric)
+            if new_scored is not None and self._new is not None:
+                score *= self._scorer.accuracy(new_scored, self._new.metric)
+            return score
+
+        self._told(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
+        return tune_briefly(
+            self._case.model,
+            self._case.layout,
+            parts,
+            steps=self._steps,
+            learning_rate=self._rate,
+            score=joint,
+            score_every=max(self._steps // _SCORES, 1),
+            on_step=self._on_step,
+        )
+
+    def _parts(self, taken: NeighbourBank | None) -> tuple[list[Part], ScoredRows | None]:
+        case = self._case
+        parts: list[Part] = []
+        if self._new is not None and self._new.train:
+            parts.append(self._examples_part("new", self._new.train, case.batch_size))
+        if taken is not None:
+            parts.append(
+                Anchor(
+                    case.model,
+                    case.compute,
+                    taken,
+                    strength=self._strength,
+                    rows=case.batch_size,
+                    rows_a_pass=case.micro_batch,
+                    seed=case.seed,
+                    stage=f"{case.stage}/repair",
+                    pad_id=case.pad_id,
+                )
+            )
+        if not self._count or case.old is None:
+            return parts, None
+        random = np.random.default_rng(derive_seed(case.seed, "safe-examples"))
+        order = random.permutation(len(case.old.examples)).tolist()
+        trained = [case.old.examples[at] for at in order[: self._count]]
+        batch = max(round(self._old_share * case.batch_size), 1)
+        weight = 1.0 if taken is None else self._old_share
+        parts.append(self._examples_part("old", trained, batch, weight))
+        # What scores the old side must not have been trained on, where there is more than that.
+        others = [case.old.examples[at] for at in order[self._count :]][:_SCORED_NEW]
+        return parts, scored_rows(others or trained, [""] * len(others or trained))
+
+    def _examples_part(
+        self, name: str, rows: tuple[Encoded, ...] | list[Encoded], batch: int, weight: float = 1.0
+    ) -> ExamplesPart:
+        case = self._case
+        return ExamplesPart(
+            case.model,
+            case.compute,
+            rows,
+            batch=batch,
+            rows_a_pass=case.micro_batch,
+            seed=case.seed,
+            name=f"{case.stage}/repair/{name}",
+            pad_id=case.pad_id,
+            weight=weight,
+        )
+
+    def _scale_back(self, now: Snapshot) -> float | None:
+        """Scale the change since the start back as far as the new task bears it."""
+        case = self._case
+        if case.start is None or self._new is None or not self._use_neighbours:
+            return None
+        if self._keep is not None:
+            self._apply(edit_named("interpolate", {"keep": self._keep}))
+            return self._keep
+        scored = self._new_scored()
+        if scored is None:
+            return None
+        self._told("how far the change can be scaled back")
+        bound = self._scorer.accuracy(scored, self._new.metric) - NEW_TASK_MAY_LOSE
+        chosen = 1.0
+        for keep in KEEPS[1:]:
+            now.restore()
+            self._apply(edit_named("interpolate", {"keep": keep}))
+            if self._scorer.accuracy(scored, self._new.metric) < bound:
+                break
+            chosen = keep
+        now.restore()
+        if chosen < 1.0:
+            self._apply(edit_named("interpolate", {"keep": chosen}))
+        return chosen
+
+    def _apply(self, edit: Edit) -> None:
+        assert self._case.start is not None  # the callers have looked
+        edit.apply(self._case.layout, self._case.start)
+
+    def _part_bank(
+        self, bank: NeighbourBank | None
+    ) -> tuple[NeighbourBank | None, NeighbourBank | None]:
+        """Return the neighbours to learn from and those kept back to score by."""
+        if bank is None or len(bank) < 2:
+            return None, None
+        order = np.random.default_rng(derive_seed(self._case.seed, "kept-back"))
+        places = order.permutation(len(bank)).tolist()
+        count = min(_KEPT_BACK, len(bank) // 4 or 1)
+        return bank.part(places[count:]), bank.part(places[:count])
+
+    def _agreement(self, kept_back: NeighbourBank | None) -> float | None:
+        if kept_back is None:
+            return None
+        meter = DivergenceMeter(self._case.model, self._case.compute, pad_id=self._case.pad_id)
+        return meter.measure(kept_back, range(len(kept_back)))[1]
+
+    def _new_scored(self) -> ScoredRows | None:
+        """Return the new-task rows that a step is scored by: trained ones, never held-out ones."""
+        if self._new is None or not self._new.train:
+            return None
+        rows = scored_rows(self._new.train, [""] * len(self._new.train))
+        random = np.random.default_rng(derive_seed(self._case.seed, "scored-new"))
+        places = random.permutation(len(rows))[:_SCORED_NEW]
+        return rows.part(sorted(places.tolist()))
+
+    def _score_both(self) -> tuple[float | None, float | None]:
+        new = None
+        if self._new is not None and len(self._new.held_out):
+            new = self._scorer.accuracy(self._new.held_out, self._new.metric)
+        return self._old_accuracy(), new
+
+    def _old_accuracy(self) -> float | None:
+        old = self._case.old
+        if old is None or not len(old.held_out):
+            return None
+        return self._scorer.accuracy(old.held_out, old.metric)
+
+
+def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) -> RepairOutcome:
+    """Repair a model by an edit of its weights alone, in place; both tasks before and after.
+
+    Raises:
+        DataError: the weights from before the stage are not at hand.
+    """
+    if case.start is None:
+        raise DataError(
+            f"{op} needs the weights from before the stage", "name them with --start-model"
+        )
+    begun = time.perf_counter()
+    scorer = Scorer(case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens)
+
+    def score() -> tuple[float | None, float | None]:
+        old, new = case.old, case.new
+        return (
+            scorer.accuracy(old.held_out, old.metric) if old and len(old.held_out) else None,
+            scorer.accuracy(new.held_out, new.metric) if new and len(new.held_out) else None,
+        )
+
+    edit = edit_named(op, arguments)
+    before_old, before_new = score()
+    now = Snapshot(case.layout)
+    load_start(case.layout, case.start)
+    start = score()[0]
+    now.restore()
+    edit.apply(case.layout, case.start)
+    after_old, after_new = score()
+    return RepairOutcome(
+        Accuracies(before_old, after_old),
+        Accuracies(before_new, after_new),
+        start,
+        0,
+        0,
+        time.perf_counter() - begun,
+        0,
+        scorer.forwarded,
+        None,
+        Accuracies(None, None),
+        None,
+        (),
+        op,
+    )

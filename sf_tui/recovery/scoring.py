@@ -1,0 +1,147 @@
+"""Scoring a model on rows of one task, example by example, by the task's own metric."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.engine.probing import Prober
+from sf_tui.tasks.encoding import NO_LOSS, Encoded
+
+# Of the held-out examples so many choose the best step; all others are reported on.
+SELECTION_SHARE = 0.2
+_MOST_SELECTING = 128
+_FEWEST_SELECTING = 8
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows of a task with what scoring needs to know of them."""
+
+    rows: tuple[Encoded, ...]
+    groups: tuple[str, ...]
+
+    def part(self, places: Sequence[int]) -> ScoredRows:
+        """Return some of them."""
+        return ScoredRows(
+            tuple(self.rows[at] for at in places), tuple(self.groups[at] for at in places)
+        )
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.rows)
+
+
+def scored_rows(rows: Sequence[Encoded], groups: Sequence[str]) -> ScoredRows:
+    """Return rows with their groups; groups of hardly more than one row each count as one group.
+
+    A user's group key may name a document or a subject: it keeps rows together, and says nothing of
+    which answers could be taken for each other.
+    """
+    lumped = 4 * len(set(groups)) > len(rows)
+    return ScoredRows(tuple(rows), tuple("" if lumped else group for group in groups))
+
+
+def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows]:
+    """Part the slice that chooses a step from the one that is reported on.
+
+    Returns:
+        A fifth of the rows (8 to 128, at most half), spread evenly over the groups, and the rest.
+    """
+    order = spread_evenly(rows.groups, derive_seed(seed, "selection"))
+    wanted = min(max(round(SELECTION_SHARE * len(rows)), _FEWEST_SELECTING), _MOST_SELECTING)
+    count = min(wanted, len(rows) // 2)
+    return rows.part(sorted(order[:count])), rows.part(sorted(order[count:]))
+
+
+class Scorer:
+    """Scores rows under the model as it stands."""
+
+    def __init__(
+        self, model: torch.nn.Module, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
+    ) -> None:
+        self._prober_of = lambda longest: Prober(
+            model, compute, pad_id=pad_id, batch_tokens=max(pass_tokens, longest)
+        )
+        self.forwarded = 0
+
+    def scores(self, rows: ScoredRows, metric: str) -> np.ndarray:
+        """Return each row's score in [0, 1].
+
+        Args:
+            rows: what to score.
+            metric: `exact`, `first_token`, or anything else for the share of right answer tokens
+                (a likelihood has no share; its tokens stand in for it).
+
+        Returns:
+            (rows,) float64.
+        """
+        if not rows.rows:
+            return np.zeros(0)
+        self.forwarded += sum(len(row.input_ids) for row in rows.rows)
+        found = self._prober_of(max(len(row.input_ids) for row in rows.rows)).probe(rows.rows)
+        if metric == "exact":
+            return found.exact.astype(np.float64)
+        if metric == "first_token":
+            return found.first_token.astype(np.float64)
+        return found.correct_tokens / np.maximum(found.answer_tokens, 1)
+
+    def accuracy(self, rows: ScoredRows, metric: str) -> float:
+        """Return the mean score."""
+        return float(self.scores(rows, metric).mean()) if rows.rows else 0.0
+
+
+def guess_floor(rows: ScoredRows) -> float:
+    """Return what always giving each group's most frequent answer would score."""
+    answers: dict[str, Counter[tuple[int, ...]]] = {}
+    for row, group in zip(rows.rows, rows.groups, strict=True):
+        answers.setdefault(group, Counter())[_answer(row)] += 1
+    right = sum(max(counts.values()) for counts in answers.values())
+    return right / len(rows) if len(rows) else 0.0
+
+
+def exchange_answers(rows: ScoredRows, seed: int) -> ScoredRows:
+    """Return the rows with another row's answer each: facts that are not so.
+
+    The stand-in for facts that the model never saw, where none are given: whoever gives these
+    answers has guessed. A row whose group holds no other answer is left out.
+    """
+    random = np.random.default_rng(derive_seed(seed, "exchanged"))
+    by_group: dict[str, list[int]] = {}
+    for at, group in enumerate(rows.groups):
+        by_group.setdefault(group, []).append(at)
+    found: list[Encoded] = []
+    groups: list[str] = []
+    for group, members in sorted(by_group.items()):
+        for at in members:
+            own = _answer(rows.rows[at])
+            others = [other for other in members if _answer(rows.rows[other]) != own]
+            if not others:
+                continue
+            other = rows.rows[others[random.integers(len(others))]]
+            found.append(_with_answer(rows.rows[at], other))
+            groups.append(group)
+    return ScoredRows(tuple(found), tuple(groups))
+
+
+def _answer(row: Encoded) -> tuple[int, ...]:
+    return tuple(label for label in row.labels if label != NO_LOSS)
+
+
+def _with_answer(row: Encoded, other: Encoded) -> Encoded:
+    prompt = row.input_ids[: _answer_start(row)]
+    start = _answer_start(other)
+    return Encoded(
+        [*prompt, *other.input_ids[start:]], [*([NO_LOSS] * len(prompt)), *other.labels[start:]]
+    )
+
+
+def _answer_start(row: Encoded) -> int:
+    return next((at for at, label in enumerate(row.labels) if label != NO_LOSS), len(row.labels))

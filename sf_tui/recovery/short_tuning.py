@@ -1,0 +1,138 @@
+"""A short tuning of a model as it stands: a mixture, a rate, some tens of steps, the best of them.
+
+Neither events nor checkpoints: whoever calls it decides what becomes of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
+from sf_tui.profile import TrainSettings
+from sf_tui.recovery.mixture import Part
+from sf_tui.recovery.snapshot import Snapshot
+
+# A few steps of warm-up keep AdamW's first updates, whose moments know one gradient, from harm.
+_WARMUP_SHARE = 0.05
+_FINAL_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a short tuning came to."""
+
+    best_step: int
+    """0: no step was better than none."""
+    best_score: float
+    steps: int
+    """Steps done, also those behind the best one."""
+    tokens: int
+    """Tokens trained on, padding left out."""
+    seconds: float
+    scores: tuple[tuple[int, float], ...]
+    """(step, score) wherever it was scored."""
+    diverged: bool = False
+    """Whether it ended early because the loss was no number any more."""
+
+
+def tune_briefly(
+    model: torch.nn.Module,
+    layout: ModelLayout,
+    parts: Sequence[Part],
+    *,
+    steps: int,
+    learning_rate: float,
+    schedule: str = "cosine",
+    score: Callable[[], float] | None = None,
+    score_every: int = 1,
+    score_start: bool = True,
+    patience: int | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Tuned:
+    """Tune a model in place and leave the weights of the best-scored step in it.
+
+    Fresh AdamW without weight decay, gradient norm at most 1, the rate rising over a twentieth of
+    the steps and then falling as a cosine (or staying as it is).
+
+    Args:
+        model: the model, all that shall learn being trainable.
+        layout: its layers.
+        parts: what each step's gradient is summed from.
+        steps: how many at most.
+        learning_rate: the highest.
+        schedule: `cosine` or `constant`.
+        score: tells how good the model is as it stands; larger is better. None: the last step is
+            the best one.
+        score_every: steps between two scores.
+        score_start: whether doing nothing may be the best.
+        patience: scores without a new best after which it ends; None never ends early.
+        on_step: called after every step with its number.
+    """
+    begun = time.perf_counter()
+    settings = TrainSettings(
+        learning_rate=learning_rate,
+        steps=steps,
+        schedule="cosine" if schedule == "cosine" else "constant",
+        warmup=max(round(_WARMUP_SHARE * steps), 1),
+        final_learning_rate_share=_FINAL_SHARE,
+    )
+    optimizer = build_optimizer(layout, settings)
+    parameters = [p for layer in layout.layers for p in layer.parameters.values()]
+    tokens = done = best_step = since_best = 0
+    best_score = -math.inf
+    scores: list[tuple[int, float]] = []
+    best: Snapshot | None = None
+    diverged = False
+    if score is not None and score_start:
+        best_score = score()
+        scores.append((0, best_score))
+        best = Snapshot(layout)
+    model.train()
+    for step in range(1, steps + 1):
+        loss = 0.0
+        for part in parts:
+            value, seen = part.accumulate(step)
+            loss += value
+            tokens += seen
+        norm = torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], 1.0)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            optimizer.zero_grad(set_to_none=True)
+            diverged = True
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, steps, settings)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        done = step
+        if on_step is not None:
+            on_step(step)
+        if score is None or (step % score_every and step != steps):
+            continue
+        found = score()
+        scores.append((step, found))
+        if found > best_score:
+            best_score, best_step, since_best = found, step, 0
+            best = Snapshot(layout)
+        else:
+            since_best += 1
+            if patience is not None and since_best >= patience:
+                break
+    if best is not None:
+        best.restore()
+    elif score is None:
+        best_step = done
+    return Tuned(
+        best_step,
+        best_score,
+        done,
+        tokens,
+        time.perf_counter() - begun,
+        tuple(scores),
+        diverged,
+    )

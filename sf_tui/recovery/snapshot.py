@@ -1,0 +1,65 @@
+"""A model's weights put aside, so that something can be tried on them and undone bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.recovery.edits.start_weights import StartWeights
+
+
+class Snapshot:
+    """The weights of a model as they stood when it was taken, in main memory."""
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._layout = layout
+        self._weights = [
+            {name: p.detach().to("cpu", copy=True) for name, p in layer.parameters.items()}
+            for layer in layout.layers
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the weights back, bit for bit."""
+        for layer, weights in zip(self._layout.layers, self._weights, strict=True):
+            for name, parameter in layer.parameters.items():
+                parameter.copy_(weights[name])
+
+
+@torch.no_grad()
+def load_start(layout: ModelLayout, start: StartWeights) -> None:
+    """Put the start weights into a model, a layer at a time."""
+    start.check(layout)
+    for layer in layout.layers:
+        stored = start.layer(layer.name)
+        for name, parameter in layer.parameters.items():
+            parameter.copy_(stored[name])
+
+
+@contextmanager
+def tried_out(model: torch.nn.Module, layout: ModelLayout) -> Iterator[Snapshot]:
+    """Give a model away for trials: all of it trainable, and afterwards exactly as it was.
+
+    Weights, what is frozen, gradients, train mode and the random state come back however the
+    trial ends.
+    """
+    parameters = [p for layer in layout.layers for p in layer.parameters.values()]
+    was_trainable = [parameter.requires_grad for parameter in parameters]
+    was_training = model.training
+    snapshot = Snapshot(layout)
+    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+                parameter.grad = None
+            yield snapshot
+        finally:
+            snapshot.restore()
+            for parameter, trainable in zip(parameters, was_trainable, strict=True):
+                parameter.grad = None
+                parameter.requires_grad_(trainable)
+            model.train(was_training)

@@ -1,0 +1,242 @@
+"""`[anchor]`, `[neighbours]` and strategy anchor: what is taken, noted and refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sf_tui.errors import ProfileError
+from sf_tui.profile import Profile, dump_profile, parse_profile, problems_told
+
+TASKS = """\
+name = "prod"
+[model]
+source = "org/model"
+[[tasks]]
+name = "old"
+data = "org/old"
+[[tasks]]
+name = "new"
+data = "org/new"
+"""
+RANDOM = """\
+name = "prod"
+[model]
+source = "random"
+config = {model_type = "gpt_neox"}
+[[tasks]]
+name = "first"
+data = "biography:pretrain"
+learn = true
+[[tasks]]
+name = "old"
+data = "biography:old"
+"""
+
+
+def load(text: str = "", *overrides: str) -> Profile:
+    return parse_profile(TASKS + text, name="prod.toml", overrides=overrides)
+
+
+def problem(text: str = "", *overrides: str) -> tuple[str, str]:
+    with pytest.raises(ProfileError) as caught:
+        load(text, *overrides)
+    [told, *_] = problems_told(caught.value)
+    return told
+
+
+def test_defaults() -> None:
+    profile = load()
+    anchor = profile.anchor
+    assert (anchor.strength, anchor.rows, anchor.prompts, anchor.answer_tokens, anchor.top_k) == (
+        *(1.0, None, None, None),
+        64,
+    )
+    assert profile.neighbours.budget == 0.03
+    assert dict(profile.neighbours.kinds) == {
+        "substitution": 1.0,
+        "frame": 1.0,
+        "words": 1.0,
+        "tokens": 1.0,
+        "written": 0.0,
+    }
+    assert profile.notes == ()
+
+
+def test_every_key_is_reached_by_an_option() -> None:
+    profile = load("", "anchor.strength=2", "neighbours.kinds.tokens=0", "neighbours.budget=0")
+    assert profile.anchor.strength == 2.0
+    assert profile.neighbours.budget == 0.0
+    kinds = profile.neighbours.kinds
+    assert (kinds.tokens, kinds.frame) == (0.0, 1.0)
+    assert parse_profile(dump_profile(profile)) == profile
+
+
+def test_strategy_anchor_of_all_stages_and_of_one() -> None:
+    profile = load('[train]\nstrategy = "anchor"\n')
+    assert profile.stage_train("new").strategy == "anchor"
+    one = load('train.strategy = "anchor"\n')
+    assert (one.train.strategy, one.stage_train("new").strategy) == ("seq", "anchor")
+    assert one.notes == profile.notes == ()
+    for loaded in (profile, one):
+        assert parse_profile(dump_profile(loaded)) == loaded
+
+
+def test_strategy_anchor_takes_a_strategy_freezes_table_away() -> None:
+    profile = load(
+        'train.strategy = "anchor"\n[train]\nstrategy = "freeze"\nfreeze = {layers = 2}\n'
+    )
+    assert profile.stage_train("new").freeze is None
+
+
+def test_anchor_that_nothing_shows_is_noted() -> None:
+    text = TASKS.replace('data = "org/old"', 'data = "org/old"\nwatch = false')
+    profile = parse_profile(text + '[train]\nstrategy = "anchor"\n')
+    note = (
+        "stage 'new' is anchored and no earlier task is watched: nothing will show what the "
+        "anchor keeps"
+    )
+    assert profile.notes == (note,)
+    assert parse_profile(dump_profile(profile)).notes == (note,)
+
+
+def test_stage_from_random_weights_can_not_be_anchored() -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(RANDOM + '[train]\nstrategy = "anchor"\n', name="prod.toml")
+    assert problems_told(caught.value) == [
+        (
+            "prod.toml:13: [train] strategy 'anchor' would hold task 'first' to random weights",
+            'give that task train = {strategy = "seq"}',
+        )
+    ]
+    seq_first = RANDOM.replace("learn = true", 'learn = true\ntrain.strategy = "seq"')
+    profile = parse_profile(seq_first + '[train]\nstrategy = "anchor"\n')
+    assert [stage.train.strategy for stage in profile.stages()] == ["seq", "anchor"]
+
+
+def test_data_without_prompts_can_not_be_anchored() -> None:
+    entries = '[[tasks]]\nname = "more"\ndata = "biography:pretrain"\ntrain.strategy = "anchor"\n'
+    assert problem(entries) == (
+        "prod.toml:13: [[tasks]] 'more' train: strategy 'anchor' needs prompts, and the data of "
+        "task 'more' has none",
+        'give that task train = {strategy = "seq"}',
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        (
+            "[anchor]\nstrength = 0\n",
+            11,
+            "[anchor] strength = 0: wanted a number above 0",
+            "the default is strength = 1.0",
+        ),
+        (
+            "[anchor]\nstrength = -1.5\n",
+            11,
+            "[anchor] strength = -1.5: wanted a number above 0",
+            "the default is strength = 1.0",
+        ),
+        (
+            "[anchor]\nstrength = nan\n",
+            11,
+            "[anchor] strength = nan: wanted a number above 0",
+            "the default is strength = 1.0",
+        ),
+        (
+            "[anchor]\nrows = 0\n",
+            11,
+            "[anchor] rows = 0: wanted a whole number of at least 1",
+            "leave 'rows' out for the default",
+        ),
+        (
+            "[anchor]\ntop_k = 6.5\n",
+            11,
+            "[anchor] top_k = 6.5: wanted a whole number of at least 1, given a number",
+            "the default is top_k = 64",
+        ),
+        (
+            "[anchor]\nstrenght = 1\n",
+            11,
+            "[anchor] unknown key 'strenght'",
+            "did you mean 'strength'?",
+        ),
+        (
+            "[anchor]\nrows = 8\nprompts = 4\n",
+            12,
+            "[anchor] prompts = 4 is less than the 8 rows of a step",
+            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+        ),
+        (
+            "[anchor]\nprompts = 15\n",
+            11,
+            "[anchor] prompts = 15 is less than the 16 rows of a step",
+            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+        ),
+        (
+            "[train]\nmax_length = 32\n[anchor]\nanswer_tokens = 32\n",
+            13,
+            "[anchor] answer_tokens = 32 leaves no token for a prompt: max_length is 32",
+            "make it smaller, or leave it out for the default",
+        ),
+        (
+            "[neighbors]\nbudget = 0\n",
+            10,
+            "unknown key 'neighbors'",
+            "did you mean 'neighbours'?",
+        ),
+        (
+            "[neighbours]\nbudget = 3\n",
+            11,
+            "[neighbours] budget = 3: wanted a share from 0 to 1",
+            "the default is budget = 0.03",
+        ),
+        (
+            "[neighbours]\ntokens = 0\n",
+            11,
+            "[neighbours] unknown key 'tokens'",
+            "'tokens' is a key of [neighbours.kinds]",
+        ),
+        (
+            "[neighbours]\nkinds = 'words'\n",
+            11,
+            '[neighbours] kinds = "words": wanted a table, given text',
+            "write it as a table: [neighbours.kinds]",
+        ),
+        (
+            "[neighbours]\nkinds = {\n  frames = 1 }\n",
+            12,
+            "[neighbours.kinds] unknown key 'frames'",
+            "did you mean 'frame'?",
+        ),
+        (
+            "[neighbours.kinds]\nwords = -1\n",
+            11,
+            "[neighbours.kinds] words = -1: wanted a number of at least 0",
+            "the default is words = 1.0",
+        ),
+        (
+            "[neighbours.kinds]\nsubstitution = 0\nframe = 0\nwords = 0\ntokens = 0\n",
+            10,
+            "[neighbours.kinds] every kind has the weight 0",
+            "give one a weight above 0, or leave it out for the default",
+        ),
+    ],
+)
+def test_mistake_is_told(text: str, line: int, message: str, hint: str) -> None:
+    assert problem(text) == (f"prod.toml:{line}: {message}", hint)
+
+
+def test_wrong_option_is_told_as_it_was_written() -> None:
+    assert problem("", "neighbours.kinds.token=0") == (
+        "--set neighbours.kinds.token: unknown key 'token'",
+        "did you mean 'tokens'?",
+    )
+    assert problem("", "anchor.strength=0")[0] == (
+        "--set anchor.strength: strength = 0: wanted a number above 0"
+    )
+
+
+def test_fewer_prompts_than_the_profiles_batch_are_enough_for_a_smaller_one() -> None:
+    profile = load("train.batch_size = 4\n[anchor]\nprompts = 8\n")
+    assert profile.anchor.prompts == 8

@@ -1,0 +1,295 @@
+"""`[diagnosis]`, `[repair]` and the actions that use them: what is taken and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sf_tui.errors import ProfileError, UsageError
+from sf_tui.profile import Profile, dump_profile, load_profile, parse_profile, problems_told
+
+MODEL = 'name = "prod"\n[model]\nsource = "org/model"\n'
+TASKS = (
+    MODEL
+    + """\
+[[tasks]]
+name = "old"
+data = "biography:old"
+[[tasks]]
+name = "new"
+data = "biography:new"
+"""
+)
+ALONE = MODEL + '[[tasks]]\nname = "only"\ndata = "org/set"\nlearn = true\n'
+RULE = '[[rules]]\nname = "protect"\nmetric = "loss"\nabove = 9\naction = "{0}"\n'
+
+
+def load(text: str = "", *overrides: str) -> Profile:
+    return parse_profile(TASKS + text, name="prod.toml", overrides=overrides)
+
+
+def problem(text: str) -> tuple[str, str]:
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text, name="prod.toml")
+    [told, *_] = problems_told(caught.value)
+    return told
+
+
+def test_defaults() -> None:
+    profile = load()
+    assert profile.diagnosis.model_dump(exclude_none=True) == {"examples": 10}
+    assert profile.repair.model_dump(exclude_none=True) == {
+        "examples": 0,
+        "steps": 150,
+        "strength": 1.0,
+        "old_share": 0.25,
+    }
+
+
+def test_what_is_given_is_written_and_loads_again() -> None:
+    profile = load(
+        '[diagnosis]\ncontrol = "biography:new-5"\nunrelated = "org/other"\nsteps = 30\n'
+        "[repair]\nexamples = 10\ninterpolate = 1\nlearning_rate = 2e-4\n"
+    )
+    assert profile.repair.interpolate == 1.0
+    assert parse_profile(dump_profile(profile)) == profile
+
+
+def test_biographies_of_the_control_alone_are_made_by_the_generators_table() -> None:
+    text = ALONE + '[diagnosis]\ncontrol = "biography:new"\n[biography]\nnew_people = 7\n'
+    profile = parse_profile(text)
+    assert profile.notes == ()
+    assert profile.biography.new_people == 7
+    assert parse_profile(dump_profile(profile)) == profile
+
+
+def test_relative_path_of_an_option_starts_at_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = parse_profile(
+        TASKS, base_dir=Path("/profiles"), overrides=["diagnosis.control=facts.jsonl"]
+    )
+    assert profile.diagnosis.control == str(tmp_path / "facts.jsonl")
+
+
+def test_missing_file_is_told_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "prod.toml"
+    path.write_text(TASKS + '[diagnosis]\nunrelated = "othre.csv"\n')
+    (tmp_path / "other.csv").write_text("")
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path, files=True)
+    assert caught.value.message == (
+        f"{path}:11: [diagnosis] unrelated: there is no file {tmp_path / 'othre.csv'}"
+    )
+    assert caught.value.hint == f"did you mean {tmp_path / 'other.csv'}?"
+
+
+NEVER_SEEN = "name data of facts that the model never sees, e.g. biography:new-5"
+UNKNOWN = "name data of a task that the run knows nothing of"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        (
+            "[diagnosis]\ncontrol = 'biography:nwe-5'\n",
+            11,
+            '[diagnosis] control = "biography:nwe-5": there is no such data',
+            "did you mean 'biography:new-5'?",
+        ),
+        (
+            "[diagnosis]\ncontrol = 'biography:new-1'\n",
+            11,
+            "[diagnosis] control = \"biography:new-1\": task 'new' is about the same facts",
+            NEVER_SEEN,
+        ),
+        (
+            "[diagnosis]\ncontrol = 'biography:pretrain'\n",
+            11,
+            "[diagnosis] control = \"biography:pretrain\": task 'old' is about the same facts",
+            NEVER_SEEN,
+        ),
+        (
+            "[diagnosis]\nunrelated = 'biography:old'\n",
+            11,
+            "[diagnosis] unrelated = \"biography:old\": task 'old' is about the same facts",
+            UNKNOWN,
+        ),
+        (
+            "[diagnosis]\ncontrol = 'org/x'\nunrelated = 'org/x'\n",
+            12,
+            "[diagnosis] unrelated and control are about the same facts",
+            "the control tells what is guessed untaught; give one of them other data",
+        ),
+        (
+            "[diagnosis]\nexamples = 0\n",
+            11,
+            "[diagnosis] examples = 0: wanted a whole number of at least 1",
+            "the default is examples = 10",
+        ),
+        (
+            "[diagnosis]\nlearning_rate = 0.0\n",
+            11,
+            "[diagnosis] learning_rate = 0.0: wanted a number above 0",
+            "leave 'learning_rate' out for the default",
+        ),
+        (
+            "[diagnosis]\ncontrol = 5\n",
+            11,
+            "[diagnosis] control = 5: wanted text on one line that is not empty, given a whole "
+            "number",
+            'put it into quotes: control = "5"',
+        ),
+        (
+            "[diagnosis]\nexample = 5\n",
+            11,
+            "[diagnosis] unknown key 'example'",
+            "did you mean 'examples'?",
+        ),
+        (
+            "[repair]\nexamples = -1\n",
+            11,
+            "[repair] examples = -1: wanted a whole number of at least 0",
+            "the default is examples = 0",
+        ),
+        (
+            "[repair]\nsteps = 0\n",
+            11,
+            "[repair] steps = 0: wanted a whole number of at least 1",
+            "the default is steps = 150",
+        ),
+        (
+            "[repair]\nstrength = inf\n",
+            11,
+            "[repair] strength = inf: wanted a number above 0",
+            "the default is strength = 1.0",
+        ),
+        (
+            "[repair]\nold_share = 1\n",
+            11,
+            "[repair] old_share = 1: wanted a share between 0 and 1",
+            "the default is old_share = 0.25",
+        ),
+        (
+            "[repair]\ninterpolate = 0\n",
+            11,
+            "[repair] interpolate = 0: wanted a number above 0 and up to 1",
+            "leave 'interpolate' out for the default",
+        ),
+        (
+            "[recovery]\nstrength = 2\n",
+            11,
+            "[recovery] unknown key 'strength'",
+            "'strength' is a key of [anchor], [repair] and [actions.NAME]",
+        ),
+    ],
+)
+def test_mistake_is_told(text: str, line: int, message: str, hint: str) -> None:
+    assert problem(TASKS + text) == (f"prod.toml:{line}: {message}", hint)
+
+
+def test_another_split_of_a_tasks_data_is_other_data() -> None:
+    text = MODEL + (
+        '[[tasks]]\nname = "old"\ndata = "org/set"\nsplit = "train"\n'
+        '[[tasks]]\nname = "new"\ndata = "org/new"\n'
+        '[diagnosis]\ncontrol = "{0}"\n'
+    )
+    assert parse_profile(text.format("org/set")).diagnosis.control == "org/set"
+    assert "task 'new' is about the same facts" in problem(text.format("org/new"))[0]
+
+
+TAKE_AWAY = "watch a task before the last one, or take examples away"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message", "hint"),
+    [
+        (
+            "[repair]\nexamples = 10\n",
+            9,
+            "[repair] examples = 10: no earlier task is watched that they could come from",
+            TAKE_AWAY,
+        ),
+        (
+            '[actions.mend]\nop = "recover"\nexamples = 3\n',
+            10,
+            "[actions.mend] examples = 3: no earlier task is watched that they could come from",
+            TAKE_AWAY,
+        ),
+        (
+            RULE.format("recover") + "args = {examples = 3}\n",
+            13,
+            "[[rules]] 'protect' args: examples = 3: no earlier task is watched that they could "
+            "come from",
+            TAKE_AWAY,
+        ),
+        (
+            RULE.format("diagnose"),
+            12,
+            "[[rules]] 'protect' action 'diagnose' has nothing to diagnose: no earlier task is "
+            "watched",
+            "watch a task before the last one, or take the rule away",
+        ),
+    ],
+)
+def test_old_examples_need_an_old_task(text: str, line: int, message: str, hint: str) -> None:
+    assert problem(ALONE + text) == (f"prod.toml:{line}: {message}", hint)
+
+
+def test_recovery_without_old_examples_needs_no_old_task() -> None:
+    profile = parse_profile(ALONE + "[repair]\nexamples = 0\n" + RULE.format("recover"))
+    assert profile.rules[0].action == "recover"
+
+
+def test_commands_arguments_replace_the_profiles_own() -> None:
+    profile = load('[actions.recover]\nexamples = 10\nstrength = 2\n[actions.edit]\nop = "pause"\n')
+    recover = profile.action("recover")
+    assert recover.arguments({"examples": 0, "steps": 20}) == {
+        "examples": 0,
+        "steps": 20,
+        "strength": 2.0,
+    }
+    assert profile.action("anchor").arguments() == {"strength": None}
+    assert profile.action("unanchor").arguments() == {}
+    assert profile.action("shift-edit").arguments() == {"alpha": 1.0}
+    assert profile.action("interpolate").arguments({"keep": 0.8}) == {"keep": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "message", "hint"),
+    [
+        (
+            "diagnose",
+            {"examples": 0},
+            "examples = 0: wanted a whole number of at least 0 (of at least 1 for op diagnose)",
+            "",
+        ),
+        (
+            "diagnose",
+            {"strength": 1.0},
+            "op 'diagnose' takes no argument 'strength'",
+            "it belongs to ops anchor and recover",
+        ),
+        (
+            "recover",
+            {"example": 1},
+            "op 'recover' takes no argument 'example'",
+            "did you mean 'examples'?",
+        ),
+        (
+            "anchor",
+            {"strength": float("nan")},
+            "strength = nan: wanted a number above 0",
+            "",
+        ),
+        ("unanchor", {"x": 1}, "op 'unanchor' takes no argument 'x'", "it takes none"),
+    ],
+)
+def test_wrong_argument_of_a_command_is_told(
+    action: str, given: dict[str, float], message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load().action(action).arguments(given)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
