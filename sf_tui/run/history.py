@@ -15,6 +15,21 @@ from sf_tui.run.events import Event
 Measures = dict[str, float]
 """`exact`, `first_token`, `token` (shares), `nll` (nats a token), `n` (examples)."""
 
+REPAIRING_OPS = frozenset({"recover", "shift-edit", "spectral-edit", "interpolate"})
+"""The ops that change the weights otherwise than by a step: a verdict from before is void."""
+_AFTERWORDS = frozenset({"run_finished", "diagnosis"})
+"""What may be told of a run that has ended without its going on."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """How steps are held to the start model's answers."""
+
+    strength: float | None
+    """Weight of the divergence in the loss; None where the log doesn't say."""
+    rows: int | None
+    """Neighbour prompts a step; None where the log doesn't say."""
+
 
 @dataclass
 class Probe:
@@ -46,6 +61,29 @@ class StageHistory:
     in_danger: bool = False
     window: int = 0
     finished: bool = False
+    anchors: list[tuple[int, Anchor | None]] = field(default_factory=list)
+    """From which step on the stage was anchored, and how; None from where it was not."""
+    neighbours: Event | None = None
+    """The newest naming of the tasks at risk."""
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """How the stage is anchored now; None where it is not."""
+        return self.anchors[-1][1] if self.anchors else None
+
+    def anchor_at(self, step: int) -> Anchor | None:
+        """Return how the stage was anchored after a step."""
+        return next((anchor for since, anchor in reversed(self.anchors) if since <= step), None)
+
+    @property
+    def anchor_loss(self) -> float | None:
+        """Divergence from the start model at the newest step, in nats a token."""
+        return (self.last_step or {}).get("anchor_loss")
+
+    def turn_anchor(self, step: int, anchor: Anchor | None) -> None:
+        """Take the stage as anchored so, or not at all, from a step on."""
+        if anchor != self.anchor:
+            self.anchors.append((step, anchor))
 
     @property
     def frozen(self) -> list[str]:
@@ -82,6 +120,10 @@ class History:
     alerts: list[Event] = field(default_factory=list)
     checkpoints: list[Event] = field(default_factory=list)
     rewinds: list[Event] = field(default_factory=list)
+    diagnosis: Event | None = None
+    """The newest one; None in a run that never asked for one."""
+    diagnosis_holds: bool = False
+    """Whether the weights have since been changed by steps alone."""
     finished: Event | None = None
     paused: bool = False
     last_seq: int = 0
@@ -109,7 +151,7 @@ class History:
         """Fold one event in."""
         self.last_seq = event.get("seq", self.last_seq)
         self.last_time = event.get("time", self.last_time)
-        if self.finished is not None and event.get("type") != "run_finished":
+        if self.finished is not None and event.get("type") not in _AFTERWORDS:
             # A run that was stopped or failed goes on.
             self.finished = None
         fold = getattr(self, f"_on_{event.get('type')}", None)
@@ -131,6 +173,11 @@ class History:
             event["steps"],
             list(event.get("known", [])),
         )
+        anchor = event.get("anchor")
+        if anchor:
+            self.stage.turn_anchor(0, Anchor(anchor.get("strength"), anchor.get("rows")))
+        if (self.diagnosis or {}).get("stage") != self.stage.name:
+            self.diagnosis_holds = False
         self.stages[self.stage.name] = self.stage
 
     def _on_stage_finished(self, event: Event) -> None:
@@ -142,9 +189,28 @@ class History:
         if stage is not None:
             stage.step = event["step"]
             stage.last_step = event
+            self._settle_anchor(stage, event)
             # `left` is told once; a window that a resume plays again ends without it.
             if stage.step >= stage.window:
                 stage.in_danger = False
+
+    @staticmethod
+    def _settle_anchor(stage: StageHistory, event: Event) -> None:
+        """Believe the step itself: after a rollback or a resume nothing else says it."""
+        before = event["step"] - 1
+        if "anchor_loss" not in event:
+            stage.turn_anchor(before, None)
+        elif stage.anchor is None:
+            known = [anchor for _, anchor in stage.anchors if anchor is not None]
+            stage.turn_anchor(before, known[-1] if known else Anchor(None, None))
+
+    def _on_neighbours(self, event: Event) -> None:
+        if event["stage"] in self.stages:
+            self.stages[event["stage"]].neighbours = event
+
+    def _on_diagnosis(self, event: Event) -> None:
+        self.diagnosis = event
+        self.diagnosis_holds = True
 
     def _on_probe(self, event: Event) -> None:
         stage = self.stages.get(event["stage"])
@@ -186,8 +252,19 @@ class History:
             event.get("reason"),
             event.get("value"),
         )
-        if event["status"] == "done" and event.get("op") in {"pause", "resume"}:
-            self.paused = event["op"] == "pause"
+        if event["status"] == "done":
+            self._on_done(event)
+
+    def _on_done(self, event: Event) -> None:
+        op, stage = event.get("op"), self.stages.get(event.get("stage") or "")
+        if op in {"pause", "resume"}:
+            self.paused = op == "pause"
+        elif op in REPAIRING_OPS:
+            self.diagnosis_holds = False
+        elif op in {"anchor", "unanchor"} and stage is not None:
+            arguments = event.get("args") or {}
+            anchor = Anchor(arguments.get("strength"), arguments.get("rows"))
+            stage.turn_anchor(event.get("step") or 0, anchor if op == "anchor" else None)
 
     def _on_rewound(self, event: Event) -> None:
         self.rewinds.append(event)
@@ -205,8 +282,12 @@ class History:
             stage.drift = None
         if stage.last_step is not None and stage.last_step["step"] > step:
             stage.last_step = None
+        stage.anchors = [entry for entry in stage.anchors if entry[0] <= step]
         if stage.window and stage.known:
             stage.in_danger = step < stage.window
+        diagnosis = self.diagnosis or {}
+        if diagnosis.get("stage") != stage.name or (diagnosis.get("step") or 0) > step:
+            self.diagnosis_holds = False
         self.stage = stage
 
     def _on_run_finished(self, event: Event) -> None:

@@ -22,6 +22,16 @@ DEBOUNCE_S = 0.6
 """A held key repeats 30 times a second: only a press after a pause as long as this acts."""
 ALERT_DROP = 0.20
 """The profile's own default of [window] alert_drop."""
+ANCHOR_STRENGTH = 1.0
+"""The profile's own default of [anchor] strength."""
+_AFTER_THE_END = {
+    "diagnose": "sf diagnose {run}",
+    "recover": "sf recover {run} --out DIR",
+    "shift-edit": "sf recover {run} --by shift-edit --out DIR",
+    "spectral-edit": "sf recover {run} --by spectral-edit --out DIR",
+    "interpolate": "sf recover {run} --by interpolate --out DIR",
+}
+"""What does an op's work on a run whose worker has ended."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 _CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
 
@@ -50,11 +60,15 @@ class RunActions:
     Attributes:
         actions: in the profile's order.
         alert_drop: drop at which the danger strip suggests one.
+        anchor_strength: of an anchor that names none.
+        repair: the profile's [repair]: what a recover takes that says nothing else.
         problem: why there are none; empty when there are.
     """
 
     actions: Sequence[Action] = ()
     alert_drop: float = ALERT_DROP
+    anchor_strength: float = ANCHOR_STRENGTH
+    repair: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
 
     def named(self, name: str) -> Action | None:
@@ -94,7 +108,9 @@ def read_actions(run: RunDirectory) -> RunActions:
         )
     alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
     problem = "" if actions else f"no actions: {run.profile.name} names none"
-    return RunActions(actions, float(alert_drop), problem)
+    strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
+    repair = profile.get("repair", {})
+    return RunActions(actions, float(alert_drop), float(strength), repair, problem)
 
 
 @dataclass(frozen=True)
@@ -175,11 +191,14 @@ class ActionDesk:
         self._last_press[key] = now
         return before is not None and now - before < DEBOUNCE_S
 
-    def refusal(self, state: WorkerState) -> str:
-        """Return why nothing can be sent now, with what to do; nothing if it can."""
+    def refusal(self, state: WorkerState, action: Action | None = None) -> str:
+        """Return why an action can't be sent now, with what to do; nothing if it can."""
         if self.read_only:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
         if state is WorkerState.FINISHED:
+            if action is not None and action.op in _AFTER_THE_END:
+                command = _AFTER_THE_END[action.op].format(run=self.run.id)
+                return f"the run has ended; `{command}` does that now"
             return f"the run has ended; `sf resume {self.run.id}` goes on if steps are left"
         if state is WorkerState.DEAD:
             return f"the worker is dead; `sf resume {self.run.id}` goes on from its checkpoint"

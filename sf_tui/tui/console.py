@@ -85,7 +85,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Do an action of the profile, ask first, or say why not."""
         scene, clock = self.scene, self.options.steady_clock
         self.look_at_worker()
-        refusal = self.desk.refusal(scene.liveness.state)
+        refusal = self.desk.refusal(scene.liveness.state, action)
         if refusal:
             self.say(refusal, "warn")
             return

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sf_tui.errors import RunError
+from sf_tui.tui.notable import Kind
 from sf_tui.tui.numbers import format_points, format_share
 from sf_tui.tui.scene import Scene
 
@@ -56,5 +57,9 @@ def values_as_markdown(scene: Scene) -> str:
             f"{format_share(lowest[0] if lowest else None)} | {format_share(now)} | {change} |"
         )
     frozen = scene.frozen_layers
-    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}.", f"`{scene.run.path}`"]
+    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]
+    if scene.anchor is not None:
+        lines.append(f"Anchored to the start model, strength {scene.anchor_strength:g}.")
+    lines += [row.text for row in scene.record.notables.rows if row.kind is Kind.VERDICT][-1:]
+    lines.append(f"`{scene.run.path}`")
     return "\n".join(lines) + "\n"

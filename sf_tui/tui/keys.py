@@ -68,12 +68,12 @@ def shown_key(key: str) -> str:
 
 
 def action_help(action: Action) -> str:
-    """Return what an action does, with its arguments, in a sentence."""
+    """Return what an action does, whether it asks first, and its arguments, in a sentence."""
     arguments = ", ".join(f"{name} {_spelled(value)}" for name, value in action.arguments.items())
     said = _OP_HELP.get(action.op, f"op {action.op}")
     asked = "; asks first" if action.confirm and not action.needs_typed_yes else ""
     typed = "; wants a typed yes" if action.needs_typed_yes else ""
-    return f"{said}{f' ({arguments})' if arguments else ''}{asked}{typed}"
+    return f"{said}{asked}{typed}{f' ({arguments})' if arguments else ''}"
 
 
 def keyed_actions(actions: Sequence[Action]) -> list[Action]:
@@ -93,6 +93,13 @@ _OP_HELP = {
     "pause": "pause before the next step; again: go on",
     "resume": "go on after a pause",
     "checkpoint": "save weights and optimizer now",
+    "anchor": "hold answers beside the new task to the start model's",
+    "unanchor": "let the answers move again",
+    "diagnose": "test on a copy whether what is lost can be recovered",
+    "recover": "repair the weights by a short tuning",
+    "shift-edit": "take the common shift out of the change",
+    "spectral-edit": "keep of the change only what rises above noise",
+    "interpolate": "move back towards the stage's start",
     "rollback": "go back to a checkpoint of this stage",
     "stop": "checkpoint and end the run; `sf resume` can go on",
 }

@@ -12,10 +12,28 @@ from enum import StrEnum
 from typing import Any
 
 from sf_tui.run.events import Event
-from sf_tui.tui.numbers import format_bytes, format_value
+from sf_tui.tui.frames import frames_at_risk
+from sf_tui.tui.numbers import (
+    format_bytes,
+    format_duration,
+    format_share,
+    format_value,
+    seconds_since_epoch,
+)
 
 CAPACITY = 2000
 """Rows kept; a run of weeks has more checkpoints than anyone scrolls through."""
+WORKING = {
+    "anchor": "anchoring",
+    "diagnose": "diagnosing",
+    "recover": "recovering",
+    "shift-edit": "editing",
+    "spectral-edit": "editing",
+    "interpolate": "interpolating",
+}
+"""The ops that take a while, and what the worker is doing meanwhile."""
+_QUICK_S = 2.0
+"""How long an answer may take without anyone asking how long it took."""
 
 
 class Kind(StrEnum):
@@ -56,6 +74,18 @@ class CommandRow(Notable):
     phases: list[str] = field(default_factory=list)
     """What was acknowledged so far, such as `requested`, `accepted @412`, `done`."""
     status: str = "requested"
+    accepted: str = ""
+    """When the worker took it up; empty before that."""
+
+    @property
+    def doing(self) -> str:
+        """What the worker is doing for it now, if that takes a while; else empty."""
+        return WORKING.get(self.op, "") if self.status == "accepted" else ""
+
+    def seconds_until(self, now_s: float) -> float:
+        """Return for how long the worker has been at it."""
+        began = seconds_since_epoch(self.accepted)
+        return 0.0 if began is None else max(now_s - began, 0.0)
 
     @property
     def is_under_way(self) -> bool:
@@ -96,6 +126,10 @@ class Notables:
                 return row
         return None
 
+    def worked_on(self) -> CommandRow | None:
+        """Return the command that the worker is taking a while for."""
+        return next((row for row in reversed(self.commands.values()) if row.doing), None)
+
     def _append(self, row: Notable) -> None:
         self.rows.append(row)
         self.version += 1
@@ -130,6 +164,15 @@ class Notables:
         text = f"danger window {'entered' if entered else 'left'}{steps}"
         self._note(Kind.DANGER, event, text, "warn" if entered else "info")
 
+    def _on_neighbours(self, event: Event) -> None:
+        frames = frames_at_risk(event)
+        if not frames:
+            self._note(Kind.DANGER, event, "no other task's prompts lie near the new ones")
+            return
+        more = len(frames) - 1
+        others = f" (nearest of {more + 1} frames)" if more else ""
+        self._note(Kind.DANGER, event, f"at risk: {frames[0]}{others}")
+
     def _on_alert(self, event: Event) -> None:
         self._note(
             Kind.ALERT, event, str(event.get("message", "")), str(event.get("level", "warn"))
@@ -156,7 +199,8 @@ class Notables:
             Kind.VERDICT,
             event,
             f"verdict {event['verdict']}: now {format_value(event.get('now'))}, "
-            f"after the recovery test {format_value(event.get('recovered'))}",
+            f"after the recovery test {format_value(event.get('recovered'))}"
+            f"{_spell_share(event)}",
         )
 
     def _on_run_finished(self, event: Event) -> None:
@@ -178,9 +222,14 @@ class Notables:
         row.op = event.get("op") or row.op
         row.status = status
         row.stage, row.step = event.get("stage", row.stage), event.get("step", row.step)
+        if status == "accepted":
+            row.accepted = event.get("time", "")
         phase = f"{status} @{event['step']}" if event.get("step") is not None else status
         if row.phases and phase.removeprefix("done") == row.phases[-1].removeprefix("accepted"):
             phase = status
+        if status in {"done", "failed"} and row.accepted:
+            took_s = row.seconds_until(seconds_since_epoch(event.get("time", "")) or 0.0)
+            phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
         row.phases.append(phase)
         if event.get("reason"):
             row.phases[-1] += f" ({event['reason']})"
@@ -208,6 +257,15 @@ class Notables:
             del self.commands[next(iter(self.commands))]
         self._append(row)
         return row
+
+
+def _spell_share(diagnosis: Event) -> str:
+    share, interval = diagnosis.get("spurious_share"), diagnosis.get("interval")
+    if share is None or not interval:
+        return ""
+    low, high = interval
+    between = f"{format_share(low)} to {format_share(high)}"
+    return f"; spurious share {format_share(share)} ({between})"
 
 
 def _spell(row: CommandRow) -> None:

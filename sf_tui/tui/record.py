@@ -27,7 +27,6 @@ class Record:
         curves: decimated curves.
         notables: what happened besides measuring.
         passed_over: events that could not be folded.
-        diagnosis: the newest one; None in a run that never asked for one.
         version: rises with every event.
     """
 
@@ -35,7 +34,6 @@ class Record:
         self.history = History()
         self.curves = Curves()
         self.notables = Notables()
-        self.diagnosis: Event | None = None
         self.passed_over = 0
         self.version = 0
         self._step_times: deque[tuple[str, int, str]] = deque(maxlen=STEPS_TIMED)
@@ -58,8 +56,6 @@ class Record:
         elif type_ in {"rewound", "stage_started", "command"}:
             # A pause or a rewind is no step time.
             self._step_times.clear()
-        elif type_ == "diagnosis":
-            self.diagnosis = event
         elif type_ == "probe" and self.history.stage is not None:
             probes = self.history.stage.probes
             if len(probes) > 2 * PROBES_KEPT:

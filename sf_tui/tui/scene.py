@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event
+from sf_tui.run.history import Anchor
 from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
 from sf_tui.tui.axes import round_up
@@ -45,6 +47,7 @@ class Scene:
         log_lines: end of what the worker printed.
         runs: other runs, newest first; only filled where they are shown.
         zone: where the reader is; None for the machine's own time zone.
+        now_s: seconds since the epoch at the last look; for how long the worker has been at it.
     """
 
     run: RunDirectory
@@ -66,6 +69,7 @@ class Scene:
     glyphs: Glyphs = UNICODE
     paint: Paint = DARK
     zone: tzinfo | None = None
+    now_s: float = 0.0
 
     @property
     def stage(self) -> StageCurves | None:
@@ -166,6 +170,52 @@ class Scene:
             for layer in stage.drift.at(None if place is None else place.step)
             if layer.frozen
         ]
+
+    @property
+    def anchor(self) -> Anchor | None:
+        """How steps were anchored where the scene looks; None where they were not."""
+        stage, place = self.record.history.stage, self.place
+        if place is not None:
+            stage = self.record.history.stages.get(place.stage)
+            return stage.anchor_at(place.step) if stage else None
+        return stage.anchor if stage else None
+
+    @property
+    def anchor_strength(self) -> float:
+        """Strength of the anchor, the profile's own where the log names none."""
+        anchor = self.anchor
+        if anchor is None or anchor.strength is None:
+            return self.actions.anchor_strength
+        return anchor.strength
+
+    @property
+    def anchor_loss(self) -> float | None:
+        """Divergence from the start model at the newest step; None elsewhere and unanchored."""
+        stage = self.record.history.stage
+        return stage.anchor_loss if stage and self.place is None and stage.anchor else None
+
+    @property
+    def neighbours(self) -> Event | None:
+        """What the start model named beside the new task of the stage looked at."""
+        stage = self.record.history.stages.get(self.stage.name) if self.stage else None
+        return stage.neighbours if stage else None
+
+    @property
+    def verdict(self) -> str:
+        """The newest verdict, if it is of this stage and of weights like these; else empty."""
+        history, stage = self.record.history, self.stage
+        diagnosis = history.diagnosis
+        if diagnosis is None or not history.diagnosis_holds or self.place is not None:
+            return ""
+        return str(diagnosis["verdict"]) if stage else ""
+
+    @property
+    def work(self) -> tuple[str, float] | None:
+        """What keeps the worker from going on, and for how many seconds; None if nothing does."""
+        if self.record.history.finished is not None or self.liveness.state is WorkerState.DEAD:
+            return None
+        row = self.record.notables.worked_on()
+        return None if row is None else (row.doing, row.seconds_until(self.now_s))
 
     @property
     def steps_shown(self) -> tuple[int, int]:

@@ -71,9 +71,11 @@ def summarize_run(run: RunDirectory) -> RunSummary:
     profile, stage, state = "", "", ""
     step: int | None = None
     accuracy: dict[str, float] = {}
-    paused = False
+    paused, ended = False, False
     for event in events:
         type_ = event.get("type")
+        # A diagnosis may follow the end of a run, which then still has ended.
+        ended = type_ == "run_finished" or (ended and type_ == "diagnosis")
         if type_ == "run_started":
             tasks = list(event.get("tasks", []))
             metrics = dict(event.get("metrics", {}))
@@ -91,7 +93,9 @@ def summarize_run(run: RunDirectory) -> RunSummary:
                 if value is not None:
                     accuracy[task] = value
     worker = probe_liveness(run).state
-    if worker in {WorkerState.DEAD, WorkerState.SILENT, WorkerState.STARTING}:
+    if ended:
+        pass
+    elif worker in {WorkerState.DEAD, WorkerState.SILENT, WorkerState.STARTING}:
         state = worker.value
     elif worker is WorkerState.ALIVE:
         state = "paused" if paused else "running"

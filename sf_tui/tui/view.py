@@ -35,7 +35,7 @@ from sf_tui.tui.pace import (
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift, layers_shown
+from sf_tui.tui.panels.drift import Drift
 from sf_tui.tui.panels.drift_line import DriftLine
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.panels.footer import Footer
@@ -46,8 +46,10 @@ from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.run_list import RunList
 from sf_tui.tui.panels.verdict import Verdict
+from sf_tui.tui.panels.verdict_line import VerdictLine
 from sf_tui.tui.panels.worker_log import WorkerLog
 from sf_tui.tui.scene import Scene
+from sf_tui.tui.side import side_heights
 from sf_tui.tui.summary import RUNS_LISTED, RunListReader
 from sf_tui.tui.worker_log_tail import WorkerLogTail
 
@@ -100,6 +102,7 @@ class RunView(App[int], inherit_bindings=False):
             glyphs=ASCII if self.options.ascii_only else UNICODE,
             paint=paint,
             zone=self.options.zone,
+            now_s=self.options.wall_clock(),
         )
         self._pace = Pace(self.options.steady_clock, SLOWER_WITH_LITE if self.options.lite else 1.0)
         self._machine = Machine()
@@ -134,6 +137,7 @@ class RunView(App[int], inherit_bindings=False):
                     yield RunList(scene, id="runs")
                     yield WorkerLog(scene, id="log")
             yield DriftLine(scene, id="drift-line")
+            yield VerdictLine(scene, id="verdict-line", classes="-empty")
             with Horizontal(id="foot"):
                 yield Events(scene, id="events")
                 yield WorkerLog(scene, id="foot-log")
@@ -188,22 +192,15 @@ class RunView(App[int], inherit_bindings=False):
     def _size_side(self) -> None:
         """Give each panel at the side the rows it has something to say in."""
         scene = self.scene
-        room = max(self.size.height - 28, 4)
-        gpus = len(scene.machine.gpus) if scene.machine else 0
-        heights = {
-            "drift": min(max(len(layers_shown(scene)), 1), room) + 1,
-            "matrix": min(max(len(scene.tasks), 1), 8) + 2,
-            "verdict": 5,
-            "machine": 2 + max(2 * gpus, 1) if scene.machine and not scene.machine.problem else 2,
-        }
         screen = self.screen_stack[0]
+        heights = side_heights(scene, self.size.height, wide=screen.has_class("-wide"))
         for panel in screen.query(Panel):
             height = heights.get(panel.id or "")
             styled = panel.styles.height
             if height is not None and (styled is None or styled.value != height):
                 panel.styles.height = height
-            if isinstance(panel, Verdict):
-                panel.set_class(scene.record.diagnosis is None, "-empty")
+            if isinstance(panel, (Verdict, VerdictLine)):
+                panel.set_class(scene.record.history.diagnosis is None, "-empty")
 
     def update_panels(self, *, charts: bool = True) -> None:
         """Compose the visible panels anew; only cells that differ are sent."""
@@ -226,6 +223,9 @@ class RunView(App[int], inherit_bindings=False):
         ended = self._worker_ended()
         if self._feed.poll():
             self._text_news = self._chart_news = self._machine_news = True
+        scene.now_s = self.options.wall_clock()
+        # While the worker takes a while for something there is no event, but time to tell.
+        self._text_news = self._text_news or scene.work is not None
         if self._pace.is_due("liveness", LIVENESS_EVERY_S):
             before = scene.liveness
             self.look_at_worker()
@@ -257,6 +257,13 @@ class RunView(App[int], inherit_bindings=False):
             if found.state is WorkerState.STARTING and self._feed.record.history.started:
                 # It had begun, and even its heartbeat is gone.
                 found = replace(found, state=WorkerState.DEAD)
+            if (
+                found.state in {WorkerState.SILENT, WorkerState.DEAD}
+                and self._feed.record.history.finished is not None
+            ):
+                # Whoever holds its lock, or has written since, looks at what it left: a diagnosis.
+                # A worker that goes on has a heartbeat.
+                found = replace(found, state=WorkerState.FINISHED)
             self.scene.liveness = found
 
     def _forget_old_notice(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sf_tui.run.history import History, fold
+from sf_tui.run.history import Anchor, History, fold
 
 FULL = {"exact": 0.5, "first_token": 0.5, "token": 0.5, "nll": 1.0, "n": 4}
 
@@ -18,14 +18,18 @@ class Story:
     def tell(self, type_: str, **fields: Any) -> None:
         self.events.append({"seq": len(self.events) + 1, "time": "t", "type": type_, **fields})
 
-    def begin(self, *, steps: int = 20, window: int = 10) -> None:
+    def begin(
+        self, *, steps: int = 20, window: int = 10, anchor: dict[str, Any] | None = None
+    ) -> None:
         self.tell("run_started", run="r", profile="p", tasks=["old", "new"], metrics={"new": "nll"})
-        self.tell("stage_started", stage="new", task="new", steps=steps, known=["old"])
+        self.tell(
+            "stage_started", stage="new", task="new", steps=steps, known=["old"], anchor=anchor
+        )
         self.probe(0)
         self.tell("danger", stage="new", step=0, state="entered", window=window)
 
-    def step(self, step: int) -> None:
-        self.tell("step", stage="new", step=step, loss=1.0 / step)
+    def step(self, step: int, **more: Any) -> None:
+        self.tell("step", stage="new", step=step, loss=1.0 / step, **more)
 
     def probe(self, step: int) -> None:
         self.tell("probe", stage="new", step=step, accuracy={"old": FULL, "new": FULL}, drop=0.0)
@@ -37,8 +41,14 @@ class Story:
     def rewind(self, step: int, reason: str) -> None:
         self.tell("rewound", stage="new", step=step, lost=1, reason=reason)
 
-    def command(self, op: str, status: str) -> None:
-        self.tell("command", id=op, action=op, op=op, by="user", status=status, stage="new", step=1)
+    def command(self, op: str, status: str, step: int = 1, **args: Any) -> None:
+        self.tell(
+            "command", id=op, action=op, op=op, args=args, by="user", status=status,
+            stage="new", step=step,
+        )  # fmt: skip
+
+    def diagnose(self, step: int, verdict: str = "spurious") -> None:
+        self.tell("diagnosis", stage="new", step=step, verdict=verdict)
 
     def history(self) -> History:
         return fold(self.events)
@@ -162,9 +172,119 @@ def test_charted_measure_is_the_tasks_own() -> None:
 def test_what_a_newer_version_writes_is_passed_over() -> None:
     story = Story()
     story.begin()
-    story.tell("diagnosis", verdict="spurious", stage="new")
+    story.tell("hologram", stage="new")
+    story.tell("neighbours", stage="unheard-of", groups=[])
     story.tell("add", stage="new")
     story.tell("step", stage="unheard-of", step=3)
     story.tell("step", stage="new", step=1, loss=1.0, temperature=36.6)
     history = story.history()
     assert (history.stage.step, history.last_seq) == (1, len(story.events))
+
+
+def test_stage_of_the_anchor_strategy_is_anchored_from_its_start() -> None:
+    story = Story()
+    story.begin(anchor={"strength": 2.0, "rows": 48})
+    assert story.history().stage.anchor == Anchor(2.0, 48)
+    story.step(1, anchor_loss=0.02)
+    assert story.history().stage.anchor == Anchor(2.0, 48)
+    assert story.history().stage.anchor_loss == 0.02
+
+
+def test_anchor_follows_its_commands() -> None:
+    story = Story()
+    story.begin()
+    story.step(1)
+    story.command("anchor", "accepted", 1, strength=0.5)
+    assert story.history().stage.anchor is None
+    story.command("anchor", "done", 1, strength=0.5)
+    assert story.history().stage.anchor == Anchor(0.5, None)
+    story.step(2, anchor_loss=0.1)
+    story.command("unanchor", "done", 2)
+    assert story.history().stage.anchor is None
+    story.step(3)
+    stage = story.history().stage
+    assert stage.anchor is None
+    assert stage.anchor_loss is None
+    assert [stage.anchor_at(step) for step in range(4)] == [None, Anchor(0.5, None), None, None]
+
+
+def test_step_settles_whether_it_is_anchored_after_a_rollback() -> None:
+    story = Story()
+    story.begin()
+    for step in range(1, 5):
+        story.step(step)
+    story.command("anchor", "done", 4, strength=1.0)
+    story.step(5, anchor_loss=0.1)
+    story.rewind(2, "rollback")
+    assert story.history().stage.anchor is None, "it was not, at that step"
+    story.command("anchor", "done", 2, strength=3.0)
+    story.rewind(2, "rollback")
+    story.step(3)
+    assert story.history().stage.anchor is None
+    story.step(4, anchor_loss=0.1)
+    assert story.history().stage.anchor == Anchor(3.0, None), "the strength that was last told"
+
+
+def test_step_tells_of_an_anchor_that_nothing_else_told_of() -> None:
+    story = Story()
+    story.begin()
+    story.step(7, anchor_loss=None)
+    assert story.history().stage.anchor == Anchor(None, None)
+
+
+def test_neighbours_are_their_stages_own() -> None:
+    story = Story()
+    story.begin()
+    assert story.history().stage.neighbours is None
+    story.tell("neighbours", stage="new", step=0, groups=[{"frame": "a … b", "kind": "frame"}])
+    assert story.history().stage.neighbours["groups"][0]["frame"] == "a … b"
+
+
+def test_diagnosis_holds_until_the_weights_are_changed_otherwise_than_by_steps() -> None:
+    for change in ("recover", "shift-edit", "spectral-edit", "interpolate"):
+        story = Story()
+        story.begin()
+        story.step(1)
+        story.diagnose(1)
+        story.command("freeze", "done")
+        story.step(2)
+        assert story.history().diagnosis_holds
+        story.command(change, "failed")
+        assert story.history().diagnosis_holds
+        story.command(change, "done")
+        assert not story.history().diagnosis_holds
+        assert story.history().diagnosis["verdict"] == "spurious"
+        story.diagnose(2, "none")
+        assert story.history().diagnosis_holds
+
+
+def test_diagnosis_of_a_step_that_was_rolled_back_does_not_hold() -> None:
+    story = Story()
+    story.begin()
+    for step in range(1, 5):
+        story.step(step)
+    story.diagnose(4)
+    story.rewind(4, "resumed")
+    assert story.history().diagnosis_holds
+    story.rewind(2, "rollback")
+    assert not story.history().diagnosis_holds
+
+
+def test_diagnosis_does_not_hold_in_a_later_stage() -> None:
+    story = Story()
+    story.begin()
+    story.diagnose(4)
+    story.tell("stage_started", stage="new-2", task="new-2", steps=5, known=["old", "new"])
+    assert not story.history().diagnosis_holds
+
+
+def test_run_that_is_diagnosed_after_its_end_has_still_ended() -> None:
+    story = Story()
+    story.begin()
+    story.tell("run_finished", status="completed", exit_code=0)
+    story.diagnose(20, "real")
+    history = story.history()
+    assert history.status == "completed"
+    assert history.diagnosis["verdict"] == "real"
+    story.rewind(0, "resumed")
+    assert story.history().status == "running"

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
 from sf_tui.run.commands import CommandTail
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
-from sf_tui.tui.dialogs.dialog import DEAF_FOR_S
 from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.dialogs.palette import PaletteDialog
 from sf_tui.tui.dialogs.rollback import RollbackDialog
@@ -19,37 +16,10 @@ from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.zoom import ZoomScreen
-from tui.written_run import FakeClock, WrittenRun
+from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
+from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
-SIZE = (120, 40)
-
-
-def console_of(written: WrittenRun, **options: Any) -> ConsoleApp:
-    return ConsoleApp(written.run, written.options(**options))
-
-
-def screen_text(app: ConsoleApp) -> str:
-    """Return what stands on the screen."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips)
-
-
-def sent(written: WrittenRun) -> list[tuple[str, dict[str, Any]]]:
-    """Return the commands in the run's command log."""
-    return [(line["action"], line["args"]) for line in CommandTail(written.run.commands).poll()]
-
-
-def let_time_pass(app: ConsoleApp, seconds: float = 5.0) -> None:
-    for clock in (app.options.steady_clock, app.options.wall_clock):
-        assert isinstance(clock, FakeClock)
-        clock.now += seconds
-
-
-async def open_dialog(pilot: Pilot[int], app: ConsoleApp, *keys: str) -> None:
-    await pilot.press(*keys)
-    await pilot.pause()
-    app.options.steady_clock.now += 2 * DEAF_FOR_S  # type: ignore[attr-defined]
 
 
 async def test_freeze_acts_at_once_and_its_state_is_followed(running: WrittenRun) -> None:

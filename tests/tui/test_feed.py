@@ -55,6 +55,29 @@ def test_a_refusal_says_why(running: WrittenRun) -> None:
     assert row.level == "error"
 
 
+def test_the_task_at_risk_is_told_once_for_each_naming(running: WrittenRun) -> None:
+    feed = RunFeed(running.run)
+    running.name_neighbours()
+    running.event("neighbours", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    feed.poll()
+    texts = [row.text for row in feed.record.notables.rows][-2:]
+    assert texts == [
+        "at risk: What is the capital of … ? (nearest of 3 frames)",
+        "no other task's prompts lie near the new ones",
+    ]
+    assert feed.record.passed_over == 0
+
+
+def test_a_verdict_is_told_with_its_interval(running: WrittenRun) -> None:
+    running.old = 0.41
+    running.diagnose(85)
+    row = RunFeed(running.run).record.notables.rows[-1]
+    assert row.text == (
+        "verdict spurious: now 0.410, after the recovery test 0.951; "
+        "spurious share 0.925 (0.880 to 0.957)"
+    )
+
+
 def test_a_rule_is_named_with_what_made_it_fire(running: WrittenRun) -> None:
     running.command("p:new:40:0", "freeze", "accepted", 40, by="protect-old-task", value=0.23)
     row = RunFeed(running.run).record.notables.commands["p:new:40:0"]

@@ -71,3 +71,10 @@ async def test_leaving_the_list_chooses_none(make_run: MakeRun) -> None:
     async with app.run_test(size=(40, 6)) as pilot:
         await pilot.press("q")
     assert app.return_value is None
+
+
+def test_a_run_that_is_diagnosed_after_its_end_is_listed_as_ended(make_run: MakeRun) -> None:
+    _, finished, _ = several(make_run)
+    finished.beat(age_s=600)
+    finished.diagnose(60)
+    assert summarize_run(finished.run).state == "completed"

@@ -44,6 +44,29 @@ def frozen(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, A
     return written, {}
 
 
+def anchored(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
+    written = begun(make_run, 45)
+    written.take_anchor(45)
+    written.steps(46, 120)
+    return written, {}
+
+
+def at_risk(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
+    written = begun(make_run, 0)
+    written.name_neighbours()
+    written.steps(1, 12)
+    return written, {}
+
+
+def diagnosed(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
+    written = begun(make_run, 85)
+    written.command("c-3", "diagnose", "accepted", 85)
+    written.seq += 42
+    written.diagnose(85)
+    written.command("c-3", "diagnose", "done", 85, reason="spurious")
+    return written, {}
+
+
 def dead(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
     written = begun(make_run, 120)
     written.beat(age_s=120)
@@ -92,7 +115,19 @@ async def picture(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "scene", [past_the_window, in_danger, frozen, dead, read_only, no_color, four_tasks]
+    "scene",
+    [
+        past_the_window,
+        in_danger,
+        frozen,
+        anchored,
+        at_risk,
+        diagnosed,
+        dead,
+        read_only,
+        no_color,
+        four_tasks,
+    ],
 )
 async def test_the_console_looks_right(
     scene: Callable[..., tuple[WrittenRun, dict[str, Any]]],

@@ -14,6 +14,7 @@ from sf_tui.tui.options import ConsoleOptions
 
 BEGAN = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 LAYERS = ("embeddings", "block-0", "block-1", "block-2", "block-3", "head")
+FRAMES = ("What is the capital of … ?", "Which river runs through … ?", "Who rules … ?")
 PROFILE = """\
 name = "biography-mini"
 
@@ -30,6 +31,14 @@ embeddings = true
 [actions.unfreeze]
 op = "unfreeze"
 key = "u"
+
+[actions.anchor]
+op = "anchor"
+key = "a"
+
+[actions.unanchor]
+op = "unanchor"
+key = "o"
 
 [actions.pause]
 op = "pause"
@@ -53,6 +62,28 @@ confirm = true
 op = "rollback"
 key = "b"
 confirm = true
+
+[actions.diagnose]
+op = "diagnose"
+key = "d"
+thorough = false
+
+[actions.recover]
+op = "recover"
+key = "r"
+examples = 10
+steps = 20
+confirm = true
+
+[actions.interpolate]
+op = "interpolate"
+confirm = true
+keep = 0.7
+
+[actions.shift-edit]
+op = "shift-edit"
+confirm = true
+alpha = 1.0
 
 [actions.stop]
 op = "stop"
@@ -80,6 +111,7 @@ class WrittenRun:
         self.seq = 0
         self.old, self.new = 0.995, 0.02
         self.frozen: tuple[str, ...] = ()
+        self.anchor: dict[str, Any] | None = None
         self.drift = dict.fromkeys(LAYERS, 0.0)
         self.alive = False
 
@@ -121,6 +153,7 @@ class WrittenRun:
             strategy="seq",
             steps=steps,
             known=list(known),
+            anchor=self.anchor,
         )
         if known:
             self.event("danger", stage=stage, step=0, state="entered", window=150)
@@ -171,13 +204,16 @@ class WrittenRun:
             lr=4e-4 * min(1, step / 20),
             grad_norm=0.3 + 3 * math.exp(-step / 50),
             tokens_per_second=1450.0,
+            **({} if self.anchor is None else {"anchor_loss": 0.012}),
         )
 
     def steps(self, first: int, last: int, stage: str = "new") -> None:
         """Train from one step to another: the old task decays, the new one is learnt."""
         for step in range(first, last + 1):
             self.new += (1 - self.new) * 0.06
-            if not self.frozen:
+            if self.anchor is not None:
+                self.old += (0.93 - self.old) * 0.03
+            elif not self.frozen:
                 self.old += (0.38 - self.old) * 0.035
             for index, name in enumerate(LAYERS):
                 if name not in self.frozen:
@@ -219,6 +255,87 @@ class WrittenRun:
         self.command("c-1", "freeze", "accepted", step, stage)
         self.frozen = LAYERS[:3]
         self.command("c-1", "freeze", "done", step, stage)
+
+    def take_anchor(self, step: int, stage: str = "new", strength: float = 1.0) -> None:
+        arguments = {"strength": strength}
+        self.command("c-2", "anchor", "accepted", step, stage, args=arguments)
+        self.anchor = arguments
+        self.command("c-2", "anchor", "done", step, stage, args=arguments)
+
+    def name_neighbours(self, stage: str = "new", *frames: str) -> None:
+        """Tell what the start model names beside the new task, as a worker does at step 0."""
+        kinds = [("slot", "What is the currency of … ?")]
+        kinds += [("frame", frame) for frame in frames or FRAMES]
+        self.event(
+            "neighbours",
+            stage=stage,
+            step=0,
+            prompts=512,
+            seconds=2.5,
+            tokens=9000,
+            groups=[
+                {
+                    "frame": frame,
+                    "example": frame.replace("…", "Peru"),
+                    "likelihood": -12.0 - index,
+                    "prompts": 40,
+                    "kind": kind,
+                }
+                for index, (kind, frame) in enumerate(kinds)
+            ],
+        )
+
+    def diagnose(self, step: int, stage: str = "new", **more: Any) -> None:
+        """Tell a recovery test of three arms that brings nearly all back."""
+        start, now, recovered = 0.995, self.old, 0.951
+        arms: dict[str, Any] = {
+            name: {
+                "recovered": value,
+                "control": control,
+                "steps": steps,
+                "seconds": seconds,
+                "tokens": 240_000,
+                "learning_rate": 4e-4,
+                "floor": 0.04,
+                "allowed": control <= 0.04,
+            }
+            for name, value, control, steps, seconds in (
+                ("examples", 0.56, 0.02, 20, 9.4),
+                ("neighbours", recovered, 0.017, 40, 21.3),
+                ("unrelated", 0.61, 0.085, 30, 12.0),
+            )
+        }
+        arms["edit"] = {"skipped": "no weights of the stage's start"}
+        fields = {
+            "verdict": "spurious",
+            "task": "old",
+            "start": start,
+            "now": now,
+            "recovered": recovered,
+            "alignment_loss": recovered - now,
+            "knowledge_loss": start - recovered,
+            "spurious_share": (recovered - now) / (start - now),
+            "real_share": (start - recovered) / (start - now),
+            "interval": [0.88, 0.957],
+            "recovered_interval": [0.93, 0.968],
+            "drop_interval": [0.51, 0.602],
+            "examples": 10,
+            "held_out": 590,
+            "steps": 40,
+            "seconds": 42.7,
+            "tokens": 720_000,
+            "cost": {},
+            "closed": True,
+            "evidence": [
+                f"The old task was at {start} at the start and is at {now:.3f} now.",
+                "'neighbours' brings it to 0.951 (0.930 to 0.968) in 40 steps.",
+                "Even the lower end of that accuracy is at least 0.9 of the start: the knowledge "
+                "is there.",
+            ],
+            "arm": "neighbours",
+            "arms": arms,
+        }
+        self.event("diagnosis", stage=stage, step=step, **fields | more)
 
     def beat(self, *, age_s: float = 0.0, host: str = "node-7") -> None:
         """Leave a heartbeat as a worker on another host would."""

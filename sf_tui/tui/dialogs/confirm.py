@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import wrap
 
 from sf_tui.tui.actions import Action
+from sf_tui.tui.consequences import consequences
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.keys import action_help
 from sf_tui.tui.lines import Line
@@ -26,11 +28,13 @@ class ConfirmDialog(Dialog[Action]):
         self._where = _place(scene)
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the question."""
-        del width, height
+        """Return the question and what a yes would do."""
+        del height
+        sentences = consequences(self._action, self.scene.actions) or [action_help(self._action)]
+        said = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
         return [
             [(f"{self._action.label}?", "strong")],
-            [(action_help(self._action), "text")],
+            *([(line, "text")] for line in said),
             [(f"run {self.scene.run.id}{self._where}", "muted")],
             [],
             keys_line(("y", "send it"), ("n or esc", "leave it")),

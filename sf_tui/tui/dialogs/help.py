@@ -67,6 +67,7 @@ class HelpDialog(Dialog[None]):
             metric = scene.record.history.metric_of(task).replace("_", " ")
             lines.append(_row(marker, role, task, f"held-out {metric} of this task"))
         for sign, role, name, meaning in (
+            ("?", "strong", "verdict", "what a diagnosis at this step found"),
             (glyphs.ring, "muted", "checkpoint", "can be rolled back to while it is kept"),
             (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
             ("<", "warn", "rewound", "the run went back to this step"),

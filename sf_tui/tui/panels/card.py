@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.lines import Line, as_many_as_fit
-from sf_tui.tui.numbers import format_points, format_share
+from sf_tui.tui.numbers import format_duration, format_points, format_share
 from sf_tui.tui.panels.panel import Panel
 
 _DIGITS = {
@@ -34,11 +34,14 @@ class Card(Panel):
         status = scene.record.history.status.replace("_", " ")
         if state in {WorkerState.DEAD, WorkerState.SILENT}:
             status = f"worker {state.value}"
+        work = scene.work
+        if work is not None:
+            status = f"{work[0]} {scene.glyphs.ellipsis} {format_duration(int(work[1]))}"
         bad = state in {WorkerState.DEAD, WorkerState.SILENT}
         where = f"{stage.name} {scene.step}/{stage.steps}" if stage else "no stage yet"
         lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
         lines += self._numbers(width, height)
-        lines.append(self._danger())
+        lines += [self._danger(), self._held()]
         if state is WorkerState.DEAD:
             lines.append([(f"sf resume {scene.run.id}", "strong")])
         lines = [line for line in lines if line]
@@ -80,6 +83,16 @@ class Card(Panel):
             parts.append([(f"danger window {scene.step}/{stage.window}", "danger")])
         if drop is not None:
             parts.append([(f"{format_points(-drop)} points", "text")])
+        return as_many_as_fit(parts, self.size.width)
+
+    def _held(self) -> Line:
+        """Return what holds the old task, and the verdict on it."""
+        scene = self.scene
+        parts: list[Line] = []
         if scene.frozen_layers:
             parts.append([(f"{len(scene.frozen_layers)} frozen", "ok")])
+        if scene.anchor is not None:
+            parts.append([("anchored", "ok")])
+        if scene.verdict:
+            parts.append([(scene.verdict, "strong")])
         return as_many_as_fit(parts, self.size.width)

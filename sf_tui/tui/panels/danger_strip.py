@@ -6,12 +6,18 @@ When the worker is gone it says how to go on instead: nothing else matters then.
 from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.advice import closing_command, suggested_actions
+from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
 from sf_tui.tui.keys import shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width
-from sf_tui.tui.numbers import format_clock, format_points, format_share
+from sf_tui.tui.numbers import format_clock, format_points, format_share, format_value
 from sf_tui.tui.panels.panel import Panel
 
 _BAR_CELLS = 30
+_GAP = "   "
+_AT_RISK = "at risk: "
+_LEAST_FRAME_CELLS = 8
+"""A frame cut shorter than this tells nothing."""
 
 
 class DangerStrip(Panel):
@@ -23,7 +29,7 @@ class DangerStrip(Panel):
         if worker is not None:
             first, second = worker
         else:
-            first = as_many_as_fit([self._where(), self._loss(), self._advice()], width, "   ")
+            first = self._first_line(width)
             second = self._second_line(width)
         return [first, second][:height]
 
@@ -78,7 +84,34 @@ class DangerStrip(Panel):
             return [("danger window over", "muted")]
         return [("outside the danger window", "muted")]
 
-    def _loss(self) -> Line:
+    def _first_line(self, width: int) -> Line:
+        """Return what fits, the countdown and the drop before all else.
+
+        Each part may be told shorter or longer: what comes later in the list only takes room that
+        is left, and takes the place of what was told shorter.
+        """
+        shown: dict[str, Line] = {}
+        suggestions = self._suggestions()
+        for place, part in (
+            ("where", self._where()),
+            ("loss", self._loss(detail=False)),
+            ("advice", suggestions[0] if suggestions else []),
+            ("held", self._held(detail=False)),
+            ("advice", join(suggestions)),
+            ("risk", None),
+            ("loss", self._loss(detail=True)),
+            ("held", self._held(detail=True)),
+            ("calm", self._calm()),
+        ):
+            others = [line for name, line in shown.items() if name != place]
+            room = width - sum(line_width(line) + len(_GAP) for line in others)
+            line = self._risk(room) if part is None else part
+            if line and line_width(line) <= room:
+                shown[place] = line
+        order = ("where", "loss", "held", "advice", "calm", "risk")
+        return join([shown[name] for name in order if name in shown], _GAP)
+
+    def _loss(self, *, detail: bool) -> Line:
         scene = self.scene
         drop, task = scene.drop, scene.record.worst_known
         if drop is None or task is None:
@@ -86,35 +119,72 @@ class DangerStrip(Panel):
         role, marker = scene.task_paint(task)
         start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
         loud = "danger" if drop >= scene.actions.alert_drop else "text"
+        line = [(f"{marker} {task} ", role), (f"{format_points(-drop)} points", loud)]
+        if detail:
+            line.append((f" ({format_share(start)} to {format_share(now)})", "muted"))
+        return line
+
+    def _held(self, *, detail: bool) -> Line:
+        """Return what holds the old task: frozen layers, an anchor; with detail, how to let go."""
+        scene = self.scene
+        if scene.stage is None or not scene.known:
+            return []
+        parts: list[Line] = []
+        if scene.frozen_layers:
+            parts.append([(f"{len(scene.frozen_layers)} layers frozen", "ok")])
+            parts[-1] += self._undo("unfreeze") if detail else []
+        if scene.anchor is not None:
+            parts.append([("anchored", "ok")])
+            if detail and scene.anchor_loss is not None:
+                parts[-1].append((f", KL {format_value(scene.anchor_loss)}", "text"))
+            parts[-1] += self._undo("unanchor") if detail else []
+        return join(parts)
+
+    def _undo(self, op: str) -> Line:
+        undo = self.scene.actions.of_op(op)
+        over = self.scene.record.history.finished is not None
+        if over or undo is None or not undo.key:
+            return []
+        return [(f", {shown_key(undo.key)} {undo.label}", "text")]
+
+    def _suggestions(self) -> list[Line]:
+        """Return what to do, each with its key; behind a run's end the command for it."""
+        scene = self.scene
+        pointer = (f"{scene.glyphs.pointer} ", "danger")
+        command = closing_command(scene)
+        if command:
+            return [[pointer, (command, "strong")]]
         return [
-            (f"{marker} {task} ", role),
-            (f"{format_points(-drop)} points", loud),
-            (f" ({format_share(start)} to {format_share(now)})", "muted"),
+            [
+                *([] if index else [pointer]),
+                (shown_key(action.key), "key"),
+                (f" {action.label}", "text"),
+            ]
+            for index, action in enumerate(suggested_actions(scene))
         ]
 
-    def _advice(self) -> Line:
+    def _calm(self) -> Line:
+        """Return from which drop on something will be suggested."""
         scene = self.scene
-        drop, stage = scene.drop, scene.stage
-        if drop is None or stage is None or scene.place is not None:
+        drop, bound = scene.drop, scene.actions.alert_drop
+        over = scene.record.history.finished is not None
+        if drop is None or drop >= bound or over or scene.read_only or scene.place is not None:
             return []
-        frozen = scene.frozen_layers
-        if frozen and scene.record.history.finished is None:
-            undo = scene.actions.of_op("unfreeze")
-            key = f", {shown_key(undo.key)} {undo.label}" if undo and undo.key else ""
-            return [(f"{len(frozen)} layers frozen", "ok"), (key, "text")]
-        if scene.record.history.finished is not None or scene.read_only:
+        if scene.frozen_layers or scene.anchor is not None:
             return []
-        if drop < scene.actions.alert_drop:
-            return [(f"alert at {100 * scene.actions.alert_drop:.0f} points", "muted")]
-        for op in ("freeze", "rollback") if scene.in_window else ("rollback",):
-            action = scene.actions.of_op(op)
-            if action is not None and action.key:
-                return [
-                    (f"{scene.glyphs.pointer} ", "danger"),
-                    (shown_key(action.key), "key"),
-                    (f" {action.label}", "text"),
-                ]
-        return []
+        return [(f"alert at {100 * bound:.0f} points", "muted")]
+
+    def _risk(self, room: int) -> Line:
+        """Return the task that the start model itself names as nearest to the new one."""
+        neighbours = self.scene.neighbours
+        frames = frames_at_risk(neighbours) if neighbours else []
+        if neighbours is None or not frames:
+            return []
+        space = room - len(_AT_RISK)
+        if space < _LEAST_FRAME_CELLS:
+            return []
+        frame = shorten_frame(frames[0], space, words_of_new_task(neighbours))
+        return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
 
     def _second_line(self, width: int) -> Line:
         scene = self.scene

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from sf_tui.tui.curves import LayerDrift
-from sf_tui.tui.lines import Line, Piece
+from sf_tui.tui.lines import Line, Piece, join
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.scene import Scene
@@ -19,18 +19,19 @@ class Drift(Panel):
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Return how many layers are frozen, and how many don't fit."""
+        """Return how many layers are frozen, how many don't fit, and whether steps are anchored."""
         layers = layers_shown(self.scene)
         frozen = sum(layer.frozen for layer in layers)
         room = max(self.size.height - 1, 1)
-        parts = []
+        parts: list[Line] = []
         if len(layers) > room:
-            parts.append((f"{room} of {len(layers)} layers, z: all", "muted"))
+            parts.append([(f"{room} of {len(layers)} layers, z: all", "muted")])
         elif layers:
-            parts.append(("‖W−W₀‖/‖W₀‖" if self.scene.glyphs.braille else "relative", "muted"))
-        if frozen:
-            parts.append((f"  {frozen} frozen", "ok"))
-        return parts
+            parts.append([("‖W−W₀‖/‖W₀‖" if self.scene.glyphs.braille else "relative", "muted")])
+        held: list[Line] = [[(f"{frozen} frozen", "ok")]] if frozen else []
+        held += [[("anchored", "ok")]] if self.scene.anchor is not None else []
+        # There is no room for all of it.
+        return join(held if len(held) > 1 else parts + held)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the layers from the input down, or why there are none yet."""

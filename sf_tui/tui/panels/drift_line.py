@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sf_tui.tui.curves import LayerDrift
-from sf_tui.tui.lines import Line, as_many_as_fit
+from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.drift import layers_shown
 from sf_tui.tui.panels.panel import Panel
@@ -12,7 +12,7 @@ _MOST_BARS = 48
 
 
 class DriftLine(Panel):
-    """Drift and frozen layers in one line."""
+    """Drift, frozen layers and the anchor in one line."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the line."""
@@ -27,6 +27,11 @@ class DriftLine(Panel):
             [("most ", "muted"), (_most(layers), "text")],
             [(f"frozen {spell_layers(frozen)}", "ok") if frozen else ("none frozen", "muted")],
         ]
+        if self.scene.anchor is not None:
+            parts.append([(f"anchored, strength {self.scene.anchor_strength:g}", "ok")])
+        if line_width(join(parts, "   ")) > width:
+            # What holds the layers counts for more than which of them moved most.
+            del parts[1]
         return [as_many_as_fit(parts, width, "   ")]
 
     def _bars(self, layers: tuple[LayerDrift, ...]) -> Line:

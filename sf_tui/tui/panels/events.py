@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece
 from sf_tui.tui.notable import Kind, Notable
-from sf_tui.tui.numbers import format_clock
+from sf_tui.tui.numbers import format_clock, format_duration
 from sf_tui.tui.panels.panel import Panel
 
 _ROLES = {
@@ -49,12 +49,16 @@ class Events(Panel):
     def _row(self, row: Notable, place_width: int) -> Line:
         role = {"warn": "warn", "error": "error"}.get(row.level, _ROLES.get(row.kind, "text"))
         loud = row.level in {"warn", "error"}
-        return [
+        line = [
             (f" {format_clock(row.time, self.scene.zone)} ", "muted"),
             (f"{_place(row)[:place_width]:<{place_width}} ", "muted"),
             ("! " if loud else "  ", role),
             (self.scene.glyphs.spell(row.text), role),
         ]
+        work = self.scene.work
+        if work is not None and row is self.scene.record.notables.worked_on():
+            line.append((f" {self.scene.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
+        return line
 
 
 def _place(row: Notable) -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from sf_tui.tui.actions import Action
 from sf_tui.tui.keys import CONSOLE_KEYS, keyed_actions, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, line_width, spread
 from sf_tui.tui.panels.panel import Panel
+
+_ALWAYS = 2
+"""Of the console's own keys in the footer, those that no action pushes out: leave and help."""
+_IMPORTANCE = (
+    *("freeze", "unfreeze", "anchor", "unanchor", "recover", "diagnose"),
+    *("pause", "rollback", "checkpoint"),
+)
+"""Ops by how much hangs on knowing their key in time; others come behind them."""
 
 
 class Footer(Panel):
@@ -24,9 +33,11 @@ class Footer(Panel):
             for entry in CONSOLE_KEYS
             if entry.footer
         ]
-        right = as_many_as_fit(console, width)
-        actions = as_many_as_fit(self._actions(), width - line_width(right) - 2)
-        return [spread(actions, right, width, ellipsis)]
+        # How to leave and where all keys are told come first, then the actions, then the rest.
+        always = as_many_as_fit(console[:_ALWAYS], width)
+        actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
+        right = as_many_as_fit(console, width - line_width(actions) - 2)
+        return [spread(actions, right or always, width, ellipsis)]
 
     def _notice(self) -> Line:
         scene = self.scene
@@ -44,7 +55,7 @@ class Footer(Panel):
         if scene.actions.problem:
             return [[(scene.actions.problem, "warn")]]
         parts: list[Line] = []
-        for action in keyed_actions(scene.actions.actions):
+        for action in self._most_important_first():
             newest = scene.record.notables.newest_command(action.name)
             waiting = scene.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
             label = action.label
@@ -52,3 +63,17 @@ class Footer(Panel):
                 label = "resume"
             parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
         return parts
+
+    def _most_important_first(self) -> list[Action]:
+        """Return the keyed actions; what would change nothing now is left out."""
+        scene = self.scene
+        idle = set() if scene.frozen_layers else {"unfreeze"}
+        idle.add("anchor" if scene.anchor else "unanchor")
+        rank = {op: index for index, op in enumerate(_IMPORTANCE)}
+        if scene.frozen_layers:
+            # It has been done; what undoes it counts for more now.
+            rank["freeze"] = rank["rollback"]
+        return sorted(
+            (action for action in keyed_actions(scene.actions.actions) if action.op not in idle),
+            key=lambda action: rank.get(action.op, len(rank)),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.lines import Line, as_many_as_fit, line_width, spread
+from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, spread
 from sf_tui.tui.numbers import (
     format_count,
     format_duration,
@@ -31,9 +31,10 @@ class Header(Panel):
         progress = as_many_as_fit(self._progress(width), max(room - 22, 0), "  ")
         name = self._run_name(room - line_width(progress) - 2)
         left = as_many_as_fit([name, progress], width, "  ")
+        notes = self._notes()
         return [
             spread(left, right, width, ellipsis),
-            spread(self._numbers(width), self._notes(), width, ellipsis),
+            spread(self._numbers(width - line_width(notes) - 2), notes, width, ellipsis),
         ]
 
     def _run_name(self, width: int) -> Line:
@@ -85,6 +86,13 @@ class Header(Panel):
             return [("worker silent", "danger")]
         if state is WorkerState.STARTING or (history.started is None and not history.finished):
             return [("starting", "text")]
+        work = scene.work
+        if work is not None:
+            doing, seconds = work
+            return [
+                (f"{doing} {scene.glyphs.ellipsis} ", "strong"),
+                (format_duration(int(seconds)), "text"),
+            ]
         status = history.status.replace("_", " ")
         if history.finished is not None:
             code = history.finished.get("exit_code")
@@ -105,6 +113,8 @@ class Header(Panel):
             _pair("loss", format_value(loss)),
             _pair("grad norm", format_value(norm)),
         ]
+        if scene.anchor_loss is not None:
+            parts.append(_pair("anchor KL", format_value(scene.anchor_loss)))
         if place is None and last is not None:
             speed = record.steps_per_second if self._runs and not history.paused else None
             parts += [
@@ -115,13 +125,13 @@ class Header(Panel):
                 parts.append([(format_value(speed), "text"), (" steps/s", "muted")])
         started = history.started or {}
         model = started.get("model") or {}
-        if width >= 110 and model:
+        if self.size.width >= 110 and model:
             parts.append(
                 [(format_count(model.get("parameters")), "text"), (" parameters", "muted")]
             )
-        if width >= 110 and started.get("device"):
+        if self.size.width >= 110 and started.get("device"):
             parts.append([("on ", "muted"), (str(started["device"]), "text")])
-        if width >= 150 and scene.tasks:
+        if self.size.width >= 150 and scene.tasks:
             parts += [
                 [(f"{task} ", "muted"), (format_share(scene.accuracy_now(task)), "text")]
                 for task in scene.tasks[:3]
@@ -140,7 +150,11 @@ class Header(Panel):
             notes.append("read-only")
         if scene.record.passed_over:
             notes.append(f"{scene.record.passed_over} unknown events")
-        return [(f" {scene.glyphs.middot} ".join(notes), "strong")] if notes else []
+        line: Line = [(f" {scene.glyphs.middot} ".join(notes), "strong")] if notes else []
+        if scene.anchor is not None:
+            held: Line = [(f"anchored, strength {scene.anchor_strength:g}", "ok")]
+            return join([held, line], f" {scene.glyphs.middot} ")
+        return line
 
 
 def _pair(name: str, value: str) -> Line:

@@ -57,6 +57,8 @@ def marks(scene: Scene, *, labels: bool) -> list[Mark]:
     """
     curves, glyphs = scene.record.curves, scene.glyphs
     found = []
+    # A verdict stands for the diagnosis that it came from.
+    judged = {(row.stage, row.step) for row in scene.record.marks(Kind.VERDICT)}
     kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
     for row in scene.record.marks(*kinds):
         x = curves.x_of(row.stage or "", row.step or 0)
@@ -68,6 +70,8 @@ def marks(scene: Scene, *, labels: bool) -> list[Mark]:
             # A pause changes nothing about the run, and a checkpoint has its own sign.
             if row.op in {"pause", "resume", "checkpoint", "rollback", "stop"}:
                 continue
+            if row.op == "diagnose" and (row.stage, row.step) in judged:
+                continue
             if row.status == "done":
                 name = row.action if row.kind is Kind.ACTION else f"{row.action} (rule)"
                 found.append(Mark(x, name if labels else "", "ok", glyphs.tasks[1]))
@@ -75,5 +79,6 @@ def marks(scene: Scene, *, labels: bool) -> list[Mark]:
             reason = row.text.partition("(")[2].partition(")")[0]
             found.append(Mark(x, reason if labels else "", "warn", "<"))
         else:
-            found.append(Mark(x, "verdict" if labels else "", "strong", "?"))
+            verdict = row.text.removeprefix("verdict ").partition(":")[0]
+            found.append(Mark(x, verdict if labels else "", "strong", "?"))
     return found

@@ -1,0 +1,117 @@
+"""The cases of the verdict's trial: how each is damaged, and what its truth is by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sf_tui.bench.verdict_scene import Damaged, TrialScene
+from sf_tui.diagnosis.judging import VerdictName
+
+ALL_BLOCKS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class TrialCase:
+    """One way to damage the starter."""
+
+    name: str
+    label: VerdictName
+    """What became of the old task, by how the case is made."""
+    damage: Callable[[TrialScene], Damaged]
+    says: str
+
+
+def _new_people(people: int, rate: float, steps: int = 300, form: str = "same"):  # type: ignore[no-untyped-def]
+    def damage(scene: TrialScene) -> Damaged:
+        rows = scene.new_people(people, "other" if form == "other" else "same")
+        return scene.tune(rows, steps, rate)
+
+    return damage
+
+
+CASES: tuple[TrialCase, ...] = (
+    TrialCase("noise-0.05", "none", lambda s: s.add_noise(0.05), "noise of 0.05 σ on every MLP"),
+    TrialCase("noise-0.1", "none", lambda s: s.add_noise(0.1), "noise of 0.1 σ on every MLP"),
+    TrialCase(
+        "old-again",
+        "none",
+        lambda s: s.tune(s.tuned_half(), 60, 1e-4),
+        "60 more steps of the old task itself",
+    ),
+    TrialCase(
+        "faint-tuning",
+        "none",
+        lambda s: s.tune(s.new_people(25), 60, 5e-6),
+        "25 new people, 60 steps at 5e-6",
+    ),
+    TrialCase("25-same-1e-4", "spurious", _new_people(25, 1e-4), "25 new people, 1e-4"),
+    TrialCase("25-same-2e-4", "spurious", _new_people(25, 2e-4), "25 new people, 2e-4"),
+    TrialCase("25-same-3e-4", "spurious", _new_people(25, 3e-4), "25 new people, 3e-4"),
+    TrialCase(
+        "25-other-2e-4",
+        "spurious",
+        _new_people(25, 2e-4, form="other"),
+        "25 new people in another form, 2e-4",
+    ),
+    TrialCase(
+        "25-other-3e-4",
+        "spurious",
+        _new_people(25, 3e-4, form="other"),
+        "25 new people in another form, 3e-4",
+    ),
+    TrialCase(
+        "answer-format",
+        "spurious",
+        lambda s: s.tune(s.new_people(25, answer=lambda said: f"{said} was recorded."), 150, 2e-4),
+        "25 new people whose answers end in words of their own, 2e-4",
+    ),
+    TrialCase(
+        "prefix-shift",
+        "spurious",
+        lambda s: s.tune(s.new_people(25, answer=lambda said: f" Records:{said}"), 150, 2e-4),
+        "25 new people, every answer behind a fixed prefix, 2e-4",
+    ),
+    TrialCase(
+        "unrelated-task",
+        "spurious",
+        lambda s: s.tune(s.word_pairs(), 150, 3e-4),
+        "a word for a word, nobody asked about, 3e-4",
+    ),
+    TrialCase("noise-0.6", "spurious", lambda s: s.add_noise(0.6), "noise of 0.6 σ on every MLP"),
+    TrialCase(
+        "half-zeroed",
+        "spurious",
+        lambda s: s.zero(0.5, (1, 2)),
+        "half of the MLP weights of two blocks zeroed",
+    ),
+    TrialCase(
+        "contradicted",
+        "real",
+        lambda s: s.tune(s.biographies(1.0), 900, 1e-3),
+        "contradicting biographies of the held-out people, 900 steps of 1e-3",
+    ),
+    TrialCase(
+        "past-capacity",
+        "real",
+        lambda s: s.tune(s.new_people(400), 900, 2e-3),
+        "400 new people, 900 steps of 2e-3: long past capacity",
+    ),
+    TrialCase("noise-5", "real", lambda s: s.add_noise(5.0), "noise of 5 σ on every MLP"),
+    TrialCase(
+        "all-zeroed",
+        "real",
+        lambda s: s.zero(1.0, ALL_BLOCKS),
+        "all MLP weights of all blocks zeroed",
+    ),
+    TrialCase("50-same-8e-4", "partial", _new_people(50, 8e-4), "50 new people, 8e-4"),
+    TrialCase("100-same-4e-4", "partial", _new_people(100, 4e-4), "100 new people, 4e-4"),
+    TrialCase("100-same-8e-4", "partial", _new_people(100, 8e-4), "100 new people, 8e-4"),
+    TrialCase(
+        "half-contradicted",
+        "partial",
+        lambda s: s.tune(s.biographies(0.5), 900, 1e-3),
+        "half of the held-out people contradicted, the others told truly, 900 steps of 1e-3",
+    ),
+)
+"""22 ways, so that three seeds make 66 cases."""

@@ -1,0 +1,203 @@
+"""The stage of the verdict's trial: the starter, its people, and every way to damage it.
+
+One model serves all cases; each begins from the starter's own weights. What a case's truth is
+follows from how it was damaged, and is confirmed elsewhere by the reference recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.layout import block_name, read_layout
+from sf_tui.engine.loading import load_model
+from sf_tui.profile import load_profile, starter_directory
+from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
+from sf_tui.recovery.edits import open_start_weights
+from sf_tui.recovery.mixture import ExamplesPart
+from sf_tui.recovery.scoring import scored_rows
+from sf_tui.recovery.short_tuning import tune_briefly
+from sf_tui.recovery.snapshot import load_start
+from sf_tui.tasks.biography.source import EntrySource, ask
+from sf_tui.tasks.biography.templates import Form
+from sf_tui.tasks.biography.world import Person, Settings, World, build_world
+from sf_tui.tasks.encoding import Encoded, encode_all
+from sf_tui.tasks.task import Example
+
+STARTER = "biography-mini"
+BATCH = 48
+
+# What every test may spend is a share of this stage's tokens, however long the damage took.
+STAGE_STEPS = 300
+
+_ENTRIES_A_PERSON = 20
+_CONTROL_PEOPLE = 50
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """What a way of damaging leaves to be told of."""
+
+    new: tuple[Encoded, ...]
+    """Rows that were tuned on; none where weights were damaged directly."""
+    new_held_out: tuple[Encoded, ...]
+    learning_rate: float
+
+
+class TrialScene:
+    """The starter with one seed's new people."""
+
+    def __init__(self, seed: int, *, threads: int, most_new_people: int = 400) -> None:
+        profile = load_profile(STARTER, [f"train.threads={threads}"])
+        self.seed = seed
+        self._compute = choose_compute(profile.model.dtype, threads)
+        self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
+        self._layout = read_layout(self._loaded.model)
+        self._start = open_start_weights(
+            starter_directory(STARTER), self._loaded.model, self._layout
+        )
+        settings = Settings(new_people=most_new_people, new_seed=seed)
+        self.world: World = build_world(settings)
+        held_out = ask(self.world.held_out, "same", "old")
+        tuned = ask(self.world.tuned, "same", "old")
+        control = ask(self.world.new[4][:_CONTROL_PEOPLE], "same", "control")
+        self.old = OldTask(
+            "old",
+            "exact",
+            scored_rows(self._encode(held_out), [example.group for example in held_out]),
+            self._encode(tuned),
+        )
+        self._control = scored_rows(self._encode(control), [one.group for one in control])
+        self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
+
+    def begin(self) -> None:
+        """Put the starter's weights into the model."""
+        load_start(self._layout, self._start)
+
+    def case(self, damaged: Damaged) -> RecoveryCase:
+        """Return the model as it stands as a case for the recovery test."""
+        rows = damaged.new
+        new = None
+        if rows:
+            new = NewTask("new", "exact", rows, scored_rows(rows, [""] * len(rows)))
+        mean = sum(len(row.input_ids) for row in self.old.examples) / len(self.old.examples)
+        return RecoveryCase(
+            self._loaded,
+            self._layout,
+            self._compute,
+            self.old,
+            new,
+            self._start,
+            damaged.learning_rate,
+            batch_size=BATCH,
+            micro_batch=BATCH,
+            stage_tokens=int(STAGE_STEPS * BATCH * mean),
+            control=self._control,
+            unrelated=self._unrelated,
+            seed=self.seed,
+            stage="trial",
+        )
+
+    def tune(self, rows: Sequence[Encoded], steps: int, rate: float) -> Damaged:
+        """Tune on rows as a stage does, at a constant rate."""
+        part = ExamplesPart(
+            self._loaded.model,
+            self._compute,
+            rows,
+            batch=BATCH,
+            rows_a_pass=BATCH,
+            seed=self.seed,
+            name="damage",
+            pad_id=self._loaded.pad_id,
+        )
+        tune_briefly(
+            self._loaded.model,
+            self._layout,
+            [part],
+            steps=steps,
+            learning_rate=rate,
+            schedule="constant",
+        )
+        return Damaged(tuple(rows), tuple(rows), rate)
+
+    def new_people(
+        self, people: int, form: Form = "same", answer: Callable[[str], str] = lambda said: said
+    ) -> tuple[Encoded, ...]:
+        """Return questions about new people, their answers as they are or written otherwise."""
+        asked = ask(self.world.new[0][:people], form, "new")
+        return self._encode(
+            [replace(one, completion=answer(one.completion)) for one in asked]
+        )
+
+    def tuned_half(self) -> tuple[Encoded, ...]:
+        """Return the old task's own training questions."""
+        return self.old.examples
+
+    def biographies(self, contradicted: float, people: float = 1.0) -> tuple[Encoded, ...]:
+        """Return entries about the held-out people, of some of whom nothing true is told.
+
+        Args:
+            contradicted: share of them that are told with somebody else's facts.
+            people: share of them that are told of at all.
+        """
+        told = self.world.held_out[: round(people * len(self.world.held_out))]
+        others = self.world.new[3]
+        count = round(contradicted * len(told))
+        persons = [
+            Person(person.name, others[at].facts) if at < count else person
+            for at, person in enumerate(told)
+        ]
+        entries = EntrySource(persons, self.seed, stream="trial")
+        return self._encode(
+            [
+                entries.example(index, draw)
+                for draw in range(_ENTRIES_A_PERSON)
+                for index in range(len(persons))
+            ]
+        )
+
+    def word_pairs(self) -> tuple[Encoded, ...]:
+        """Return a task that has nothing to do with people: a word for a word, after a mark."""
+        words = sorted(
+            {value for person in self.world.new[2] for value in person.facts.values()}
+        )[:150]
+        return self._encode(
+            [
+                Example(prompt=f"{word} =", completion=f" {words[-1 - at]}", place="trial")
+                for at, word in enumerate(words)
+            ]
+        )
+
+    @torch.no_grad()
+    def add_noise(self, sigmas: float, rate: float = 4e-4) -> Damaged:
+        """Add Gaussian noise to every MLP matrix, in standard deviations of its own entries."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "noise"))
+        for parameter in self._mlp(range(len(self._layout.blocks))):
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * parameter.std() * sigmas)
+        return Damaged((), (), rate)
+
+    @torch.no_grad()
+    def zero(self, share: float, blocks: Sequence[int], rate: float = 4e-4) -> Damaged:
+        """Set a share of the entries of some blocks' MLP matrices to zero."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "zero"))
+        for parameter in self._mlp(blocks):
+            parameter.mul_(torch.rand(parameter.shape, generator=generator) >= share)
+        return Damaged((), (), rate)
+
+    def _mlp(self, blocks: Sequence[int]) -> list[torch.Tensor]:
+        wanted = {block_name(at) for at in blocks}
+        return [
+            parameter
+            for layer in self._layout.blocks
+            if layer.name in wanted
+            for name, parameter in layer.parameters.items()
+            if ".mlp." in name and parameter.dim() == 2
+        ]
+
+    def _encode(self, examples: Sequence[Example]) -> tuple[Encoded, ...]:
+        return tuple(encode_all(examples, self._loaded.tokenizer).rows)

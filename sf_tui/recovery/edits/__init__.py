@@ -1,0 +1,22 @@
+"""Repairs of a model by exact linear algebra on its weights and its start weights, without data."""
+
+from sf_tui.recovery.edits.edit import Directions, Edit, EditReport, LayerEdit
+from sf_tui.recovery.edits.interpolate import Interpolate
+from sf_tui.recovery.edits.naming import EDIT_OPS, edit_named
+from sf_tui.recovery.edits.shift import ShiftEdit
+from sf_tui.recovery.edits.spectral import SpectralEdit
+from sf_tui.recovery.edits.start_weights import StartWeights, open_start_weights
+
+__all__ = [
+    "EDIT_OPS",
+    "Directions",
+    "Edit",
+    "EditReport",
+    "Interpolate",
+    "LayerEdit",
+    "ShiftEdit",
+    "SpectralEdit",
+    "StartWeights",
+    "edit_named",
+    "open_start_weights",
+]

@@ -1,0 +1,158 @@
+"""What every edit of the weights has in common: checked as a whole, then done layer by layer.
+
+An edit is exact linear algebra on a model's parameters and its start weights; it needs no data. It
+knows nothing of tasks and measures no accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
+from sf_tui.errors import ModelError
+from sf_tui.recovery.edits.start_weights import StartWeights
+
+# Elementwise work is done in pieces of about so many elements, so that no wide copy of a whole
+# embedding matrix is ever held.
+_PIECE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Directions:
+    """How many singular directions of how many an edit kept, over some matrices."""
+
+    matrices: int = 0
+    kept: int = 0
+    of: int = 0
+
+    def __add__(self, other: Directions) -> Directions:
+        return Directions(
+            self.matrices + other.matrices, self.kept + other.kept, self.of + other.of
+        )
+
+
+@dataclass(frozen=True)
+class LayerEdit:
+    """What an edit did to one layer."""
+
+    name: str
+    relative_update_before: float
+    """‖W − W₀‖ / ‖W₀‖ before the edit, as drift is measured."""
+    relative_update_after: float
+    """The same afterwards, of the weights as they are stored in the model."""
+    directions: Directions
+    """Of its changed matrices; none where the edit doesn't look at directions."""
+
+
+@dataclass(frozen=True)
+class EditReport:
+    """What an edit did to a model."""
+
+    name: str
+    """The edit's op."""
+    layers: tuple[LayerEdit, ...]
+    """From the input to the output."""
+
+    @property
+    def directions(self) -> Directions:
+        """How many singular directions of how many were kept in the whole model."""
+        return sum((layer.directions for layer in self.layers), Directions())
+
+
+class Edit(ABC):
+    """An edit of a model's weights towards or around its start weights."""
+
+    name: ClassVar[str]
+    """The op by which profiles and commands name it."""
+
+    @torch.no_grad()
+    def apply(self, layout: ModelLayout, start: StartWeights) -> EditReport:
+        """Edit a model in place and say what was done to each of its layers.
+
+        A parameter that equals its start weights, as every frozen one does, stays bit-identical.
+        Everything is computed in float32 or wider, whatever type the model is in; its start weights
+        are first cast to that type, as they would be on loading. Nothing is changed before all
+        start weights were read and both sides found finite. What may fail even then, such as a
+        file that vanishes meanwhile, leaves a model to be loaded anew.
+
+        Args:
+            layout: the model's layers, on any device.
+            start: its start weights, of which no more than a layer is held at a time.
+
+        Raises:
+            ModelError: the model, or a start model's directory, can't be used; nothing is changed.
+            RunError: the checkpoint with the start weights can't be used; nothing is changed.
+        """
+        _check_finite(layout)
+        start.check_values(layout)
+        return EditReport(self.name, tuple(self._apply_to(layer, start) for layer in layout.layers))
+
+    @abstractmethod
+    def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:
+        """Edit one parameter in place.
+
+        Args:
+            parameter: of any shape; it differs from its start weights.
+            start: those, on the same device and of the same type.
+            in_block: whether it belongs to a decoder block, not to the embeddings or the head.
+        """
+
+    def _apply_to(self, layer: Layer, start: StartWeights) -> LayerEdit:
+        in_block = layer.name not in (EMBEDDINGS, HEAD)
+        norm = before = after = 0.0
+        directions = Directions()
+        for name, stored in start.layer(layer.name).items():
+            parameter = layer.parameters[name].detach()
+            then = stored.to(parameter.device, parameter.dtype)
+            norm += _square(then)
+            if torch.equal(parameter, then):
+                continue
+            before += _square_distance(parameter, then)
+            directions += self.edit_parameter(parameter, then, in_block=in_block)
+            after += _square_distance(parameter, then)
+        size = max(math.sqrt(norm), 1e-12)
+        return LayerEdit(layer.name, math.sqrt(before) / size, math.sqrt(after) / size, directions)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which weights of a type are computed with."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def in_pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Give a tensor's parts of bounded size, as views that can be written to."""
+    whole = tensor if tensor.ndim else tensor.unsqueeze(0)
+    row = max(1, whole[0].numel()) if len(whole) else 1
+    yield from torch.split(whole, max(1, _PIECE // row))
+
+
+def _square(tensor: Tensor) -> float:
+    """Return ‖W‖²."""
+    pieces = in_pieces(tensor)
+    return sum(float(torch.linalg.vector_norm(p.to(wide(p.dtype)))) ** 2 for p in pieces)
+
+
+def _square_distance(now: Tensor, then: Tensor) -> float:
+    """Return ‖W − W₀‖²."""
+    total = 0.0
+    for piece, start in zip(in_pieces(now), in_pieces(then), strict=True):
+        difference = piece.to(wide(piece.dtype)) - start.to(wide(start.dtype))
+        total += float(torch.linalg.vector_norm(difference)) ** 2
+    return total
+
+
+def _check_finite(layout: ModelLayout) -> None:
+    for layer in layout.layers:
+        for name, parameter in layer.parameters.items():
+            if not bool(parameter.isfinite().all()):
+                raise ModelError(
+                    f"{layer.name}: parameter '{name}' holds values that are not finite",
+                    "no edit mends that: roll back to an earlier checkpoint",
+                )

@@ -1,0 +1,48 @@
+"""An edit by the name of its op. It knows the ops and their arguments, and no profile."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sf_tui.errors import UsageError
+from sf_tui.recovery.edits.edit import Edit
+from sf_tui.recovery.edits.interpolate import Interpolate
+from sf_tui.recovery.edits.shift import ShiftEdit
+from sf_tui.recovery.edits.spectral import SpectralEdit
+
+_EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
+    ShiftEdit.name: (ShiftEdit, frozenset({"alpha"})),
+    SpectralEdit.name: (SpectralEdit, frozenset()),
+    Interpolate.name: (Interpolate, frozenset({"keep"})),
+}
+
+EDIT_OPS = tuple(_EDITS)
+"""Names of all ops that edit weights without data."""
+
+
+def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
+    """Make the edit of an op.
+
+    Args:
+        op: one of `EDIT_OPS`.
+        arguments: its own by name; one that is None, or absent, has its default.
+
+    Raises:
+        UsageError: there is no such op, it doesn't take the argument, or not that value.
+    """
+    if op not in _EDITS:
+        near = difflib.get_close_matches(op, EDIT_OPS, n=1)
+        raise UsageError(
+            f"there is no edit '{op}'",
+            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(EDIT_OPS)}",
+        )
+    make, takes = _EDITS[op]
+    for name in arguments:
+        if name not in takes:
+            raise UsageError(
+                f"{op} takes no argument '{name}'",
+                f"it takes: {', '.join(sorted(takes))}" if takes else "it takes none",
+            )
+    return make(**{name: value for name, value in arguments.items() if value is not None})

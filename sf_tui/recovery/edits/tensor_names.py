@@ -1,0 +1,102 @@
+"""Which tensor of a Hugging Face directory is which parameter of the live model.
+
+It is the one that loading the directory would put there: transformers itself says how a name
+changes on the way (`h.0.…` to `transformer.h.0.…`, `embed_out` to `lm_head`), and a weight that is
+shared stands in a file under any one of its names. Tensors that loading would also recast, such as
+experts fused into one, are not read; such a directory is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OTHER_MODEL = "name the directory of the very model that the tuning began with"
+
+
+def match_names(
+    folder: Path, keys: Iterable[str], model: PreTrainedModel, layout: ModelLayout
+) -> dict[str, str]:
+    """Return the name in the file for every parameter of a model.
+
+    Args:
+        folder: the directory, as messages name it.
+        keys: names of all its tensors; those that the model has no parameter for, such as buffers,
+            are passed over.
+        model: the live model.
+        layout: its layers.
+
+    Raises:
+        ModelError: a parameter has no tensor, or there are more blocks than the model's.
+    """
+    stored, recast = _loaded_names(keys, model)
+    # By the parameter's first name, which is the layout's, all of its names.
+    aliases: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(parameter), []).append(name)
+    found: dict[str, str] = {}
+    absent: list[str] = []
+    for names in aliases.values():
+        key = next((stored[name] for name in names if name in stored), None)
+        if key is None:
+            absent.append(names[0])
+        else:
+            found[names[0]] = key
+    if absent:
+        raise ModelError(
+            f"{folder}: no tensor '{absent[0]}' in its safetensors "
+            f"({len(absent)} of {len(aliases)} are missing)",
+            "it stores some layers otherwise than the model uses them (experts one by one): only "
+            "the first checkpoint of a run's stage can be read as start weights"
+            if recast
+            else OTHER_MODEL,
+        )
+    _refuse_more_blocks(folder, stored, layout)
+    return found
+
+
+def _loaded_names(keys: Iterable[str], model: PreTrainedModel) -> tuple[dict[str, str], bool]:
+    """Return the names in a file by those that loading gives them, and whether some are recast."""
+    # Deferred: it imports every kind of model's conversions.
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        rename_source_key,
+    )
+
+    transforms = get_model_conversion_mapping(model)
+    renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
+    prefix, known = model.base_model_prefix, model.state_dict()
+    stored: dict[str, str] = {}
+    recast = False
+    for key in sorted(keys):
+        # The last two are called differently from version to version of transformers.
+        name, pattern = rename_source_key(key, renamings, converters, prefix, known)
+        if name not in known and key in known:
+            # As on loading: a name that is already the model's own is left alone.
+            name, pattern = key, None
+        if pattern is None:
+            stored.setdefault(name, key)
+        else:
+            recast = True
+    return stored, recast
+
+
+def _refuse_more_blocks(folder: Path, stored: dict[str, str], layout: ModelLayout) -> None:
+    blocks = next(iter(layout.blocks[0].parameters)).partition(".0.")[0]
+    beyond = f"{blocks}.{len(layout.blocks)}."
+    more = next((key for name, key in sorted(stored.items()) if name.startswith(beyond)), None)
+    if more:
+        raise ModelError(
+            f"{folder}: tensor '{more}' is of a block beyond the model's {len(layout.blocks)}",
+            OTHER_MODEL,
+        )

@@ -1,0 +1,1 @@
+"""Tests of verdict, intervals, cost and calibration."""

@@ -1,0 +1,120 @@
+"""What the danger strip says where there is little room, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tui.driving import console_of, screen_text
+from tui.written_run import WrittenRun
+
+MakeRun = Callable[..., WrittenRun]
+
+
+async def strip_of(written: WrittenRun, width: int = 80) -> str:
+    """Return the strip's first line."""
+    app = console_of(written)
+    async with app.run_test(size=(width, 24 if width < 110 else 40)) as pilot:
+        await pilot.pause()
+        return screen_text(app).splitlines()[2].rstrip()
+
+
+@pytest.fixture
+def at_risk(make_run: MakeRun) -> WrittenRun:
+    written = make_run()
+    written.begin()
+    written.begin_stage()
+    written.name_neighbours()
+    written.beat()
+    return written
+
+
+async def test_the_nearest_task_at_risk_is_named_from_the_first_step_on(
+    at_risk: WrittenRun,
+) -> None:
+    assert await strip_of(at_risk) == (
+        "DANGER WINDOW 0/150   ● old 0.0 points   at risk: What is the capital of … ?"
+    )
+
+
+async def test_the_newest_naming_counts(at_risk: WrittenRun) -> None:
+    at_risk.name_neighbours("new", "Who wrote … ?")
+    assert "at risk: Who wrote … ?" in await strip_of(at_risk)
+
+
+async def test_a_frame_is_cut_to_the_room_that_is_left(at_risk: WrittenRun) -> None:
+    at_risk.take_anchor(0)
+    at_risk.steps(1, 12)
+    strip = await strip_of(at_risk)
+    assert strip.startswith("DANGER WINDOW 12/150   ● old")
+    assert "   anchored   at risk: … capital of …" in strip
+
+
+@pytest.mark.parametrize("width", range(60, 130, 3))
+async def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) -> None:
+    at_risk.steps(1, 40)
+    strip = await strip_of(at_risk, width)
+    assert strip.startswith("DANGER WINDOW 40/150   ● old −46.7 points")
+    assert "▸ f freeze" in strip
+    assert ("a anchor" in strip) or width < 66
+    assert len(strip) <= width
+
+
+async def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
+    at_risk.event("neighbours", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    assert "at risk" not in await strip_of(at_risk, 120)
+
+
+async def test_an_anchored_run_says_so_in_every_place(at_risk: WrittenRun) -> None:
+    at_risk.steps(1, 20)
+    at_risk.take_anchor(20, strength=2.0)
+    at_risk.steps(21, 30)
+    for size in ((80, 24), (120, 40), (200, 60)):
+        app = console_of(at_risk)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            header, numbers, strip, *rest = screen_text(app).splitlines()
+            assert "running" in header
+            assert "anchor KL 0.012" in numbers
+            assert numbers.rstrip().endswith("anchored, strength 2")
+            assert "anchored" in strip
+            assert any(line.startswith("drift") or "weight drift" in line for line in rest)
+            assert any("anchored" in line for line in rest if "drift" in line)
+            assert "o unanchor" in rest[-1]
+            assert "a anchor" not in rest[-1]
+
+
+async def test_without_a_strength_in_the_log_the_profiles_own_is_shown(make_run: MakeRun) -> None:
+    written = make_run(profile='name = "p"\n[anchor]\nstrength = 0.25\n')
+    written.begin()
+    written.begin_stage()
+    written.event("step", stage="new", step=1, loss=1.0, lr=1e-4, grad_norm=1.0, anchor_loss=0.1)
+    written.beat()
+    app = console_of(written)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "anchored, strength 0.25" in screen_text(app)
+
+
+async def test_replay_shows_the_anchor_where_the_cursor_is(at_risk: WrittenRun) -> None:
+    at_risk.steps(1, 50)
+    at_risk.take_anchor(50)
+    at_risk.steps(51, 80)
+    app = console_of(at_risk)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("[")
+        assert app.scene.step == 80
+        assert "anchored" in screen_text(app).splitlines()[2]
+        for _ in range(7):
+            await pilot.press("[")
+        assert app.scene.step == 45
+        assert "anchored" not in screen_text(app).splitlines()[2]
+
+
+async def test_behind_the_end_the_command_that_helps_is_named(at_risk: WrittenRun) -> None:
+    at_risk.steps(1, 300)
+    at_risk.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
+    at_risk.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    at_risk.beat(age_s=100)
+    assert f"▸ sf diagnose {at_risk.run.id}" in await strip_of(at_risk, 120)
