@@ -27,6 +27,14 @@ def _part_named(name: str) -> Part:
         from sf_tui.bench.throughput import measure_throughput
 
         return measure_throughput
+    if name == "verdict":
+        from sf_tui.bench.verdict import measure_verdict
+
+        return measure_verdict
+    if name == "repair":
+        from sf_tui.bench.repair_table import measure_repair
+
+        return measure_repair
     from sf_tui.bench import memory_sides
 
     sides: dict[str, Part] = {

@@ -129,9 +129,7 @@ class TrialScene:
     ) -> tuple[Encoded, ...]:
         """Return questions about new people, their answers as they are or written otherwise."""
         asked = ask(self.world.new[0][:people], form, "new")
-        return self._encode(
-            [replace(one, completion=answer(one.completion)) for one in asked]
-        )
+        return self._encode([replace(one, completion=answer(one.completion)) for one in asked])
 
     def tuned_half(self) -> tuple[Encoded, ...]:
         """Return the old task's own training questions."""
@@ -162,9 +160,9 @@ class TrialScene:
 
     def word_pairs(self) -> tuple[Encoded, ...]:
         """Return a task that has nothing to do with people: a word for a word, after a mark."""
-        words = sorted(
-            {value for person in self.world.new[2] for value in person.facts.values()}
-        )[:150]
+        words = sorted({value for person in self.world.new[2] for value in person.facts.values()})[
+            :150
+        ]
         return self._encode(
             [
                 Example(prompt=f"{word} =", completion=f" {words[-1 - at]}", place="trial")

@@ -77,9 +77,7 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
     reference = outcome.reference
     assert reference is not None  # the scene has all of the old data
     reference_verdict = decide_verdict(outcome.now, [reference], outcome.start)
-    by_arm = {
-        arm.name: decide_verdict(outcome.now, [arm], outcome.start) for arm in outcome.arms
-    }
+    by_arm = {arm.name: decide_verdict(outcome.now, [arm], outcome.start) for arm in outcome.arms}
     found = outcome.verdict.estimates
     return {
         "schema": SCHEMA,
@@ -97,9 +95,7 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
         "reference_recovered": reference.accuracy,
         "reference_share": _share(reference_verdict),
         "reference_steps": reference.steps,
-        "arms": {
-            arm.name: _arm_row(arm, by_arm[arm.name]) for arm in _with(outcome.arms)
-        },
+        "arms": {arm.name: _arm_row(arm, by_arm[arm.name]) for arm in _with(outcome.arms)},
         "diverged": outcome.diverged,
         "tokens": outcome.tokens,
         "test_seconds": round(outcome.seconds, 2),

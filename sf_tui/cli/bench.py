@@ -1,10 +1,10 @@
-"""`sf bench`: what probes cost, how fast and how large a run is beside transformers' Trainer."""
+"""`sf bench`: probes' cost, speed and memory, the verdict's trial, the table of repairs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sf_tui.bench.report import BenchReport
 
 app = typer.Typer(
-    help="Measure probes, speed and memory on this machine; each ratio within one call.",
+    help="Measure on this machine: cost, speed and memory; how right the verdict is; repairs.",
     no_args_is_help=True,
 )
 
@@ -75,6 +75,67 @@ def memory(
     from sf_tui.bench.memory import measure_memory
 
     _show(measure_memory(_absolute(model), steps, batch_size, threads), json)
+
+
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="File of the cases, one JSON object a line; what is in it isn't played again.",
+    ),
+]
+_Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")]
+
+
+@app.command()
+def verdict(
+    out: _Out = None,
+    seeds: _Seeds = 3,
+    case: Annotated[
+        list[str] | None, typer.Option("--case", help="Only this case (repeatable).")
+    ] = None,
+    threads: _Threads = 1,
+    json: _Json = False,
+) -> None:
+    """Score the verdict of `sf diagnose` on cases whose truth is known by construction.
+
+    66 damaged models of four kinds; each label is confirmed by the paper's own recovery. About
+    an hour and a half on one core; cut it off when you like and call it again.
+    """
+    arguments = {"seeds": seeds, "threads": threads, "cases": case or None}
+    _measure_into("verdict", out, arguments, threads, json)
+
+
+@app.command()
+def repair(
+    out: _Out = None,
+    seeds: _Seeds = 2,
+    steps: Annotated[int, typer.Option("--steps", min=25, help="Steps of each repair.")] = 150,
+    threads: _Threads = 1,
+    json: _Json = False,
+) -> None:
+    """Measure what brings an old task back: examples, neighbours, and edits of the weights.
+
+    Old and new accuracy for 0, 10, 100, 1000 and all old examples, with neighbours and without,
+    and for every edit without data. Cut it off when you like and call it again.
+    """
+    arguments = {"seeds": seeds, "threads": threads, "steps": steps}
+    _measure_into("repair", out, arguments, threads, json)
+
+
+def _measure_into(
+    part: str, out: Path | None, arguments: dict[str, Any], threads: int, json: bool
+) -> None:
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.bench.processes import run_part
+    from sf_tui.bench.report import BenchReport
+    from sf_tui.run.directory import runs_home
+
+    file = (out or runs_home().parent / "bench" / f"{part}.jsonl").absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    print(f"sf bench {part}: cases go to {file}", file=sys.stderr)
+    found = run_part(part, {"out": str(file), **arguments}, threads)
+    _show(BenchReport.from_plain(found), json)
 
 
 def _measure(

@@ -7,7 +7,7 @@ part, step).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.sources import FixedSource
 from sf_tui.tasks.encoding import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Part(Protocol):
@@ -44,7 +47,7 @@ class ExamplesPart:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PreTrainedModel,
         compute: ComputeSetting,
         rows: Sequence[Encoded],
         *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.probe_plan import spread_evenly
 from sf_tui.engine.probing import Prober
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 # Of the held-out examples so many choose the best step; all others are reported on.
 SELECTION_SHARE = 0.2
@@ -65,7 +70,7 @@ class Scorer:
     """Scores rows under the model as it stands."""
 
     def __init__(
-        self, model: torch.nn.Module, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
+        self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
     ) -> None:
         self._prober_of = lambda longest: Prober(
             model, compute, pad_id=pad_id, batch_tokens=max(pass_tokens, longest)

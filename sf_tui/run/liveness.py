@@ -139,7 +139,9 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
     here = host is None or host == socket.gethostname()
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S
-        return Liveness(WorkerState.SILENT if silent else WorkerState.ALIVE, pid, host, age)
+        # Whoever diagnoses a run that has ended holds its lock, and no worker's heart beats.
+        if not (silent and last_event_type(run) == "run_finished"):
+            return Liveness(WorkerState.SILENT if silent else WorkerState.ALIVE, pid, host, age)
     if last_event_type(run) == "run_finished":
         return Liveness(WorkerState.FINISHED, pid, host, age)
     if not beat:
@@ -175,7 +177,10 @@ def _lock_is_held(run: RunDirectory) -> bool:
 
 
 def last_event_type(run: RunDirectory) -> str | None:
-    """Return the type of the last complete event, reading only the log's end."""
+    """Return the type of the last complete event, reading only the log's end.
+
+    A diagnosis doesn't count: it may follow a run's end, which then still is its end.
+    """
     try:
         with run.events.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -183,8 +188,12 @@ def last_event_type(run: RunDirectory) -> str | None:
             while span:
                 file.seek(size - span)
                 lines = file.read(span).split(b"\n")[:-1]
-                if len(lines) > 1 or (lines and span == size):
-                    return _type_of(lines[-1])
+                # The first line of a part of the log may be cut.
+                whole = lines if span == size else lines[1:]
+                for line in reversed(whole):
+                    found = _type_of(line)
+                    if found != "diagnosis":
+                        return found
                 if span == size:
                     return None
                 span = min(size, span * 4)

@@ -107,6 +107,24 @@ def test_living_worker_of_a_run_that_was_stopped_once_is_alive(
     assert holder.poll() is None
 
 
+def test_run_that_is_diagnosed_after_its_end_is_still_finished(run: RunDirectory) -> None:
+    log = EventLog(run.events)
+    log.append("run_finished", status="completed", exit_code=0, accuracy={}, reason=None)
+    log.append("diagnosis", verdict="none")
+    log.append("diagnosis", verdict="real")
+    log.close()
+    write_beat(run, age_s=SILENT_AFTER_S + 1)
+    assert last_event_type(run) == "run_finished"
+    assert probe_liveness(run).state is WorkerState.FINISHED
+    # While the next one is at work it holds the lock.
+    lock = RunLock(run)
+    lock.acquire()
+    try:
+        assert probe_liveness(run).state is WorkerState.FINISHED
+    finally:
+        lock.release()
+
+
 @pytest.mark.parametrize(
     ("age_s", "state"),
     [

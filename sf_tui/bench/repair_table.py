@@ -1,0 +1,182 @@
+"""`sf bench repair`: what brings an old task back, at what cost to the new one.
+
+Old and new accuracy over steps for replay of 0, 10, 100, 1000 and all old examples, with the start
+model's answers to neighbours and without, and for every edit of the weights alone. One line of
+JSON a repair; what is in the file is not played again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.verdict_scene import TrialScene
+from sf_tui.recovery.repair import Repair, edit_model
+from sf_tui.recovery.scoring import Scorer
+from sf_tui.recovery.snapshot import Snapshot
+
+SCHEMA = 1
+EXAMPLES = (0, 10, 100, 1000, None)
+"""Old examples that are replayed; None for all of them."""
+KEEPS = (0.9, 0.8, 0.7, 0.6)
+STEPS = 150
+EVERY = 25
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the old task was damaged with."""
+
+    name: str
+    people: int
+    rate: float
+
+
+SCENES = (Scene("25 people, 6e-4", 25, 6e-4), Scene("100 people, 3e-4", 100, 3e-4))
+
+
+def measure_repair(out: str, seeds: int, threads: int, steps: int = STEPS) -> dict[str, Any]:
+    """Play what is missing of the table, and return it as a `BenchReport` in JSON types.
+
+    Args:
+        out: file of the repairs, one JSON object a line.
+        seeds: how many seeds.
+        threads: CPU threads.
+        steps: of every repair.
+    """
+    path = Path(out)
+    for seed in range(1, seeds + 1):
+        _play_seed(path, seed, threads, steps)
+    rows = [row for row in _read(path) if row["seed"] <= seeds and row["steps"] in (0, steps)]
+    return _report(
+        rows, {"file": out, "seeds": seeds, "threads": threads, "steps": steps}
+    ).as_plain()
+
+
+def _play_seed(path: Path, seed: int, threads: int, steps: int) -> None:
+    done = {(row["scene"], row["seed"], row["repair"], row["steps"]) for row in _read(path)}
+    trial: TrialScene | None = None
+    for scene in SCENES:
+        wanted = [
+            name
+            for name in _repair_names()
+            if (scene.name, seed, name, steps if "old" in name else 0) not in done
+        ]
+        if not wanted:
+            continue
+        trial = trial or TrialScene(seed, threads=threads)
+        trial.begin()
+        damaged = trial.tune(trial.new_people(scene.people), 300, scene.rate)
+        case = trial.case(damaged)
+        bad = Snapshot(case.layout)
+        for name in wanted:
+            bad.restore()
+            row = {
+                "schema": SCHEMA,
+                "scene": scene.name,
+                "seed": seed,
+                "repair": name,
+                **_play(case, name, steps),
+            }
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(
+                f"sf bench repair: seed {seed}, {scene.name}, {name}: old "
+                f"{row['old_before']:.2f} to {row['old']:.2f}, new {row['new']:.2f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _repair_names() -> list[str]:
+    tuned = [
+        f"{'all' if count is None else count} old{', neighbours' if with_neighbours else ''}"
+        for with_neighbours in (True, False)
+        for count in EXAMPLES
+        if with_neighbours or count != 0
+    ]
+    return [*tuned, "shift-edit", "spectral-edit", *(f"interpolate {keep}" for keep in KEEPS)]
+
+
+def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
+    if "old" not in name:
+        op, _, keep = name.partition(" ")
+        found = edit_model(case, op, {"keep": float(keep)} if keep else {})
+        course: list[list[float]] = []
+    else:
+        count = name.split()[0]
+        scorer = Scorer(case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens)
+        course = []
+
+        def score(step: int) -> None:
+            if step % EVERY == 0:
+                old = scorer.accuracy(case.old.held_out, "exact")
+                course.append([step, old, scorer.accuracy(case.new.held_out, "exact")])
+                case.model.train()
+
+        found = Repair(
+            case,
+            examples=len(case.old.examples) if count == "all" else int(count),
+            steps=steps,
+            old_share=1.0,
+            use_neighbours="neighbours" in name,
+            on_step=score,
+        ).run()
+    return {
+        "start": found.start,
+        "old_before": found.old.before,
+        "new_before": found.new.before,
+        "old": found.old.after,
+        "new": found.new.after,
+        "best_step": found.steps,
+        "steps": steps if "old" in name else 0,
+        "keep": found.keep,
+        "tokens": found.tokens,
+        "seconds": round(found.seconds, 2),
+        "course": course,
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            # A kill may have cut the last line short.
+            continue
+        if row.get("schema") == SCHEMA:
+            rows.append(row)
+    return rows
+
+
+def _report(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> BenchReport:
+    figures = []
+    for scene in SCENES:
+        here = [row for row in rows if row["scene"] == scene.name]
+        for name in _repair_names():
+            found = [row for row in here if row["repair"] == name]
+            if not found:
+                continue
+            old = [row["old"] / row["start"] for row in found]
+            new = float(np.mean([row["new"] for row in found]))
+            key = f"{scene.people} {name}".replace(", ", "_").replace(" ", "_")
+            before = float(np.mean([row["old_before"] / row["start"] for row in found]))
+            figures.append(
+                Figure(
+                    key,
+                    f"{scene.name}: old task after {name}, share of its start ({before:.2f} "
+                    f"before; {min(old):.2f} to {max(old):.2f}), new task {new:.2f}",
+                    float(np.mean(old)),
+                )
+            )
+    return BenchReport("repair", tuple(figures), conditions, {"repairs": list(rows)})

@@ -1,0 +1,175 @@
+"""`sf bench verdict`: the trial scored: does the verdict say what is known to be true.
+
+Cases whose label the reference recovery contradicts are listed apart and don't count as right or
+wrong; none is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.verdict_cases import CASES
+from sf_tui.bench.verdict_trial import play_trial, read_trial
+from sf_tui.diagnosis.calibration import (
+    calibration_table,
+    confusion_matrix,
+    labelling_accuracy,
+    share_errors,
+    spearman,
+)
+from sf_tui.diagnosis.judging import VERDICTS
+from sf_tui.errors import DataError
+
+CLEAR = ("none", "spurious", "real")
+"""The labels on which a verdict must be right; *partial* has no border that is not a convention."""
+
+Row = dict[str, Any]
+
+
+def measure_verdict(
+    out: str, seeds: int, threads: int, cases: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Play what is missing of the trial and score all of it.
+
+    Args:
+        out: file of the cases, one JSON object a line.
+        seeds: how many seeds.
+        threads: CPU threads.
+        cases: names of the cases to play; None for all.
+
+    Returns:
+        A `BenchReport` as JSON types.
+    """
+    known = {case.name for case in CASES}
+    for name in cases or ():
+        if name not in known:
+            raise DataError(f"the trial has no case '{name}'", f"it has {', '.join(sorted(known))}")
+    play_trial(Path(out), seeds, threads, cases or ())
+    rows = [
+        row
+        for row in read_trial(Path(out))
+        if row["seed"] <= seeds and row["case"] in (cases or known)
+    ]
+    return score_trial(rows, {"file": out, "seeds": seeds, "threads": threads}).as_plain()
+
+
+def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
+    """Score the verdict, and every arm as if it had the verdict alone.
+
+    Args:
+        rows: the cases, as the trial wrote them.
+        conditions: what they were played with.
+    """
+    contradicted = [row for row in rows if not is_confirmed(row)]
+    confirmed = [row for row in rows if is_confirmed(row)]
+    names = list(dict.fromkeys(arm for row in rows for arm in row["arms"]))
+    whole = _score(confirmed, None)
+    alone = {name: _score(confirmed, name) for name in names}
+    neighbours = alone.get("neighbours", whole)
+    return BenchReport(
+        "verdict",
+        (
+            Figure("cases", "cases played", len(rows), "at least 60"),
+            Figure("confirmed", "cases that the reference confirms", len(confirmed)),
+            *_figures("", "the verdict", whole),
+            *_figures("neighbours_", "the neighbours arm alone", neighbours),
+        ),
+        conditions,
+        {
+            "labels": list(VERDICTS),
+            "verdict": whole,
+            "arms": alone,
+            "contradicted": [
+                {key: row[key] for key in ("case", "seed", "label", "verdict", "reference_verdict")}
+                for row in contradicted
+            ],
+            "wrong": [
+                {key: row[key] for key in ("case", "seed", "label", "verdict", "arm")}
+                for row in confirmed
+                if row["label"] in CLEAR and row["verdict"] != row["label"]
+            ],
+            "seconds": sum(row["seconds"] for row in rows),
+            "cases": list(rows),
+        },
+    )
+
+
+def is_confirmed(row: Row) -> bool:
+    """Tell whether the reference recovery agrees with a case's label."""
+    return bool(row["reference_verdict"] == row["label"])
+
+
+def _figures(prefix: str, who: str, score: dict[str, Any]) -> tuple[Figure, ...]:
+    return (
+        Figure(
+            f"{prefix}accuracy",
+            f"{who}: none, spurious and real cases called by their name "
+            f"({score['accuracy_low']:.2f} to {score['accuracy_high']:.2f})",
+            score["accuracy"],
+            "at least 0.95",
+        ),
+        Figure(
+            f"{prefix}real_called_spurious",
+            f"{who}: real cases called spurious with a closed interval",
+            score["real_called_spurious"],
+            "0",
+        ),
+        Figure(
+            f"{prefix}spearman",
+            f"{who}: rank correlation of the spurious share with the reference's",
+            score["spearman"],
+            "at least 0.9",
+        ),
+        Figure(
+            f"{prefix}share_error",
+            f"{who}: mean absolute difference from the reference's spurious share",
+            score["share_error"],
+        ),
+    )
+
+
+def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
+    said = [_said(row, arm) for row in rows]
+    clear = [(row["label"], one) for row, one in zip(rows, said, strict=True)]
+    clear = [(label, one) for label, one in clear if label in CLEAR]
+    accuracy = labelling_accuracy([a for a, _ in clear], [one["verdict"] for _, one in clear])
+    shares = [
+        (one["spurious_share"], row["reference_share"])
+        for row, one in zip(rows, said, strict=True)
+        # Nothing was lost in a *none* case: a share of it is noise over noise.
+        if row["label"] != "none"
+        and one["spurious_share"] is not None
+        and row["reference_share"] is not None
+    ]
+    ours, theirs = [a for a, _ in shares], [b for _, b in shares]
+    errors = share_errors(ours, theirs)
+    return {
+        "accuracy": accuracy.value,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "clear_cases": len(clear),
+        "confusion": confusion_matrix(
+            [row["label"] for row in rows], [one["verdict"] for one in said]
+        ).tolist(),
+        "real_called_spurious": sum(
+            row["label"] == "real" and one["verdict"] == "spurious" and one["closed"]
+            for row, one in zip(rows, said, strict=True)
+        ),
+        "spearman": spearman(ours, theirs) or 0.0,
+        "share_error": errors.mean_absolute,
+        "largest_share_error": errors.largest,
+        "calibration": [asdict(one) for one in calibration_table(ours, theirs)],
+    }
+
+
+def _said(row: Row, arm: str | None) -> dict[str, Any]:
+    if arm is None:
+        return row
+    found: dict[str, Any] = row["arms"].get(
+        arm, {"verdict": "inconclusive", "closed": False, "spurious_share": None}
+    )
+    return found
