@@ -34,6 +34,9 @@ BATCH = 48
 # What every test may spend is a share of this stage's tokens, however long the damage took.
 STAGE_STEPS = 300
 
+REFERENCE_RATE = 1.5e-4
+"""The built-in experiment's own recovery (`[recovery.train]` of its profile)."""
+
 _ENTRIES_A_PERSON = 20
 _CONTROL_PEOPLE = 50
 
@@ -93,6 +96,7 @@ class TrialScene:
             new,
             self._start,
             damaged.learning_rate,
+            reference_rate=REFERENCE_RATE,
             batch_size=BATCH,
             micro_batch=BATCH,
             stage_tokens=int(STAGE_STEPS * BATCH * mean),

@@ -62,6 +62,8 @@ class RecoveryCase:
     """The weights from before the stage; None where nobody has them."""
     learning_rate: float
     """The stage's own, which every rate is chosen from."""
+    reference_rate: float | None = None
+    """Of the paper's own recovery; None: a quarter of the stage's."""
     batch_size: int = 16
     micro_batch: int = 16
     stage_tokens: int | None = None

@@ -142,6 +142,7 @@ class RecoveryTest:
         self._diverged: list[str] = []
         self._trained_seconds = 0.0
         self._forwarded = 0
+        self._start_selection: float | None = None
 
     def run(self) -> RecoveryOutcome:
         """Run every arm that this case has the means for."""
@@ -190,18 +191,21 @@ class RecoveryTest:
             return None
         self._told("reference: the old task's training data")
         part = self._examples_part("reference", rows, min(REFERENCE_BATCH, len(rows)))
+        rate = self._case.reference_rate or REFERENCE_RATE * self._rate
         now.restore()
         return self._finish_arm(
             "reference",
             self._tune(
                 [part],
                 REFERENCE_STEPS,
-                REFERENCE_RATE * self._rate,
+                rate,
                 every=REFERENCE_EVERY,
                 patience=REFERENCE_PATIENCE,
+                # It can't rise beyond where the task was before.
+                enough=self._start_selection,
                 schedule="constant",
             ),
-            REFERENCE_RATE * self._rate,
+            rate,
             speaks=False,
         )
 
@@ -213,6 +217,7 @@ class RecoveryTest:
         self._told("scoring the start weights")
         load_start(case.layout, case.start)
         start = self._scores(self._held_out)
+        self._start_selection = self._select()
         wanted = self._neighbour_rows * self._neighbour_steps()
         bank = case.bank(
             min(wanted, BANK_PROMPTS) + KEPT_BACK,
@@ -334,6 +339,7 @@ class RecoveryTest:
         *,
         every: int | None = None,
         patience: int | None = None,
+        enough: float | None = None,
         schedule: str = "cosine",
     ) -> Tuned:
         return tune_briefly(
@@ -346,6 +352,7 @@ class RecoveryTest:
             score=self._select,
             score_every=every or max(steps // _SCORES_AN_ARM, 1),
             patience=patience,
+            enough=enough,
         )
 
     def _finish_arm(

@@ -53,6 +53,7 @@ def tune_briefly(
     score_every: int = 1,
     score_start: bool = True,
     patience: int | None = None,
+    enough: float | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
@@ -72,6 +73,7 @@ def tune_briefly(
         score_every: steps between two scores.
         score_start: whether doing nothing may be the best.
         patience: scores without a new best after which it ends; None never ends early.
+        enough: a score with which it ends; None: none is enough.
         on_step: called after every step with its number.
     """
     begun = time.perf_counter()
@@ -119,6 +121,8 @@ def tune_briefly(
         if found > best_score:
             best_score, best_step, since_best = found, step, 0
             best = Snapshot(layout)
+            if enough is not None and found >= enough:
+                break
         else:
             since_best += 1
             if patience is not None and since_best >= patience:
