@@ -62,8 +62,6 @@ class RecoveryCase:
     """The weights from before the stage; None where nobody has them."""
     learning_rate: float
     """The stage's own, which every rate is chosen from."""
-    reference_rate: float | None = None
-    """Of the paper's own recovery; None: a quarter of the stage's."""
     batch_size: int = 16
     micro_batch: int = 16
     stage_tokens: int | None = None
@@ -80,6 +78,8 @@ class RecoveryCase:
     """Neighbours' kinds, by share."""
     top_k: int = 64
     seed: int = 0
+    reference_rate: float | None = None
+    """Of the paper's own recovery; None: a quarter of the stage's."""
     stage: str = ""
     step: int = 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 import torch.nn.functional as F
 
 from sf_tui.engine.batches import BatchOrder, collate

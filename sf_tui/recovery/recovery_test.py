@@ -104,6 +104,7 @@ class RecoveryTest:
         learning_rate: float | None = None,
         thorough: bool = False,
         told: Callable[[str], None] = lambda _: None,
+        on_step: Callable[[int], None] | None = None,
     ) -> None:
         """Prepare a test.
 
@@ -114,6 +115,7 @@ class RecoveryTest:
             learning_rate: the base that every arm's rates are shares of; None: the stage's.
             thorough: add the paper's own recovery on all rows of the old task's train split.
             told: told what goes on, for people.
+            on_step: called after every step of every arm; what it raises ends the test.
 
         Raises:
             DataError: there is nothing to score on.
@@ -130,6 +132,7 @@ class RecoveryTest:
         self._rate = learning_rate or case.learning_rate
         self._thorough = thorough
         self._told = told
+        self._on_step = on_step
         self._scorer = Scorer(
             case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens
         )
@@ -353,6 +356,7 @@ class RecoveryTest:
             score_every=every or max(steps // _SCORES_AN_ARM, 1),
             patience=patience,
             enough=enough,
+            on_step=self._on_step,
         )
 
     def _finish_arm(

@@ -112,6 +112,7 @@ class Repair:
         keep: float | None = None,
         use_neighbours: bool = True,
         bank_folder: Path | None = None,
+        thaw: bool = True,
         told: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -127,6 +128,7 @@ class Repair:
             keep: share of the change since the start that is kept; None: searched.
             use_neighbours: False leaves them out, for comparisons.
             bank_folder: where the start model's answers are kept; None keeps none.
+            thaw: tune frozen layers too.
             told: told what goes on, for people.
             on_step: called after every step.
 
@@ -143,6 +145,7 @@ class Repair:
         self._keep = keep
         self._use_neighbours = use_neighbours and case.start is not None
         self._folder = bank_folder
+        self._thaw = thaw
         self._told = told
         self._on_step = on_step
         if not self._count and not self._use_neighbours:
@@ -159,7 +162,7 @@ class Repair:
     def run(self) -> RepairOutcome:
         """Repair the model; its weights are then those of the best step."""
         case, begun = self._case, time.perf_counter()
-        with tried_out(case.model, case.layout) as now:
+        with tried_out(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = self._score_both()
             start_accuracy = case.start_accuracy
             bank: NeighbourBank | None = None

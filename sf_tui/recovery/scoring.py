@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting

@@ -40,11 +40,18 @@ def load_start(layout: ModelLayout, start: StartWeights) -> None:
 
 
 @contextmanager
-def tried_out(model: torch.nn.Module, layout: ModelLayout) -> Iterator[Snapshot]:
-    """Give a model away for trials: all of it trainable, and afterwards exactly as it was.
+def tried_out(
+    model: torch.nn.Module, layout: ModelLayout, *, thaw: bool = True
+) -> Iterator[Snapshot]:
+    """Give a model away for trials; afterwards it is exactly as it was.
 
     Weights, what is frozen, gradients, train mode and the random state come back however the
     trial ends.
+
+    Args:
+        model: the model.
+        layout: its layers.
+        thaw: make all of it trainable meanwhile; False keeps frozen what is.
     """
     parameters = [p for layer in layout.layers for p in layer.parameters.values()]
     was_trainable = [parameter.requires_grad for parameter in parameters]
@@ -54,7 +61,7 @@ def tried_out(model: torch.nn.Module, layout: ModelLayout) -> Iterator[Snapshot]
     with torch.random.fork_rng(devices=devices):
         try:
             for parameter in parameters:
-                parameter.requires_grad_(True)
+                parameter.requires_grad_(thaw or parameter.requires_grad)
                 parameter.grad = None
             yield snapshot
         finally:
