@@ -1,4 +1,4 @@
-"""`sf bench overhead`: what probes cost a run, and what they save against `generate`.
+"""`sf bench overhead`: what probes and an anchor cost a run, and what probes save on `generate`.
 
 Two workers play the same run side by side, one with the default probes and one with none but the
 full ones at the stage's start and end, a step each in turn. All that a probe brings with it
@@ -16,6 +16,7 @@ from typing import Any
 
 from sf_tui.bench.against_generate import BATCH_SIZES, LONG_ANSWER, Comparison
 from sf_tui.bench.alternating import PassOn, alternate
+from sf_tui.bench.anchor_cost import AnchorCost, measure_anchor
 from sf_tui.bench.clock import Clock
 from sf_tui.bench.probe_cost import Schedule, probe_cost
 from sf_tui.bench.report import BenchReport, Figure
@@ -35,12 +36,13 @@ _NEVER = 1_000_000
 _STARTER_STEPS = 300
 _OWN_STEPS = 100
 _DRIFT_REPETITIONS = 5
+_ANCHORED_STEPS = 24
 
 
 def measure_overhead(
     model: str, steps: int | None, batch_size: int | None, threads: int
 ) -> dict[str, Any]:
-    """Measure probes on one model; see `sf bench overhead --help`.
+    """Measure probes and the anchor on one model; see `sf bench overhead --help`.
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
@@ -87,6 +89,8 @@ def measure_overhead(
         second_a_token = (cost.seconds_a_step_in_window + cost.seconds_a_step_outside) / 2 / tokens
         drift = _time_drift(prepared, probed, clock)
         speed, speed_measured = _against_generate(prepared, clock)
+        _say(f"{_ANCHORED_STEPS} anchored steps and as many plain ones, by turns")
+        anchor = measure_anchor(profile, _STAGE, _ANCHORED_STEPS, threads)
         report = BenchReport(
             "overhead",
             (
@@ -98,6 +102,7 @@ def measure_overhead(
                 ),
                 Figure("outside", "cost of probes outside of it", cost.outside, "at most 0.04"),
                 *speed,
+                *_anchor_figures(anchor),
             ),
             {
                 "model": model,
@@ -110,6 +115,8 @@ def measure_overhead(
                 "steps": window + outside,
                 "probe every": f"{every_in_window} and {every} steps",
                 "repetitions": cost.probes,
+                "anchored steps": anchor.repetitions,
+                "neighbour prompts": anchor.cache_prompts,
             },
             {
                 **asdict(cost),
@@ -121,9 +128,29 @@ def measure_overhead(
                 "drift_seconds": drift,
                 "drift_in_trained_tokens": drift / second_a_token,
                 **speed_measured,
+                "anchor": asdict(anchor),
             },
         )
     return report.as_plain()
+
+
+def _anchor_figures(anchor: AnchorCost) -> tuple[Figure, ...]:
+    return (
+        Figure(
+            "anchored_step",
+            "an anchored step by a plain one, as many neighbour prompts as new rows",
+            anchor.times_a_plain_step,
+            "at most 2.5",
+        ),
+        Figure(
+            "anchor_cache_seconds",
+            f"once: the start model's answers to {anchor.cache_prompts} neighbour prompts",
+            anchor.cache_seconds,
+        ),
+        Figure(
+            "anchor_cache_steps", "the same as a number of plain steps", anchor.cache_in_plain_steps
+        ),
+    )
 
 
 def _split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:

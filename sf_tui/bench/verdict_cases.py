@@ -10,6 +10,9 @@ from sf_tui.diagnosis.judging import VerdictName
 
 ALL_BLOCKS = (0, 1, 2, 3)
 
+ENTRIES = 16
+"""Biographies a step: each has as many tokens as five questions."""
+
 
 @dataclass(frozen=True)
 class TrialCase:
@@ -88,7 +91,7 @@ CASES: tuple[TrialCase, ...] = (
     TrialCase(
         "contradicted",
         "real",
-        lambda s: s.tune(s.biographies(1.0), 900, 1e-3),
+        lambda s: s.tune(s.biographies(1.0), 900, 1e-3, ENTRIES),
         "contradicting biographies of the held-out people, 900 steps of 1e-3",
     ),
     TrialCase(
@@ -110,7 +113,7 @@ CASES: tuple[TrialCase, ...] = (
     TrialCase(
         "half-contradicted",
         "partial",
-        lambda s: s.tune(s.biographies(0.5), 900, 1e-3),
+        lambda s: s.tune(s.biographies(0.5), 900, 1e-3, ENTRIES),
         "half of the held-out people contradicted, the others told truly, 900 steps of 1e-3",
     ),
 )

@@ -106,14 +106,14 @@ class TrialScene:
             stage="trial",
         )
 
-    def tune(self, rows: Sequence[Encoded], steps: int, rate: float) -> Damaged:
+    def tune(self, rows: Sequence[Encoded], steps: int, rate: float, batch: int = BATCH) -> Damaged:
         """Tune on rows as a stage does, at a constant rate."""
         part = ExamplesPart(
             self._loaded.model,
             self._compute,
             rows,
-            batch=BATCH,
-            rows_a_pass=BATCH,
+            batch=batch,
+            rows_a_pass=batch,
             seed=self.seed,
             name="damage",
             pad_id=self._loaded.pad_id,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.neighbours.anatomy import Anatomy, anatomize, prompts_of
+from sf_tui.neighbours.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbours.bank import MOST_PROMPTS, NeighbourBank, bank_key, build_bank, digest
-from sf_tui.neighbours.proposing import LeftOut, propose, subjects_of
+from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
 from sf_tui.neighbours.start_model import StartModel
 from sf_tui.recovery.edits.start_weights import StartWeights
 from sf_tui.recovery.scoring import ScoredRows
@@ -111,17 +114,27 @@ class RecoveryCase:
         )
 
     def anatomy(self) -> Anatomy | None:
-        """Return the new task's prompts taken apart; None where it has none.
+        """Return the new task's prompts taken apart; None where it has none."""
+        return self._anatomy_of(self.new.train if self.new else ())
 
-        A new task of plain text asks nothing. What stands beside it can't be told from it then, and
-        the prompts (never the answers) of the old task's safe examples serve in their stead.
+    def old_anatomy(self, examples: int) -> Anatomy | None:
+        """Return the prompts (never the answers) of some safe old examples taken apart.
+
+        Args:
+            examples: how many of them; None comes back where fewer than two are at hand.
         """
-        for rows in (self.new.train if self.new else (), self.old.examples if self.old else ()):
-            prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
-            # A row of plain text has its first token alone before what is learnt.
-            if len(prompts) > 1:
-                return anatomize(prompts, self.loaded.tokenizer)
-        return None
+        return self._anatomy_of(self.safe_examples(examples))
+
+    def safe_examples(self, count: int) -> list[Encoded]:
+        """Return the old examples that a test or a repair may train on, drawn by the seed."""
+        rows = self.old.examples if self.old else ()
+        random = np.random.default_rng(derive_seed(self.seed, "safe-examples"))
+        return [rows[at] for at in random.permutation(len(rows))[:count].tolist()]
+
+    def _anatomy_of(self, rows: Sequence[Encoded]) -> Anatomy | None:
+        # A row of plain text has its first token alone before what is learnt.
+        prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
+        return anatomize(prompts, self.loaded.tokenizer) if len(prompts) > 1 else None
 
     def held_out_subjects(self) -> LeftOut:
         """Return what a test's neighbours may not repeat: the subjects that are asked about."""
@@ -139,6 +152,7 @@ class RecoveryCase:
         *,
         folder: Path | None = None,
         left_out: LeftOut | None = None,
+        beside: Anatomy | None = None,
         told: Callable[[str], None] | None = None,
     ) -> NeighbourBank | None:
         """Return neighbours with the start model's answers; its weights are in the model now.
@@ -147,10 +161,11 @@ class RecoveryCase:
             count: how many prompts.
             folder: where to keep them; None keeps nothing.
             left_out: subjects that none may repeat.
+            beside: further prompts that half of the neighbours are made beside.
             told: told what goes on.
         """
-        anatomy = self.anatomy()
-        if anatomy is None:
+        anatomies = [one for one in (self.anatomy(), beside) if one is not None]
+        if not anatomies:
             return None
         if told is not None:
             told("asking the start model about neighbour prompts")
@@ -159,9 +174,21 @@ class RecoveryCase:
         longest = self.answer_tokens()
         limit = self.loaded.max_length
 
-        def proposed() -> list:  # type: ignore[type-arg]
-            found = propose(anatomy, start, self.kinds, count, self.seed, left_out)
-            return [one for one in found if not limit or len(one.tokens) + longest <= limit]
+        def proposed() -> list[Neighbour]:
+            found: dict[Tokens, Neighbour] = {}
+            for number, anatomy in enumerate(anatomies):
+                several = propose(
+                    anatomy,
+                    start,
+                    self.kinds,
+                    count // len(anatomies),
+                    derive_seed(self.seed, "case", number),
+                    left_out,
+                )
+                for one in several:
+                    if not limit or len(one.tokens) + longest <= limit:
+                        found.setdefault(one.tokens, one)
+            return list(found.values())
 
         key = bank_key(
             self.seed,
@@ -169,7 +196,7 @@ class RecoveryCase:
             self.kinds,
             longest=longest,
             top_k=self.top_k,
-            prompts=digest([prompt.tokens for prompt in anatomy.prompts]),
+            prompts=[digest([one.tokens for one in anatomy.prompts]) for anatomy in anatomies],
         )
         bank = build_bank(folder, key, proposed, start, longest=longest, top_k=self.top_k)
         return bank if len(bank) else None

@@ -225,6 +225,9 @@ class RecoveryTest:
         bank = case.bank(
             min(wanted, BANK_PROMPTS) + KEPT_BACK,
             left_out=case.held_out_subjects(),
+            # What the old task asks may look like nothing that the new one asks; the test has old
+            # examples anyway, and takes their prompts, never their answers.
+            beside=case.old_anatomy(self._count or EXAMPLES),
             told=self._told,
         )
         self._forwarded += bank.built_tokens if bank else 0
@@ -235,9 +238,7 @@ class RecoveryTest:
             self._skipped["examples"] = "no safe example of the old task is at hand"
             return
         self._told(f"examples: {self._count} of the old task")
-        random = np.random.default_rng(derive_seed(self._case.seed, "safe-examples"))
-        order = random.permutation(len(self._old.examples))[: self._count]
-        rows = [self._old.examples[at] for at in order]
+        rows = self._case.safe_examples(self._count)
         best: tuple[Tuned, float, Snapshot] | None = None
         tokens, seconds = 0, 0.0
         for share in EXAMPLES_RATES:
@@ -262,7 +263,8 @@ class RecoveryTest:
         order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
         kept_back = bank.part(order[:KEPT_BACK].tolist())
         taken = bank.part(order[KEPT_BACK:].tolist())
-        rows, steps = self._neighbour_rows, self._neighbour_steps()
+        rows = self._neighbour_rows
+        steps = self._neighbour_steps(float(np.mean(taken.lengths)))
         meter = DivergenceMeter(case.model, case.compute, pad_id=case.pad_id)
 
         def agreement() -> float:
@@ -324,15 +326,22 @@ class RecoveryTest:
     def _neighbour_rows(self) -> int:
         return min(NEIGHBOUR_ROWS, max(self._case.batch_size, 1))
 
-    def _neighbour_steps(self) -> int:
-        """Return the steps of the neighbours arm: by the stage's own work, within bounds."""
+    def _neighbour_steps(self, row_tokens: float | None = None) -> int:
+        """Return the steps of the neighbours arm: by the stage's own work, within bounds.
+
+        Args:
+            row_tokens: tokens of a neighbour with its answer, on average; None: as many as a row
+                of the new task has.
+        """
         case = self._case
         if self._steps is not None:
             return self._steps
-        rows = case.new.train if case.new else self._old.held_out.rows
-        tokens_a_step = self._neighbour_rows * float(np.mean([len(row.input_ids) for row in rows]))
+        if row_tokens is None:
+            rows = case.new.train if case.new else self._old.held_out.rows
+            row_tokens = float(np.mean([len(row.input_ids) for row in rows]))
         budget = NEIGHBOUR_BUDGET * (case.stage_tokens or 0)
-        return int(np.clip(budget / tokens_a_step, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
+        steps = budget / (self._neighbour_rows * row_tokens)
+        return int(np.clip(steps, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
 
     def _tune(
         self,

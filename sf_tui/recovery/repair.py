@@ -21,7 +21,7 @@ from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.recovery.case import NewTask, RecoveryCase
-from sf_tui.recovery.edits import Edit, edit_named
+from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.mixture import ExamplesPart, Part
 from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
@@ -70,7 +70,7 @@ class RepairOutcome:
     forwarded: int
     """Tokens that only passed forward: neighbours' answers and scores."""
     keep: float | None
-    """Share of the change since the start that was kept before the first step."""
+    """Share of the change since the start that was kept before the first step, or by the edit."""
     agreement: Accuracies
     """Share of the start model's answers to neighbours kept back that are given still."""
     learning_rate: float | None
@@ -378,7 +378,7 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
         time.perf_counter() - begun,
         0,
         scorer.forwarded,
-        None,
+        edit.keep if isinstance(edit, Interpolate) else None,
         Accuracies(None, None),
         None,
         (),

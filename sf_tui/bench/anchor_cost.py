@@ -1,0 +1,114 @@
+"""What an anchor costs: a step with it beside a plain one, and the start model's answers once.
+
+Both sides tune the same stage from the same weights, a step each in turn, and nothing else: no
+probes, no events. The anchor takes as many neighbour prompts a step as there are new rows.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from sf_tui.bench.alternating import PassOn, alternate, median_ratio
+from sf_tui.bench.clock import Clock
+from sf_tui.engine.tuning import StageTuner
+from sf_tui.neighbours.anchor import Anchor
+from sf_tui.profile import Profile, StageSpec
+from sf_tui.worker.preparation import Prepared, prepare_run
+from sf_tui.worker.stage_bank import StageBank, start_model
+
+# The first step of each side makes the optimizer's moments.
+_WARMUP = 1
+
+
+@dataclass(frozen=True)
+class AnchorCost:
+    """What was found; seconds are medians over steps, by the clock that counts."""
+
+    times_a_plain_step: float
+    plain_seconds: float
+    anchored_seconds: float
+    repetitions: int
+    cache_seconds: float
+    """To propose and answer all neighbour prompts of a stage, once."""
+    cache_prompts: int
+    cache_tokens: int
+    """Tokens that the start model was given for it."""
+
+    @property
+    def cache_in_plain_steps(self) -> float:
+        """The one-time cost as a number of plain steps."""
+        return self.cache_seconds / self.plain_seconds
+
+
+def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> AnchorCost:
+    """Measure the anchor on one stage of a profile, as long as the profile says it is.
+
+    Args:
+        profile: the profile; its own strategy counts for nothing here.
+        stage: the stage's name.
+        steps: how many steps of each kind are timed.
+        threads: CPU threads, pinned already.
+
+    Raises:
+        DataError: the stage's task has no prompts.
+    """
+    spec = next(one for one in profile.stages() if one.name == stage)
+    anchored, plain = prepare_run(profile, threads), prepare_run(profile, threads)
+    clock = Clock.for_device(plain.compute.device.type, threads)
+    tuners = [_tuner(anchored, spec), _tuner(plain, spec)]
+    planned = StageBank(anchored, spec)
+    before = clock.now()
+    bank = planned.build(start_model(anchored, spec), None)
+    cache_seconds = clock.now() - before
+    tuners[0].added = Anchor(
+        anchored.loaded.model,
+        anchored.compute,
+        bank,
+        strength=profile.anchor.strength,
+        rows=spec.train.batch_size,
+        rows_a_pass=spec.train.micro_batch,
+        seed=profile.seed,
+        stage=stage,
+        pad_id=anchored.loaded.pad_id,
+    )
+    sides = [_Steps(tuner, _WARMUP + steps) for tuner in tuners]
+    with_anchor, without = (
+        clock.seconds(legs[_WARMUP:]) for legs in alternate(sides[0].play, sides[1].play)
+    )
+    return AnchorCost(
+        median_ratio(with_anchor, without),
+        statistics.median(without),
+        statistics.median(with_anchor),
+        steps,
+        cache_seconds,
+        len(bank),
+        bank.built_tokens,
+    )
+
+
+def _tuner(prepared: Prepared, spec: StageSpec) -> StageTuner:
+    return StageTuner(
+        prepared.loaded.model,
+        prepared.layout,
+        prepared.tasks[spec.task].train,
+        spec.train,
+        prepared.compute,
+        stage=spec.name,
+        seed=prepared.profile.seed,
+        pad_id=prepared.loaded.pad_id,
+    )
+
+
+class _Steps:
+    """One side: so many steps, a leg each."""
+
+    def __init__(self, tuner: StageTuner, steps: int) -> None:
+        self._tuner = tuner
+        self._steps = steps
+
+    def play(self, pass_on: PassOn) -> None:
+        """Do the steps."""
+        for _ in range(self._steps):
+            self._tuner.advance()
+            pass_on()
