@@ -11,12 +11,15 @@ import typer
 from sf_tui import __version__
 from sf_tui.cli import (
     act,
+    analyse,
     attach,
     bench,
     data_biography,
     data_check,
+    diagnose,
     doctor,
     profile_commands,
+    recover,
     resume,
     run,
     runs,
@@ -44,6 +47,9 @@ app.command("show")(show.show)
 app.command("act")(act.act)
 app.command("stop")(stop.stop)
 app.command("resume")(resume.resume)
+app.command("diagnose")(diagnose.diagnose)
+app.command("recover")(recover.recover)
+app.add_typer(analyse.app, name="analyse")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(data, name="data")
 app.add_typer(bench.app, name="bench")

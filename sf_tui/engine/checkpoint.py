@@ -8,6 +8,8 @@ more than the training itself.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,26 @@ def load_checkpoint(
                 moment: stored[f"{name}/{moment}"].to(parameter.device, copy=True)
                 for moment in _MOMENTS
             }
+
+
+@contextmanager
+def lent_weights(checkpoint: Checkpoint, layout: ModelLayout) -> Iterator[None]:
+    """Give a model a checkpoint's weights for a while; afterwards it has its own, bit for bit.
+
+    Its own lie in main memory meanwhile, and come back whatever happens.
+
+    Raises:
+        RunError: a file is missing or damaged, or belongs to another model.
+    """
+    parameters = [p for layer in layout.layers for p in layer.parameters.values()]
+    own = [parameter.detach().to("cpu", copy=True) for parameter in parameters]
+    try:
+        load_checkpoint(checkpoint, layout, None)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, weights in zip(parameters, own, strict=True):
+                parameter.copy_(weights)
 
 
 def _read_file(path: Path) -> dict[str, torch.Tensor]:

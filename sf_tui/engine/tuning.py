@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 class NonFiniteLossError(SfError):
     """Loss or gradient became NaN or infinite; the update that it would have made was not made."""
 
-    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
+    def __init__(
+        self, step: int, loss: float, grad_norm: float, added_loss: float | None = None
+    ) -> None:
+        added = "" if added_loss is None else f", added loss {added_loss}"
         super().__init__(
-            f"step {step}: loss {loss}, gradient norm {grad_norm}",
+            f"step {step}: loss {loss}{added}, gradient norm {grad_norm}",
             'lower the learning rate, or set on_nan = "continue" in [train]',
         )
         self.step = step
@@ -51,7 +54,17 @@ class StepOutcome:
     """Before clipping."""
     learning_rate: float
     tokens_per_second: float
-    """Tokens without padding."""
+    """Tokens without padding, those of an added loss among them."""
+    added_loss: float | None = None
+    """What the added loss said of this step; None where there was none."""
+
+
+class AddedLoss(Protocol):
+    """A loss on other rows than the stage's own, added to a step."""
+
+    def accumulate(self, step: int) -> tuple[float, int]:
+        """Add its gradient to the parameters'; return its value and the tokens that it took."""
+        ...
 
 
 class StageTuner:
@@ -62,6 +75,7 @@ class StageTuner:
         total_steps: optimizer steps that the stage takes.
         learning_rate_factor: what the scheduled rate is multiplied by (less than 1 after a NaN
             that the profile says to go on from).
+        added: what is added to the loss of every step from now on; None adds nothing.
     """
 
     def __init__(
@@ -80,6 +94,7 @@ class StageTuner:
         self.step = 0
         self.total_steps = settings.total_steps(len(source))
         self.learning_rate_factor = 1.0
+        self.added: AddedLoss | None = None
         self.optimizer = build_optimizer(layout, settings)
         self._model = model
         self._parameters = [p for layer in layout.layers for p in layer.parameters.values()]
@@ -122,10 +137,13 @@ class StageTuner:
             del logits
             self._compute.backward(part)
             loss += part.item()
+        added_loss, added_tokens = None, 0
+        if self.added is not None:
+            added_loss, added_tokens = self.added.accumulate(step)
         grad_norm = self._clip()
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        if not all(map(math.isfinite, (loss, added_loss or 0.0, grad_norm))):
             self.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteLossError(step, loss, grad_norm)
+            raise NonFiniteLossError(step, loss, grad_norm, added_loss)
 
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
         for group in self.optimizer.param_groups:
@@ -133,8 +151,9 @@ class StageTuner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
-        tokens = sum(batch.tokens for batch in micro_batches)
-        return StepOutcome(loss, grad_norm, rate, tokens / max(self._clock() - started, 1e-9))
+        tokens = sum(batch.tokens for batch in micro_batches) + added_tokens
+        seconds = max(self._clock() - started, 1e-9)
+        return StepOutcome(loss, grad_norm, rate, tokens / seconds, added_loss)
 
     def _clip(self) -> float:
         bound = self._settings.clip if self._settings.clip > 0 else math.inf

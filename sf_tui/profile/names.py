@@ -71,6 +71,7 @@ BIOGRAPHY_DATA: tuple[str, ...] = (
     "biography:old",
     "biography:new",
     *(f"biography:new-{number}" for number in range(1, 6)),
+    "biography:unseen",
 )
 
 DATA_FIELDS: tuple[str, ...] = (

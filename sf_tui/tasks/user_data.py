@@ -274,6 +274,15 @@ def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
     )
 
 
+def load_held_out_file(settings: DataSettings, file: str, base_dir: Path) -> LoadedExamples:
+    """Read the file of held-out rows that a task names, whatever has become of its other data.
+
+    Raises:
+        DataError: the file can't be used.
+    """
+    return _load(settings, file, base_dir, file=True)
+
+
 def _load(settings: DataSettings, data: str, base_dir: Path, file: bool = False) -> LoadedExamples:
     return load_examples(
         data,
@@ -317,7 +326,7 @@ def _beside_file(
             f'held_out = "{file}": no such file in {shown_path(base_dir)}',
             "give a file's path, a share between 0 and 1, or a number of rows",
         )
-    scored = _load(settings, file, base_dir, file=True)
+    scored = load_held_out_file(settings, file, base_dir)
     notes = [*scored.notes, f"held out: {count_rows(len(scored.examples))}, {scored.shown}"]
     same = {content_key(example) for example in scored.examples}
     train = [example for example in loaded.examples if content_key(example) not in same]

@@ -10,6 +10,7 @@ from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
 from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.outcomes import StopRun
 from sf_tui.worker.preparation import Prepared
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
@@ -30,6 +31,8 @@ class RunContext:
     rules: RuleWatch
     held: list[str] = field(default_factory=list)
     """Layers that an action or a rule froze; they stay frozen from stage to stage."""
+    held_anchor: float | None = None
+    """Strength with which an action or a rule anchored; each later stage is held to its start."""
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the last probe found, on the whole held-out splits where it took them."""
 
@@ -37,6 +40,11 @@ class RunContext:
     def profile(self) -> Profile:
         """The run's profile."""
         return self.prepared.profile
+
+    def stop_if_asked(self) -> None:
+        """Raise StopRun where a signal has come."""
+        if self.signals.received:
+            raise StopRun(f"by signal {self.signals.received}")
 
     def tell(self, type_: str, **fields: Any) -> Event:
         """Write an event and remember it."""

@@ -13,7 +13,10 @@ from typing import Any
 from sf_tui.run.events import Event
 
 # Only what changes weights is applied again; a pause or a checkpoint has had its effect.
-REPLAYED_OPS = frozenset({"freeze", "unfreeze"})
+REPLAYED_OPS = frozenset({"freeze", "unfreeze", "anchor", "unanchor"})
+# Those that change the weights at once; they are applied again as well.
+MENDING_OPS = ("recover", "shift-edit", "spectral-edit", "interpolate")
+REPLAYED_OPS |= frozenset(MENDING_OPS)
 _VOIDING = frozenset({"rollback", "nan"})
 
 
@@ -69,7 +72,7 @@ class Ledger:
         elif kind in {"danger", "alert"}:
             word = event["state"] if kind == "danger" else event["code"]
             self._said[kind, stage, word] = event.get("step") or 0
-        elif kind in {"stage_started", "stage_finished", "run_started"}:
+        elif kind in {"stage_started", "stage_finished", "run_started", "neighbours"}:
             self._said[kind, stage] = 0
 
     def said(self, kind: str, stage: str = "", word: str | None = None) -> bool:
@@ -93,6 +96,20 @@ class Ledger:
                 and entry.seq > since
             ),
             key=lambda entry: entry.seq,
+        )
+
+    def mended_seq(self, stage: str) -> int:
+        """Return the last event that told of weights changed between two steps; 0 without one."""
+        return max(
+            (
+                entry.seq
+                for entry in self.entries.values()
+                if entry.stage == stage
+                and entry.status == "done"
+                and entry.op in MENDING_OPS
+                and entry.seq > self.void_seq
+            ),
+            default=0,
         )
 
     def unfinished(self) -> list[LedgerEntry]:

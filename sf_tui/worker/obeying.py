@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import Rule
 from sf_tui.run.events import Event
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.ledger import REPLAYED_OPS, LedgerEntry
-from sf_tui.worker.outcomes import Rewind, StopRun, one_line
+from sf_tui.worker.ledger import MENDING_OPS, REPLAYED_OPS, LedgerEntry
+from sf_tui.worker.mending import Mending
+from sf_tui.worker.outcomes import (
+    CommandFailedError,
+    Rewind,
+    StopRun,
+    failing_alone,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from sf_tui.worker.stage import StagePlay
@@ -43,18 +52,42 @@ class Obeying:
         self._stage = stage
         self._paused = False
         self._replays: list[LedgerEntry] = []
+        self._mending = Mending(context, stage)
         self._ops: dict[str, Callable[[Command, dict[str, Any]], str | None]] = {
             "freeze": self._freeze,
             "unfreeze": self._unfreeze,
+            "anchor": self._anchor,
+            "unanchor": self._unanchor,
             "pause": self._pause,
             "resume": self._resume,
             "checkpoint": self._checkpoint,
             "rollback": self._rollback,
             "stop": self._stop,
+            "diagnose": self._diagnose,
+            **dict.fromkeys(MENDING_OPS, self._mend),
+        }
+        self._again: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "freeze": self._apply_freeze,
+            "unfreeze": self._apply_unfreeze,
+            "anchor": self._apply_anchor,
+            "unanchor": self._apply_unanchor,
+            **{op: partial(self._mending.mend, op) for op in MENDING_OPS},
         }
 
-    def remember_from(self, seq: int) -> None:
-        """Take up the commands of this stage that the log tells after event `seq`."""
+    @property
+    def settled_seq(self) -> int:
+        """The last event up to which every command of the log has had its effect."""
+        # What waits for its step after a resume must be found again by the next one.
+        waiting = [entry.seq for entry in self._replays]
+        return min(waiting, default=self._context.log.seq + 1) - 1
+
+    def remember_from(self, seq: int, step: int) -> None:
+        """Take up the commands of this stage that the log tells and a checkpoint doesn't know.
+
+        Args:
+            seq: the last event that the checkpoint knows.
+            step: the checkpoint's step.
+        """
         ledger = self._context.ledger
         self._replays = ledger.to_replay(self._stage.name, seq)
         for entry in ledger.unfinished():
@@ -64,13 +97,25 @@ class Obeying:
             saved = entry.op == "checkpoint" and entry.seq <= seq
             if rolled_back or saved:
                 self._answer_entry(entry, "done", None)
-            elif entry.by in self._rule_names and entry.seq > seq:
+            elif entry.by in self._rule_names and entry.seq > seq and entry.step > step:
                 # The rule fires again where it fired, and `fire` goes on with it there.
                 continue
-            elif entry.op in REPLAYED_OPS and entry.seq > max(seq, ledger.void_seq):
+            elif (
+                entry.op in REPLAYED_OPS
+                and entry.seq > ledger.void_seq
+                # At the checkpoint's own step: a stop saved it while the command was at work.
+                and (entry.seq > seq or entry.step == step)
+            ):
                 self._replays.append(entry)
             else:
                 self._answer_entry(entry, "failed", "the worker ended before it was done")
+
+    def forget(self) -> None:
+        """Let go of what waits for its step: the stage was taken back to before it."""
+        for entry in self._replays:
+            if entry.status == "accepted":
+                self._answer_entry(entry, "failed", "the stage was taken back to before it")
+        self._replays.clear()
 
     @property
     def _rule_names(self) -> set[str]:
@@ -84,10 +129,8 @@ class Obeying:
             Rewind: a rollback took the stage back.
         """
         for entry in [e for e in self._replays if e.step <= self._stage.step]:
-            self._replays.remove(entry)
             self._repeat(entry)
-        if self._context.signals.received:
-            raise StopRun(f"by signal {self._context.signals.received}")
+        self._context.stop_if_asked()
         # One at a time: what stands behind a rollback or a stop is read after it.
         for line in self._context.commands.iterate():
             self._carry_out(read_command(line))
@@ -101,7 +144,6 @@ class Obeying:
         if known is not None and known.status == "done":
             # At this very place, before the checkpoint of the step, as it was the first time.
             if known in self._replays:
-                self._replays.remove(known)
                 self._repeat(known)
             return
         if known is not None and known.status != "accepted":
@@ -111,12 +153,24 @@ class Obeying:
         self._carry_out(Command(identity, rule.action, dict(rule.args), rule.name, value))
 
     def _repeat(self, entry: LedgerEntry) -> None:
-        if entry.op == "freeze":
-            self._apply_freeze(entry.arguments)
-        else:
-            self._apply_unfreeze()
+        again = self._again[entry.op]
         if entry.status == "accepted":
-            self._answer_entry(entry, "done", None)
+            if entry.op in MENDING_OPS:
+                self._stage.save(asked_for=True)
+            try:
+                with failing_alone(self._context.run.path):
+                    again(entry.arguments)
+            except CommandFailedError as error:
+                self._answer_entry(entry, "failed", error.reason)
+            else:
+                self._answer_entry(entry, "done", None)
+        else:
+            again(entry.arguments)
+        if entry.op in MENDING_OPS:
+            # Readers have dropped what the first one's probe found.
+            self._stage.tell_probe()
+        # Only now: a stop in the middle of it leaves it to be done by the next worker.
+        self._replays.remove(entry)
 
     def _carry_out(self, command: Command) -> None:
         known = self._context.ledger.entries.get(command.id)
@@ -127,6 +181,9 @@ class Obeying:
             if not isinstance(command.arguments, dict):
                 raise UsageError(f"args = {command.arguments!r:.60}: wanted an object")
             arguments = action.arguments(command.arguments)
+            if action.op == "anchor":
+                arguments["strength"] = self._stage.anchoring.resolve(arguments["strength"])
+            arguments = self._mending.resolve(action.op, arguments)
             self._check(action.op, arguments)
         except SfError as error:
             self._answer(command, "", {}, "refused", one_line(error))
@@ -137,6 +194,9 @@ class Obeying:
             self._answer(command, action.op, arguments, "accepted", None)
         try:
             reason = self._ops[action.op](command, arguments)
+        except CommandFailedError as error:
+            self._answer(command, action.op, arguments, "failed", error.reason)
+            return
         except RunError as error:
             self._answer(command, action.op, arguments, "failed", one_line(error))
             raise
@@ -151,12 +211,18 @@ class Obeying:
             freezer.choose(arguments["layers"], embeddings=arguments["embeddings"])
         elif op == "unfreeze" and not freezer.frozen:
             raise RunError("nothing is frozen")
+        elif op == "anchor":
+            stage.anchoring.check(arguments["strength"])
+        elif op == "unanchor" and stage.anchoring.strength is None:
+            raise RunError("the stage is not anchored")
+        elif op == "diagnose" or op in MENDING_OPS:
+            self._mending.check()
         elif op == "pause" and self._paused:
             raise RunError("the run is paused already")
         elif op == "resume" and not self._paused:
             raise RunError("the run is not paused")
         elif op == "rollback":
-            self._context.shelf.rollback_target(stage.name, stage.step, arguments["to"])
+            self._rollback_target(arguments)
 
     def _freeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
         fresh = self._apply_freeze(arguments)
@@ -176,14 +242,44 @@ class Obeying:
         context.held += [name for name in asked_for if name not in context.held]
         return freezer.freeze(layers, embeddings=embeddings)
 
-    def _unfreeze(self, command: Command, arguments: dict[str, Any]) -> str | None:  # noqa: ARG002
-        freed = self._apply_unfreeze()
+    def _unfreeze(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        freed = self._apply_unfreeze(arguments)
         self._stage.tell_drift()
         return f"free again: {_span(freed)}"
 
-    def _apply_unfreeze(self) -> list[str]:
+    def _apply_unfreeze(self, arguments: dict[str, Any]) -> list[str]:  # noqa: ARG002
         self._context.held = []
         return self._context.prepared.freezer.unfreeze()
+
+    def _anchor(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        with failing_alone(self._context.run.path):
+            return self._apply_anchor(arguments)
+
+    def _apply_anchor(self, arguments: dict[str, Any]) -> str:
+        said = self._stage.anchoring.press(arguments["strength"])
+        self._context.held_anchor = arguments["strength"]
+        return said
+
+    def _unanchor(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        self._apply_unanchor(arguments)
+        return "the steps that follow are plain ones"
+
+    def _apply_unanchor(self, arguments: dict[str, Any]) -> None:  # noqa: ARG002
+        self._stage.anchoring.let_go()
+        self._context.held_anchor = None
+
+    def _diagnose(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
+        with failing_alone(self._context.run.path):
+            return self._mending.diagnose(arguments)
+
+    def _mend(self, command: Command, arguments: dict[str, Any]) -> str:
+        op = self._context.profile.action(command.action).op
+        # A way back: without it a rollback would have to give up steps as well.
+        self._stage.save(asked_for=True)
+        with failing_alone(self._context.run.path):
+            said = self._mending.mend(op, arguments)
+        self._stage.tell_probe()
+        return said
 
     def _pause(self, command: Command, arguments: dict[str, Any]) -> None:  # noqa: ARG002
         self._paused = True
@@ -196,10 +292,15 @@ class Obeying:
 
     def _rollback(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
         stage = self._stage
-        target = self._context.shelf.rollback_target(stage.name, stage.step, arguments["to"])
+        target = self._rollback_target(arguments)
         lost = stage.step - target.step
         stage.rewind(target, "rollback")
         return f"back at {target.path.name}, {lost} steps lost"
+
+    def _rollback_target(self, arguments: dict[str, Any]) -> Checkpoint:
+        name, step = self._stage.name, self._stage.step
+        mended = self._context.ledger.mended_seq(name)
+        return self._context.shelf.rollback_target(name, step, arguments["to"], mended)
 
     def _stop(self, command: Command, arguments: dict[str, Any]) -> None:  # noqa: ARG002
         raise StopRun(f"by {command.by}", command.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sf_tui.errors import RunError, SfError
@@ -36,6 +38,18 @@ class OutOfMemoryError(RunError):
         )
 
 
+class CommandFailedError(Exception):
+    """A command can't be carried out; the run goes on as it was.
+
+    Args:
+        reason: one line for the command's answer.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception is an allocator's way to say that there is no room."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -64,6 +78,28 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
             "earlier checkpoints are intact; mend the disk, then `sf resume` goes on",
         )
     return None
+
+
+@contextmanager
+def failing_alone(run: Path) -> Iterator[None]:
+    """Turn what goes wrong inside into the failure of one command.
+
+    Args:
+        run: the run's directory.
+
+    Raises:
+        CommandFailedError: it went wrong; faults of ours are passed on as they are.
+    """
+    try:
+        yield
+    except SfError as error:
+        raise CommandFailedError(one_line(error)) from error
+    except (OSError, RuntimeError, MemoryError) as error:
+        told = as_run_error(error, run)
+        if told is None:
+            raise
+        # Its hint speaks of steps and resuming: the run goes on.
+        raise CommandFailedError(told.message) from error
 
 
 def one_line(error: SfError) -> str:

@@ -15,7 +15,7 @@ from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.sources import DrawnSource, FixedSource
 from sf_tui.errors import DataError
-from sf_tui.profile import Profile, TaskSettings
+from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, EncodedExamples, choose_metric, encode_all
 from sf_tui.tasks.task import Example, FixedExamples, Task
@@ -72,15 +72,7 @@ def prepare_run(profile: Profile, threads: int | None) -> Prepared:
     # Data first: they take no time to read, and most mistakes are in them.
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
-    loaded = load_model(
-        profile.model,
-        profile.base_dir,
-        compute,
-        seed=profile.seed,
-        gradient_checkpointing=any(
-            stage.train.gradient_checkpointing for stage in profile.stages()
-        ),
-    )
+    loaded = load_model_of(profile, compute)
     layout = read_layout(loaded.model)
     freezer = Freezer(layout)
     for stage in profile.stages():
@@ -102,6 +94,21 @@ def prepare_run(profile: Profile, threads: int | None) -> Prepared:
     )
 
 
+def load_model_of(
+    profile: Profile, compute: ComputeSetting, settings: ModelSettings | None = None
+) -> LoadedModel:
+    """Load a profile's model, or another one in its place, as the profile's stages need it."""
+    return load_model(
+        settings or profile.model,
+        profile.base_dir,
+        compute,
+        seed=profile.seed,
+        gradient_checkpointing=any(
+            stage.train.gradient_checkpointing for stage in profile.stages()
+        ),
+    )
+
+
 def read_task(profile: Profile, settings: TaskSettings) -> Task:
     """Read or generate one task's data; neither model nor tokenizer is needed."""
     if settings.data.startswith(BIOGRAPHY):
@@ -119,8 +126,7 @@ def prepare_task(
         DataError: no example is short enough, or an example holds a token the model doesn't know.
     """
     trained = settings.name in {stage.task for stage in profile.stages()}
-    limit = profile.stage_train(settings.name).max_length or loaded.max_length
-    held_out = _encode(task.held_out, loaded, settings, limit)
+    held_out = encode_rows(profile, settings, task.held_out, loaded)
     if not held_out.rows:
         raise DataError(
             f"[[tasks]] '{task.name}': no held-out row can be used: {_why(held_out)}",
@@ -130,7 +136,7 @@ def prepare_task(
     notes = [f"held-out split: {note}" for note in held_out.notes()]
     if isinstance(task.train, FixedExamples):
         examples = task.train.examples if trained else ()
-        rows = _encode(examples, loaded, settings, limit)
+        rows = encode_rows(profile, settings, examples, loaded)
         if trained and not rows.rows:
             raise DataError(
                 f"[[tasks]] '{task.name}': no row is left to train on: {_why(rows)}",
@@ -143,10 +149,9 @@ def prepare_task(
         train = DrawnSource(task.train, loaded.tokenizer)
         lengths = []
     lengths = lengths or [len(row.input_ids) for row in held_out.rows]
-    metric = settings.metric
     return PreparedTask(
         task,
-        choose_metric(held_out.rows) if metric == "auto" else metric,
+        metric_of(settings, held_out.rows),
         settings.watch,
         train,
         held_out.rows,
@@ -156,9 +161,16 @@ def prepare_task(
     )
 
 
-def _encode(
-    examples: Sequence[Example], loaded: LoadedModel, settings: TaskSettings, limit: int | None
+def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
+    """Return what a task is measured by; `auto` looks at the rows."""
+    return choose_metric(rows) if settings.metric == "auto" else settings.metric
+
+
+def encode_rows(
+    profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
 ) -> EncodedExamples:
+    """Return some of a task's examples as tokens, those too long for its stage left out."""
+    limit = profile.stage_train(settings.name).max_length or loaded.max_length
     return encode_all(examples, loaded.tokenizer, limit, on_bad_row=settings.on_bad_row)
 
 

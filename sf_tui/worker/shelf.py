@@ -53,8 +53,17 @@ class CheckpointShelf:
                 return found[-1]
         return None
 
-    def rollback_target(self, stage: str, step: int, name: str | None) -> Checkpoint:
-        """Return the checkpoint of that name, or the last one before `step`.
+    def rollback_target(
+        self, stage: str, step: int, name: str | None, mended_seq: int = 0
+    ) -> Checkpoint:
+        """Return the checkpoint of that name, or the last one before what is to be undone.
+
+        Args:
+            stage: the stage.
+            step: where it stands; its last checkpoint before that is taken.
+            name: the checkpoint; None leaves it to the rest.
+            mended_seq: the event that told of weights changed between two steps: a checkpoint of
+                `step` itself that was written before it counts as earlier.
 
         Raises:
             UsageError: there is none; the message names those that there are.
@@ -70,7 +79,7 @@ class CheckpointShelf:
                     f"there are: {names}",
                 )
             return named[0]
-        earlier = [c for c in found if c.step < step]
+        earlier = [c for c in found if c.step < step or c.seq < mended_seq]
         if not earlier:
             raise UsageError(
                 f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
@@ -82,12 +91,16 @@ class CheckpointShelf:
         for checkpoint in self.current(stage):
             if checkpoint.step <= step:
                 continue
-            number = 1
-            while (
-                aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
-            ).exists():
-                number += 1
-            checkpoint.path.rename(aside)
+            self.put_aside(checkpoint)
+
+    def put_aside(self, checkpoint: Checkpoint) -> None:
+        """Rename a checkpoint, so that another of its step can be written."""
+        number = 1
+        while (
+            aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
+        ).exists():
+            number += 1
+        checkpoint.path.rename(aside)
 
     def prune(self, stage: str, last_step: int) -> None:
         """Delete what the profile doesn't keep; the stage's start and end always stay."""

@@ -24,7 +24,9 @@ from sf_tui.engine.strategies import StageContext, strategy_named
 from sf_tui.engine.tuning import NonFiniteLossError, StageTuner, StepOutcome
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
+from sf_tui.worker.anchoring import Anchoring
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.foresight import tell_tasks_at_risk
 from sf_tui.worker.measuring import StageMeasuring
 from sf_tui.worker.obeying import Obeying
 from sf_tui.worker.outcomes import Rewind
@@ -38,6 +40,7 @@ class StagePlay:
 
     Attributes:
         tuner: the training itself; its `step` is how far the stage has come.
+        anchoring: what holds it to its start's answers, if anything does.
     """
 
     def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str]) -> None:
@@ -56,6 +59,7 @@ class StagePlay:
             seed=context.profile.seed,
             pad_id=prepared.loaded.pad_id,
         )
+        self.anchoring = Anchoring(context, spec, self.tuner)
         self._measuring = StageMeasuring(context, spec, self._known, self.tuner.total_steps)
         self._obeying = Obeying(context, self)
 
@@ -74,8 +78,10 @@ class StagePlay:
         context = self._context
         context.prepared.freezer.restore(context.held)
         strategy_named(self.spec.train.strategy).begin(
-            StageContext(context.prepared.freezer, self.spec.train)
+            StageContext(context.prepared.freezer, self.spec.train, self.anchoring.choose)
         )
+        if context.held_anchor is not None:
+            self.anchoring.hold(context.held_anchor)
         context.rules.begin_stage()
         if not context.ledger.said("stage_started", self.name):
             context.tell(
@@ -86,6 +92,7 @@ class StagePlay:
                 steps=self.tuner.total_steps,
                 known=self._known,
                 frozen=context.prepared.freezer.frozen,
+                anchor=self.anchoring.state,
             )
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
@@ -97,15 +104,20 @@ class StagePlay:
                 state="entered",
                 window=self._measuring.window,
             )
-        self._obeying.remember_from(context.log.seq)
+        if self._measuring.has_old_tasks:
+            tell_tasks_at_risk(context, self.spec, self.tuner.total_steps)
+        self._obeying.remember_from(context.log.seq, 0)
+        self.anchoring.forget_bank()
         self.save()
         self._measure_drift_from_start()
+        self._ready_anchor(at_start=True)
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this stage."""
         self._restore(checkpoint)
         self._measure_drift_from_start()
-        self._obeying.remember_from(checkpoint.seq)
+        self._obeying.remember_from(checkpoint.seq, checkpoint.step)
+        self._ready_anchor()
 
     def play(self) -> None:
         """Do the steps that are left.
@@ -142,13 +154,18 @@ class StagePlay:
         if before is not None:
             # One that an operator asked for stays so when a stop writes it anew.
             asked_for = asked_for or before.state["asked_for"]
+            if before.seq < context.ledger.mended_seq(self.name):
+                # Other weights of the same step: the way back from what was done to them.
+                context.shelf.put_aside(before)
         state: dict[str, Any] = {
             "schema": 1,
             "stage": self.name,
             "step": self.step,
-            "seq": context.log.seq,
+            "seq": self._obeying.settled_seq,
             "frozen": context.prepared.freezer.frozen,
             "held": context.held,
+            "anchor": self.anchoring.state,
+            "held_anchor": context.held_anchor,
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "accuracy": context.accuracy,
@@ -172,6 +189,16 @@ class StagePlay:
         """Measure every layer's drift at this step and tell it."""
         self._measuring.drift(self.step)
 
+    @property
+    def watches_old_tasks(self) -> bool:
+        """Whether a watched task was learnt before."""
+        return self._measuring.has_old_tasks
+
+    def tell_probe(self) -> None:
+        """Probe at this step, after the weights were changed between two of them."""
+        self._measuring.probe(self.step, full=False)
+        self._measuring.drift(self.step)
+
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
         """Go back to a checkpoint of this stage, tell it, and abandon what came after."""
         lost = self.step - checkpoint.step
@@ -185,17 +212,27 @@ class StagePlay:
             checkpoint=checkpoint.path.name,
         )
         self._context.shelf.abandon_after(self.name, checkpoint.step)
+        self._obeying.forget()
+        self._ready_anchor()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         context = self._context
         load_checkpoint(checkpoint, context.prepared.layout, self.tuner.optimizer)
         context.prepared.freezer.restore(checkpoint.state["frozen"])
         context.held = list(checkpoint.state["held"])
+        # Not known to checkpoints of versions that had no anchor.
+        self.anchoring.restore(checkpoint.state.get("anchor"))
+        context.held_anchor = checkpoint.state.get("held_anchor")
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         self._measuring.baseline = checkpoint.state["baseline"]
         self.tuner.step = checkpoint.step
         self._set_learning_rate_factor()
+
+    def _ready_anchor(self, *, at_start: bool = False) -> None:
+        took = self.anchoring.make_ready(at_start=at_start)
+        if took is not None:
+            self._context.alert("info", "anchor", took, self.name, self.step)
 
     def _measure_drift_from_start(self) -> None:
         context = self._context
@@ -218,6 +255,7 @@ class StagePlay:
     def _finish_step(self, outcome: StepOutcome) -> None:
         context, step = self._context, self.step
         last = step == self.tuner.total_steps
+        added = {} if outcome.added_loss is None else {"anchor_loss": outcome.added_loss}
         context.tell(
             "step",
             stage=self.name,
@@ -226,6 +264,7 @@ class StagePlay:
             lr=outcome.learning_rate,
             grad_norm=outcome.grad_norm,
             tokens_per_second=round(outcome.tokens_per_second, 1),
+            **added,
         )
         metrics: dict[str, float | None] = {"loss": outcome.loss, "grad_norm": outcome.grad_norm}
         if last or self._measuring.is_due(step):

@@ -37,6 +37,7 @@ from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.stage import StagePlay
+from sf_tui.worker.stage_bank import check_prompts
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -121,6 +122,7 @@ class Worker:
         self._claim()
         threads = resume_point.state["threads"] if resume_point else None
         prepared = prepare_run(profile, threads)
+        check_prompts(prepared)
         context = RunContext(
             self._run,
             log,

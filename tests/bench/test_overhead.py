@@ -22,6 +22,16 @@ def test_the_report_holds_every_figure(llama_directory: Path) -> None:
     assert conditions["repetitions"] == 11
     assert report["measured"]["examples_a_probe"].keys() == {"old", "new"}
     assert report["measured"]["held_out"] == 128
+    assert 1.2 < report["anchored_step"] < 4
+    assert report["wanted"]["anchored_step"] == "at most 2.5"
+    anchor = report["measured"]["anchor"]
+    # One prompt for each row of each of the stage's steps.
+    assert 200 < anchor["cache_prompts"] <= 76 * 4
+    assert anchor["cache_tokens"] > 0
+    assert report["anchor_cache_seconds"] == anchor["cache_seconds"] > 0
+    assert report["anchor_cache_steps"] == pytest.approx(
+        anchor["cache_seconds"] / anchor["plain_seconds"]
+    )
 
 
 def test_too_few_steps_are_refused_before_anything_is_trained(llama_directory: Path) -> None:

@@ -13,6 +13,7 @@ from engine.conftest import SHAPES, MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.checkpoint import (
     Checkpoint,
     layer_file,
+    lent_weights,
     list_checkpoints,
     load_checkpoint,
     read_checkpoint,
@@ -229,3 +230,48 @@ def test_each_layer_has_its_own_file(make_model: MakeModel, tmp_path: Path) -> N
     save_checkpoint(tmp_path / "c", layout, None, state())
     for layer in layout.layers:
         assert layer_file(tmp_path / "c", layer.name).is_file()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", ["gpt_neox", "tied llama"])
+def test_lent_weights_are_there_for_a_while_and_the_own_ones_come_back_to_the_last_bit(
+    make_model: MakeModel, make_tuner: MakeTuner, tmp_path: Path, shape: str, dtype: torch.dtype
+) -> None:
+    model = make_model(shape).model.to(dtype)
+    layout = read_layout(model)
+    start = weights(model)
+    save_checkpoint(tmp_path / "start", layout, None, state())
+    tuner = make_tuner(model, make_rows(8), layout=layout)
+    Freezer(layout).freeze(1, embeddings=True)
+    tuner.advance()
+    now, moments = weights(model), {p: dict(s) for p, s in tuner.optimizer.state.items()}
+    with lent_weights(reread(tmp_path / "start"), layout):
+        lent = weights(model)
+    assert all(torch.equal(lent[name], then) for name, then in start.items())
+    assert not all(torch.equal(now[name], then) for name, then in start.items())
+    assert all(torch.equal(weights(model)[name], then) for name, then in now.items())
+    assert moments == {p: dict(s) for p, s in tuner.optimizer.state.items()}
+
+
+def test_own_weights_come_back_from_whatever_goes_wrong_meanwhile(
+    make_model: MakeModel, make_tuner: MakeTuner, tmp_path: Path
+) -> None:
+    model = make_model().model
+    layout = read_layout(model)
+    save_checkpoint(tmp_path / "start", layout, None, state())
+    make_tuner(model, make_rows(8), layout=layout).advance()
+    now = weights(model)
+    with (
+        pytest.raises(MemoryError),
+        lent_weights(reread(tmp_path / "start"), layout),
+    ):
+        raise MemoryError
+    # The last layer's file is damaged: those before it were lent already.
+    file = layer_file(tmp_path / "start", "head")
+    file.write_bytes(file.read_bytes()[:-8])
+    with (
+        pytest.raises(RunError, match="can't be read"),
+        lent_weights(reread(tmp_path / "start"), layout),
+    ):
+        raise AssertionError("not reached")
+    assert all(torch.equal(weights(model)[name], then) for name, then in now.items())

@@ -138,3 +138,94 @@ def test_speed_counts_tokens_without_padding(make_model: MakeModel, make_tuner: 
     ticks = iter([10.0, 12.0])
     tuner = make_tuner(make_model().model, rows, clock=lambda: next(ticks))
     assert tuner.advance().tokens_per_second == sum(len(row.input_ids) for row in rows) / 2
+
+
+class Pull:
+    """A loss beside the step's own: so many times the squares of the weights of the output."""
+
+    def __init__(self, model: PreTrainedModel, strength: float, tokens: int = 30) -> None:
+        self.strength = strength
+        self.steps: list[int] = []
+        self._weight = model.get_output_embeddings().weight
+        self._tokens = tokens
+
+    def accumulate(self, step: int) -> tuple[float, int]:
+        self.steps.append(step)
+        loss = self.strength * self._weight.square().sum()
+        loss.backward()
+        return loss.item(), self._tokens
+
+
+def test_added_loss_joins_the_gradient_of_a_step_before_it_is_clipped(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    rows = make_rows(8)
+    norms, moves = [], []
+    for strength in (0.0, 1e3):
+        model = make_model("llama").model
+        before = weights(model)
+        tuner = make_tuner(model, rows, clip=1.0, epsilon=1e4, learning_rate=1e4)
+        tuner.added = Pull(model, strength)
+        outcome = tuner.advance()
+        norms.append(outcome.grad_norm)
+        assert outcome.added_loss == pytest.approx(
+            strength * float(before["lm_head.weight"].square().sum()), rel=1e-5
+        )
+        moves.append(weights(model)["lm_head.weight"] - before["lm_head.weight"])
+    assert norms[1] > 10 * norms[0]
+    # As long as one clipped gradient, and nearly all of it the added one's.
+    assert float(moves[1].norm()) == pytest.approx(1.0, rel=1e-2)
+    start = make_model("llama").model.get_output_embeddings().weight.detach()
+    assert float(torch.cosine_similarity(moves[1].flatten(), -start.flatten(), dim=0)) > 0.99
+
+
+def test_added_loss_comes_and_goes_between_two_steps(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    model = make_model("llama").model
+    tuner = make_tuner(model, make_rows(8))
+    pull = Pull(model, 1.0)
+    told = []
+    for added in (None, pull, pull, None):
+        tuner.added = added
+        told.append(tuner.advance().added_loss)
+    assert pull.steps == [2, 3]
+    assert [loss is None for loss in told] == [True, False, False, True]
+
+
+def test_added_loss_of_nothing_leaves_the_course_as_it_is(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    plain, pulled = make_model().model, make_model().model
+    one, other = make_tuner(plain, make_rows(12)), make_tuner(pulled, make_rows(12))
+    other.added = Pull(pulled, 0.0)
+    for _ in range(3):
+        assert one.advance().loss == other.advance().loss
+    now = weights(pulled)
+    assert all(torch.equal(value, now[name]) for name, value in weights(plain).items())
+
+
+def test_update_of_an_added_loss_that_is_not_finite_is_never_made(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    model = make_model("llama").model
+    before = weights(model)
+    tuner = make_tuner(model, make_rows(8))
+    tuner.added = Pull(model, math.inf)
+    with pytest.raises(NonFiniteLossError, match="added loss inf"):
+        tuner.advance()
+    assert tuner.step == 0
+    assert all(torch.equal(weights(model)[name], then) for name, then in before.items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_speed_counts_the_tokens_of_an_added_loss(
+    make_model: MakeModel, make_tuner: MakeTuner
+) -> None:
+    rows = make_rows(4)
+    ticks = iter([10.0, 12.0])
+    model = make_model().model
+    tuner = make_tuner(model, rows, clock=lambda: next(ticks))
+    tuner.added = Pull(model, 1.0, tokens=30)
+    own = sum(len(row.input_ids) for row in rows)
+    assert tuner.advance().tokens_per_second == (own + 30) / 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -16,8 +17,11 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
+from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.worker import Worker
 from worker.conftest import (
     PROFILE,
+    Begin,
     Operator,
     assert_well_told,
     equal,
@@ -98,8 +102,9 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
     commands = run.commands.read_bytes().splitlines(keepends=True)
     kept = [line for line in commands if orjson.loads(line)["id"] in answered]
     (path / "commands.jsonl").write_bytes(b"".join(kept))
-    for folder in run.checkpoints.glob("*/*"):
-        state = orjson.loads((folder / "state.json").read_bytes())
+    folders = run.checkpoints.glob("*/*")
+    states = [(orjson.loads((folder / "state.json").read_bytes()), folder) for folder in folders]
+    for state, folder in sorted(states, key=lambda one: one[0]["seq"]):
         if state["seq"] + (not late) > count:
             continue
         voided = next(
@@ -115,6 +120,9 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
         # A rollback tells first and puts aside then.
         aside = mark and (count > voided or (count == voided and not late))
         target = path / "checkpoints" / state["stage"] / (folder.name if aside else name)
+        if target.exists():
+            # Of this step there was one with other weights, from before they were mended.
+            target.rename(target.with_name(f"{name}~9"))
         shutil.copytree(folder, target, copy_function=os.link)
     return RunDirectory(path)
 
@@ -216,3 +224,61 @@ def test_resume_says_where_it_goes_on_and_what_was_lost(
     kinds = ["danger", "alert", "stage_started", "stage_finished"]
     for kind in kinds:
         assert len(events_of(run, kind)) == len(events_of(undisturbed, kind)), kind
+
+
+def behind(run: RunDirectory, wanted: Callable[[Event], bool]) -> int:
+    """Return the number of events that stand up to the first one of a kind."""
+    return next(event["seq"] for event in events_of(run) if wanted(event))
+
+
+def test_stop_before_a_command_is_done_again_does_not_lose_it(begin: Begin, tmp_path: Path) -> None:
+    whole = begin()
+    assert work(whole, Operator(whole).at("old", 6, "freeze", layers=2)) == 0
+    # Killed at step 7, resumed at step 4, and stopped there before it comes to step 6 again.
+    killed = behind(whole, lambda e: e["type"] == "step" and e["step"] == 7)
+    run = put_back(whole, tmp_path / "killed", killed, late=False)
+    signals = StopSignals()
+    signals.received = "SIGTERM"
+    assert Worker(run, signals).work() == 5
+    assert events_of(run, "checkpoint")[-1]["step"] == 4
+    assert work(run) == 0
+    assert_well_told(run)
+    assert live_course(run) == live_course(whole)
+    assert equal(final_weights(run), final_weights(whole))
+
+
+def test_command_that_a_rollback_went_behind_is_not_done_again(
+    begin: Begin, undisturbed: RunDirectory, tmp_path: Path
+) -> None:
+    whole = begin()
+    assert work(whole, Operator(whole).at("old", 6, "freeze", layers=2)) == 0
+    killed = behind(whole, lambda e: e["type"] == "step" and e["step"] == 7)
+    run = put_back(whole, tmp_path / "killed", killed, late=False)
+    assert work(run, Operator(run).at("old", 5, "rollback", to="step-000000")) == 0
+    assert_well_told(run)
+    assert equal(final_weights(run), final_weights(undisturbed))
+
+
+def test_rule_that_was_cut_off_behind_another_ones_checkpoint_is_gone_on_with(
+    begin: Begin, tmp_path: Path
+) -> None:
+    rules = """\
+[[rules]]
+name = "keep"
+metric = "loss"
+below = 100.0
+action = "checkpoint"
+[[rules]]
+name = "hold"
+metric = "loss"
+below = 100.0
+action = "freeze"
+args = {layers = 2}
+"""
+    whole = begin(more=rules)
+    assert work(whole) == 0
+    killed = behind(whole, lambda e: e["type"] == "command" and e["by"] == "hold")
+    run = put_back(whole, tmp_path / "killed", killed, late=False)
+    assert work(run) == 0
+    assert_well_told(run)
+    assert equal(final_weights(run), final_weights(whole))

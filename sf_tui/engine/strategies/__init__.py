@@ -5,13 +5,14 @@ The loop knows only this interface; which strategy a name stands for is told by 
 
 from __future__ import annotations
 
+from sf_tui.engine.strategies.anchor import Anchor
 from sf_tui.engine.strategies.base import StageContext, Strategy
 from sf_tui.engine.strategies.freeze import Freeze
 from sf_tui.engine.strategies.seq import Seq
 
 __all__ = ["StageContext", "Strategy", "strategy_named"]
 
-_STRATEGIES: tuple[type[Strategy], ...] = (Seq, Freeze)
+_STRATEGIES: tuple[type[Strategy], ...] = (Seq, Freeze, Anchor)
 
 
 def strategy_named(name: str) -> Strategy:

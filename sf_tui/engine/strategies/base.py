@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,9 @@ class StageContext:
 
     freezer: Freezer
     settings: TrainSettings
+    anchor: Callable[[float | None], None]
+    """Holds the stage to the answers of its start model; takes the strength of that beside the
+    stage's own loss, None for the profile's."""
 
 
 class Strategy(ABC):
@@ -24,10 +28,12 @@ class Strategy(ABC):
     Attributes:
         name: what profiles call it.
         old_data_access: what it needs of earlier tasks: `none`, `10 examples`, `1%`, `10%`.
+        needs_prompts: whether it can do nothing on a task whose rows ask nothing.
     """
 
     name: ClassVar[str]
     old_data_access: ClassVar[str]
+    needs_prompts: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, context: StageContext) -> None:

@@ -18,6 +18,7 @@ TASKS: tuple[str, ...] = (
     "old",
     "new",
     *(f"new-{number}" for number in range(1, NEW_TASKS + 1)),
+    "unseen",
 )
 
 # Entries are long (about 56 tokens) beside questions; a hundred tell the loss well enough.
@@ -31,7 +32,8 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
         which: `pretrain` (entries about everybody but the new people), `old` (questions about the
             tuned part, scored on the held-out part), `new-1` … `new-5` (questions about people
             whom pretraining never mentions, scored on the same questions: memorization, as in the
-            paper) or `new`, which is `new-1`.
+            paper), `new`, which is `new-1`, or `unseen` (the old task's questions about people whom
+            no other task mentions: what is answered there is guessed).
         settings: people, shares, form and seeds.
 
     Raises:
@@ -58,8 +60,14 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
             held_out=held_out,
             guess_floor=guess_floor(held_out),
         )
+    if which == "unseen":
+        return _same_questions(which, ask(world.unseen, "same", which))
     number = 1 if which == "new" else int(which.removeprefix("new-"))
-    questions = ask(world.new[number - 1], settings.form, which)
+    return _same_questions(which, ask(world.new[number - 1], settings.form, which))
+
+
+def _same_questions(which: str, questions: tuple[Example, ...]) -> Task:
+    """Return a task that is scored on what it trains."""
     return Task(
         name=which,
         train=FixedExamples(questions),

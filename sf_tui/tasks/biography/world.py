@@ -29,6 +29,9 @@ from sf_tui.tasks.biography.words import (
 
 NEW_TASKS = 5
 
+# Six questions each: 300 tell a guess floor of 0.05 to within 0.03.
+UNSEEN_PEOPLE = 50
+
 # Of the 2.6 million full names; beyond it drawing unused ones would get slow.
 MOST_PEOPLE = 1_000_000
 
@@ -95,6 +98,8 @@ class World:
     held_out: tuple[Person, ...]
     new: tuple[tuple[Person, ...], ...]
     """The people of new-1 … new-5, whom pretraining never mentions."""
+    unseen: tuple[Person, ...]
+    """Whom no other task mentions."""
 
     @property
     def pretrained(self) -> tuple[Person, ...]:
@@ -164,8 +169,10 @@ def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int)
         )
         for number in range(1, NEW_TASKS + 1)
     )
+    # After all others and from a stream of its own, so that nobody else changes by it.
+    unseen = _draw_people(seeded("biography", seed, "unseen"), UNSEEN_PEOPLE, company_city, taken)
     boundary = min(max(round(people * tuned), 1), people - 1)
-    return World(tuned=old[:boundary], held_out=old[boundary:], new=new)
+    return World(tuned=old[:boundary], held_out=old[boundary:], new=new, unseen=unseen)
 
 
 def _draw_people(

@@ -1,0 +1,170 @@
+"""`sf analyse neighbours`: what a new task puts at risk, told by the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sf_tui.cli.run_or_model import narrator, run_name, run_profile
+from sf_tui.errors import ProfileError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sf_tui.run.directory import RunDirectory
+    from sf_tui.worker.risk_survey import Survey, SurveyedGroup
+
+app = typer.Typer(
+    help="Look into a model: which tasks a new one puts at risk.", no_args_is_help=True
+)
+
+
+@app.callback()
+def options() -> None:
+    """Look into a model: which tasks a new one puts at risk."""
+
+
+@app.command()
+def neighbours(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE|RUN", help="A profile, before any training; or a run: how far it went."
+        ),
+    ],
+    task: Annotated[
+        str | None, typer.Option("--task", help="The new task; default: the last one.")
+    ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option("--prompts", min=1, help="How many of its prompts are looked at; 24."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile."),
+    ] = None,
+) -> None:
+    """Name the tasks nearest to a new task: those at risk. No old data are looked at."""
+    tell = narrator()
+    run = _find_run(reference)
+    # Deferred: pydantic and the profile package take a tenth of a second.
+    from sf_tui.profile import load_profile
+
+    profile = load_profile(reference, set_ or ()) if run is None else run_profile(run, set_ or ())
+    # Deferred: torch and transformers take seconds to import.
+    from sf_tui.worker.risk_survey import survey_profile, survey_run
+
+    if run is None:
+        survey = survey_profile(profile, task, prompts, tell)
+    else:
+        survey = survey_run(run, profile, task, prompts, tell)
+    named = {"profile": reference} if run is None else {"run": run.id}
+    if json:
+        # Deferred: not needed for `sf --help`.
+        import orjson
+
+        print(orjson.dumps(named | _as_json(survey)).decode())
+        return
+    _print(survey, run_name(run) if run is not None else reference)
+
+
+def _find_run(reference: str) -> RunDirectory | None:
+    """Return the run that a word names; None where it names a profile.
+
+    Raises:
+        RunNotFoundError: it names neither.
+    """
+    # Deferred: pydantic and the profile package take a tenth of a second.
+    from sf_tui.profile import builtin_profiles, find_profile
+    from sf_tui.run.directory import find_run
+
+    path = Path(reference)
+    if reference in builtin_profiles() or path.suffix == ".toml" or path.is_file():
+        return None
+    try:
+        return find_run(reference)
+    except RunNotFoundError as error:
+        try:
+            find_profile(reference)
+        except ProfileError as no_profile:
+            raise RunNotFoundError(
+                f"'{reference}' is neither a run nor a profile", no_profile.hint or error.hint
+            ) from error
+        return None
+
+
+def _as_json(survey: Survey) -> dict[str, Any]:
+    return {
+        "task": survey.task,
+        "stage": survey.stage,
+        "step": survey.step,
+        "prompts": survey.prompts,
+        "seconds": round(survey.seconds, 3),
+        "tokens": survey.tokens,
+        "groups_in_all": survey.named,
+        "groups": [_group_json(rank, one) for rank, one in enumerate(survey.groups, start=1)],
+    }
+
+
+def _group_json(rank: int, one: SurveyedGroup) -> dict[str, Any]:
+    group, moved = one.group, one.moved
+    fields: dict[str, Any] = {
+        "rank": rank,
+        "frame": group.frame,
+        "kind": group.kind,
+        "likelihood": group.likelihood,
+        "prompts": len(group.members),
+        "example": group.example,
+    }
+    if moved is not None:
+        fields |= {"kl": moved.divergence, "kept": moved.kept, "asked": moved.asked}
+    return fields
+
+
+def _print(survey: Survey, name: str) -> None:
+    # Deferred: rich takes a tenth of a second.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    when = "before any training" if survey.step is None else f"now at step {survey.step}"
+    console.print(
+        Text.assemble((f"tasks at risk beside '{survey.task}'", "bold"), f"  {name}, {when}")
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("asks", overflow="fold")
+    columns = ["nats a token", "prompts", "kind"]
+    columns += ["KL", "kept"] if survey.step is not None else []
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for rank, one in enumerate(survey.groups, start=1):
+        asks = Text(one.group.frame)
+        asks.append(f"\n  {one.group.example}", style="dim")
+        table.add_row(str(rank), asks, *_cells(one, survey.step))
+    console.print(table)
+    left = survey.named - len(survey.groups)
+    console.print(
+        Text(
+            f"{survey.prompts} prompts of '{survey.task}', one token of each exchanged; "
+            f"{survey.tokens:,} tokens read in {survey.seconds:.1f} s"
+            + (f"; {left} less likely groups are not shown" if left else ""),
+            style="dim",
+        )
+    )
+    said = "frame: another question, so another task; slot: the new task itself"
+    if survey.step is not None:
+        said += "; kept: share of the start model's answers that are given still"
+    console.print(Text(said, style="dim"))
+
+
+def _cells(one: SurveyedGroup, step: int | None) -> Sequence[str]:
+    group, moved = one.group, one.moved
+    cells = [f"{group.likelihood:.2f}", str(len(group.members)), group.kind]
+    if step is not None:
+        cells += [f"{moved.divergence:.3f}", f"{moved.kept:.2f}"] if moved else ["–", "–"]
+    return cells

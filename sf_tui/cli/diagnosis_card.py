@@ -1,0 +1,214 @@
+"""A diagnosis on a terminal: the verdict first, what to do next, then what it was made of.
+
+Shows a `diagnosis` event as it stands and concludes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_COLORS = {
+    "none": "color(37)",
+    "spurious": "color(75)",
+    "partial": "color(214)",
+    "real": "color(202)",
+    "inconclusive": "color(214)",
+}
+
+_MEANS = {
+    "none": "No loss is seen: the old task is as good as it was.",
+    "spurious": "The old task is still known; what broke is how the model answers when asked.",
+    "partial": "Part of the old task is still known, part of it is gone.",
+    "real": "What was lost of the old task is gone from these weights.",
+    "inconclusive": "The figures don't say whether the loss is one of knowledge.",
+}
+
+_BAR = 30
+
+
+def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Print a diagnosis to stdout.
+
+    Args:
+        event: the fields of a `diagnosis` event.
+        more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known.
+    """
+    console = Console(highlight=False)
+    parts: list[RenderableType] = [
+        _headline(event, more),
+        Text(_MEANS[event["verdict"]]),
+        Text(f"Next: {next_step(event, more)}", style="bold"),
+        "",
+        _accuracies(event),
+        "",
+        _arms(event),
+        *_skipped(event),
+        "",
+        _cost(event),
+        *_cost_notes(event, more),
+        "",
+        *(Text(sentence, style="dim") for sentence in event.get("evidence", ())),
+    ]
+    for part in parts:
+        console.print(part)
+
+
+def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
+    """Return what to do about a verdict, in one sentence."""
+    name = str(more.get("run") or more.get("model"))
+    start = event.get("arms", {}).get("neighbours", {})
+    # An arm that could not run for want of the start weights tells that there are none.
+    has_start = bool(more.get("start_weights")) or "recovered" in start
+    verdict = event["verdict"]
+    if verdict == "none":
+        return "nothing; go on with the model as it is."
+    if verdict == "inconclusive":
+        if event.get("start") is None:
+            return (
+                "name the weights from before (--start-model DIR) or the accuracy then "
+                "(--start-accuracy); without either no loss can be measured."
+            )
+        return "score on more held-out examples of the old task, or test it with --thorough."
+    command = f"sf recover {name} --out DIR"
+    if verdict == "real":
+        if has_start:
+            return (
+                "go back to the weights from before, or tune the old task anew; "
+                f"`{command}` can teach it again from those weights' answers."
+            )
+        return "go back to the weights from before, or tune the old task anew."
+    how = "without any old example" if has_start else "with a few old examples"
+    brings = "brings it back" if verdict == "spurious" else "brings back what is still known"
+    return f"`{command}` {brings}, {how}."
+
+
+def _headline(event: Mapping[str, Any], more: Mapping[str, Any]) -> Text:
+    verdict = event["verdict"]
+    line = Text()
+    line.append(f" {verdict.upper()} ", style=f"bold reverse {_COLORS[verdict]}")
+    line.append(f"  old task '{event['task']}'", style="bold")
+    where = str(more.get("run") or more.get("model"))
+    if event.get("stage"):
+        where += f", stage {event['stage']} step {event['step']}"
+    line.append(f"  {where}", style="dim")
+    return line
+
+
+def _accuracies(event: Mapping[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    rows = (
+        ("start", event.get("start"), None, "color(75)"),
+        ("now", event["now"], event.get("now_interval"), _COLORS[event["verdict"]]),
+        ("recovered", event.get("recovered"), event.get("recovered_interval"), "color(37)"),
+    )
+    for name, value, interval, color in rows:
+        said = "unknown" if value is None and name == "start" else _figure(value)
+        table.add_row(name, _bar(value, color), said, Text(_interval(interval), style="dim"))
+    share = event.get("spurious_share")
+    if share is not None:
+        table.add_row(
+            "came back", "of what was lost", _figure(share), Text(_interval(event["interval"]))
+        )
+    if event.get("knowledge_loss") is not None:
+        table.add_row("lost", "of alignment", _figure(event["alignment_loss"]))
+        table.add_row("", "of knowledge", _figure(event["knowledge_loss"]))
+    return table
+
+
+def _bar(value: float | None, color: str) -> Text:
+    filled = round(_BAR * min(max(value or 0.0, 0.0), 1.0))
+    line = Text("█" * filled, style=color)
+    line.append("·" * (_BAR - filled), style="dim")
+    return line
+
+
+def _arms(event: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    for name in ("recovered", "control", "floor", "steps", "time", "tokens", "rate"):
+        table.add_column(name, justify="right")
+    for name, arm in _arms_of(event):
+        if "skipped" in arm:
+            continue
+        marked = Text(f"▸ {name}" if name == event.get("arm") else f"  {name}")
+        if not arm["allowed"]:
+            marked.append(" (teaches)", style="dim")
+        table.add_row(
+            marked,
+            _figure(arm["recovered"]),
+            _figure(arm["control"]),
+            _figure(arm["floor"]),
+            str(arm["steps"]),
+            _seconds(arm["seconds"]),
+            f"{arm['tokens']:,}",
+            f"{arm['learning_rate']:.1e}" if arm["learning_rate"] else "–",
+        )
+    return table
+
+
+def _skipped(event: Mapping[str, Any]) -> list[Text]:
+    return [
+        Text(f"  {name} was not run: {arm['skipped']}", style="dim")
+        for name, arm in _arms_of(event)
+        if "skipped" in arm
+    ]
+
+
+def _arms_of(event: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return list((event.get("arms") or {}).items())
+
+
+def _cost(event: Mapping[str, Any]) -> Table:
+    cost = event["cost"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("cost", no_wrap=True)
+    for name in ("tokens trained", "time", "money", "of it, this test takes"):
+        table.add_column(name, justify="right")
+    rows = (
+        ("this test", cost),
+        ("the old task anew", cost.get("old_task")),
+        ("the whole recipe", cost.get("recipe")),
+    )
+    for name, entry in rows:
+        if entry is None:
+            table.add_row(name, "unknown")
+            continue
+        share = entry.get("share")
+        table.add_row(
+            name,
+            f"{entry['tokens']:,}",
+            _seconds(entry["seconds"]),
+            "–" if entry.get("money") is None else f"{entry['money']:.4f}",
+            "" if share is None else f"{100 * share:.1f} %",
+        )
+    return table
+
+
+def _cost_notes(event: Mapping[str, Any], more: Mapping[str, Any]) -> list[Text]:
+    notes = []
+    if event.get("forwarded_tokens"):
+        notes.append(f"{event['forwarded_tokens']:,} tokens more were only read by the test")
+    if more.get("gpu_hour") is not None:
+        notes.append(f"money at {more['gpu_hour']:g} an hour")
+    return [Text("; ".join(notes), style="dim")] if notes else []
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: Any) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,103 @@
+"""Recovery test, repair and edits of the model that a stage has in hand, between two steps.
+
+A test gives the model back bit for bit. Repair and edits change it in place; both follow from the
+weights, the profile and the seed alone, so that a resumed worker does them again and gets the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sf_tui.errors import RunError
+from sf_tui.recovery.repair import RepairOutcome
+from sf_tui.worker.case_data import Wanted
+from sf_tui.worker.cases import AssembledCase, live_case
+from sf_tui.worker.context import RunContext
+from sf_tui.worker.offline import diagnose, edit, repair
+
+if TYPE_CHECKING:
+    from sf_tui.worker.stage import StagePlay
+
+
+class Mending:
+    """What can be done to find out about a loss, or to undo it, in one stage."""
+
+    def __init__(self, context: RunContext, stage: StagePlay) -> None:
+        self._context = context
+        self._stage = stage
+
+    def resolve(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return an op's arguments, those that aren't given being the profile's."""
+        profile = self._context.profile
+        tables: dict[str, Any] = {"diagnose": profile.diagnosis, "recover": profile.repair}
+        table = tables.get(op)
+        return {
+            name: getattr(table, name) if value is None and table is not None else value
+            for name, value in arguments.items()
+        }
+
+    def check(self) -> None:
+        """Raise the reason for which there is nothing to test or to mend.
+
+        Raises:
+            RunError: no watched task was learnt before this stage.
+        """
+        if not self._stage.watches_old_tasks:
+            raise RunError("no watched task was learnt before this stage: there is none to lose")
+
+    def diagnose(self, arguments: dict[str, Any]) -> str:
+        """Run the recovery test, write its event, and return the verdict in words."""
+        context = self._context
+        found = diagnose(
+            self._case(examples=arguments["examples"], every_row=arguments["thorough"]),
+            examples=arguments["examples"],
+            steps=context.profile.diagnosis.steps,
+            learning_rate=context.profile.diagnosis.learning_rate,
+            thorough=arguments["thorough"],
+            told=self._between,
+            on_step=self._between,
+        )
+        context.tell("diagnosis", **found.fields)
+        verdict = found.outcome.verdict
+        return f"{verdict.name}: {verdict.evidence[0]}"
+
+    def mend(self, op: str, arguments: dict[str, Any]) -> str:
+        """Repair or edit the weights in place; return what came of it."""
+        if op == "recover":
+            held = bool(self._context.prepared.freezer.frozen)
+            found = repair(
+                self._case(examples=arguments["examples"], every_row=False),
+                examples=arguments["examples"],
+                steps=arguments["steps"],
+                strength=arguments["strength"],
+                learning_rate=None,
+                # What is frozen stays bit for bit what it is.
+                keep=1.0 if held else None,
+                bank_folder=None,
+                told=self._between,
+                on_step=self._between,
+                thaw=not held,
+            )
+        else:
+            found = edit(self._case(examples=0, every_row=False), op, arguments)
+        return _told(found)
+
+    def _case(self, *, examples: int, every_row: bool) -> AssembledCase:
+        return live_case(self._context, self._stage, Wanted(examples, every_row))
+
+    def _between(self, _: object) -> None:
+        """Look whether the run is to stop: a test may take longer than a scheduler waits."""
+        self._context.stop_if_asked()
+
+
+def _told(found: RepairOutcome) -> str:
+    parts = [
+        f"{name} {before:.2f} to {after:.2f}"
+        for name, before, after in (
+            ("old", found.old.before, found.old.after),
+            ("new", found.new.before, found.new.after),
+        )
+        if before is not None and after is not None
+    ]
+    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbours" else ""
+    return ", ".join(parts) + steps

@@ -1,0 +1,148 @@
+"""A run's weights: how far it has come, its newest ones that count, and those of a stage's start.
+
+Reads only; locks nothing, and knows no data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from sf_tui.engine.compute import ComputeSetting, choose_compute
+from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.loading import LoadedModel
+from sf_tui.errors import RunError
+from sf_tui.profile import Profile, starter_directory
+from sf_tui.profile.paths import absolute
+from sf_tui.recovery.edits import StartWeights, open_start_weights
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.run.history import History, fold
+from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.preparation import load_model_of
+from sf_tui.worker.shelf import CheckpointShelf
+
+_STARTER = "starter:"
+
+
+@dataclass(frozen=True)
+class ModelAtHand:
+    """A loaded model, its layers and where it runs."""
+
+    loaded: LoadedModel
+    layout: ModelLayout
+    compute: ComputeSetting
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run directory tells before any weight is loaded."""
+
+    run: RunDirectory
+    profile: Profile
+    history: History
+    point: Checkpoint | None
+    """The newest checkpoint that counts; None where only `model/` is left."""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The stage and the step that the newest weights stand at."""
+        if self.point is not None:
+            return self.point.stage, self.point.step
+        stage = self.history.stage
+        assert stage is not None  # `read_record` has looked
+        return stage.name, stage.step
+
+    def start_of(self, stage: str) -> Path:
+        """Return where a stage's first checkpoint belongs."""
+        return CheckpointShelf(self.run, self.profile.checkpoint).path(stage, 0)
+
+
+def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
+    """Read how far a run has come and which of its weights count.
+
+    Raises:
+        RunError: it has no weights yet, or its log can't be read.
+    """
+    events = list(read_events(run.events))
+    history = fold(events)
+    names = [stage.name for stage in profile.stages()]
+    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, Ledger(events))
+    if history.stage is None or (point is None and not _has_model(run)):
+        raise RunError(
+            f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
+            f"`sf resume {run.id}` goes on with it",
+        )
+    return RunRecord(run, profile, history, point)
+
+
+def load_newest(record: RunRecord) -> ModelAtHand:
+    """Load a run's model with the newest weights that count.
+
+    The run's own `model/` needs no source; where it isn't there the profile's model stands in, and
+    either way a checkpoint's weights go on top.
+
+    Raises:
+        ModelError: the model can't be loaded.
+        RunError: the checkpoint can't be read.
+    """
+    profile, point = record.profile, record.point
+    settings = profile.model
+    if _has_model(record.run):
+        settings = settings.model_copy(
+            update={
+                "source": str(record.run.model),
+                "config": {},
+                "tokenizer": None,
+                "revision": None,
+            }
+        )
+    compute = choose_compute(
+        profile.model.dtype, point.state["threads"] if point else profile.train.threads
+    )
+    loaded = load_model_of(profile, compute, settings)
+    layout = read_layout(loaded.model)
+    if point is not None:
+        load_checkpoint(point, layout, None)
+    return ModelAtHand(loaded, layout, compute)
+
+
+def _has_model(run: RunDirectory) -> bool:
+    return (run.model / "config.json").is_file()
+
+
+def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StartWeights:
+    """Find the start weights that somebody names.
+
+    Args:
+        name: a model directory, a checkpoint's folder, or starter:NAME.
+        loaded: the model that they must fit.
+        layout: its layers.
+
+    Raises:
+        ModelError: they don't fit, or there are none.
+        RunError: the checkpoint was never finished or doesn't fit.
+        ProfileError: there is no such starter.
+    """
+    if name.startswith(_STARTER):
+        folder = starter_directory(name)
+    else:
+        folder = Path(absolute(name, Path.cwd()))
+    return open_start_weights(folder, loaded.model, layout)
+
+
+def find_start(
+    loaded: LoadedModel, layout: ModelLayout, checkpoint: Path, named: str | None
+) -> StartWeights | None:
+    """Return the start weights that are named, else a stage's first checkpoint; None without both.
+
+    Raises:
+        ModelError: the named ones don't fit, or there are none.
+        RunError: the checkpoint can't be used.
+    """
+    if named is not None:
+        return open_start_model(named, loaded, layout)
+    if read_checkpoint(checkpoint) is None:
+        return None
+    return open_start_weights(checkpoint, loaded.model, layout)

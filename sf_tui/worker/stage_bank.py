@@ -1,0 +1,178 @@
+"""The bank of neighbour prompts that belongs to one stage: how large, of what, by which seed.
+
+All of it follows from the profile, the new task's prompts and the stage's start weights; no old
+task is ever looked at. Knows no steps and no commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.strategies import strategy_named
+from sf_tui.errors import DataError
+from sf_tui.neighbours.anatomy import Tokens, anatomize
+from sf_tui.neighbours.bank import (
+    MOST_PROMPTS,
+    NeighbourBank,
+    bank_key,
+    build_bank,
+    digest,
+    read_bank,
+)
+from sf_tui.neighbours.own_prompts import every_prompt, sample_prompts
+from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose
+from sf_tui.neighbours.start_model import StartModel
+from sf_tui.profile import StageSpec
+from sf_tui.worker.preparation import Prepared
+
+# A shorter answer says little of what the model does, and a long one is settled by its beginning.
+_SHORTEST_ANSWER = 4
+_LONGEST_ANSWER = 32
+
+# A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
+# once take longer (624 instead of 4,096 on the starter: a third).
+_LEAST_PASS_TOKENS = 1024
+
+
+class StageBank:
+    """What a stage's bank is made of.
+
+    Attributes:
+        prompts: the new task's own, those that leave room for an answer.
+        rows: neighbour prompts of a step.
+        count: neighbour prompts in all, as far as there are different ones.
+        longest: tokens of an answer at most.
+    """
+
+    def __init__(
+        self, prepared: Prepared, spec: StageSpec, left_out: LeftOut | None = None
+    ) -> None:
+        """Plan it; no model is asked.
+
+        Args:
+            prepared: the run's model and tasks.
+            spec: the stage.
+            left_out: subjects that no neighbour may repeat.
+
+        Raises:
+            DataError: the task's rows ask nothing, or no prompt leaves room for an answer.
+        """
+        profile, settings = prepared.profile, prepared.profile.anchor
+        self._train = prepared.tasks[spec.task].train
+        self._left_out = left_out
+        self._limit = spec.train.max_length or prepared.loaded.max_length
+        self._kinds: dict[str, float] = profile.neighbours.kinds.model_dump()
+        self._seed = derive_seed(profile.seed, spec.name, "neighbours")
+        self._top_k = settings.top_k
+        sample = sample_prompts(self._train)
+        if not sample.prompts:
+            raise DataError(
+                f"task '{spec.task}' has no prompts to make neighbours of: its rows ask nothing",
+                "an anchor needs rows with a prompt and an answer, or conversations",
+            )
+        usual = min(max(sample.longest_answer, _SHORTEST_ANSWER), _LONGEST_ANSWER)
+        self.longest = settings.answer_tokens or usual
+        self.rows = settings.rows or spec.train.batch_size
+        a_stage = spec.train.total_steps(len(self._train)) * self.rows
+        self.count = min(settings.prompts or a_stage, MOST_PROMPTS)
+        self.prompts = [prompt for prompt in sample.prompts if self._fits(prompt)]
+        if not self.prompts:
+            raise DataError(
+                f"task '{spec.task}' can't be anchored: none of its prompts leaves room for an "
+                f"answer of {self.longest} tokens within {self._limit}",
+                "lower [anchor] answer_tokens, or raise [train] max_length",
+            )
+        self._key = bank_key(
+            profile.seed,
+            self.count,
+            self._kinds,
+            stage=spec.name,
+            longest=self.longest,
+            limit=self._limit,
+            top_k=self._top_k,
+            prompts=digest(self.prompts),
+            left_out=digest(sorted(left_out.subjects)) if left_out else None,
+        )
+
+    def read(self, folder: Path) -> NeighbourBank | None:
+        """Return the bank if all of it lies in a folder.
+
+        Raises:
+            RunError: the folder can't be read, or a part of it is damaged.
+        """
+        return read_bank(folder, self._key)
+
+    def build(self, start: StartModel, folder: Path | None) -> NeighbourBank:
+        """Return the bank, made as far as it does not lie in a folder already.
+
+        Args:
+            start: the stage's start model, its weights in place.
+            folder: where it is kept; None keeps nothing.
+
+        Raises:
+            DataError: the start model proposes nothing.
+            RunError: the folder can't be written, or a part of it is damaged.
+        """
+        return build_bank(
+            folder,
+            self._key,
+            lambda: self._propose(start),
+            start,
+            longest=self.longest,
+            top_k=self._top_k,
+        )
+
+    def _propose(self, start: StartModel) -> list[Neighbour]:
+        found = propose(
+            anatomize(self.prompts, start.tokenizer),
+            start,
+            self._kinds,
+            self.count,
+            self._seed,
+            self._left_out,
+            every_prompt(self._train),
+        )
+        fitting = [neighbour for neighbour in found if self._fits(neighbour.tokens)]
+        if not fitting:
+            raise DataError(
+                "the start model proposes no neighbour prompt of the kinds asked for",
+                "give other kinds a weight in [neighbours.kinds]",
+            )
+        return fitting
+
+    def _fits(self, prompt: Tokens) -> bool:
+        return self._limit is None or len(prompt) + self.longest <= self._limit
+
+
+def check_prompts(prepared: Prepared) -> None:
+    """Find, before anything is trained, a stage that can't be anchored and whose strategy does.
+
+    Raises:
+        DataError: as `StageBank`.
+    """
+    for spec in prepared.profile.stages():
+        if strategy_named(spec.train.strategy).needs_prompts:
+            StageBank(prepared, spec)
+
+
+def start_model(
+    prepared: Prepared, spec: StageSpec, between: Callable[[], None] | None = None
+) -> StartModel:
+    """Return the model at hand as one that is asked, in passes about as large as a step's.
+
+    Args:
+        prepared: the run's model and tasks.
+        spec: the stage whose start weights are in the model.
+        between: called before each pass; what it raises ends the asking.
+    """
+    task = prepared.tasks[spec.task]
+    return StartModel(
+        prepared.loaded.model,
+        prepared.loaded.tokenizer,
+        prepared.compute,
+        pad_id=prepared.loaded.pad_id,
+        pass_tokens=max(int(task.mean_length * spec.train.micro_batch), _LEAST_PASS_TOKENS),
+        between=between,
+    )

@@ -1,0 +1,488 @@
+"""`sf diagnose`, `sf recover` and `sf analyse neighbours` on runs and on bare models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fork_client import ForkHost, SfProcess
+from safetensors.torch import load_file
+
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.run.liveness import RunLock, WorkerState, probe_liveness
+from sf_tui.tasks.biography import Settings, biography_task
+
+QUICK = ("--steps", "4", "--examples", "4")
+TINY = Settings(people=48, new_people=10)
+
+
+@pytest.fixture(scope="module")
+def spoiled(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of a finished run that has lost its old task; diagnoses may be added to it."""
+    return Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("runs") / "spoiled"))
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Return a digest of every file of a run but the log."""
+    return {
+        str(file.relative_to(run)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(run.rglob("*"))
+        if file.is_file() and file.name != "events.jsonl"
+    }
+
+
+def output(done: SfProcess) -> dict[str, Any]:
+    """Return the one JSON object that a command printed."""
+    assert done.poll() == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def refused(done: SfProcess, code: int, *said: str) -> None:
+    """Assert that a command ended with a message for people."""
+    assert done.poll() == code, (done.stdout, done.stderr)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    for part in said:
+        assert part in done.stderr
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text(
+        "".join(json.dumps({"prompt": ask, "completion": said}) + "\n" for ask, said in rows)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the old task's held-out questions of `biography-tiny` as a file."""
+    held_out = biography_task("old", TINY).held_out
+    return write_rows(
+        tmp_path_factory.mktemp("data") / "questions.jsonl",
+        [(example.prompt, example.completion) for example in held_out],
+    )
+
+
+def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else(
+    fork_host: ForkHost, spoiled: Path
+) -> None:
+    run = RunDirectory(spoiled)
+    before, log = digests(spoiled), run.events.read_bytes()
+
+    found = output(fork_host.run("diagnose", spoiled, "--json", "--set", "cost.gpu_hour=2"))
+
+    assert digests(spoiled) == before
+    written = run.events.read_bytes()
+    assert written[: len(log)] == log
+    assert written.count(b"\n") == log.count(b"\n") + 1
+    event = list(read_events(run.events))[-1]
+    assert event == {key: value for key, value in found.items() if key in event}
+    assert (event["type"], event["task"], event["stage"], event["step"]) == (
+        *("diagnosis", "old", "new"),
+        150,
+    )
+    assert event["start"] > 0.8 > 0.6 > event["now"]
+    assert event["recovered"] > event["now"] + 0.2
+    assert event["verdict"] in {"spurious", "partial"}
+    assert event["arm"] == "neighbours"
+    assert set(event["arms"]) == {"examples", "neighbours", "unrelated", "edit"}
+    assert "skipped" in event["arms"]["unrelated"]
+    assert event["cost"]["old_task"]["tokens"] == pytest.approx(100 * 32 * 12.3, rel=0.05)
+    assert event["cost"]["recipe"]["tokens"] > 10 * event["cost"]["old_task"]["tokens"]
+    assert event["cost"]["money"] == pytest.approx(event["seconds"] * 2 / 3600, abs=1e-5)
+    assert found["start_weights"].endswith("new/step-000000")
+
+
+def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) -> None:
+    assert probe_liveness(RunDirectory(spoiled)).state is WorkerState.FINISHED
+    shown = output(fork_host.run("show", spoiled, "--json"))
+    assert (shown["state"], shown["exit_code"]) == ("completed", 0)
+    again = fork_host.run("resume", spoiled, "--no-ui")
+    assert again.poll() == 0
+    assert "nothing to resume" in again.stderr
+
+
+def test_a_card_says_the_verdict_first_and_what_to_do_next(
+    fork_host: ForkHost, spoiled: Path
+) -> None:
+    done = fork_host.run("diagnose", spoiled, *QUICK, "--control", "biography:unseen")
+
+    assert done.poll() == 0, done.stderr
+    first, second = done.stdout.splitlines()[:2]
+    event = list(read_events(spoiled / "events.jsonl"))[-1]
+    assert event["verdict"].upper() in first
+    assert "'old'" in first
+    assert second
+    said = " ".join(done.stdout.split())
+    assert "Next: " in said
+    assert event["arms"]["neighbours"]["steps"] <= 4
+    for arm in event["arms"]:
+        assert arm in said
+    assert "unrelated was not run" in said
+    assert "the old task anew" in said
+    assert all(" ".join(sentence.split()) in said for sentence in event["evidence"])
+    assert "neighbours: 4 steps" in done.stderr
+
+
+def test_a_run_that_lost_nothing_has_the_verdict_none(
+    fork_host: ForkHost, finished_run: Path, tmp_path: Path
+) -> None:
+    profile = tmp_path / "gentle.toml"
+    profile.write_text(
+        f'name = "gentle"\n[model]\nsource = "{finished_run / "model"}"\n'
+        '[biography]\npeople = 48\nnew_people = 10\n[[tasks]]\nname = "old"\n'
+        'data = "biography:new-1"\n[[tasks]]\nname = "next"\ndata = "biography:new-2"\n'
+        "[train]\nlearning_rate = 1e-7\nbatch_size = 8\nsteps = 3\nthreads = 1\n"
+    )
+    run = tmp_path / "gentle"
+    assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
+
+    found = output(fork_host.run("diagnose", run, *QUICK, "--json"))
+    assert (found["verdict"], found["start"], found["now"]) == ("none", 1.0, 1.0)
+    assert found["cost"]["recipe"] is None
+    assert "go on with the model" in fork_host.run("diagnose", run, *QUICK).stdout
+
+
+def test_what_was_written_over_is_told_as_gone(
+    fork_host: ForkHost, finished_run: Path, tmp_path: Path
+) -> None:
+    """The same questions with other answers, until none of the old ones is left."""
+    asked = biography_task("new", TINY).held_out
+    by_group: dict[str, list[str]] = {}
+    for example in asked:
+        by_group.setdefault(example.group, []).append(example.completion)
+    # Each person is told the facts of the one before.
+    rows = [
+        (example.prompt, by_group[example.group][at // 6 - 1]) for at, example in enumerate(asked)
+    ]
+    data = write_rows(tmp_path / "contradicting.jsonl", rows)
+    profile = tmp_path / "over.toml"
+    profile.write_text(
+        f'name = "over"\n[model]\nsource = "{finished_run / "model"}"\n'
+        '[biography]\npeople = 48\nnew_people = 10\n[[tasks]]\nname = "old"\n'
+        f'data = "biography:new-1"\n[[tasks]]\nname = "next"\ndata = "{data}"\n'
+        f'held_out = "{data}"\n'.replace(f'held_out = "{data}"\n', "held_out = 6\n")
+        + "[train]\nlearning_rate = 2e-3\nbatch_size = 24\nsteps = 120\nthreads = 1\n"
+    )
+    run = tmp_path / "over"
+    assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
+
+    found = output(fork_host.run("diagnose", run, "--examples", "4", "--json"))
+    assert found["start"] == 1.0
+    assert found["real_share"] > 0.75
+    assert found["verdict"] in {"real", "partial"}
+
+
+def test_a_model_without_a_start_is_told_what_can_be_concluded(
+    fork_host: ForkHost, finished_run: Path, questions: Path
+) -> None:
+    model = finished_run / "model"
+
+    bare = output(fork_host.run("diagnose", model, "--old", questions, *QUICK, "--json"))
+    assert (bare["verdict"], bare["start"], bare["stage"]) == ("inconclusive", None, None)
+    assert any("start" in sentence for sentence in bare["evidence"])
+    assert "before the stage" in bare["arms"]["neighbours"]["skipped"]
+    assert bare["examples"] == 4
+    # A fifth of the scored rows chooses the step.
+    assert bare["held_out"] == len(questions.read_text().splitlines()) - 4 - 14
+
+    told = fork_host.run("diagnose", model, "--old", questions, *QUICK, "--start-accuracy", "0.9")
+    assert told.poll() == 0, told.stderr
+    assert "0.900" in told.stdout
+
+
+def test_a_model_with_its_start_weights_is_diagnosed_like_a_run(
+    fork_host: ForkHost, finished_run: Path, questions: Path
+) -> None:
+    done = fork_host.run(
+        *("diagnose", finished_run / "model", "--old", questions, "--new", "biography:new"),
+        *("--start-model", finished_run / "checkpoints" / "new" / "step-000000"),
+        *("--set", "biography.people=48", "--set", "biography.new_people=10"),
+        *("--learning-rate", "8e-4", "--steps", "40", "--json"),
+    )
+
+    found = output(done)
+    assert found["start"] > found["now"] + 0.3
+    assert found["arms"]["neighbours"]["recovered"] > found["now"] + 0.1
+
+
+def test_errors_of_a_diagnosis_are_for_people(
+    fork_host: ForkHost, finished_run: Path, spoiled: Path, questions: Path, tmp_path: Path
+) -> None:
+    model, run = finished_run / "model", fork_host.run
+    garbage = tmp_path / "garbage.jsonl"
+    garbage.write_text('{"prompt": "a", "completion": " b"}\nnot json at all\n')
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+
+    refused(run("diagnose", "20990101-nothing"), 3, "no run '20990101-nothing'")
+    refused(run("diagnose", model), 2, "--old DATA")
+    refused(run("diagnose", model, "--old", garbage), 2, "garbage.jsonl:2")
+    refused(run("diagnose", model, "--old", tmp_path / "no.jsonl"), 2, "no.jsonl: no such file")
+    refused(run("diagnose", model, "--old", questions, "--task", "old"), 2, "--task")
+    refused(run("diagnose", spoiled, "--learning-rate", "nan"), 2, "--learning-rate nan")
+    refused(run("diagnose", spoiled, "--start-accuracy", "7"), 2, "--start-accuracy 7")
+    refused(run("diagnose", spoiled, "--task", "odl"), 2, "odl", "old")
+    refused(run("diagnose", spoiled, "--stage", "nwe"), 2, "nwe", "new")
+    refused(run("diagnose", spoiled, "--control", "biography:unsen"), 2, "biography:unseen")
+    refused(run("diagnose", spoiled, "--control", "gone.jsonl"), 2, "gone.jsonl")
+    refused(run("diagnose", spoiled, "--set", "train.steps=3"), 2, "says what the run was")
+    refused(run("diagnose", spoiled, "--start-model", tmp_path / "none"), 2, "no such directory")
+    mini = "starter:biography-mini"
+    refused(run("diagnose", spoiled, "--start-model", mini), 2, "the model's")
+
+
+def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_one(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    before, out = digests(spoiled), tmp_path / "deep" / "repaired"
+    log = (spoiled / "events.jsonl").read_bytes()
+
+    done = fork_host.run("recover", spoiled, "--out", out, "--steps", "60", "--json")
+
+    found = output(done)
+    assert found["examples"] == 0
+    assert found["old"]["after"] > found["old"]["before"] + 0.3
+    assert found["new"]["after"] > 0.95
+    assert found["start"] > 0.8
+    assert 0 < found["steps"] <= 60
+    assert found["by"] == "neighbours"
+    assert digests(spoiled) == before
+    assert (spoiled / "events.jsonl").read_bytes() == log
+    assert [entry.name for entry in out.parent.iterdir()] == ["repaired"]
+    # A plain Hugging Face directory that can be diagnosed, too.
+    again = fork_host.run(
+        *("diagnose", out, "--old", "biography:old", "--set", "biography.people=48"),
+        *("--start-accuracy", "0.9", *QUICK, "--json"),
+    )
+    assert output(again)["now"] == pytest.approx(found["old"]["after"], abs=0.1)
+
+
+def test_a_repair_says_on_a_terminal_what_came_of_it(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    done = fork_host.run("recover", spoiled, "--out", tmp_path / "b", "--by", "interpolate")
+
+    assert done.poll() == 0, done.stderr
+    assert "repaired by interpolate" in done.stdout
+    assert "old task" in done.stdout
+    assert str(tmp_path / "b") in done.stdout
+
+
+def test_a_repair_that_made_nothing_better_says_so(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "same"
+
+    done = fork_host.run("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "1")
+    assert done.poll() == 0, done.stderr
+    assert "made nothing better" in done.stdout
+    was, now = (load_file(one / "model.safetensors") for one in (spoiled / "model", out))
+    assert all(bool((was[name] == now[name]).all()) for name in was)
+
+
+def test_edits_are_repairs_too(fork_host: ForkHost, spoiled: Path, tmp_path: Path) -> None:
+    start = output(
+        fork_host.run(
+            *("recover", spoiled, "--out", tmp_path / "start", "--by", "interpolate"),
+            *("--keep", "0", "--json"),
+        )
+    )
+    assert start["old"]["after"] == pytest.approx(start["start"])
+    assert start["keep"] == 0
+    for by in ("shift-edit", "spectral-edit"):
+        found = output(
+            fork_host.run("recover", spoiled, "--out", tmp_path / by, "--by", by, "--json")
+        )
+        assert found["by"] == by
+        assert (tmp_path / by / "model.safetensors").is_file()
+
+
+def test_a_repair_runs_with_the_old_tasks_files_absent(
+    fork_host: ForkHost, finished_run: Path, questions: Path, tmp_path: Path
+) -> None:
+    training = Path(shutil.copy(questions, tmp_path / "training.jsonl"))
+    scored = write_rows(
+        tmp_path / "scored.jsonl",
+        [(e.prompt, e.completion) for e in biography_task("new-1", TINY).held_out],
+    )
+    profile = tmp_path / "own.toml"
+    profile.write_text(
+        f'name = "own"\n[model]\nsource = "{finished_run / "model"}"\n'
+        f'[biography]\npeople = 48\nnew_people = 10\n[[tasks]]\nname = "old"\ndata = "{training}"\n'
+        f'held_out = "{scored}"\n[[tasks]]\nname = "next"\ndata = "biography:new-2"\n'
+        "[train]\nlearning_rate = 1e-3\nbatch_size = 24\nsteps = 15\nthreads = 1\n"
+    )
+    run = tmp_path / "own"
+    assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
+    training.unlink()
+
+    quick = ("--examples", "0", "--steps", "4", "--json")
+    done = fork_host.run("recover", run, "--out", tmp_path / "a", *quick)
+    found = output(done)
+    assert found["old"]["before"] is not None
+    assert found["start"] == 1.0
+    assert "no example of it is at hand" in done.stderr
+
+    scored.unlink()
+    done = fork_host.run("recover", run, "--out", tmp_path / "b", *quick)
+    found = output(done)
+    assert found["old"] == {"before": None, "after": None}
+    assert found["agreement"]["before"] is not None
+    assert "can't be scored" in done.stderr
+    refused(
+        fork_host.run("recover", run, "--out", tmp_path / "c", "--examples", "3"),
+        *(2, "training.jsonl", "without old examples"),
+    )
+    refused(fork_host.run("diagnose", run), 2, "training.jsonl", "can't be scored")
+
+
+def test_a_model_is_repaired_with_examples_alone_where_nobody_has_its_start(
+    fork_host: ForkHost, finished_run: Path, questions: Path, tmp_path: Path
+) -> None:
+    done = fork_host.run(
+        *("recover", finished_run / "model", "--out", tmp_path / "a", "--old", questions),
+        *("--learning-rate", "1e-4", "--steps", "4", "--json"),
+    )
+
+    found = output(done)
+    assert (found["examples"], found["by"], found["start"]) == (10, "examples", None)
+    assert found["new"] == {"before": None, "after": None}
+    nothing = fork_host.run(
+        "recover", finished_run / "model", "--out", tmp_path / "b", "--new", questions
+    )
+    refused(nothing, 2, "nothing speaks for the old task", "--start-model")
+
+
+def test_a_place_that_a_repair_may_not_take_is_refused(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    run = fork_host.run
+
+    refused(run("recover", spoiled, "--out", tmp_path / "there"), 2, "exists")
+    refused(run("recover", spoiled, "--out", spoiled), 2, "exists")
+    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never written into")
+    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never written")
+    model = spoiled / "model"
+    old = ("--old", "biography:old")
+    refused(run("recover", model, "--out", model / "x", *old), 2, "never written into")
+    file = tmp_path / "file"
+    file.touch()
+    refused(run("recover", spoiled, "--out", file / "x"), 2, "can't be written")
+
+
+def test_errors_of_a_repair_are_for_people(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "out")
+    run = fork_host.run
+
+    refused(run("recover", "20990101-nothing", *out), 3, "no run")
+    refused(run("recover", spoiled, *out, "--learning-rate", "nan"), 2, "--learning-rate nan")
+    refused(run("recover", spoiled, *out, "--strength", "-1"), 2, "--strength -1")
+    refused(run("recover", spoiled, *out, "--keep", "2"), 2, "--keep 2")
+    refused(run("recover", spoiled, *out, "--by", "magic"), 2, "shift-edit")
+    refused(run("recover", spoiled, *out, "--by", "shift-edit", "--steps", "3"), 2, "--steps")
+    refused(run("recover", spoiled, *out, "--alpha", "0.5"), 2, "--alpha")
+    refused(run("recover", spoiled / "model", *out), 2, "--old DATA")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_worker_lives_is_left_to_it(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    run = RunDirectory(Path(shutil.copytree(spoiled, tmp_path / "live")))
+    run.heartbeat.write_text(json.dumps({"time": time.time(), "host": None, "pid": 1}))
+    lock = RunLock(run)
+    lock.acquire()
+    try:
+        done = fork_host.run("recover", run.path, "--out", tmp_path / "out")
+        refused(done, 1, "sf act", "recover", "sf stop")
+        done = fork_host.run("diagnose", run.path, "--task", "old")
+        refused(done, 2, "--task", "the run's own worker")
+    finally:
+        lock.release()
+
+
+def test_an_interrupt_leaves_nothing_half_written(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    before = digests(spoiled)
+    log = (spoiled / "events.jsonl").read_bytes()
+    for command in (
+        ("recover", spoiled, "--out", tmp_path / "out", "--steps", "4000"),
+        ("diagnose", spoiled, "--steps", "4000"),
+    ):
+        process = fork_host.start(*command)
+        deadline = time.monotonic() + 60
+        while "4000 steps" not in process.stderr and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send(signal.SIGINT)
+        assert process.wait() == 130
+        assert "Traceback" not in process.stderr
+        assert process.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+    assert digests(spoiled) == before
+    assert (spoiled / "events.jsonl").read_bytes() == log
+
+
+def test_the_tasks_at_risk_are_named_before_any_training(
+    fork_host: ForkHost, finished_run: Path, questions: Path, tmp_path: Path
+) -> None:
+    profile = tmp_path / "next.toml"
+    profile.write_text(
+        f'name = "next"\n[model]\nsource = "{finished_run / "model"}"\n'
+        '[biography]\npeople = 48\nnew_people = 10\n[[tasks]]\nname = "old"\n'
+        'data = "gone.jsonl"\n[[tasks]]\nname = "next"\ndata = "biography:new-2"\n'
+    )
+
+    done = fork_host.run("analyse", "neighbours", profile, "--prompts", "3", "--json")
+    found = output(done)
+    assert (found["task"], found["prompts"], found["step"]) == ("next", 3, None)
+    groups = found["groups"]
+    assert [group["rank"] for group in groups] == list(range(1, len(groups) + 1))
+    likelihoods = [group["likelihood"] for group in groups]
+    assert likelihoods == sorted(likelihoods, reverse=True)
+    assert {group["kind"] for group in groups} <= {"frame", "slot"}
+    assert any("…" in group["frame"] for group in groups)
+    assert all("kl" not in group for group in groups)
+    assert found["tokens"] > 0
+    table = fork_host.run("analyse", "neighbours", profile, "--prompts", "3")
+    assert groups[0]["example"].split()[0] in table.stdout
+    assert "before any training" in table.stdout
+
+
+def test_with_a_run_it_tells_how_far_each_group_has_moved(
+    fork_host: ForkHost, spoiled: Path
+) -> None:
+    before = digests(spoiled)
+
+    found = output(fork_host.run("analyse", "neighbours", spoiled, "--prompts", "3", "--json"))
+    assert (found["stage"], found["step"]) == ("new", 150)
+    assert all(group["kl"] > 0 and 0 <= group["kept"] <= 1 for group in found["groups"])
+    assert max(group["kl"] for group in found["groups"]) > 0.5
+    assert digests(spoiled) == before
+    same = output(
+        fork_host.run("analyse", "neighbours", spoiled, "--task", "new", "--prompts", "3", "--json")
+    )
+    assert same["groups"] == found["groups"]
+    table = fork_host.run("analyse", "neighbours", spoiled, "--prompts", "3")
+    assert "KL" in table.stdout
+
+
+def test_what_is_neither_run_nor_profile_is_told_so(fork_host: ForkHost, spoiled: Path) -> None:
+    analyse = ("analyse", "neighbours")
+    refused(fork_host.run(*analyse, "biography-mni"), 3, "neither a run nor a profile")
+    refused(fork_host.run(*analyse, "nothing.toml"), 2, "nothing.toml")
+    refused(fork_host.run(*analyse, spoiled, "--task", "nwe"), 2, "nwe")
+    refused(fork_host.run(*analyse, "biography-mini", "--task", "nwe"), 2, "nwe")

@@ -1,0 +1,73 @@
+"""The tasks at risk are told before a stage's first step, once, and cost the course nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sf_tui.run.directory import RunDirectory
+from worker.conftest import (
+    Begin,
+    assert_well_told,
+    equal,
+    events_of,
+    final_weights,
+    live_course,
+    work,
+)
+from worker.test_ledger import put_back
+
+# The quick run's stages are so short that only a whole stage's worth pays for a prompt.
+WHOLE = "neighbours.budget=1.0"
+
+
+@pytest.fixture
+def told(begin: Begin) -> RunDirectory:
+    run = begin(WHOLE, name="told")
+    assert work(run) == 0
+    return run
+
+
+def test_tasks_at_risk_are_told_once_where_something_can_be_lost(
+    told: RunDirectory, undisturbed: RunDirectory
+) -> None:
+    (event,) = events_of(told, "neighbours")
+    assert (event["stage"], event["step"]) == ("new", 0)
+    # A forwarded token costs a third of a trained one.
+    trained = 12 * 4 * 13
+    assert 0 < event["tokens"] <= 3 * trained
+    assert event["prompts"] >= 1
+    assert event["seconds"] < 2
+    assert 0 < len(event["groups"]) <= 20
+    kinds = [(e["type"], e.get("step")) for e in events_of(told) if e.get("stage") == "new"]
+    assert kinds[:5] == [
+        ("stage_started", None),
+        ("probe", 0),
+        ("danger", 0),
+        ("neighbours", 0),
+        ("checkpoint", 0),
+    ]
+    assert live_course(told) == live_course(undisturbed)
+    assert equal(final_weights(told), final_weights(undisturbed))
+
+
+@pytest.mark.parametrize(
+    "setting", ["neighbours.budget=0.0", "neighbours.budget=0.03", "tasks.old.watch=false"]
+)
+def test_nothing_is_told_where_it_is_off_too_dear_or_of_no_use(begin: Begin, setting: str) -> None:
+    run = begin(*({WHOLE} - {setting} if "watch" in setting else ()), setting)
+    assert work(run) == 0
+    assert events_of(run, "neighbours") == []
+
+
+@pytest.mark.parametrize("behind", [-1, 0])
+def test_stage_that_begins_anew_tells_them_once(
+    told: RunDirectory, undisturbed: RunDirectory, tmp_path: Path, behind: int
+) -> None:
+    (event,) = events_of(told, "neighbours")
+    run = put_back(told, tmp_path / "killed", event["seq"] + behind, late=False)
+    assert work(run) == 0
+    assert_well_told(run)
+    assert len(events_of(run, "neighbours")) == 1
+    assert equal(final_weights(run), final_weights(undisturbed))

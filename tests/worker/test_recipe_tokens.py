@@ -1,0 +1,68 @@
+"""What tuning anew would take: a starter brings its recipe, random weights need none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sf_tui.engine.batches import BatchOrder
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.sources import FixedSource
+from sf_tui.profile import Profile, load_profile, starter_directory
+from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.task import FixedExamples
+from sf_tui.worker.preparation import read_task
+from sf_tui.worker.recipe_tokens import RECIPE_FILE, recipe_tokens
+
+STARTER = "starter:biography-mini"
+
+
+@pytest.fixture(scope="module")
+def mini() -> tuple[Profile, LoadedModel]:
+    profile = load_profile("biography-mini")
+    compute = choose_compute("float32", 1)
+    return profile, load_model(profile.model, profile.base_dir, compute, seed=0)
+
+
+def test_the_starters_recipe_is_that_of_its_own_profile(mini: tuple[Profile, LoadedModel]) -> None:
+    file = starter_directory(STARTER) / RECIPE_FILE
+    told = {one["stage"]: one for one in json.loads(file.read_text())["stages"]}
+    profile = load_profile("biography-starter")
+    stages = {stage.name: stage for stage in profile.stages()}
+
+    assert {name: one["steps"] for name, one in told.items()} == {
+        name: stage.train.steps for name, stage in stages.items()
+    }
+    train = read_task(profile, profile.task("old")).train
+    assert isinstance(train, FixedExamples)
+    rows = encode_all(train.examples, mini[1].tokenizer).rows
+    order = BatchOrder(FixedSource(rows), 64, profile.seed, "old", length_grouped=True)
+    tokens = sum(
+        len(rows[index].input_ids)
+        for step in range(1, told["old"]["steps"] + 1)
+        for index, _ in order.entries(step)
+    )
+    assert told["old"]["tokens"] == tokens
+
+
+def test_a_run_on_the_starter_costs_the_recipe_and_its_own_stage(
+    mini: tuple[Profile, LoadedModel],
+) -> None:
+    profile, loaded = mini
+
+    alone = recipe_tokens(profile, STARTER, "old", loaded, {}, played=False)
+    whole = recipe_tokens(profile, STARTER, "old", loaded, {}, played=True)
+    assert alone.old_task == whole.old_task == 157802
+    assert alone.recipe is not None
+    assert whole.recipe is not None
+    assert 150_000 < whole.recipe - alone.recipe < 200_000
+
+
+def test_what_a_foreign_model_cost_is_unknown(mini: tuple[Profile, LoadedModel]) -> None:
+    found = recipe_tokens(mini[0], "org/model", "old", mini[1], {}, played=True)
+
+    assert (found.old_task, found.recipe) == (None, None)
+    own = recipe_tokens(mini[0], "org/model", "new", mini[1], {}, played=True)
+    assert own.old_task is not None
