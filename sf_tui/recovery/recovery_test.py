@@ -8,6 +8,7 @@ what mere guessing gains.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,12 +45,12 @@ NEIGHBOUR_ROWS = 16
 NEIGHBOUR_RATES = (1.0, 2.0, 4.0)
 """Rates that the neighbours arm tries for a few steps each, as shares of the stage's; neighbours
 kept back decide."""
-NEIGHBOUR_RATE_OF_BEST = 0.4
+NEIGHBOUR_RATE_OF_BEST = 0.5
 """What it then takes of the best of them: a few steps favour a rate that is too high for many.
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
 1.2e-3, the 250 of the arm at 2e-4 to 4e-4."""
 NEIGHBOUR_SEARCH_STEPS = 10
-NEIGHBOUR_BUDGET = 0.28
+NEIGHBOUR_BUDGET = 0.27
 """Tokens of the neighbours arm, as a share of the stage's."""
 FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS = 40, 400
 BANK_PROMPTS = 4096
@@ -227,7 +228,7 @@ class RecoveryTest:
             left_out=case.held_out_subjects(),
             # What the old task asks may look like nothing that the new one asks; the test has old
             # examples anyway, and takes their prompts, never their answers.
-            beside=case.old_anatomy(self._count or EXAMPLES),
+            anatomy=case.old_anatomy(self._count) or case.anatomy(),
             told=self._told,
         )
         self._forwarded += bank.built_tokens if bank else 0
@@ -362,6 +363,8 @@ class RecoveryTest:
             learning_rate=rate,
             schedule=schedule,
             score=self._select,
+            # The step by step scores of a hundred examples are noise to so much.
+            tolerance=self._selection_error if patience is None else lambda _: 0.0,
             score_every=every or max(steps // _SCORES_AN_ARM, 1),
             patience=patience,
             enough=enough,
@@ -429,6 +432,10 @@ class RecoveryTest:
 
     def _scores(self, rows: ScoredRows) -> np.ndarray:
         return self._scorer.scores(rows, self._old.metric)
+
+    def _selection_error(self, score: float) -> float:
+        """Return the standard error of a share measured on the selection slice."""
+        return math.sqrt(max(score * (1 - score), 0.0) / len(self._selection))
 
     def _select(self) -> float:
         return self._scorer.accuracy(self._selection, self._old.metric)

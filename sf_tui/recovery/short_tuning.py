@@ -54,6 +54,7 @@ def tune_briefly(
     score_start: bool = True,
     patience: int | None = None,
     enough: float | None = None,
+    tolerance: Callable[[float], float] = lambda _: 0.0,
     on_step: Callable[[int], None] | None = None,
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
@@ -74,6 +75,8 @@ def tune_briefly(
         score_start: whether doing nothing may be the best.
         patience: scores without a new best after which it ends; None never ends early.
         enough: a score with which it ends; None: none is enough.
+        tolerance: how much less than a best score counts as equal to it. Of equals the later step
+            is taken: the rate falls, and what comes late has settled.
         on_step: called after every step with its number.
     """
     begun = time.perf_counter()
@@ -87,12 +90,12 @@ def tune_briefly(
     optimizer = build_optimizer(layout, settings)
     parameters = [p for layer in layout.layers for p in layer.parameters.values()]
     tokens = done = best_step = since_best = 0
-    best_score = -math.inf
+    best_score = peak = -math.inf
     scores: list[tuple[int, float]] = []
     best: Snapshot | None = None
     diverged = False
     if score is not None and score_start:
-        best_score = score()
+        best_score = peak = score()
         scores.append((0, best_score))
         best = Snapshot(layout)
     model.train()
@@ -118,15 +121,16 @@ def tune_briefly(
             continue
         found = score()
         scores.append((step, found))
-        if found > best_score:
-            best_score, best_step, since_best = found, step, 0
+        rises = found > peak
+        since_best = 0 if rises else since_best + 1
+        if rises or (best_step and found >= peak - tolerance(peak)):
+            best_score, best_step = found, step
+            peak = max(peak, found)
             best = Snapshot(layout)
             if enough is not None and found >= enough:
                 break
-        else:
-            since_best += 1
-            if patience is not None and since_best >= patience:
-                break
+        if patience is not None and since_best >= patience:
+            break
     if best is not None:
         best.restore()
     elif score is None:

@@ -169,8 +169,7 @@ def test_what_was_written_over_is_told_as_gone(
         f'name = "over"\n[model]\nsource = "{finished_run / "model"}"\n'
         '[biography]\npeople = 48\nnew_people = 10\n[[tasks]]\nname = "old"\n'
         f'data = "biography:new-1"\n[[tasks]]\nname = "next"\ndata = "{data}"\n'
-        f'held_out = "{data}"\n'.replace(f'held_out = "{data}"\n', "held_out = 6\n")
-        + "[train]\nlearning_rate = 2e-3\nbatch_size = 24\nsteps = 120\nthreads = 1\n"
+        "held_out = 6\n[train]\nlearning_rate = 2e-3\nbatch_size = 24\nsteps = 120\nthreads = 1\n"
     )
     run = tmp_path / "over"
     assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
@@ -178,7 +177,8 @@ def test_what_was_written_over_is_told_as_gone(
     found = output(fork_host.run("diagnose", run, "--examples", "4", "--json"))
     assert found["start"] == 1.0
     assert found["real_share"] > 0.75
-    assert found["verdict"] in {"real", "partial"}
+    # Of 48 questions the interval may be too wide to say more.
+    assert found["verdict"] in {"real", "inconclusive"}
 
 
 def test_a_model_without_a_start_is_told_what_can_be_concluded(
@@ -252,7 +252,7 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     found = output(done)
     assert found["examples"] == 0
     assert found["old"]["after"] > found["old"]["before"] + 0.3
-    assert found["new"]["after"] > 0.95
+    assert found["new"]["after"] > 0.9
     assert found["start"] > 0.8
     assert 0 < found["steps"] <= 60
     assert found["by"] == "neighbours"
@@ -419,13 +419,13 @@ def test_an_interrupt_leaves_nothing_half_written(
 ) -> None:
     before = digests(spoiled)
     log = (spoiled / "events.jsonl").read_bytes()
-    for command in (
-        ("recover", spoiled, "--out", tmp_path / "out", "--steps", "4000"),
-        ("diagnose", spoiled, "--steps", "4000"),
+    for said, *command in (
+        ("up to 250 steps", "recover", spoiled, "--out", tmp_path / "out", "--steps", "250"),
+        ("asking the start model", "diagnose", spoiled),
     ):
         process = fork_host.start(*command)
         deadline = time.monotonic() + 60
-        while "4000 steps" not in process.stderr and time.monotonic() < deadline:
+        while str(said) not in process.stderr and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send(signal.SIGINT)
         assert process.wait() == 130
@@ -437,7 +437,7 @@ def test_an_interrupt_leaves_nothing_half_written(
 
 
 def test_the_tasks_at_risk_are_named_before_any_training(
-    fork_host: ForkHost, finished_run: Path, questions: Path, tmp_path: Path
+    fork_host: ForkHost, finished_run: Path, tmp_path: Path
 ) -> None:
     profile = tmp_path / "next.toml"
     profile.write_text(
@@ -457,9 +457,11 @@ def test_the_tasks_at_risk_are_named_before_any_training(
     assert any("…" in group["frame"] for group in groups)
     assert all("kl" not in group for group in groups)
     assert found["tokens"] > 0
-    table = fork_host.run("analyse", "neighbours", profile, "--prompts", "3")
-    assert groups[0]["example"].split()[0] in table.stdout
-    assert "before any training" in table.stdout
+    table = " ".join(
+        fork_host.run("analyse", "neighbours", profile, "--prompts", "3").stdout.split()
+    )
+    assert groups[0]["example"].split()[0] in table
+    assert "before any training" in table
 
 
 def test_with_a_run_it_tells_how_far_each_group_has_moved(
