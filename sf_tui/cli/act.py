@@ -29,7 +29,7 @@ def act(
     ] = 60.0,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as an event.")] = False,
 ) -> None:
-    """Ask a running worker for an action: freeze, unfreeze, pause, resume, checkpoint, rollback."""
+    """Ask a running worker for an action, such as freeze, anchor, diagnose, recover or rollback."""
     # Deferred: not needed for `sf --help`.
     import orjson
 

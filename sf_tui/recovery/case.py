@@ -13,7 +13,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.neighbours.anatomy import Anatomy, anatomize, prompts_of
+from sf_tui.neighbours.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbours.bank import MOST_PROMPTS, NeighbourBank, bank_key, build_bank, digest
 from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
 from sf_tui.neighbours.start_model import StartModel
@@ -152,7 +152,7 @@ class RecoveryCase:
         *,
         folder: Path | None = None,
         left_out: LeftOut | None = None,
-        anatomy: Anatomy | None = None,
+        beside: Anatomy | None = None,
         told: Callable[[str], None] | None = None,
     ) -> NeighbourBank | None:
         """Return neighbours with the start model's answers; its weights are in the model now.
@@ -161,11 +161,11 @@ class RecoveryCase:
             count: how many prompts.
             folder: where to keep them; None keeps nothing.
             left_out: subjects that none may repeat.
-            anatomy: the prompts that they are made beside; None: the new task's.
+            beside: further prompts that half of the neighbours are made beside.
             told: told what goes on.
         """
-        beside = anatomy or self.anatomy()
-        if beside is None:
+        anatomies = [one for one in (self.anatomy(), beside) if one is not None]
+        if not anatomies:
             return None
         if told is not None:
             told("asking the start model about neighbour prompts")
@@ -175,8 +175,14 @@ class RecoveryCase:
         limit = self.loaded.max_length
 
         def proposed() -> list[Neighbour]:
-            found = propose(beside, start, self.kinds, count, self.seed, left_out)
-            return [one for one in found if not limit or len(one.tokens) + longest <= limit]
+            found: dict[Tokens, Neighbour] = {}
+            for number, anatomy in enumerate(anatomies):
+                seed = derive_seed(self.seed, "case", number)
+                part = count // len(anatomies)
+                for one in propose(anatomy, start, self.kinds, part, seed, left_out):
+                    if not limit or len(one.tokens) + longest <= limit:
+                        found.setdefault(one.tokens, one)
+            return list(found.values())
 
         key = bank_key(
             self.seed,
@@ -184,7 +190,7 @@ class RecoveryCase:
             self.kinds,
             longest=longest,
             top_k=self.top_k,
-            prompts=digest([one.tokens for one in beside.prompts]),
+            prompts=[digest([one.tokens for one in anatomy.prompts]) for anatomy in anatomies],
         )
         bank = build_bank(folder, key, proposed, start, longest=longest, top_k=self.top_k)
         return bank if len(bank) else None

@@ -228,7 +228,7 @@ class RecoveryTest:
             left_out=case.held_out_subjects(),
             # What the old task asks may look like nothing that the new one asks; the test has old
             # examples anyway, and takes their prompts, never their answers.
-            anatomy=case.old_anatomy(self._count) or case.anatomy(),
+            beside=case.old_anatomy(self._count),
             told=self._told,
         )
         self._forwarded += bank.built_tokens if bank else 0
