@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sf_tui.profile.builtin import STARTER_PREFIX, starter_hint, starters
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.names import RANDOM_MODEL
+from sf_tui.profile.packages import is_package_source, is_well_formed, package_hint
 from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
@@ -33,11 +34,19 @@ def check_model(profile: Profile, origin: Origin) -> Iterator[Problem]:
         known = starters()
         if name not in known:
             yield Problem(source, f"no starter model is named '{name}'", starter_hint(name, known))
+    elif is_package_source(model.source):
+        if not is_well_formed(model.source):
+            yield Problem(
+                source,
+                f"source = {toml_value(model.source)}: names no file of a package",
+                'write "package:NAME/FILE.gguf", NAME as one imports it',
+            )
     elif SCHEME.match(model.source):
         yield Problem(
             source,
             f"source = {toml_value(model.source)}: no kind of source goes by this name",
-            "write starter:NAME, a directory, a Hugging Face id, a .gguf file or random",
+            "write starter:NAME, package:NAME/FILE, a directory, a Hugging Face id, a .gguf file "
+            "or random",
         )
 
 
@@ -62,5 +71,8 @@ def _check_random(profile: Profile) -> Iterator[Problem]:
 def model_files(profile: Profile) -> Iterator[Problem]:
     """Find the model's and tokenizer's places that aren't there."""
     for key, value in (("source", profile.model.source), ("tokenizer", profile.model.tokenizer)):
-        if is_missing(value):
+        if value is not None and is_package_source(value):
+            # One that is installed has become a path.
+            yield Problem(("model", key), f"{key}: there is no {value}", package_hint(value))
+        elif is_missing(value):
             yield Problem(("model", key), f"{key}: there is no {value}", missing_hint(value))

@@ -39,7 +39,7 @@ class NeighbourKinds(StrictTable):
         default=1.0, description="a new prompt with one token exchanged for another likely one"
     )
     frame: NotNegative = Field(
-        default=1.0, description="the new prompts' frame around other slot words"
+        default=2.0, description="the new prompts' frame around other slot words"
     )
     words: NotNegative = Field(default=1.0, description="random words around such slot words")
     tokens: NotNegative = Field(

@@ -13,6 +13,7 @@ from typing import Any
 
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.nearest import nearest_name
+from sf_tui.profile.packages import is_package_source, package_file
 
 # What `sf_tui.tasks` reads, and what people try to give it.
 DATA_SUFFIXES = (
@@ -59,6 +60,10 @@ def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -
         key = path[-1]
         value = table.get(key)
         if not isinstance(value, str) or _is_special(path, value):
+            continue
+        if path[0] == "model" and is_package_source(value):
+            # What isn't installed stays as it is written; `check_model` tells of it.
+            table[key] = str(package_file(value) or value)
             continue
         suffixes = MODEL_SUFFIXES if path[0] == "model" else DATA_SUFFIXES
         if (key == "held_out" and value and "\0" not in value) or looks_like_path(

@@ -41,7 +41,8 @@ class ModelSettings(StrictTable):
     """`[model]`: where the weights and the tokenizer come from."""
 
     source: Line = Field(
-        description="starter:NAME, a directory, a Hugging Face id, a .gguf file, or random"
+        description="starter:NAME, package:NAME/FILE (a Python package's), a directory, "
+        "a Hugging Face id, a .gguf file, or random"
     )
     config: PlainTable = Field(
         default={},

@@ -54,7 +54,7 @@ def test_defaults() -> None:
     assert profile.neighbours.budget == 0.03
     assert dict(profile.neighbours.kinds) == {
         "substitution": 1.0,
-        "frame": 1.0,
+        "frame": 2.0,
         "words": 1.0,
         "tokens": 1.0,
         "written": 0.0,
@@ -67,7 +67,7 @@ def test_every_key_is_reached_by_an_option() -> None:
     assert profile.anchor.strength == 2.0
     assert profile.neighbours.budget == 0.0
     kinds = profile.neighbours.kinds
-    assert (kinds.tokens, kinds.frame) == (0.0, 1.0)
+    assert (kinds.tokens, kinds.frame) == (0.0, 2.0)
     assert parse_profile(dump_profile(profile)) == profile
 
 

@@ -278,7 +278,8 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change("org/model", "starters:x"),
         4,
         '[model] source = "starters:x": no kind of source goes by this name',
-        "write starter:NAME, a directory, a Hugging Face id, a .gguf file or random",
+        "write starter:NAME, package:NAME/FILE, a directory, a Hugging Face id, a .gguf file "
+        "or random",
     ),
     "random model without a shape": (
         change("org/model", "random"),

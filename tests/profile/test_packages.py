@@ -1,0 +1,62 @@
+"""A model that comes as a file of an installed package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sf_tui.errors import ProfileError
+from sf_tui.profile import parse_profile
+from sf_tui.profile.packages import package_file
+
+TEXT = """\
+name = "mine"
+[model]
+source = "{source}"
+[[tasks]]
+name = "old"
+data = "biography:old"
+[[tasks]]
+name = "new"
+data = "biography:new"
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shipped_model"
+    folder.mkdir()
+    # Finding the file must not run the package.
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    (folder / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return folder
+
+
+def test_the_file_is_found_without_importing_the_package(package: Path) -> None:
+    assert package_file("package:shipped_model/tiny.gguf") == package / "tiny.gguf"
+    profile = parse_profile(TEXT.format(source="package:shipped_model/tiny.gguf"))
+    assert profile.model.source == str(package / "tiny.gguf")
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("package:shipped_model/tyni.gguf", "did you mean 'package:shipped_model/tiny.gguf'"),
+        ("package:not_there_at_all/x.gguf", "pip install not-there-at-all"),
+        ("package:shipped_model", "package:NAME/FILE.gguf"),
+        ("package:shipped_model/../tiny.gguf", "package:NAME/FILE.gguf"),
+    ],
+)
+def test_what_is_not_there_is_told_with_a_remedy(package: Path, source: str, hint: str) -> None:
+    assert package.is_dir()
+    with pytest.raises(ProfileError) as caught:
+        profile = parse_profile(TEXT.format(source=source), name="p.toml")
+        # Whether a file is there is asked when the profile is loaded to be run.
+        from sf_tui.profile.check_model import model_files
+
+        problems = list(model_files(profile))
+        raise ProfileError(problems[0].message, problems[0].hint)
+    assert hint in str(caught.value)
