@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import parse_profile
+from sf_tui.profile import load_profile, parse_profile
 from sf_tui.profile.packages import package_file
 
 TEXT = """\
@@ -50,13 +50,12 @@ def test_the_file_is_found_without_importing_the_package(package: Path) -> None:
         ("package:shipped_model/../tiny.gguf", "package:NAME/FILE.gguf"),
     ],
 )
-def test_what_is_not_there_is_told_with_a_remedy(package: Path, source: str, hint: str) -> None:
+def test_what_is_not_there_is_told_with_a_remedy(
+    package: Path, tmp_path: Path, source: str, hint: str
+) -> None:
     assert package.is_dir()
+    file = tmp_path / "p.toml"
+    file.write_text(TEXT.format(source=source))
     with pytest.raises(ProfileError) as caught:
-        profile = parse_profile(TEXT.format(source=source), name="p.toml")
-        # Whether a file is there is asked when the profile is loaded to be run.
-        from sf_tui.profile.check_model import model_files
-
-        problems = list(model_files(profile))
-        raise ProfileError(problems[0].message, problems[0].hint)
+        load_profile(file)
     assert hint in str(caught.value)
