@@ -24,6 +24,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
+from sf_tui.profile.packages import is_package_source, package_hint
 from sf_tui.tasks.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ def _tokenizer_of(settings: ModelSettings, source: str, base_dir: Path) -> PreTr
 def _resolve(source: str, base_dir: Path) -> Path:
     if source.startswith("starter:"):
         return starter_directory(source.removeprefix("starter:"))
+    if is_package_source(source):
+        # One that is installed became a path when its profile was loaded.
+        raise ModelError(f"[model] source: there is no {source}", package_hint(source))
     place = Path(source).expanduser()
     if not place.is_absolute() and (base_dir / place).exists():
         return base_dir / place

@@ -21,6 +21,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, Measures, fold
 from sf_tui.worker.case_data import (
+    OldRows,
     Wanted,
     new_task_of,
     old_task_of,
@@ -34,6 +35,11 @@ from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read
 if TYPE_CHECKING:
     from sf_tui.worker.context import RunContext
     from sf_tui.worker.stage import StagePlay
+
+
+START_IS_SCORED = (
+    "the accuracy that is named is not taken: the start weights are there to be scored"
+)
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,10 @@ def run_case(
     """
     record = read_record(run, profile)
     spec = choose_stage(profile, record.history, replaced.stage, replaced.task)
-    old = choose_old_task(profile, record.history, spec, replaced.task)
+    old: TaskSettings | None = None
+    # Start weights repair what nobody has named as a task; a test needs something to score.
+    if wanted.scores_needed or replaced.task or watched_before(profile, record.history, spec):
+        old = choose_old_task(profile, record.history, spec, replaced.task)
     model = load_newest(record)
     loaded, layout, history = model.loaded, model.layout, record.history
     notes: list[str] = []
@@ -161,16 +170,19 @@ def run_case(
     start = find_start(loaded, layout, record.start_of(spec.name), replaced.start_model)
     if start is None:
         notes.append(f"the start weights of stage '{spec.name}' are gone")
-    old_rows = read_old_task(
-        profile, with_data(old, replaced.old), loaded, wanted, whole=replaced.old is not None
-    )
+    elif replaced.start_accuracy is not None:
+        notes.append(START_IS_SCORED)
+    old_rows = OldRows(None, (f"stage '{spec.name}' began with no watched task to be scored",))
+    if old is not None:
+        whole = replaced.old is not None
+        old_rows = read_old_task(profile, with_data(old, replaced.old), loaded, wanted, whole=whole)
     notes += old_rows.notes
     new_settings = with_data(profile.task(spec.task), replaced.new)
     new, prepared_new = read_new_task(profile, new_settings, loaded)
     known = KnownStart()
     if replaced.start_accuracy is not None:
         known = KnownStart(replaced.start_accuracy)
-    elif replaced.old is None and replaced.start_model is None:
+    elif replaced.old is None and replaced.start_model is None and old is not None:
         known = _told_start(history, spec.name, old.name, old_rows.task)
     size = size_of(prepared_new)
     case = build_case(profile, spec, model, old_rows.task, new, size, start, known)
@@ -179,7 +191,7 @@ def run_case(
         case,
         profile,
         profile.model.source,
-        old.name,
+        old.name if old is not None else None,
         stage,
         step,
         spec.name,
@@ -293,7 +305,7 @@ def choose_old_task(
                 did_you_mean(name, earlier, "earlier tasks"),
             )
         return settings
-    watched = [task for task in earlier if task in profile.watched_tasks()]
+    watched = watched_before(profile, history, stage)
     if not watched:
         raise UsageError(
             f"stage '{stage.name}' began with no watched task to be lost",
@@ -312,6 +324,12 @@ def choose_old_task(
         return 0.0 if before is None or after is None else before - after
 
     return profile.task(max(watched, key=drop))
+
+
+def watched_before(profile: Profile, history: History, stage: StageSpec) -> list[str]:
+    """Return the watched tasks that were known when a stage began."""
+    known = history.stages[stage.name].known
+    return [task for task in profile.watched_tasks() if task in known and task != stage.task]
 
 
 def _probes_since(history: History, stage: str) -> list[Mapping[str, Measures]]:

@@ -15,7 +15,13 @@ from sf_tui.profile import Profile, parse_profile
 from sf_tui.profile.describe import toml_value
 from sf_tui.recovery.case import NewTask
 from sf_tui.worker.case_data import Wanted, read_new_task, read_old_task
-from sf_tui.worker.cases import AssembledCase, KnownStart, Replaced, build_case
+from sf_tui.worker.cases import (
+    START_IS_SCORED,
+    AssembledCase,
+    KnownStart,
+    Replaced,
+    build_case,
+)
 from sf_tui.worker.preparation import load_model_of
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, open_start_model
@@ -76,10 +82,10 @@ def model_case(
     start = open_start_model(start_model, loaded, layout) if start_model is not None else None
     names = [task.name for task in profile.tasks]
     old = None
-    notes: tuple[str, ...] = ()
+    notes = (START_IS_SCORED,) if start is not None and start_accuracy is not None else ()
     if OLD in names:
         rows = read_old_task(profile, profile.task(OLD), loaded, wanted, whole=True)
-        old, notes = rows.task, rows.notes
+        old, notes = rows.task, (*notes, *rows.notes)
     new: NewTask | None = None
     sizes: dict[str, TaskSize] = {}
     if NEW in names:
