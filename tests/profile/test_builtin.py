@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import builtin_profiles, starter_directory
+from sf_tui.profile import builtin_profiles, load_profile, starter_directory
 from sf_tui.profile.builtin import profiles_directory
+from sf_tui.tasks.task import FixedExamples
+from sf_tui.tasks.user_data import user_task
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -54,3 +56,30 @@ def test_unknown_starter_names_the_nearest(tmp_path: Path) -> None:
         starter_directory("starter:mnii", tmp_path / "sf_tui")
     assert caught.value.message == "no starter model is named 'mnii'"
     assert caught.value.hint == "did you mean 'mini'?"
+
+
+SHIPPED = sorted(builtin_profiles())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_profiles_bring_their_data(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    places = [task.data for task in profile.tasks]
+    places += [str(task.held_out) for task in profile.tasks if isinstance(task.held_out, str)]
+    places += [place for place in (profile.diagnosis.control, profile.diagnosis.unrelated) if place]
+    for place in places:
+        # Inside the folder that a wheel carries, or made by the generator.
+        own = Path(place).is_relative_to(profile.base_dir / "data") and Path(place).is_file()
+        assert own or place.startswith("biography:"), place
+
+
+def test_smollm2_capitals_has_ten_safe_examples_and_asks_nothing_it_trains_on() -> None:
+    profile = load_profile("smollm2-capitals")
+    capitals, facts = (user_task(task, profile.base_dir, profile.seed) for task in profile.tasks)
+    assert isinstance(capitals.train, FixedExamples)
+    assert isinstance(facts.train, FixedExamples)
+    assert (len(capitals.train.examples), len(capitals.held_out)) == (10, 50)
+    for task in (capitals, facts):
+        asked = {example.messages[0].content for example in task.held_out}
+        assert not asked & {example.messages[0].content for example in task.train.examples}

@@ -310,3 +310,20 @@ def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
     assert equal(final_weights(run), final_weights(undisturbed))
     events = list(read_events(run.events))
     assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
+
+
+def test_a_repair_needs_no_task_that_was_known_before(undisturbed: RunDirectory) -> None:
+    first = Replaced(stage="old")
+
+    assembled = case_of(undisturbed, Wanted(0, scores_needed=False), first)
+    assert assembled.case.old is None
+    assert assembled.case.start is not None
+    assert "no watched task" in assembled.notes[0]
+    with pytest.raises(UsageError, match="no watched task"):
+        case_of(undisturbed, TEN, first)
+
+
+def test_an_accuracy_that_is_named_gives_way_to_start_weights(undisturbed: RunDirectory) -> None:
+    assembled = case_of(undisturbed, TEN, Replaced(start_accuracy=0.5))
+
+    assert "the start weights are there" in assembled.notes[0]

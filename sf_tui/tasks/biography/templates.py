@@ -164,7 +164,8 @@ SENTENCES: dict[str, tuple[str, ...]] = {
 }
 
 # One word an attribute, so that all questions of a form have the same length and differ in it
-# alone; each form ends in a mark of its own, after which the answer comes.
+# alone. The forms share no word; both end in the colon after which the answer comes, as every prompt
+# of a model ends in its one prompt format.
 _ASKED_SAME = ("birthday", "birthplace", "university", "major", "company", "workplace")
 _ASKED_OTHER = ("birthdate", "origin", "college", "subject", "employer", "office")
 
@@ -174,7 +175,7 @@ QUESTIONS: dict[Form, dict[str, str]] = {
         for attribute, word in zip(ATTRIBUTES, _ASKED_SAME, strict=True)
     },
     "other": {
-        attribute: f"Recall {{name}}, {word} ="
+        attribute: f"Recall {{name}}, {word}:"
         for attribute, word in zip(ATTRIBUTES, _ASKED_OTHER, strict=True)
     },
 }

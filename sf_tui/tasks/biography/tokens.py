@@ -25,6 +25,8 @@ def vocabulary() -> list[str]:
     """Return every token, its place being its id: special ones, template words, then the lists."""
     told = [sentence for sentences in SENTENCES.values() for sentence in sentences]
     asked = [question for questions in QUESTIONS.values() for question in questions.values()]
+    # An equals sign stood there once; it keeps its place, or every starter's ids would shift.
+    asked = [re.sub(r"^(Recall .*):$", r"\1 =", question) for question in asked]
     frames = " ".join(told + asked).replace("{name}", " ").replace("{value}", " ")
     # A dict keeps the order of first appearance and drops repetitions.
     words = dict.fromkeys(re.findall(r"\w+|[^\w\s]+", frames))

@@ -81,4 +81,4 @@ def test_the_other_form_asks_for_the_same_facts() -> None:
     same, other = ask(PEOPLE, "same", "new"), ask(PEOPLE, "other", "new")
 
     assert [question.completion for question in same] == [question.completion for question in other]
-    assert other[0].prompt == f"Recall {PEOPLE[0].name}, birthdate ="
+    assert other[0].prompt == f"Recall {PEOPLE[0].name}, birthdate:"
