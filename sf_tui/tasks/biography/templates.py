@@ -164,8 +164,8 @@ SENTENCES: dict[str, tuple[str, ...]] = {
 }
 
 # One word an attribute, so that all questions of a form have the same length and differ in it
-# alone. The forms share no word; both end in the colon after which the answer comes, as every prompt
-# of a model ends in its one prompt format.
+# alone. The forms share no word; both end in the colon after which the answer comes, as every
+# prompt of a model ends in its one format.
 _ASKED_SAME = ("birthday", "birthplace", "university", "major", "company", "workplace")
 _ASKED_OTHER = ("birthdate", "origin", "college", "subject", "employer", "office")
 
