@@ -39,7 +39,9 @@ def neighbours(
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option("--prompts", min=1, help="How many of its prompts are looked at; 24."),
+        typer.Option(
+            "--prompts", min=1, help="How many of its prompts are looked at; default: 12."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Annotated[

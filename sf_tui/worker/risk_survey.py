@@ -27,7 +27,7 @@ from sf_tui.worker.cases import choose_stage
 from sf_tui.worker.preparation import load_model_of, prepare_task, read_task
 from sf_tui.worker.run_weights import ModelAtHand, load_newest, read_record
 
-SOURCES = 24
+SOURCES = 12
 """Prompts of the new task whose neighbours are looked at where nobody says how many."""
 
 GROUPS_SHOWN = 20
