@@ -59,20 +59,14 @@ def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", ["1", "2"])
-@pytest.mark.parametrize(
-    ("form", "rate", "least"),
-    # In the other form not even the answer mark is the old task's, and no neighbour ends with
-    # that: 0.89 and 0.93, where plain tuning leaves half. With the old mark behind half of the
-    # random prompts it would be 0.98.
-    [("same", "4e-4", 0.97), ("other", "6e-4", 0.85)],
-)
+@pytest.mark.parametrize(("form", "rate"), [("same", "4e-4"), ("other", "6e-4")])
 def test_anchored_tuning_ends_as_promised(
-    fork_host: ForkHost, tmp_path: Path, form: str, rate: str, least: float, seed: str
+    fork_host: ForkHost, tmp_path: Path, form: str, rate: str, seed: str
 ) -> None:
     settings = ("--set", f'biography.form="{form}"', "--set", f"train.learning_rate={rate}")
     events = _play(fork_host, tmp_path / "run", *ANCHORED, *settings, "--seed", seed)
     start, old, new = _accuracies(events)
-    assert old >= least * start
+    assert old >= 0.97 * start
     assert new >= 0.99
 
 

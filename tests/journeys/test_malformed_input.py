@@ -40,7 +40,7 @@ PROFILES = {
     "no such metric": (('name = "new"', 'name = "new"\nmetric = "exakt"'), ":13:", "exact"),
     "no such strategy": (("[train]", '[train]\nstrategy = "ewc"'), ":16:", "ewc"),
     "freeze without table": (("[train]", '[train]\nstrategy = "freeze"'), ":16:", "freeze"),
-    "unknown op": (("[train]", '[actions.x]\nop = "recover"\n[train]'), ":16:", "recover"),
+    "unknown op": (("[train]", '[actions.x]\nop = "recovr"\n[train]'), ":16:", "recover"),
     "rule without action": (
         (
             "[train]",
