@@ -75,10 +75,13 @@ class Arm:
 
 
 def strongest_arm(arms: Iterable[Arm]) -> Arm | None:
-    """Return the allowed arm that was best on the selection slice, the cheaper one of equals.
+    """Return the allowed arm that was best on the selection slice, of equals the more thorough one.
+
+    Where little was lost several arms fill the slice, and the one that trained on more tokens says
+    more of what can be brought back.
 
     The held-out examples have no say: the best of several arms on the examples that it is reported
     on would be too good by what luck adds to a maximum. None when no arm is allowed.
     """
     allowed = [arm for arm in arms if arm.allowed]
-    return max(allowed, key=lambda arm: (arm.selection_accuracy, -arm.tokens), default=None)
+    return max(allowed, key=lambda arm: (arm.selection_accuracy, arm.tokens), default=None)

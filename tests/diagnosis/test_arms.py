@@ -53,10 +53,10 @@ def test_an_arm_that_teaches_is_passed_over() -> None:
     assert strongest_arm([]) is None
 
 
-def test_the_cheaper_of_two_equals_speaks() -> None:
+def test_the_more_thorough_of_two_equals_speaks() -> None:
     dear = make_arm(right(5, 9), "dear", tokens=900)
     cheap = make_arm(right(5, 9), "cheap", tokens=100)
-    assert strongest_arm([dear, cheap]) is cheap
+    assert strongest_arm([dear, cheap]) is dear
 
 
 def test_an_arm_keeps_its_own_copy_of_the_scores() -> None:
