@@ -7,7 +7,6 @@ JSON a repair; what is in the file is not played again.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sf_tui.bench.case_file import append_case, read_cases
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.verdict_scene import TrialScene
 from sf_tui.recovery.repair import Repair, edit_model
@@ -54,14 +54,20 @@ def measure_repair(out: str, seeds: int, threads: int, steps: int = STEPS) -> di
     path = Path(out)
     for seed in range(1, seeds + 1):
         _play_seed(path, seed, threads, steps)
-    rows = [row for row in _read(path) if row["seed"] <= seeds and row["steps"] in (0, steps)]
+    rows = [
+        row
+        for row in read_cases(path, SCHEMA)
+        if row["seed"] <= seeds and row["steps"] in (0, steps)
+    ]
     return _report(
         rows, {"file": out, "seeds": seeds, "threads": threads, "steps": steps}
     ).as_plain()
 
 
 def _play_seed(path: Path, seed: int, threads: int, steps: int) -> None:
-    done = {(row["scene"], row["seed"], row["repair"], row["steps"]) for row in _read(path)}
+    done = {
+        (row["scene"], row["seed"], row["repair"], row["steps"]) for row in read_cases(path, SCHEMA)
+    }
     trial: TrialScene | None = None
     for scene in SCENES:
         wanted = [
@@ -85,8 +91,7 @@ def _play_seed(path: Path, seed: int, threads: int, steps: int) -> None:
                 "repair": name,
                 **_play(case, name, steps),
             }
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_case(path, row)
             print(
                 f"sf bench repair: seed {seed}, {scene.name}, {name}: old "
                 f"{row['old_before']:.2f} to {row['old']:.2f}, new {row['new']:.2f}",
@@ -142,21 +147,6 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
         "seconds": round(found.seconds, 2),
         "course": course,
     }
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            # A kill may have cut the last line short.
-            continue
-        if row.get("schema") == SCHEMA:
-            rows.append(row)
-    return rows
 
 
 def _report(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> BenchReport:

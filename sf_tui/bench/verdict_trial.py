@@ -5,15 +5,15 @@ A case that is already in the file is not played again, so that a trial can be c
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sf_tui.bench.case_file import append_case, read_cases
 from sf_tui.bench.verdict_cases import CASES, TrialCase
 from sf_tui.bench.verdict_scene import TrialScene
 from sf_tui.diagnosis.arms import Arm
@@ -42,8 +42,7 @@ def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -
         scene = TrialScene(seed, threads=threads)
         for case in waiting:
             row = play_case(scene, case)
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_case(out, row)
             print(
                 f"sf bench verdict: seed {seed}, {case.name} ({case.label}): {row['verdict']}, "
                 f"reference {row['reference_verdict']}, {row['seconds']:.0f} s",
@@ -54,17 +53,7 @@ def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -
 
 def read_trial(out: Path) -> list[dict[str, Any]]:
     """Return the cases in a file; a line that a kill cut short is left out."""
-    if not out.exists():
-        return []
-    rows = []
-    for line in out.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if row.get("schema") == SCHEMA:
-            rows.append(row)
-    return rows
+    return read_cases(out, SCHEMA)
 
 
 def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
@@ -95,17 +84,13 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
         "reference_recovered": reference.accuracy,
         "reference_share": _share(reference_verdict),
         "reference_steps": reference.steps,
-        "arms": {arm.name: _arm_row(arm, by_arm[arm.name]) for arm in _with(outcome.arms)},
+        "arms": {arm.name: _arm_row(arm, by_arm[arm.name]) for arm in outcome.arms},
         "diverged": outcome.diverged,
         "tokens": outcome.tokens,
         "test_seconds": round(outcome.seconds, 2),
         "damage_seconds": round(spent_on_damage, 2),
         "seconds": round(time.perf_counter() - begun, 2),
     }
-
-
-def _with(arms: Iterable[Arm]) -> list[Arm]:
-    return list(arms)
 
 
 def _arm_row(arm: Arm, verdict: Verdict) -> dict[str, Any]:
