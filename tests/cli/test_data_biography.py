@@ -36,7 +36,8 @@ def test_json_is_one_object_about_what_was_written(app: typer.Typer, tmp_path: P
     assert summary["directory"] == str(out)
     assert summary["rows"]["new-1.jsonl"] == 18
     assert set(summary["guess_floor"]) == {"old", *(f"new-{number}" for number in range(1, 6))}
-    assert json.loads((out / "new-1.jsonl").read_text().splitlines()[0])["prompt"].startswith("Recall ")
+    first = json.loads((out / "new-1.jsonl").read_text().splitlines()[0])
+    assert first["prompt"].startswith("Recall ")
 
 
 def test_an_occupied_directory_is_a_usage_error(app: typer.Typer, tmp_path: Path) -> None:
