@@ -420,8 +420,8 @@ def test_an_interrupt_leaves_nothing_half_written(
     before = digests(spoiled)
     log = (spoiled / "events.jsonl").read_bytes()
     for said, *command in (
-        ("up to 250 steps", "recover", spoiled, "--out", tmp_path / "out", "--steps", "250"),
-        ("asking the start model", "diagnose", spoiled),
+        ("up to 600 steps", "recover", spoiled, "--out", tmp_path / "out", "--steps", "600"),
+        ("scoring the model", "diagnose", spoiled, "--steps", "2000"),
     ):
         process = fork_host.start(*command)
         deadline = time.monotonic() + 60
