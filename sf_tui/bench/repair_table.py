@@ -18,9 +18,8 @@ import numpy as np
 from sf_tui.bench.case_file import append_case, read_cases
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.verdict_scene import TrialScene
+from sf_tui.engine.snapshot import Snapshot
 from sf_tui.recovery.repair import Repair, edit_model
-from sf_tui.recovery.scoring import Scorer
-from sf_tui.recovery.snapshot import Snapshot
 
 SCHEMA = 1
 EXAMPLES = (0, 10, 100, 1000, None)
@@ -117,7 +116,7 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
         course: list[list[float]] = []
     else:
         count = name.split()[0]
-        scorer = Scorer(case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens)
+        scorer = case.scorer()
         course = []
 
         def score(step: int) -> None:

@@ -11,10 +11,14 @@ from sf_tui.cli.run_or_model import (
     Old,
     Reference,
     Set,
+    Stage,
     StartModel,
+    Task,
     check_rate,
     find_target,
+    is_live,
     narrator,
+    refuse_names_in_a_run,
     refuse_options,
     run_name,
     run_profile,
@@ -35,14 +39,8 @@ _LIVE_WAIT_S = 3600.0
 
 def diagnose(
     target: Reference,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", help="The old task; default: the watched one that lost most."),
-    ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option("--stage", help="Since whose start; default: the last new task's stage."),
-    ] = None,
+    task: Task = None,
+    stage: Stage = None,
     examples: Annotated[
         int | None,
         typer.Option(
@@ -93,7 +91,7 @@ def diagnose(
     for key, data in (("control", control), ("unrelated", unrelated)):
         if data is not None:
             overrides.append(f"diagnosis.{key}={orjson.dumps(data).decode()}")
-    if found.run is not None and _is_live(found.run):
+    if found.run is not None and is_live(found.run):
         refuse_options(
             {
                 "--task": task,
@@ -129,13 +127,6 @@ def diagnose(
     else:
         event, more = _diagnose_model(found.model, overrides, replaced, test)
     _print(event, more, json=json)
-
-
-def _is_live(run: RunDirectory) -> bool:
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.run.liveness import WorkerState, probe_liveness
-
-    return probe_liveness(run).state in {WorkerState.ALIVE, WorkerState.SILENT}
 
 
 def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict[str, Any]:
@@ -190,11 +181,7 @@ def _diagnose_model(
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.worker.model_case import model_case, model_profile
 
-    refuse_options(
-        {"--task": replaced.task, "--stage": replaced.stage},
-        "a model has no run to name them in",
-        "name data with --old and --new, and the weights from before with --start-model",
-    )
+    refuse_names_in_a_run(replaced.task, replaced.stage)
     if replaced.old is None:
         raise UsageError(
             f"{model}: a model doesn't tell what its old task was",

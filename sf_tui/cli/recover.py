@@ -12,11 +12,15 @@ from sf_tui.cli.run_or_model import (
     Old,
     Reference,
     Set,
+    Stage,
     StartModel,
     Target,
+    Task,
     check_rate,
     find_target,
+    is_live,
     narrator,
+    refuse_names_in_a_run,
     refuse_options,
     run_name,
     run_profile,
@@ -75,14 +79,8 @@ def recover(
         float | None,
         typer.Option("--alpha", help="shift-edit: how much of the top direction is removed."),
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", help="The old task; default: the watched one that lost most."),
-    ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option("--stage", help="Since whose start; default: the last new task's stage."),
-    ] = None,
+    task: Task = None,
+    stage: Stage = None,
     old: Old = None,
     new: New = None,
     start_model: StartModel = None,
@@ -160,10 +158,9 @@ def _edit_arguments(
 def _refuse_live(target: Target) -> None:
     # Deferred: not needed for `sf --help`.
     from sf_tui.errors import RunError
-    from sf_tui.run.liveness import WorkerState, probe_liveness
 
     run = target.run
-    if run is not None and probe_liveness(run).state in {WorkerState.ALIVE, WorkerState.SILENT}:
+    if run is not None and is_live(run):
         raise RunError(
             f"{run.id}: its worker lives and has the weights in hand",
             f"`sf act {run_name(run)} recover` repairs them where they are; or "
@@ -202,11 +199,7 @@ def _of_model(
     from sf_tui.worker.model_case import model_case, model_profile
     from sf_tui.worker.offline import EXAMPLES_WITHOUT_START
 
-    refuse_options(
-        {"--task": replaced.task, "--stage": replaced.stage},
-        "a model has no run to name them in",
-        "name data with --old and --new, and the weights from before with --start-model",
-    )
+    refuse_names_in_a_run(replaced.task, replaced.stage)
     profile = model_profile(model, replaced, overrides)
     by_default = profile.repair.examples or (0 if replaced.start_model else EXAMPLES_WITHOUT_START)
     wanted = Wanted(by_default if examples is None else examples, scores_needed=False)

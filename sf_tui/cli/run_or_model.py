@@ -29,6 +29,14 @@ Reference = Annotated[
         "starter:NAME.",
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option("--task", help="The old task; default: the watched one that lost most."),
+]
+Stage = Annotated[
+    str | None,
+    typer.Option("--stage", help="Since whose start; default: the last new task's stage."),
+]
 Old = Annotated[
     str | None,
     typer.Option(
@@ -145,6 +153,27 @@ def refuse_options(options: dict[str, object], why: str, hint: str) -> None:
     given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
         raise UsageError(f"{', '.join(given)}: {why}", hint)
+
+
+def refuse_names_in_a_run(task: str | None, stage: str | None) -> None:
+    """Refuse what only a run has, for a model outside any.
+
+    Raises:
+        UsageError: one was given.
+    """
+    refuse_options(
+        {"--task": task, "--stage": stage},
+        "a model has no run to name them in",
+        "name data with --old and --new, and the weights from before with --start-model",
+    )
+
+
+def is_live(run: RunDirectory) -> bool:
+    """Tell whether a worker has the run in hand."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.liveness import WorkerState, probe_liveness
+
+    return probe_liveness(run).state in {WorkerState.ALIVE, WorkerState.SILENT}
 
 
 def narrator() -> Callable[[str], None]:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import RunError
 from sf_tui.run.durable import sync_directory, sync_file
 
@@ -182,15 +183,12 @@ def lent_weights(checkpoint: Checkpoint, layout: ModelLayout) -> Iterator[None]:
     Raises:
         RunError: a file is missing or damaged, or belongs to another model.
     """
-    parameters = [p for layer in layout.layers for p in layer.parameters.values()]
-    own = [parameter.detach().to("cpu", copy=True) for parameter in parameters]
+    own = Snapshot(layout)
     try:
         load_checkpoint(checkpoint, layout, None)
         yield
     finally:
-        with torch.no_grad():
-            for parameter, weights in zip(parameters, own, strict=True):
-                parameter.copy_(weights)
+        own.restore()
 
 
 def _read_file(path: Path) -> dict[str, torch.Tensor]:

@@ -33,6 +33,10 @@ MOST_PROMPTS = 16384
 
 PROMPTS_A_PART = 1024
 
+# A shorter answer says little of what the model does, and a long one is settled by its beginning.
+_SHORTEST_ANSWER = 4
+_LONGEST_ANSWER = 32
+
 _PROMPTS_FILE = "prompts.safetensors"
 _KEY_FILE = "bank.json"
 
@@ -146,6 +150,11 @@ def read_bank(folder: Path, key: dict[str, Any]) -> NeighbourBank | None:
                 return None
             bank.extend(stored)
     return bank
+
+
+def usual_answer_tokens(longest: int) -> int:
+    """Return how long a greedy answer may get where the known ones have up to `longest` tokens."""
+    return min(max(longest, _SHORTEST_ANSWER), _LONGEST_ANSWER)
 
 
 def bank_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:

@@ -14,19 +14,26 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.neighbours.anatomy import Anatomy, Tokens, anatomize, prompts_of
-from sf_tui.neighbours.bank import MOST_PROMPTS, NeighbourBank, bank_key, build_bank, digest
+from sf_tui.neighbours.anchor import Anchor
+from sf_tui.neighbours.bank import (
+    MOST_PROMPTS,
+    NeighbourBank,
+    bank_key,
+    build_bank,
+    digest,
+    usual_answer_tokens,
+)
+from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
 from sf_tui.neighbours.start_model import StartModel
+from sf_tui.profile import NeighbourKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
-from sf_tui.recovery.scoring import ScoredRows
+from sf_tui.recovery.mixture import ExamplesPart
+from sf_tui.recovery.scoring import ScoredRows, Scorer
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-DEFAULT_KINDS = {"substitution": 1.0, "frame": 2.0, "words": 1.0, "tokens": 1.0}
-
-SHORTEST_ANSWER, LONGEST_ANSWER = 4, 32
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class RecoveryCase:
     """The old task's questions about facts that the model never saw."""
     unrelated: tuple[Encoded, ...] = ()
     """Examples of another task."""
-    kinds: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_KINDS))
+    kinds: dict[str, float] = field(default_factory=lambda: NeighbourKinds().model_dump())
     """Neighbours' kinds, by share."""
     top_k: int = 64
     seed: int = 0
@@ -198,5 +205,44 @@ class RecoveryCase:
     def answer_tokens(self) -> int:
         """Return how long a greedy answer may get: the known answers' longest, within bounds."""
         rows = [*(self.new.train if self.new else ()), *(self.old.examples if self.old else ())]
-        longest = max((row.answer_tokens for row in rows), default=SHORTEST_ANSWER)
-        return min(max(longest, SHORTEST_ANSWER), LONGEST_ANSWER)
+        return usual_answer_tokens(max((row.answer_tokens for row in rows), default=0))
+
+    def scorer(self) -> Scorer:
+        """Return what scores rows under the model as it stands."""
+        return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
+
+    def meter(self) -> DivergenceMeter:
+        """Return what measures how far the model's answers to neighbours have moved."""
+        return DivergenceMeter(self.model, self.compute, pad_id=self.pad_id)
+
+    def examples_part(
+        self, name: str, rows: Sequence[Encoded], batch: int, weight: float = 1.0
+    ) -> ExamplesPart:
+        """Return examples as a part of what the model is tuned on; `name` decides their order."""
+        return ExamplesPart(
+            self.model,
+            self.compute,
+            rows,
+            batch=batch,
+            rows_a_pass=self.micro_batch,
+            seed=self.seed,
+            name=f"{self.stage}/{name}",
+            pad_id=self.pad_id,
+            weight=weight,
+        )
+
+    def neighbours_part(
+        self, name: str, bank: NeighbourBank, rows: int, strength: float = 1.0
+    ) -> Anchor:
+        """Return the pull towards the start model as such a part; `name` decides the order."""
+        return Anchor(
+            self.model,
+            self.compute,
+            bank,
+            strength=strength,
+            rows=rows,
+            rows_a_pass=self.micro_batch,
+            seed=self.seed,
+            stage=f"{self.stage}/{name}",
+            pad_id=self.pad_id,
+        )

@@ -1,13 +1,13 @@
-"""What a short tuning learns from: examples, and the start model's answers to neighbours.
+"""Examples as one part of what a short tuning learns from; an `Anchor` is another.
 
-Each part adds its own gradient to a step; which rows a step takes is a pure function of (seed,
-part, step).
+Each part adds its own gradient to a step, as any `AddedLoss` does; which rows a step takes is a
+pure function of (seed, part, step).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
@@ -19,14 +19,6 @@ from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-class Part(Protocol):
-    """One part of a mixture; `sf_tui.neighbours.anchor.Anchor` is another."""
-
-    def accumulate(self, step: int) -> tuple[float, int]:
-        """Add a step's gradient to the parameters'; return its loss and the tokens it took."""
-        ...
 
 
 class ExamplesPart:

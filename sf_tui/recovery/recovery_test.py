@@ -18,23 +18,20 @@ import numpy as np
 from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.verdict import Verdict, decide_verdict
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
-from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.recovery.case import OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
-from sf_tui.recovery.mixture import ExamplesPart, Part
 from sf_tui.recovery.scoring import (
     ScoredRows,
-    Scorer,
     exchange_answers,
     guess_floor,
     split_selection,
 )
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import Snapshot, load_start, tried_out
-from sf_tui.tasks.encoding import Encoded
+from sf_tui.recovery.snapshot import load_start, tried_out
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
@@ -134,9 +131,7 @@ class RecoveryTest:
         self._thorough = thorough
         self._told = told
         self._on_step = on_step
-        self._scorer = Scorer(
-            case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens
-        )
+        self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
         control = case.control or exchange_answers(self._held_out, case.seed)
         self._control = control if len(control) else None
@@ -194,7 +189,7 @@ class RecoveryTest:
             self._skipped["reference"] = "no more old data than the safe examples is at hand"
             return None
         self._told("reference: the old task's training data")
-        part = self._examples_part("reference", rows, min(REFERENCE_BATCH, len(rows)))
+        part = self._case.examples_part("reference", rows, min(REFERENCE_BATCH, len(rows)))
         rate = self._case.reference_rate or REFERENCE_RATE * self._rate
         now.restore()
         return self._finish_arm(
@@ -244,7 +239,7 @@ class RecoveryTest:
         tokens, seconds = 0, 0.0
         for share in EXAMPLES_RATES:
             now.restore()
-            part = self._examples_part("examples", rows, min(len(rows), NEIGHBOUR_ROWS))
+            part = self._case.examples_part("examples", rows, min(len(rows), NEIGHBOUR_ROWS))
             found = self._tune([part], EXAMPLES_STEPS, share * self._rate)
             tokens, seconds = tokens + found.tokens, seconds + found.seconds
             if best is None or found.best_score > best[0].best_score:
@@ -266,7 +261,7 @@ class RecoveryTest:
         taken = bank.part(order[KEPT_BACK:].tolist())
         rows = self._neighbour_rows
         steps = self._neighbour_steps(float(np.mean(taken.lengths)))
-        meter = DivergenceMeter(case.model, case.compute, pad_id=case.pad_id)
+        meter = case.meter()
 
         def agreement() -> float:
             return -meter.measure(kept_back, range(len(kept_back)))[0]
@@ -279,7 +274,7 @@ class RecoveryTest:
             tried = tune_briefly(
                 case.model,
                 case.layout,
-                [self._neighbours_part(taken, rows)],
+                [case.neighbours_part("diagnosis", taken, rows)],
                 steps=NEIGHBOUR_SEARCH_STEPS,
                 learning_rate=share * self._rate,
             )
@@ -290,7 +285,7 @@ class RecoveryTest:
         best = max(rates, key=lambda one: rates[one]) if rates else self._rate
         rate = NEIGHBOUR_RATE_OF_BEST * best
         self._told(f"neighbours: {steps} steps of {rows}, no old example")
-        found = self._tune([self._neighbours_part(taken, rows)], steps, rate)
+        found = self._tune([case.neighbours_part("diagnosis", taken, rows)], steps, rate)
         self._finish_arm(
             "neighbours",
             found,
@@ -306,7 +301,7 @@ class RecoveryTest:
             return
         self._told("unrelated: another task")
         now.restore()
-        part = self._examples_part("unrelated", rows, min(len(rows), EXAMPLES))
+        part = self._case.examples_part("unrelated", rows, min(len(rows), EXAMPLES))
         found = self._tune([part], UNRELATED_STEPS, UNRELATED_RATE * self._rate)
         self._finish_arm("unrelated", found, UNRELATED_RATE * self._rate)
 
@@ -346,7 +341,7 @@ class RecoveryTest:
 
     def _tune(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[AddedLoss],
         steps: int,
         rate: float,
         *,
@@ -402,33 +397,6 @@ class RecoveryTest:
             self._arms.append(arm)
             self._trained_seconds += arm.seconds
         return arm
-
-    def _examples_part(self, name: str, rows: Sequence[Encoded], batch: int) -> ExamplesPart:
-        case = self._case
-        return ExamplesPart(
-            case.model,
-            case.compute,
-            rows,
-            batch=batch,
-            rows_a_pass=case.micro_batch,
-            seed=case.seed,
-            name=f"{case.stage}/{name}",
-            pad_id=case.pad_id,
-        )
-
-    def _neighbours_part(self, bank: NeighbourBank, rows: int) -> Anchor:
-        case = self._case
-        return Anchor(
-            case.model,
-            case.compute,
-            bank,
-            strength=1.0,
-            rows=rows,
-            rows_a_pass=case.micro_batch,
-            seed=case.seed,
-            stage=f"{case.stage}/diagnosis",
-            pad_id=case.pad_id,
-        )
 
     def _scores(self, rows: ScoredRows) -> np.ndarray:
         return self._scorer.scores(rows, self._old.metric)

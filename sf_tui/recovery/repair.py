@@ -16,17 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
-from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.recovery.case import NewTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
-from sf_tui.recovery.mixture import ExamplesPart, Part
 from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import Snapshot, load_start, tried_out
-from sf_tui.tasks.encoding import Encoded
+from sf_tui.recovery.snapshot import load_start, tried_out
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -154,21 +152,19 @@ class Repair:
                 "name the weights from before with --start-model, or safe examples with --old",
             )
         self._new: NewTask | None = case.new
-        self._scorer = Scorer(
-            case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens
-        )
+        self._scorer = case.scorer()
         self._forwarded = 0
 
     def run(self) -> RepairOutcome:
         """Repair the model; its weights are then those of the best step."""
         case, begun = self._case, time.perf_counter()
         with tried_out(case.model, case.layout, thaw=self._thaw) as now:
-            before_old, before_new = self._score_both()
+            before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.start_accuracy
             bank: NeighbourBank | None = None
             if case.start is not None:
                 load_start(case.layout, case.start)
-                start_accuracy = self._old_accuracy()
+                start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbours:
                     rows = case.batch_size * self._steps
                     bank = case.bank(rows + _KEPT_BACK, folder=self._folder, told=self._told)
@@ -178,7 +174,7 @@ class Repair:
             agreement_before = self._agreement(kept_back)
             keep = self._scale_back(now)
             tuned = self._tune(taken, kept_back)
-            after_old, after_new = self._score_both()
+            after_old, after_new = _score_both(case, self._scorer)
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
         repaired.restore()
@@ -201,7 +197,7 @@ class Repair:
     def _tune(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> Tuned:
         parts, old_scored = self._parts(taken)
         new_scored = self._new_scored()
-        meter = DivergenceMeter(self._case.model, self._case.compute, pad_id=self._case.pad_id)
+        meter = self._case.meter()
 
         def joint() -> float:
             # A product: half of each is worth less than one kept whole and the other by half.
@@ -226,52 +222,23 @@ class Repair:
             on_step=self._on_step,
         )
 
-    def _parts(self, taken: NeighbourBank | None) -> tuple[list[Part], ScoredRows | None]:
+    def _parts(self, taken: NeighbourBank | None) -> tuple[list[AddedLoss], ScoredRows | None]:
         case = self._case
-        parts: list[Part] = []
+        parts: list[AddedLoss] = []
         if self._new is not None and self._new.train:
-            parts.append(self._examples_part("new", self._new.train, case.batch_size))
+            parts.append(case.examples_part("repair/new", self._new.train, case.batch_size))
         if taken is not None:
-            parts.append(
-                Anchor(
-                    case.model,
-                    case.compute,
-                    taken,
-                    strength=self._strength,
-                    rows=case.batch_size,
-                    rows_a_pass=case.micro_batch,
-                    seed=case.seed,
-                    stage=f"{case.stage}/repair",
-                    pad_id=case.pad_id,
-                )
-            )
+            parts.append(case.neighbours_part("repair", taken, case.batch_size, self._strength))
         if not self._count or case.old is None:
             return parts, None
-        random = np.random.default_rng(derive_seed(case.seed, "safe-examples"))
-        order = random.permutation(len(case.old.examples)).tolist()
-        trained = [case.old.examples[at] for at in order[: self._count]]
+        drawn = case.safe_examples(len(case.old.examples))
+        trained = drawn[: self._count]
         batch = max(round(self._old_share * case.batch_size), 1)
         weight = 1.0 if taken is None else self._old_share
-        parts.append(self._examples_part("old", trained, batch, weight))
+        parts.append(case.examples_part("repair/old", trained, batch, weight))
         # What scores the old side must not have been trained on, where there is more than that.
-        others = [case.old.examples[at] for at in order[self._count :]][:_SCORED_NEW]
+        others = drawn[self._count :][:_SCORED_NEW]
         return parts, scored_rows(others or trained, [""] * len(others or trained))
-
-    def _examples_part(
-        self, name: str, rows: tuple[Encoded, ...] | list[Encoded], batch: int, weight: float = 1.0
-    ) -> ExamplesPart:
-        case = self._case
-        return ExamplesPart(
-            case.model,
-            case.compute,
-            rows,
-            batch=batch,
-            rows_a_pass=case.micro_batch,
-            seed=case.seed,
-            name=f"{case.stage}/repair/{name}",
-            pad_id=case.pad_id,
-            weight=weight,
-        )
 
     def _scale_back(self, now: Snapshot) -> float | None:
         """Scale the change since the start back as far as the new task bears it."""
@@ -316,7 +283,7 @@ class Repair:
     def _agreement(self, kept_back: NeighbourBank | None) -> float | None:
         if kept_back is None:
             return None
-        meter = DivergenceMeter(self._case.model, self._case.compute, pad_id=self._case.pad_id)
+        meter = self._case.meter()
         return meter.measure(kept_back, range(len(kept_back)))[1]
 
     def _new_scored(self) -> ScoredRows | None:
@@ -328,17 +295,19 @@ class Repair:
         places = random.permutation(len(rows))[:_SCORED_NEW]
         return rows.part(sorted(places.tolist()))
 
-    def _score_both(self) -> tuple[float | None, float | None]:
-        new = None
-        if self._new is not None and len(self._new.held_out):
-            new = self._scorer.accuracy(self._new.held_out, self._new.metric)
-        return self._old_accuracy(), new
 
-    def _old_accuracy(self) -> float | None:
-        old = self._case.old
-        if old is None or not len(old.held_out):
-            return None
-        return self._scorer.accuracy(old.held_out, old.metric)
+def _old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:
+    old = case.old
+    return scorer.accuracy(old.held_out, old.metric) if old and len(old.held_out) else None
+
+
+def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float | None]:
+    """Return the accuracies of the old and the new task; None for one without rows to score."""
+    new = case.new
+    return (
+        _old_accuracy(case, scorer),
+        scorer.accuracy(new.held_out, new.metric) if new and len(new.held_out) else None,
+    )
 
 
 def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) -> RepairOutcome:
@@ -352,23 +321,15 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
             f"{op} needs the weights from before the stage", "name them with --start-model"
         )
     begun = time.perf_counter()
-    scorer = Scorer(case.model, case.compute, pad_id=case.pad_id, pass_tokens=case.pass_tokens)
-
-    def score() -> tuple[float | None, float | None]:
-        old, new = case.old, case.new
-        return (
-            scorer.accuracy(old.held_out, old.metric) if old and len(old.held_out) else None,
-            scorer.accuracy(new.held_out, new.metric) if new and len(new.held_out) else None,
-        )
-
+    scorer = case.scorer()
     edit = edit_named(op, arguments)
-    before_old, before_new = score()
+    before_old, before_new = _score_both(case, scorer)
     now = Snapshot(case.layout)
     load_start(case.layout, case.start)
-    start = score()[0]
+    start = _old_accuracy(case, scorer)
     now.restore()
     edit.apply(case.layout, case.start)
-    after_old, after_new = score()
+    after_old, after_new = _score_both(case, scorer)
     return RepairOutcome(
         Accuracies(before_old, after_old),
         Accuracies(before_new, after_new),

@@ -14,9 +14,9 @@ import torch
 
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
+from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.tuning import AddedLoss
 from sf_tui.profile import TrainSettings
-from sf_tui.recovery.mixture import Part
-from sf_tui.recovery.snapshot import Snapshot
 
 # A few steps of warm-up keep AdamW's first updates, whose moments know one gradient, from harm.
 _WARMUP_SHARE = 0.05
@@ -44,7 +44,7 @@ class Tuned:
 def tune_briefly(
     model: torch.nn.Module,
     layout: ModelLayout,
-    parts: Sequence[Part],
+    parts: Sequence[AddedLoss],
     *,
     steps: int,
     learning_rate: float,

@@ -20,16 +20,13 @@ from sf_tui.neighbours.bank import (
     build_bank,
     digest,
     read_bank,
+    usual_answer_tokens,
 )
 from sf_tui.neighbours.own_prompts import every_prompt, sample_prompts
 from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose
 from sf_tui.neighbours.start_model import StartModel
 from sf_tui.profile import StageSpec
 from sf_tui.worker.preparation import Prepared
-
-# A shorter answer says little of what the model does, and a long one is settled by its beginning.
-_SHORTEST_ANSWER = 4
-_LONGEST_ANSWER = 32
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
 # once take longer (624 instead of 4,096 on the starter: a third).
@@ -72,7 +69,7 @@ class StageBank:
                 f"task '{spec.task}' has no prompts to make neighbours of: its rows ask nothing",
                 "an anchor needs rows with a prompt and an answer, or conversations",
             )
-        usual = min(max(sample.longest_answer, _SHORTEST_ANSWER), _LONGEST_ANSWER)
+        usual = usual_answer_tokens(sample.longest_answer)
         self.longest = settings.answer_tokens or usual
         self.rows = settings.rows or spec.train.batch_size
         a_stage = spec.train.total_steps(len(self._train)) * self.rows
