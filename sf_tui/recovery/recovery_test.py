@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from sf_tui.diagnosis.arms import Arm
-from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.diagnosis.verdict import decide_verdict
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.tuning import AddedLoss
@@ -24,6 +23,7 @@ from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.recovery.case import OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
+from sf_tui.recovery.outcome import RecoveryOutcome
 from sf_tui.recovery.scoring import (
     ScoredRows,
     exchange_answers,
@@ -65,29 +65,6 @@ REFERENCE_PATIENCE = 1
 """Scores without a new best after which the reference passes for risen as far as it will."""
 
 _SCORES_AN_ARM = 6
-
-
-@dataclass
-class RecoveryOutcome:
-    """What a recovery test found."""
-
-    verdict: Verdict
-    arms: list[Arm]
-    reference: Arm | None
-    skipped: dict[str, str]
-    start: np.ndarray | None
-    now: np.ndarray
-    examples: int
-    tokens: int
-    """Tokens trained on, in all arms; those of the reference left out."""
-    forwarded: int
-    """Tokens that only passed forward: neighbours' answers and scores."""
-    seconds: float
-    """Wall time of all of it, the reference left out."""
-    tokens_per_second: float | None
-    """Of training alone."""
-    diverged: list[str] = field(default_factory=list)
-    """Arms that ended early because their loss was no number any more."""
 
 
 class RecoveryTest:

@@ -20,7 +20,8 @@ from sf_tui.diagnosis.cost import compare_costs
 from sf_tui.diagnosis.event import diagnosis_fields
 from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
-from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
+from sf_tui.recovery.outcome import RecoveryOutcome
+from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import Repair, RepairOutcome, edit_model
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import sync_directory, sync_file
