@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from typing import Any
@@ -56,6 +57,9 @@ def start(request: dict[str, Any]) -> int:
 
 def _become(request: dict[str, Any]) -> None:
     os.setsid()
+    # A suite that was started in the background has SIGINT ignored, and so has all that it forks; an
+    # `sf` at a terminal has not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     places = ((os.devnull, os.O_RDONLY), (request["stdout"], written), (request["stderr"], written))
     for number, (path, flags) in enumerate(places):
