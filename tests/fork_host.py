@@ -57,8 +57,8 @@ def start(request: dict[str, Any]) -> int:
 
 def _become(request: dict[str, Any]) -> None:
     os.setsid()
-    # A suite that was started in the background has SIGINT ignored, and so has all that it forks; an
-    # `sf` at a terminal has not.
+    # A suite that was started in the background has SIGINT ignored, and so has all that it forks;
+    # an `sf` at a terminal has not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     places = ((os.devnull, os.O_RDONLY), (request["stdout"], written), (request["stderr"], written))
