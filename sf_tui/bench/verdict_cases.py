@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from sf_tui.bench.verdict_scene import Damaged, TrialScene
 from sf_tui.diagnosis.judging import VerdictName
 
-ALL_BLOCKS = (0, 1, 2, 3)
-
 ENTRIES = 16
 """Biographies a step: each has as many tokens as five questions."""
 
@@ -31,6 +29,10 @@ def _new_people(people: int, rate: float, steps: int = 300, form: str = "same"):
         return scene.tune(rows, steps, rate)
 
     return damage
+
+
+def _contradicted(share: float) -> Callable[[TrialScene], Damaged]:
+    return lambda scene: scene.tune(scene.biographies(share), 900, 1e-3, ENTRIES)
 
 
 CASES: tuple[TrialCase, ...] = (
@@ -91,7 +93,7 @@ CASES: tuple[TrialCase, ...] = (
     TrialCase(
         "contradicted",
         "real",
-        lambda s: s.tune(s.biographies(1.0), 900, 1e-3, ENTRIES),
+        _contradicted(1.0),
         "contradicting biographies of the held-out people, 900 steps of 1e-3",
     ),
     TrialCase(
@@ -102,19 +104,23 @@ CASES: tuple[TrialCase, ...] = (
     ),
     TrialCase("noise-5", "real", lambda s: s.add_noise(5.0), "noise of 5 σ on every MLP"),
     TrialCase(
-        "all-zeroed",
+        "contradicted-questions",
         "real",
-        lambda s: s.zero(1.0, ALL_BLOCKS),
-        "all MLP weights of all blocks zeroed",
+        lambda s: s.tune(s.wrong_answers(), 900, 1e-3),
+        "the held-out questions with other people's answers, 900 steps of 1e-3",
     ),
     TrialCase("50-same-8e-4", "partial", _new_people(50, 8e-4), "50 new people, 8e-4"),
     TrialCase("100-same-4e-4", "partial", _new_people(100, 4e-4), "100 new people, 4e-4"),
     TrialCase("100-same-8e-4", "partial", _new_people(100, 8e-4), "100 new people, 8e-4"),
-    TrialCase(
-        "half-contradicted",
-        "partial",
-        lambda s: s.tune(s.biographies(0.5), 900, 1e-3, ENTRIES),
-        "half of the held-out people contradicted, the others told truly, 900 steps of 1e-3",
+    *(
+        TrialCase(
+            f"contradicted-{share:.2f}",
+            "partial",
+            _contradicted(share),
+            f"{share:.0%} of the held-out people contradicted, the others told truly, as above",
+        )
+        for share in (0.25, 0.5, 0.75)
     ),
+    TrialCase("noise-1.5", "partial", lambda s: s.add_noise(1.5), "noise of 1.5 σ on every MLP"),
 )
-"""22 ways, so that three seeds make 66 cases."""
+"""25 ways, so that three seeds make 75 cases."""

@@ -58,6 +58,7 @@ class TrialScene:
         profile = load_profile(STARTER, [f"train.threads={threads}"])
         self.seed = seed
         self._compute = choose_compute(profile.model.dtype, threads)
+        self._kinds = profile.neighbours.kinds.model_dump()
         self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
         self._layout = read_layout(self._loaded.model)
         self._start = open_start_weights(
@@ -102,6 +103,7 @@ class TrialScene:
             stage_tokens=int(STAGE_STEPS * BATCH * mean),
             control=self._control,
             unrelated=self._unrelated,
+            kinds=self._kinds,
             seed=self.seed,
             stage="trial",
         )
@@ -160,6 +162,20 @@ class TrialScene:
                 for draw in range(_ENTRIES_A_PERSON)
                 for index in range(len(persons))
             ]
+        )
+
+    def wrong_answers(self) -> tuple[Encoded, ...]:
+        """Return the held-out people's questions, every one answered with somebody else's fact."""
+        others = self.world.new[3]
+        return self._encode(
+            ask(
+                [
+                    Person(person.name, others[at].facts)
+                    for at, person in enumerate(self.world.held_out)
+                ],
+                "same",
+                "contradicted",
+            )
         )
 
     def word_pairs(self) -> tuple[Encoded, ...]:

@@ -21,7 +21,7 @@ from sf_tui.diagnosis.verdict import Verdict, decide_verdict
 from sf_tui.recovery.recovery_test import RecoveryTest
 
 # A trial of other rules must not be mixed with an earlier one's lines.
-SCHEMA = 1
+SCHEMA = 2
 
 
 def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
 from sf_tui.run.history import History, StageHistory
+from sf_tui.tui.frames import frames_at_risk
 
 # Without a terminal a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
@@ -98,6 +99,10 @@ class Narrator:
             )
             if event["stage"] in self._history.stages:
                 self._start_bar(self._history.stages[event["stage"]])
+        elif kind == "neighbours":
+            self._tell_neighbours(event)
+        elif kind == "diagnosis":
+            self._say(f"diagnosis: {diagnosis_line(event)}")
         elif kind == "stage_finished":
             self._stop_bar()
             stage = self._history.stages[event["stage"]]
@@ -126,6 +131,11 @@ class Narrator:
         self._say(
             f"{event['action']} by {event['by']}{why} {event['status']} @{event['step']}{reason}"
         )
+
+    def _tell_neighbours(self, event: Event) -> None:
+        frames = frames_at_risk(event)
+        if frames:
+            self._say(f"stage {event['stage']}: nearest other task: {frames[0]}")
 
     def _accuracies(self, stage: StageHistory) -> str:
         if not stage.probes:
@@ -169,6 +179,17 @@ class Narrator:
             return
         reason = f": {event['reason']}" if event["reason"] else ""
         self._say(f"{event['status']} (exit {event['exit_code']}){reason}")
+
+
+def diagnosis_line(event: Event) -> str:
+    """Return a diagnosis in one line: task, verdict, and what came back."""
+    start = "unknown" if event["start"] is None else f"{event['start']:.3f}"
+    recovered = event["recovered"]
+    back = f", recovered to {recovered:.3f} by '{event['arm']}'" if recovered is not None else ""
+    return (
+        f"{event['task']} {event['verdict']}: {event['now']:.3f} now, {start} at the start{back} "
+        f"(stage {event['stage']}, step {event['step']})"
+    )
 
 
 def closing_table(history: History) -> Table:

@@ -15,7 +15,7 @@ def show(
     # Deferred: not needed for `sf --help`.
     import orjson
 
-    from sf_tui.cli.narration import closing_rows, closing_table
+    from sf_tui.cli.narration import closing_rows, closing_table, diagnosis_line
     from sf_tui.cli.runs import run_row
     from sf_tui.run.directory import find_run
     from sf_tui.run.events import read_events
@@ -33,6 +33,7 @@ def show(
             "alerts": history.alerts,
             "checkpoints": history.checkpoints,
             "rewinds": history.rewinds,
+            "diagnosis": history.diagnosis,
             "model": str(found.model) if found.model.is_dir() else None,
         }
         print(orjson.dumps(row, default=str).decode())
@@ -59,6 +60,9 @@ def show(
         say(f"@{command.step} {command.action} by {command.by}{value} {command.status}{reason}")
     for alert in history.alerts:
         say(f"{alert['level']}: {alert['message']}")
+    if history.diagnosis is not None:
+        since = "" if history.diagnosis_holds else "; the weights were changed since"
+        say(f"diagnosis: {diagnosis_line(history.diagnosis)}{since}")
     if history.checkpoints:
         console.print()
         last = history.checkpoints[-1]

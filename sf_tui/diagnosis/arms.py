@@ -41,6 +41,8 @@ class Arm:
     seconds: float
     tokens: int
     learning_rate: float
+    exchanged: bool = False
+    """Whether the control's facts are the held-out questions' with their answers exchanged."""
 
     def __post_init__(self) -> None:
         scores = as_scores(self.recovered, f"arm '{self.name}'")

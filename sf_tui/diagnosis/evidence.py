@@ -77,15 +77,22 @@ def _tell_control(arm: Arm) -> str:
     if arm.control is None:
         return "No control was measured: some of what came back may have been taught by the test."
     return (
-        f"On {arm.control_examples} examples of facts that the model never saw the same recovery "
+        f"On {arm.control_examples} {_control_of(arm)} the same recovery "
         f"reaches {arm.control:.3f}, guessing {arm.floor:.3f}: it did not teach the answers."
     )
 
 
+def _control_of(arm: Arm) -> str:
+    if arm.exchanged:
+        return "held-out questions with one another's answers"
+    return "examples of facts that the model never saw"
+
+
 def _tell_why_no_arm(arms: Sequence[Arm]) -> list[str]:
     return [
-        f"'{arm.name}' doesn't count: it reaches {arm.control:.3f} on facts that the model never "
-        f"saw, above the floor of {arm.floor:.3f}, so it teaches what it should find."
+        f"'{arm.name}' doesn't count: it reaches {arm.control:.3f} on {arm.control_examples} "
+        f"{_control_of(arm)}, above the floor of {arm.floor:.3f}, so it teaches what it should "
+        "find."
         for arm in arms
         if not arm.allowed
     ] or ["No recovery was run."]

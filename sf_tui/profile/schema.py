@@ -238,6 +238,9 @@ class Profile(StrictTable):
         if not own:
             return self.train
         base = self.train.model_dump(exclude_none=True)
+        if task_name == RECOVER_STAGE and base.get("strategy") == "anchor":
+            # It would hold the recovery to the very weights that it is to bring back from.
+            base["strategy"] = "seq"
         return TrainSettings.model_validate(overlay_train(base, own))
 
     def stages(self) -> list[StageSpec]:

@@ -369,6 +369,7 @@ class RecoveryTest:
             seconds=found.seconds if seconds is None else seconds,
             tokens=found.tokens if tokens is None else tokens,
             learning_rate=rate,
+            exchanged=self._case.control is None,
         )
         if speaks:
             self._arms.append(arm)

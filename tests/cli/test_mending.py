@@ -99,6 +99,10 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     assert event["cost"]["recipe"]["tokens"] > 10 * event["cost"]["old_task"]["tokens"]
     assert event["cost"]["money"] == pytest.approx(event["seconds"] * 2 / 3600, abs=1e-5)
     assert found["start_weights"].endswith("new/step-000000")
+    shown = output(fork_host.run("show", spoiled, "--json"))
+    assert shown["diagnosis"] == event
+    told = fork_host.run("show", spoiled).stdout
+    assert f"diagnosis: old {event['verdict']}: {event['now']:.3f} now" in told
 
 
 def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) -> None:
