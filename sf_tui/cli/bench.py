@@ -99,7 +99,7 @@ def verdict(
 ) -> None:
     """Score the verdict of `sf diagnose` on cases whose truth is known by construction.
 
-    66 damaged models of four kinds; each label is confirmed by the paper's own recovery. About
+    75 damaged models of four kinds; each label is confirmed by the paper's own recovery. About
     an hour and a half on one core; cut it off when you like and call it again.
     """
     arguments = {"seeds": seeds, "threads": threads, "cases": case or None}

@@ -240,3 +240,11 @@ def test_wrong_option_is_told_as_it_was_written() -> None:
 def test_fewer_prompts_than_the_profiles_batch_are_enough_for_a_smaller_one() -> None:
     profile = load("train.batch_size = 4\n[anchor]\nprompts = 8\n")
     assert profile.anchor.prompts == 8
+
+
+def test_a_recovery_is_not_held_to_what_it_brings_back_from() -> None:
+    profile = load('[train]\nstrategy = "anchor"\n[recovery]\nsteps = 5\n')
+    assert [stage.train.strategy for stage in profile.stages()] == ["anchor", "seq"]
+
+    kept = load('[recovery]\nsteps = 5\ntrain = {strategy = "anchor"}\n')
+    assert [stage.train.strategy for stage in kept.stages()] == ["seq", "anchor"]

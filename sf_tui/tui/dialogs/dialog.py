@@ -56,7 +56,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return what the box says."""
-        raise TypeError(f"{type(self).__name__} says nothing: it lacks compose_text")
+        raise NotImplementedError
 
     def wanted_height(self, width: int) -> int:
         """Return how many lines the box would like."""

@@ -37,7 +37,7 @@ class Panel(Widget):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return what lies below the title: at most `height` lines of any width."""
-        raise TypeError(f"{type(self).__name__} shows nothing: it lacks compose_lines")
+        raise NotImplementedError
 
     def title_right(self) -> Sequence[Piece]:
         """Return what stands at the right end of the title line."""
