@@ -50,7 +50,9 @@ class RiskGroup:
     """Whole prompts, the likeliest first."""
 
 
-def choose_sources(anatomy: Anatomy, tokens: float) -> list[AnatomizedPrompt]:
+def choose_sources(
+    anatomy: Anatomy, tokens: float, *, keeps_opening: bool = False
+) -> list[AnatomizedPrompt]:
     """Return the prompts whose substitutions so many forwarded tokens pay for.
 
     They are spread evenly over the task's own frames and the same for every run. One comes back
@@ -59,12 +61,13 @@ def choose_sources(anatomy: Anatomy, tokens: float) -> list[AnatomizedPrompt]:
     Args:
         anatomy: of the new task's prompts.
         tokens: what the model may be given.
+        keeps_opening: whether it is given the opening of a prompt's substitutions once.
     """
     order = spread_evenly([str(prompt.frame) for prompt in anatomy.prompts], _SEED)
     chosen: list[AnatomizedPrompt] = []
     spent = 0
     for prompt in (anatomy.prompts[at] for at in order[:_MOST_SOURCES]):
-        spent += substitution_cost(prompt)
+        spent += substitution_cost(prompt, keeps_opening=keeps_opening)
         if spent > (tokens if chosen else _DEAREST_IN_BUDGETS * tokens):
             break
         chosen.append(prompt)

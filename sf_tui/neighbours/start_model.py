@@ -16,6 +16,7 @@ import torch
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.neighbours.anatomy import Tokens
+from sf_tui.neighbours.kept_prefix import SHORTEST, KeptPrefix, keep_prefix
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 if TYPE_CHECKING:
@@ -109,13 +110,59 @@ class StartModel:
             (prompts,) sums over the text's tokens, in nats. A text that opens the row has no token
             before it to predict its first; that one is left out.
         """
+        # Nothing behind a text has a say in its likelihood.
+        texts = [prompt[: len(prompt) - behind] for prompt in prompts]
+        given = max(first, 1)
+        # The opening's last token stays with the text, whose first one it predicts.
+        opening = texts[0][: given - 1] if texts else ()
+        if len(opening) >= SHORTEST and all(text[: given - 1] == opening for text in texts):
+            kept = self._keep(opening)
+            if kept is not None:
+                return self._likelihoods_behind(kept, texts)
+        return self._likelihoods_of(texts, given)
+
+    def keeps_opening(self, length: int) -> bool:
+        """Tell whether an opening of so many tokens is given to this model once, not every time."""
+        return length > SHORTEST and self._keep((self.end_id,)) is not None
+
+    def _keep(self, opening: Tokens) -> KeptPrefix | None:
+        with self._asking():
+            self.forwarded += len(opening)
+            return keep_prefix(self._model, opening, self._compute.device)
+
+    def _likelihoods_behind(self, kept: KeptPrefix, texts: Sequence[Tokens]) -> np.ndarray:
+        """Return them for texts whose opening the model has been given.
+
+        Right padding needs no mask: what comes later has no say.
+        """
+        model: Any = self._model
+        found = np.zeros(len(texts))
+        for places in self._passes([len(text) for text in texts]):
+            rows = [texts[at][kept.length :] for at in places]
+            width = max(len(row) for row in rows)
+            if width < 2:
+                continue
+            ids = torch.full((len(rows), width), self._pad_id)
+            scored = torch.zeros((len(rows), width - 1))
+            for at, row in enumerate(rows):
+                ids[at, : len(row)] = torch.tensor(row)
+                scored[at, : len(row) - 1] = 1
+            with self._asking():
+                self.forwarded += sum(len(row) for row in rows)
+                ids = ids.to(self._compute.device)
+                out = model(input_ids=ids, use_cache=True, **kept.for_rows(len(rows)))
+                logits = out.logits[:, :-1]
+                losses = torch.nn.functional.cross_entropy(
+                    logits.float().transpose(1, 2), ids[:, 1:], reduction="none"
+                )
+            found[places] = -(losses.cpu().double() * scored).sum(1).numpy()
+        return found
+
+    def _likelihoods_of(self, texts: Sequence[Tokens], given: int) -> np.ndarray:
         rows = []
-        for prompt in prompts:
-            text = range(max(first, 1), len(prompt) - behind)
-            labels = [NO_LOSS] * len(prompt)
-            for at in text:
-                labels[at] = prompt[at]
-            rows.append(Encoded(list(prompt), labels))
+        for text in texts:
+            labels = [NO_LOSS] * min(given, len(text)) + list(text[given:])
+            rows.append(Encoded(list(text), labels))
         found = np.zeros(len(rows))
         for places in self._passes([len(row.input_ids) for row in rows]):
             batch = collate([rows[at] for at in places], self._pad_id)

@@ -37,10 +37,17 @@ class Substitution:
     """Whether it is another task's: its frame is none of the new task's own."""
 
 
-def substitution_cost(prompt: AnatomizedPrompt) -> int:
-    """Return the tokens that the model is given for one prompt's substitutions."""
+def substitution_cost(prompt: AnatomizedPrompt, *, keeps_opening: bool) -> int:
+    """Return the tokens that the model is given for one prompt's substitutions, at most.
+
+    Args:
+        prompt: the prompt.
+        keeps_opening: whether the model is given the opening of all its substitutions once.
+    """
     positions = prompt.end - prompt.first
-    return len(prompt.tokens) * (1 + positions * CANDIDATES)
+    opening = max(prompt.first - 1, 0) if keeps_opening else 0
+    each = prompt.end - opening
+    return len(prompt.tokens) + opening + each * positions * CANDIDATES
 
 
 def substitute(

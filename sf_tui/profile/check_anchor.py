@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import RANDOM_MODEL
+from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.overlay import overlay_train
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
@@ -37,6 +38,14 @@ def check_anchor(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 path,
                 f"strategy 'anchor' needs prompts, and the data of task '{task.name}' has none",
                 ANOTHER_STRATEGY,
+            )
+    names = [task.name for task in profile.tasks]
+    for at, name in enumerate(profile.neighbours.leave_out):
+        if name not in names:
+            yield Problem(
+                ("neighbours", "leave_out", at),
+                f"no task is named '{name}'",
+                did_you_mean(name, names, "tasks"),
             )
     yield from _check_sizes(profile, [train for _, train in trained])
     if not any(weight for _, weight in profile.neighbours.kinds):

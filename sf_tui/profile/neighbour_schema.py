@@ -58,6 +58,11 @@ class NeighbourSettings(StrictTable):
         description="share of a stage's work that naming the tasks at risk may take at its start; "
         "0 = don't",
     )
+    leave_out: list[str] = Field(
+        default_factory=list,
+        description="tasks whose subjects no neighbour prompt of an anchor may repeat: an anchor "
+        "needs no such task, but a measurement of what it keeps may",
+    )
     kinds: NeighbourKinds = Field(
         default_factory=NeighbourKinds, description="a table: the weight of each kind of neighbour"
     )

@@ -38,10 +38,11 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
         return
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
-    sources = choose_sources(anatomy, tokens)
+    start = start_model(prepared, spec)
+    opening = len(anatomy.format.opening)
+    sources = choose_sources(anatomy, tokens, keeps_opening=start.keeps_opening(opening))
     if not sources:
         return
-    start = start_model(prepared, spec)
     try:
         groups = name_tasks_at_risk(anatomy, sources, start)
     except (RuntimeError, MemoryError) as error:

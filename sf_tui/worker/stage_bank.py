@@ -12,7 +12,7 @@ from pathlib import Path
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
-from sf_tui.neighbours.anatomy import Tokens, anatomize
+from sf_tui.neighbours.anatomy import Tokens, anatomize, prompts_of
 from sf_tui.neighbours.bank import (
     MOST_PROMPTS,
     NeighbourBank,
@@ -23,7 +23,7 @@ from sf_tui.neighbours.bank import (
     usual_answer_tokens,
 )
 from sf_tui.neighbours.own_prompts import every_prompt, sample_prompts
-from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose
+from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
 from sf_tui.neighbours.start_model import StartModel
 from sf_tui.profile import StageSpec
 from sf_tui.worker.preparation import Prepared
@@ -43,22 +43,19 @@ class StageBank:
         longest: tokens of an answer at most.
     """
 
-    def __init__(
-        self, prepared: Prepared, spec: StageSpec, left_out: LeftOut | None = None
-    ) -> None:
+    def __init__(self, prepared: Prepared, spec: StageSpec) -> None:
         """Plan it; no model is asked.
 
         Args:
             prepared: the run's model and tasks.
             spec: the stage.
-            left_out: subjects that no neighbour may repeat.
 
         Raises:
             DataError: the task's rows ask nothing, or no prompt leaves room for an answer.
         """
         profile, settings = prepared.profile, prepared.profile.anchor
         self._train = prepared.tasks[spec.task].train
-        self._left_out = left_out
+        self._left_out = left_out = _left_out(prepared)
         self._limit = spec.train.max_length or prepared.loaded.max_length
         self._kinds: dict[str, float] = profile.neighbours.kinds.model_dump()
         self._seed = derive_seed(profile.seed, spec.name, "neighbours")
@@ -141,6 +138,16 @@ class StageBank:
 
     def _fits(self, prompt: Tokens) -> bool:
         return self._limit is None or len(prompt) + self.longest <= self._limit
+
+
+def _left_out(prepared: Prepared) -> LeftOut | None:
+    """Return the subjects of the tasks that `[neighbours] leave_out` names."""
+    names = prepared.profile.neighbours.leave_out
+    subjects: set[Tokens] = set()
+    for task in (prepared.tasks[name] for name in names):
+        prompts = [*every_prompt(task.train), *prompts_of(task.held_out)]
+        subjects |= subjects_of(anatomize(prompts, prepared.loaded.tokenizer))
+    return LeftOut(subjects) if names else None
 
 
 def check_prompts(prepared: Prepared) -> None:

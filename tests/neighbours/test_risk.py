@@ -58,8 +58,8 @@ def test_likelihood_is_the_mean_of_the_texts_tokens(untrained: Scene) -> None:
 
 def test_budget_pays_for_prompts_and_three_budgets_for_the_first(untrained: Scene) -> None:
     anatomy = untrained.anatomy
-    cost = substitution_cost(anatomy.prompts[0])
-    assert {substitution_cost(prompt) for prompt in anatomy.prompts} == {cost}
+    cost = substitution_cost(anatomy.prompts[0], keeps_opening=False)
+    assert {substitution_cost(one, keeps_opening=False) for one in anatomy.prompts} == {cost}
     paid = {
         budget: len(choose_sources(anatomy, budget * cost))
         for budget in (0.0, 0.33, 0.34, 1.0, 1.99, 2.0, 3.5, 1000.0)

@@ -248,3 +248,11 @@ def test_a_recovery_is_not_held_to_what_it_brings_back_from() -> None:
 
     kept = load('[recovery]\nsteps = 5\ntrain = {strategy = "anchor"}\n')
     assert [stage.train.strategy for stage in kept.stages()] == ["seq", "anchor"]
+
+
+def test_subjects_are_left_out_of_tasks_that_there_are() -> None:
+    assert load('[neighbours]\nleave_out = ["old"]\n').neighbours.leave_out == ["old"]
+    assert problem('[neighbours]\nleave_out = ["old", "odl"]\n') == (
+        "prod.toml:11: [neighbours.leave_out] no task is named 'odl'",
+        "did you mean 'old'?",
+    )

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from sf_tui.errors import DataError
+from sf_tui.neighbours.anatomy import anatomize, prompts_of
+from sf_tui.neighbours.own_prompts import every_prompt
+from sf_tui.neighbours.proposing import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
+from sf_tui.worker.preparation import prepare_run
+from sf_tui.worker.stage_bank import StageBank, start_model
 from worker.conftest import (
     Begin,
     Operator,
@@ -170,6 +175,25 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out(begin: Begin) -> 
     with pytest.raises(DataError, match="leaves room for an answer of 60 tokens within 64"):
         work(run)
     assert work(begin(ANCHORED, "anchor.answer_tokens=40", name="shorter")) == 0
+
+
+def test_no_neighbour_repeats_a_subject_of_a_task_that_is_named(profile_file: Path) -> None:
+    repeated = {}
+    for names in ("[]", '["new"]'):
+        # The anchor's own stage: nearly all of its slot words are made of this task's names.
+        settings = ["biography.new_people=25", f"neighbours.leave_out={names}"]
+        profile = load_profile(profile_file, [ANCHORED, *settings])
+        prepared = prepare_run(profile, 1)
+        (spec,) = [one for one in profile.stages() if one.name == "new"]
+        bank = StageBank(prepared, spec).build(start_model(prepared, spec), None)
+        task = prepared.tasks["new"]
+        asked = [*every_prompt(task.train), *prompts_of(task.held_out)]
+        subjects = LeftOut(subjects_of(anatomize(asked, prepared.loaded.tokenizer)))
+        assert subjects.subjects
+        prompts = prompts_of(bank.rows)
+        repeated[names] = sum(prompt in subjects for prompt in prompts)
+        assert len(prompts) == 48
+    assert repeated["[]"] > 0 == repeated['["new"]']
 
 
 def test_anchor_by_action_holds_for_the_stages_behind_it_as_a_freeze_does(
