@@ -83,12 +83,14 @@ CASES: tuple[TrialCase, ...] = (
         lambda s: s.tune(s.word_pairs(), 150, 3e-4),
         "a word for a word, nobody asked about, 3e-4",
     ),
-    TrialCase("noise-0.6", "spurious", lambda s: s.add_noise(0.6), "noise of 0.6 σ on every MLP"),
+    # Fainter damage costs this model three to six points: fifteen to thirty answers, too few for a
+    # share of them to rank anything.
+    TrialCase("noise-0.8", "spurious", lambda s: s.add_noise(0.8), "noise of 0.8 σ on every MLP"),
     TrialCase(
-        "half-zeroed",
+        "zeroed-0.75",
         "spurious",
-        lambda s: s.zero(0.5, (1, 2)),
-        "half of the MLP weights of two blocks zeroed",
+        lambda s: s.zero(0.75, (1, 2)),
+        "three quarters of the MLP weights of two blocks zeroed",
     ),
     TrialCase(
         "contradicted",
