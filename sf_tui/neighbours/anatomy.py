@@ -170,6 +170,9 @@ def find_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -
     special = set(tokenizer.all_special_ids)
     last = max((at for at, token in enumerate(opening) if token in special), default=-1)
     head = opening[: last + 1]
+    # What opens a lone prompt stands in what it shares with itself at the end, too.
+    most = shortest - len(head)
+    closing = closing[max(len(closing) - most, 0) :]
     behind = next((at for at, token in enumerate(closing) if token in special), None)
     tail = closing[behind:] if behind is not None else closing[-_LONGEST_MARK:]
     # One prompt alone shares everything with itself: something must be left to ask.
@@ -183,11 +186,18 @@ def _template_format(tokenizer: PreTrainedTokenizerBase) -> PromptFormat | None:
         return None
     # A word that no template writes and that tokenizers set apart by its line breaks.
     mark = "§"
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}], add_generation_prompt=True, tokenize=False
+    # Only templates need it, and transformers has it loaded by then.
+    import jinja2
+
+    try:
+        text = str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": mark}], add_generation_prompt=True, tokenize=False
+            )
         )
-    )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError):
+        # It refuses a lone user's turn; the rows were made otherwise, and show what they share.
+        return None
     before, found, after = text.partition(mark)
     if not found:
         return None

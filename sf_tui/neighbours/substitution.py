@@ -18,6 +18,9 @@ from sf_tui.neighbours.start_model import StartModel
 CANDIDATES = 16
 """Likely tokens that are tried at each position."""
 
+MOST_POSITIONS = 32
+"""Positions of one prompt that are exchanged at, spread evenly over a longer one."""
+
 KEPT = 6
 """Of those, the ones whose whole prompts are likeliest."""
 
@@ -44,7 +47,7 @@ def substitution_cost(prompt: AnatomizedPrompt, *, keeps_opening: bool) -> int:
         prompt: the prompt.
         keeps_opening: whether the model is given the opening of all its substitutions once.
     """
-    positions = prompt.end - prompt.first
+    positions = min(prompt.end - prompt.first, MOST_POSITIONS)
     opening = max(prompt.first - 1, 0) if keeps_opening else 0
     each = prompt.end - opening
     return len(prompt.tokens) + opening + each * positions * CANDIDATES
@@ -76,7 +79,9 @@ def _substitutions_of(
     frames = anatomy.frames
     chances = start.next_word_log_probabilities(prompt.tokens)
     candidates: list[tuple[int, Tokens]] = []
-    for at in range(max(prompt.first, 1), prompt.end):
+    first, end = max(prompt.first, 1), prompt.end
+    count = min(max(end - first, 0), MOST_POSITIONS)
+    for at in (first + place * (end - first) // count for place in range(count)):
         likely = chances[at - 1].topk(min(CANDIDATES + 1, chances.shape[-1])).indices.tolist()
         others = [token for token in likely if token != prompt.tokens[at]][:CANDIDATES]
         candidates += [

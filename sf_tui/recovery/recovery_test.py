@@ -46,9 +46,13 @@ NEIGHBOUR_RATE_OF_BEST = 0.5
 """What it then takes of the best of them: a few steps favour a rate that is too high for many.
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
 1.2e-3, the 250 of the arm at 2e-4 to 4e-4."""
+UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
+"""Multiples of the default rate that are tried instead where nobody knows the stage's own."""
 NEIGHBOUR_SEARCH_STEPS = 10
 NEIGHBOUR_BUDGET = 0.27
 """Tokens of the neighbours arm, as a share of the stage's."""
+UNKNOWN_STEPS = 200
+"""Steps of the neighbours arm where nobody knows the stage's own work."""
 FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS = 40, 400
 BANK_PROMPTS = 4096
 """The most neighbours that are asked about; fewer where the arm takes fewer."""
@@ -105,12 +109,15 @@ class RecoveryTest:
         self._count = min(examples, len(case.old.examples))
         self._steps = steps
         self._rate = learning_rate or case.learning_rate
+        self._knows_rate = learning_rate is not None or case.stage_tokens is not None
         self._thorough = thorough
         self._told = told
         self._on_step = on_step
         self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
-        control = case.control or exchange_answers(self._held_out, case.seed)
+        control = case.control or exchange_answers(
+            self._held_out, case.seed, case.loaded.max_length
+        )
         self._control = control if len(control) else None
         self._floor = guess_floor(control)
         self._arms: list[Arm] = []
@@ -129,6 +136,7 @@ class RecoveryTest:
         with tried_out(case.model, case.layout) as now_weights:
             self._told("scoring the model as it is")
             now = self._scores(self._held_out)
+            self._raise_floor()
             start, bank = self._start_scores()
             now_weights.restore()
             self._run_examples(now_weights)
@@ -193,6 +201,7 @@ class RecoveryTest:
         self._told("scoring the start weights")
         load_start(case.layout, case.start)
         start = self._scores(self._held_out)
+        self._raise_floor()
         self._start_selection = self._select()
         wanted = self._neighbour_rows * self._neighbour_steps()
         bank = case.bank(
@@ -206,6 +215,16 @@ class RecoveryTest:
         self._forwarded += bank.built_tokens if bank else 0
         return start, bank
 
+    def _raise_floor(self) -> None:
+        """Take what the model reaches without any recovery for guessing, where parts count.
+
+        An answer that isn't so shares its form with the one that is, and a token of it is the
+        easier guessed with those before it given.
+        """
+        if self._control is not None and self._old.metric != "exact":
+            reached = self._scorer.accuracy(self._control, self._old.metric)
+            self._floor = max(self._floor, reached)
+
     def _run_examples(self, now: Snapshot) -> None:
         if not self._count:
             self._skipped["examples"] = "no safe example of the old task is at hand"
@@ -214,7 +233,7 @@ class RecoveryTest:
         rows = self._case.safe_examples(self._count)
         best: tuple[Tuned, float, Snapshot] | None = None
         tokens, seconds = 0, 0.0
-        for share in EXAMPLES_RATES:
+        for share in EXAMPLES_RATES if self._knows_rate else UNKNOWN_RATES:
             now.restore()
             part = self._case.examples_part("examples", rows, min(len(rows), NEIGHBOUR_ROWS))
             found = self._tune([part], EXAMPLES_STEPS, share * self._rate)
@@ -246,7 +265,7 @@ class RecoveryTest:
         self._told("neighbours: which learning rate")
         tokens, seconds = 0, 0.0
         rates: dict[float, float] = {}
-        for share in NEIGHBOUR_RATES:
+        for share in NEIGHBOUR_RATES if self._knows_rate else UNKNOWN_RATES:
             now.restore()
             tried = tune_briefly(
                 case.model,
@@ -312,7 +331,9 @@ class RecoveryTest:
         if row_tokens is None:
             rows = case.new.train if case.new else self._old.held_out.rows
             row_tokens = float(np.mean([len(row.input_ids) for row in rows]))
-        budget = NEIGHBOUR_BUDGET * (case.stage_tokens or 0)
+        if case.stage_tokens is None:
+            return UNKNOWN_STEPS
+        budget = NEIGHBOUR_BUDGET * case.stage_tokens
         steps = budget / (self._neighbour_rows * row_tokens)
         return int(np.clip(steps, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
 

@@ -9,7 +9,7 @@ tasks together is what stays: the course oscillates, and the last step is seldom
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +37,15 @@ KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 NEW_TASK_MAY_LOSE = 0.01
 """How much of the new task's accuracy scaling back may cost."""
 
+UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
+"""Multiples of the default rate that are tried where the stage's own is unknown."""
+_SEARCH_STEPS = 20
+
 _KEPT_BACK = 256
 _SCORED_NEW = 256
-_SCORES = 15
+_FEWEST_SCORES, _MOST_SCORES = 4, 15
+_SCORING_SHARE = 0.5
+"""What scoring may take of the training's own work, where a few scores are enough."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class Repair:
             steps: optimizer steps at most.
             strength: λ of the neighbours' loss.
             old_share: old rows a step, as a share of the new ones.
-            learning_rate: None: half of the stage's.
+            learning_rate: None: half of the stage's; searched where nobody knows that one.
             keep: share of the change since the start that is kept; None: searched.
             use_neighbours: False leaves them out, for comparisons.
             bank_folder: where the start model's answers are kept; None keeps none.
@@ -139,6 +145,7 @@ class Repair:
         self._steps = steps
         self._strength = strength
         self._old_share = old_share
+        self._searches_rate = learning_rate is None and case.stage_tokens is None
         self._rate = learning_rate or RATE_SHARE * case.learning_rate
         self._keep = keep
         self._use_neighbours = use_neighbours and case.start is not None
@@ -171,8 +178,16 @@ class Repair:
                 now.restore()
             self._forwarded += bank.built_tokens if bank else 0
             taken, kept_back = self._part_bank(bank)
+            if taken is None and not self._count:
+                raise DataError(
+                    "nothing speaks for the old task: the new task's rows give no prompts to make "
+                    "neighbours of, and no old example is trained on",
+                    "name the new task's rows with --new, or safe old examples with --old and "
+                    "--examples",
+                )
             agreement_before = self._agreement(kept_back)
             keep = self._scale_back(now)
+            self._find_rate(taken, kept_back)
             tuned = self._tune(taken, kept_back)
             after_old, after_new = _score_both(case, self._scorer)
             agreement_after = self._agreement(kept_back)
@@ -191,24 +206,53 @@ class Repair:
             Accuracies(agreement_before, agreement_after),
             self._rate,
             tuned.scores,
-            "neighbours" if bank is not None else "examples",
+            "neighbours" if taken is not None else "examples",
         )
+
+    def _find_rate(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> None:
+        """Try a few steps at rates of several sizes where nobody knows the stage's own."""
+        if not self._searches_rate or kept_back is None:
+            return
+        self._told("which learning rate")
+        scaled = Snapshot(self._case.layout)
+        found: dict[float, float] = {}
+        for times in UNKNOWN_RATES:
+            parts, old_scored = self._parts(taken)
+            tried = tune_briefly(
+                self._case.model,
+                self._case.layout,
+                parts,
+                steps=_SEARCH_STEPS,
+                learning_rate=times * self._rate,
+            )
+            if not tried.diverged:
+                found[times * self._rate] = self._joint(kept_back, old_scored, self._new_scored())
+            scaled.restore()
+        if found:
+            self._rate = max(found, key=lambda rate: found[rate])
+
+    def _joint(
+        self,
+        kept_back: NeighbourBank | None,
+        old_scored: ScoredRows | None,
+        new_scored: ScoredRows | None,
+    ) -> float:
+        # A product: half of each is worth less than one kept whole and the other by half.
+        score = 1.0
+        if kept_back is not None:
+            score *= self._case.meter().measure(kept_back, range(len(kept_back)))[1]
+        elif old_scored is not None and self._case.old is not None:
+            score *= self._scorer.accuracy(old_scored, self._case.old.metric)
+        if new_scored is not None and self._new is not None:
+            score *= self._scorer.accuracy(new_scored, self._new.metric)
+        return score
 
     def _tune(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> Tuned:
         parts, old_scored = self._parts(taken)
         new_scored = self._new_scored()
-        meter = self._case.meter()
 
         def joint() -> float:
-            # A product: half of each is worth less than one kept whole and the other by half.
-            score = 1.0
-            if kept_back is not None:
-                score *= meter.measure(kept_back, range(len(kept_back)))[1]
-            elif old_scored is not None and self._case.old is not None:
-                score *= self._scorer.accuracy(old_scored, self._case.old.metric)
-            if new_scored is not None and self._new is not None:
-                score *= self._scorer.accuracy(new_scored, self._new.metric)
-            return score
+            return self._joint(kept_back, old_scored, new_scored)
 
         self._told(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
         return tune_briefly(
@@ -218,9 +262,16 @@ class Repair:
             steps=self._steps,
             learning_rate=self._rate,
             score=joint,
-            score_every=max(self._steps // _SCORES, 1),
+            score_every=max(self._steps // self._scores(new_scored, kept_back or old_scored), 1),
             on_step=self._on_step,
         )
+
+    def _scores(self, *scored: Sized | None) -> int:
+        """Return how often the repair is scored: a large model's few steps can't pay for many."""
+        rows = sum(len(one) for one in scored if one is not None)
+        # A trained row costs three forwarded ones.
+        worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
+        return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
     def _parts(self, taken: NeighbourBank | None) -> tuple[list[AddedLoss], ScoredRows | None]:
         case = self._case
@@ -325,11 +376,16 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
     edit = edit_named(op, arguments)
     before_old, before_new = _score_both(case, scorer)
     now = Snapshot(case.layout)
-    load_start(case.layout, case.start)
-    start = _old_accuracy(case, scorer)
-    now.restore()
-    edit.apply(case.layout, case.start)
-    after_old, after_new = _score_both(case, scorer)
+    try:
+        load_start(case.layout, case.start)
+        start = _old_accuracy(case, scorer)
+        now.restore()
+        edit.apply(case.layout, case.start)
+        after_old, after_new = _score_both(case, scorer)
+    except BaseException:
+        # Whoever goes on behind it (a live run does) goes on from what was.
+        now.restore()
+        raise
     return RepairOutcome(
         Accuracies(before_old, after_old),
         Accuracies(before_new, after_new),

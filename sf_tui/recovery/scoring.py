@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,11 +112,16 @@ def guess_floor(rows: ScoredRows) -> float:
     return right / len(rows) if len(rows) else 0.0
 
 
-def exchange_answers(rows: ScoredRows, seed: int) -> ScoredRows:
+def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None) -> ScoredRows:
     """Return the rows with another row's answer each: facts that are not so.
 
     The stand-in for facts that the model never saw, where none are given: whoever gives these
-    answers has guessed. A row whose group holds no other answer is left out.
+    answers has guessed. A row whose group holds no other answer that it has room for is left out.
+
+    Args:
+        rows: the rows.
+        seed: decides who gets whose.
+        max_length: tokens that the model takes; None: any number.
     """
     random = np.random.default_rng(derive_seed(seed, "exchanged"))
     by_group: dict[str, list[int]] = {}
@@ -126,7 +132,13 @@ def exchange_answers(rows: ScoredRows, seed: int) -> ScoredRows:
     for group, members in sorted(by_group.items()):
         for at in members:
             own = _answer(rows.rows[at])
-            others = [other for other in members if _answer(rows.rows[other]) != own]
+            room = (max_length or sys.maxsize) - _answer_start(rows.rows[at])
+            others = [
+                other
+                for other in members
+                if _answer(rows.rows[other]) != own
+                and len(rows.rows[other].input_ids) - _answer_start(rows.rows[other]) <= room
+            ]
             if not others:
                 continue
             other = rows.rows[others[random.integers(len(others))]]

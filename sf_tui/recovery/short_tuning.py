@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
 from sf_tui.engine.snapshot import Snapshot
@@ -100,6 +101,8 @@ def tune_briefly(
         best = Snapshot(layout)
     model.train()
     for step in range(1, steps + 1):
+        # Dropout must not depend on what was drawn before: a repair is played again on resume.
+        torch.manual_seed(derive_seed("short tuning", step))
         loss = 0.0
         for part in parts:
             value, seen = part.accumulate(step)
