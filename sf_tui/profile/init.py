@@ -46,6 +46,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "threads": 2,
     },
     "anchor": {"rows": 16, "prompts": 4800, "answer_tokens": 16},
+    "neighbours": {"leave_out": ["old"]},
     "train.freeze": {"layers": 2},
     "recovery": {"task": "old", "train": {"learning_rate": 1e-4}},
     "diagnosis": {
