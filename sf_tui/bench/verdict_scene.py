@@ -141,20 +141,13 @@ class TrialScene:
         """Return the old task's own training questions."""
         return self.old.examples
 
-    def biographies(self, contradicted: float, people: float = 1.0) -> tuple[Encoded, ...]:
+    def biographies(self, contradicted: float) -> tuple[Encoded, ...]:
         """Return entries about the held-out people, of some of whom nothing true is told.
 
         Args:
             contradicted: share of them that are told with somebody else's facts.
-            people: share of them that are told of at all.
         """
-        told = self.world.held_out[: round(people * len(self.world.held_out))]
-        others = self.world.new[3]
-        count = round(contradicted * len(told))
-        persons = [
-            Person(person.name, others[at].facts) if at < count else person
-            for at, person in enumerate(told)
-        ]
+        persons = self._told_otherwise(contradicted)
         entries = EntrySource(persons, self.seed, stream="trial")
         return self._encode(
             [
@@ -166,17 +159,16 @@ class TrialScene:
 
     def wrong_answers(self) -> tuple[Encoded, ...]:
         """Return the held-out people's questions, every one answered with somebody else's fact."""
-        others = self.world.new[3]
-        return self._encode(
-            ask(
-                [
-                    Person(person.name, others[at].facts)
-                    for at, person in enumerate(self.world.held_out)
-                ],
-                "same",
-                "contradicted",
-            )
-        )
+        return self._encode(ask(self._told_otherwise(1.0), "same", "contradicted"))
+
+    def _told_otherwise(self, share: float) -> list[Person]:
+        """Return the held-out people, the first of them with somebody else's facts."""
+        told, others = self.world.held_out, self.world.new[3]
+        count = round(share * len(told))
+        return [
+            Person(person.name, others[at].facts) if at < count else person
+            for at, person in enumerate(told)
+        ]
 
     def word_pairs(self) -> tuple[Encoded, ...]:
         """Return a task that has nothing to do with people: a word for a word, after a mark."""

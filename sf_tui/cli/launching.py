@@ -11,7 +11,7 @@ from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventTail, read_events
 from sf_tui.run.history import fold
-from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.run.liveness import probe_liveness
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
 START_TIMEOUT_S = 600.0
@@ -126,7 +126,7 @@ def finished_exit_code(run: RunDirectory) -> int | None:
         RunError: its worker lives.
     """
     live = probe_liveness(run)
-    if live.state in {WorkerState.ALIVE, WorkerState.SILENT}:
+    if live.has_worker:
         raise RunError(
             f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",

@@ -30,7 +30,7 @@ from sf_tui.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sf_tui.recovery.repair import RepairOutcome
+    from sf_tui.recovery.outcome import RepairOutcome
     from sf_tui.run.directory import RunDirectory
     from sf_tui.worker.cases import AssembledCase, Replaced
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from sf_tui.recovery.repair import RepairOutcome
+    from sf_tui.recovery.outcome import RepairOutcome
 
 
 def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:

@@ -171,9 +171,9 @@ def refuse_names_in_a_run(task: str | None, stage: str | None) -> None:
 def is_live(run: RunDirectory) -> bool:
     """Tell whether a worker has the run in hand."""
     # Deferred: not needed for `sf --help`.
-    from sf_tui.run.liveness import WorkerState, probe_liveness
+    from sf_tui.run.liveness import probe_liveness
 
-    return probe_liveness(run).state in {WorkerState.ALIVE, WorkerState.SILENT}
+    return probe_liveness(run).has_worker
 
 
 def narrator() -> Callable[[str], None]:

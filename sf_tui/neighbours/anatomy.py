@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sf_tui.tasks.chat import RefusalError, render_turns
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
+from sf_tui.tasks.task import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -186,17 +188,10 @@ def _template_format(tokenizer: PreTrainedTokenizerBase) -> PromptFormat | None:
         return None
     # A word that no template writes and that tokenizers set apart by its line breaks.
     mark = "§"
-    # Only templates need it, and transformers has it loaded by then.
-    import jinja2
-
     try:
-        text = str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": mark}], add_generation_prompt=True, tokenize=False
-            )
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError):
-        # It refuses a lone user's turn; the rows were made otherwise, and show what they share.
+        text = render_turns(tokenizer, [Message("user", mark)], generation=True)
+    except RefusalError:
+        # It takes no lone user's turn; the rows were made otherwise, and show what they share.
         return None
     before, found, after = text.partition(mark)
     if not found:

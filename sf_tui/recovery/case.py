@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
+"""Multiples of the default learning rate that are tried where nobody knows the stage's own."""
+
+
 @dataclass(frozen=True)
 class OldTask:
     """The task that was lost, as far as its data are at hand."""
@@ -97,6 +101,11 @@ class RecoveryCase:
     def model(self) -> PreTrainedModel:
         """The model."""
         return self.loaded.model
+
+    @property
+    def knows_stage(self) -> bool:
+        """Whether the stage that did it is known; else its rate and its work are defaults."""
+        return self.stage_tokens is not None
 
     @property
     def pad_id(self) -> int:

@@ -1,4 +1,4 @@
-"""What a recovery test found and what it took."""
+"""What a recovery test found and what a repair did, and what they took."""
 
 from __future__ import annotations
 
@@ -31,3 +31,56 @@ class RecoveryOutcome:
     """Of training alone."""
     diverged: list[str] = field(default_factory=list)
     """Arms that ended early because their loss was no number any more."""
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """A task before and after; None where there is nothing to score it on."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class RepairOutcome:
+    """What a repair did."""
+
+    old: Accuracies
+    new: Accuracies
+    start: float | None
+    """The old task under the start weights, or what is known of it."""
+    examples: int
+    """Old examples that were trained on."""
+    steps: int
+    """The step whose weights stayed; 0: only the edit, or nothing."""
+    seconds: float
+    tokens: int
+    """Tokens trained on."""
+    forwarded: int
+    """Tokens that only passed forward: neighbours' answers and scores."""
+    keep: float | None
+    """Share of the change since the start that was kept before the first step, or by the edit."""
+    agreement: Accuracies
+    """Share of the start model's answers to neighbours kept back that are given still."""
+    learning_rate: float | None
+    course: tuple[tuple[int, float], ...]
+    """(step, joint score) wherever it was scored."""
+    by: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as `sf recover --json` prints it."""
+        return {
+            "old": {"before": self.old.before, "after": self.old.after},
+            "new": {"before": self.new.before, "after": self.new.after},
+            "start": self.start,
+            "examples": self.examples,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "forwarded_tokens": self.forwarded,
+            "by": self.by,
+            "keep": self.keep,
+            "learning_rate": self.learning_rate,
+            "agreement": {"before": self.agreement.before, "after": self.agreement.after},
+            "course": [list(point) for point in self.course],
+        }

@@ -21,7 +21,7 @@ from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.recovery.case import OldTask, RecoveryCase
+from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.outcome import RecoveryOutcome
 from sf_tui.recovery.scoring import (
@@ -46,8 +46,6 @@ NEIGHBOUR_RATE_OF_BEST = 0.5
 """What it then takes of the best of them: a few steps favour a rate that is too high for many.
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
 1.2e-3, the 250 of the arm at 2e-4 to 4e-4."""
-UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
-"""Multiples of the default rate that are tried instead where nobody knows the stage's own."""
 NEIGHBOUR_SEARCH_STEPS = 10
 NEIGHBOUR_BUDGET = 0.27
 """Tokens of the neighbours arm, as a share of the stage's."""
@@ -109,12 +107,13 @@ class RecoveryTest:
         self._count = min(examples, len(case.old.examples))
         self._steps = steps
         self._rate = learning_rate or case.learning_rate
-        self._knows_rate = learning_rate is not None or case.stage_tokens is not None
+        self._knows_rate = learning_rate is not None or case.knows_stage
         self._thorough = thorough
         self._told = told
         self._on_step = on_step
         self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
+        self._exchanged = not case.control
         control = case.control or exchange_answers(
             self._held_out, case.seed, case.loaded.max_length
         )
@@ -328,11 +327,11 @@ class RecoveryTest:
         case = self._case
         if self._steps is not None:
             return self._steps
+        if case.stage_tokens is None:
+            return UNKNOWN_STEPS
         if row_tokens is None:
             rows = case.new.train if case.new else self._old.held_out.rows
             row_tokens = float(np.mean([len(row.input_ids) for row in rows]))
-        if case.stage_tokens is None:
-            return UNKNOWN_STEPS
         budget = NEIGHBOUR_BUDGET * case.stage_tokens
         steps = budget / (self._neighbour_rows * row_tokens)
         return int(np.clip(steps, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
@@ -390,7 +389,7 @@ class RecoveryTest:
             seconds=found.seconds if seconds is None else seconds,
             tokens=found.tokens if tokens is None else tokens,
             learning_rate=rate,
-            exchanged=self._case.control is None,
+            exchanged=self._exchanged,
         )
         if speaks:
             self._arms.append(arm)

@@ -9,8 +9,7 @@ tasks together is what stays: the course oscillates, and the last step is seldom
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,10 @@ from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.recovery.case import NewTask, RecoveryCase
+from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
+from sf_tui.recovery.joint_score import JointScore
+from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 from sf_tui.recovery.snapshot import load_start, tried_out
@@ -37,8 +38,6 @@ KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 NEW_TASK_MAY_LOSE = 0.01
 """How much of the new task's accuracy scaling back may cost."""
 
-UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
-"""Multiples of the default rate that are tried where the stage's own is unknown."""
 _SEARCH_STEPS = 20
 
 _KEPT_BACK = 256
@@ -46,59 +45,6 @@ _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
 """What scoring may take of the training's own work, where a few scores are enough."""
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """A task before and after; None where there is nothing to score it on."""
-
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class RepairOutcome:
-    """What a repair did."""
-
-    old: Accuracies
-    new: Accuracies
-    start: float | None
-    """The old task under the start weights, or what is known of it."""
-    examples: int
-    """Old examples that were trained on."""
-    steps: int
-    """The step whose weights stayed; 0: only the edit, or nothing."""
-    seconds: float
-    tokens: int
-    """Tokens trained on."""
-    forwarded: int
-    """Tokens that only passed forward: neighbours' answers and scores."""
-    keep: float | None
-    """Share of the change since the start that was kept before the first step, or by the edit."""
-    agreement: Accuracies
-    """Share of the start model's answers to neighbours kept back that are given still."""
-    learning_rate: float | None
-    course: tuple[tuple[int, float], ...]
-    """(step, joint score) wherever it was scored."""
-    by: str
-
-    def as_json(self) -> dict[str, object]:
-        """Return it as `sf recover --json` prints it."""
-        return {
-            "old": {"before": self.old.before, "after": self.old.after},
-            "new": {"before": self.new.before, "after": self.new.after},
-            "start": self.start,
-            "examples": self.examples,
-            "steps": self.steps,
-            "seconds": round(self.seconds, 3),
-            "tokens": self.tokens,
-            "forwarded_tokens": self.forwarded,
-            "by": self.by,
-            "keep": self.keep,
-            "learning_rate": self.learning_rate,
-            "agreement": {"before": self.agreement.before, "after": self.agreement.after},
-            "course": [list(point) for point in self.course],
-        }
 
 
 class Repair:
@@ -145,7 +91,7 @@ class Repair:
         self._steps = steps
         self._strength = strength
         self._old_share = old_share
-        self._searches_rate = learning_rate is None and case.stage_tokens is None
+        self._searches_rate = learning_rate is None and not case.knows_stage
         self._rate = learning_rate or RATE_SHARE * case.learning_rate
         self._keep = keep
         self._use_neighbours = use_neighbours and case.start is not None
@@ -186,9 +132,13 @@ class Repair:
                     "--examples",
                 )
             agreement_before = self._agreement(kept_back)
-            keep = self._scale_back(now)
-            self._find_rate(taken, kept_back)
-            tuned = self._tune(taken, kept_back)
+            new_scored = self._new_scored()
+            keep = self._scale_back(now, new_scored)
+            parts, old_scored = self._parts(taken)
+            joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored)
+            searches = self._searches_rate and kept_back is not None
+            searched = self._find_rate(parts, joint) if searches else 0
+            tuned = self._tune(parts, joint)
             after_old, after_new = _score_both(case, self._scorer)
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
@@ -200,7 +150,7 @@ class Repair:
             self._count,
             tuned.best_step,
             time.perf_counter() - begun,
-            tuned.tokens,
+            searched + tuned.tokens,
             self._forwarded + self._scorer.forwarded,
             keep,
             Accuracies(agreement_before, agreement_after),
@@ -209,51 +159,26 @@ class Repair:
             "neighbours" if taken is not None else "examples",
         )
 
-    def _find_rate(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> None:
-        """Try a few steps at rates of several sizes where nobody knows the stage's own."""
-        if not self._searches_rate or kept_back is None:
-            return
+    def _find_rate(self, parts: Sequence[AddedLoss], joint: JointScore) -> int:
+        """Try a few steps at rates of several sizes and take the best; return the tokens spent."""
         self._told("which learning rate")
         scaled = Snapshot(self._case.layout)
         found: dict[float, float] = {}
+        tokens = 0
         for times in UNKNOWN_RATES:
-            parts, old_scored = self._parts(taken)
+            rate = times * self._rate
             tried = tune_briefly(
-                self._case.model,
-                self._case.layout,
-                parts,
-                steps=_SEARCH_STEPS,
-                learning_rate=times * self._rate,
+                self._case.model, self._case.layout, parts, steps=_SEARCH_STEPS, learning_rate=rate
             )
+            tokens += tried.tokens
             if not tried.diverged:
-                found[times * self._rate] = self._joint(kept_back, old_scored, self._new_scored())
+                found[rate] = joint()
             scaled.restore()
         if found:
             self._rate = max(found, key=lambda rate: found[rate])
+        return tokens
 
-    def _joint(
-        self,
-        kept_back: NeighbourBank | None,
-        old_scored: ScoredRows | None,
-        new_scored: ScoredRows | None,
-    ) -> float:
-        # A product: half of each is worth less than one kept whole and the other by half.
-        score = 1.0
-        if kept_back is not None:
-            score *= self._case.meter().measure(kept_back, range(len(kept_back)))[1]
-        elif old_scored is not None and self._case.old is not None:
-            score *= self._scorer.accuracy(old_scored, self._case.old.metric)
-        if new_scored is not None and self._new is not None:
-            score *= self._scorer.accuracy(new_scored, self._new.metric)
-        return score
-
-    def _tune(self, taken: NeighbourBank | None, kept_back: NeighbourBank | None) -> Tuned:
-        parts, old_scored = self._parts(taken)
-        new_scored = self._new_scored()
-
-        def joint() -> float:
-            return self._joint(kept_back, old_scored, new_scored)
-
+    def _tune(self, parts: Sequence[AddedLoss], joint: JointScore) -> Tuned:
         self._told(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
         return tune_briefly(
             self._case.model,
@@ -262,13 +187,12 @@ class Repair:
             steps=self._steps,
             learning_rate=self._rate,
             score=joint,
-            score_every=max(self._steps // self._scores(new_scored, kept_back or old_scored), 1),
+            score_every=max(self._steps // self._scores(joint.rows), 1),
             on_step=self._on_step,
         )
 
-    def _scores(self, *scored: Sized | None) -> int:
+    def _scores(self, rows: int) -> int:
         """Return how often the repair is scored: a large model's few steps can't pay for many."""
-        rows = sum(len(one) for one in scored if one is not None)
         # A trained row costs three forwarded ones.
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
@@ -291,7 +215,7 @@ class Repair:
         others = drawn[self._count :][:_SCORED_NEW]
         return parts, scored_rows(others or trained, [""] * len(others or trained))
 
-    def _scale_back(self, now: Snapshot) -> float | None:
+    def _scale_back(self, now: Snapshot, scored: ScoredRows | None) -> float | None:
         """Scale the change since the start back as far as the new task bears it."""
         case = self._case
         if case.start is None or self._new is None or not self._use_neighbours:
@@ -299,7 +223,6 @@ class Repair:
         if self._keep is not None:
             self._apply(edit_named("interpolate", {"keep": self._keep}))
             return self._keep
-        scored = self._new_scored()
         if scored is None:
             return None
         self._told("how far the change can be scaled back")

@@ -49,6 +49,11 @@ class Liveness:
     host: str | None = None
     heartbeat_age_s: float | None = None
 
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker has the run in hand, be it a silent one."""
+        return self.state in {WorkerState.ALIVE, WorkerState.SILENT}
+
 
 class RunLock:
     """The worker's hold on a run; given back by the kernel however the worker ends."""

@@ -33,7 +33,7 @@ class Closing:
     """The part up to and with the end-of-turn token; empty when the template has none."""
 
 
-class _RefusalError(ValueError):
+class RefusalError(ValueError):
     """Why a template can't be used for a conversation; whoever knows the place tells it."""
 
 
@@ -61,8 +61,8 @@ def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
         ModelError: if the template can't render one question and one answer.
     """
     try:
-        text = _render(tokenizer, [Message("user", "Hello"), Message("assistant", _MARK)])
-    except _RefusalError as error:
+        text = render_turns(tokenizer, [Message("user", "Hello"), Message("assistant", _MARK)])
+    except RefusalError as error:
         raise ModelError(
             f"the model's chat template can't render a question and its answer: {error}",
             "give prompt/completion rows, which are joined as they stand, or another tokenizer",
@@ -117,7 +117,7 @@ def chat_segments(
     for attempt in attempts:
         try:
             return _cut(attempt, tokenizer, closing)
-        except _RefusalError as error:
+        except RefusalError as error:
             problem = problem or str(error)
     raise DataError(
         f"{place}: the model's chat template refuses this conversation: {problem}",
@@ -126,9 +126,19 @@ def chat_segments(
     )
 
 
-def _render(
+def render_turns(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], generation: bool = False
 ) -> str:
+    """Return some turns as the chat template writes them.
+
+    Args:
+        tokenizer: has a chat template.
+        messages: the turns.
+        generation: with what opens the assistant's next one.
+
+    Raises:
+        RefusalError: the template takes no such turns.
+    """
     # Only conversations need it, and transformers has it loaded by then.
     import jinja2
 
@@ -139,24 +149,24 @@ def _render(
         )
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         # The template's own errors, and those of the operations in it.
-        raise _RefusalError(" ".join(str(error).split())) from error
+        raise RefusalError(" ".join(str(error).split())) from error
 
 
 def _cut(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, closing: Closing
 ) -> list[Segment]:
-    """Cut the rendered text; raises _RefusalError where it isn't what the turns say."""
-    whole = _render(tokenizer, messages)
+    """Cut the rendered text; raises RefusalError where it isn't what the turns say."""
+    whole = render_turns(tokenizer, messages)
     segments: list[Segment] = []
     done = 0
     for index, message in enumerate(messages):
         if message.role != "assistant":
             if message.content.strip() not in whole:
-                raise _RefusalError(f"it leaves out or changes turn {index + 1} ({message.role})")
+                raise RefusalError(f"it leaves out or changes turn {index + 1} ({message.role})")
             continue
-        prompt = _render(tokenizer, messages[:index], generation=True)
+        prompt = render_turns(tokenizer, messages[:index], generation=True)
         if len(prompt) < done or not whole.startswith(prompt):
-            raise _RefusalError(
+            raise RefusalError(
                 f"the prompt of turn {index + 1} isn't how the whole conversation begins"
             )
         start = len(prompt)
@@ -182,7 +192,7 @@ def _content_end(
         if whole.startswith(written, start) and whole.startswith(closing.end, end):
             return end
     # The template writes something before the content, such as an empty block of thoughts.
-    upto = _render(tokenizer, messages[: index + 1])
+    upto = render_turns(tokenizer, messages[: index + 1])
     text = upto.removesuffix(closing.whole)
     if (
         not upto.endswith(closing.whole)
@@ -190,5 +200,5 @@ def _content_end(
         or not whole.startswith(closing.end, len(text))
         or content.strip() not in text[start:]
     ):
-        raise _RefusalError(f"it leaves out or changes turn {index + 1} (assistant)")
+        raise RefusalError(f"it leaves out or changes turn {index + 1} (assistant)")
     return len(text)

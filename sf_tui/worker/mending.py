@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sf_tui.errors import RunError
-from sf_tui.recovery.repair import RepairOutcome
+from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.worker.case_data import Wanted
 from sf_tui.worker.cases import AssembledCase, live_case
 from sf_tui.worker.context import RunContext

@@ -20,9 +20,9 @@ from sf_tui.diagnosis.cost import compare_costs
 from sf_tui.diagnosis.event import diagnosis_fields
 from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
-from sf_tui.recovery.outcome import RecoveryOutcome
+from sf_tui.recovery.outcome import RecoveryOutcome, RepairOutcome
 from sf_tui.recovery.recovery_test import RecoveryTest
-from sf_tui.recovery.repair import Repair, RepairOutcome, edit_model
+from sf_tui.recovery.repair import Repair, edit_model
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import sync_directory, sync_file
 from sf_tui.run.events import EventLog

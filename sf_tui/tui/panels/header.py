@@ -75,7 +75,7 @@ class Header(Panel):
 
     @property
     def _runs(self) -> bool:
-        return self.scene.liveness.state in {WorkerState.ALIVE, WorkerState.SILENT}
+        return self.scene.liveness.has_worker
 
     def _state(self) -> Line:
         scene = self.scene
