@@ -198,7 +198,13 @@ def _diagnose_model(
         start_accuracy=replaced.start_accuracy,
     )
     found = _test(assembled, test, tell)
-    return found.fields, {"model": model, **_more(assembled, found)}
+    named = {
+        "--old": replaced.old,
+        "--new": replaced.new,
+        "--start-model": replaced.start_model,
+    }
+    given = {option: value for option, value in named.items() if value is not None}
+    return found.fields, {"model": model, "given": given, **_more(assembled, found)}
 
 
 def _check_others(profile: Profile) -> None:

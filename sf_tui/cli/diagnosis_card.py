@@ -5,6 +5,7 @@ Shows a `diagnosis` event as it stands and concludes nothing itself.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,13 +37,15 @@ def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
 
     Args:
         event: the fields of a `diagnosis` event.
-        more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known.
+        more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known;
+            `given` names the options that a model's data were named by.
     """
     console = Console(highlight=False)
+    console.print(_headline(event, more))
+    console.print(Text(_MEANS[event["verdict"]]))
+    # No line break of ours: who copies the command takes it whole.
+    console.print(Text(f"Next: {next_step(event, more)}", style="bold"), soft_wrap=True)
     parts: list[RenderableType] = [
-        _headline(event, more),
-        Text(_MEANS[event["verdict"]]),
-        Text(f"Next: {next_step(event, more)}", style="bold"),
         "",
         _accuracies(event),
         "",
@@ -60,7 +63,6 @@ def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
 
 def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
     """Return what to do about a verdict, in one sentence."""
-    name = str(more.get("run") or more.get("model"))
     start = event.get("arms", {}).get("neighbours", {})
     # An arm that could not run for want of the start weights tells that there are none.
     has_start = bool(more.get("start_weights")) or "recovered" in start
@@ -74,7 +76,7 @@ def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
                 "(--start-accuracy); without either no loss can be measured."
             )
         return "score on more held-out examples of the old task, or test it with --thorough."
-    command = f"sf recover {name} --out DIR"
+    command = _recover_command(more)
     if verdict == "real":
         if has_start:
             return (
@@ -85,6 +87,13 @@ def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
     how = "without any old example" if has_start else "with a few old examples"
     brings = "brings it back" if verdict == "spurious" else "brings back what is still known"
     return f"`{command}` {brings}, {how}."
+
+
+def _recover_command(more: Mapping[str, Any]) -> str:
+    """Return the command that repairs what was diagnosed; a bare model tells none of its data."""
+    named = [part for option, value in more.get("given", {}).items() for part in (option, value)]
+    words = ["sf", "recover", str(more.get("run") or more.get("model")), *named, "--out", "DIR"]
+    return shlex.join(words)
 
 
 def _headline(event: Mapping[str, Any], more: Mapping[str, Any]) -> Text:

@@ -204,7 +204,7 @@ class RecoveryTest:
         self._start_selection = self._select()
         wanted = self._neighbour_rows * self._neighbour_steps()
         bank = case.bank(
-            min(wanted, BANK_PROMPTS) + KEPT_BACK,
+            int(np.clip(wanted, KEPT_BACK, BANK_PROMPTS)) + KEPT_BACK,
             left_out=case.held_out_subjects(),
             # What the old task asks may look like nothing that the new one asks; the test has old
             # examples anyway, and takes their prompts, never their answers.
@@ -248,8 +248,13 @@ class RecoveryTest:
         if case.start is None:
             self._skipped["neighbours"] = "the weights from before the stage are not at hand"
             return
-        if bank is None or len(bank) < 2 * KEPT_BACK:
+        if bank is None:
             self._skipped["neighbours"] = "the new task has no prompts to find neighbours of"
+            return
+        if len(bank) < 2 * KEPT_BACK:
+            self._skipped["neighbours"] = (
+                f"only {len(bank)} different neighbours were found; {2 * KEPT_BACK} are needed"
+            )
             return
         order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
         kept_back = bank.part(order[:KEPT_BACK].tolist())

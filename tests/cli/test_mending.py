@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -183,6 +184,24 @@ def test_what_was_written_over_is_told_as_gone(
     assert found["real_share"] > 0.75
     # Of 48 questions the interval may be too wide to say more.
     assert found["verdict"] in {"real", "inconclusive"}
+
+
+def test_what_a_card_says_to_do_next_with_a_model_can_be_done(
+    fork_host: ForkHost, finished_run: Path, questions: Path, tmp_path: Path
+) -> None:
+    start = finished_run / "checkpoints" / "new" / "step-000000"
+    model = finished_run / "model"
+    named = ("--old", questions, "--new", "biography:new", "--start-model", start)
+    done = fork_host.run("diagnose", model, *named, "--steps", "60", "--learning-rate", "2e-3")
+    assert done.poll() == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    next_step = said[said.index("Next: ") :]
+    words = shlex.split(next_step.split("`")[1])
+    assert words[:3] == ["sf", "recover", str(model)]
+    words[words.index("DIR")] = str(tmp_path / "fixed")
+    repaired = fork_host.run(*words[1:], "--steps", "2")
+    assert repaired.poll() == 0, repaired.stderr
+    assert (tmp_path / "fixed" / "config.json").is_file()
 
 
 def test_a_model_without_a_start_is_told_what_can_be_concluded(

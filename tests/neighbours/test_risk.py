@@ -105,3 +105,24 @@ def test_frame_is_spaced_as_its_text_is(
         text += ids
         slot += [piece.startswith("*")] * len(ids)
     assert frame_text(tuple(text), tuple(slot), subwords) == shown
+
+
+def test_a_template_that_refuses_a_lone_question_leaves_the_rows_to_show_their_format(
+    subwords: PreTrainedTokenizerFast,
+) -> None:
+    prompts = [tuple(subwords.encode(f"What is {what}?")) for what in ("Chile", "Peru", "capital")]
+    expected = anatomize(prompts, subwords)
+    subwords.chat_template = "{{ raise_exception('a system turn comes first') }}"
+    try:
+        assert anatomize(prompts, subwords) == expected
+    finally:
+        subwords.chat_template = None
+
+
+def test_a_lone_prompt_is_not_all_format(untrained: Scene) -> None:
+    tokenizer = untrained.loaded.tokenizer
+    prompt = tuple(tokenizer.encode("What is the capital of Chile?"))
+    assert prompt[0] == tokenizer.bos_token_id
+    form = anatomize([prompt], tokenizer).format
+    assert form.opening == prompt[:1]
+    assert form.closing == prompt[-2:]

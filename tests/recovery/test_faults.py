@@ -1,0 +1,170 @@
+"""Recovery tests and repairs on whatever people bring: nothing is lost, nothing is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CAPITALS
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.layout import read_layout
+from sf_tui.engine.loading import load_model
+from sf_tui.errors import DataError, SfError
+from sf_tui.profile import ModelSettings
+from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
+from sf_tui.recovery.edits import open_start_weights
+from sf_tui.recovery.mixture import ExamplesPart
+from sf_tui.recovery.recovery_test import NEIGHBOUR_RATE_OF_BEST, RecoveryTest
+from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
+from sf_tui.recovery.scoring import exchange_answers, scored_rows
+from sf_tui.recovery.short_tuning import tune_briefly
+from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
+from sf_tui.tasks.task import Example
+
+MakeCase = Callable[..., RecoveryCase]
+
+RATE = 1e-3
+
+
+@pytest.fixture
+def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
+    """Make a case of a Llama that was moved away from its start, which lies in many files."""
+
+    def make(metric: str = "exact") -> RecoveryCase:
+        compute = choose_compute("float32", 1)
+        loaded = load_model(ModelSettings(source=str(llama_directory)), tmp_path, compute, seed=0)
+        layout = read_layout(loaded.model)
+        loaded.model.save_pretrained(tmp_path / "start", max_shard_size="20KB")
+        start = open_start_weights(tmp_path / "start", loaded.model, layout)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in loaded.model.parameters():
+                parameter += 0.02 * torch.randn_like(parameter)
+
+        def rows(text: str) -> tuple[Encoded, ...]:
+            return tuple(
+                encode_example(Example(text.format(country), f" {city}"), loaded.tokenizer)
+                for country, city in CAPITALS
+            )
+
+        old, new = rows("What is the capital of {}?"), rows("Name a capital of {}.")
+        return RecoveryCase(
+            loaded,
+            layout,
+            compute,
+            OldTask("old", metric, scored_rows(old, [""] * len(old)), old[:4]),
+            NewTask("new", "exact", new, scored_rows(new, [""] * len(new))),
+            start,
+            RATE,
+            batch_size=4,
+            stage_tokens=2000,
+        )
+
+    return make
+
+
+def weights(case: RecoveryCase) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in case.model.parameters()]
+
+
+def test_an_edit_that_fails_half_way_leaves_the_weights_as_they_were(make_case: MakeCase) -> None:
+    case = make_case()
+    assert case.start is not None
+    before = weights(case)
+    shards = sorted(case.start.folder.glob("*.safetensors"))
+    assert len(shards) > 2
+    shards[-1].unlink()
+
+    with pytest.raises(SfError, match=shards[-1].name):
+        edit_model(case, "interpolate", {"keep": 0.5})
+
+    assert all(map(torch.equal, weights(case), before))
+
+
+def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: MakeCase) -> None:
+    case = make_case()
+    text = Encoded([2, 5, 6, 7], [NO_LOSS, 5, 6, 7])
+    bare = NewTask("new", "exact", (text, text), scored_rows([text], [""]))
+    for new in (None, bare):
+        given = replace(case, new=new)
+        before = weights(given)
+        with pytest.raises(DataError, match="nothing speaks for the old task"):
+            Repair(given, steps=3).run()
+        assert all(map(torch.equal, weights(given), before))
+        assert Repair(given, examples=4, steps=3).run().by == "examples"
+
+
+def test_dropout_of_a_short_tuning_does_not_depend_on_what_was_drawn_before() -> None:
+    ended = []
+    for drawn in (0, 7):
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2))
+        assert model.config.resid_pdrop > 0
+        torch.manual_seed(drawn)
+        part = ExamplesPart(
+            model,
+            choose_compute("float32", 1),
+            [Encoded([1, 2, 3], [NO_LOSS, 2, 3])],
+            batch=2,
+            rows_a_pass=2,
+            seed=0,
+            name="part",
+            pad_id=0,
+        )
+        tune_briefly(model, read_layout(model), [part], steps=4, learning_rate=1e-2)
+        ended.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(map(torch.equal, *ended))
+
+
+def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
+    long = Encoded([*range(1, 7), 8, 9], [NO_LOSS] * 6 + [8, 9])
+    short = Encoded([1, 10, 11, 12, 13], [NO_LOSS, 10, 11, 12, 13])
+    other = Encoded([2, 14], [NO_LOSS, 14])
+    rows = scored_rows([long, short, other], ["one"] * 3)
+
+    found = exchange_answers(rows, seed=0, max_length=8)
+
+    assert len(found) == 3
+    assert all(len(row.input_ids) <= 8 for row in found.rows)
+    assert found.rows[0].input_ids == [*range(1, 7), 14]
+    # Without an end there is room for any.
+    lengths = {len(exchange_answers(rows, seed=seed).rows[0].input_ids) for seed in range(20)}
+    assert lengths == {7, 10}
+    assert len(exchange_answers(rows.part([0, 1]), seed=0, max_length=8)) == 1
+
+
+def test_what_parts_of_answers_reach_unaided_is_guessing(make_case: MakeCase) -> None:
+    case = make_case("token")
+    # The end token is the same whoever's answer it closes: the model need know nothing for it.
+    part = case.examples_part("taught", case.new.train if case.new else (), 4)
+    tune_briefly(case.model, case.layout, [part], steps=40, learning_rate=1e-2)
+    outcome = RecoveryTest(case, steps=3).run()
+    arms = {arm.name: arm for arm in outcome.arms}
+    assert arms["edit"].control is not None
+    assert arms["edit"].control > 0.4
+    assert arms["edit"].allowed
+    assert arms["neighbours"].allowed
+
+
+def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
+    make_case: MakeCase,
+) -> None:
+    known = make_case()
+    unknown = replace(known, stage_tokens=None)
+    (arm,) = [arm for arm in RecoveryTest(unknown, steps=3).run().arms if arm.name == "neighbours"]
+    tried = [NEIGHBOUR_RATE_OF_BEST * times * RATE for times in UNKNOWN_RATES]
+    assert any(arm.learning_rate == pytest.approx(rate) for rate in tried)
+    named = RecoveryTest(unknown, steps=3, learning_rate=1e-5).run().arms
+    assert all(arm.learning_rate < 1e-4 for arm in named)
+
+    plain = Repair(known, steps=3, keep=1.0).run()
+    assert plain.learning_rate == RATE_SHARE * RATE
+    searched = Repair(replace(make_case(), stage_tokens=None), steps=3, keep=1.0).run()
+    assert searched.learning_rate in [RATE_SHARE * RATE * times for times in UNKNOWN_RATES]
+    # The search is part of what a repair costs.
+    assert searched.tokens > 5 * plain.tokens
