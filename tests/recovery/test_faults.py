@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CAPITALS
+from neighbours.conftest import CITIES, COUNTRIES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sf_tui.engine.compute import choose_compute
@@ -49,7 +49,7 @@ def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
         def rows(text: str) -> tuple[Encoded, ...]:
             return tuple(
                 encode_example(Example(text.format(country), f" {city}"), loaded.tokenizer)
-                for country, city in CAPITALS
+                for country, city in zip(COUNTRIES, CITIES, strict=True)
             )
 
         old, new = rows("What is the capital of {}?"), rows("Name a capital of {}.")
