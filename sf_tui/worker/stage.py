@@ -284,7 +284,7 @@ class StagePlay:
                 "warn",
                 "drop",
                 f"an old task has lost {drop:.2f} since the stage began (bound {bound:.2f}); "
-                "freeze the bottom layers, anchor, roll back, or diagnose first",
+                "freeze, anchor, diagnose or roll back",
                 self.name,
                 step,
             )
