@@ -1,6 +1,6 @@
 """Proposing neighbour prompts of every kind, in the proportions that a profile asks for.
 
-Kinds: `substitution` (one token exchanged for a likely one), `frame` (the new task's own frame with
+Kinds: `substitution` (one token of the frame exchanged for a likely one: another task), `frame` (the new task's own frame with
 other words in its slot), `words` (random words around such a slot), `tokens` (random tokens inside
 the model's prompt format), `written` (prompts that the start model writes by itself). On a small
 model coverage decides, on a large one nearness; a mixture of all is the choice to start from.
@@ -17,7 +17,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens
 from sf_tui.neighbours.slot_words import SlotWords
 from sf_tui.neighbours.start_model import StartModel
-from sf_tui.neighbours.substitution import KEPT, substitute
+from sf_tui.neighbours.substitution import KEPT, exchanged_at, substitute
 
 KINDS = ("substitution", "frame", "words", "tokens", "written")
 
@@ -137,16 +137,24 @@ class _Proposer:
                 yield makers[kind]()
 
     def _substitutions(self, count: int) -> Iterator[Tokens]:
-        """Yield the likeliest substitutions of as many prompts as may give that many."""
+        """Yield the likeliest substitutions of as many prompts as may give that many.
+
+        They ask something else than the new task: whoever held the model to its old answers to
+        the new task's own questions would hold it from learning them. A task without a frame has
+        no others to exchange in than all of its text.
+        """
         prompts = list(self._anatomy.prompts)
         order = np.random.default_rng(derive_seed(self._seed, "substituted")).permutation(
             len(prompts)
         )
+        in_slots = not any(exchanged_at(prompt, in_slots=False) for prompt in prompts)
         # Each prompt gives a handful at each position, and half of them again and again.
-        positions = max(float(np.mean([p.end - p.first for p in prompts])), 1.0)
-        needed = min(max(int(np.ceil(count / (0.5 * KEPT * positions))), 1), len(prompts))
+        positions = np.mean([len(exchanged_at(prompt, in_slots=in_slots)) for prompt in prompts])
+        a_prompt = 0.5 * KEPT * max(float(positions), 1.0)
+        needed = min(max(int(np.ceil(count / a_prompt)), 1), len(prompts))
         chosen = [prompts[at] for at in order[:needed]]
-        yield from (found.tokens for found in substitute(self._anatomy, chosen, self._start))
+        found = substitute(self._anatomy, chosen, self._start, in_slots=in_slots)
+        yield from (one.tokens for one in found)
 
     def _own_frame(self) -> Tokens:
         prompt, (first, end), words = self._slot_words.draw()

@@ -53,8 +53,24 @@ def substitution_cost(prompt: AnatomizedPrompt, *, keeps_opening: bool) -> int:
     return len(prompt.tokens) + opening + each * positions * CANDIDATES
 
 
+def exchanged_at(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
+    """Return the positions of a prompt that are exchanged at: all of its text's, or its frame's.
+
+    The text's first token is left out where nothing stands before it to predict it from.
+    """
+    found = [
+        at for at in range(max(prompt.first, 1), prompt.end) if in_slots or not prompt.slot[at]
+    ]
+    count = min(len(found), MOST_POSITIONS)
+    return [found[place * len(found) // count] for place in range(count)]
+
+
 def substitute(
-    anatomy: Anatomy, prompts: Sequence[AnatomizedPrompt], start: StartModel
+    anatomy: Anatomy,
+    prompts: Sequence[AnatomizedPrompt],
+    start: StartModel,
+    *,
+    in_slots: bool = True,
 ) -> list[Substitution]:
     """Return likely one-token substitutions of some prompts, the likeliest first, each once.
 
@@ -62,11 +78,15 @@ def substitute(
         anatomy: of the new task.
         prompts: those of its prompts that are exchanged in.
         start: the start model.
+        in_slots: False leaves out whatever asks the new task's own questions: an exchange in the
+            slot, and one in the frame that gives another of its frames.
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}
     for prompt in prompts:
-        for found in _substitutions_of(prompt, anatomy, start):
+        for found in _substitutions_of(prompt, anatomy, start, in_slots=in_slots):
+            if not (in_slots or found.in_frame):
+                continue
             known = best.get(found.tokens)
             if found.tokens not in own and (known is None or found.in_frame > known.in_frame):
                 best[found.tokens] = found
@@ -74,14 +94,15 @@ def substitute(
 
 
 def _substitutions_of(
-    prompt: AnatomizedPrompt, anatomy: Anatomy, start: StartModel
+    prompt: AnatomizedPrompt, anatomy: Anatomy, start: StartModel, *, in_slots: bool
 ) -> Iterator[Substitution]:
+    places = exchanged_at(prompt, in_slots=in_slots)
+    if not places:
+        return
     frames = anatomy.frames
     chances = start.next_word_log_probabilities(prompt.tokens)
     candidates: list[tuple[int, Tokens]] = []
-    first, end = max(prompt.first, 1), prompt.end
-    count = min(max(end - first, 0), MOST_POSITIONS)
-    for at in (first + place * (end - first) // count for place in range(count)):
+    for at in places:
         likely = chances[at - 1].topk(min(CANDIDATES + 1, chances.shape[-1])).indices.tolist()
         others = [token for token in likely if token != prompt.tokens[at]][:CANDIDATES]
         candidates += [

@@ -1,0 +1,40 @@
+"""What stands beside a task's prompts never asks that task's own questions in the frame's place."""
+
+from __future__ import annotations
+
+from neighbours.conftest import Scene
+from sf_tui.neighbours.anatomy import anatomize, frame_of
+from sf_tui.neighbours.proposing import propose
+
+
+def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(starter: Scene) -> None:
+    anatomy = starter.anatomy
+    found = propose(anatomy, starter.start(), {"substitution": 1.0}, 60, 0)
+    assert len(found) == 60
+    sources = {prompt.subject: prompt for prompt in anatomy.prompts}
+    for neighbour in found:
+        beside = [
+            prompt
+            for prompt in sources.values()
+            if len(prompt.tokens) == len(neighbour.tokens)
+            and sum(a != b for a, b in zip(prompt.tokens, neighbour.tokens, strict=True)) == 1
+        ]
+        assert any(
+            frame_of(neighbour.tokens, prompt.slot, prompt.first, prompt.end) not in anatomy.frames
+            for prompt in beside
+        )
+
+
+def test_a_task_without_a_frame_is_exchanged_in_everywhere(untrained: Scene) -> None:
+    prompts = [(2, *range(first, first + 4)) for first in (5, 15, 25, 35)]
+    anatomy = anatomize(prompts, untrained.loaded.tokenizer)
+    found = propose(anatomy, untrained.start(), {"substitution": 1.0}, 20, 0)
+    exchanged = {
+        at
+        for neighbour in found
+        for prompt in prompts
+        for at in range(5)
+        if neighbour.tokens == (*prompt[:at], neighbour.tokens[at], *prompt[at + 1 :])
+    }
+    assert len(found) == 20
+    assert len(exchanged) > 1
