@@ -135,3 +135,26 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
         sum(len(row.input_ids) for row in rows),
         int((labels[:, 1:] != IGNORED).sum()),
     )
+
+
+def passes_within(
+    lengths: Sequence[int], most_tokens: int, most_rows: int | None = None
+) -> list[list[int]]:
+    """Part rows into forward passes of bounded size, rows of like length together.
+
+    Args:
+        lengths: tokens of each row.
+        most_tokens: tokens with padding of one pass; a longer row has one of its own.
+        most_rows: rows of one pass; None leaves it to the tokens.
+
+    Returns:
+        The rows' places, pass by pass, the shortest first.
+    """
+    found: list[list[int]] = []
+    for at in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
+        fits = found and (len(found[-1]) + 1) * lengths[at] <= most_tokens
+        if fits and (most_rows is None or len(found[-1]) < most_rows):
+            found[-1].append(at)
+        else:
+            found.append([at])
+    return found

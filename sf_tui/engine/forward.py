@@ -6,7 +6,7 @@ A prompt's logits are never looked at, and with a large vocabulary they are most
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -46,3 +46,18 @@ class AnswerForward:
             output = self._model(input_ids=batch.input_ids, use_cache=False)
             logits = output.logits[kept]
         return logits.float(), targets[kept]
+
+
+class LastForward:
+    """Runs a causal language model and returns the logits behind each row's last token."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model: Any = model
+        takes_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._kept = {"logits_to_keep": 1} if takes_positions else {}
+
+    def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return (rows, vocabulary) float32 logits for (rows, length) ids without padding."""
+        output = self._model(input_ids=input_ids, use_cache=False, **self._kept)
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import collate
+from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.tasks.encoding import Encoded
 
@@ -131,7 +131,8 @@ class Prober:
             "first": np.zeros(count, bool),
             "nll": np.zeros(count, np.float64),
         }
-        for places in self._batches(examples):
+        lengths = [len(example.input_ids) for example in examples]
+        for places in passes_within(lengths, self._batch_tokens, self._batch_size):
             batch = collate([examples[at] for at in places], self._pad_id)
             rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)
             with self._compute.autocast():
@@ -146,15 +147,3 @@ class Prober:
             answer_tokens=parts["total"],
             nll=parts["nll"],
         )
-
-    def _batches(self, examples: Sequence[Encoded]) -> list[list[int]]:
-        order = sorted(range(len(examples)), key=lambda at: (len(examples[at].input_ids), at))
-        batches: list[list[int]] = []
-        for at in order:
-            length = len(examples[at].input_ids)
-            fits = batches and (len(batches[-1]) + 1) * length <= self._batch_tokens
-            if fits and (self._batch_size is None or len(batches[-1]) < self._batch_size):
-                batches[-1].append(at)
-            else:
-                batches.append([at])
-        return batches

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sf_tui.engine.batches import collate
+from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.neighbours.bank import NeighbourBank
@@ -49,7 +49,23 @@ def divergences(
 class DivergenceMeter:
     """Measures KL to the start model on the rows of a bank."""
 
-    def __init__(self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        *,
+        pad_id: int,
+        pass_tokens: int = 2048,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            model: the model that is measured, as it then stands.
+            compute: device and precision.
+            pad_id: token id for padding.
+            pass_tokens: tokens with padding of one forward pass of `measure`.
+        """
+        self._pass_tokens = pass_tokens
         self._forward = AnswerForward(model)
         self._model = model
         self._compute = compute
@@ -70,9 +86,7 @@ class DivergenceMeter:
         return parts.sum(), batch.answer_tokens, batch.tokens
 
     @torch.no_grad()
-    def measure(
-        self, bank: NeighbourBank, places: Sequence[int], rows_a_pass: int = 64
-    ) -> tuple[float, float]:
+    def measure(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[float, float]:
         """Return the mean divergence over some rows, and the share of answers kept.
 
         Returns:
@@ -83,8 +97,9 @@ class DivergenceMeter:
         self._model.eval()
         total, tokens, kept = 0.0, 0, 0
         try:
-            for at in range(0, len(places), rows_a_pass):
-                part = places[at : at + rows_a_pass]
+            lengths = [len(bank.rows[at].input_ids) for at in places]
+            for within in passes_within(lengths, self._pass_tokens):
+                part = [places[at] for at in within]
                 batch = collate([bank.rows[place] for place in part], self._pad_id)
                 top_ids, top_chances = bank.chances(part)
                 device = self._compute.device

@@ -1,9 +1,10 @@
 """Proposing neighbour prompts of every kind, in the proportions that a profile asks for.
 
-Kinds: `substitution` (one token of the frame exchanged for a likely one: another task), `frame` (the new task's own frame with
-other words in its slot), `words` (random words around such a slot), `tokens` (random tokens inside
-the model's prompt format), `written` (prompts that the start model writes by itself). On a small
-model coverage decides, on a large one nearness; a mixture of all is the choice to start from.
+Kinds: `substitution` (one token of the frame exchanged for a likely one: another task), `frame`
+(the new task's own frame with other words in its slot), `words` (random words around such a slot),
+`tokens` (random tokens inside the model's prompt format), `written` (prompts that the start model
+writes by itself). On a small model coverage decides, on a large one nearness; a mixture of all is
+the choice to start from.
 """
 
 from __future__ import annotations

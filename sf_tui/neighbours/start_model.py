@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sf_tui.engine.batches import collate
-from sf_tui.engine.forward import AnswerForward
+from sf_tui.engine.batches import collate, passes_within
+from sf_tui.engine.forward import AnswerForward, LastForward
 from sf_tui.neighbours.anatomy import Tokens
+from sf_tui.neighbours.answer_ends import answer_ends
 from sf_tui.neighbours.kept_prefix import SHORTEST, KeptPrefix, keep_prefix
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sf_tui.engine.compute import ComputeSetting
+
+
+# A large vocabulary makes logits the largest thing by far: half a gigabyte of them in a pass.
+_MOST_LOGITS = 2**27
 
 
 class StartModel:
@@ -49,7 +54,7 @@ class StartModel:
             tokenizer: its tokenizer.
             compute: device and precision.
             pad_id: token id for padding.
-            pass_tokens: tokens with padding of one forward pass.
+            pass_tokens: tokens with padding of one forward pass; fewer with a large vocabulary.
             between: called before each pass; what it raises ends the asking, with nothing changed.
         """
         self.tokenizer = tokenizer
@@ -57,12 +62,13 @@ class StartModel:
         self._model = model
         self._compute = compute
         self._pad_id = pad_id
-        self._pass_tokens = pass_tokens
         self._between = between
         self._answers = AnswerForward(model)
+        self._last = LastForward(model)
         special = set(tokenizer.all_special_ids) | {pad_id}
         embedding: Any = model.get_input_embeddings()
         self.embeddings: torch.Tensor = embedding.weight
+        self._pass_tokens = min(pass_tokens, max(_MOST_LOGITS // len(self.embeddings), 1))
         # Rows beyond the tokenizer's vocabulary are padding of the matrix: no text holds them.
         known = set(tokenizer.get_vocab().values()) - special
         self.words = np.array(sorted(i for i in known if i < len(self.embeddings)), dtype=np.int64)
@@ -70,7 +76,7 @@ class StartModel:
         unwanted = torch.ones(len(self.embeddings), dtype=torch.bool)
         unwanted[torch.from_numpy(self.words)] = False
         self._unwanted = unwanted.to(compute.device)
-        self.end_id = int(tokenizer.eos_token_id)
+        self._ends = answer_ends(model, tokenizer)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -123,7 +129,7 @@ class StartModel:
 
     def keeps_opening(self, length: int) -> bool:
         """Tell whether an opening of so many tokens is given to this model once, not every time."""
-        return length > SHORTEST and self._keep((self.end_id,)) is not None
+        return length > SHORTEST and self._keep((self._ends[0],)) is not None
 
     def _keep(self, opening: Tokens) -> KeptPrefix | None:
         with self._asking():
@@ -203,8 +209,8 @@ class StartModel:
                 for _ in range(start, end):
                     with self._asking():
                         self.forwarded += ids.numel()
-                        out = self._model(input_ids=ids.to(self._compute.device), use_cache=False)
-                        logits = out.logits[:, -1, : len(self.embeddings)].float()
+                        logits = self._last(ids.to(self._compute.device))
+                        logits = logits[:, : len(self.embeddings)]
                     chances = torch.softmax(logits.masked_fill(self._unwanted, -torch.inf), -1)
                     drawn = torch.multinomial(chances.cpu(), 1, generator=generator)
                     ids = torch.cat([ids, drawn], 1)
@@ -246,13 +252,13 @@ class StartModel:
                     temperature=None,
                     top_p=None,
                     top_k=None,
-                    eos_token_id=self.end_id,
+                    eos_token_id=list(self._ends),
                     pad_token_id=self._pad_id,
                     use_cache=True,
                 )
             for row, at in zip(out[:, width:].tolist(), places, strict=True):
-                end = row.index(self.end_id) + 1 if self.end_id in row else len(row)
-                found[at] = tuple(row[:end])
+                end = next((i for i, token in enumerate(row) if token in self._ends), len(row))
+                found[at] = tuple(row[: end + 1])
         return found
 
     def answer_chances(
@@ -285,13 +291,5 @@ class StartModel:
                 found[at] = (row_ids, row_chances)
         return found
 
-    def _passes(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield places of rows that fit into one pass, rows of like length together."""
-        part: list[int] = []
-        for at in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
-            if part and (len(part) + 1) * lengths[at] > self._pass_tokens:
-                yield part
-                part = []
-            part.append(at)
-        if part:
-            yield part
+    def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
+        return passes_within(lengths, self._pass_tokens)

@@ -222,7 +222,12 @@ class RecoveryCase:
 
     def meter(self) -> DivergenceMeter:
         """Return what measures how far the model's answers to neighbours have moved."""
-        return DivergenceMeter(self.model, self.compute, pad_id=self.pad_id)
+        return DivergenceMeter(
+            self.model,
+            self.compute,
+            pad_id=self.pad_id,
+            pass_tokens=max(self.pass_tokens, 1024),
+        )
 
     def examples_part(
         self, name: str, rows: Sequence[Encoded], batch: int, weight: float = 1.0
