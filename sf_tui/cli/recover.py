@@ -209,19 +209,11 @@ def _of_model(
 
 def _repair(assembled: AssembledCase, settings: dict[str, Any], out: Path) -> RepairOutcome:
     # Deferred: torch and transformers take seconds to import.
-    import tempfile
-
     from sf_tui.worker.offline import repair, repair_examples, write_model
 
     tell = _begin(assembled)
     examples = repair_examples(assembled, settings["examples"])
-    with tempfile.TemporaryDirectory(prefix="sf-neighbours-") as folder:
-        outcome = repair(
-            assembled,
-            **{**settings, "examples": examples},
-            bank_folder=Path(folder) / "bank",
-            told=tell,
-        )
+    outcome = repair(assembled, **{**settings, "examples": examples}, told=tell)
     if outcome.examples < examples:
         tell(f"note: only {outcome.examples} old examples are at hand")
     tell(f"writing {out}")

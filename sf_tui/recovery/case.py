@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,7 @@ from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import (
     MOST_PROMPTS,
     NeighbourBank,
-    bank_key,
     build_bank,
-    digest,
     usual_answer_tokens,
 )
 from sf_tui.neighbours.divergence import DivergenceMeter
@@ -166,7 +163,6 @@ class RecoveryCase:
         self,
         count: int,
         *,
-        folder: Path | None = None,
         left_out: LeftOut | None = None,
         beside: Anatomy | None = None,
         told: Callable[[str], None] | None = None,
@@ -175,7 +171,6 @@ class RecoveryCase:
 
         Args:
             count: how many prompts.
-            folder: where to keep them; None keeps nothing.
             left_out: subjects that none may repeat.
             beside: further prompts that half of the neighbours are made beside.
             told: told what goes on.
@@ -200,15 +195,7 @@ class RecoveryCase:
                         found.setdefault(one.tokens, one)
             return list(found.values())
 
-        key = bank_key(
-            self.seed,
-            count,
-            self.kinds,
-            longest=longest,
-            top_k=self.top_k,
-            prompts=[digest([one.tokens for one in anatomy.prompts]) for anatomy in anatomies],
-        )
-        bank = build_bank(folder, key, proposed, start, longest=longest, top_k=self.top_k)
+        bank = build_bank(None, {}, proposed, start, longest=longest, top_k=self.top_k)
         return bank if len(bank) else None
 
     def answer_tokens(self) -> int:

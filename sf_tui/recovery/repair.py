@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -40,7 +39,8 @@ NEW_TASK_MAY_LOSE = 0.01
 
 _SEARCH_STEPS = 20
 
-_KEPT_BACK = 256
+_KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
+"""Neighbours that score a step: so many, and at most one in so many."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
@@ -61,7 +61,6 @@ class Repair:
         learning_rate: float | None = None,
         keep: float | None = None,
         use_neighbours: bool = True,
-        bank_folder: Path | None = None,
         thaw: bool = True,
         told: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
@@ -77,7 +76,6 @@ class Repair:
             learning_rate: None: half of the stage's; searched where nobody knows that one.
             keep: share of the change since the start that is kept; None: searched.
             use_neighbours: False leaves them out, for comparisons.
-            bank_folder: where the start model's answers are kept; None keeps none.
             thaw: tune frozen layers too.
             told: told what goes on, for people.
             on_step: called after every step.
@@ -95,7 +93,6 @@ class Repair:
         self._rate = learning_rate or RATE_SHARE * case.learning_rate
         self._keep = keep
         self._use_neighbours = use_neighbours and case.start is not None
-        self._folder = bank_folder
         self._thaw = thaw
         self._told = told
         self._on_step = on_step
@@ -120,7 +117,8 @@ class Repair:
                 start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbours:
                     rows = case.batch_size * self._steps
-                    bank = case.bank(rows + _KEPT_BACK, folder=self._folder, told=self._told)
+                    scoring = min(_KEPT_BACK, rows // _KEPT_BACK_SHARE)
+                    bank = case.bank(rows + scoring, told=self._told)
                 now.restore()
             self._forwarded += bank.built_tokens if bank else 0
             taken, kept_back = self._part_bank(bank)
@@ -251,7 +249,7 @@ class Repair:
             return None, None
         order = np.random.default_rng(derive_seed(self._case.seed, "kept-back"))
         places = order.permutation(len(bank)).tolist()
-        count = min(_KEPT_BACK, len(bank) // 4 or 1)
+        count = min(_KEPT_BACK, len(bank) // _KEPT_BACK_SHARE or 1)
         return bank.part(places[count:]), bank.part(places[:count])
 
     def _agreement(self, kept_back: NeighbourBank | None) -> float | None:

@@ -73,7 +73,6 @@ class Mending:
                 learning_rate=None,
                 # What is frozen stays bit for bit what it is.
                 keep=1.0 if held else None,
-                bank_folder=None,
                 told=self._between,
                 on_step=self._between,
                 thaw=not held,

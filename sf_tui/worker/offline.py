@@ -163,7 +163,6 @@ def repair(
     strength: float | None,
     learning_rate: float | None,
     keep: float | None,
-    bank_folder: Path | None,
     told: Told,
     on_step: Callable[[int], None] | None = None,
     thaw: bool = True,
@@ -177,7 +176,6 @@ def repair(
         strength: λ of the neighbours' loss.
         learning_rate: None here and there: half of the stage's.
         keep: share of the change since the start that is kept before the first step.
-        bank_folder: where the start model's answers are kept meanwhile.
         told: told what goes on, for people.
         on_step: called after every step.
         thaw: tune frozen layers too.
@@ -194,7 +192,6 @@ def repair(
         old_share=settings.old_share,
         learning_rate=learning_rate or settings.learning_rate,
         keep=settings.interpolate if keep is None else keep,
-        bank_folder=bank_folder,
         thaw=thaw,
         told=told,
         on_step=on_step,
