@@ -41,11 +41,11 @@ def overhead(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure what probes cost a run, and their speed and agreement beside `generate`.
+    """Measure what probes and an anchor cost a run, and probes beside `generate`.
 
     A run with probes at the default budget and the same run without play side by side, a
-    step each in turn. Then one teacher-forced pass and batched greedy `generate` answer the same
-    examples.
+    step each in turn; so do anchored and plain steps. Then one teacher-forced pass and batched
+    greedy `generate` answer the same examples.
     """
     _measure("overhead", model, steps, batch_size, threads, json)
 

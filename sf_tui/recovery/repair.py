@@ -31,8 +31,9 @@ OLD_SHARE = 0.25
 RATE_SHARE = 0.5
 """The repair's rate, as a share of the stage's."""
 
-KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the change since the start that are tried before the first step."""
+KEEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Shares of the change since the start that are tried before the first step, down to the first that
+the new task does not bear."""
 
 NEW_TASK_MAY_LOSE = 0.01
 """How much of the new task's accuracy scaling back may cost."""
@@ -226,7 +227,7 @@ class Repair:
         self._told("how far the change can be scaled back")
         bound = self._scorer.accuracy(scored, self._new.metric) - NEW_TASK_MAY_LOSE
         chosen = 1.0
-        for keep in KEEPS[1:]:
+        for keep in KEEPS:
             now.restore()
             self._apply(edit_named("interpolate", {"keep": keep}))
             if self._scorer.accuracy(scored, self._new.metric) < bound:
