@@ -103,4 +103,7 @@ def missing_hint(value: object) -> str:
         near = nearest_name(path.name, [entry.name for entry in path.parent.iterdir()])
         if near is not None:
             return f"did you mean {path.parent / near}?"
-    return "correct the path; a relative one starts at the profile's folder"
+    return (
+        "correct the path; a relative one starts at the profile's folder, and after --set where "
+        "you are"
+    )
