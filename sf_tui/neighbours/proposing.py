@@ -26,6 +26,10 @@ KINDS = ("substitution", "frame", "words", "tokens", "written")
 _SHORTEST_RANDOM = 3
 _LONGEST_RANDOM = 24
 
+# So many times as many substitutions as wanted are made, and the likeliest of them taken: on a model
+# with a wide repertoire it is nearness that decides.
+_CHOICE = 4
+
 # How many times as many prompts as wanted are drawn before a kind passes for exhausted.
 _PATIENCE = 20
 
@@ -138,7 +142,7 @@ class _Proposer:
                 yield makers[kind]()
 
     def _substitutions(self, count: int) -> Iterator[Tokens]:
-        """Yield the likeliest substitutions of as many prompts as may give that many.
+        """Yield the likeliest substitutions of as many prompts as give a choice of that many.
 
         They ask something else than the new task: whoever held the model to its old answers to
         the new task's own questions would hold it from learning them. A task without a frame has
@@ -152,7 +156,7 @@ class _Proposer:
         # Each prompt gives a handful at each position, and half of them again and again.
         positions = np.mean([len(exchanged_at(prompt, in_slots=in_slots)) for prompt in prompts])
         a_prompt = 0.5 * KEPT * max(float(positions), 1.0)
-        needed = min(max(int(np.ceil(count / a_prompt)), 1), len(prompts))
+        needed = min(max(int(np.ceil(_CHOICE * count / a_prompt)), 1), len(prompts))
         chosen = [prompts[at] for at in order[:needed]]
         found = substitute(self._anatomy, chosen, self._start, in_slots=in_slots)
         yield from (one.tokens for one in found)
