@@ -26,8 +26,8 @@ KINDS = ("substitution", "frame", "words", "tokens", "written")
 _SHORTEST_RANDOM = 3
 _LONGEST_RANDOM = 24
 
-# So many times as many substitutions as wanted are made, and the likeliest of them taken: on a model
-# with a wide repertoire it is nearness that decides.
+# So many times as many substitutions as wanted are made, and the likeliest of them taken: on a
+# model with a wide repertoire it is nearness that decides.
 _CHOICE = 4
 
 # How many times as many prompts as wanted are drawn before a kind passes for exhausted.
