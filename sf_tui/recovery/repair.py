@@ -2,8 +2,9 @@
 
 New-task rows keep the new task; the start model's answers to neighbour prompts bring the old one
 back; safe examples of the old task, where there are any, help. First the change since the start is
-scaled back as far as the new task bears it; then the mixture is tuned, and the best step by both
-tasks together is what stays: the course oscillates, and the last step is seldom the best.
+scaled back to where the loss of that mixture is lowest; then the mixture is tuned, and the best
+step by both tasks together is what stays: the course oscillates, and the last step is seldom the
+best.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.joint_score import JointScore
 from sf_tui.recovery.outcome import Accuracies, RepairOutcome
+from sf_tui.recovery.scaling_back import find_keep
 from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 from sf_tui.recovery.snapshot import load_start, tried_out
@@ -31,12 +33,8 @@ OLD_SHARE = 0.25
 RATE_SHARE = 0.5
 """The repair's rate, as a share of the stage's."""
 
-KEEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of the change since the start that are tried before the first step, down to the first that
-the new task does not bear."""
-
-NEW_TASK_MAY_LOSE = 0.01
-"""How much of the new task's accuracy scaling back may cost."""
+_FEWEST_SCALED = 32
+"""Neighbours, and as many new rows, that scaling back is judged by; or two batches of them."""
 
 _SEARCH_STEPS = 20
 
@@ -132,8 +130,8 @@ class Repair:
                 )
             agreement_before = self._agreement(kept_back)
             new_scored = self._new_scored()
-            keep = self._scale_back(now, new_scored)
             parts, old_scored = self._parts(taken)
+            keep = self._scale_back(now, kept_back, new_scored)
             joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored)
             searches = self._searches_rate and kept_back is not None
             searched = self._find_rate(parts, joint) if searches else 0
@@ -214,28 +212,34 @@ class Repair:
         others = drawn[self._count :][:_SCORED_NEW]
         return parts, scored_rows(others or trained, [""] * len(others or trained))
 
-    def _scale_back(self, now: Snapshot, scored: ScoredRows | None) -> float | None:
-        """Scale the change since the start back as far as the new task bears it."""
+    def _scale_back(
+        self, now: Snapshot, kept_back: NeighbourBank | None, new: ScoredRows | None
+    ) -> float | None:
+        """Scale the change since the start back to where the mixture's loss is lowest."""
         case = self._case
         if case.start is None or self._new is None or not self._use_neighbours:
             return None
         if self._keep is not None:
             self._apply(edit_named("interpolate", {"keep": self._keep}))
             return self._keep
-        if scored is None:
+        if new is None or kept_back is None:
             return None
-        self._told("how far the change can be scaled back")
-        bound = self._scorer.accuracy(scored, self._new.metric) - NEW_TASK_MAY_LOSE
-        chosen = 1.0
-        for keep in KEEPS:
+        self._told("how far the change is scaled back")
+        count = max(2 * case.batch_size, _FEWEST_SCALED)
+        # Rows may lie one kind behind the other.
+        some = min(count, len(new))
+        rows = new.part([at * len(new) // some for at in range(some)])
+        places = range(min(count, len(kept_back)))
+        meter = case.meter()
+
+        def loss(keep: float) -> float:
             now.restore()
             self._apply(edit_named("interpolate", {"keep": keep}))
-            if self._scorer.accuracy(scored, self._new.metric) < bound:
-                break
-            chosen = keep
+            return self._scorer.loss(rows) + self._strength * meter.measure(kept_back, places)[0]
+
+        chosen = find_keep(loss)
         now.restore()
-        if chosen < 1.0:
-            self._apply(edit_named("interpolate", {"keep": chosen}))
+        self._apply(edit_named("interpolate", {"keep": chosen}))
         return chosen
 
     def _apply(self, edit: Edit) -> None:

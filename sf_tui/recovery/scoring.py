@@ -98,6 +98,12 @@ class Scorer:
             return found.first_token.astype(np.float64)
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 
+    def loss(self, rows: ScoredRows) -> float:
+        """Return the cross-entropy of the rows' answers, in nats a token."""
+        self.forwarded += sum(len(row.input_ids) for row in rows.rows)
+        found = self._prober_of(max(len(row.input_ids) for row in rows.rows)).probe(rows.rows)
+        return float(found.nll.sum() / found.answer_tokens.sum())
+
     def accuracy(self, rows: ScoredRows, metric: str) -> float:
         """Return the mean score."""
         return float(self.scores(rows, metric).mean()) if rows.rows else 0.0

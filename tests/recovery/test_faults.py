@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.mixture import ExamplesPart
 from sf_tui.recovery.recovery_test import NEIGHBOUR_RATE_OF_BEST, RecoveryTest
-from sf_tui.recovery.repair import KEEPS, RATE_SHARE, Repair, edit_model
+from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
@@ -170,26 +168,3 @@ def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
     assert searched.learning_rate in [RATE_SHARE * RATE * times for times in UNKNOWN_RATES]
     # The search is part of what a repair costs.
     assert searched.tokens > 5 * plain.tokens
-
-
-def test_a_change_is_scaled_back_as_far_as_the_new_task_bears_it(make_case: MakeCase) -> None:
-    case = make_case()
-    assert case.new is not None
-    part = case.examples_part("taught", case.new.train, 8)
-    tune_briefly(case.model, case.layout, [part], steps=60, learning_rate=1e-2)
-    taught = Snapshot(case.layout)
-
-    def new_accuracy(keep: float) -> float | None:
-        taught.restore()
-        return edit_model(case, "interpolate", {"keep": keep}).new.after
-
-    assert new_accuracy(1.0) == 1.0
-    taught.restore()
-    keep = Repair(case, steps=1, learning_rate=1e-9).run().keep
-    borne = [share for share in KEEPS if new_accuracy(share) == 1.0]
-    assert keep in borne
-    # The search ends at the first share that is not borne.
-    assert keep == next(
-        (before for before, share in pairwise([1.0, *KEEPS]) if share not in borne), KEEPS[-1]
-    )
-    assert keep < 1.0
