@@ -93,6 +93,8 @@ class RecoveryCase:
     """Of the paper's own recovery; None: a quarter of the stage's."""
     stage: str = ""
     step: int = 0
+    between: Callable[[], None] | None = None
+    """Called before each pass in which the start model is asked; what it raises ends the asking."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -124,6 +126,7 @@ class RecoveryCase:
             self.compute,
             pad_id=self.pad_id,
             pass_tokens=max(self.pass_tokens, 1024),
+            between=self.between,
         )
 
     def anatomy(self) -> Anatomy | None:

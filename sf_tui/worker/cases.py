@@ -233,6 +233,8 @@ def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> Assembled
         find_start(loaded, layout, context.shelf.path(spec.name, 0), None),
         _told_start(history, spec.name, old.name, old),
     )
+    # A scheduler does not wait as long as the start model may have to be asked.
+    case.between = context.stop_if_asked
     return AssembledCase(
         case,
         profile,

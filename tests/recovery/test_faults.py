@@ -25,6 +25,7 @@ from sf_tui.recovery.scoring import exchange_answers, scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
+from sf_tui.worker.outcomes import StopRun
 
 MakeCase = Callable[..., RecoveryCase]
 
@@ -168,3 +169,22 @@ def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
     assert searched.learning_rate in [RATE_SHARE * RATE * times for times in UNKNOWN_RATES]
     # The search is part of what a repair costs.
     assert searched.tokens > 5 * plain.tokens
+
+
+def test_a_stop_while_the_start_model_is_asked_leaves_the_weights_as_they_were(
+    make_case: MakeCase,
+) -> None:
+    asked = []
+
+    def between() -> None:
+        asked.append(True)
+        if len(asked) == 3:
+            raise StopRun("by signal SIGTERM")
+
+    for attempt in (lambda case: Repair(case, steps=3), lambda case: RecoveryTest(case, steps=3)):
+        case = replace(make_case(), between=between)
+        before = weights(case)
+        asked.clear()
+        with pytest.raises(StopRun):
+            attempt(case).run()
+        assert all(map(torch.equal, weights(case), before))
