@@ -47,7 +47,9 @@ class Anchor:
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=True)
+        # Not grouped by length: answers of a kind are of a length, and a step without any of the
+        # short ones lets go of what they hold. What padding that costs is little beside it.
+        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=False)
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of λ · KL on the prompts of one step to the parameters'.
