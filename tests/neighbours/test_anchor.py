@@ -135,6 +135,18 @@ def test_prompts_are_a_pure_function_of_the_step_and_fresh_at_each(untrained: Sc
     assert len({value for value, _ in values.values()}) == 12
 
 
+def test_each_step_mixes_short_answers_and_long_ones(starter: Scene) -> None:
+    bank = bank_of(starter)
+    places = sorted(range(len(bank)), key=lambda at: bank.lengths[at])
+    halves = places[:48], places[-48:]
+    anchor = anchor_of(starter, bank.part([*halves[0], *halves[1]]))
+    short = sorted(bank.lengths[at] for at in halves[0])
+    long = sorted(bank.lengths[at] for at in halves[1])
+    for step in range(1, 7):
+        _, tokens = anchor.accumulate(step)
+        assert sum(short[-16:]) < tokens < sum(long[:16])
+
+
 def test_frozen_bottom_takes_no_gradient_and_the_rest_does(starter: Scene) -> None:
     scene = copied(starter)
     bank = bank_of(scene)
