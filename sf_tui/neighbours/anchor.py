@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# So often at least answers of each length come in a bank's turn.
+_FEWEST_CHUNKS = 6
+
+
 class Anchor:
     """Adds its loss to the gradient of a step.
 
@@ -47,9 +51,11 @@ class Anchor:
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        # Not grouped by length: answers of a kind are of a length, and steps without any of the
-        # short ones let go of what they hold. What padding that costs is little beside it.
-        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=False)
+        # Answers of a kind are of a length: where all short ones came one behind the other, the
+        # steps between would let go of what they hold.
+        self._order = BatchOrder(
+            bank, rows, seed, f"{stage}/anchor", length_grouped=True, fewest_chunks=_FEWEST_CHUNKS
+        )
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of λ · KL on the prompts of one step to the parameters'.
@@ -58,15 +64,15 @@ class Anchor:
             step: optimizer step of the stage, from 1.
 
         Returns:
-            The mean over the prompts of each one's KL in nats an answer token, without λ, and the
-            tokens it took.
+            The mean KL in nats an answer token, without λ, and the tokens it took.
         """
         places = [index for index, _ in self._order.entries(step)]
+        answer_tokens = max(sum(self._bank.rows[at].answer_tokens for at in places), 1)
         total, tokens = 0.0, 0
         for at in range(0, len(places), self._rows_a_pass):
             part = places[at : at + self._rows_a_pass]
-            divergence, seen = self._meter.sums(self._bank, part)
-            loss = divergence / len(places)
+            divergence, _, seen = self._meter.sums(self._bank, part)
+            loss = divergence / answer_tokens
             # Without a parameter that trains on its way it has no graph, and nothing to add.
             if loss.requires_grad:
                 self._compute.backward(self.strength * loss)

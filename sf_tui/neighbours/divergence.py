@@ -71,14 +71,11 @@ class DivergenceMeter:
         self._compute = compute
         self._pad_id = pad_id
 
-    def sums(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[torch.Tensor, int]:
-        """Return the divergences of some rows, summed, with their graph.
-
-        A row's divergence is the mean over its answer's tokens: an answer of one word weighs as
-        much as one of thirty, of which a prompt that makes no sense has the most.
+    def sums(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[torch.Tensor, int, int]:
+        """Return the divergence summed over some rows' answer tokens, with its graph.
 
         Returns:
-            The sum over the rows, in nats a token, and the number of all their tokens.
+            The sum in nats, the number of answer tokens, and of all tokens.
         """
         device = self._compute.device
         batch = collate([bank.rows[at] for at in places], self._pad_id)
@@ -86,36 +83,34 @@ class DivergenceMeter:
         with self._compute.autocast():
             logits, _ = self._forward(batch.to(device))
         parts = divergences(logits, top_ids.to(device), top_chances.to(device))
-        counts = torch.tensor([bank.rows[at].answer_tokens for at in places], device=device)
-        weights = (1 / counts).repeat_interleave(counts)
-        return (weights * parts).sum(), batch.tokens
+        return parts.sum(), batch.answer_tokens, batch.tokens
 
     @torch.no_grad()
     def measure(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[float, float]:
         """Return the mean divergence over some rows, and the share of answers kept.
 
         Returns:
-            Mean over the rows of each one's KL in nats an answer token; share of the rows whose
-            every answer token is still the model's likeliest, so that greedy decoding gives the
-            start model's answer.
+            Mean KL in nats an answer token; share of the rows whose every answer token is still
+            the model's likeliest, so that greedy decoding gives the start model's answer.
         """
         was_training = self._model.training
         self._model.eval()
-        total, kept = 0.0, 0
-        device = self._compute.device
+        total, tokens, kept = 0.0, 0, 0
         try:
             lengths = [len(bank.rows[at].input_ids) for at in places]
             for within in passes_within(lengths, self._pass_tokens):
                 part = [places[at] for at in within]
                 batch = collate([bank.rows[place] for place in part], self._pad_id)
                 top_ids, top_chances = bank.chances(part)
+                device = self._compute.device
                 with self._compute.autocast():
                     logits, targets = self._forward(batch.to(device))
                 parts = divergences(logits, top_ids.to(device), top_chances.to(device))
-                right = logits.argmax(-1) == targets
+                total += float(parts.sum())
+                tokens += batch.answer_tokens
+                right = (logits.argmax(-1) == targets).cpu()
                 counts = [bank.rows[place].answer_tokens for place in part]
-                total += sum(float(row.mean()) for row in parts.cpu().split(counts))
-                kept += sum(bool(row.all()) for row in right.cpu().split(counts))
+                kept += sum(bool(row.all()) for row in right.split(counts))
         finally:
             self._model.train(was_training)
-        return total / max(len(places), 1), kept / max(len(places), 1)
+        return total / max(tokens, 1), kept / max(len(places), 1)
