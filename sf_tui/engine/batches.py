@@ -7,7 +7,6 @@ torchdata #1437, where stored iterator state came back almost the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -52,32 +51,13 @@ class BatchOrder:
     """Says which entries each step trains on: a new permutation every epoch, nothing left out."""
 
     def __init__(
-        self,
-        source: EncodedSource,
-        batch_size: int,
-        seed: int,
-        stage: str,
-        *,
-        length_grouped: bool,
-        fewest_chunks: int = 1,
+        self, source: EncodedSource, batch_size: int, seed: int, stage: str, *, length_grouped: bool
     ) -> None:
-        """Prepare an order.
-
-        Args:
-            source: what is ordered.
-            batch_size: entries of a step.
-            seed: decides every permutation, together with `stage`.
-            stage: whose order it is.
-            length_grouped: put entries of like length into one batch, chunk by chunk of an epoch.
-            fewest_chunks: how many chunks an epoch has at least, where it has so many batches.
-        """
         self._count = len(source)
         self._batch_size = batch_size
         self._seed = seed
         self._stage = stage
         self._lengths = source.lengths if length_grouped else None
-        batches = max(math.ceil(self._count / (batch_size * fewest_chunks)), 1)
-        self._chunk = batch_size * min(batches, _BATCHES_PER_CHUNK)
         self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def entries(self, step: int) -> list[tuple[int, int]]:
@@ -102,9 +82,10 @@ class BatchOrder:
         lengths = np.asarray(self._lengths)
         # First what completes the batch that the epoch before began, so that the others stay whole.
         head = min(-epoch * self._count % self._batch_size, self._count)
+        chunk = self._batch_size * _BATCHES_PER_CHUNK
         batches = []
-        for start in range(head, self._count, self._chunk):
-            part = order[start : start + self._chunk]
+        for start in range(head, self._count, chunk):
+            part = order[start : start + chunk]
             part = part[np.argsort(lengths[part], kind="stable")]
             batches += [
                 part[at : at + self._batch_size] for at in range(0, len(part), self._batch_size)

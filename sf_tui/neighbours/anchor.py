@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# So often at least answers of each length come in a bank's turn.
-_FEWEST_CHUNKS = 6
-
-
 class Anchor:
     """Adds its loss to the gradient of a step.
 
@@ -51,11 +47,9 @@ class Anchor:
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        # Answers of a kind are of a length: where all short ones came one behind the other, the
-        # steps between would let go of what they hold.
-        self._order = BatchOrder(
-            bank, rows, seed, f"{stage}/anchor", length_grouped=True, fewest_chunks=_FEWEST_CHUNKS
-        )
+        # Not grouped by length: answers of a kind are of a length, and steps without any of the
+        # short ones let go of what they hold. Padding costs little beside that.
+        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=False)
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of λ · KL on the prompts of one step to the parameters'.
