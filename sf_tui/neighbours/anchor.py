@@ -40,6 +40,7 @@ class Anchor:
         seed: int,
         stage: str,
         pad_id: int,
+        length_grouped: bool = False,
     ) -> None:
         self.strength = strength
         self.rows = rows
@@ -47,9 +48,9 @@ class Anchor:
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        # Not grouped by length: answers of a kind are of a length, and steps without any of the
-        # short ones let go of what they hold. Padding costs little beside that.
-        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=False)
+        # Answers of a kind are of a length: grouped, most steps are without any of the short ones,
+        # and a model that learns beside them lets go of what those hold.
+        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=length_grouped)
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of λ · KL on the prompts of one step to the parameters'.

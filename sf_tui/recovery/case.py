@@ -236,7 +236,13 @@ class RecoveryCase:
         )
 
     def neighbours_part(
-        self, name: str, bank: NeighbourBank, rows: int, strength: float = 1.0
+        self,
+        name: str,
+        bank: NeighbourBank,
+        rows: int,
+        strength: float = 1.0,
+        *,
+        length_grouped: bool = False,
     ) -> Anchor:
         """Return the pull towards the start model as such a part; `name` decides the order."""
         return Anchor(
@@ -249,4 +255,5 @@ class RecoveryCase:
             seed=self.seed,
             stage=f"{self.stage}/{name}",
             pad_id=self.pad_id,
+            length_grouped=length_grouped,
         )

@@ -266,6 +266,11 @@ class RecoveryTest:
         def agreement() -> float:
             return -meter.measure(kept_back, range(len(kept_back)))[0]
 
+        def pull() -> AddedLoss:
+            # As the trial of the verdict was played: mixed lengths bring back more, also of what
+            # is gone, and a test is to tell the two apart.
+            return case.neighbours_part("diagnosis", taken, rows, length_grouped=True)
+
         self._told("neighbours: which learning rate")
         tokens, seconds = 0, 0.0
         rates: dict[float, float] = {}
@@ -274,7 +279,7 @@ class RecoveryTest:
             tried = tune_briefly(
                 case.model,
                 case.layout,
-                [case.neighbours_part("diagnosis", taken, rows)],
+                [pull()],
                 steps=NEIGHBOUR_SEARCH_STEPS,
                 learning_rate=share * self._rate,
             )
@@ -285,7 +290,7 @@ class RecoveryTest:
         best = max(rates, key=lambda one: rates[one]) if rates else self._rate
         rate = NEIGHBOUR_RATE_OF_BEST * best
         self._told(f"neighbours: {steps} steps of {rows}, no old example")
-        found = self._tune([case.neighbours_part("diagnosis", taken, rows)], steps, rate)
+        found = self._tune([pull()], steps, rate)
         self._finish_arm(
             "neighbours",
             found,
