@@ -24,9 +24,8 @@ class AnswerForward:
         import transformers.modeling_utils
 
         self._model = model
-        takes_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
         # A boolean mask of positions is understood from the version on that has this function.
-        self._takes_mask = takes_positions and hasattr(
+        self._takes_mask = _takes_positions(model) and hasattr(
             transformers.modeling_utils, "slice_logits_to_keep"
         )
 
@@ -53,11 +52,15 @@ class LastForward:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model: Any = model
-        takes_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._kept = {"logits_to_keep": 1} if takes_positions else {}
+        self._kept = {"logits_to_keep": 1} if _takes_positions(model) else {}
 
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return (rows, vocabulary) float32 logits for (rows, length) ids without padding."""
         output = self._model(input_ids=input_ids, use_cache=False, **self._kept)
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
+
+
+def _takes_positions(model: PreTrainedModel) -> bool:
+    """Tell whether a model can be asked for the logits of some positions only."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters

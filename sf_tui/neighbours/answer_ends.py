@@ -27,12 +27,17 @@ def answer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if named is not None:
         found += [named] if isinstance(named, int) else list(named)
-    if getattr(tokenizer, "chat_template", None):
-        try:
-            closing = find_closing(tokenizer)
-        except ModelError:
-            # It can't write a question and its answer: the rows are joined without it, then.
-            return tuple(dict.fromkeys(found))
-        if closing.end:
-            found.append(tokenizer.encode(closing.end, add_special_tokens=False)[-1])
+    found += _turn_ends(tokenizer)
     return tuple(dict.fromkeys(found))
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token that the chat template ends an answer with, if there is one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    try:
+        closing = find_closing(tokenizer)
+    except ModelError:
+        # It can't write a question and its answer: the rows are joined without it, then.
+        return []
+    return list(tokenizer.encode(closing.end, add_special_tokens=False)[-1:])

@@ -13,7 +13,7 @@ import numpy as np
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.probe_plan import spread_evenly
-from sf_tui.engine.probing import Prober
+from sf_tui.engine.probing import Prober, ProbeResult
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ class Scorer:
         """
         if not rows.rows:
             return np.zeros(0)
-        self.forwarded += sum(len(row.input_ids) for row in rows.rows)
-        found = self._prober_of(max(len(row.input_ids) for row in rows.rows)).probe(rows.rows)
+        found = self._probe(rows)
         if metric == "exact":
             return found.exact.astype(np.float64)
         if metric == "first_token":
@@ -99,14 +98,17 @@ class Scorer:
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 
     def loss(self, rows: ScoredRows) -> float:
-        """Return the cross-entropy of the rows' answers, in nats a token."""
-        self.forwarded += sum(len(row.input_ids) for row in rows.rows)
-        found = self._prober_of(max(len(row.input_ids) for row in rows.rows)).probe(rows.rows)
-        return float(found.nll.sum() / found.answer_tokens.sum())
+        """Return the cross-entropy of some rows' answers, in nats a token; there is a row."""
+        return self._probe(rows).measures()["nll"]
 
     def accuracy(self, rows: ScoredRows, metric: str) -> float:
         """Return the mean score."""
         return float(self.scores(rows, metric).mean()) if rows.rows else 0.0
+
+    def _probe(self, rows: ScoredRows) -> ProbeResult:
+        lengths = [len(row.input_ids) for row in rows.rows]
+        self.forwarded += sum(lengths)
+        return self._prober_of(max(lengths)).probe(rows.rows)
 
 
 def guess_floor(rows: ScoredRows) -> float:
