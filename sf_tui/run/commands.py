@@ -22,6 +22,10 @@ from sf_tui.run.events import JsonLinesTail, append_line
 class CommandTail(JsonLinesTail):
     """Follow a command log, a poll at a time."""
 
+    def ahead(self) -> list[dict[str, Any]]:
+        """Return what the next poll would give, and leave it there."""
+        return JsonLinesTail(self.path, self.offset).poll()
+
 
 def request_command(
     run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str = "user"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ class RunContext:
     """Layers that an action or a rule froze; they stay frozen from stage to stage."""
     held_anchor: float | None = None
     """Strength with which an action or a rule anchored; each later stage is held to its start."""
+    hear_stop: Callable[[], None] | None = None
+    """Carries out a stop that waits in the command log, ahead of what else waits there."""
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
     """What the last probe found, on the whole held-out splits where it took them."""
 
@@ -41,10 +44,16 @@ class RunContext:
         """The run's profile."""
         return self.prepared.profile
 
-    def stop_if_asked(self) -> None:
+    def stop_if_signalled(self) -> None:
         """Raise StopRun where a signal has come."""
         if self.signals.received:
             raise StopRun(f"by signal {self.signals.received}")
+
+    def stop_if_asked(self) -> None:
+        """Raise StopRun where a signal or a command wants it, in the middle of something long."""
+        self.stop_if_signalled()
+        if self.hear_stop is not None:
+            self.hear_stop()
 
     def tell(self, type_: str, **fields: Any) -> Event:
         """Write an event and remember it."""

@@ -52,6 +52,7 @@ class Obeying:
         self._stage = stage
         self._paused = False
         self._replays: list[LedgerEntry] = []
+        context.hear_stop = self._hear_stop
         self._mending = Mending(context, stage)
         self._ops: dict[str, Callable[[Command, dict[str, Any]], str | None]] = {
             "freeze": self._freeze,
@@ -130,11 +131,22 @@ class Obeying:
         """
         for entry in [e for e in self._replays if e.step <= self._stage.step]:
             self._repeat(entry)
-        self._context.stop_if_asked()
+        self._context.stop_if_signalled()
         # One at a time: what stands behind a rollback or a stop is read after it.
         for line in self._context.commands.iterate():
             self._carry_out(read_command(line))
         return self._paused
+
+    def _hear_stop(self) -> None:
+        """Carry out a stop that is asked for while another command is at work.
+
+        What was asked for before it is refused, as whatever stands in the log when a run stops.
+        """
+        actions = self._context.profile.actions
+        for line in self._context.commands.ahead():
+            command = read_command(line)
+            if command.action in actions and actions[command.action].op == "stop":
+                self._carry_out(command)
 
     def fire(self, rule: Rule, value: float) -> None:
         """Carry out a rule's action, once even if this step is played again after a kill."""

@@ -450,8 +450,9 @@ def test_an_interrupt_leaves_nothing_half_written(
         deadline = time.monotonic() + 60
         while str(said) not in process.stderr and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert str(said) in process.stderr
         process.send(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait() == 130, process.stderr
         assert "Traceback" not in process.stderr
         assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []

@@ -154,14 +154,17 @@ def anchored(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None])
 def test_end_while_the_bank_is_made_costs_nothing_that_was_made(
-    fork_host: ForkHost, started: Start, anchored: RunDirectory, number: signal.Signals
+    fork_host: ForkHost, started: Start, anchored: RunDirectory, number: signal.Signals | None
 ) -> None:
     process, run = started(ANCHORED, LARGE)
     wait_for_part(run, process, "new", 0)
-    process.send(number)
-    assert process.wait() == (5 if number == signal.SIGTERM else -number)
+    if number:
+        process.send(number)
+    else:
+        request_command(run, "stop")
+    assert process.wait() == (-number if number == signal.SIGKILL else 5)
     bank = run.path / "neighbours" / "new"
     first = bank / "part-0000.safetensors"
     made = first.stat().st_mtime_ns
@@ -205,3 +208,32 @@ def test_kills_at_random_moments_change_no_bit(
     assert_well_told(run)
     assert live_course(run) == live_course(anchored)
     assert equal(final_weights(run), final_weights(anchored))
+
+
+def test_a_stop_is_heard_while_another_command_is_at_work(
+    fork_host: ForkHost, started: Start, begin: Begin
+) -> None:
+    process, run = started(LARGE, "tasks.new.train.steps=40")
+    wait_for(run, process, lambda e: e["type"] == "step" and e["stage"] == "new")
+    request_command(run, "anchor")
+    accepted = wait_for(run, process, lambda e: e["type"] == "command")
+    freeze = request_command(run, "freeze")
+    stop = request_command(run, "stop")
+
+    assert process.wait() == 5
+    answers = [(e["op"], e["status"]) for e in events_of(run, "command")]
+    assert answers[:3] == [("anchor", "accepted"), ("stop", "accepted"), ("stop", "done")]
+    by_id = {e["id"]: e for e in events_of(run, "command")}
+    assert by_id[stop]["step"] == accepted["step"]
+    assert (by_id[freeze]["status"], by_id[freeze]["reason"]) == (
+        "refused",
+        "the run was being stopped",
+    )
+    assert len(list((run.path / "neighbours" / "new").glob("part-*"))) < 3
+
+    assert fork_host.run("resume", run.path, "--no-ui").wait() == 0
+    assert_well_told(run)
+    whole = begin(LARGE, "tasks.new.train.steps=40")
+    assert work(whole, Operator(whole).at("new", accepted["step"], "anchor")) == 0
+    assert live_course(run) == live_course(whole)
+    assert equal(final_weights(run), final_weights(whole))
