@@ -9,7 +9,7 @@ from sf_tui.profile.values import Count, NotNegative, Positive, Share
 
 
 class AnchorSettings(StrictTable):
-    """`[anchor]`: how strategy and op anchor hold a stage to the model that it started from."""
+    """`[anchor]`: how a stage, and a repair, is held to the model that the stage started from."""
 
     strength: Positive = Field(
         default=1.0, description="weight of the KL to the start model beside the new task's loss"

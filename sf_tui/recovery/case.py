@@ -88,6 +88,10 @@ class RecoveryCase:
     kinds: dict[str, float] = field(default_factory=lambda: NeighbourKinds().model_dump())
     """Neighbours' kinds, by share."""
     top_k: int = 64
+    longest_answer: int | None = None
+    """Tokens of a neighbour's answer at most; None: as many as the known answers' longest."""
+    most_prompts: int | None = None
+    """Neighbours that a repair learns from at most; None: a fresh one for each row."""
     seed: int = 0
     reference_rate: float | None = None
     """Of the paper's own recovery; None: a quarter of the stage's."""
@@ -203,6 +207,8 @@ class RecoveryCase:
 
     def answer_tokens(self) -> int:
         """Return how long a greedy answer may get: the known answers' longest, within bounds."""
+        if self.longest_answer is not None:
+            return self.longest_answer
         rows = [*(self.new.train if self.new else ()), *(self.old.examples if self.old else ())]
         return usual_answer_tokens(max((row.answer_tokens for row in rows), default=0))
 

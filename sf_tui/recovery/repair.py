@@ -116,6 +116,7 @@ class Repair:
                 start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbours:
                     rows = case.batch_size * self._steps
+                    rows = min(rows, case.most_prompts or rows)
                     scoring = min(_KEPT_BACK, rows // _KEPT_BACK_SHARE)
                     bank = case.bank(rows + scoring, told=self._told)
                 now.restore()

@@ -134,6 +134,8 @@ def build_case(
         reference_rate=profile.recovery.train.get("learning_rate"),
         kinds=profile.neighbours.kinds.model_dump(),
         top_k=profile.anchor.top_k,
+        longest_answer=profile.anchor.answer_tokens,
+        most_prompts=profile.anchor.prompts,
         seed=profile.seed,
         stage=spec.name,
     )

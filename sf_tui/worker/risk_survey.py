@@ -165,6 +165,7 @@ class _Surveying:
         self._model = model
         self._told = told
         self._top_k = profile.anchor.top_k
+        self._longest = profile.anchor.answer_tokens
         loaded = model.loaded
         self._limit = profile.stage_train(task).max_length or loaded.max_length
         settings = profile.task(task)
@@ -194,7 +195,7 @@ class _Surveying:
     def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighbourBank, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
         self._told("the start model's answers to each group's likeliest prompts")
-        longest = usual_answer_tokens(self._sample.longest_answer)
+        longest = self._longest or usual_answer_tokens(self._sample.longest_answer)
         asked: list[Neighbour] = []
         places: list[list[int]] = []
         for group in groups:

@@ -290,6 +290,27 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     assert output(again)["now"] == pytest.approx(found["old"]["after"], abs=0.1)
 
 
+def test_a_repair_asks_for_as_many_and_as_long_answers_as_an_anchor_would(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    asked = []
+    for name, anchor in (
+        ("all", ""),
+        ("fewer", "prompts = 40\n"),
+        ("shorter", "prompts = 40\nanswer_tokens = 1\n"),
+    ):
+        run = Path(shutil.copytree(spoiled, tmp_path / name))
+        profile = (run / "profile.toml").read_text()
+        assert "\n[anchor]\n" in profile
+        (run / "profile.toml").write_text(profile.replace("\n[anchor]\n", f"\n[anchor]\n{anchor}"))
+        done = fork_host.run(
+            *("recover", run, "--out", tmp_path / f"{name}-repaired", "--steps", "20", "--json")
+        )
+        asked.append(output(done)["forwarded_tokens"])
+    assert asked == sorted(asked, reverse=True)
+    assert len(set(asked)) == len(asked)
+
+
 def test_a_repair_says_on_a_terminal_what_came_of_it(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
