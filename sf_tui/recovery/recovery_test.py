@@ -21,6 +21,7 @@ from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.recovery.arm_size import NEIGHBOUR_ROWS, neighbour_rows, neighbour_steps
 from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.outcome import RecoveryOutcome
@@ -38,7 +39,6 @@ EXAMPLES_STEPS = 20
 EXAMPLES_RATES = (0.25, 1.0)
 """Rates that the examples arm tries, as shares of the stage's; the selection slice decides."""
 
-NEIGHBOUR_ROWS = 16
 NEIGHBOUR_RATES = (1.0, 2.0, 4.0)
 """Rates that the neighbours arm tries for a few steps each, as shares of the stage's; neighbours
 kept back decide."""
@@ -47,11 +47,6 @@ NEIGHBOUR_RATE_OF_BEST = 0.5
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
 1.2e-3, the 250 of the arm at 2e-4 to 4e-4."""
 NEIGHBOUR_SEARCH_STEPS = 10
-NEIGHBOUR_BUDGET = 0.27
-"""Tokens of the neighbours arm, as a share of the stage's."""
-UNKNOWN_STEPS = 200
-"""Steps of the neighbours arm where nobody knows the stage's own work."""
-FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS = 40, 400
 BANK_PROMPTS = 4096
 """The most neighbours that are asked about; fewer where the arm takes fewer."""
 KEPT_BACK = 64
@@ -202,7 +197,7 @@ class RecoveryTest:
         start = self._scores(self._held_out)
         self._raise_floor()
         self._start_selection = self._select()
-        wanted = self._neighbour_rows * self._neighbour_steps()
+        wanted = neighbour_rows(case) * (self._steps or neighbour_steps(case))
         bank = case.bank(
             int(np.clip(wanted, KEPT_BACK, BANK_PROMPTS)) + KEPT_BACK,
             left_out=case.held_out_subjects(),
@@ -259,8 +254,8 @@ class RecoveryTest:
         order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
         kept_back = bank.part(order[:KEPT_BACK].tolist())
         taken = bank.part(order[KEPT_BACK:].tolist())
-        rows = self._neighbour_rows
-        steps = self._neighbour_steps(float(np.mean(taken.lengths)))
+        rows = neighbour_rows(case)
+        steps = self._steps or neighbour_steps(case, float(np.mean(taken.lengths)))
         meter = case.meter()
 
         def agreement() -> float:
@@ -322,29 +317,6 @@ class RecoveryTest:
         selection = self._select()
         found = Tuned(0, selection, 0, 0, time.perf_counter() - begun, ())
         self._finish_arm("edit", found, 0.0)
-
-    @property
-    def _neighbour_rows(self) -> int:
-        return min(NEIGHBOUR_ROWS, max(self._case.batch_size, 1))
-
-    def _neighbour_steps(self, row_tokens: float | None = None) -> int:
-        """Return the steps of the neighbours arm: by the stage's own work, within bounds.
-
-        Args:
-            row_tokens: tokens of a neighbour with its answer, on average; None: as many as a row
-                of the new task has.
-        """
-        case = self._case
-        if self._steps is not None:
-            return self._steps
-        if case.stage_tokens is None:
-            return UNKNOWN_STEPS
-        if row_tokens is None:
-            rows = case.new.train if case.new else self._old.held_out.rows
-            row_tokens = float(np.mean([len(row.input_ids) for row in rows]))
-        budget = NEIGHBOUR_BUDGET * case.stage_tokens
-        steps = budget / (self._neighbour_rows * row_tokens)
-        return int(np.clip(steps, FEWEST_NEIGHBOUR_STEPS, MOST_NEIGHBOUR_STEPS))
 
     def _tune(
         self,
