@@ -152,9 +152,15 @@ def read_bank(folder: Path, key: dict[str, Any]) -> NeighbourBank | None:
     return bank
 
 
-def usual_answer_tokens(longest: int) -> int:
-    """Return how long a greedy answer may get where the known ones have up to `longest` tokens."""
-    return min(max(longest, _SHORTEST_ANSWER), _LONGEST_ANSWER)
+def answer_limit(wanted: int | None, known: int) -> int:
+    """Return how many tokens a greedy answer may have.
+
+    Args:
+        wanted: what `[anchor] answer_tokens` says; None: as many as the known answers' longest,
+            within bounds.
+        known: tokens of the longest known answer.
+    """
+    return wanted or min(max(known, _SHORTEST_ANSWER), _LONGEST_ANSWER)
 
 
 def bank_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import (
     MOST_PROMPTS,
     NeighbourBank,
+    answer_limit,
     build_bank,
-    usual_answer_tokens,
 )
 from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
@@ -206,11 +206,10 @@ class RecoveryCase:
         return bank if len(bank) else None
 
     def answer_tokens(self) -> int:
-        """Return how long a greedy answer may get: the known answers' longest, within bounds."""
-        if self.longest_answer is not None:
-            return self.longest_answer
+        """Return how many tokens a greedy answer may have."""
         rows = [*(self.new.train if self.new else ()), *(self.old.examples if self.old else ())]
-        return usual_answer_tokens(max((row.answer_tokens for row in rows), default=0))
+        known = max((row.answer_tokens for row in rows), default=0)
+        return answer_limit(self.longest_answer, known)
 
     def scorer(self) -> Scorer:
         """Return what scores rows under the model as it stands."""

@@ -14,7 +14,7 @@ from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, anatomize
-from sf_tui.neighbours.bank import NeighbourBank, build_bank, usual_answer_tokens
+from sf_tui.neighbours.bank import NeighbourBank, answer_limit, build_bank
 from sf_tui.neighbours.divergence import DivergenceMeter
 from sf_tui.neighbours.own_prompts import PromptSample, sample_prompts
 from sf_tui.neighbours.proposing import Neighbour
@@ -195,7 +195,7 @@ class _Surveying:
     def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighbourBank, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
         self._told("the start model's answers to each group's likeliest prompts")
-        longest = self._longest or usual_answer_tokens(self._sample.longest_answer)
+        longest = answer_limit(self._longest, self._sample.longest_answer)
         asked: list[Neighbour] = []
         places: list[list[int]] = []
         for group in groups:

@@ -16,11 +16,11 @@ from sf_tui.neighbours.anatomy import Tokens, anatomize, prompts_of
 from sf_tui.neighbours.bank import (
     MOST_PROMPTS,
     NeighbourBank,
+    answer_limit,
     bank_key,
     build_bank,
     digest,
     read_bank,
-    usual_answer_tokens,
 )
 from sf_tui.neighbours.own_prompts import every_prompt, sample_prompts
 from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
@@ -66,8 +66,7 @@ class StageBank:
                 f"task '{spec.task}' has no prompts to make neighbours of: its rows ask nothing",
                 "an anchor needs rows with a prompt and an answer, or conversations",
             )
-        usual = usual_answer_tokens(sample.longest_answer)
-        self.longest = settings.answer_tokens or usual
+        self.longest = answer_limit(settings.answer_tokens, sample.longest_answer)
         self.rows = settings.rows or spec.train.batch_size
         a_stage = spec.train.total_steps(len(self._train)) * self.rows
         self.count = min(settings.prompts or a_stage, MOST_PROMPTS)
