@@ -1,4 +1,4 @@
-"""What many prompts begin with, given to the model once: its keys and values are kept.
+"""What prompts begin with, given to the model once: its keys and values are kept.
 
 Knows caches of attention that grows token by token, and no other; a model with any other kind is
 told to be without.
@@ -7,6 +7,8 @@ told to be without.
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +42,44 @@ class KeptPrefix:
         return {self._name: cache}
 
 
+class KeptBeginnings:
+    """The keys and values of several prompts, any of which can be gone on from at any position.
+
+    Attributes:
+        width: of the longest prompt, in tokens.
+    """
+
+    def __init__(self, cache: DynamicCache, name: str, width: int) -> None:
+        self.width = width
+        layers: Any = cache.layers  # all of one kind, and filled: whoever keeps them has looked
+        self._states = [(layer.keys, layer.values) for layer in layers]
+        self._name = name
+
+    def for_rows(
+        self, prompts: Sequence[int], lengths: Sequence[int], new: int
+    ) -> dict[str, DynamicCache | torch.Tensor]:
+        """Return the arguments of the model for rows that go on where their prompts are left.
+
+        Args:
+            prompts: for each row, which prompt it begins with.
+            lengths: for each row, how many of that prompt's tokens.
+            new: tokens that each row adds.
+        """
+        device = self._states[0][0].device
+        rows = torch.tensor(prompts, device=device)
+        begun = torch.tensor(lengths, device=device)[:, None]
+        cache = DynamicCache()
+        for at, (keys, values) in enumerate(self._states):
+            cache.update(keys[rows], values[rows], at)
+        seen = torch.arange(self.width, device=device)[None] < begun
+        added = torch.ones(len(rows), new, dtype=torch.bool, device=device)
+        return {
+            self._name: cache,
+            "attention_mask": torch.cat([seen, added], 1).long(),
+            "position_ids": begun + torch.arange(new, device=device)[None],
+        }
+
+
 def keep_prefix(model: PreTrainedModel, prefix: Tokens, device: torch.device) -> KeptPrefix | None:
     """Give a prefix to a model and keep what comes of it.
 
@@ -54,12 +94,36 @@ def keep_prefix(model: PreTrainedModel, prefix: Tokens, device: torch.device) ->
     """
     asked: Any = model
     out = asked(input_ids=torch.tensor([prefix], device=device), use_cache=True)
+    name, cache = _growing_cache(out)
+    return KeptPrefix(cache, name, len(prefix)) if cache is not None else None
+
+
+def keep_beginnings(out: Any, width: int) -> KeptBeginnings | None:
+    """Return what a forward pass over prompts, padded on the right, left behind.
+
+    Args:
+        out: of a pass with `use_cache`.
+        width: tokens of a row, with padding and whatever was kept before it.
+
+    Returns:
+        None for a model that keeps something else than all keys and values.
+    """
+    name, cache = _growing_cache(out)
+    return KeptBeginnings(cache, name, width) if cache is not None else None
+
+
+def can_go_on_anywhere(model: PreTrainedModel) -> bool:
+    """Tell whether a model can be told where a row goes on; else it counts what it sees."""
+    return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _growing_cache(out: Any) -> tuple[str, DynamicCache | None]:
     # transformers 5.24 gave the second name up for the first.
     name = next((name for name in ("cache", "past_key_values") if name in out), "")
     cache = out[name] if name else None
     # Exactly these: what is derived from them forgets, compresses or offloads.
     if type(cache) is not DynamicCache or not cache.layers:
-        return None
+        return name, None
     if any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return None
-    return KeptPrefix(cache, name, len(prefix))
+        return name, None
+    return name, cache

@@ -51,7 +51,7 @@ class RiskGroup:
 
 
 def choose_sources(
-    anatomy: Anatomy, tokens: float, *, keeps_opening: bool = False
+    anatomy: Anatomy, tokens: float, *, shared: bool = False
 ) -> list[AnatomizedPrompt]:
     """Return the prompts whose substitutions so many forwarded tokens pay for.
 
@@ -61,13 +61,13 @@ def choose_sources(
     Args:
         anatomy: of the new task's prompts.
         tokens: what the model may be given.
-        keeps_opening: whether it is given the opening of a prompt's substitutions once.
+        shared: whether what substitutions begin with is given to it once (`shares_beginnings`).
     """
     order = spread_evenly([str(prompt.frame) for prompt in anatomy.prompts], _SEED)
     chosen: list[AnatomizedPrompt] = []
     spent = 0
     for prompt in (anatomy.prompts[at] for at in order[:_MOST_SOURCES]):
-        spent += substitution_cost(prompt, keeps_opening=keeps_opening)
+        spent += substitution_cost(prompt, shared=shared)
         if spent > (tokens if chosen else _DEAREST_IN_BUDGETS * tokens):
             break
         chosen.append(prompt)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import groupby
 
 from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens, frame_of
+from sf_tui.neighbours.exchanges import Exchange, likely_exchanges
 from sf_tui.neighbours.start_model import StartModel
 
 CANDIDATES = 16
@@ -40,17 +40,17 @@ class Substitution:
     """Whether it is another task's: its frame is none of the new task's own."""
 
 
-def substitution_cost(prompt: AnatomizedPrompt, *, keeps_opening: bool) -> int:
+def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
     """Return the tokens that the model is given for one prompt's substitutions, at most.
 
     Args:
         prompt: the prompt.
-        keeps_opening: whether the model is given the opening of all its substitutions once.
+        shared: whether what they begin with is given once (`shares_beginnings`).
     """
-    positions = min(prompt.end - prompt.first, MOST_POSITIONS)
-    opening = max(prompt.first - 1, 0) if keeps_opening else 0
-    each = prompt.end - opening
-    return len(prompt.tokens) + opening + each * positions * CANDIDATES
+    each = [
+        prompt.end - 1 - at if shared else prompt.end for at in exchanged_at(prompt, in_slots=True)
+    ]
+    return prompt.end - 1 + CANDIDATES * sum(each)
 
 
 def exchanged_at(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
@@ -83,8 +83,10 @@ def substitute(
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}
-    for prompt in prompts:
-        for found in _substitutions_of(prompt, anatomy, start, in_slots=in_slots):
+    places = [exchanged_at(prompt, in_slots=in_slots) for prompt in prompts]
+    exchanges = likely_exchanges(start, prompts, places, CANDIDATES)
+    for prompt, exchanged in zip(prompts, exchanges, strict=True):
+        for found in _likeliest(prompt, anatomy, exchanged):
             if not (in_slots or found.in_frame):
                 continue
             known = best.get(found.tokens)
@@ -93,29 +95,14 @@ def substitute(
     return sorted(best.values(), key=lambda found: (-found.likelihood, found.tokens))
 
 
-def _substitutions_of(
-    prompt: AnatomizedPrompt, anatomy: Anatomy, start: StartModel, *, in_slots: bool
+def _likeliest(
+    prompt: AnatomizedPrompt, anatomy: Anatomy, exchanged: Sequence[Exchange]
 ) -> Iterator[Substitution]:
-    places = exchanged_at(prompt, in_slots=in_slots)
-    if not places:
-        return
+    """Yield the likeliest few of a prompt's exchanges at each position."""
     frames = anatomy.frames
-    chances = start.next_word_log_probabilities(prompt.tokens)
-    candidates: list[tuple[int, Tokens]] = []
-    for at in places:
-        likely = chances[at - 1].topk(min(CANDIDATES + 1, chances.shape[-1])).indices.tolist()
-        others = [token for token in likely if token != prompt.tokens[at]][:CANDIDATES]
-        candidates += [
-            (at, (*prompt.tokens[:at], token, *prompt.tokens[at + 1 :])) for token in others
-        ]
-    likelihoods = start.likelihoods(
-        [tokens for _, tokens in candidates], prompt.first, len(anatomy.format.closing)
-    )
-    positions = np.array([at for at, _ in candidates])
-    for at in np.unique(positions):
-        here = np.flatnonzero(positions == at)
-        for place in here[np.argsort(-likelihoods[here], kind="stable")][:KEPT]:
-            tokens = candidates[place][1]
+    for at, here in groupby(exchanged, key=lambda one: one.at):
+        for one in sorted(here, key=lambda one: -one.likelihood)[:KEPT]:
+            tokens = (*prompt.tokens[:at], one.token, *prompt.tokens[at + 1 :])
             frame = frame_of(tokens, prompt.slot, prompt.first, prompt.end)
             in_frame = not prompt.slot[at] and frame not in frames
-            yield Substitution(tokens, frame, prompt.slot, float(likelihoods[place]), in_frame)
+            yield Substitution(tokens, frame, prompt.slot, one.likelihood, in_frame)

@@ -9,6 +9,7 @@ import time
 
 from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.neighbours.anatomy import anatomize
+from sf_tui.neighbours.exchanges import shares_beginnings
 from sf_tui.neighbours.own_prompts import sample_prompts
 from sf_tui.neighbours.risk import choose_sources, name_tasks_at_risk
 from sf_tui.profile import StageSpec
@@ -39,8 +40,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
     start = start_model(prepared, spec)
-    opening = len(anatomy.format.opening)
-    sources = choose_sources(anatomy, tokens, keeps_opening=start.keeps_opening(opening))
+    sources = choose_sources(anatomy, tokens, shared=shares_beginnings(start))
     if not sources:
         return
     try:

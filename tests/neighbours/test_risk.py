@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -51,15 +52,18 @@ def test_likelihood_is_the_mean_of_the_texts_tokens(untrained: Scene) -> None:
     opening, closing = len(anatomy.format.opening), len(anatomy.format.closing)
     assert opening == 1
     for group in name_tasks_at_risk(anatomy, anatomy.prompts[:1], start)[:4]:
-        (total,) = start.likelihoods(group.members[:1], opening, closing)
-        tokens = len(group.members[0]) - opening - closing
-        assert group.likelihood == pytest.approx(total / tokens, rel=1e-4)
+        text = group.members[0][: len(group.members[0]) - closing]
+        with torch.no_grad():
+            logits = start.model(input_ids=torch.tensor([text])).logits[0, :-1]
+        chances = torch.log_softmax(logits, -1)
+        own = chances[opening - 1 :].gather(1, torch.tensor(text[opening:])[:, None])
+        assert group.likelihood == pytest.approx(float(own.mean()), rel=1e-4)
 
 
 def test_budget_pays_for_prompts_and_three_budgets_for_the_first(untrained: Scene) -> None:
     anatomy = untrained.anatomy
-    cost = substitution_cost(anatomy.prompts[0], keeps_opening=False)
-    assert {substitution_cost(one, keeps_opening=False) for one in anatomy.prompts} == {cost}
+    cost = substitution_cost(anatomy.prompts[0], shared=False)
+    assert {substitution_cost(one, shared=False) for one in anatomy.prompts} == {cost}
     paid = {
         budget: len(choose_sources(anatomy, budget * cost))
         for budget in (0.0, 0.33, 0.34, 1.0, 1.99, 2.0, 3.5, 1000.0)
