@@ -21,10 +21,11 @@ from sf_tui.neighbours.bank import (
     build_bank,
 )
 from sf_tui.neighbours.divergence import DivergenceMeter
-from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
+from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose
 from sf_tui.neighbours.start_model import StartModel
 from sf_tui.profile import NeighbourKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
+from sf_tui.recovery.leaks import Leaks
 from sf_tui.recovery.mixture import ExamplesPart
 from sf_tui.recovery.scoring import ScoredRows, Scorer
 from sf_tui.tasks.encoding import Encoded
@@ -156,15 +157,15 @@ class RecoveryCase:
         prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
         return anatomize(prompts, self.loaded.tokenizer) if len(prompts) > 1 else None
 
-    def held_out_subjects(self) -> LeftOut:
-        """Return what a test's neighbours may not repeat: the subjects that are asked about."""
-        if self.old is None:
-            return LeftOut(())
-        prompts = prompts_of([*self.old.held_out.rows, *self.old.examples])
-        held = set(prompts_of(self.old.held_out.rows))
-        anatomy = anatomize(prompts, self.loaded.tokenizer)
-        asked = tuple(prompt for prompt in anatomy.prompts if prompt.tokens in held)
-        return LeftOut(subjects_of(Anatomy(anatomy.format, asked)))
+    def leaks(self) -> Leaks:
+        """Return what a test's neighbours may not teach: the facts that are asked for."""
+        old = self.old
+        return Leaks(
+            old.held_out.rows if old else (),
+            old.examples if old else (),
+            self.loaded.tokenizer,
+            longest=self.answer_tokens(),
+        )
 
     def bank(
         self,

@@ -198,16 +198,19 @@ class RecoveryTest:
         self._raise_floor()
         self._start_selection = self._select()
         wanted = neighbour_rows(case) * (self._steps or neighbour_steps(case))
+        leaks = case.leaks()
         bank = case.bank(
             int(np.clip(wanted, KEPT_BACK, BANK_PROMPTS)) + KEPT_BACK,
-            left_out=case.held_out_subjects(),
+            left_out=leaks.subjects,
             # What the old task asks may look like nothing that the new one asks; the test has old
             # examples anyway, and takes their prompts, never their answers.
             beside=case.old_anatomy(self._count),
             told=self._told,
         )
-        self._forwarded += bank.built_tokens if bank else 0
-        return start, bank
+        if bank is None:
+            return start, None
+        self._forwarded += bank.built_tokens
+        return start, leaks.without(bank)
 
     def _raise_floor(self) -> None:
         """Take what the model reaches without any recovery for guessing, where parts count.
