@@ -26,6 +26,7 @@ from sf_tui.cli import (
     show,
     stop,
 )
+from sf_tui.cli.interrupt import INTERRUPT, INTERRUPTED
 from sf_tui.errors import SfError
 
 app = typer.Typer(
@@ -80,15 +81,11 @@ def main() -> None:
     """Run the command line; every failure becomes one message and an exit code."""
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("SF_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    INTERRUPT.heed()
     try:
         app(args=arguments)
-    except SfError as error:
-        if debug:
-            raise
-        show_error(error)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read stdout has gone; nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +93,12 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if INTERRUPT.came:
+            # Whatever a library made of it.
+            sys.exit(INTERRUPTED)
+        if isinstance(error, SfError):
+            show_error(error)
+            sys.exit(error.exit_code)
         print(
             f"sf: internal error: {type(error).__name__}: {error}\n"
             "  run it again with --debug for the traceback, and please report it",

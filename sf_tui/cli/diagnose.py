@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.interrupt import INTERRUPT
 from sf_tui.cli.run_or_model import (
     New,
     Old,
@@ -236,6 +237,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
     for note in assembled.notes:
         tell(f"note: {note}")
     settings = assembled.profile.diagnosis
+    assembled.case.between = INTERRUPT.check
     return run_test(
         assembled,
         examples=test["examples"],
@@ -243,6 +245,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
         learning_rate=test["learning_rate"] or settings.learning_rate,
         thorough=test["thorough"],
         told=tell,
+        on_step=lambda _: INTERRUPT.check(),
     )
 
 

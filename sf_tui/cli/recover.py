@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.interrupt import INTERRUPT
 from sf_tui.cli.run_or_model import (
     New,
     Old,
@@ -213,7 +214,12 @@ def _repair(assembled: AssembledCase, settings: dict[str, Any], out: Path) -> Re
 
     tell = _begin(assembled)
     examples = repair_examples(assembled, settings["examples"])
-    outcome = repair(assembled, **{**settings, "examples": examples}, told=tell)
+    outcome = repair(
+        assembled,
+        **{**settings, "examples": examples},
+        told=tell,
+        on_step=lambda _: INTERRUPT.check(),
+    )
     if outcome.examples < examples:
         tell(f"note: only {outcome.examples} old examples are at hand")
     tell(f"writing {out}")
@@ -237,6 +243,7 @@ def _edit(
 
 def _begin(assembled: AssembledCase) -> Callable[[str], None]:
     tell = narrator()
+    assembled.case.between = INTERRUPT.check
     for note in assembled.notes:
         tell(f"note: {note}")
     return tell

@@ -1,0 +1,91 @@
+"""Ctrl-C ends a command with 130, also where the exception that it raises is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from sf_tui.cli.interrupt import INTERRUPTED, Interrupt
+
+# A command whose work loses the interrupt, or has it come out as something else.
+COMMAND = """
+import os, signal
+from sf_tui.cli import app as cli
+from sf_tui.errors import ModelError
+
+@cli.app.command("lose")
+def lose(how: str) -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        if how == "library":
+            raise RuntimeError("the operation was stopped")
+        if how == "told":
+            raise ModelError("the weights can't be read", "look at them")
+    cli.INTERRUPT.check()
+
+import sys
+sys.argv[1:] = ["lose", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Interrupt]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Interrupt()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_is_lost_while_a_generator_is_closed_is_raised_again(
+    interrupt: Interrupt,
+) -> None:
+    interrupt.heed()
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    lost = numbers()
+    next(lost)
+    # Python has nobody to raise it to here, and goes on.
+    del lost
+    assert interrupt.came
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.check()
+
+
+def test_nothing_is_raised_without_one(interrupt: Interrupt) -> None:
+    interrupt.heed()
+    interrupt.check()
+    assert not interrupt.came
+
+
+def test_a_command_that_was_started_to_ignore_it_still_does(interrupt: Interrupt) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt.heed()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not interrupt.came
+
+
+@pytest.mark.parametrize("how", ["lost", "library", "told"])
+def test_whatever_becomes_of_it_the_exit_code_says_interrupted(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        # A parent that ignores it would hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.returncode == INTERRUPTED, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
