@@ -21,7 +21,7 @@ from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.tuning import AddedLoss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.recovery.arm_size import NEIGHBOUR_ROWS, neighbour_rows, neighbour_steps
+from sf_tui.recovery.arm_size import neighbour_rows, neighbour_steps
 from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.outcome import RecoveryOutcome
@@ -36,6 +36,7 @@ from sf_tui.recovery.snapshot import load_start, tried_out
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
+EXAMPLES_ROWS = 16
 EXAMPLES_RATES = (0.25, 1.0)
 """Rates that the examples arm tries, as shares of the stage's; the selection slice decides."""
 
@@ -45,7 +46,7 @@ kept back decide."""
 NEIGHBOUR_RATE_OF_BEST = 0.5
 """What it then takes of the best of them: a few steps favour a rate that is too high for many.
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
-1.2e-3, the 250 of the arm at 2e-4 to 4e-4."""
+1.2e-3, some hundred at 2e-4 to 4e-4."""
 NEIGHBOUR_SEARCH_STEPS = 10
 BANK_PROMPTS = 4096
 """The most neighbours that are asked about; fewer where the arm takes fewer."""
@@ -232,7 +233,7 @@ class RecoveryTest:
         tokens, seconds = 0, 0.0
         for share in EXAMPLES_RATES if self._knows_rate else UNKNOWN_RATES:
             now.restore()
-            part = self._case.examples_part("examples", rows, min(len(rows), NEIGHBOUR_ROWS))
+            part = self._case.examples_part("examples", rows, min(len(rows), EXAMPLES_ROWS))
             found = self._tune([part], EXAMPLES_STEPS, share * self._rate)
             tokens, seconds = tokens + found.tokens, seconds + found.seconds
             if best is None or found.best_score > best[0].best_score:
