@@ -16,14 +16,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sf_tui.engine.batches import collate, passes_within
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Tokens
-from sf_tui.neighbours.kept_prefix import (
+from sf_tui.engine.kept_prefix import (
     SHORTEST,
     KeptBeginnings,
     can_go_on_anywhere,
     keep_beginnings,
     keep_prefix,
 )
+from sf_tui.neighbours.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbours.start_model import StartModel
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
@@ -65,7 +65,7 @@ def shares_beginnings(start: StartModel) -> bool:
     if not can_go_on_anywhere(start.model):
         return False
     with start.asking(1):
-        return keep_prefix(start.model, (start.end,), start.device) is not None
+        return keep_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
 
 
 def likely_exchanges(
@@ -118,7 +118,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
     kept = None
     if shares and offset >= SHORTEST and all(text[:offset] == opening for text in texts):
         with start.asking(offset):
-            kept = keep_prefix(start.model, opening, start.device)
+            kept = keep_prefix(start.model, torch.tensor(opening, device=start.device))
     offset = offset if kept else 0
     # Nothing is predicted behind a text's last token.
     rows = [text[offset:-1] for text in texts]

@@ -19,9 +19,9 @@ from transformers import (
 from transformers.models.auto import AutoModelForCausalLM
 
 from neighbours.conftest import Scene
+from sf_tui.engine.kept_prefix import SHORTEST
 from sf_tui.neighbours.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbours.exchanges import Exchange, likely_exchanges, shares_beginnings
-from sf_tui.neighbours.kept_prefix import SHORTEST
 from sf_tui.neighbours.start_model import StartModel
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

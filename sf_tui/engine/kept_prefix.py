@@ -6,15 +6,12 @@ told to be without.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
-
-from sf_tui.neighbours.anatomy import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,13 +29,14 @@ class KeptPrefix:
 
     def __init__(self, cache: DynamicCache, name: str, length: int) -> None:
         self.length = length
-        self._cache = cache
+        self._states = _states_of(cache)
         self._name = name
 
     def for_rows(self, count: int) -> dict[str, DynamicCache]:
         """Return them for so many rows as an argument of the model, which uses it up."""
-        cache = copy.deepcopy(self._cache)
-        cache.batch_repeat_interleave(count)
+        cache = DynamicCache()
+        for at, (keys, values) in enumerate(self._states):
+            cache.update(_repeated(keys, count), _repeated(values, count), at)
         return {self._name: cache}
 
 
@@ -51,8 +49,7 @@ class KeptBeginnings:
 
     def __init__(self, cache: DynamicCache, name: str, width: int) -> None:
         self.width = width
-        layers: Any = cache.layers  # all of one kind, and filled: whoever keeps them has looked
-        self._states = [(layer.keys, layer.values) for layer in layers]
+        self._states = _states_of(cache)
         self._name = name
 
     def for_rows(
@@ -80,20 +77,21 @@ class KeptBeginnings:
         }
 
 
-def keep_prefix(model: PreTrainedModel, prefix: Tokens, device: torch.device) -> KeptPrefix | None:
+def keep_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> KeptPrefix | None:
     """Give a prefix to a model and keep what comes of it.
 
     Args:
         model: a causal language model that is only asked.
-        prefix: token ids that rows begin with.
-        device: where the model is.
+        prefix: (length,) token ids that rows begin with, where the model is.
 
     Returns:
         None for a model that keeps something else than all keys and values: a sliding window, a
         state.
     """
     asked: Any = model
-    out = asked(input_ids=torch.tensor([prefix], device=device), use_cache=True)
+    # The logits behind a prefix are nobody's question.
+    least = {"logits_to_keep": 1} if takes_positions(model) else {}
+    out = asked(input_ids=prefix[None], use_cache=True, **least)
     name, cache = _growing_cache(out)
     return KeptPrefix(cache, name, len(prefix)) if cache is not None else None
 
@@ -115,6 +113,20 @@ def keep_beginnings(out: Any, width: int) -> KeptBeginnings | None:
 def can_go_on_anywhere(model: PreTrainedModel) -> bool:
     """Tell whether a model can be told where a row goes on; else it counts what it sees."""
     return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Tell whether a model can be asked for the logits of some positions only."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def _repeated(states: torch.Tensor, count: int) -> torch.Tensor:
+    return states.expand(count, *states.shape[1:])
+
+
+def _states_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    layers: Any = cache.layers  # all of one kind, and filled: whoever keeps them has looked
+    return [(layer.keys, layer.values) for layer in layers]
 
 
 def _growing_cache(out: Any) -> tuple[str, DynamicCache | None]:
