@@ -92,7 +92,9 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     )
     assert event["start"] > 0.8 > 0.6 > event["now"]
     assert event["recovered"] > event["now"] + 0.2
-    assert event["verdict"] in {"spurious", "partial"}
+    # Too few examples to tell whether all of it came back, and enough to see that most did.
+    assert event["verdict"] in {"spurious", "partial", "inconclusive"}
+    assert event["spurious_share"] > 0.5
     assert event["arm"] == "neighbours"
     assert set(event["arms"]) == {"examples", "neighbours", "unrelated", "edit"}
     assert "skipped" in event["arms"]["unrelated"]
