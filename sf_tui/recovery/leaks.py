@@ -47,7 +47,7 @@ class Leaks:
             tokenizer: the model's.
             longest: tokens that a neighbour's answer is cut at.
         """
-        self._special = frozenset(tokenizer.all_special_ids)
+        self._silent = frozenset({NO_LOSS, *tokenizer.all_special_ids})
         self._longest = longest
         anatomy = anatomize(prompts_of([*held_out, *others]), tokenizer)
         subjects = {prompt.tokens: prompt.subject for prompt in anatomy.prompts}
@@ -68,7 +68,7 @@ class Leaks:
         return not telling.isdisjoint(_prompt_of(row))
 
     def _answer_of(self, row: Encoded) -> Tokens:
-        answer = [token for token in row.labels if token not in (NO_LOSS, *self._special)]
+        answer = [token for token in row.labels if token not in self._silent]
         return tuple(answer[: self._longest])
 
 
