@@ -16,6 +16,10 @@ class Message:
 
     role: str
     content: str
+    thoughts: str = ""
+    """What an assistant reasons before its answer, without the marks around it."""
+    learnt: bool = True
+    """Whether an assistant's turn carries loss; a row may say that it does not."""
 
 
 @dataclass(frozen=True)
