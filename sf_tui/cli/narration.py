@@ -193,28 +193,28 @@ def diagnosis_line(event: Event) -> str:
 
 
 def closing_table(history: History) -> Table:
-    """Return each task's measure at its stage's start, lowest in the window, and at the end."""
+    """Return each task's measure at its stage's start, worst in the window, and at the end."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
     table.add_column("task")
     table.add_column("measure")
-    for name in ("start", "lowest in window", "end"):
+    for name in ("start", "worst in window", "end"):
         table.add_column(name, justify="right")
     for row in closing_rows(history):
         table.add_row(
             row["stage"],
             row["task"],
             row["metric"],
-            *(_figure(row[key]) for key in ("start", "lowest_in_window", "end")),
+            *(_figure(row[key]) for key in ("start", "worst_in_window", "end")),
         )
     return table
 
 
 def closing_rows(history: History) -> list[dict[str, Any]]:
-    """Return for each stage and task: start, lowest in the danger window with its step, and end.
+    """Return for each stage and task: start, worst in the danger window with its step, and end.
 
-    The lowest is taken over the stage's own examples, start and end over the whole held-out
-    split; for a likelihood, which is lost when it rises, `lowest` is the highest.
+    The worst value is taken over the stage's own examples, start and end over the whole held-out
+    split; for a metric where lower is better the worst value is the highest.
     """
     rows = []
     for stage in history.stages.values():
@@ -227,16 +227,18 @@ def closing_rows(history: History) -> list[dict[str, Any]]:
                 if probe.step <= stage.window
                 and (value := history.value_of(task, probe.paired or probe.accuracy)) is not None
             ]
-            worst = max if history.metric_of(task) == "nll" else min
-            low = worst(series, key=lambda point: point[1]) if stage.window and series else None
+            worst: tuple[int, float] | None = None
+            if stage.window and series:
+                value = history.metric(task).worst(value for _, value in series)
+                worst = next(point for point in series if point[1] == value)
             rows.append(
                 {
                     "stage": stage.name,
                     "task": task,
                     "metric": history.metric_of(task),
                     "start": history.value_of(task, stage.probes[0].accuracy),
-                    "lowest_in_window": low[1] if low else None,
-                    "lowest_at_step": low[0] if low else None,
+                    "worst_in_window": worst[1] if worst else None,
+                    "worst_at_step": worst[0] if worst else None,
                     "end": history.value_of(task, stage.probes[-1].accuracy),
                     "step": stage.step,
                 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sf_tui.run.events import Event
+from sf_tui.vocabulary.metrics import Metric, metric_named
 
 Measures = dict[str, float]
 """`exact`, `first_token`, `token` (shares), `nll` (nats a token), `n` (examples)."""
@@ -137,6 +138,10 @@ class History:
         if self.paused:
             return "paused"
         return "running" if self.started is not None else "starting"
+
+    def metric(self, task: str) -> Metric:
+        """Return what a task is measured by."""
+        return metric_named(self.metric_of(task))
 
     def metric_of(self, task: str) -> str:
         """Return which measure is charted for a task."""

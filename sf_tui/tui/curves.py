@@ -12,6 +12,7 @@ from typing import Any
 
 from sf_tui.run.events import Event
 from sf_tui.tui.series import MinMaxSeries
+from sf_tui.vocabulary.metrics import metric_named
 
 DRIFT_SNAPSHOTS = 256
 """Drift measurements kept a stage; when full, every other one goes."""
@@ -194,11 +195,11 @@ class Curves:
         drops = []
         for task in stage.known:
             series = stage.accuracy.get(task)
-            if series is None or self._metrics.get(task) == "nll":
+            if series is None:
                 continue
             start, now = series.value_at(0), series.last_value
             if start is not None and now is not None:
-                drops.append(start - now)
+                drops.append(metric_named(self._metrics.get(task, "exact")).drop(start, now))
         return max(drops, default=None)
 
     def _on_drift(self, event: Event) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sf_tui.errors import RunError
 from sf_tui.tui.notable import Kind
-from sf_tui.tui.numbers import format_points, format_share
+from sf_tui.tui.numbers import format_change, format_share
 from sf_tui.tui.scene import Scene
 
 
@@ -44,17 +44,21 @@ def values_as_markdown(scene: Scene) -> str:
         lines[0] += f", stage {stage.name}, step {scene.step} of {stage.steps}"
     lines += [
         "",
-        "| task | stage start | lowest | now | change |",
+        "| task | stage start | worst | now | change |",
         "| --- | --- | --- | --- | --- |",
     ]
     for task in scene.tasks:
         start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
         series = stage.accuracy.get(task) if stage else None
-        lowest = series.extremes(0, scene.step) if series else None
-        change = "" if start is None or now is None else f"{format_points(now - start)} points"
+        extremes = series.extremes(0, scene.step) if series else None
+        metric = history.metric(task)
+        change = ""
+        if start is not None and now is not None:
+            change = format_change(-metric.drop(start, now), metric)
         lines.append(
-            f"| {task} ({history.metric_of(task)}) | {format_share(start)} | "
-            f"{format_share(lowest[0] if lowest else None)} | {format_share(now)} | {change} |"
+            f"| {task} ({metric.name}) | {format_share(start)} | "
+            f"{format_share(metric.worst(extremes) if extremes else None)} | {format_share(now)} | "
+            f"{change} |"
         )
     frozen = scene.frozen_layers
     lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime, tzinfo
 
 from sf_tui.run.clock import parse_rfc3339
+from sf_tui.vocabulary.metrics import Metric
 
 
 def format_value(value: float | None) -> str:
@@ -33,6 +34,23 @@ def format_points(drop: float) -> str:
     """Return a difference of shares in points, with a sign that shows a loss as minus."""
     points = round(100 * drop, 1)
     return f"{points:+.1f}".replace("-", "−") if points else "0.0"
+
+
+def format_change(gain: float, metric: Metric, *, unit: bool = True) -> str:
+    """Return by how much a measure changed.
+
+    Args:
+        gain: the change in the metric's good direction; a loss is negative.
+        metric: what was measured. Shares are written in points, with a minus for a loss. Anything
+            else is written as the change of the value itself, so that it adds up with the values
+            beside it: a likelihood that is lost has risen.
+        unit: whether the unit follows.
+    """
+    if metric.is_share:
+        return format_points(gain) + (" points" if unit else "")
+    change = gain if metric.higher_is_better else -gain
+    text = f"{change:+.2f}".replace("-", "−") if round(change, 2) else "0.00"
+    return text + (f" {metric.unit}" if unit else "")
 
 
 def format_rate(per_second: float | None) -> str:

@@ -132,7 +132,7 @@ class Record:
             start = None if series is None else series.value_at(0)
             if series is None or start is None or series.last_value is None:
                 continue
-            lost = start - series.last_value
+            lost = self.history.metric(task).drop(start, series.last_value)
             if worst is None or lost > worst[0]:
                 worst = (lost, task)
         return worst[1] if worst else None

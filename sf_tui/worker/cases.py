@@ -322,10 +322,9 @@ def choose_old_task(
     last = now or (probes[-1] if probes else {})
 
     def drop(task: str) -> float:
-        # A likelihood has no share; the recovery test counts right tokens in its stead.
-        metric = "token" if history.metric_of(task) == "nll" else history.metric_of(task)
-        before, after = (found.get(task, {}).get(metric) for found in (first, last))
-        return 0.0 if before is None or after is None else before - after
+        metric = history.metric(task)
+        before, after = (found.get(task, {}).get(metric.name) for found in (first, last))
+        return 0.0 if before is None or after is None else metric.drop(before, after)
 
     return profile.task(max(watched, key=drop))
 

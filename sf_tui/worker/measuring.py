@@ -13,6 +13,7 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.preparation import PreparedTask
 
@@ -168,16 +169,14 @@ class StageMeasuring:
     def _largest_drop(self, paired: dict[str, Measures]) -> float | None:
         drops = []
         for name in self._old:
-            metric = self._tasks[name].metric
-            before, now = self.baseline[name][metric], paired[name][metric]
-            # A likelihood is lost when it rises.
-            drops.append(now - before if metric == "nll" else before - now)
+            metric = metric_named(self._tasks[name].metric)
+            drops.append(metric.drop(self.baseline[name][metric.name], paired[name][metric.name]))
         return max(drops, default=None)
 
     def _lowest(self, accuracy: dict[str, Measures], names: Sequence[str]) -> float | None:
         shares = [
             accuracy[name][self._tasks[name].metric]
             for name in names
-            if self._tasks[name].metric != "nll"
+            if metric_named(self._tasks[name].metric).is_share
         ]
         return min(shares, default=None)

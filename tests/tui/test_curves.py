@@ -86,7 +86,9 @@ def test_a_task_measured_by_nll_is_charted_by_it() -> None:
     curves = fold({"type": "run_started", "metrics": {"old": "nll"}}, stage("new"))
     curves.add(probe("new", 0, accuracy=measures(old=0.9)))
     assert curves.stages["new"].accuracy["old"].last_value == 2.0
-    assert curves.stages["new"].drop.last_value is None
+    worse = {"old": {"exact": 0.9, "nll": 3.5}}
+    curves.add(probe("new", 5, accuracy=worse))
+    assert curves.stages["new"].drop.last_value == 1.5
 
 
 def test_a_loss_that_is_no_number_leaves_a_gap() -> None:

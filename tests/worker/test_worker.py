@@ -456,7 +456,7 @@ def test_llama_directory_and_two_files_in_different_schemas_run_to_the_end(
         "capitals": 4,
         "countries": 4,
     }
-    table = process.stderr[process.stderr.index("lowest in window") :]
+    table = process.stderr[process.stderr.index("worst in window") :]
     assert "capitals" in table
     assert "countries" in table
     # Tied: what holds the embeddings holds the output too.

@@ -8,9 +8,10 @@ from typing import ClassVar
 from sf_tui.tui.axes import Scale, loss_scale, tick_label, ticks
 from sf_tui.tui.chart import Chart, Curve, draw_chart, share_ticks
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit
-from sf_tui.tui.numbers import format_points, format_share
+from sf_tui.tui.numbers import format_change, format_share
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.step_axis import bands, marks, walls, x_ticks
+from sf_tui.vocabulary.metrics import DEFAULT_METRIC
 
 _SHARES = Scale(0.0, 1.0)
 
@@ -31,12 +32,13 @@ class AccuracyChart(Panel):
             if now is None:
                 continue
             role, marker = scene.task_paint(task)
-            metric = scene.record.history.metric_of(task)
-            unit = "" if metric == "exact" else f" {metric.replace('_', ' ')}"
+            metric = scene.record.history.metric(task)
+            unit = "" if metric is DEFAULT_METRIC else f" {metric.name.replace('_', ' ')}"
             part: Line = [(f"{marker} {task}{unit} ", role), (format_share(now), "text")]
             start = scene.accuracy_at_start(task)
-            if start is not None and task in scene.known and metric != "nll":
-                part.append((f" {format_points(now - start)}", "muted"))
+            if start is not None and task in scene.known:
+                change = format_change(-metric.drop(start, now), metric, unit=False)
+                part.append((f" {change}", "muted"))
             parts.append(part)
         return as_many_as_fit(parts, max(self.size.width - 14, 0), "   ")
 
@@ -81,7 +83,7 @@ class AccuracyChart(Panel):
     def _scale(self, task: str, start: int, end: int) -> Scale:
         """Return the axis of a task: shares lie between 0 and 1, nats have an axis of their own."""
         scene = self.scene
-        if scene.record.history.metric_of(task) != "nll":
+        if scene.record.history.metric(task).is_share:
             return _SHARES
         curves = scene.record.curves
         found = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.lines import Line, as_many_as_fit
-from sf_tui.tui.numbers import format_duration, format_points, format_share
+from sf_tui.tui.numbers import format_change, format_duration, format_share
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.vocabulary.metrics import DEFAULT_METRIC
 
 _DIGITS = {
     "0": ("╭─╮", "│ │", "╰─╯"),
@@ -82,7 +83,9 @@ class Card(Panel):
         if scene.in_window:
             parts.append([(f"danger window {scene.step}/{stage.window}", "danger")])
         if drop is not None:
-            parts.append([(f"{format_points(-drop)} points", "text")])
+            task = scene.record.worst_known
+            metric = scene.record.history.metric(task) if task else DEFAULT_METRIC
+            parts.append([(format_change(-drop, metric), "text")])
         return as_many_as_fit(parts, self.size.width)
 
     def _held(self) -> Line:

@@ -10,7 +10,12 @@ from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
 from sf_tui.tui.keys import shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width
-from sf_tui.tui.numbers import format_clock, format_points, format_share, format_value
+from sf_tui.tui.numbers import (
+    format_change,
+    format_clock,
+    format_share,
+    format_value,
+)
 from sf_tui.tui.panels.panel import Panel
 
 _BAR_CELLS = 30
@@ -119,7 +124,8 @@ class DangerStrip(Panel):
         role, marker = scene.task_paint(task)
         start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
         loud = "danger" if drop >= scene.actions.alert_drop else "text"
-        line = [(f"{marker} {task} ", role), (f"{format_points(-drop)} points", loud)]
+        metric = scene.record.history.metric(task)
+        line = [(f"{marker} {task} ", role), (format_change(-drop, metric), loud)]
         if detail:
             line.append((f" ({format_share(start)} to {format_share(now)})", "muted"))
         return line
@@ -209,26 +215,28 @@ class DangerStrip(Panel):
         series = stage.accuracy.get(task) if task else None
         extremes = series.extremes(0, stage.window or stage.steps) if series else None
         if task and extremes is not None:
+            metric = scene.record.history.metric(task)
             parts.append(
                 [
-                    (f"lowest {task} ", "muted"),
-                    (format_share(extremes[0]), "text"),
+                    (f"{metric.worst_word} {task} ", "muted"),
+                    (format_share(metric.worst(extremes)), "text"),
                     (" in the window" if stage.window else " in the stage", "muted"),
                 ]
             )
         rate = self._loss_rate()
         if rate is not None:
-            parts.append([(f"{format_points(rate)} points", "text"), (" in 25 steps", "muted")])
+            parts.append([(rate, "text"), (" in 25 steps", "muted")])
         return as_many_as_fit(parts, width, "   ")
 
-    def _loss_rate(self) -> float | None:
-        """Return how the worst earlier task changed over the newest 25 steps."""
+    def _loss_rate(self) -> str | None:
+        """Return how the worst earlier task changed over the newest 25 steps, with its unit."""
         scene = self.scene
         task, stage = scene.record.worst_known, scene.stage
         series = stage.accuracy.get(task) if stage and task else None
-        if series is None:
+        if series is None or task is None:
             return None
         now, before = series.value_at(scene.step), series.value_at(max(scene.step - 25, 0))
         if now is None or before is None or scene.step < 5:
             return None
-        return now - before
+        metric = scene.record.history.metric(task)
+        return format_change(-metric.drop(before, now), metric)

@@ -1,4 +1,4 @@
-"""The matrix: every task's accuracy at the start, lowest in this stage, and after each stage."""
+"""The matrix: every task's measure at the start, worst in this stage, and after each stage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Matrix(Panel):
 
     def title_right(self) -> Sequence[Piece]:
         """Say what the second column is."""
-        return (("low: in this stage", "muted"),) if self.scene.record.curves.stages else ()
+        return (("worst: in this stage", "muted"),) if self.scene.record.curves.stages else ()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return a row for each task."""
@@ -31,7 +31,7 @@ class Matrix(Panel):
         columns = max((width - name_width) // _CELL - 2, 1)
         shown = stages[-columns:]
         header: Line = [(" " * name_width, "text")]
-        header += [(f"{title:>{_CELL}}", "muted") for title in ("start", "low")]
+        header += [(f"{title:>{_CELL}}", "muted") for title in ("start", "worst")]
         header += [(f"{stage.name[: _CELL - 1]:>{_CELL}}", "muted") for stage in shown]
         lines = [header]
         for task in scene.tasks:
@@ -40,8 +40,9 @@ class Matrix(Panel):
             first = stages[0].accuracy.get(task)
             line.append(_cell(first.value_at(0) if first else None, "muted"))
             newest = stages[-1].accuracy.get(task)
-            lowest = newest.extremes(0, stages[-1].steps) if newest else None
-            line.append(_cell(lowest[0] if lowest else None, "muted"))
+            extremes = newest.extremes(0, stages[-1].steps) if newest else None
+            metric = scene.record.history.metric(task)
+            line.append(_cell(metric.worst(extremes) if extremes else None, "muted"))
             for stage in shown:
                 series = stage.accuracy.get(task)
                 value = series.last_value if series else None
@@ -50,7 +51,7 @@ class Matrix(Panel):
                     value is not None
                     and begun is not None
                     and task in stage.known
-                    and begun - value >= scene.actions.alert_drop
+                    and metric.drop(begun, value) >= scene.actions.alert_drop
                 )
                 line.append(_cell(value, "danger" if lost else "text"))
             lines.append(line)

@@ -1,0 +1,81 @@
+"""What a task can be measured by: unit, which direction is good, and how a drop is computed.
+
+Every reader (worker, console, reports) computes drops and names the worst value here, so that a
+metric that improves when it falls is never shown the wrong way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to measure a task on its held-out split."""
+
+    name: str
+    """The key in a probe's measures, and the profile's `metric`."""
+    description: str
+    higher_is_better: bool
+    is_share: bool
+    """Whether values lie in [0, 1]; shares are shown in points and can be guarded."""
+    unit: str
+    """What a value counts; a phrase for legends."""
+
+    def drop(self, start: float, now: float) -> float:
+        """Return how much was lost since `start`, in the metric's unit; negative for a gain."""
+        return start - now if self.higher_is_better else now - start
+
+    def worst(self, values: Iterable[float]) -> float:
+        """Return the worst of at least one value."""
+        return min(values) if self.higher_is_better else max(values)
+
+    @property
+    def worst_word(self) -> str:
+        """What the worst value is called: `lowest`, or `highest` where lower is better."""
+        return "lowest" if self.higher_is_better else "highest"
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "exact",
+            "the whole answer and its end token, as greedy decoding gives them",
+            higher_is_better=True,
+            is_share=True,
+            unit="share of examples",
+        ),
+        Metric(
+            "first_token",
+            "the first token of the answer",
+            higher_is_better=True,
+            is_share=True,
+            unit="share of examples",
+        ),
+        Metric(
+            "token",
+            "answer tokens that are the most likely one",
+            higher_is_better=True,
+            is_share=True,
+            unit="share of answer tokens",
+        ),
+        Metric(
+            "nll",
+            "negative log-likelihood of the answer",
+            higher_is_better=False,
+            is_share=False,
+            unit="nats a token",
+        ),
+    )
+}
+"""Every metric by name."""
+
+DEFAULT_METRIC = METRICS["exact"]
+"""What a task is measured by as long as the run has not said otherwise."""
+
+
+def metric_named(name: str) -> Metric:
+    """Return the metric of that name; the default one for a name that this version lacks."""
+    return METRICS.get(name, DEFAULT_METRIC)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from sf_tui.profile.names import TaskMetric
+from sf_tui.tui.numbers import format_change
+from sf_tui.vocabulary.metrics import DEFAULT_METRIC, METRICS, metric_named
+
+
+def test_a_profile_can_name_every_metric() -> None:
+    assert set(get_args(TaskMetric)) == {"auto", *METRICS}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=str)
+def test_a_drop_is_positive_where_the_worst_value_comes_last(metric: object) -> None:
+    metric = METRICS[metric.name]  # type: ignore[attr-defined]
+    start, now = (0.9, 0.2) if metric.higher_is_better else (0.2, 0.9)
+    assert metric.drop(start, now) == pytest.approx(0.7)
+    assert metric.drop(now, start) == pytest.approx(-0.7)
+    assert metric.worst([start, now]) == now
+
+
+def test_an_unknown_metric_is_read_as_the_default() -> None:
+    assert metric_named("of another version") is DEFAULT_METRIC
+
+
+def test_a_change_is_written_in_the_metrics_unit() -> None:
+    assert format_change(-0.467, METRICS["exact"]) == "−46.7 points"
+    assert format_change(-4.0, METRICS["nll"]) == "+4.00 nats a token"
+    assert format_change(2.0, METRICS["nll"], unit=False) == "−2.00"
+    assert format_change(0.001, METRICS["nll"], unit=False) == "0.00"
