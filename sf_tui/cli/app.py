@@ -18,6 +18,7 @@ from sf_tui.cli import (
     data_check,
     diagnose,
     doctor,
+    guide,
     profile_commands,
     recover,
     resume,
@@ -55,6 +56,7 @@ app.add_typer(profile_commands.app, name="profile")
 app.add_typer(data, name="data")
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
+app.command("guide")(guide.guide)
 
 
 def _print_version(wanted: bool) -> None:

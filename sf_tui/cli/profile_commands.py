@@ -113,6 +113,15 @@ def check(
 
 
 @app.command()
+def schema() -> None:
+    """Print the JSON Schema of a profile, for editors."""
+    # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.profile.reference import profile_json_schema
+
+    _print_json(profile_json_schema())
+
+
+@app.command()
 def init(
     model: Annotated[
         str | None, typer.Option(help="A model directory, Hugging Face id or .gguf file.")

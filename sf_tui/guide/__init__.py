@@ -1,0 +1,1 @@
+"""The guide: Markdown pages that `sf guide` shows; holds no code."""

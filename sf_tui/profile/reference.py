@@ -1,0 +1,99 @@
+"""The reference of all profile keys: as Markdown for the guide and as a JSON Schema for editors.
+
+Both are generated from the schema. Knows nothing of where they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sf_tui.profile.describe import inner_model, toml_value, wanted_text
+from sf_tui.profile.names import OP_ARGUMENTS
+from sf_tui.profile.schema import Profile
+from sf_tui.profile.translate import table_name
+
+INTRODUCTION = """\
+# Profile reference
+
+Generated from the schema: every table and key, what it takes, and its default. `sf profile init`
+writes a commented profile, `sf profile check FILE` reports every mistake with file and line, and
+`sf profile schema` prints a JSON Schema for editors.
+"""
+
+
+def profile_reference() -> str:
+    """Return the reference of all keys as Markdown, one section a table."""
+    fields = Profile.model_fields
+    plain = [item for item in fields.items() if inner_model(item[1].annotation) is None]
+    tables = [item for item in fields.items() if inner_model(item[1].annotation) is not None]
+    sections = [INTRODUCTION, _section("At the top", "", plain)]
+    for name, field in tables:
+        sections += _table_sections(table_name(name), field)
+    sections.append(_op_section())
+    return "\n".join(sections)
+
+
+def _table_sections(title: str, field: FieldInfo) -> Iterator[str]:
+    model = inner_model(field.annotation)
+    assert model is not None  # the caller has looked
+    yield _section(f"`{title}`", _description(model), model.model_fields.items())
+    for name, inner in model.model_fields.items():
+        if inner_model(inner.annotation) is not None:
+            yield from _table_sections(f"[{title.strip('[]')}.{name}]", inner)
+
+
+def _description(model: type[BaseModel]) -> str:
+    """Return the part of a table's docstring that follows its name."""
+    lines = (model.__doc__ or "").strip().splitlines()
+    text = lines[0].partition(": ")[2] if lines else ""
+    return text[:1].upper() + text[1:]
+
+
+def _section(title: str, description: str, fields: Any) -> str:
+    rows = [
+        f"| `{name}` | {_cell(wanted_text(field))} | {_default(field)} | "
+        f"{_cell(field.description or '')} |"
+        for name, field in fields
+    ]
+    head = [f"## {title}", ""] + ([description, ""] if description else [])
+    return "\n".join([*head, "| key | takes | default | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined and field.default_factory is None:
+        return "required"
+    if field.default in (None, {}, PydanticUndefined) or get_origin(field.annotation) is list:
+        return "–"
+    return f"`{_cell(toml_value(field.default))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _op_section() -> str:
+    rows = [
+        f"| `{op}` | {', '.join(f'`{name}`' for name in arguments) or '–'} |"
+        for op, arguments in OP_ARGUMENTS.items()
+    ]
+    head = ["## Ops", "", "What `op` can be, and which of the keys above each op takes.", ""]
+    return "\n".join([*head, "| op | arguments |", "|---|---|", *rows, ""])
+
+
+def profile_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a profile."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Profile.model_json_schema(),
+        "title": "sf profile",
+    }
+
+
+if __name__ == "__main__":
+    # How sf_tui/guide/profile.md is written: python -m sf_tui.profile.reference > that file.
+    print(profile_reference(), end="")
