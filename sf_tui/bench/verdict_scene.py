@@ -15,10 +15,10 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import block_name, read_layout
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.step import ExamplesLoss
 from sf_tui.profile import load_profile, starter_directory
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import open_start_weights
-from sf_tui.recovery.mixture import ExamplesPart
 from sf_tui.recovery.scoring import scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.recovery.snapshot import load_start
@@ -110,7 +110,7 @@ class TrialScene:
 
     def tune(self, rows: Sequence[Encoded], steps: int, rate: float, batch: int = BATCH) -> Damaged:
         """Tune on rows as a stage does, at a constant rate."""
-        part = ExamplesPart(
+        part = ExamplesLoss.on_rows(
             self._loaded.model,
             self._compute,
             rows,

@@ -12,6 +12,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.step import ExamplesLoss
 from sf_tui.neighbours.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import (
@@ -26,7 +27,6 @@ from sf_tui.neighbours.start_model import StartModel
 from sf_tui.profile import NeighbourKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
 from sf_tui.recovery.leaks import Leaks
-from sf_tui.recovery.mixture import ExamplesPart
 from sf_tui.recovery.scoring import ScoredRows, Scorer
 from sf_tui.tasks.encoding import Encoded
 
@@ -227,9 +227,9 @@ class RecoveryCase:
 
     def examples_part(
         self, name: str, rows: Sequence[Encoded], batch: int, weight: float = 1.0
-    ) -> ExamplesPart:
+    ) -> ExamplesLoss:
         """Return examples as a part of what the model is tuned on; `name` decides their order."""
-        return ExamplesPart(
+        return ExamplesLoss.on_rows(
             self.model,
             self.compute,
             rows,

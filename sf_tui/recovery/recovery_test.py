@@ -18,7 +18,7 @@ from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.verdict import decide_verdict
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
-from sf_tui.engine.tuning import AddedLoss
+from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.recovery.arm_size import neighbour_rows, neighbour_steps
@@ -266,7 +266,7 @@ class RecoveryTest:
         def agreement() -> float:
             return -meter.measure(kept_back, range(len(kept_back)))[0]
 
-        def pull() -> AddedLoss:
+        def pull() -> Loss:
             # As the trial of the verdict was played: mixed lengths bring back more, also of what
             # is gone, and a test is to tell the two apart.
             return case.neighbours_part("diagnosis", taken, rows, length_grouped=True)
@@ -325,7 +325,7 @@ class RecoveryTest:
 
     def _tune(
         self,
-        parts: Sequence[AddedLoss],
+        parts: Sequence[Loss],
         steps: int,
         rate: float,
         *,

@@ -16,7 +16,7 @@ import numpy as np
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
-from sf_tui.engine.tuning import AddedLoss
+from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
@@ -157,7 +157,7 @@ class Repair:
             "neighbours" if taken is not None else "examples",
         )
 
-    def _find_rate(self, parts: Sequence[AddedLoss], joint: JointScore) -> int:
+    def _find_rate(self, parts: Sequence[Loss], joint: JointScore) -> int:
         """Try a few steps at rates of several sizes and take the best; return the tokens spent."""
         self._told("which learning rate")
         scaled = Snapshot(self._case.layout)
@@ -176,7 +176,7 @@ class Repair:
             self._rate = max(found, key=lambda rate: found[rate])
         return tokens
 
-    def _tune(self, parts: Sequence[AddedLoss], joint: JointScore) -> Tuned:
+    def _tune(self, parts: Sequence[Loss], joint: JointScore) -> Tuned:
         self._told(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
         return tune_briefly(
             self._case.model,
@@ -195,9 +195,9 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: NeighbourBank | None) -> tuple[list[AddedLoss], ScoredRows | None]:
+    def _parts(self, taken: NeighbourBank | None) -> tuple[list[Loss], ScoredRows | None]:
         case = self._case
-        parts: list[AddedLoss] = []
+        parts: list[Loss] = []
         if self._new is not None and self._new.train:
             parts.append(case.examples_part("repair/new", self._new.train, case.batch_size))
         if taken is not None:

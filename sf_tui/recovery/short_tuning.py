@@ -16,12 +16,13 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
 from sf_tui.engine.snapshot import Snapshot
-from sf_tui.engine.tuning import AddedLoss
+from sf_tui.engine.step import Loss, optimizer_step
 from sf_tui.profile import TrainSettings
 
 # A few steps of warm-up keep AdamW's first updates, whose moments know one gradient, from harm.
 _WARMUP_SHARE = 0.05
 _FINAL_SHARE = 0.05
+_MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Tuned:
 def tune_briefly(
     model: torch.nn.Module,
     layout: ModelLayout,
-    parts: Sequence[AddedLoss],
+    parts: Sequence[Loss],
     *,
     steps: int,
     learning_rate: float,
@@ -103,20 +104,18 @@ def tune_briefly(
     for step in range(1, steps + 1):
         # Dropout must not depend on what was drawn before: a repair is played again on resume.
         torch.manual_seed(derive_seed("short tuning", step))
-        loss = 0.0
-        for part in parts:
-            value, seen = part.accumulate(step)
-            loss += value
-            tokens += seen
-        norm = torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], 1.0)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            optimizer.zero_grad(set_to_none=True)
+        result = optimizer_step(
+            optimizer,
+            parameters,
+            parts,
+            step,
+            learning_rate=learning_rate_at(step, steps, settings),
+            max_grad_norm=_MAX_GRAD_NORM,
+        )
+        tokens += result.tokens
+        if not result.is_finite:
             diverged = True
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, steps, settings)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         done = step
         if on_step is not None:
             on_step(step)

@@ -22,6 +22,9 @@ from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, start_model
 
+ANCHOR_LOSS = "anchor_loss"
+"""What `step` events call the divergence from the start model."""
+
 
 class Anchoring:
     """The anchor of one stage.
@@ -135,10 +138,10 @@ class Anchoring:
 
     def _apply(self) -> None:
         if self.strength is None or self._bank is None:
-            self._tuner.added = None
+            self._tuner.added.pop(ANCHOR_LOSS, None)
             return
         context, prepared = self._context, self._context.prepared
-        self._tuner.added = Anchor(
+        self._tuner.added[ANCHOR_LOSS] = Anchor(
             prepared.loaded.model,
             prepared.compute,
             self._bank,

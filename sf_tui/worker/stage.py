@@ -255,7 +255,6 @@ class StagePlay:
     def _finish_step(self, outcome: StepOutcome) -> None:
         context, step = self._context, self.step
         last = step == self.tuner.total_steps
-        added = {} if outcome.added_loss is None else {"anchor_loss": outcome.added_loss}
         context.tell(
             "step",
             stage=self.name,
@@ -264,7 +263,7 @@ class StagePlay:
             lr=outcome.learning_rate,
             grad_norm=outcome.grad_norm,
             tokens_per_second=round(outcome.tokens_per_second, 1),
-            **added,
+            **outcome.added,
         )
         metrics: dict[str, float | None] = {"loss": outcome.loss, "grad_norm": outcome.grad_norm}
         if last or self._measuring.is_due(step):

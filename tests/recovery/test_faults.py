@@ -14,11 +14,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.step import ExamplesLoss
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import open_start_weights
-from sf_tui.recovery.mixture import ExamplesPart
 from sf_tui.recovery.recovery_test import NEIGHBOUR_RATE_OF_BEST, RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows
@@ -107,7 +107,7 @@ def test_dropout_of_a_short_tuning_does_not_depend_on_what_was_drawn_before() ->
         model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2))
         assert model.config.resid_pdrop > 0
         torch.manual_seed(drawn)
-        part = ExamplesPart(
+        part = ExamplesLoss.on_rows(
             model,
             choose_compute("float32", 1),
             [Encoded([1, 2, 3], [NO_LOSS, 2, 3])],

@@ -1,0 +1,181 @@
+"""One optimizer step: every tuning goes through it, the stages' and the short ones of tests.
+
+A step takes a list of losses. Each runs its own backward pass, in the order of the list, so that
+only one graph is ever held; then the summed gradient is clipped, checked and applied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from sf_tui.engine.batches import BatchOrder, EncodedSource, collate
+from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.forward import AnswerForward
+from sf_tui.engine.sources import FixedSource
+from sf_tui.tasks.encoding import Encoded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Loss(Protocol):
+    """One term of what a step minimizes."""
+
+    def accumulate(self, step: int) -> tuple[float, int]:
+        """Add its gradient to the parameters'.
+
+        Args:
+            step: optimizer step of the tuning, from 1; what the loss draws at random is a pure
+                function of it.
+
+        Returns:
+            Its value, without its weight, and the tokens that it took.
+        """
+        ...
+
+
+class ExamplesLoss:
+    """Cross-entropy on the answers of examples, a batch of them a step."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        source: EncodedSource,
+        order: BatchOrder,
+        *,
+        rows_a_pass: int,
+        pad_id: int,
+        weight: float = 1.0,
+    ) -> None:
+        """Set what a step takes.
+
+        Args:
+            model: the model that is tuned.
+            compute: device and precision.
+            source: the examples.
+            order: which of them each step takes.
+            rows_a_pass: rows of one forward pass; changes memory and nothing else.
+            pad_id: token id for padding.
+            weight: what the loss is multiplied by.
+        """
+        self._forward = AnswerForward(model)
+        self._compute = compute
+        self._source = source
+        self._order = order
+        self._rows_a_pass = rows_a_pass
+        self._pad_id = pad_id
+        self._weight = weight
+
+    @classmethod
+    def on_rows(
+        cls,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        rows: Sequence[Encoded],
+        *,
+        batch: int,
+        rows_a_pass: int,
+        seed: int,
+        name: str,
+        pad_id: int,
+        weight: float = 1.0,
+    ) -> ExamplesLoss:
+        """Return the loss on a few encoded rows, in an order that `seed` and `name` decide.
+
+        Args:
+            model: the model that is tuned.
+            compute: device and precision.
+            rows: the examples; fewer than a batch are taken again within it.
+            batch: rows a step.
+            rows_a_pass: rows of one forward pass.
+            seed: decides the order, together with `name`.
+            name: of the loss.
+            pad_id: token id for padding.
+            weight: what the loss is multiplied by.
+        """
+        source = FixedSource(rows)
+        order = BatchOrder(source, batch, seed, name, length_grouped=False)
+        return cls(
+            model, compute, source, order, rows_a_pass=rows_a_pass, pad_id=pad_id, weight=weight
+        )
+
+    def accumulate(self, step: int) -> tuple[float, int]:
+        """Add the gradient of the mean loss over all answer tokens of the step's batch."""
+        rows = [self._source.encoded(*entry) for entry in self._order.entries(step)]
+        parts = [
+            collate(rows[at : at + self._rows_a_pass], self._pad_id)
+            for at in range(0, len(rows), self._rows_a_pass)
+        ]
+        answer_tokens = sum(part.answer_tokens for part in parts)
+        total = 0.0
+        for part in parts:
+            with self._compute.autocast():
+                logits, targets = self._forward(part.to(self._compute.device))
+            # Over the tokens of the whole batch, so that accumulation changes nothing but memory.
+            loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
+            del logits
+            self._compute.backward(self._weight * loss)
+            total += loss.item()
+        return total, sum(part.tokens for part in parts)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did."""
+
+    losses: tuple[float, ...]
+    """The value of each loss, in the order in which they were given."""
+    grad_norm: float
+    """Before clipping."""
+    tokens: int
+    """Tokens without padding, over all losses."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the update was made: every loss and the gradient norm are finite."""
+        return all(map(math.isfinite, (*self.losses, self.grad_norm)))
+
+
+def optimizer_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[torch.nn.Parameter],
+    losses: Sequence[Loss],
+    step: int,
+    *,
+    learning_rate: float,
+    max_grad_norm: float,
+) -> StepResult:
+    """Do one optimizer step on the sum of some losses.
+
+    Where a loss or the gradient norm is not finite, no update is made and the weights stay.
+
+    Args:
+        optimizer: over all parameters; one without a gradient (a frozen one) is passed over.
+        parameters: those whose gradients are clipped together.
+        losses: what the gradient is summed from.
+        step: which step of the tuning it is, from 1.
+        learning_rate: for this update.
+        max_grad_norm: 0 clips nothing.
+    """
+    values, tokens = [], 0
+    for loss in losses:
+        value, seen = loss.accumulate(step)
+        values.append(value)
+        tokens += seen
+    bound = max_grad_norm if max_grad_norm > 0 else math.inf
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
+    result = StepResult(tuple(values), norm, tokens)
+    if result.is_finite:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return result
