@@ -24,7 +24,7 @@ _UNPRINTABLE = (
 UNPRINTABLE = re.compile(f"[{_UNPRINTABLE}]")
 """One character that no terminal may get."""
 _UNPRINTABLE_OR_BREAK = re.compile(f"[\\t\\n{_UNPRINTABLE}]")
-_NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_NAMED = {"\t": "\\t", "\n": "\\n"}
 
 
 def printable(text: str, *, multiline: bool = True) -> str:

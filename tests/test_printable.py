@@ -50,7 +50,7 @@ def test_every_control_and_direction_mark_becomes_visible() -> None:
     [
         ("\x1b]0;t\x07", "\\x1b]0;t\\x07"),
         ("\x9b2J", "\\x9b2J"),
-        ("a\rb", "a\\rb"),
+        ("a\rb", "a\\x0db"),
         ("a\u202eb\u2066", "a\\u202eb\\u2066"),
         ("\ud83d", "\\ud83d"),
         ("\U000e0041", "\\U000e0041"),

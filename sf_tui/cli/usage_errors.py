@@ -1,4 +1,4 @@
-"""The command line's own errors quote what was typed; it is made printable before they are shown."""
+"""The command line's own errors, with what they quote of the arguments made printable."""
 
 from __future__ import annotations
 
