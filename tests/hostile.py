@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-
 from tui.written_run import WrittenRun
 
 IN_NAMES = (
@@ -45,7 +44,10 @@ def tainted(value: Any, hostile: str = EVERYWHERE, key: str = "") -> Any:
 
 def forge(written: WrittenRun) -> None:
     """Rewrite a run's event log with hostile text in every field that a person reads."""
-    events = [orjson.loads(line) for line in written.run.events.read_bytes().splitlines()]
+    events: list[dict[str, Any]] = [
+        orjson.loads(line) for line in written.run.events.read_bytes().splitlines()
+    ]
+    events[0]["precision"] = "fp32"
     written.run.events.write_bytes(b"".join(orjson.dumps(tainted(e)) + b"\n" for e in events))
     facts = orjson.loads(written.run.run_json.read_bytes())
     facts |= {"argv": ["sf", EVERYWHERE], "host": EVERYWHERE}
