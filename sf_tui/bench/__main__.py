@@ -13,6 +13,7 @@ from typing import Any
 
 from sf_tui.bench.processes import failure_told
 from sf_tui.errors import SfError
+from sf_tui.guarded_stream import guard_streams
 
 Part = Callable[..., dict[str, Any]]
 
@@ -47,6 +48,7 @@ def _part_named(name: str) -> Part:
 
 def main() -> int:
     """Run the part that the command line names; return the exit code."""
+    guard_streams()
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
     try:
         with contextlib.redirect_stdout(sys.stderr):

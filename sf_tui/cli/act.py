@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ def act(
 ) -> None:
     """Ask a running worker for an action, such as freeze, anchor, diagnose, recover or rollback."""
     # Deferred: not needed for `sf --help`.
-    import orjson
-
     from sf_tui.profile import load_profile
     from sf_tui.run.directory import find_run
 
@@ -42,13 +40,13 @@ def act(
     chosen.arguments(arguments)
     answer = send_and_wait(found, action, arguments, wait_s=wait)
     if answer is None:
-        print(f"{action} requested", file=sys.stderr)
+        write_line(f"{action} requested", err=True)
         return
     if json:
-        print(orjson.dumps(answer).decode())
+        write_json(answer)
     reason = f": {answer['reason']}" if answer.get("reason") else ""
     at = f" @{answer['step']}" if answer.get("step") is not None else ""
-    print(f"{action} {answer['status']}{at}{reason}", file=sys.stderr)
+    write_line(f"{action} {answer['status']}{at}{reason}", err=True)
     if answer["status"] in {"refused", "failed"}:
         raise typer.Exit(1)
 

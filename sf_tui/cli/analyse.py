@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.output import drawing_console, write_json
 from sf_tui.cli.run_or_model import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
+from sf_tui.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +67,7 @@ def neighbours(
         survey = survey_run(run, profile, task, prompts, tell)
     named = {"profile": reference} if run is None else {"run": run.id}
     if json:
-        # Deferred: not needed for `sf --help`.
-        import orjson
-
-        print(orjson.dumps(named | _as_json(survey)).decode())
+        write_json(named | _as_json(survey))
         return
     _print(survey, run_name(run) if run is not None else reference)
 
@@ -128,11 +127,10 @@ def _group_json(rank: int, one: SurveyedGroup) -> dict[str, Any]:
 
 def _print(survey: Survey, name: str) -> None:
     # Deferred: rich takes a tenth of a second.
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = drawing_console()
     when = "before any training" if survey.step is None else f"now at step {survey.step}"
     console.print(
         Text.assemble((f"tasks at risk beside '{survey.task}'", "bold"), f"  {name}, {when}")
@@ -145,8 +143,8 @@ def _print(survey: Survey, name: str) -> None:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for rank, one in enumerate(survey.groups, start=1):
-        asks = Text(one.group.frame)
-        asks.append(f"\n  {one.group.example}", style="dim")
+        asks = Text(printable(one.group.frame))
+        asks.append(f"\n  {printable(one.group.example)}", style="dim")
         table.add_row(str(rank), asks, *_cells(one, survey.step))
     console.print(table)
     left = survey.named - len(survey.groups)

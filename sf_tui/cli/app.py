@@ -28,10 +28,14 @@ from sf_tui.cli import (
     stop,
 )
 from sf_tui.cli.interrupt import INTERRUPT, INTERRUPTED
+from sf_tui.cli.output import write_line
+from sf_tui.cli.usage_errors import PrintableGroup
 from sf_tui.errors import SfError
+from sf_tui.guarded_stream import guard_streams
 
 app = typer.Typer(
     name="sf",
+    cls=PrintableGroup,
     help="The operator's console for sequential fine-tuning of language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,7 +65,7 @@ app.command("guide")(guide.guide)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"sf {__version__}")
+        write_line(f"sf {__version__}")
         raise typer.Exit
 
 
@@ -81,6 +85,7 @@ def options(
 
 def main() -> None:
     """Run the command line; every failure becomes one message and an exit code."""
+    guard_streams()
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("SF_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     INTERRUPT.heed()
@@ -101,14 +106,14 @@ def main() -> None:
         if isinstance(error, SfError):
             show_error(error)
             sys.exit(error.exit_code)
-        print(
+        write_line(
             f"sf: internal error: {type(error).__name__}: {error}\n"
             "  run it again with --debug for the traceback, and please report it",
-            file=sys.stderr,
+            err=True,
         )
         sys.exit(1)
 
 
 def show_error(error: SfError) -> None:
     """Print an error to stderr: what and where in the first line, what to do below."""
-    print(f"sf: {error}", file=sys.stderr)
+    write_line(f"sf: {error}", err=True)

@@ -5,12 +5,12 @@ Leaving the console never ends a run: the worker is a process of its own.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def attach_to(
     options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
-        print(parting_word(run, code), file=sys.stderr)
+        write_line(parting_word(run, code), err=True)
     return code or (_exit_code_since(run, said_before) if worker_ended is not None else 0)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
     from sf_tui.bench.report import BenchReport
@@ -133,7 +134,7 @@ def _measure_into(
 
     file = (out or runs_home().parent / "bench" / f"{part}.jsonl").absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    print(f"sf bench {part}: cases go to {file}", file=sys.stderr)
+    write_line(f"sf bench {part}: cases go to {file}", err=True)
     found = run_part(part, {"out": str(file), **arguments}, threads)
     _show(BenchReport.from_plain(found), json)
 
@@ -162,12 +163,6 @@ def _absolute(model: str) -> str:
 
 def _show(report: BenchReport, json: bool) -> None:
     if json:
-        # Deferred: only where JSON is asked for.
-        import orjson
-
-        print(orjson.dumps(report.as_json()).decode())
+        write_json(report.as_json())
         return
-    # Deferred: only where a table is drawn.
-    from rich.console import Console
-
-    Console(file=sys.stdout, highlight=False).print(report.as_table())
+    drawing_console().print(report.as_table())

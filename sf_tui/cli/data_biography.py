@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from sf_tui.cli.output import write_json_text, write_line
+
 if TYPE_CHECKING:
     from sf_tui.tasks.biography import Form
 
@@ -41,12 +43,12 @@ def biography(
     settings = Settings(people, tuned, new_people, cast("Form", form), seed, new_seed)
     summary = write_biography(out, settings, entries)
     if as_json:
-        typer.echo(json.dumps({"directory": str(out), **asdict(summary)}))
+        write_json_text(json.dumps({"directory": str(out), **asdict(summary)}))
         return
-    typer.echo(f"wrote {out}")
+    write_line(f"wrote {out}")
     for name, rows in summary.rows.items():
-        typer.echo(f"  {name:<20} {rows:>8,} rows")
-    typer.echo("guess floors (what the most frequent answer scores)")
+        write_line(f"  {name:<20} {rows:>8,} rows")
+    write_line("guess floors (what the most frequent answer scores)")
     for task, floors in summary.guess_floor.items():
         told = " · ".join(f"{attribute} {floor:.2f}" for attribute, floor in floors.items())
-        typer.echo(f"  {task:<6} {told}")
+        write_line(f"  {task:<6} {told}")

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.output import drawing_console, write_json_text, write_line
 from sf_tui.errors import UsageError
+from sf_tui.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,12 +34,6 @@ SHORTEST_PIECE = 160
 
 # What carries loss stands between these: a color alone would be lost in a pipe.
 OPENS, CLOSES = "⟦", "⟧"
-
-# Control signs, shown as their codes; a tab has no width that one could count on.
-_STEERING = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    ord("\n"): "\n",
-    ord("\t"): "    ",
-}
 
 Piece = tuple[str, bool]
 """A piece of a sample, and whether it carries loss."""
@@ -116,12 +112,9 @@ def check(
     else:
         findings, pieces = _in_tokens(loaded, model, max_length, on_bad_row)
     if as_json:
-        typer.echo(json.dumps(vars(findings), ensure_ascii=False))
+        write_json_text(json.dumps(vars(findings), ensure_ascii=False))
         return
-    # Deferred: a fifth of a second that --json and --help do without.
-    from rich.console import Console
-
-    _show(findings, pieces, Console(highlight=False, soft_wrap=True))
+    _show(findings, pieces, drawing_console(soft_wrap=True))
 
 
 def _fields(options: Sequence[str]) -> dict[str, str]:
@@ -144,7 +137,7 @@ def _in_tokens(
     from sf_tui.tasks.encoding import NO_LOSS, choose_metric, encode_all
     from sf_tui.tasks.tokenizer import load_tokenizer
 
-    typer.echo(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
+    write_line(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
     tokenizer = load_tokenizer(model, Path.cwd())
     encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row)
     first = encoded.rows[0]
@@ -289,10 +282,11 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
     for note in findings.notes:
         _line(console, "note", note.removeprefix(f"{findings.file}: "))
     place = findings.sample["place"]
-    console.print(f"\nsample {place}, {OPENS}what carries loss{CLOSES}:", markup=False)
+    console.print(f"\nsample {place}, {OPENS}what carries loss{CLOSES}:")
     sample = Text()
     for text, learnt in _shortened(pieces):
-        shown = _printable(text)
+        # A tab has no width that one could count on.
+        shown = printable(text.expandtabs(4))
         if learnt:
             sample.append(f"{OPENS}{shown}{CLOSES}", style="bold cyan")
         else:
@@ -301,7 +295,7 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
 
 
 def _line(console: Console, name: str, text: str) -> None:
-    console.print(f"  {name:<9} {_printable(text)}", markup=False)
+    console.print(f"  {name:<9} {text}")
 
 
 def _shortened(pieces: Sequence[Piece]) -> list[Piece]:
@@ -316,8 +310,3 @@ def _shortened(pieces: Sequence[Piece]) -> list[Piece]:
             text = f"{text[:half]} … {len(text) - 2 * half} more … {text[-half:]}"
         shortened.append((text, learnt))
     return [piece for piece in shortened if piece[0]]
-
-
-def _printable(text: str) -> str:
-    """Return the text without signs that would steer the terminal."""
-    return text.translate(_STEERING)

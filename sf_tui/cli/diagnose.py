@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
     Old,
@@ -263,10 +264,7 @@ def _more(assembled: AssembledCase, found: Diagnosis) -> dict[str, Any]:
 
 def _print(event: dict[str, Any], more: dict[str, Any], *, json: bool) -> None:
     if json:
-        # Deferred: not needed for `sf --help`.
-        import orjson
-
-        print(orjson.dumps(event | more).decode())
+        write_json(event | more)
         return
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.diagnosis_card import print_card

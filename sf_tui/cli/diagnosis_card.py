@@ -9,9 +9,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from sf_tui.cli.output import drawing_console
 
 _COLORS = {
     "none": "color(37)",
@@ -40,7 +42,7 @@ def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known;
             `given` names the options that a model's data were named by.
     """
-    console = Console(highlight=False)
+    console = drawing_console()
     console.print(_headline(event, more))
     console.print(Text(_MEANS[event["verdict"]]))
     # No line break of ours: who copies the command takes it whole.

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sf_tui.cli.output import write_json, write_line
+
 _SIGNS = {"ok": "ok  ", "info": "    ", "warn": "warn", "fail": "FAIL"}
 
 
@@ -26,8 +28,6 @@ def doctor(
     findings = examine(profile)
     healthy = all(finding.level != "fail" for finding in findings)
     if json:
-        import orjson
-
         rows = [
             {
                 "check": finding.check,
@@ -37,12 +37,12 @@ def doctor(
             }
             for finding in findings
         ]
-        print(orjson.dumps({"healthy": healthy, "findings": rows}).decode())
+        write_json({"healthy": healthy, "findings": rows})
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            print(f"{_SIGNS[finding.level]}  {finding.check:<{width}}  {finding.found}")
+            write_line(f"{_SIGNS[finding.level]}  {finding.check:<{width}}  {finding.found}")
             if finding.remedy:
-                print(f"{'':{width + 8}}{finding.remedy}")
+                write_line(f"{'':{width + 8}}{finding.remedy}")
     if not healthy:
         raise typer.Exit(1)

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from sf_tui.cli.output import drawing_console, write_line
 from sf_tui.errors import UsageError
 
 PAGES = {
@@ -45,8 +46,8 @@ def guide(
     elif topic is None:
         width = max(map(len, PAGES))
         for name, about in PAGES.items():
-            typer.echo(f"{name:<{width}}  {about}")
-        typer.echo("\n`sf guide TOPIC` shows a page, `sf guide --search WORD` finds one", err=True)
+            write_line(f"{name:<{width}}  {about}")
+        write_line("\n`sf guide TOPIC` shows a page, `sf guide --search WORD` finds one", err=True)
     else:
         _show(page_text(topic))
 
@@ -69,13 +70,12 @@ def page_text(topic: str) -> str:
 
 def _show(text: str) -> None:
     if not sys.stdout.isatty():
-        typer.echo(text, nl=False)
+        write_line(text, end="")
         return
     # Deferred: a fifth of a second that a piped page does without.
-    from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console()
+    console = drawing_console()
     with console.pager(styles=True):
         console.print(Markdown(text))
 
@@ -87,7 +87,7 @@ def _search(word: str, topics: list[str]) -> None:
         for number, line in enumerate(page_text(topic).splitlines(), 1):
             if wanted.search(line):
                 found = True
-                typer.echo(f"{topic}:{number}: {line.strip()}")
+                write_line(f"{topic}:{number}: {line.strip()}")
     if not found:
         hint = f"pages: {', '.join(PAGES)}"
         raise UsageError(f"no page of the guide has '{word}'", hint)

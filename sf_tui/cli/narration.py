@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sf_tui.cli.output import drawing_console, write_event
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
 from sf_tui.run.history import History, StageHistory
@@ -36,8 +36,7 @@ class JsonStream:
         if self._output is None:
             return
         try:
-            self._output.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-            self._output.flush()
+            write_event(self._output, event)
         except (OSError, ValueError):
             # The reader is gone; the event stands in the log, and the run goes on.
             self._output = None
@@ -150,11 +149,11 @@ class Narrator:
             return
         self._stop_bar()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[said]}", markup=False),
             console=self._console,
             refresh_per_second=4,
         )
@@ -252,7 +251,7 @@ def _figure(value: float | None) -> str:
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:
     """Return who listens to a headless run: narration on stderr and, if asked, JSON on stdout."""
-    narrator = Narrator(Console(stderr=True))
+    narrator = Narrator(drawing_console(err=True))
     narrator.catch_up(read_events(run.events))
     listeners: list[Callable[[Event], None]] = [narrator]
     if json:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.output import write_json_text, write_line
 from sf_tui.errors import ProfileError, UsageError
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def list_profiles(as_json: AsJson = False) -> None:
         _print_json(rows)
         return
     if not profiles:
-        typer.echo("this installation has no built-in profiles", err=True)
+        write_line("this installation has no built-in profiles", err=True)
     for name, profile in profiles.items():
         tasks = ", ".join(task.name for task in profile.tasks)
-        typer.echo(f"{name}\n  {profile.description}")
-        typer.echo(f"  model {profile.model.source} · tasks {tasks}")
+        write_line(f"{name}\n  {profile.description}")
+        write_line(f"  model {profile.model.source} · tasks {tasks}")
 
 
 @app.command()
@@ -70,7 +71,7 @@ def show(
     if as_json:
         _print_json(loaded.model_dump(mode="json"))
     else:
-        typer.echo(dump_profile(loaded), nl=False)
+        write_line(dump_profile(loaded), end="")
 
 
 @app.command()
@@ -97,19 +98,19 @@ def check(
     if as_json:
         _print_json(_summary(loaded, stages))
         return
-    typer.echo(f"{profile}: ok")
-    typer.echo(f"  model   {loaded.model.source}")
+    write_line(f"{profile}: ok")
+    write_line(f"  model   {loaded.model.source}")
     for task in loaded.tasks:
-        typer.echo(f"  task    {task.name}: {task.data}, metric {task.metric}")
+        write_line(f"  task    {task.name}: {task.data}, metric {task.metric}")
     for stage in stages:
         train = stage.train
         length = f"{train.epochs:g} epochs" if train.epochs else f"{train.total_steps(0)} steps"
-        typer.echo(
+        write_line(
             f"  stage   {stage.name}: {train.strategy}, {length} of {train.batch_size} examples"
             f" at {train.learning_rate:g}"
         )
     for note in loaded.notes:
-        typer.echo(f"  note    {note}")
+        write_line(f"  note    {note}")
 
 
 @app.command()
@@ -176,7 +177,7 @@ def init(
             f"{out}: can't be written: {(error.strerror or str(error)).lower()}",
             "name another file with --out",
         ) from error
-    typer.echo(
+    write_line(
         f"wrote {out}; look through it, then `sf profile check {out}` and `sf run {out}`", err=True
     )
 
@@ -239,4 +240,4 @@ def _summary(profile: Profile, stages: list[StageSpec]) -> dict[str, Any]:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    write_json_text(json.dumps(value, indent=2, ensure_ascii=False))

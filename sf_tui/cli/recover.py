@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
     Old,
@@ -255,13 +256,10 @@ def _model_folder(target: Target) -> Path | None:
 
 
 def _print(outcome: RepairOutcome, target: Target, out: Path, *, json: bool) -> None:
-    # Deferred: not needed for `sf --help`.
-    import orjson
-
     name = run_name(target.run) if target.run is not None else target.model
     if json:
         more = {"run" if target.run is not None else "model": name, "out": str(out)}
-        print(orjson.dumps(outcome.as_json() | more, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+        write_json(outcome.as_json() | more)
         return
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.repair_card import print_repair

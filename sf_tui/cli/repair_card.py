@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from sf_tui.cli.output import drawing_console
 
 if TYPE_CHECKING:
     from sf_tui.recovery.outcome import RepairOutcome
@@ -21,7 +22,7 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
         name: the run or model that was repaired.
         out: the directory that was written.
     """
-    console = Console(highlight=False)
+    console = drawing_console()
     console.print(Text(f"{name}, repaired by {outcome.by}", style="bold"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task")

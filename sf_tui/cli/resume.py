@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ def go_on(
 
     code = finished_exit_code(run)
     if code is not None:
-        print(f"{run.id} came to its end already (exit {code}); nothing to resume", file=sys.stderr)
+        write_line(f"{run.id} came to its end already (exit {code}); nothing to resume", err=True)
         return code
     if detach:
         wait_until_started(run, start_detached(run), created=False)
-        print(run.id)
+        write_line(run.id)
         return 0
     if headless:
         return work_here(run, json=json, created=False)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 
 DEFAULT_PROFILE = "biography-mini"
@@ -87,7 +88,7 @@ def run(
     )
     if detach:
         wait_until_started(made, start_detached(made), created=True)
-        print(made.path if run_dir else made.id)
+        write_line(str(made.path if run_dir else made.id))
         return
     if headless:
         raise typer.Exit(work_here(made, json=json, created=True))

@@ -6,7 +6,6 @@ Knows how each is named and which options belong to which; loads neither.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.output import write_line
 from sf_tui.errors import RunNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -181,6 +181,6 @@ def narrator() -> Callable[[str], None]:
     begun = time.monotonic()
 
     def tell(text: str) -> None:
-        print(f"{time.monotonic() - begun:6.1f} s  {text}", file=sys.stderr, flush=True)
+        write_line(f"{time.monotonic() - begun:6.1f} s  {text}", err=True)
 
     return tell

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.output import drawing_console, write_json, write_line
+
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
 
@@ -16,20 +18,17 @@ def runs(
 ) -> None:
     """List runs with their state, stage and accuracies."""
     # Deferred: not needed for `sf --help`.
-    import orjson
-
     from sf_tui.run.directory import list_runs, runs_home
 
     found = list_runs()
     rows = [run_row(run) for run in (found[:limit] if limit else found)]
     if json:
-        print(orjson.dumps(rows).decode())
+        write_json(rows)
         return
-    from rich.console import Console
     from rich.table import Table
 
     if not rows:
-        Console(stderr=True).print(f"no run yet in {runs_home()}", markup=False, soft_wrap=True)
+        write_line(f"no run yet in {runs_home()}", err=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("run", "state", "stage", "step", "accuracy"):
@@ -42,7 +41,7 @@ def runs(
         )
         step = f"{row['step']}/{row['steps']}" if row["stage"] else ""
         table.add_row(row["run"], row["state"], row["stage"] or "", step, accuracy)
-    Console().print(table)
+    drawing_console().print(table)
 
 
 def run_row(run: RunDirectory) -> dict[str, Any]:

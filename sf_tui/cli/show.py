@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sf_tui.cli.output import drawing_console, write_json
+
 
 def show(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
@@ -13,8 +15,6 @@ def show(
 ) -> None:
     """Show a run's state, each task's course, commands, alerts and checkpoints."""
     # Deferred: not needed for `sf --help`.
-    import orjson
-
     from sf_tui.cli.narration import closing_rows, closing_table, diagnosis_line
     from sf_tui.cli.runs import run_row
     from sf_tui.run.directory import find_run
@@ -36,14 +36,12 @@ def show(
             "diagnosis": history.diagnosis,
             "model": str(found.model) if found.model.is_dir() else None,
         }
-        print(orjson.dumps(row, default=str).decode())
+        write_json(row, str)
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = drawing_console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     say(f"run      {row['run']}  ({row['path']})")
     say(f"profile  {row['profile']}")

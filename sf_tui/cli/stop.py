@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
+
+from sf_tui.cli.output import write_line
 
 
 def stop(
@@ -25,4 +26,4 @@ def stop(
     answer = send_and_wait(found, name, {}, wait_s=wait)
     if answer is not None and answer["status"] != "done":
         raise RunError(f"{found.id}: not stopped: {answer['reason']}", "see `sf show`")
-    print(f"{found.id} stopped; `sf resume {found.id}` goes on", file=sys.stderr)
+    write_line(f"{found.id} stopped; `sf resume {found.id}` goes on", err=True)

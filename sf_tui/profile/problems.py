@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sf_tui.errors import ProfileError
+from sf_tui.printable import printable
 from sf_tui.profile.locate import KeyLines, KeyPath
 
 MOST_TOLD = 20
@@ -101,7 +102,7 @@ class Origin:
         label = self.table_label(problem.table_path) if shown else ""
         line = f"{place}: {label} {problem.text}" if label else f"{place}: {problem.text}"
         # Names may hold line breaks or a terminal's control characters.
-        return "".join(char if char.isprintable() else "�" for char in line)
+        return printable(line, multiline=False)
 
     def order(self, problem: Problem) -> tuple[bool, int]:
         """Sort key: what stands in the file by its line, then the options as they were given."""

@@ -8,6 +8,7 @@ import tomlkit
 from pydantic import BaseModel
 from tomlkit.items import Array, InlineTable, Item, Table
 
+from sf_tui.printable import printable_toml
 from sf_tui.profile.action_schema import Action
 from sf_tui.profile.check_tasks import uses_biography
 from sf_tui.profile.names import OP_ARGUMENTS
@@ -36,7 +37,8 @@ def dump_profile(profile: Profile) -> str:
                 document.add(name, table)
         else:
             document.add(name, _item(value))
-    return tomlkit.dumps(document)
+    # tomlkit escapes C0 and DEL only.
+    return printable_toml(tomlkit.dumps(document))
 
 
 def _table(model: BaseModel) -> Table:

@@ -5,7 +5,6 @@ Knows what goes wrong on the way to the Hub and what to do about it. Knows nothi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from sf_tui.errors import DataError
@@ -32,8 +31,8 @@ def hub_rows(identifier: str, split: str | None, subset: str | None) -> Iterator
     # The base of all that its HTTP client raises, whichever client a version of it is built on.
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+    # They steer the terminal, and the names in them are the data set's.
+    datasets.disable_progress_bars()
     wanted = split or DEFAULT_SPLIT
     shown = f"{identifier} ({f'{subset}, ' if subset else ''}{wanted})"
     try:

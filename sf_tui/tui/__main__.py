@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sf_tui.guarded_stream import guard_streams
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.session import open_console, parting_word
@@ -13,6 +14,7 @@ from sf_tui.tui.session import open_console, parting_word
 
 def main() -> int:
     """Open the console and return its exit code."""
+    guard_streams()
     parser = argparse.ArgumentParser(prog="python -m sf_tui.tui", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     for option in ("read-only", "lite", "ascii", "light"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from sf_tui.printable import printable
 from sf_tui.run.events import Event
 
 SLOT = "…"
@@ -66,6 +67,6 @@ def _is_other(group: dict[str, Any]) -> bool:
 
 
 def _on_one_line(group: dict[str, Any]) -> str:
-    """Return a group's frame without line ends and signs that a terminal would obey."""
+    """Return a group's frame without line ends, and signs that a terminal would obey as escapes."""
     words = str(group.get("frame", "")).split()
-    return "".join(sign for sign in " ".join(words) if sign.isprintable())
+    return printable(" ".join(words), multiline=False)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sf_tui.errors import RunError
+from sf_tui.printable import printable
 from sf_tui.tui.notable import Kind
 from sf_tui.tui.numbers import format_change, format_share
 from sf_tui.tui.scene import Scene
@@ -66,4 +67,5 @@ def values_as_markdown(scene: Scene) -> str:
         lines.append(f"Anchored to the start model, strength {scene.anchor_strength:g}.")
     lines += [row.text for row in scene.record.notables.rows if row.kind is Kind.VERDICT][-1:]
     lines.append(f"`{scene.run.path}`")
-    return "\n".join(lines) + "\n"
+    # It goes to the clipboard, and from there perhaps to a terminal.
+    return printable("\n".join(lines) + "\n")

@@ -18,6 +18,7 @@ from sf_tui.tui.numbers import format_age, format_share
 from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.run_list import state_role
+from sf_tui.tui.printable_filter import PrintableFilter
 from sf_tui.tui.scene import Scene
 from sf_tui.tui.summary import RunSummary, summarize_run
 
@@ -91,6 +92,7 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
     def __init__(self, options: ConsoleOptions) -> None:
         super().__init__()
         self.options = options
+        self._printable = PrintableFilter()
         self.animation_level = "none"
         paint = PLAIN if options.no_color else LIGHT if options.light else DARK
         self._waiting = list_runs()
@@ -107,8 +109,8 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
         self.theme = paint.name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Take every color away where NO_COLOR asks for it."""
-        filters = super().get_line_filters()
+        """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
+        filters = [self._printable, *super().get_line_filters()]
         if not self.options.no_color:
             return filters
         return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]

@@ -48,6 +48,7 @@ from sf_tui.tui.panels.run_list import RunList
 from sf_tui.tui.panels.verdict import Verdict
 from sf_tui.tui.panels.verdict_line import VerdictLine
 from sf_tui.tui.panels.worker_log import WorkerLog
+from sf_tui.tui.printable_filter import PrintableFilter
 from sf_tui.tui.scene import Scene
 from sf_tui.tui.side import side_heights
 from sf_tui.tui.summary import RUNS_LISTED, RunListReader
@@ -87,6 +88,7 @@ class RunView(App[int], inherit_bindings=False):
     ) -> None:
         super().__init__()
         self.options = options or ConsoleOptions()
+        self._printable = PrintableFilter()
         self.animation_level = "none"
         self._terminal_is_ready = terminal_is_ready or (lambda: True)
         self._worker_ended = worker_ended or (lambda: False)
@@ -145,8 +147,8 @@ class RunView(App[int], inherit_bindings=False):
         yield Card(scene, id="card")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Take every color away where NO_COLOR asks for it."""
-        filters = super().get_line_filters()
+        """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
+        filters = [self._printable, *super().get_line_filters()]
         if not self.options.no_color:
             return filters
         return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]

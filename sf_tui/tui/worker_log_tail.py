@@ -6,9 +6,12 @@ import os
 import re
 from pathlib import Path
 
+from sf_tui.printable import printable
+
 _END_BYTES = 16_384
 _LINES = 200
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+# Colors and cursor moves of libraries tell nothing; other control signs are shown.
+_MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class WorkerLogTail:
@@ -36,6 +39,6 @@ class WorkerLogTail:
             line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
             for line in text.split("\n")
         ]
-        cleaned = [_CONTROL.sub("", line).rstrip() for line in lines]
+        cleaned = [printable(_MOVES.sub("", line).rstrip()) for line in lines]
         self.lines = [line for line in cleaned if line][-_LINES:]
         return True

@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sf_tui.guarded_stream import guard_streams
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.signals import StopSignals
 
 
 def main() -> int:
     """Play the run in the directory that the command line names; return the exit code."""
+    guard_streams()
     signals = StopSignals()
     signals.install()
     # Deferred: torch takes seconds to import, and a signal in that time must be remembered.

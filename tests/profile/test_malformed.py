@@ -708,7 +708,7 @@ def test_name_that_no_file_can_have_is_told() -> None:
 def test_control_characters_do_not_reach_the_terminal() -> None:
     with pytest.raises(ProfileError) as caught:
         parse_profile(change("steps", '"st\\u001b[2J\\neps"'))
-    assert caught.value.message == "profile.toml:16: [train] unknown key 'st�[2J�eps'"
+    assert caught.value.message == "profile.toml:16: [train] unknown key 'st\\x1b[2J\\neps'"
 
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_only_other_tasks_are_at_risk_nearest_first() -> None:
 
 def test_a_frame_is_one_line_that_no_terminal_obeys() -> None:
     event = named(("frame", "user:\n\tWhat is \x1b[31m… ?"), ("frame", "  \n"))
-    assert frames_at_risk(event) == ["user: What is [31m… ?"]
+    assert frames_at_risk(event) == ["user: What is \\x1b[31m… ?"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from sf_tui.printable import printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
 from sf_tui.tui.scene import Scene
 
@@ -104,6 +105,9 @@ class Panel(Widget):
         lines = [self._title_line(width)] if self.TITLE else []
         lines += body
         lines += [[] for _ in range(height - len(lines))]
+        lines = [
+            [(printable(text, multiline=False), role) for text, role in line] for line in lines
+        ]
         if not self.scene.glyphs.braille:
             lines = [[(spell(text), role) for text, role in line] for line in lines]
         return [fit(line, width, ellipsis) for line in lines]

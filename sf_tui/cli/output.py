@@ -1,0 +1,77 @@
+"""The only way from a command to a terminal: lines, JSON and rich's drawings, all printable.
+
+No other module of the command line prints by itself; a test sees to that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any
+
+from sf_tui.printable import printable, printable_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def write_line(text: str = "", *, err: bool = False, end: str = "\n") -> None:
+    """Write a text with nothing in it that would steer a terminal.
+
+    Args:
+        text: one line or several.
+        err: to stderr, at once, instead of stdout.
+        end: what is written behind it.
+    """
+    print(printable(text), file=sys.stderr if err else sys.stdout, end=end, flush=err)
+
+
+def write_json(value: object, default: Callable[[Any], Any] | None = None) -> None:
+    """Write a value to stdout as JSON on one line.
+
+    Args:
+        value: what orjson takes, numpy's numbers among it.
+        default: makes something of what it doesn't take.
+    """
+    # Deferred: not needed for `sf --help`.
+    import orjson
+
+    try:
+        text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY).decode()
+    except TypeError as error:
+        # A path whose bytes are no UTF-8; JSON's own escapes carry it.
+        if "surrogates" not in str(error):
+            raise
+        text = json.dumps(value, default=default)
+    write_json_text(text)
+
+
+def write_json_text(text: str) -> None:
+    """Write a JSON text to stdout; it parses to the same value, and steers no terminal."""
+    print(printable_json(text))
+
+
+def write_event(stream: IO[bytes], event: dict[str, Any]) -> None:
+    """Write one event as a line of JSON to a binary stream, at once."""
+    # Deferred: not needed for `sf --help`.
+    import orjson
+
+    line = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not line.isascii() or b"\x7f" in line:
+        line = printable_json(line.decode()).encode()
+    stream.write(line + b"\n")
+    stream.flush()
+
+
+def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
+    """Return rich's console on stdout or stderr; texts in it are text, never markup.
+
+    Args:
+        err: on stderr instead of stdout.
+        soft_wrap: leave it to the terminal to break lines.
+    """
+    # Deferred: rich takes a tenth of a second.
+    from sf_tui.cli.printable_console import PrintableConsole
+
+    return PrintableConsole(stderr=err, soft_wrap=soft_wrap)
