@@ -73,7 +73,7 @@ def full_run(make_run: Callable[..., WrittenRun], name: str) -> WrittenRun:
     return written
 
 
-_CSI = re.compile(r"\x1b\[[0-9;?<>=]*[A-Za-z]")
+_CSI = re.compile(r"\x1b\[[0-9;?<>=]*\$?[A-Za-z]")
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
