@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sf_tui.guarded_stream import guard_streams
+from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.session import open_console, parting_word
@@ -28,7 +29,7 @@ def main() -> int:
         light=wanted.light,
     )
     code = open_console(run, options)
-    print(parting_word(run, code), file=sys.stderr)
+    print(printable(parting_word(run, code)), file=sys.stderr)
     return code
 
 

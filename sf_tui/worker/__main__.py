@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from sf_tui.guarded_stream import guard_streams
+from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.signals import StopSignals
 
@@ -25,7 +26,7 @@ def main() -> int:
     try:
         return Worker(RunDirectory(Path(sys.argv[1])), signals).work()
     except SfError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
 
 

@@ -79,8 +79,11 @@ def forged(make_run: Callable[..., WrittenRun]) -> WrittenRun:
 def answer_commands(written: WrittenRun, status: str, reason: str) -> threading.Thread:
     """Answer the next command as a worker would."""
 
+    # What was asked before, when no worker was there, nobody waits for any more.
+    asked = written.run.commands
+    tail = CommandTail(asked, asked.stat().st_size if asked.exists() else 0)
+
     def answer() -> None:
-        tail = CommandTail(written.run.commands)
         for _ in range(400):
             for line in tail.poll():
                 written.command(line["id"], line["action"], status, 43, reason=reason)
