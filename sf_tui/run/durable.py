@@ -55,7 +55,7 @@ def remove(path: Path) -> None:
     Raises:
         OSError: it can't be deleted.
     """
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

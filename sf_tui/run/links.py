@@ -30,7 +30,8 @@ def check_links(run: RunDirectory) -> None:
     """
     for name in _FOLDERS:
         path = run.path / name
-        _check_entry(path, folder=True)
+        # A plain file in the place of a folder leads nowhere: whoever needs the folder says so.
+        _check_entry(path, folder=None)
         for entry in _walk(path):
             _check_entry(entry, folder=None)
     for name in _FILES:
