@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,8 +47,21 @@ def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
 
 
 def start_detached(run: RunDirectory) -> subprocess.Popen[bytes]:
-    """Start the worker of a run in a session of its own, so that no terminal can end it."""
-    with run.worker_log.open("ab") as log:
+    """Start the worker of a run in a session of its own, so that no terminal can end it.
+
+    Raises:
+        RunError: its log can't be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        handle = os.open(run.worker_log, flags, 0o666)
+    except OSError as error:
+        raise RunError(
+            f"{run.worker_log}: can't be opened: {error.strerror}",
+            "a worker writes into its run directory: make it writable and free of links, or copy "
+            "it to where you can write and resume the copy",
+        ) from error
+    with os.fdopen(handle, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sf_tui.worker", str(run.path)],
             stdin=subprocess.DEVNULL,

@@ -142,6 +142,7 @@ def init(
     """
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
+    from sf_tui.run.durable import create_file
 
     # os.path, not Path: a name that no file can have must not raise here; opening it tells.
     if os.path.lexists(out):
@@ -169,9 +170,7 @@ def init(
         )
     parse_profile(text, name=str(out), base_dir=out.absolute().parent, files=True)
     try:
-        # "x": whatever has appeared there meanwhile is not overwritten.
-        with out.open("x", encoding="utf-8") as file:
-            file.write(text)
+        create_file(out, text.encode())
     except OSError as error:
         raise UsageError(
             f"{out}: can't be written: {(error.strerror or str(error)).lower()}",

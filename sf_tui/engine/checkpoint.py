@@ -2,30 +2,39 @@
 
 A checkpoint is written aside, synced and renamed, its `state.json` last; a folder without it was
 never finished and nobody trusts it. One file a layer, so that writing and reading hold one layer
-more than the training itself.
+more than the training itself. Nothing is read from a file whose checksum has not been compared.
 """
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sf_tui.engine.checkpoint_state import (
+    FORMAT,
+    STATE_FILE,
+    DamagedCheckpointError,
+    dump_state,
+    parse_state,
+    record_file,
+    verified_file,
+)
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import RunError
-from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_directory, sync_file
 
-STATE_FILE = "state.json"
+_FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_OTHER_MODEL = "the model named in the run's profile is not the one that the run began with"
 
 
 def step_folder(step: int) -> str:
@@ -64,6 +73,39 @@ class Checkpoint:
         """Number of the last event that was in the log when it was written."""
         return int(self.state["seq"])
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def weights_file(self, layer: str) -> Path:
+        """Return the file with a layer's weights, once its checksum has been compared.
+
+        Raises:
+            DamagedCheckpointError: it is missing or damaged.
+        """
+        return self._verified(layer_file(self.path, layer))
+
+    def moments_file(self, layer: str) -> Path:
+        """Return the file with a layer's moments, once its checksum has been compared.
+
+        Raises:
+            DamagedCheckpointError: it is missing or damaged.
+        """
+        return self._verified(_moment_file(self.path, layer))
+
+    def verify(self) -> None:
+        """Compare the checksums of all its files.
+
+        Raises:
+            DamagedCheckpointError: a file is missing or damaged.
+        """
+        for name in self.state["files"]:
+            self._verified(self.path / name)
+
+    def _verified(self, file: Path) -> Path:
+        return verified_file(self.path, self.state, file.relative_to(self.path).as_posix())
+
 
 def save_checkpoint(
     path: Path,
@@ -78,51 +120,49 @@ def save_checkpoint(
             then exchanged.
         layout: the model's layers.
         optimizer: AdamW whose moments are stored; None where the stage has not begun.
-        state: what else a resume needs; must be JSON. `optimizer` is added to it: the layers whose
-            moments are stored.
+        state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. Added to it
+            are the format, the layers whose moments are stored, and every file's checksum.
 
     Raises:
         RunError: no room on the disk, or it can't be written; what was there before is untouched.
     """
     aside = path.with_name(f".{path.name}.writing")
     try:
-        if aside.exists():
-            shutil.rmtree(aside)
+        remove(aside)
         (aside / "weights").mkdir(parents=True)
         (aside / "optimizer").mkdir()
-        with_moments = []
+        with_moments: list[str] = []
+        files: dict[str, dict[str, Any]] = {}
+
+        def write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+            save_file(tensors, file)
+            follow_umask(file)
+            sync_file(file)
+            files[file.relative_to(aside).as_posix()] = record_file(file)
+
         for layer in layout.layers:
             weights = {name: p.detach().contiguous() for name, p in layer.parameters.items()}
-            save_file(weights, layer_file(aside, layer.name))
+            write(layer_file(aside, layer.name), weights)
             moments = _read_moments(layer.parameters, optimizer)
             if moments:
-                save_file(moments, _moment_file(aside, layer.name))
+                write(_moment_file(aside, layer.name), moments)
                 with_moments.append(layer.name)
         for folder in (aside / "weights", aside / "optimizer"):
-            for file in folder.iterdir():
-                sync_file(file)
             sync_directory(folder)
-        content = orjson.dumps(state | {"optimizer": with_moments}, option=orjson.OPT_INDENT_2)
-        (aside / STATE_FILE).write_bytes(content)
+        whole = state | {"format": FORMAT, "optimizer": with_moments, "files": files}
+        (aside / STATE_FILE).write_bytes(dump_state(whole))
         sync_file(aside / STATE_FILE)
         sync_directory(aside)
-        if path.exists():
-            old = path.with_name(f".{path.name}.replaced")
-            # A kill at this very place may have left one.
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-            aside.rename(path)
-            shutil.rmtree(old)
-        else:
-            aside.rename(path)
-        sync_directory(path.parent)
+        exchange_folder(aside, path, path.with_name(f".{path.name}.replaced"))
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        # The disk may refuse that as well; the next worker tries again.
+        with suppress(OSError):
+            remove(aside)
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
             "earlier checkpoints are intact; make room on the disk, then `sf resume` goes on",
         ) from error
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return Checkpoint(path, whole).size
 
 
 def _read_moments(
@@ -144,26 +184,37 @@ def load_checkpoint(
 ) -> None:
     """Put a checkpoint's weights, and moments where an optimizer is given, back where they were.
 
+    Every file's checksum is compared before the first parameter is touched.
+
     Raises:
         RunError: a file is missing or damaged, or belongs to another model.
     """
+    files = {layer.name: checkpoint.weights_file(layer.name) for layer in layout.layers}
+    with_moments = checkpoint.state["optimizer"]
+    strange = set(with_moments) - set(files)
+    if strange:
+        raise RunError(
+            f"{checkpoint.path / STATE_FILE}: it has moments of '{min(strange)}', a layer that the "
+            "model doesn't have",
+            _OTHER_MODEL,
+        )
+    if optimizer is None:
+        with_moments = []
+    moments = {name: checkpoint.moments_file(name) for name in with_moments}
     for layer in layout.layers:
-        stored = _read_file(layer_file(checkpoint.path, layer.name))
+        stored = _read_file(files[layer.name], checkpoint)
         shapes = {name: parameter.shape for name, parameter in layer.parameters.items()}
         if {name: tensor.shape for name, tensor in stored.items()} != shapes:
-            raise RunError(
-                f"{layer_file(checkpoint.path, layer.name)}: other parameters than the model's",
-                "the model named in the run's profile is not the one that the run began with",
-            )
+            raise RunError(f"{files[layer.name]}: other parameters than the model's", _OTHER_MODEL)
         for name, parameter in layer.parameters.items():
             parameter.copy_(stored[name])
     if optimizer is None:
         return
     optimizer.state.clear()
     for layer in layout.layers:
-        if layer.name not in checkpoint.state["optimizer"]:
+        if layer.name not in moments:
             continue
-        stored = _read_file(_moment_file(checkpoint.path, layer.name))
+        stored = _read_file(moments[layer.name], checkpoint)
         for name, parameter in layer.parameters.items():
             if f"{name}/step" not in stored:
                 continue
@@ -191,31 +242,39 @@ def lent_weights(checkpoint: Checkpoint, layout: ModelLayout) -> Iterator[None]:
         own.restore()
 
 
-def _read_file(path: Path) -> dict[str, torch.Tensor]:
+def _read_file(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{path}: can't be read: {error}", "roll back to an earlier checkpoint"
-        ) from error
+        raise DamagedCheckpointError(f"{path}: can't be read: {error}", checkpoint.path) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
-    """Return the finished checkpoint in a folder; None where it was never finished."""
+    """Return the finished checkpoint in a folder; None where it was never finished.
+
+    Raises:
+        DamagedCheckpointError: its state is not the one that was written.
+    """
     try:
-        state = orjson.loads((path / STATE_FILE).read_bytes())
+        content = (path / STATE_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except orjson.JSONDecodeError as error:
-        raise RunError(
-            f"{path / STATE_FILE}: damaged: {error}", "move the folder away and resume again"
+    except OSError as error:
+        raise DamagedCheckpointError(
+            f"{path / STATE_FILE}: can't be read: {error.strerror}", path
         ) from error
-    return Checkpoint(path, state)
+    return Checkpoint(path, parse_state(content, path))
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return a stage's finished checkpoints, in the order in which they were written."""
+    """Return a stage's finished checkpoints, in the order in which they were written.
+
+    Folders of other names (`step-000100.damaged`, say) are nobody's business here.
+
+    Raises:
+        DamagedCheckpointError: the state of one of them is not the one that was written.
+    """
     if not folder.is_dir():
         return []
-    found = [read_checkpoint(entry) for entry in folder.iterdir() if not entry.name.startswith(".")]
+    found = [read_checkpoint(entry) for entry in folder.iterdir() if _FOLDER.fullmatch(entry.name)]
     return sorted((c for c in found if c is not None), key=lambda c: (c.seq, c.step))

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from sf_tui.engine.checkpoint import layer_file
+from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
+from sf_tui.engine.checkpoint_state import way_on
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.errors import RunError
 
 # Differences are made in pieces of this many elements, so that no copy of a whole embedding
 # matrix is ever held.
@@ -41,17 +43,28 @@ class DriftMeter:
         self._norms: dict[str, float] = {}
 
     def measure(self) -> list[LayerDrift]:
-        """Return the drift of every layer, from the input to the output."""
+        """Return the drift of every layer, from the input to the output.
+
+        Raises:
+            RunError: the stage's first checkpoint is gone or damaged.
+        """
+        start = read_checkpoint(self._start)
+        if start is None:
+            raise RunError(
+                f"{self._start}: the stage's first checkpoint is gone", way_on(self._start)
+            )
         return [
-            LayerDrift(layer.name, self._relative_update(layer), self._freezer.is_frozen(layer))
+            LayerDrift(
+                layer.name, self._relative_update(layer, start), self._freezer.is_frozen(layer)
+            )
             for layer in self._layout.layers
         ]
 
     @torch.no_grad()
-    def _relative_update(self, layer: Layer) -> float:
+    def _relative_update(self, layer: Layer, checkpoint: Checkpoint) -> float:
         moved = 0.0
         norm = 0.0
-        with safe_open(layer_file(self._start, layer.name), framework="pt") as stored:
+        with safe_open(checkpoint.weights_file(layer.name), framework="pt") as stored:
             for name, parameter in layer.parameters.items():
                 start = stored.get_tensor(name).flatten()
                 now = parameter.detach().flatten()

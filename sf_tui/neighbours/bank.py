@@ -8,7 +8,6 @@ goes on with the next part, and gets the very bank that would have been.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,13 @@ from sf_tui.errors import RunError
 from sf_tui.neighbours.anatomy import Tokens
 from sf_tui.neighbours.proposing import KINDS, Neighbour
 from sf_tui.neighbours.start_model import StartModel
-from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.run.durable import (
+    follow_umask,
+    remove,
+    replace_file,
+    sync_directory,
+    sync_file,
+)
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 MOST_PROMPTS = 16384
@@ -196,14 +201,16 @@ def _open(folder: Path, key: dict[str, Any]) -> None:
     file = folder / _KEY_FILE
     if file.exists() and file.read_bytes() == content:
         return
-    if folder.exists():
-        shutil.rmtree(folder)
+    for place in (folder.parent, folder):
+        if place.is_symlink():
+            raise RunError(
+                f"{place}: a link to {place.readlink()}; what lies there would be deleted",
+                "put a folder there, or remove the link",
+            )
+    if folder.is_dir():
+        remove(folder)
     folder.mkdir(parents=True)
-    aside = folder / f".{_KEY_FILE}.writing"
-    aside.write_bytes(content)
-    sync_file(aside)
-    aside.rename(file)
-    sync_directory(folder)
+    replace_file(file, content)
 
 
 def _prompts(
@@ -288,6 +295,7 @@ def _row(prompt: Tokens, answer: Tokens) -> Encoded:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     aside = path.with_name(f".{path.name}.writing")
     save_file(arrays, aside)
+    follow_umask(aside)
     sync_file(aside)
     aside.rename(path)
     sync_directory(path.parent)

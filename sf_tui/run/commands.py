@@ -49,7 +49,9 @@ def request_command(
     except orjson.JSONEncodeError as error:
         raise UsageError(f"{action}: an argument can't be sent: {error}", "check it") from error
     try:
-        handle = os.open(run.commands, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        # O_NOFOLLOW: a line must not end up in somebody else's file.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(run.commands, flags, 0o666)
         try:
             # Several consoles may write at once, and a network file system doesn't append
             # atomically.

@@ -21,7 +21,12 @@ import orjson
 from sf_tui import __version__
 from sf_tui.errors import RunError, RunNotFoundError, UsageError
 from sf_tui.run.clock import rfc3339_now
-from sf_tui.run.durable import replace_file, sync_directory
+from sf_tui.run.durable import (
+    aside_name,
+    remove_abandoned,
+    replace_file,
+    sync_directory,
+)
 
 SCHEMA_VERSION = 1
 
@@ -145,9 +150,12 @@ class RunDirectory:
             "host": socket.gethostname(),
             "versions": {"sf": __version__},
         }
-        aside = path.with_name(f".{secrets.token_hex(6)}.making")
+        aside = path.with_name(aside_name(secrets.token_hex(4), "making"))
         try:
-            aside.mkdir(parents=True)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent, None, "making")
+            # Prompts and answers are in it.
+            aside.mkdir(mode=0o700)
             (aside / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
             (aside / "profile.toml").write_text(profile_text, encoding="utf-8")
             (aside / "events.jsonl").touch()

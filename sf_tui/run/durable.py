@@ -1,9 +1,24 @@
-"""Writing files so that a crash at any moment leaves either the old one or the new one."""
+"""Writing files so that a crash at any moment leaves either the old one or the new one.
+
+Also knows how files that are written aside are named, and which of them a process that is gone
+has left behind.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
+import shutil
+import socket
+import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+
+# Nothing is written aside for longer; only asked of files whose process can't be looked up.
+_ABANDONED_AFTER_S = 24 * 3600.0
 
 
 def sync_directory(path: Path) -> None:
@@ -24,11 +39,69 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
+def follow_umask(file: Path) -> None:
+    """Give a file the permissions that `open` would have given it.
+
+    safetensors makes its files readable by their owner alone, whatever the umask says. The umask
+    is read off the folder, which was made under it: asking the process for it means changing it,
+    and other threads write files meanwhile.
+    """
+    file.chmod(file.parent.stat().st_mode & 0o666)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link (never what it points to) or a whole folder; nothing there is fine.
+
+    Raises:
+        OSError: it can't be deleted.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def exchange_folder(aside: Path, path: Path, old: Path) -> None:
+    """Rename a folder to `path` and delete what was there before.
+
+    A kill in between leaves `old`; `finish_exchange` completes it.
+
+    Raises:
+        OSError: it can't be renamed; what was there before still is.
+    """
+    if os.path.lexists(path):
+        remove(old)
+        path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+    else:
+        aside.rename(path)
+    sync_directory(path.parent)
+    remove(old)
+
+
+def finish_exchange(path: Path, old: Path) -> None:
+    """Complete or take back an `exchange_folder` that a kill interrupted.
+
+    Raises:
+        OSError: it can't be renamed or deleted.
+    """
+    if os.path.lexists(old) and not os.path.lexists(path):
+        old.rename(path)
+        sync_directory(path.parent)
+    else:
+        remove(old)
+
+
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` aside and rename it to `path`.
 
     Args:
-        path: the file to make or replace.
+        path: the file to make or replace; a link is replaced, not followed.
         content: all of its bytes.
         durable: also wait until the disk has it; needless for what is rewritten every second.
 
@@ -37,12 +110,99 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        aside.write_bytes(content)
-        if durable:
-            sync_file(aside)
+        _write_new(aside, content, durable=durable)
         aside.replace(path)
     except OSError:
-        aside.unlink(missing_ok=True)
+        remove(aside)
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet; it appears with all of its bytes or not at all.
+
+    Raises:
+        FileExistsError: something of that name is there; it is as it was.
+        OSError: the disk is full or the folder can't be written; nothing was left behind.
+    """
+    aside = path.with_name(aside_name(path.name, "writing"))
+    remove_abandoned(path.parent, path.name, "writing")
+    try:
+        _write_new(aside, content, durable=True)
+        try:
+            # Unlike a rename, a link never replaces what is there.
+            path.hardlink_to(aside)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            # A file system without hard links.
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            aside.rename(path)
+    finally:
+        remove(aside)
+    sync_directory(path.parent)
+
+
+def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
+    # O_EXCL: a link of that name, which somebody may have put there, is not followed.
+    remove(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+@cache
+def _place() -> str:
+    """Return a short name of where this process's number means something."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  not a path
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def aside_name(name: str, word: str) -> str:
+    """Return a hidden name to write `name` aside that tells which process is at it.
+
+    Args:
+        name: the final name.
+        word: what is being done, "writing" for one.
+    """
+    return f".{name}.{_place()}-{os.getpid()}.{word}"
+
+
+def remove_abandoned(folder: Path, name: str | None, word: str) -> None:
+    """Delete what processes that are gone have left under `aside_name(name, word)` in a folder.
+
+    A process of another host or container can't be looked up: what it left goes after a day.
+
+    Args:
+        folder: where to look.
+        name: the final name; None: any of eight hexadecimal letters, as for what is yet unnamed.
+        word: as for `aside_name`.
+
+    Raises:
+        OSError: something can't be deleted.
+    """
+    final = "[0-9a-f]{8}" if name is None else re.escape(name)
+    pattern = re.compile(rf"\.{final}\.([0-9a-f]{{8}})-(\d+)\.{re.escape(word)}")
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        found = pattern.fullmatch(entry.name)
+        if found and _is_abandoned(entry, found[1], int(found[2])):
+            remove(entry)
+
+
+def _is_abandoned(path: Path, place: str, pid: int) -> bool:
+    if place == _place():
+        return not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else False
+    try:
+        return time.time() - path.lstat().st_mtime > _ABANDONED_AFTER_S
+    except FileNotFoundError:
+        return False

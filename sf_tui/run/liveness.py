@@ -66,9 +66,16 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            RunError: another worker has it.
+            RunError: another worker has it, or the run directory can't be written.
         """
-        handle = os.open(self._run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(self._run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RunError(
+                f"{self._run.lock}: can't be opened: {error.strerror}",
+                "a worker writes into its run directory: make it writable, or copy it to where "
+                "you can write and resume the copy",
+            ) from error
         # A reader that looks whether the lock is held has it for an instant: try again.
         for _ in range(20):
             try:

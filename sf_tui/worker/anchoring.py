@@ -6,7 +6,6 @@ has gone on, its weights step aside meanwhile and come back bit for bit. Knows n
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ from sf_tui.errors import DataError, RunError
 from sf_tui.neighbours.anchor import Anchor
 from sf_tui.neighbours.bank import NeighbourBank
 from sf_tui.profile import StageSpec
+from sf_tui.run.durable import remove
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, start_model
 
@@ -102,7 +102,7 @@ class Anchoring:
 
     def forget_bank(self) -> None:
         """Delete what lies there from a course of this stage that is played anew."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
 
     def make_ready(self, *, at_start: bool = False) -> str | None:
         """Get the bank where the stage is anchored; return what that took, if anything.

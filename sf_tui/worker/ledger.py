@@ -54,6 +54,7 @@ class Ledger:
         self.voided: Event | None = None
         self._said: dict[tuple[str, ...], int] = {}
         self._steps: dict[str, int] = {}
+        self._checkpoints: dict[tuple[str, str], int] = {}
         for event in events:
             self.add(event)
 
@@ -67,6 +68,8 @@ class Ledger:
             self._add_rewound(event)
         elif kind == "step":
             self._steps[stage] = event["step"]
+        elif kind == "checkpoint":
+            self._checkpoints[stage, event["path"].rpartition("/")[2]] = event["seq"]
         elif kind == "probe":
             self._said.setdefault((kind, stage, str(event["step"])), event["step"])
         elif kind in {"danger", "alert"}:
@@ -82,6 +85,10 @@ class Ledger:
     def last_step(self, stage: str) -> int:
         """Return the last step that the log tells of a stage; 0 without one."""
         return self._steps.get(stage, 0)
+
+    def checkpoint_seq(self, stage: str, name: str) -> int:
+        """Return the last event that tells of a checkpoint of that name; 0 without one."""
+        return self._checkpoints.get((stage, name), 0)
 
     def to_replay(self, stage: str, after_seq: int) -> list[LedgerEntry]:
         """Return the commands of a stage to apply again after a checkpoint, in their order."""

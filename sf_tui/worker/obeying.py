@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sf_tui.engine.checkpoint import Checkpoint
+from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import Rule
@@ -305,6 +306,11 @@ class Obeying:
     def _rollback(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
         stage = self._stage
         target = self._rollback_target(arguments)
+        try:
+            # Before anything is touched: the run goes on as it was.
+            target.verify()
+        except DamagedCheckpointError as error:
+            raise CommandFailedError(f"{error.message}; roll back to another one") from error
         lost = stage.step - target.step
         stage.rewind(target, "rollback")
         return f"back at {target.path.name}, {lost} steps lost"

@@ -24,8 +24,15 @@ from sf_tui.recovery.outcome import RecoveryOutcome, RepairOutcome
 from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import Repair, edit_model
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.run.durable import (
+    aside_name,
+    follow_umask,
+    remove_abandoned,
+    sync_directory,
+    sync_file,
+)
 from sf_tui.run.events import EventLog
+from sf_tui.run.links import check_links
 from sf_tui.run.liveness import RunLock
 from sf_tui.worker.case_data import read_others
 from sf_tui.worker.cases import AssembledCase
@@ -50,8 +57,9 @@ def locked(run: RunDirectory) -> Iterator[None]:
     """Keep every worker from a run meanwhile.
 
     Raises:
-        RunError: a worker has it.
+        RunError: a worker has it, or a link leads out of its directory.
     """
+    check_links(run)
     lock = RunLock(run)
     lock.acquire()
     try:
@@ -245,11 +253,13 @@ def write_model(loaded: LoadedModel, out: Path) -> None:
     Raises:
         RunError: no room on the disk, or it can't be written.
     """
-    aside = out.with_name(f".{out.name}.{os.getpid()}.writing")
+    aside = out.with_name(aside_name(out.name, "writing"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(out.parent, out.name, "writing")
         save_model(loaded, aside)
         for file in aside.iterdir():
+            follow_umask(file)
             sync_file(file)
         if os.path.lexists(out):
             raise RunError(f"{out}: it has come to exist meanwhile", "choose another --out")

@@ -6,14 +6,16 @@ course can write its own, and no resume takes them up.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
+from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, check_state
 from sf_tui.errors import UsageError
 from sf_tui.profile import CheckpointSettings
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import remove
 from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.stage_state import StageState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +38,15 @@ class CheckpointShelf:
         """Return the checkpoints of a stage that no rollback abandoned, oldest first."""
         return [
             checkpoint
-            for checkpoint in list_checkpoints(self._run.checkpoints / stage)
+            for checkpoint in self._found(stage)
             if _ABANDONED not in checkpoint.path.name
         ]
+
+    def _found(self, stage: str) -> list[Checkpoint]:
+        found = list_checkpoints(self._run.checkpoints / stage)
+        for checkpoint in found:
+            _check(checkpoint, stage)
+        return found
 
     def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
         """Return the checkpoint to go on from: the newest one, or a later rollback's target."""
@@ -93,6 +101,15 @@ class CheckpointShelf:
                 continue
             self.put_aside(checkpoint)
 
+    def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
+        """Make up for what a kill kept an earlier worker from: putting aside and pruning."""
+        voided = ledger.voided
+        if voided is not None and voided["stage"] == stage:
+            for checkpoint in self.current(stage):
+                if checkpoint.step > voided["step"] and checkpoint.seq < ledger.void_seq:
+                    self.put_aside(checkpoint)
+        self.prune(stage, last_step)
+
     def put_aside(self, checkpoint: Checkpoint) -> None:
         """Rename a checkpoint, so that another of its step can be written."""
         number = 1
@@ -104,7 +121,7 @@ class CheckpointShelf:
 
     def prune(self, stage: str, last_step: int) -> None:
         """Delete what the profile doesn't keep; the stage's start and end always stay."""
-        found = list_checkpoints(self._run.checkpoints / stage)
+        found = self._found(stage)
         current = [c for c in found if _ABANDONED not in c.path.name]
         abandoned = [c for c in found if _ABANDONED in c.path.name]
         kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
@@ -119,7 +136,18 @@ class CheckpointShelf:
             if checkpoint.path not in kept:
                 # Renamed first: a half-deleted folder must not pass for a checkpoint.
                 going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
-                # A kill in the middle of deleting may have left one.
-                shutil.rmtree(going, ignore_errors=True)
+                remove(going)
                 checkpoint.path.rename(going)
-                shutil.rmtree(going)
+                remove(going)
+
+
+def _check(checkpoint: Checkpoint, stage: str) -> None:
+    """Make sure that a checkpoint's state is one that a stage wrote, and lies where it belongs."""
+    check_state(StageState, checkpoint.state, checkpoint.path)
+    name = checkpoint.path.name.partition(_ABANDONED)[0]
+    if checkpoint.stage != stage or step_folder(checkpoint.step) != name:
+        raise DamagedCheckpointError(
+            f"{checkpoint.path / STATE_FILE}: it is the state of stage '{checkpoint.stage}', step "
+            f"{checkpoint.step}, in the folder of another checkpoint",
+            checkpoint.path,
+        )

@@ -30,6 +30,7 @@ from sf_tui.worker.foresight import tell_tasks_at_risk
 from sf_tui.worker.measuring import StageMeasuring
 from sf_tui.worker.obeying import Obeying
 from sf_tui.worker.outcomes import Rewind
+from sf_tui.worker.stage_state import check_fits
 
 # How often a paused worker looks for commands, in seconds.
 _PAUSED_POLL_S = 0.1
@@ -113,8 +114,14 @@ class StagePlay:
         self._ready_anchor(at_start=True)
 
     def take_up(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this stage."""
+        """Go on from a checkpoint of this stage, the last thing that an earlier worker finished."""
+        context = self._context
         self._restore(checkpoint)
+        # A kill behind the checkpoint may have come before its event, or before what follows it.
+        told = context.ledger.checkpoint_seq(self.name, checkpoint.path.name)
+        if told <= checkpoint.state["logged"]:
+            self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
+        context.shelf.settle(self.name, self.tuner.total_steps, context.ledger)
         self._measure_drift_from_start()
         self._obeying.remember_from(checkpoint.seq, checkpoint.step)
         self._ready_anchor()
@@ -153,15 +160,15 @@ class StagePlay:
         before = read_checkpoint(path)
         if before is not None:
             # One that an operator asked for stays so when a stop writes it anew.
-            asked_for = asked_for or before.state["asked_for"]
+            asked_for = asked_for or before.state.get("asked_for") is True
             if before.seq < context.ledger.mended_seq(self.name):
                 # Other weights of the same step: the way back from what was done to them.
                 context.shelf.put_aside(before)
         state: dict[str, Any] = {
-            "schema": 1,
             "stage": self.name,
             "step": self.step,
             "seq": self._obeying.settled_seq,
+            "logged": context.log.seq,
             "frozen": context.prepared.freezer.frozen,
             "held": context.held,
             "anchor": self.anchoring.state,
@@ -175,15 +182,19 @@ class StagePlay:
             "torch": torch.__version__,
         }
         size = save_checkpoint(path, context.prepared.layout, self.tuner.optimizer, state)
+        self._tell_checkpoint(path, self.step, size)
+        context.shelf.prune(self.name, self.tuner.total_steps)
+        return path
+
+    def _tell_checkpoint(self, path: Path, step: int, size: int) -> None:
+        context = self._context
         context.tell(
             "checkpoint",
             stage=self.name,
-            step=self.step,
+            step=step,
             path=str(path.relative_to(context.run.path)),
             bytes=size,
         )
-        context.shelf.prune(self.name, self.tuner.total_steps)
-        return path
 
     def tell_drift(self) -> None:
         """Measure every layer's drift at this step and tell it."""
@@ -217,12 +228,17 @@ class StagePlay:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         context = self._context
+        check_fits(
+            checkpoint,
+            layers=[layer.name for layer in context.prepared.layout.layers],
+            rules=[rule.name for rule in context.profile.rules],
+            last_step=self.tuner.total_steps,
+        )
         load_checkpoint(checkpoint, context.prepared.layout, self.tuner.optimizer)
         context.prepared.freezer.restore(checkpoint.state["frozen"])
         context.held = list(checkpoint.state["held"])
-        # Not known to checkpoints of versions that had no anchor.
-        self.anchoring.restore(checkpoint.state.get("anchor"))
-        context.held_anchor = checkpoint.state.get("held_anchor")
+        self.anchoring.restore(checkpoint.state["anchor"])
+        context.held_anchor = checkpoint.state["held_anchor"]
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         self._measuring.baseline = checkpoint.state["baseline"]

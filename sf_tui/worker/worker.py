@@ -10,6 +10,7 @@ import platform
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import torch
@@ -24,8 +25,10 @@ from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import RECOVER_STAGE
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import sync_directory, sync_file
+from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_file
 from sf_tui.run.events import Event, EventLog
+from sf_tui.run.leftovers import clear_leftovers
+from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
@@ -67,12 +70,14 @@ class Worker:
         Raises:
             SfError: the run failed; the log says so too.
         """
+        check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
         heartbeat = Heartbeat(self._run)
         try:
+            clear_leftovers(self._run)
             heartbeat.start()
-            log = EventLog(self._run.events)
+            log = self._open_log()
             try:
                 return self._work_or_say_why(log)
             finally:
@@ -80,6 +85,15 @@ class Worker:
         finally:
             heartbeat.stop()
             lock.release()
+
+    def _open_log(self) -> EventLog:
+        try:
+            return EventLog(self._run.events)
+        except OSError as error:
+            raise RunError(
+                f"{self._run.events}: can't be read: {error.strerror}",
+                "check its owner and the disk",
+            ) from error
 
     def _work_or_say_why(self, log: EventLog) -> int:
         for listener in self._listeners:
@@ -119,6 +133,14 @@ class Worker:
         shelf = CheckpointShelf(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, ledger)
+        if resume_point is not None and resume_point.seq > log.seq:
+            raise RunError(
+                f"{self._run.events}: it ends with event {log.seq}, and "
+                f"{resume_point.path.relative_to(self._run.path)} was written after event "
+                f"{resume_point.seq}: the log was cut, or belongs to another run",
+                "put the log back as it was; without it the run can't go on, but `sf run` can "
+                "start a new one",
+            )
         self._claim()
         threads = resume_point.state["threads"] if resume_point else None
         prepared = prepare_run(profile, threads)
@@ -369,18 +391,16 @@ class Worker:
         path = self._run.model
         aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
         try:
-            for left in (aside, old):
-                shutil.rmtree(left, ignore_errors=True)
+            remove(aside)
             save_model(context.prepared.loaded, aside)
             for file in aside.iterdir():
+                follow_umask(file)
                 sync_file(file)
-            if path.exists():
-                path.rename(old)
-            aside.rename(path)
-            sync_directory(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
+            exchange_folder(aside, path, old)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            # The disk may refuse that as well; the next worker tries again.
+            with suppress(OSError):
+                remove(aside)
             raise RunError(
                 f"{path}: can't write the final model: {error}",
                 "the last checkpoint holds the same weights; make room, then `sf resume`",

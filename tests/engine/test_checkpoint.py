@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine.conftest import SHAPES, MakeModel, MakeTuner, make_rows, weights
+from sf_tui.engine import checkpoint_state
 from sf_tui.engine.checkpoint import (
     Checkpoint,
     layer_file,
@@ -159,14 +160,14 @@ def test_full_disk_leaves_earlier_checkpoints_as_they_are(
     make_model: MakeModel, tmp_path: Path, room: int
 ) -> None:
     layout = read_layout(make_model().model)
-    earlier, again = tmp_path / "step-1", tmp_path / "step-2"
+    earlier, again = tmp_path / step_folder(1), tmp_path / step_folder(2)
     save_checkpoint(earlier, layout, None, state(step=1))
     save_checkpoint(again, layout, None, state(step=2))
     before = contents(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        for path in (again, tmp_path / "step-3"):
+        for path in (again, tmp_path / step_folder(3)):
             with pytest.raises(RunError, match="can't write the checkpoint") as caught:
                 save_checkpoint(path, layout, None, state(step=3))
             assert "earlier checkpoints are intact" in caught.value.hint
@@ -195,14 +196,50 @@ def test_damaged_file_is_an_error_with_its_name(
     with pytest.raises(RunError) as caught:
         load_checkpoint(reread(tmp_path / "c"), layout, tuner.optimizer)
     assert str(file) in caught.value.message
-    assert "earlier checkpoint" in caught.value.hint
+    assert f"mv {tmp_path / 'c'} " in caught.value.hint
 
 
 def test_damaged_state_is_an_error_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "state.json").write_text('{"step": 3')
+    (tmp_path / step_folder(3)).mkdir()
+    (tmp_path / step_folder(3) / "state.json").write_text('{"step": 3')
     with pytest.raises(RunError, match=r"state\.json: damaged"):
         list_checkpoints(tmp_path)
+
+
+def test_flipped_bit_is_noticed_before_any_weight_is_touched(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    layout = read_layout(make_model(seed=1).model)
+    save_checkpoint(tmp_path / "c", layout, None, state())
+    other = make_model(seed=2).model
+    before = weights(other)
+    file = layer_file(tmp_path / "c", "head")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunError, match="do not match the checksum") as caught:
+        load_checkpoint(reread(tmp_path / "c"), read_layout(other), None)
+    assert str(file) in caught.value.message
+    assert all(torch.equal(now, before[name]) for name, now in weights(other).items())
+
+
+def test_file_that_has_not_changed_is_verified_once(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = read_layout(make_model().model)
+    save_checkpoint(tmp_path / "c", layout, None, state())
+    read: list[Path] = []
+    record = checkpoint_state.record_file
+
+    def watched(path: Path) -> dict[str, object]:
+        read.append(path)
+        return record(path)
+
+    monkeypatch.setattr(checkpoint_state, "record_file", watched)
+    for _ in range(3):
+        reread(tmp_path / "c").verify()
+        load_checkpoint(reread(tmp_path / "c"), layout, None)
+    assert len(read) == len(layout.layers)
 
 
 @pytest.mark.parametrize("other", ["another width", "another shape"])
@@ -270,7 +307,7 @@ def test_own_weights_come_back_from_whatever_goes_wrong_meanwhile(
     file = layer_file(tmp_path / "start", "head")
     file.write_bytes(file.read_bytes()[:-8])
     with (
-        pytest.raises(RunError, match="can't be read"),
+        pytest.raises(RunError, match="were written"),
         lent_weights(reread(tmp_path / "start"), layout),
     ):
         raise AssertionError("not reached")

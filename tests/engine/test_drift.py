@@ -22,7 +22,7 @@ def test_drift_is_the_plain_relative_change(
     model = make_model(shape).model
     layout = read_layout(model)
     start = weights(model)
-    save_checkpoint(tmp_path / "c", layout, None, {})
+    save_checkpoint(tmp_path / "c", layout, None, {"stage": "new", "step": 0, "seq": 0})
     meter = DriftMeter(layout, Freezer(layout), tmp_path / "c")
     assert [found.relative_update for found in meter.measure()] == [0.0] * len(layout.layers)
 
@@ -45,7 +45,7 @@ def test_drift_of_a_frozen_layer_stands_still_and_the_others_go_on(
     model = make_model().model
     layout = read_layout(model)
     freezer = Freezer(layout)
-    save_checkpoint(tmp_path / "c", layout, None, {})
+    save_checkpoint(tmp_path / "c", layout, None, {"stage": "new", "step": 0, "seq": 0})
     meter = DriftMeter(layout, freezer, tmp_path / "c")
     tuner = make_tuner(model, make_rows(8), layout=layout, weight_decay=0.3)
     tuner.advance()
@@ -67,6 +67,6 @@ def test_layer_of_zeros_has_no_relative_change_to_divide_by(
     with torch.no_grad():
         for parameter in layout.blocks[0].parameters.values():
             parameter.zero_()
-    save_checkpoint(tmp_path / "c", layout, None, {})
+    save_checkpoint(tmp_path / "c", layout, None, {"stage": "new", "step": 0, "seq": 0})
     found = DriftMeter(layout, Freezer(layout), tmp_path / "c").measure()
     assert all(math.isfinite(one.relative_update) for one in found)

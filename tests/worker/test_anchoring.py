@@ -363,16 +363,3 @@ def test_anchor_and_gradient_checkpointing_go_together(
         told = [e[key] for e in events_of(run, "step") if e["stage"] == "new"]
         before = [e[key] for e in events_of(anchored, "step") if e["stage"] == "new"]
         assert told == pytest.approx(before, rel=1e-3, abs=1e-6)
-
-
-def test_checkpoint_of_a_version_without_anchors_is_gone_on_from(
-    begin: Begin, undisturbed: RunDirectory
-) -> None:
-    run = begin()
-    assert work(run, Operator(run).at("old", 6, "stop")) == 5
-    file = run.checkpoints / "old" / "step-000006" / "state.json"
-    state = json.loads(file.read_text())
-    assert (state.pop("anchor"), state.pop("held_anchor")) == (None, None)
-    file.write_text(json.dumps(state))
-    assert work(run) == 0
-    assert equal(final_weights(run), final_weights(undisturbed))

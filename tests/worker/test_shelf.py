@@ -16,6 +16,22 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.shelf import CheckpointShelf
 
+# As a stage writes it.
+STATE: dict[str, Any] = {
+    "logged": 0,
+    "frozen": [],
+    "held": [],
+    "anchor": None,
+    "held_anchor": None,
+    "rules_crossed": [],
+    "baseline": {},
+    "accuracy": {},
+    "score": None,
+    "asked_for": False,
+    "threads": 1,
+    "torch": "2",
+}
+
 
 class Shelf:
     """A shelf on disk with a layer of one number."""
@@ -30,7 +46,7 @@ class Shelf:
 
     def put(self, step: int, stage: str = "new", **state: Any) -> None:
         self._seq += 1
-        whole = {"stage": stage, "step": step, "seq": self._seq, "score": None} | state
+        whole = STATE | {"stage": stage, "step": step, "seq": self._seq} | state
         save_checkpoint(self.shelf.path(stage, step), self._layout, None, whole)
 
     def names(self, stage: str = "new") -> list[str]:

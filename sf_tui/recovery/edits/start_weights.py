@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
-from sf_tui.engine.checkpoint import STATE_FILE, layer_file, read_checkpoint
+from sf_tui.engine.checkpoint import Checkpoint, layer_file, read_checkpoint
+from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.errors import ModelError, RunError, SfError
 from sf_tui.recovery.edits.tensor_names import OTHER_MODEL, match_names
@@ -38,6 +39,7 @@ class StartWeights:
         places: by layer and by the live model's name of each parameter.
         fault: what is raised where something is wrong with the files.
         hint: what to do when a tensor is missing or of another shape.
+        checkpoint: the checkpoint that they are, whose checksums are compared.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class StartWeights:
         places: dict[str, dict[str, Place]],
         fault: type[SfError],
         hint: str,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.folder = folder
         self._places = places
         self._fault = fault
         self._hint = hint
+        self._checkpoint = checkpoint
 
     def layer(self, name: str) -> dict[str, torch.Tensor]:
         """Return a layer's start weights by the live model's parameter names.
@@ -128,7 +132,11 @@ class StartWeights:
 
     def _open(self, path: Path) -> safe_open:
         try:
+            if self._checkpoint is not None:
+                self._checkpoint.weights_file(path.stem)
             return safe_open(path, framework="pt")
+        except DamagedCheckpointError as error:
+            raise RunError(error.message, self._hint) from error
         except (OSError, SafetensorError) as error:
             raise self._fault(f"{path}: can't be read: {error}", self._hint) from error
 
@@ -155,7 +163,8 @@ def open_start_weights(folder: Path, model: PreTrainedModel, layout: ModelLayout
 
 
 def _of_checkpoint(folder: Path, layout: ModelLayout) -> StartWeights:
-    if read_checkpoint(folder) is None:
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is None:
         raise RunError(
             f"{folder}: this checkpoint was never finished: it has no {STATE_FILE}",
             "name a finished one",
@@ -168,7 +177,7 @@ def _of_checkpoint(folder: Path, layout: ModelLayout) -> StartWeights:
         layer.name: {name: (path, name) for name in layer.parameters}
         for path, layer in files.items()
     }
-    return StartWeights(folder, places, RunError, _OTHER_CHECKPOINT)
+    return StartWeights(folder, places, RunError, _OTHER_CHECKPOINT, checkpoint)
 
 
 def _of_directory(folder: Path, model: PreTrainedModel, layout: ModelLayout) -> StartWeights:

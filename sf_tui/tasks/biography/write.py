@@ -6,13 +6,13 @@ Knows the files and how they come to be there whole or not at all. Knows nothing
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sf_tui.errors import UsageError
+from sf_tui.run.durable import aside_name, remove_abandoned
 from sf_tui.tasks.biography.build import biography_task
 from sf_tui.tasks.biography.world import NEW_TASKS, BiographySettings, Settings, check_settings
 from sf_tui.tasks.task import Example, Task
@@ -52,8 +52,11 @@ def write_biography(
         raise UsageError(f"entries is {entries}; it must be at least 1")
     # Absolute, so that the directory has a name and a parent even when it was given as ".".
     directory = directory.absolute()
-    _refuse_occupied(directory)
     try:
+        # What a killed process left in there doesn't make it occupied.
+        remove_abandoned(directory, directory.name, "writing")
+        remove_abandoned(directory.parent, directory.name, "writing")
+        _refuse_occupied(directory)
         return _write_aside(directory, settings, entries)
     except OSError as error:
         raise UsageError(
@@ -76,7 +79,7 @@ def _write_aside(directory: Path, settings: BiographySettings, entries: int) -> 
     # Beside the files' last place, so that renaming never crosses a file system.
     home = directory if existed else directory.parent
     home.mkdir(parents=True, exist_ok=True)
-    aside = home / f".{directory.name}.partial-{os.getpid()}"
+    aside = home / aside_name(directory.name, "writing")
     aside.mkdir()
     try:
         summary = _write_files(aside, settings, entries)

@@ -341,4 +341,4 @@ def test_damaged_layer_of_a_checkpoint_is_named(
     folder = keep_start(model).folder
     path = layer_file(folder, "embeddings")
     path.write_bytes(path.read_bytes()[:-1])
-    assert f"{path}: can't be read" in _refused(folder, model, layout_of(model)).message
+    assert f"{path}: damaged" in _refused(folder, model, layout_of(model)).message
