@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from engine.conftest import SHAPES, MakeModel
 from sf_tui.engine.layout import read_layout
@@ -71,9 +72,9 @@ def test_output_projection_belongs_to_the_head_unless_it_is_tied(
     assert layout.tied == (shape in {"tied llama", "gpt2", "opt", "bloom"})
 
 
-def test_model_without_decoder_blocks_is_told_so(make_model: MakeModel) -> None:
+def test_model_without_decoder_blocks_is_refused(make_model: MakeModel) -> None:
     model = make_model("gpt_neox", blocks=3).model
-    model.config.num_hidden_layers = 5
-    with pytest.raises(ModelError, match="no list of 5 decoder blocks") as caught:
+    model.gpt_neox.layers = torch.nn.Sequential(*model.gpt_neox.layers)
+    with pytest.raises(ModelError, match="no list of 3 decoder blocks") as caught:
         read_layout(model)
     assert "GPT-NeoX" in caught.value.hint
