@@ -91,7 +91,7 @@ def find_inputs(model: PreTrainedModel, blocks: nn.ModuleList) -> set[int] | Non
                 _give_two_tokens(model)
             except _BlocksReachedError:
                 return _leaves(found)
-            except Exception:  # noqa: BLE001  any model's code; the caller goes by names instead
+            except Exception:
                 return None
     return None
 
@@ -144,7 +144,7 @@ def _trace_lists(
         with torch.no_grad():
             try:
                 _give_two_tokens(model)
-            except Exception:  # noqa: BLE001  any model's code; the caller goes by lengths instead
+            except Exception:
                 return [], set()
     chained = {
         name
