@@ -73,7 +73,7 @@ OWN: dict[str, dict[str, Any]] = {
         "vocab_size_per_layer_input": VOCABULARY,
         "num_kv_shared_layers": 0,
         "laurel_rank": 8,
-        "activation_sparsity_pattern": 0.0,
+        "activation_sparsity_pattern": [0.0] * 4,
     },
     "longcat_flash": {
         "num_layers": 2,

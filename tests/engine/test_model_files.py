@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -278,11 +277,10 @@ def test_damaged_tokenizer_is_refused(load: Load, directory: Path, content: str)
 
 def test_text_for_a_size_is_refused_by_the_tokenizer_too(directory: Path, tmp_path: Path) -> None:
     change_config(directory, hidden_size="wide")
-    (directory / "tokenizer_config.json").unlink()
-    try:
+    # Without its class in here, transformers asks the config for it.
+    (directory / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="no tokenizer can be loaded"):
         load_tokenizer(str(directory), tmp_path)
-    except ModelError as error:
-        assert error.hint
 
 
 @pytest.mark.parametrize("kind", ["own_model", "chatglm"])
@@ -314,5 +312,5 @@ def test_code_of_a_tokenizer_names_the_key_that_trusts_it(directory: Path, tmp_p
 def test_link_to_a_model_directory_is_followed(load: Load, directory: Path) -> None:
     shard(directory, "part.safetensors")
     link = directory.parent / "link"
-    os.symlink(directory, link)
+    link.symlink_to(directory)
     assert load(link).model.config.model_type == "llama"
