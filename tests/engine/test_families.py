@@ -42,6 +42,11 @@ UNSUPPORTED: dict[str, str] = {}
 
 def build(kind: str) -> Any:
     config = tiny_config(kind)
+    # Sizes that no key in `SIZES` reaches would fill the machine's memory.
+    with torch.device("meta"):
+        described: Any = AutoModelForCausalLM.from_config(config)
+    count = sum(parameter.numel() for parameter in described.parameters())
+    assert count < 5_000_000, f"{count} weights are not tiny"
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config)
     model.config.use_cache = False
