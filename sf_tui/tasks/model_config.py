@@ -68,10 +68,11 @@ def refuse_own_code(source: str, path: Path, content: dict[str, Any], trusted: b
     if trusted or not isinstance(named, dict) or not named:
         return
     # Deferred: transformers takes seconds, and most models name no code.
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto import configuration_auto
 
+    known: Any = configuration_auto
     kind = content.get("model_type")
-    if kind in CONFIG_MAPPING_NAMES:
+    if kind in known.CONFIG_MAPPING_NAMES:
         return
     raise ModelError(
         f"[model] {source}: {path.name} names code of its own ({_first_code(named)}), which sf "
