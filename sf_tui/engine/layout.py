@@ -1,7 +1,8 @@
 """Which parameter of a model belongs to which layer, by index and never by a name's beginning.
 
-A model is taken apart into its input embeddings, its decoder blocks in order, and the head (final
-norm and output projection). Nothing here changes a model.
+A model is taken apart into its embeddings (all that the blocks' input depends on: tables, their
+norms and projections), its decoder blocks in order, and the head (all the rest: final norm and
+output projection). Nothing here changes a model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from sf_tui.errors import ModelError
+from sf_tui.engine.block_list import find_blocks, find_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,21 +67,9 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
     """Take a decoder model apart into its layers.
 
     Raises:
-        ModelError: the model has no list of as many blocks as its config says.
+        ModelError: its hidden state doesn't pass through one list of blocks.
     """
-    count = getattr(model.config, "num_hidden_layers", None)
-    lists = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    ]
-    if not lists:
-        raise ModelError(
-            f"{type(model).__name__}: no list of {count} decoder blocks found in it",
-            "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)",
-        )
-    # The outermost list: experts or sub-blocks of the same number lie deeper.
-    blocks_name, blocks_module = min(lists, key=lambda entry: entry[0].count("."))
+    blocks_name, blocks_module = find_blocks(model)
 
     owner: dict[str, str] = {}
     for index, block in enumerate(blocks_module):
@@ -88,14 +77,19 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
             owner[f"{blocks_name}.{index}.{name}"] = block_name(index)
     input_weights = {id(weight) for weight in model.get_input_embeddings().parameters()}
     output = model.get_output_embeddings()
+    before = find_inputs(model, blocks_module)
     for module_name, module in model.named_modules():
-        if module_name.startswith(f"{blocks_name}.") or not _feeds_the_blocks(module_name, module):
-            continue
         # Some models call their output projection an embedding too (`embed_out`).
-        if module is output:
+        if module_name.startswith(f"{blocks_name}.") or module is output:
             continue
-        for name, _ in module.named_parameters(recurse=False):
-            owner.setdefault(f"{module_name}.{name}", EMBEDDINGS)
+        whole = isinstance(module, nn.Embedding) or (
+            before is None and _is_named_as_input(module_name)
+        )
+        for name, parameter in module.named_parameters(
+            prefix=module_name, recurse=False, remove_duplicate=False
+        ):
+            if whole or (before is not None and id(parameter) in before):
+                owner.setdefault(name, EMBEDDINGS)
 
     parts: dict[str, dict[str, nn.Parameter]] = {EMBEDDINGS: {}, HEAD: {}}
     parts |= {block_name(index): {} for index in range(len(blocks_module))}
@@ -115,8 +109,8 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
     )
 
 
-def _feeds_the_blocks(name: str, module: nn.Module) -> bool:
-    # Token and position embeddings, their norms (Bloom) and projections (OPT) come before the
-    # blocks; left trainable they would pull the backward pass through frozen blocks.
+def _is_named_as_input(name: str) -> bool:
+    # For a model that can't be run on two tokens. Left trainable, what stands before the blocks
+    # would pull the backward pass through frozen blocks.
     last = name.rpartition(".")[2]
-    return isinstance(module, nn.Embedding) or "embed" in last or last == "project_in"
+    return "embed" in last or last == "project_in"

@@ -6,47 +6,35 @@ Every failure is told as a `ModelError` that names the source.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import json
 import logging
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.gguf_model import load_gguf
+from sf_tui.engine.hub_snapshot import fetch_snapshot
+from sf_tui.engine.model_files import inspect_directory
+from sf_tui.engine.weight_check import (
+    find_ignored,
+    loading_failed,
+    refuse_incomplete,
+    refuse_not_finite,
+    refuse_size,
+    refuse_unplaced,
+)
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.packages import is_package_source, package_hint
+from sf_tui.tasks.source_faults import first_line, model_faults
 from sf_tui.tasks.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-# What transformers raises for a source that it can't use, by experience: a missing file (OSError),
-# a config that makes no sense (ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-# StrictDataclassError), damaged weights (SafetensorError, RuntimeError, struct.error for GGUF), a
-# missing package (ImportError).
-_SOURCE_FAULTS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    StrictDataclassError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    struct.error,
-)
 
 # Older names of rotary settings: config.json files and papers use them, and transformers still
 # understands them, though no config class lists them any more.
@@ -61,6 +49,8 @@ class LoadedModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    notes: tuple[str, ...] = ()
+    """What the user must know of the loading, such as weights that are left unread."""
 
     @property
     def pad_id(self) -> int:
@@ -97,15 +87,16 @@ def load_model(
     quiet.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     source = settings.source
+    notes: list[str] = []
     if source == "random":
         tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
         model = _random_model(settings, tokenizer, seed)
     else:
         place = _resolve(source, base_dir)
         if place.suffix == ".gguf":
-            model = _gguf_model(place)
+            model = load_gguf(place, _nearest_entry(place))
         else:
-            model = _pretrained_model(settings, place, compute)
+            model = _pretrained_model(settings, place, compute, notes)
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
     _refuse_encoder(source, model.config)
@@ -124,9 +115,11 @@ def load_model(
     tokenizer.padding_side = "right"
     model.config.use_cache = False
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
+    if source != "random":
+        refuse_not_finite(source, model)
     if gradient_checkpointing:
         _checkpoint_activations(model)
-    return LoadedModel(model, tokenizer)
+    return LoadedModel(model, tokenizer, tuple(notes))
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
@@ -195,13 +188,6 @@ def _nearest_entry(place: Path) -> str:
     return f"did you mean '{place.parent / near[0]}'?" if near else "check [model] source"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    # "Validation error for field 'hidden_size':" says what is wrong in its second line.
-    said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
-    return said[:300]
-
-
 def _random_model(
     settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
@@ -210,13 +196,13 @@ def _random_model(
     auto: Any = AutoModelForCausalLM
     config = _random_config(settings, tokenizer)
     torch.manual_seed(derive_seed(seed, "weights"))
-    try:
-        return cast("PreTrainedModel", auto.from_config(config))
-    except _SOURCE_FAULTS as error:
-        raise ModelError(
-            f"[model.config] no {config.model_type} model can be made of it: {_first_line(error)}",
+    with model_faults(
+        lambda error: ModelError(
+            f"[model.config] no {config.model_type} model can be made of it: {first_line(error)}",
             "check that the sizes fit each other (hidden_size divides by the heads, …)",
-        ) from error
+        )
+    ):
+        return cast("PreTrainedModel", auto.from_config(config))
 
 
 def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -233,7 +219,11 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
             f"[model.config] model_type '{kind}' is no decoder that transformers knows",
             f"did you mean '{near[0]}'?" if near else "for example gpt_neox or llama",
         )
-    try:
+    with model_faults(
+        lambda error: ModelError(
+            f"[model.config] not a {kind} config: {first_line(error)}", "check its values"
+        )
+    ):
         standard = AutoConfig.for_model(kind)
         names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
         for key in given:
@@ -250,121 +240,47 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
             "pad_token_id": tokenizer.pad_token_id,
         }
         return AutoConfig.for_model(kind, **(ids | given))
-    except _SOURCE_FAULTS as error:
-        raise ModelError(
-            f"[model.config] not a {kind} config: {_first_line(error)}", "check its values"
-        ) from error
 
 
 def _pretrained_model(
-    settings: ModelSettings, place: Path, compute: ComputeSetting
+    settings: ModelSettings, place: Path, compute: ComputeSetting, notes: list[str]
 ) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+    """Load a directory or a hub id; `notes` is given what the user must know of it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
-    local = place.is_dir()
-    if local:
-        _check_directory(settings.source, place)
-    elif place.is_file():
+    source, trusts_code = settings.source, settings.trust_remote_code
+    if place.is_file():
         raise ModelError(
-            f"[model] {settings.source}: a file; a model is a directory or a .gguf file",
+            f"[model] {source}: a file; a model is a directory or a .gguf file",
             f"did you mean its folder '{place.parent}'?",
         )
-    try:
+    folder = place
+    with model_faults(lambda error: loading_failed(source, error)):
+        if not place.is_dir():
+            folder = fetch_snapshot(source, settings.revision, trusts_code=trusts_code)
+        files = inspect_directory(source, folder, trusts_code=trusts_code)
+        options = {"trust_remote_code": trusts_code, "local_files_only": True}
+        config = AutoConfig.from_pretrained(str(folder), **options)
+        # A model's own code may not build without its weights.
+        if type(config).__module__.startswith("transformers."):
+            refuse_size(source, files, config, auto, compute.weights_dtype.itemsize)
         model, report = auto.from_pretrained(
-            str(place) if local else settings.source,
+            str(folder),
             dtype=compute.weights_dtype,
             use_safetensors=True,
-            trust_remote_code=settings.trust_remote_code,
-            revision=settings.revision or "main",
-            local_files_only=local,
             output_loading_info=True,
-            # Told below by name; transformers' own error names no tensor.
+            # Reported below by name; transformers' own error names no tensor.
             ignore_mismatched_sizes=True,
+            **options,
         )
-    except _SOURCE_FAULTS as error:
-        raise ModelError(
-            f"[model] {settings.source}: can't be loaded: {_first_line(error)}",
-            "check that the directory is complete and its files undamaged"
-            if local
-            else "no directory of that name; as a hub id it needs the network or a filled cache "
-            "(and a licence accepted where the model asks for one)",
-        ) from error
-    # Only what is tied in this very config: an untied output projection must have weights.
-    missing = sorted(set(report["missing_keys"]) - set(model.all_tied_weights_keys))
-    reshaped = sorted(str(key[0]) for key in report["mismatched_keys"])
-    if missing or reshaped:
-        wrong = [f"{name} is missing" for name in missing]
-        wrong += [f"{name} has another shape" for name in reshaped]
-        raise ModelError(
-            f"[model] {settings.source}: the weights don't fill the model: "
-            f"{', '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''} ({len(wrong)} in all)",
-            "config.json and the weights belong to different models, or a file is missing",
+    refuse_incomplete(source, model, report)
+    refuse_unplaced(source, model, report["unexpected_keys"])
+    ignored = find_ignored(model, files.tensors)
+    if ignored:
+        notes.append(
+            f"{len(ignored)} tensors of {source} belong to a part that transformers leaves out "
+            f"(multi-token prediction, for instance) and are not in the model that is written: "
+            f"{', '.join(ignored[:3])}{' …' if len(ignored) > 3 else ''}"
         )
     return cast("PreTrainedModel", model)
-
-
-def _check_directory(source: str, place: Path) -> None:
-    config = place / "config.json"
-    if not config.is_file():
-        hint = "a Hugging Face model directory holds config.json and *.safetensors"
-        if any(place.glob("*.gguf")):
-            hint = "name the .gguf file itself"
-        elif (place / "model" / "config.json").is_file():
-            hint = f"did you mean '{place / 'model'}'?"
-        raise ModelError(f"[model] {source}: no config.json in it", hint)
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{config}: not JSON: {_first_line(error)}", "fetch it anew") from error
-    if not isinstance(content, dict) or "model_type" not in content:
-        raise ModelError(f"{config}: it names no model_type", "is this a transformers model?")
-    if "quantization_config" in content:
-        raise ModelError(
-            f"{config}: the weights are quantized and can't be tuned as they are",
-            "take the unquantized model",
-        )
-    if not any(place.glob("*.safetensors")):
-        pickled = any(place.glob("*.bin")) or any(place.glob("*.pt"))
-        raise ModelError(
-            f"[model] {source}: no *.safetensors in it",
-            "its weights are pickled, which sf never loads: convert them to safetensors first"
-            if pickled
-            else "the weights are missing",
-        )
-
-
-def _gguf_model(place: Path) -> PreTrainedModel:
-    """Load a GGUF file and put its dequantized weights into a plain model of the same config.
-
-    A model that transformers loaded from GGUF calls itself quantized for ever and refuses
-    `save_pretrained`.
-    """
-    from transformers import AutoModelForCausalLM
-
-    auto: Any = AutoModelForCausalLM
-    if not place.is_file():
-        raise ModelError(f"[model] {place}: no such file", _nearest_entry(place))
-    try:
-        # transformers draws a progress bar of its own while it dequantizes.
-        with contextlib.redirect_stderr(io.StringIO()):
-            loaded = auto.from_pretrained(
-                str(place.parent), gguf_file=place.name, dtype=torch.float32
-            )
-        config_class: Any = type(loaded.config)
-        fields = {
-            key: value
-            for key, value in loaded.config.to_dict().items()
-            if key != "quantization_config"
-        }
-        plain = auto.from_config(config_class(**fields))
-        plain.load_state_dict(loaded.state_dict())
-    except _SOURCE_FAULTS as error:
-        missing = isinstance(error, ImportError)
-        raise ModelError(
-            f"[model] {place}: can't be loaded as GGUF: {_first_line(error)}",
-            "install the extra: pip install 'sf-tui[gguf]'"
-            if missing
-            else "transformers must know the file's architecture and quantization",
-        ) from error
-    return cast("PreTrainedModel", plain)

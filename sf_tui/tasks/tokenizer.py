@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sf_tui.errors import ModelError
+from sf_tui.tasks.model_config import CONFIG, TRUST_HINT, read_model_config
 from sf_tui.tasks.reading import shown_path
+from sf_tui.tasks.source_faults import first_line, model_faults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,14 +69,26 @@ def load_tokenizer(
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with model_faults(lambda error: _no_tokenizer(source, error)):
+        if place.is_dir() and (place / CONFIG).is_file():
+            # transformers reads it too, to find the tokenizer's class.
+            read_model_config(place / CONFIG)
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name, trust_remote_code=trust_remote_code, **options
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        lines = str(error).strip().splitlines()
-        raise ModelError(
-            f"{source}: no tokenizer can be loaded: {lines[0] if lines else type(error).__name__}",
-            "a model directory needs tokenizer.json; a hub id needs a network or a filled cache",
-        ) from error
     return loaded
+
+
+def _no_tokenizer(source: str, error: BaseException) -> ModelError:
+    message = f"{source}: no tokenizer can be loaded: {first_line(error)}"
+    # transformers' own words where it needs code that it may not run.
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{source}: its tokenizer is code of its own, which sf doesn't run without "
+            "trust_remote_code",
+            TRUST_HINT,
+        )
+    return ModelError(
+        message,
+        "a model directory needs tokenizer.json; a hub id needs a network or a filled cache",
+    )

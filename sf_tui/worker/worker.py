@@ -213,6 +213,8 @@ class Worker:
         )
         for note in profile.notes:
             context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
+        for note in prepared.loaded.notes:
+            context.tell("alert", level="warn", code="model", message=note, stage="", step=0)
         for name, task in prepared.tasks.items():
             for note in task.task.notes:
                 context.tell(

@@ -122,9 +122,9 @@ def damaged(name: str, directory: Path) -> None:
     ("damage", "says", "remedy"),
     [
         ("no config", "no config.json", "config.json and"),
-        ("config is not JSON", "config.json: not JSON", "anew"),
+        ("config is not JSON", "config.json: not JSON", "download"),
         ("config is no object", "model_type", "transformers model"),
-        ("config is not text", "config.json: not JSON", "anew"),
+        ("config is not text", "config.json: not JSON", "download"),
         ("no model type", "model_type", "transformers model"),
         ("unknown model type", "lama", ""),
         ("no causal model", "can't be loaded", ""),

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from sf_tui.engine.checkpoint import Checkpoint, layer_file, read_checkpoint
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.weight_check import count_not_finite
 from sf_tui.errors import ModelError, RunError, SfError
 from sf_tui.recovery.edits.tensor_names import OTHER_MODEL, match_names
 from sf_tui.recovery.edits.weight_files import list_tensors, weight_files
@@ -111,10 +112,12 @@ class StartWeights:
         self.check(layout)
         for layer in layout.layers:
             for name, tensor in self._read(layer.name):
-                if not bool(tensor.isfinite().all()):
+                nans, infinite = count_not_finite(tensor)
+                if nans or infinite:
                     path, key = self._places[layer.name][name]
                     raise self._fault(
-                        f"{path}: tensor '{key}' holds values that are not finite",
+                        f"{path}: tensor '{key}' holds values that are not finite: {nans} NaN, "
+                        f"{infinite} inf",
                         "the file is damaged, or these weights were never a start: name others",
                     )
 

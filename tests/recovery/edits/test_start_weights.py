@@ -253,7 +253,7 @@ def test_pickled_weights_are_never_opened(
 @pytest.mark.parametrize(
     ("there", "hint"),
     [
-        ("adapter_model.safetensors", "an adapter"),
+        ("adapter_model.safetensors", "a LoRA adapter"),
         ("weights.gguf", "GGUF"),
         ("model/model.safetensors", "did you mean"),
         ("README.md", "the weights are missing"),

@@ -1,0 +1,66 @@
+"""Brings a hub model into the local cache as a directory that can be checked before it is loaded.
+
+transformers would follow a repository's index to any file that it names, pickles included; here
+only configs, tokenizer files and safetensors are ever downloaded. It reads no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sf_tui.engine.model_files import INDEX, SINGLE, shards_of
+from sf_tui.errors import ModelError
+from sf_tui.tasks.source_faults import first_line, model_faults
+
+# Small files first: they decide which weights are downloaded. A repository often holds the same
+# weights twice (Mistral's consolidated.safetensors), so "*.safetensors" would double the download.
+_SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+_CODE = ("*.py",)
+
+
+def fetch_snapshot(source: str, revision: str | None, *, trusts_code: bool) -> Path:
+    """Return the directory of a hub model in the local cache, downloaded where it isn't there.
+
+    Without a network, what the cache holds is used.
+
+    Args:
+        source: the hub id.
+        revision: branch, tag or commit; None is the main branch.
+        trusts_code: whether the repository's Python files are wanted too.
+
+    Raises:
+        ModelError: there is no such model, it can't be reached, or its index names a file that is
+            no safetensors file.
+    """
+    small = [*_SMALL, *(_CODE if trusts_code else ())]
+    with model_faults(lambda error: _not_reached(source, error)):
+        folder = _download(source, revision, [*small, SINGLE])
+        # The same commit for the rest, even if the branch moves meanwhile.
+        commit = folder.name
+        if not (folder / SINGLE).exists() and (folder / INDEX).exists():
+            home = folder.resolve()
+            names = [str(path.relative_to(folder)) for path in shards_of(folder / INDEX)]
+            if not all((home / name).exists() for name in names):
+                # A name is a pattern to the hub's client.
+                folder = _download(source, commit, [_escaped(name) for name in names])
+    return folder
+
+
+def _download(source: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    # Deferred: it brings in the hub's HTTP client.
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _not_reached(source: str, error: BaseException) -> ModelError:
+    return ModelError(
+        f"[model] {source}: can't be loaded: {first_line(error)}",
+        "no directory of that name; as a hub id it needs the network or a filled cache "
+        "(and a license accepted where the model asks for one)",
+    )

@@ -1,0 +1,283 @@
+"""Which files of a model directory hold its weights, and whether the directory can be loaded.
+
+Everything is decided from names, JSON and safetensors headers, before transformers sees the
+directory: a pickle, a file outside it, an adapter or a quantized model never reaches the loader.
+It knows no architecture and reads no tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from sf_tui.errors import ModelError
+from sf_tui.tasks.model_config import CONFIG, read_model_config, refuse_own_code
+from sf_tui.tasks.source_faults import first_line
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SUFFIX = ".safetensors"
+FETCH_AGAIN = "the file is damaged or incomplete: download it again"
+PICKLED = "its weights are pickled, which sf never loads: convert them to safetensors first"
+
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FILES = (_ADAPTER_CONFIG, "adapter_model.*")
+_DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """What a safetensors file says of one tensor."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of scalars."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model directory that may be handed to transformers."""
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, TensorHeader]
+    """By the name in the file."""
+
+    @property
+    def elements(self) -> int:
+        """Number of scalars in all tensors."""
+        return sum(tensor.elements for tensor in self.tensors.values())
+
+
+def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelFiles:
+    """Check a model directory from its names and headers.
+
+    Args:
+        source: the directory as the profile names it.
+        folder: the directory.
+        trusts_code: whether the profile lets the model's own code run.
+
+    Raises:
+        ModelError: it is an adapter, damaged, quantized, pickled, or leads outside itself.
+    """
+    _refuse_adapter(f"[model] {source}", folder)
+    config = folder / CONFIG
+    if not config.is_file():
+        raise ModelError(f"[model] {source}: no {CONFIG} in it", _what_instead(folder))
+    content = read_model_config(config)
+    refuse_own_code(source, config, content, trusts_code)
+    if "model_type" not in content:
+        raise ModelError(f"{config}: it names no model_type", "is this a transformers model?")
+    if "quantization_config" in content:
+        raise ModelError(
+            f"{config}: the weights are quantized and can't be tuned as they are",
+            "take the unquantized model",
+        )
+    if content.get("transformers_weights") is not None:
+        # transformers would load that file, whatever it is, in place of model.safetensors.
+        raise ModelError(
+            f"{config}: transformers_weights names a weight file of its own",
+            f"remove the key; sf reads {SINGLE} or the files that {INDEX} names",
+        )
+    _refuse_distributed(folder)
+    files = find_weights(folder)
+    if not files:
+        if any(folder.glob("*" + SUFFIX)):
+            raise ModelError(
+                f"[model] {source}: can't be loaded: neither {SINGLE} nor {INDEX} in it",
+                f"rename its only weight file to {SINGLE}, or complete the download",
+            )
+        pickled = any(path for pattern in _PICKLES for path in folder.glob(pattern))
+        raise ModelError(
+            f"[model] {source}: no *{SUFFIX} in it",
+            PICKLED if pickled else "the weights are missing",
+        )
+    tensors = {name: header for path in files for name, header in read_headers(path).items()}
+    return ModelFiles(folder, content, tensors)
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """Return the safetensors files that transformers would load from a directory.
+
+    Returns:
+        The single file where there is one, else every shard; empty without either.
+
+    Raises:
+        ModelError: the index is damaged, or names a file that is missing, no safetensors file, or
+            outside the directory.
+    """
+    # The single file first, as transformers does where both are there.
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    index = folder / INDEX
+    if not index.is_file():
+        return []
+    shards = shards_of(index)
+    for shard in shards:
+        if not shard.is_file():
+            raise ModelError(
+                f"{shard}: can't be loaded: missing, though {INDEX} names it",
+                "the directory is not complete: download it again",
+            )
+    return shards
+
+
+def shards_of(index: Path) -> list[Path]:
+    """Return the files that an index of shards names, whether they exist or not.
+
+    Raises:
+        ModelError: it is damaged, or names a file that is no safetensors file or is outside the
+            index's directory.
+    """
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{index}: not JSON: {first_line(error)}", FETCH_AGAIN) from error
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if (
+        not isinstance(named, dict)
+        or not named
+        or not all(isinstance(name, str) for name in named.values())
+    ):
+        raise ModelError(f"{index}: it has no weight_map from tensors to files", FETCH_AGAIN)
+    shards = []
+    for name in sorted(set(named.values())):
+        _refuse_name(index, name)
+        shard = index.parent / name
+        _refuse_link(index, name, shard)
+        shards.append(shard)
+    return shards
+
+
+def read_headers(path: Path) -> dict[str, TensorHeader]:
+    """Return what a safetensors file says of its tensors, by name.
+
+    Raises:
+        ModelError: it isn't a whole safetensors file (a pickle of that name, for instance).
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {
+                name: TensorHeader(path, tuple(file.get_slice(name).get_shape()))
+                for name in file.keys()  # noqa: SIM118  no mapping
+            }
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{path}: can't be loaded: {first_line(error)}", _damage(path)) from error
+
+
+def describe_adapter(folder: Path) -> str | None:
+    """Return what adapter a directory is, such as `a LoRA adapter for BASE`; None if it is none.
+
+    Files of an adapter one folder below count too: a trainer's output often holds them there.
+    """
+    for place in (folder, *_subfolders(folder)):
+        found = [path for pattern in _ADAPTER_FILES for path in place.glob(pattern)]
+        if found:
+            return _adapter_in(place, found[0].relative_to(folder))
+    return None
+
+
+def _refuse_adapter(source: str, folder: Path) -> None:
+    adapter = describe_adapter(folder)
+    if adapter is None:
+        return
+    whole = (folder / SINGLE).is_file() or (folder / INDEX).is_file()
+    if whole:
+        raise ModelError(
+            f"{source}: it holds full weights and {adapter}: which of them is meant is unclear",
+            "merge the adapter into the weights first, or move its files away to tune the weights "
+            "without it",
+        )
+    raise ModelError(f"{source}: it is {adapter}, not a model", MERGE_FIRST)
+
+
+MERGE_FIRST = (
+    "merge it into its base first: peft's PeftModel.from_pretrained(BASE, ADAPTER)"
+    ".merge_and_unload().save_pretrained(DIR), with BASE's tokenizer beside it, then name DIR"
+)
+
+
+def _adapter_in(place: Path, found: Path) -> str:
+    kind, base = "LoRA", ""
+    config = place / _ADAPTER_CONFIG
+    if config.is_file():
+        content = read_model_config(config)
+        kind = str(content.get("peft_type") or kind)
+        base = str(content.get("base_model_name_or_path") or "")
+    kind = "LoRA" if kind.upper() == "LORA" else kind[:40]
+    return f"a {kind} adapter{f' for {base[:200]}' if base else ''} ({found})"
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _refuse_name(index: Path, name: str) -> None:
+    # An index may have been written on either system.
+    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
+    if absolute or ".." in parts or "\0" in name:
+        raise ModelError(
+            f"{index}: it names '{name}', a file outside the directory",
+            "the weights of a model are in its own directory: put them there and name them so",
+        )
+    if not name.endswith(SUFFIX):
+        raise ModelError(
+            f"{index}: it names '{name}', which is no safetensors file; a pickle is never loaded",
+            "convert the weights to safetensors first",
+        )
+
+
+def _refuse_link(index: Path, name: str, shard: Path) -> None:
+    """Refuse a shard that a link leads out of the directory, but for the hub's own cache."""
+    home, target = index.parent.resolve(), shard.resolve()
+    if target.is_relative_to(home):
+        return
+    # The hub's cache keeps a repository's files under blobs/, and links to them.
+    if target.parent.name == "blobs" and target.parent.parent.name.startswith("models--"):
+        return
+    raise ModelError(
+        f"{index}: it names '{name}', a link to {target}, outside the directory",
+        "copy the file into the directory",
+    )
+
+
+def _refuse_distributed(folder: Path) -> None:
+    # transformers prefers such files, of whatever origin, to model.safetensors.
+    found = next((path.name for path in folder.iterdir() if _DISTRIBUTED.match(path.name)), None)
+    if found:
+        raise ModelError(
+            f"{folder}: it holds a distributed training checkpoint ({found})",
+            "name the directory that save_pretrained wrote",
+        )
+
+
+def _what_instead(folder: Path) -> str:
+    if any(folder.glob("*.gguf")):
+        return "name the .gguf file itself"
+    if (folder / "model" / CONFIG).is_file():
+        return f"did you mean '{folder / 'model'}'?"
+    return f"a Hugging Face model directory holds {CONFIG} and *{SUFFIX}"
+
+
+def _damage(path: Path) -> str:
+    try:
+        start = path.open("rb").read(4)
+    except OSError:
+        return FETCH_AGAIN
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"\x80\x05")):
+        return "it is a pickle under another name, which sf never loads: convert it to safetensors"
+    return "check that the file is complete and undamaged: download it again"
