@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sf_tui.engine.composite import text_parameters, text_part_name
 from sf_tui.errors import ModelError
 
 if TYPE_CHECKING:
@@ -68,11 +69,15 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
     Raises:
         ModelError: the model has no list of as many blocks as its config says.
     """
-    count = getattr(model.config, "num_hidden_layers", None)
+    # A vision part has a list of blocks, too.
+    part, config = text_part_name(model), model.config
+    if part:
+        config = config.get_text_config(decoder=True)
+    count = getattr(config, "num_hidden_layers", None)
     lists = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
+        if isinstance(module, nn.ModuleList) and len(module) == count and name.startswith(part)
     ]
     if not lists:
         raise ModelError(
@@ -99,7 +104,10 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
 
     parts: dict[str, dict[str, nn.Parameter]] = {EMBEDDINGS: {}, HEAD: {}}
     parts |= {block_name(index): {} for index in range(len(blocks_module))}
+    taken = text_parameters(model)
     for name, parameter in model.named_parameters():
+        if name not in taken:
+            continue
         layer = EMBEDDINGS if id(parameter) in input_weights else owner.get(name, HEAD)
         parts[layer][name] = parameter
 

@@ -21,6 +21,13 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.composite import (
+    Composite,
+    check_text_alone,
+    class_to_load,
+    has_text_part,
+    take_text_part,
+)
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
@@ -61,6 +68,8 @@ class LoadedModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    composite: Composite | None = None
+    """What the model's directory holds besides its text part; None for a model of text alone."""
 
     @property
     def pad_id(self) -> int:
@@ -73,7 +82,10 @@ class LoadedModel:
     @property
     def max_length(self) -> int | None:
         """The longest row in tokens that the model's positions reach; None where it has no end."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        config: Any = self.model.config
+        if self.composite is not None:
+            config = config.get_text_config(decoder=True)
+        limit = getattr(config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
 
@@ -97,6 +109,7 @@ def load_model(
     quiet.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     source = settings.source
+    composite: Composite | None = None
     if source == "random":
         tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
         model = _random_model(settings, tokenizer, seed)
@@ -106,6 +119,8 @@ def load_model(
             model = _gguf_model(place)
         else:
             model = _pretrained_model(settings, place, compute)
+            if has_text_part(model.config):
+                model, composite = take_text_part(source, model, _folder_of(settings, place))
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
     _refuse_encoder(source, model.config)
@@ -124,16 +139,21 @@ def load_model(
     tokenizer.padding_side = "right"
     model.config.use_cache = False
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
+    if composite is not None:
+        check_text_alone(source, model, tokenizer.eos_token_id)
     if gradient_checkpointing:
         _checkpoint_activations(model)
-    return LoadedModel(model, tokenizer)
+    return LoadedModel(model, tokenizer, composite)
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
     """Write weights and tokenizer as a plain Hugging Face directory; `path` must not exist yet."""
     loaded.model.config.use_cache = True
     try:
-        loaded.model.save_pretrained(path)
+        if loaded.composite is None:
+            loaded.model.save_pretrained(path)
+        else:
+            loaded.composite.write(path, loaded.model)
         loaded.tokenizer.save_pretrained(path)
     finally:
         loaded.model.config.use_cache = False
@@ -256,12 +276,31 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
         ) from error
 
 
+def _folder_of(settings: ModelSettings, place: Path) -> Path:
+    """Return the directory of a pretrained model's files; the cached one for a hub id."""
+    if place.is_dir():
+        return place
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.py"]
+    try:
+        return Path(
+            snapshot_download(
+                settings.source, revision=settings.revision or "main", allow_patterns=wanted
+            )
+        )
+    except _SOURCE_FAULTS as error:
+        raise ModelError(
+            f"[model] {settings.source}: its files can't be fetched: {_first_line(error)}",
+            "all of them are needed to write the tuned model: fetch it with `hf download`",
+        ) from error
+
+
 def _pretrained_model(
     settings: ModelSettings, place: Path, compute: ComputeSetting
 ) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    auto: Any = AutoModelForCausalLM
     local = place.is_dir()
     if local:
         _check_directory(settings.source, place)
@@ -270,14 +309,18 @@ def _pretrained_model(
             f"[model] {settings.source}: a file; a model is a directory or a .gguf file",
             f"did you mean its folder '{place.parent}'?",
         )
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(place) if local else settings.source,
+        "trust_remote_code": settings.trust_remote_code,
+        "revision": settings.revision or "main",
+        "local_files_only": local,
+    }
     try:
-        model, report = auto.from_pretrained(
-            str(place) if local else settings.source,
+        loader = class_to_load(settings.source, AutoConfig.from_pretrained(**where))
+        model, report = loader.from_pretrained(
+            **where,
             dtype=compute.weights_dtype,
             use_safetensors=True,
-            trust_remote_code=settings.trust_remote_code,
-            revision=settings.revision or "main",
-            local_files_only=local,
             output_loading_info=True,
             # Told below by name; transformers' own error names no tensor.
             ignore_mismatched_sizes=True,
