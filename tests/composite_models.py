@@ -1,4 +1,4 @@
-"""Small directories of model classes that see or hear as well as read, as their releases have them."""
+"""Small model directories with a vision or audio part, as releases have them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ EYE = {
     "image_size": 28,
     "patch_size": 14,
 }
+LINEAR = {
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
 
 
@@ -72,13 +81,8 @@ def _gemma3n(text: dict[str, Any]) -> PreTrainedConfig:
 def _qwen3_5(text: dict[str, Any]) -> PreTrainedConfig:
     return transformers.Qwen3_5Config(
         text_config=text
+        | LINEAR
         | {
-            "num_hidden_layers": 4,
-            "layer_types": ["linear_attention"] * 3 + ["full_attention"],
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
             "rope_parameters": ROPE | {"partial_rotary_factor": 1.0, "mrope_interleaved": True},
         },
         vision_config=_qwen_eye(),
@@ -153,6 +157,53 @@ def _llama4(text: dict[str, Any]) -> PreTrainedConfig:
     )
 
 
+def _qwen3_vl_moe(text: dict[str, Any]) -> PreTrainedConfig:
+    return transformers.Qwen3VLMoeConfig(
+        text_config=text
+        | EXPERTS
+        | {"rope_parameters": ROPE | {"mrope_interleaved": True}, "decoder_sparse_step": 1},
+        vision_config=_qwen_eye(),
+    )
+
+
+def _qwen3_5_moe(text: dict[str, Any]) -> PreTrainedConfig:
+    return transformers.Qwen3_5MoeConfig(
+        text_config=text
+        | EXPERTS
+        | LINEAR
+        | {
+            "shared_expert_intermediate_size": 16,
+            "rope_parameters": ROPE | {"partial_rotary_factor": 1.0, "mrope_interleaved": True},
+        },
+        vision_config=_qwen_eye(),
+    )
+
+
+def _glm4v_moe(text: dict[str, Any]) -> PreTrainedConfig:
+    return transformers.Glm4vMoeConfig(
+        text_config=text
+        | {
+            "n_routed_experts": 4,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "first_k_dense_replace": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_parameters": ROPE | {"partial_rotary_factor": 1.0},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "patch_size": 4,
+            "image_size": 28,
+        },
+    )
+
+
 FAMILIES: dict[str, tuple[str, Callable[[dict[str, Any]], PreTrainedConfig]]] = {
     "gemma3": ("Gemma3ForConditionalGeneration", _gemma3),
     "qwen3_5": ("Qwen3_5ForConditionalGeneration", _qwen3_5),
@@ -161,6 +212,9 @@ FAMILIES: dict[str, tuple[str, Callable[[dict[str, Any]], PreTrainedConfig]]] = 
     "llava": ("LlavaForConditionalGeneration", _llava),
     "llama4": ("Llama4ForConditionalGeneration", _llama4),
     "qwen3_vl": ("Qwen3VLForConditionalGeneration", _qwen3_vl),
+    "qwen3_vl_moe": ("Qwen3VLMoeForConditionalGeneration", _qwen3_vl_moe),
+    "qwen3_5_moe": ("Qwen3_5MoeForConditionalGeneration", _qwen3_5_moe),
+    "glm4v_moe": ("Glm4vMoeForConditionalGeneration", _glm4v_moe),
     "gemma3n": ("Gemma3nForConditionalGeneration", _gemma3n),
 }
 """The class of each family, and what makes its config from that of the text part."""

@@ -26,8 +26,9 @@ _DECODERS_ONLY = (
     "also as the text part of a vision or audio model"
 )
 
-# What a forward pass raises that can't do without images or sound: a missing argument (TypeError),
-# a check of its own (ValueError), a look at what is None (AttributeError, RuntimeError, LookupError).
+# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by a
+# check of its own (ValueError), for a value that is None (AttributeError, RuntimeError,
+# LookupError).
 _TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
 
 
@@ -80,15 +81,17 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
             _DECODERS_ONLY,
         )
     composite = _composite_class(kind)
-    if composite and has_text_part(config) and (came_as == composite or not known):
+    nested = composite is not None and has_text_part(config)
+    if composite and nested and (came_as == composite or not known):
         return getattr(transformers, composite)
+    text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     # Its own code, from a directory that is trusted, says in auto_map what it can be loaded as.
-    if causal or getattr(config, "auto_map", None):
+    if (causal and (text_alone or not nested)) or getattr(config, "auto_map", None):
         return transformers.AutoModelForCausalLM
-    reason = "is no language model that continues a text"
+    reason = f"a {kind} model ({came_as}) is no language model that continues a text"
     if came_as == composite:
-        reason = "has no text_config, so its text part can't be separated from the rest"
-    raise ModelError(f"[model] {source}: {came_as or kind} {reason}", _DECODERS_ONLY)
+        reason = f"the config of {came_as or kind} has no text_config that tells its text part"
+    raise ModelError(f"[model] {source}: {reason}", _DECODERS_ONLY)
 
 
 def has_text_part(config: PreTrainedConfig) -> bool:

@@ -55,11 +55,11 @@ def match_names(
     found: dict[str, str] = {}
     absent: list[str] = []
     for known in wanted:
-        key = next((stored[name] for name in known if name in stored), None)
-        if key is None:
+        present = next((stored[name] for name in known if name in stored), None)
+        if present is None:
             absent.append(known[0])
         else:
-            found[known[0]] = key
+            found[known[0]] = present
     if absent:
         raise ModelError(
             f"{folder}: no tensor '{absent[0]}' in its safetensors "
