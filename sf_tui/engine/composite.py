@@ -83,6 +83,12 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
     composite = _composite_class(kind)
     nested = composite is not None and has_text_part(config)
     if composite and nested and (came_as == composite or not known):
+        if getattr(config.get_text_config(decoder=True), "quantization_config", None):
+            raise ModelError(
+                f"[model] {source}: text_config names a quantization_config: the weights are "
+                "quantized and can't be tuned as they are",
+                "take the unquantized model",
+            )
         return getattr(transformers, composite)
     text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     # Its own code, from a directory that is trusted, says in auto_map what it can be loaded as.

@@ -341,6 +341,13 @@ def test_model_that_continues_no_text_is_refused_with_its_reason(
     assert "decoder-only" in caught.value.hint
 
 
+def test_quantized_text_part_is_refused() -> None:
+    config = transformers.Gemma3Config(architectures=["Gemma3ForConditionalGeneration"])
+    config.text_config.quantization_config = {"quant_method": "fp8"}
+    with pytest.raises(ModelError, match="quantized"):
+        class_to_load("some/model", config)
+
+
 @pytest.mark.parametrize(
     ("config_class", "architecture", "loads"),
     [
