@@ -25,16 +25,23 @@ class _BlocksReachedError(Exception):
     """Ends a forward pass at the first block."""
 
 
-def find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: PreTrainedModel, part: str = "") -> tuple[str, nn.ModuleList]:
     """Return the list of a model's decoder blocks and its name.
 
     Its length may differ from the config's `num_hidden_layers`: LongCat counts two layers a block.
+
+    Args:
+        model: the model.
+        part: name of the module to look in; empty for the whole model.
 
     Raises:
         ModelError: the hidden state doesn't pass through one list of blocks; the message says why.
     """
     count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
-    lists = _outermost_lists(model)
+    inside = f"{part}." if part else ""
+    lists = {
+        name: blocks for name, blocks in _outermost_lists(model).items() if name.startswith(inside)
+    }
     expected = {name: blocks for name, blocks in lists.items() if len(blocks) == count}
     if len(expected) == 1:
         return next(iter(expected.items()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
@@ -89,6 +89,7 @@ def keep_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> KeptPrefix | No
         state.
     """
     asked: Any = model
+    _forget_image_positions(model)
     # The logits behind a prefix are nobody's question.
     least = {"logits_to_keep": 1} if takes_positions(model) else {}
     out = asked(input_ids=prefix[None], use_cache=True, **least)
@@ -118,6 +119,17 @@ def can_go_on_anywhere(model: PreTrainedModel) -> bool:
 def takes_positions(model: PreTrainedModel) -> bool:
     """Tell whether a model can be asked for the logits of some positions only."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def _forget_image_positions(model: PreTrainedModel) -> None:
+    """Drop the shift of positions that `generate` leaves behind in a vision model (M-RoPE).
+
+    It has a row for each prompt that was generated from; the next pass with a cache would add it to
+    other rows, and fails where their number differs (Qwen-VL, GLM-V).
+    """
+    for module in (model, model.base_model):
+        if getattr(module, "rope_deltas", None) is not None:
+            cast("Any", module).rope_deltas = None
 
 
 def _repeated(states: torch.Tensor, count: int) -> torch.Tensor:

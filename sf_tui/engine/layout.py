@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from sf_tui.engine.block_list import find_blocks, find_inputs
+from sf_tui.engine.composite import text_parameters, text_part_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +70,8 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
     Raises:
         ModelError: its hidden state doesn't pass through one list of blocks.
     """
-    blocks_name, blocks_module = find_blocks(model)
+    # A vision part has a list of blocks, too.
+    blocks_name, blocks_module = find_blocks(model, text_part_name(model))
 
     owner: dict[str, str] = {}
     for index, block in enumerate(blocks_module):
@@ -93,7 +95,10 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
 
     parts: dict[str, dict[str, nn.Parameter]] = {EMBEDDINGS: {}, HEAD: {}}
     parts |= {block_name(index): {} for index in range(len(blocks_module))}
+    taken = text_parameters(model)
     for name, parameter in model.named_parameters():
+        if name not in taken:
+            continue
         layer = EMBEDDINGS if id(parameter) in input_weights else owner.get(name, HEAD)
         parts[layer][name] = parameter
 

@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.composite import (
+    Composite,
+    check_text_alone,
+    class_to_load,
+    has_text_part,
+    take_text_part,
+)
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.gguf_model import load_gguf
 from sf_tui.engine.hub_snapshot import fetch_snapshot
@@ -51,6 +58,8 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     notes: tuple[str, ...] = ()
     """What the user must know of the loading, such as weights that are left unread."""
+    composite: Composite | None = None
+    """What the model's directory holds besides its text part; None for a model of text alone."""
 
     @property
     def pad_id(self) -> int:
@@ -63,7 +72,10 @@ class LoadedModel:
     @property
     def max_length(self) -> int | None:
         """The longest row in tokens that the model's positions reach; None where it has no end."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        config: Any = self.model.config
+        if self.composite is not None:
+            config = config.get_text_config(decoder=True)
+        limit = getattr(config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
 
@@ -88,6 +100,7 @@ def load_model(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     source = settings.source
     notes: list[str] = []
+    composite: Composite | None = None
     if source == "random":
         tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
         model = _random_model(settings, tokenizer, seed)
@@ -96,7 +109,9 @@ def load_model(
         if place.suffix == ".gguf":
             model = load_gguf(place, _nearest_entry(place))
         else:
-            model = _pretrained_model(settings, place, compute, notes)
+            model, folder = _pretrained_model(settings, place, compute, notes)
+            if has_text_part(model.config):
+                model, composite = take_text_part(source, model, folder)
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
     _refuse_encoder(source, model.config)
@@ -117,16 +132,21 @@ def load_model(
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
     if source != "random":
         refuse_not_finite(source, model)
+    if composite is not None:
+        check_text_alone(source, model, tokenizer.eos_token_id)
     if gradient_checkpointing:
         _checkpoint_activations(model)
-    return LoadedModel(model, tokenizer, tuple(notes))
+    return LoadedModel(model, tokenizer, tuple(notes), composite)
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
     """Write weights and tokenizer as a plain Hugging Face directory; `path` must not exist yet."""
     loaded.model.config.use_cache = True
     try:
-        loaded.model.save_pretrained(path)
+        if loaded.composite is None:
+            loaded.model.save_pretrained(path)
+        else:
+            loaded.composite.write(path, loaded.model)
         loaded.tokenizer.save_pretrained(path)
     finally:
         loaded.model.config.use_cache = False
@@ -244,11 +264,15 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
 
 def _pretrained_model(
     settings: ModelSettings, place: Path, compute: ComputeSetting, notes: list[str]
-) -> PreTrainedModel:
-    """Load a directory or a hub id; `notes` is given what the user must know of it."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+) -> tuple[PreTrainedModel, Path]:
+    """Load a directory or a hub id.
 
-    auto: Any = AutoModelForCausalLM
+    Returns:
+        The model and the directory that it was loaded from; `notes` is given what the user must
+        know of the loading.
+    """
+    from transformers import AutoConfig
+
     source, trusts_code = settings.source, settings.trust_remote_code
     if place.is_file():
         raise ModelError(
@@ -262,10 +286,11 @@ def _pretrained_model(
         files = inspect_directory(source, folder, trusts_code=trusts_code)
         options = {"trust_remote_code": trusts_code, "local_files_only": True}
         config = AutoConfig.from_pretrained(str(folder), **options)
+        loader = class_to_load(source, config)
         # A model's own code may not build without its weights.
         if type(config).__module__.startswith("transformers."):
-            refuse_size(source, files, config, auto, compute.weights_dtype.itemsize)
-        model, report = auto.from_pretrained(
+            refuse_size(source, files, config, loader, compute.weights_dtype.itemsize)
+        model, report = loader.from_pretrained(
             str(folder),
             dtype=compute.weights_dtype,
             use_safetensors=True,
@@ -283,4 +308,4 @@ def _pretrained_model(
             f"(multi-token prediction, for instance) and are not in the model that is written: "
             f"{', '.join(ignored[:3])}{' …' if len(ignored) > 3 else ''}"
         )
-    return cast("PreTrainedModel", model)
+    return cast("PreTrainedModel", model), folder

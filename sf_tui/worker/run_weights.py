@@ -129,7 +129,8 @@ def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> Sta
         folder = starter_directory(name)
     else:
         folder = Path(absolute(name, Path.cwd()))
-    return open_start_weights(folder, loaded.model, layout)
+    names = loaded.composite.names if loaded.composite else None
+    return open_start_weights(folder, loaded.model, layout, names)
 
 
 def find_start(

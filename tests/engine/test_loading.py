@@ -127,7 +127,7 @@ def damaged(name: str, directory: Path) -> None:
         ("config is not text", "config.json: not JSON", "download"),
         ("no model type", "model_type", "transformers model"),
         ("unknown model type", "lama", ""),
-        ("no causal model", "can't be loaded", ""),
+        ("no causal model", "no language model", "decoder-only"),
         ("senseless sizes", "can't be loaded", ""),
         ("no weights", "no *.safetensors", "missing"),
         ("pickled weights", "no *.safetensors", "convert them to safetensors"),

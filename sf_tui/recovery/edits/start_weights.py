@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from sf_tui.engine.checkpoint import Checkpoint, layer_file, read_checkpoint
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.stored_names import StoredNames
 from sf_tui.engine.weight_check import count_not_finite
 from sf_tui.errors import ModelError, RunError, SfError
 from sf_tui.recovery.edits.tensor_names import OTHER_MODEL, match_names
@@ -144,13 +145,19 @@ class StartWeights:
             raise self._fault(f"{path}: can't be read: {error}", self._hint) from error
 
 
-def open_start_weights(folder: Path, model: PreTrainedModel, layout: ModelLayout) -> StartWeights:
+def open_start_weights(
+    folder: Path,
+    model: PreTrainedModel,
+    layout: ModelLayout,
+    names: StoredNames | None = None,
+) -> StartWeights:
     """Find the start weights of a model and check from the headers that they fit it.
 
     Args:
         folder: a stage's first checkpoint, or a Hugging Face directory with safetensors.
         model: the live model; a directory may know a shared weight under another of its names.
         layout: the model's layers.
+        names: how a directory with a vision or audio part names its text part; None for any other.
 
     Raises:
         ModelError: there is no such folder, or the directory doesn't fit the model.
@@ -160,7 +167,7 @@ def open_start_weights(folder: Path, model: PreTrainedModel, layout: ModelLayout
     if not is_model and ((folder / STATE_FILE).is_file() or (folder / "weights").is_dir()):
         start = _of_checkpoint(folder, layout)
     else:
-        start = _of_directory(folder, model, layout)
+        start = _of_directory(folder, model, layout, names)
     start.check(layout)
     return start
 
@@ -183,9 +190,11 @@ def _of_checkpoint(folder: Path, layout: ModelLayout) -> StartWeights:
     return StartWeights(folder, places, RunError, _OTHER_CHECKPOINT, checkpoint)
 
 
-def _of_directory(folder: Path, model: PreTrainedModel, layout: ModelLayout) -> StartWeights:
+def _of_directory(
+    folder: Path, model: PreTrainedModel, layout: ModelLayout, names: StoredNames | None
+) -> StartWeights:
     holder = {key: path for path in weight_files(folder) for key in list_tensors(path)}
-    keys = match_names(folder, holder, model, layout)
+    keys = match_names(folder, holder, model, layout, names)
     places = {
         layer.name: {
             name: (holder[keys[name]], keys[name]) for name in layer.parameters if name in keys

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.stored_names import StoredNames
 from sf_tui.errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ OTHER_MODEL = "name the directory of the very model that the tuning began with"
 
 
 def match_names(
-    folder: Path, keys: Iterable[str], model: PreTrainedModel, layout: ModelLayout
+    folder: Path,
+    keys: Iterable[str],
+    model: PreTrainedModel,
+    layout: ModelLayout,
+    names: StoredNames | None = None,
 ) -> dict[str, str]:
     """Return the name in the file for every parameter of a model.
 
@@ -32,27 +37,33 @@ def match_names(
             are passed over.
         model: the live model.
         layout: its layers.
+        names: how a model with a vision or audio part names its text part; None for any other.
 
     Raises:
         ModelError: a parameter has no tensor, or there are more blocks than the model's.
     """
-    stored, recast = _loaded_names(keys, model)
+    loaded, recast = (names or StoredNames(model)).loaded(keys)
+    stored: dict[str, str] = {}
+    for key, name in loaded.items():
+        stored.setdefault(name, key)
     # By the parameter's first name, which is the layout's, all of its names.
+    taken = {name for layer in layout.layers for name in layer.parameters}
     aliases: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         aliases.setdefault(id(parameter), []).append(name)
+    wanted = [known for known in aliases.values() if known[0] in taken]
     found: dict[str, str] = {}
     absent: list[str] = []
-    for names in aliases.values():
-        key = next((stored[name] for name in names if name in stored), None)
-        if key is None:
-            absent.append(names[0])
+    for known in wanted:
+        present = next((stored[name] for name in known if name in stored), None)
+        if present is None:
+            absent.append(known[0])
         else:
-            found[names[0]] = key
+            found[known[0]] = present
     if absent:
         raise ModelError(
             f"{folder}: no tensor '{absent[0]}' in its safetensors "
-            f"({len(absent)} of {len(aliases)} are missing)",
+            f"({len(absent)} of {len(wanted)} are missing)",
             "it stores some layers otherwise than the model uses them (experts one by one): only "
             "the first checkpoint of a run's stage can be read as start weights"
             if recast
@@ -60,35 +71,6 @@ def match_names(
         )
     _refuse_more_blocks(folder, stored, layout)
     return found
-
-
-def _loaded_names(keys: Iterable[str], model: PreTrainedModel) -> tuple[dict[str, str], bool]:
-    """Return the names in a file by those that loading gives them, and whether some are recast."""
-    # Deferred: it imports every kind of model's conversions.
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import (
-        WeightConverter,
-        WeightRenaming,
-        rename_source_key,
-    )
-
-    transforms = get_model_conversion_mapping(model)
-    renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
-    prefix, known = model.base_model_prefix, model.state_dict()
-    stored: dict[str, str] = {}
-    recast = False
-    for key in sorted(keys):
-        # The last two are called differently from version to version of transformers.
-        name, pattern = rename_source_key(key, renamings, converters, prefix, known)
-        if name not in known and key in known:
-            # As on loading: a name that is already the model's own is left alone.
-            name, pattern = key, None
-        if pattern is None:
-            stored.setdefault(name, key)
-        else:
-            recast = True
-    return stored, recast
 
 
 def _refuse_more_blocks(folder: Path, stored: dict[str, str], layout: ModelLayout) -> None:

@@ -1,0 +1,211 @@
+"""Models with a vision or audio part: which part is text, and how that part is loaded.
+
+Such a release is loaded as the class that it came as. Its text part alone is tuned: the module
+that holds the decoder blocks, the input embeddings and the output projection. Everything else is
+frozen, is in no layer, and is written back as the files had it. Recognition goes by the structure
+of the config and by the class tables of transformers, not by names of families.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from sf_tui.engine.composite_files import SourceFiles, TextTensors
+from sf_tui.engine.stored_names import StoredNames
+from sf_tui.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+_DECODERS_ONLY = (
+    "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …), "
+    "also as the text part of a vision or audio model"
+)
+
+# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by a
+# check of its own (ValueError), for a value that is None (AttributeError, RuntimeError,
+# LookupError).
+_TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """What a model directory holds besides the text part, and how it names that part."""
+
+    files: SourceFiles
+    tensors: TextTensors
+    names: StoredNames
+
+    def write(self, path: Path, model: PreTrainedModel) -> None:
+        """Write the weights, the configs and the processor's files into a new directory.
+
+        Raises:
+            RunError: a source file changed since it was loaded.
+            OSError: a file can't be written.
+        """
+        self.files.write(path, self.tensors.current())
+        settings: Any = model.generation_config
+        if settings is not None:
+            settings.save_pretrained(path)
+
+
+def class_to_load(source: str, config: PreTrainedConfig) -> Any:
+    """Return the class that a pretrained model is loaded with.
+
+    Args:
+        source: the model as the profile names it, for messages.
+        config: its config.
+
+    Returns:
+        The class that the release came as where it has a text part among others; else
+        `AutoModelForCausalLM`.
+
+    Raises:
+        ModelError: the model is not a decoder-only language model.
+    """
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    kind = config.model_type
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    came_as = next(iter(config.architectures or ()), None)
+    known = came_as is not None and hasattr(transformers, came_as)
+    if config.is_encoder_decoder and came_as != causal:
+        raise ModelError(
+            f"[model] {source}: {came_as or kind} is an encoder-decoder, which reads its prompt "
+            "in one part and answers in another",
+            _DECODERS_ONLY,
+        )
+    composite = _composite_class(kind)
+    nested = composite is not None and has_text_part(config)
+    if composite and nested and (came_as == composite or not known):
+        if getattr(config.get_text_config(decoder=True), "quantization_config", None):
+            raise ModelError(
+                f"[model] {source}: text_config names a quantization_config: the weights are "
+                "quantized and can't be tuned as they are",
+                "take the unquantized model",
+            )
+        return getattr(transformers, composite)
+    text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    # Its own code, from a directory that is trusted, says in auto_map what it can be loaded as.
+    if (causal and (text_alone or not nested)) or getattr(config, "auto_map", None):
+        return transformers.AutoModelForCausalLM
+    reason = f"a {kind} model ({came_as}) is no language model that continues a text"
+    if came_as == composite:
+        reason = f"the config of {came_as or kind} has no text_config that tells its text part"
+    raise ModelError(f"[model] {source}: {reason}", _DECODERS_ONLY)
+
+
+def has_text_part(config: PreTrainedConfig) -> bool:
+    """Return whether a config describes a text part among others."""
+    # A flat encoder-decoder answers with a copy of itself.
+    return not config.is_encoder_decoder and config.get_text_config(decoder=True) is not config
+
+
+def text_part_name(model: PreTrainedModel) -> str:
+    """Return the name of the module with a model's decoder; empty where the model is only text."""
+    if not has_text_part(model.config):
+        return ""
+    decoder: Any = model.get_decoder()
+    return next(name for name, module in model.named_modules() if module is decoder)
+
+
+def text_parameters(model: PreTrainedModel) -> set[str]:
+    """Return the names of all parameters of a model's text part, shared ones under every name."""
+    part = text_part_name(model)
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    shared = {id(weight) for end in ends if end is not None for weight in end.parameters()}
+    return {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if not part or name.startswith(f"{part}.") or id(parameter) in shared
+    }
+
+
+def take_text_part(
+    source: str, model: PreTrainedModel, folder: Path
+) -> tuple[PreTrainedModel, Composite]:
+    """Make the text part of a model the only part that can be trained.
+
+    Args:
+        source: the model as the profile names it, for messages.
+        model: as it was loaded.
+        folder: the directory that it was loaded from; its files stay open.
+
+    Returns:
+        The model that is given text, and what is needed to write it back. That model is the text
+        part itself where it is a whole language model (Llama 4), else the model with everything
+        but its text part frozen.
+
+    Raises:
+        ModelError: the model gives no logits, or its files can't be written back.
+    """
+    part = text_part_name(model)
+    decoder: Any = model.get_decoder()
+    asked = model
+    if part and decoder.get_output_embeddings() is not None:
+        asked = cast("PreTrainedModel", decoder)
+        # What the release generates with is what the written directory must say.
+        asked.generation_config = model.generation_config
+    else:
+        part = ""
+    if asked.get_output_embeddings() is None:
+        raise ModelError(
+            f"[model] {source}: {type(model).__name__} has no output projection over tokens",
+            _DECODERS_ONLY,
+        )
+    names = StoredNames(model, part)
+    files = SourceFiles(folder)
+    trained = text_parameters(asked)
+    for name, parameter in asked.named_parameters():
+        parameter.requires_grad_(name in trained)
+    tensors = TextTensors(source, files, names, model, asked, part, trained)
+    return asked, Composite(files, tensors, names)
+
+
+@torch.no_grad()
+def check_text_alone(source: str, model: PreTrainedModel, token: int) -> None:
+    """Make sure that a model answers to text without images or sound.
+
+    Args:
+        source: the model as the profile names it, for messages.
+        model: on its device.
+        token: id of a token that stands for no image and no sound.
+
+    Raises:
+        ModelError: it doesn't; the message has its own reason.
+    """
+    asked: Any = model
+    was_training = model.training
+    device = asked.get_input_embeddings().weight.device
+    ids = torch.full((1, 2), token, dtype=torch.int64, device=device)
+    try:
+        for training in (True, False):
+            asked.train(training)
+            asked(input_ids=ids, use_cache=False)
+    except _TEXT_FAULTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(
+            f"[model] {source}: {type(model).__name__} can't be given text alone: {reason}",
+            _DECODERS_ONLY,
+        ) from error
+    finally:
+        asked.train(was_training)
+
+
+def _composite_class(kind: str) -> str | None:
+    from transformers.models.auto import modeling_auto
+
+    # The first versions of transformers 5 have only the table of vision models.
+    tables: Any = modeling_auto
+    names = getattr(
+        tables,
+        "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+        tables.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+    name: str | None = names.get(kind)
+    return name

@@ -1,0 +1,81 @@
+"""A run whose model has a vision part: killed, resumed, mended, written as it came."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from composite_models import FAMILIES, write_composite
+from fork_client import ForkHost
+from safetensors.torch import load_file
+
+from sf_tui.profile import dump_profile, load_profile
+from sf_tui.run.directory import RunDirectory
+from worker.conftest import PROFILE, events_of, live_course, work
+
+USUAL = ("gemma3",)
+
+
+def _profile(source: Path) -> str:
+    start, rest = PROFILE.index("[model]"), PROFILE.index("[biography]")
+    model = f'[model]\nsource = "{source}"\ntokenizer = "biography"\n'
+    return PROFILE[:start] + model + PROFILE[rest:]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
+        for name in FAMILIES
+        if name != "gemma3n"
+    ],
+)
+def test_killed_and_resumed_run_writes_the_same_directory(
+    family: str, fork_host: ForkHost, tmp_path: Path
+) -> None:
+    source = write_composite(family, tmp_path / "source", max_shard_size="60KB")
+    file = tmp_path / "quick.toml"
+    file.write_text(_profile(source))
+    plain = RunDirectory.create(
+        tmp_path / "plain",
+        profile_text=dump_profile(load_profile(file)),
+        profile_name="quick",
+        argv=["sf"],
+    )
+    assert work(plain) == 0
+    run = RunDirectory(tmp_path / "run")
+    process = fork_host.start("run", file, "--no-ui", "--run-dir", run.path)
+    for _ in range(2):
+        known = len(events_of(run, "checkpoint")) if run.events.exists() else 0
+        while process.poll() is None and (
+            not run.events.exists() or len(events_of(run, "checkpoint")) <= known
+        ):
+            pass
+        process.kill()
+        process = fork_host.start("resume", run.path, "--no-ui")
+    assert process.wait() == 0, process.stderr
+    assert live_course(run) == live_course(plain)
+    assert _contents(run.model) == _contents(plain.model)
+
+    came, written = {}, {}
+    for folder, tensors in ((source, came), (run.model, written)):
+        for path in folder.glob("*.safetensors"):
+            tensors |= load_file(path)
+    assert set(came) == set(written)
+    config = json.loads((run.model / "config.json").read_text())
+    assert config["architectures"] == [FAMILIES[family][0]]
+
+    out = tmp_path / "mended"
+    done = fork_host.run(
+        "recover", run.path, "--by", "interpolate", "--start-model", source, "--out", out
+    )
+    if family.endswith("_moe"):
+        assert "first checkpoint" in done.stderr
+        done = fork_host.run("recover", run.path, "--by", "interpolate", "--out", out)
+    assert done.wait() == 0, done.stderr
+    assert set(_contents(out)) == set(_contents(run.model))
