@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.generation_end import write_stops
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.packages import is_package_source, package_hint
@@ -135,6 +136,7 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
     try:
         loaded.model.save_pretrained(path)
         loaded.tokenizer.save_pretrained(path)
+        write_stops(loaded.model, path)
     finally:
         loaded.model.config.use_cache = False
 

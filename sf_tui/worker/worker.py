@@ -121,7 +121,7 @@ class Worker:
         resume_point = shelf.resume_point(names, ledger)
         self._claim()
         threads = resume_point.state["threads"] if resume_point else None
-        prepared = prepare_run(profile, threads)
+        prepared = prepare_run(profile, threads, self._run.created)
         check_prompts(prepared)
         context = RunContext(
             self._run,
@@ -191,6 +191,8 @@ class Worker:
         )
         for note in profile.notes:
             context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
+        for note in prepared.notes:
+            context.tell("alert", level="warn", code="template", message=note, stage="", step=0)
         for name, task in prepared.tasks.items():
             for note in task.task.notes:
                 context.tell(
