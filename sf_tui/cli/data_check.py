@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,7 +20,9 @@ from sf_tui.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from transformers import PreTrainedTokenizerBase
 
+    from sf_tui.tasks.control_tokens import ControlTokens
     from sf_tui.tasks.encoding import EncodedExamples
     from sf_tui.tasks.task import Example
     from sf_tui.tasks.user_data import LoadedExamples
@@ -83,6 +85,9 @@ def check(
     on_bad_row: Annotated[
         str, typer.Option(help="error, or skip: leave bad rows out and count them.")
     ] = "error",
+    control_tokens: Annotated[
+        str, typer.Option(help="Control tokens in a text: text, keep, or error (a bad row).")
+    ] = "text",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was found as one JSON object.")
     ] = False,
@@ -90,6 +95,10 @@ def check(
     """Show how a data file is understood: schema, bad rows, a sample, lengths."""
     if on_bad_row not in ("error", "skip"):
         raise UsageError(f"--on-bad-row {on_bad_row}: no such way", "it is error or skip")
+    if control_tokens not in ("text", "keep", "error"):
+        raise UsageError(
+            f"--control-tokens {control_tokens}: no such way", "it is text, keep or error"
+        )
     if max_length is not None and model is None:
         raise UsageError(
             f"--max-length {max_length}: tokens can only be counted with a tokenizer",
@@ -110,7 +119,9 @@ def check(
     if model is None:
         findings, pieces = _in_characters(loaded)
     else:
-        findings, pieces = _in_tokens(loaded, model, max_length, on_bad_row)
+        findings, pieces = _in_tokens(
+            loaded, model, max_length, on_bad_row, cast("ControlTokens", control_tokens)
+        )
     if as_json:
         write_json_text(json.dumps(vars(findings), ensure_ascii=False))
         return
@@ -131,7 +142,11 @@ def _fields(options: Sequence[str]) -> dict[str, str]:
 
 
 def _in_tokens(
-    loaded: LoadedExamples, model: str, max_length: int | None, on_bad_row: str
+    loaded: LoadedExamples,
+    model: str,
+    max_length: int | None,
+    on_bad_row: str,
+    control_tokens: ControlTokens,
 ) -> tuple[Findings, list[Piece]]:
     # Deferred: the tokenizer brings in transformers, which takes seconds.
     from sf_tui.tasks.encoding import NO_LOSS, choose_metric, encode_all
@@ -139,7 +154,7 @@ def _in_tokens(
 
     write_line(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
     tokenizer = load_tokenizer(model, Path.cwd())
-    encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row)
+    encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row, control_tokens)
     first = encoded.rows[0]
     pieces: list[Piece] = []
     text, start = "", 0
@@ -167,7 +182,30 @@ def _in_tokens(
         sample | {"pieces": _named(pieces)},
         encoded,
     )
+    findings.notes.extend(
+        note for note in (_end_note(tokenizer, model, encoded.ends), encoded.template_note) if note
+    )
     return findings, pieces
+
+
+def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[int]) -> str:
+    """Say which learnt ends the model's generation runs past; empty where nothing tells."""
+    # Deferred: generation configs bring in transformers, which takes seconds.
+    from sf_tui.engine.generation_end import end_note, stops_of_source
+    from sf_tui.tasks.tokenizer import STARTER
+
+    name = model
+    if model.startswith(STARTER):
+        # Profiles know where starters are; no other source needs them.
+        from sf_tui.profile import starter_directory
+
+        name = str(starter_directory(model.removeprefix(STARTER)))
+    elif model.lower().endswith(".gguf") or model == "biography":
+        return ""
+    stops = stops_of_source(str(Path(name).expanduser()))
+    if stops is None:
+        return ""
+    return end_note(tokenizer, sorted(ends - set(stops)), stops)
 
 
 def _own_limit(model_max_length: float) -> int | None:

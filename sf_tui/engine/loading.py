@@ -23,6 +23,7 @@ from sf_tui.engine.composite import (
     take_text_part,
 )
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.generation_end import write_stops
 from sf_tui.engine.gguf_model import load_gguf
 from sf_tui.engine.hub_snapshot import fetch_snapshot
 from sf_tui.engine.model_files import inspect_directory
@@ -148,6 +149,7 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
         else:
             loaded.composite.write(path, loaded.model)
         loaded.tokenizer.save_pretrained(path)
+        write_stops(loaded.model, path)
     finally:
         loaded.model.config.use_cache = False
 

@@ -94,6 +94,10 @@ class TaskSettings(StrictTable):
         description="which of your fields is which: a name, or a text with {names} in it",
     )
     on_bad_row: Literal["error", "skip"] = Field(default="error", description="what a bad row does")
+    control_tokens: Literal["text", "keep", "error"] = Field(
+        default="text",
+        description="control tokens in a row's text: encoded as text, kept, or a bad row",
+    )
     split: Line | None = Field(default=None, description="the split of a datasets id")
     subset: Line | None = Field(default=None, description="the subset of a datasets id")
     train: PlainTable = Field(

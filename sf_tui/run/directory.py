@@ -20,7 +20,7 @@ import orjson
 
 from sf_tui import __version__
 from sf_tui.errors import RunError, RunNotFoundError, UsageError
-from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.clock import parse_rfc3339, rfc3339_now
 from sf_tui.run.durable import (
     aside_name,
     remove_abandoned,
@@ -108,6 +108,19 @@ class RunDirectory:
                 "update sf",
             )
         return facts
+
+    @property
+    def created(self) -> datetime | None:
+        """When the run was made, in UTC; None where `run.json` does not say.
+
+        Raises:
+            RunError: `run.json` can't be read.
+        """
+        try:
+            return parse_rfc3339(self.read_run_json()["created"]).astimezone(UTC)
+        except (KeyError, TypeError, ValueError):
+            # Made by other hands: nothing else depends on it.
+            return None
 
     def claim(self, facts: dict[str, Any]) -> None:
         """Write into `run.json` which process owns the run from now on."""

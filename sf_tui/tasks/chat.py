@@ -1,19 +1,33 @@
-"""A conversation as one text, cut where loss begins and ends, by the model's chat template.
+"""A conversation as prompts and completions, turn by turn, by the model's chat template.
 
 Knows templates and where an assistant's turn stands in their text. Knows nothing of token ids.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from sf_tui.errors import DataError, ModelError
+from sf_tui.tasks.rendering import RefusalError, ThoughtStyle, render_turns
 from sf_tui.tasks.task import Message
+from sf_tui.tasks.thoughts import (
+    OpenedThoughts,
+    ThoughtMarks,
+    closed_thoughts,
+    find_marks,
+    opened_thoughts,
+    split_thoughts,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Closing", "RefusalError", "find_closing", "render_turns"]
 
 
 class Segment(NamedTuple):
@@ -33,12 +47,31 @@ class Closing:
     """The part up to and with the end-of-turn token; empty when the template has none."""
 
 
-class RefusalError(ValueError):
-    """Why a template can't be used for a conversation; whoever knows the place tells it."""
+@dataclass(frozen=True)
+class TurnText:
+    """One assistant's turn as the model meets it."""
+
+    prompt: str
+    """What `apply_chat_template` gives for the turns before it, with a generation prompt."""
+    completion: str
+    """What the model has to generate from there, with the token that ends the turn."""
+    ended: bool
+    """Whether the completion closes with an end token of the template's own."""
+    thoughts_lost: bool
+    """Whether the row has thoughts for this turn that the template can render nowhere."""
 
 
-# No template has a reason to change it, and no data holds it.
+# No template has a reason to change them, and no data holds them.
 _MARK = "QXZJ7ANSWER7JZXQ"
+_THOUGHT = "QXZJ7THOUGHT7JZXQ"
+
+# Added tokens that are not special end a turn only if they look like control tokens: "\n\n" and
+# ordinary words are added to vocabularies, too.
+_CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+
+_PROMPT_COMPLETION = (
+    "give prompt/completion rows, which are joined as they stand, or another tokenizer"
+)
 
 
 def plain_segments(messages: Sequence[Message]) -> list[Segment]:
@@ -46,11 +79,11 @@ def plain_segments(messages: Sequence[Message]) -> list[Segment]:
     segments: list[Segment] = []
     unlearnt = ""
     for message in messages:
-        if message.role == "assistant":
-            segments += [Segment(unlearnt, False), Segment(message.content, True)]
+        if message.role == "assistant" and message.learnt:
+            segments += [Segment(unlearnt, False), Segment(message.inline or message.content, True)]
             unlearnt = "\n"
         else:
-            unlearnt += message.content + "\n"
+            unlearnt += (message.inline or message.content) + "\n"
     return segments
 
 
@@ -65,140 +98,278 @@ def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
     except RefusalError as error:
         raise ModelError(
             f"the model's chat template can't render a question and its answer: {error}",
-            "give prompt/completion rows, which are joined as they stand, or another tokenizer",
+            _PROMPT_COMPLETION,
         ) from error
     before, mark, whole = text.rpartition(_MARK)
     if not mark or not before:
         raise ModelError(
-            "the model's chat template leaves out the assistant's text",
-            "give prompt/completion rows, which are joined as they stand, or another tokenizer",
+            "the model's chat template leaves out the assistant's text", _PROMPT_COMPLETION
         )
-    # A template may close with two special tokens (end of turn, end of text): the first is what
-    # the model must say, and what generation stops at.
-    found = [
-        (whole.index(token), -len(token), token)
-        for token in _special_tokens(tokenizer)
-        if token and token in whole
-    ]
-    if not found:
-        return Closing(whole, "")
-    start, _, token = min(found)
-    return Closing(whole, whole[: start + len(token)])
+    return _closing_of(whole, tokenizer)
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+def _closing_of(whole: str, tokenizer: PreTrainedTokenizerBase) -> Closing:
+    """Cut what follows an answer behind the template's first end token.
+
+    A template may close with two end tokens (end of turn, end of text): the first is what the
+    model must write, and what generation stops at. An end token is special, and never blank.
+    """
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    return {str(token) for token in added} | set(tokenizer.all_special_tokens)
-
-
-def chat_segments(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, closing: Closing, place: str
-) -> list[Segment]:
-    """Render a conversation and cut it into what carries loss and what does not.
-
-    Every assistant's turn carries loss, with its end-of-turn token; the text before it is exactly
-    what the model is given when it is asked to answer there. What the template writes after the
-    last end-of-turn token is dropped.
-
-    Args:
-        messages: the turns, the last an assistant's.
-        tokenizer: has a chat template.
-        closing: from `find_closing` for this tokenizer.
-        place: where the row stands, for errors.
-
-    Raises:
-        DataError: if the template refuses the roles, or leaves out or changes a turn.
-    """
-    attempts = [messages]
-    if any(message.role == "tool" for message in messages):
-        # Many templates know no tools: what a tool answered is then told to the model as a user.
-        attempts.append([Message("user", m.content) if m.role == "tool" else m for m in messages])
-    problem = ""
-    for attempt in attempts:
-        try:
-            return _cut(attempt, tokenizer, closing)
-        except RefusalError as error:
-            problem = problem or str(error)
-    raise DataError(
-        f"{place}: the model's chat template refuses this conversation: {problem}",
-        'mend the row, leave such rows out with on_bad_row = "skip", or give prompt/completion '
-        "rows, which are joined as they stand",
+    special = {token.content for token in added if token.special} | set(
+        tokenizer.all_special_tokens
     )
+    shaped = {token.content for token in added if _CONTROL_SHAPE.fullmatch(token.content)}
+    for tokens in (special, shaped):
+        found = [
+            (whole.index(token), -len(token), token)
+            for token in tokens
+            if token.strip() and token in whole
+        ]
+        if found:
+            start, _, token = min(found)
+            return Closing(whole, whole[: start + len(token)])
+    return Closing(whole, "")
 
 
-def render_turns(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], generation: bool = False
-) -> str:
-    """Return some turns as the chat template writes them.
+class ChatTurns:
+    """Cuts conversations into prompts and completions for one tokenizer's chat template."""
 
-    Args:
-        tokenizer: has a chat template.
-        messages: the turns.
-        generation: with what opens the assistant's next one.
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
 
-    Raises:
-        RefusalError: the template takes no such turns.
-    """
-    # Only conversations need it, and transformers has it loaded by then.
-    import jinja2
+    @cached_property
+    def closing(self) -> Closing:
+        """What the template writes after an answer; ModelError if it can't write one."""
+        return find_closing(self._tokenizer)
 
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation)
+    @cached_property
+    def _source(self) -> str:
+        return str(self._tokenizer.get_chat_template())
+
+    @cached_property
+    def _own_marks(self) -> ThoughtMarks | None:
+        """The marks around thoughts that this template knows."""
+        found = find_marks(self._source)
+        if found is None:
+            try:
+                prompt = render_turns(self._tokenizer, [Message("user", "Hello")], generation=True)
+            except RefusalError:
+                # It takes no lone question; the rows' own prompts are looked at one by one.
+                return None
+            opened = opened_thoughts(prompt, self._source)
+            found = opened.marks if opened is not None else None
+        return found
+
+    @property
+    def _marks(self) -> ThoughtMarks:
+        return self._own_marks or ThoughtMarks()
+
+    @cached_property
+    def _style(self) -> ThoughtStyle:
+        turns = [Message("user", "Hello"), Message("assistant", _MARK, _THOUGHT)]
+        styles: tuple[ThoughtStyle, ...] = ("keys", "inline")
+        for style in styles:
+            try:
+                if _THOUGHT in render_turns(self._tokenizer, turns, False, style, self._marks):
+                    return style
+            except RefusalError:
+                # It may refuse thoughts in one place and take them in another.
+                continue
+        return "left out"
+
+    def cut(self, messages: Sequence[Message], place: str) -> list[TurnText]:
+        """Return every assistant's turn that is learnt as prompt and completion.
+
+        Args:
+            messages: the turns, the last an assistant's.
+            place: where the row stands, for errors.
+
+        Raises:
+            DataError: if the template refuses the roles, or leaves out or changes a turn.
+            ModelError: if the template makes no sense at all.
+        """
+        turns = [self._with_own_marks(message) for message in messages]
+        attempts = [turns]
+        if any(turn.role == "tool" for turn in turns):
+            # Many templates know no tools: what a tool answered is then given as a user's turn.
+            attempts.append([replace(t, role="user") if t.role == "tool" else t for t in turns])
+        problem = ""
+        for attempt in attempts:
+            try:
+                return [
+                    self._turn(attempt, at)
+                    for at, message in enumerate(attempt)
+                    if message.role == "assistant" and message.learnt
+                ]
+            except RefusalError as error:
+                problem = problem or str(error)
+        raise DataError(
+            f"{place}: the model's chat template refuses this conversation: {problem}",
+            'mend the row, leave such rows out with on_bad_row = "skip", or give '
+            "prompt/completion rows, which are joined as they stand",
         )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-        # The template's own errors, and those of the operations in it.
-        raise RefusalError(" ".join(str(error).split())) from error
 
+    def _with_own_marks(self, message: Message) -> Message:
+        """Read thoughts between marks that only this template knows."""
+        if message.role != "assistant" or message.thoughts or self._own_marks is None:
+            return message
+        split = split_thoughts(message.content, self._own_marks)
+        if split is None or not all(split):
+            return message
+        return replace(message, thoughts=split[0], content=split[1], inline=message.content)
 
-def _cut(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, closing: Closing
-) -> list[Segment]:
-    """Cut the rendered text; raises RefusalError where it isn't what the turns say."""
-    whole = render_turns(tokenizer, messages)
-    segments: list[Segment] = []
-    done = 0
-    for index, message in enumerate(messages):
-        if message.role != "assistant":
-            if message.content.strip() not in whole:
-                raise RefusalError(f"it leaves out or changes turn {index + 1} ({message.role})")
-            continue
-        prompt = render_turns(tokenizer, messages[:index], generation=True)
-        if len(prompt) < done or not whole.startswith(prompt):
+    def _render(
+        self, messages: Sequence[Message], generation: bool = False, **options: bool
+    ) -> str:
+        return render_turns(
+            self._tokenizer, messages, generation, self._style, self._marks, **options
+        )
+
+    def _turn(self, messages: Sequence[Message], at: int) -> TurnText:
+        closing, before, turn = self.closing, messages[:at], messages[at]
+        prompt = self._render(before, generation=True)
+        for number, message in enumerate(before, 1):
+            if message.role != "assistant" and not _stands_in(message.content, prompt):
+                raise RefusalError(f"it leaves out or changes turn {number} ({message.role})")
+        text = self._render(messages[: at + 1])
+        # Read from its end: what stands before an answer depends on thoughts and channels.
+        body = self._without_closing(messages[: at + 1], text)
+        if body is None:
+            raise RefusalError(f"it leaves out or changes turn {at + 1} (assistant)")
+        text, closing = body
+        completion = self._completion(prompt, text, before, turn)
+        if completion is None:
             raise RefusalError(
-                f"the prompt of turn {index + 1} isn't how the whole conversation begins"
+                f"the prompt of turn {at + 1} isn't how the conversation up to it begins"
             )
-        start = len(prompt)
-        end = _content_end(messages, index, tokenizer, closing, whole, start)
-        segments.append(Segment(whole[done:start], False))
-        segments.append(Segment(whole[start : end + len(closing.end)], True))
-        done = end + len(closing.end)
-    return segments
+        return TurnText(
+            prompt,
+            completion + closing.end,
+            bool(closing.end),
+            bool(turn.thoughts) and turn.thoughts not in _before_answer(completion, turn),
+        )
+
+    def _without_closing(
+        self, messages: Sequence[Message], text: str
+    ) -> tuple[str, Closing] | None:
+        """Return a text up to its last answer's end, and what the template has written after it."""
+        answer = messages[-1].content.strip()
+        closing = self.closing
+        for attempt in range(2):
+            body = text.removesuffix(closing.whole)
+            if text.endswith(closing.whole) and body.rstrip().endswith(answer):
+                return body, closing
+            if attempt == 0:
+                # It closes this conversation otherwise than a question with its answer.
+                marked = replace(messages[-1], content=_MARK)
+                if marked.inline:
+                    marked = replace(marked, inline=marked.inline.replace(answer, _MARK))
+                whole = self._render([*messages[:-1], marked]).rpartition(_MARK)[2]
+                closing = _closing_of(whole, self._tokenizer)
+        return None
+
+    def _completion(
+        self, prompt: str, text: str, before: Sequence[Message], turn: Message
+    ) -> str | None:
+        """Return what a model has to generate after `prompt`, without its end.
+
+        Args:
+            prompt: the turns before it, with what opens the answer.
+            text: the same turns and the answer, without its closing.
+            before: the turns before it.
+            turn: the assistant's turn.
+
+        Returns:
+            None where the template writes the turn otherwise than its prompt begins it.
+        """
+        if text.startswith(prompt):
+            completion = text[len(prompt) :]
+            if turn.thoughts and turn.thoughts not in _before_answer(completion, turn):
+                return self._with_cut_thoughts(prompt, completion, turn)
+            return completion
+        if not turn.thoughts:
+            # The prompt opens thoughts where this template's text without any has none.
+            known = self._emptied_thoughts(prompt, before, turn)
+            if known is not None:
+                return known
+        opened = opened_thoughts(prompt, self._source)
+        if opened is not None and text.startswith(opened.before):
+            return self._after_opened(prompt, opened, text[len(opened.before) :], before, turn)
+        closed = closed_thoughts(prompt)
+        if closed is not None and text.startswith(closed):
+            # The prompt has an empty block of thoughts that the history does without.
+            return self._answer_alone(text[len(closed) :], turn)
+        return None
+
+    def _with_cut_thoughts(self, prompt: str, completion: str, turn: Message) -> str:
+        """Give a completion its thoughts back that the template cuts even from the last turn.
+
+        Templates that cut thoughts off are those of models that write them: DeepSeek-R1. Where the
+        prompt has closed the thoughts already, the model has none to write.
+        """
+        marks, written = self._own_marks, _before_answer(completion, turn)
+        if marks is None or marks.closing in written or closed_thoughts(prompt) is not None:
+            return completion
+        answer = completion[len(written) :]
+        return written.rstrip("\n") + marks.around(turn.thoughts, answer)
+
+    def _emptied_thoughts(
+        self, prompt: str, before: Sequence[Message], turn: Message
+    ) -> str | None:
+        """Return the completion with thoughts opened and closed around nothing, if it can be."""
+        if self._style == "left out":
+            return None
+        messages = [*before, replace(turn, thoughts=_THOUGHT, inline="")]
+        found = self._without_closing(messages, self._render(messages))
+        if found is None or not found[0].startswith(prompt + _THOUGHT):
+            return None
+        return found[0][len(prompt + _THOUGHT) :]
+
+    def _after_opened(
+        self,
+        prompt: str,
+        opened: OpenedThoughts,
+        rest: str,
+        before: Sequence[Message],
+        turn: Message,
+    ) -> str:
+        """Return thoughts, their closing and the answer, after a prompt that opens thoughts."""
+        marks, space = opened.marks, opened.space
+        thoughts, answer = turn.thoughts, self._answer_alone(rest, turn)
+        gap = "\n\n" if "\n" in space else ""
+        off = self._thoughts_off(before)
+        if off is not None and marks.closing in off:
+            behind = off.rpartition(marks.closing)[2]
+            if not behind.strip():
+                gap = behind
+            if not thoughts and off.startswith(prompt):
+                return off[len(prompt) :] + answer
+        return thoughts + space + marks.closing + gap + answer
+
+    def _answer_alone(self, text: str, turn: Message) -> str:
+        """Return what the template has written for a turn, without thoughts and their marks."""
+        written = _before_answer(text, turn)
+        if self._marks.closing in written:
+            text = text[len(written) :]
+        # Where thoughts stood before it, blanks between them and the answer were left.
+        return text.lstrip() if turn.thoughts else text
+
+    def _thoughts_off(self, before: Sequence[Message]) -> str | None:
+        """Return the prompt as the template writes it when no thoughts are wanted."""
+        try:
+            return self._render(before, generation=True, enable_thinking=False, thinking=False)
+        except RefusalError:
+            # It can't: then there is nothing to learn from it.
+            return None
 
 
-def _content_end(
-    messages: Sequence[Message],
-    index: int,
-    tokenizer: PreTrainedTokenizerBase,
-    closing: Closing,
-    whole: str,
-    start: int,
-) -> int:
-    """Return where the text of assistant turn `index` ends in `whole`, before its closing."""
-    content = messages[index].content
-    for written in (content, content.strip(), content.rstrip(), content.lstrip()):
-        end = start + len(written)
-        if whole.startswith(written, start) and whole.startswith(closing.end, end):
-            return end
-    # The template writes something before the content, such as an empty block of thoughts.
-    upto = render_turns(tokenizer, messages[: index + 1])
-    text = upto.removesuffix(closing.whole)
-    if (
-        not upto.endswith(closing.whole)
-        or not whole.startswith(text)
-        or not whole.startswith(closing.end, len(text))
-        or content.strip() not in text[start:]
-    ):
-        raise RefusalError(f"it leaves out or changes turn {index + 1} (assistant)")
-    return len(text)
+def _before_answer(completion: str, turn: Message) -> str:
+    return completion[: completion.rfind(turn.content.strip())]
+
+
+def _stands_in(content: str, text: str) -> bool:
+    """Tell whether a template has written a content, as it stands or as JSON."""
+    content = content.strip()
+    if content in text:
+        return True
+    return any(json.dumps(content, ensure_ascii=plain)[1:-1] in text for plain in (True, False))

@@ -43,7 +43,7 @@ def prompt_key(example: Example) -> tuple[str, ...]:
 def content_key(example: Example) -> tuple[str, ...]:
     """Return what two examples share when they are the same to the last sign."""
     if example.messages:
-        return tuple(f"{m.role}:{m.content}" for m in example.messages)
+        return tuple(f"{m.role}:{m.thoughts}\x1f{m.content}" for m in example.messages)
     return ("prompt", example.prompt, "completion", example.completion)
 
 

@@ -20,6 +20,8 @@ class Message:
     """What an assistant reasons before its answer, without the marks around it."""
     learnt: bool = True
     """Whether an assistant's turn carries loss; a row may say that it does not."""
+    inline: str = ""
+    """Thoughts, marks and answer exactly as the row has them, where they stand in one text."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Example:
     """One prompt with its answer, or one conversation.
 
     Either `prompt` and `completion` are texts, joined as they stand, or `messages` holds the
-    conversation and the model's chat template renders it; then every assistant turn carries loss.
+    conversation and the model's chat template renders it; every assistant turn that is learnt
+    carries loss.
     """
 
     prompt: str = ""

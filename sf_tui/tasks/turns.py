@@ -13,6 +13,7 @@ import orjson
 from sf_tui.tasks.json_rows import kind_of
 from sf_tui.tasks.rows import RowError
 from sf_tui.tasks.task import Message
+from sf_tui.tasks.thoughts import THOUGHT_PARTS, add_thoughts
 
 ROLES = {
     "system": "system",
@@ -119,7 +120,7 @@ def _read_turn(turn: Any, number: int) -> Message:
         raise RowError(f"{where} has the unknown role {shown}; known are {known}")
     _check_weight(turn, role, where)
     content = _content(turn.get(content_key), turn.get("tool_calls"), f"{where} ({said})", role)
-    return Message(role, content)
+    return add_thoughts(Message(role, content), turn)
 
 
 def _content(content: Any, tool_calls: Any, where: str, role: str) -> str:
@@ -142,6 +143,8 @@ def _joined(content: Any, where: str) -> Any:
             texts.append(part)
             continue
         kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
+        if kind in THOUGHT_PARTS:  # read by `add_thoughts`
+            continue
         if not isinstance(part, Mapping) or kind != "text":
             raise RowError(f"{where} holds a part of type '{kind}'; only text can be used")
         text = part.get("value") if part.get("text") is None else part["text"]

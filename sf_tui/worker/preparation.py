@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.sources import DrawnSource, FixedSource
@@ -19,6 +21,7 @@ from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, EncodedExamples, choose_metric, encode_all
 from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.template_date import date_note, fix_date
 from sf_tui.tasks.user_data import user_task
 
 BIOGRAPHY = "biography:"
@@ -56,14 +59,17 @@ class Prepared:
     layout: ModelLayout
     freezer: Freezer
     tasks: dict[str, PreparedTask]
+    notes: tuple[str, ...] = ()
+    """What the model's chat template and its generation settings do that nobody may expect."""
 
 
-def prepare_run(profile: Profile, threads: int | None) -> Prepared:
+def prepare_run(profile: Profile, threads: int | None, moment: datetime | None = None) -> Prepared:
     """Load the model and the tasks of a profile.
 
     Args:
         profile: the profile.
         threads: CPU threads; what an earlier part of the run used, else None.
+        moment: when the run was made: the date that a chat template writes; None: now.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
@@ -72,7 +78,7 @@ def prepare_run(profile: Profile, threads: int | None) -> Prepared:
     # Data first: they take no time to read, and most mistakes are in them.
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
-    loaded = load_model_of(profile, compute)
+    loaded = load_model_of(profile, compute, moment=moment)
     layout = read_layout(loaded.model)
     freezer = Freezer(layout)
     for stage in profile.stages():
@@ -81,24 +87,35 @@ def prepare_run(profile: Profile, threads: int | None) -> Prepared:
     for action in profile.actions.values():
         if action.op == "freeze":
             freezer.choose(action.layers, embeddings=action.embeddings)
+    stops = stop_ids(loaded.model)
+    prepared = {
+        settings.name: prepare_task(profile, settings, tasks[settings.name], loaded)
+        for settings in profile.tasks
+    }
+    missing = [token for token in stop_ids(loaded.model) if token not in stops]
+    notes = (end_note(loaded.tokenizer, missing, stops), date_note(loaded.tokenizer))
     return Prepared(
         profile,
         compute,
         loaded,
         layout,
         freezer,
-        {
-            settings.name: prepare_task(profile, settings, tasks[settings.name], loaded)
-            for settings in profile.tasks
-        },
+        prepared,
+        tuple(note for note in notes if note),
     )
 
 
 def load_model_of(
-    profile: Profile, compute: ComputeSetting, settings: ModelSettings | None = None
+    profile: Profile,
+    compute: ComputeSetting,
+    settings: ModelSettings | None = None,
+    moment: datetime | None = None,
 ) -> LoadedModel:
-    """Load a profile's model, or another one in its place, as the profile's stages need it."""
-    return load_model(
+    """Load a profile's model, or another one in its place, as the profile's stages need it.
+
+    Its chat template writes the date of `moment`, or today's, for as long as it is loaded.
+    """
+    loaded = load_model(
         settings or profile.model,
         profile.base_dir,
         compute,
@@ -107,6 +124,8 @@ def load_model_of(
             stage.train.gradient_checkpointing for stage in profile.stages()
         ),
     )
+    fix_date(loaded.tokenizer, moment or datetime.now())
+    return loaded
 
 
 def read_task(profile: Profile, settings: TaskSettings) -> Task:
@@ -169,9 +188,20 @@ def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
 def encode_rows(
     profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
 ) -> EncodedExamples:
-    """Return some of a task's examples as tokens, those too long for its stage left out."""
+    """Return some of a task's examples as tokens, those too long for its stage left out.
+
+    From then on the model's generation stops where their answers end.
+    """
     limit = profile.stage_train(settings.name).max_length or loaded.max_length
-    return encode_all(examples, loaded.tokenizer, limit, on_bad_row=settings.on_bad_row)
+    encoded = encode_all(
+        examples,
+        loaded.tokenizer,
+        limit,
+        on_bad_row=settings.on_bad_row,
+        control_tokens=settings.control_tokens,
+    )
+    stop_at(loaded.model, encoded.ends)
+    return encoded
 
 
 def _why(rows: EncodedExamples) -> str:

@@ -113,13 +113,22 @@ def _stages_before(source: str) -> list[dict[str, Any]] | None:
 def _read_size(profile: Profile, name: str, loaded: LoadedModel) -> TaskSize | None:
     try:
         task = read_task(profile, profile.task(name))
-        rows = encode_all(_sample(task), loaded.tokenizer, None, on_bad_row="skip").rows
+        sample = _sample(task)
+        rows = encode_all(
+            sample,
+            loaded.tokenizer,
+            None,
+            on_bad_row="skip",
+            control_tokens=profile.task(name).control_tokens,
+        ).rows
     except DataError:
         # It serves a figure beside the verdict; whoever needs the data is told elsewhere.
         return None
     if not rows:
         return None
-    return TaskSize(len(task.train), sum(len(row.input_ids) for row in rows) / len(rows))
+    # A conversation may be several examples.
+    entries = round(len(task.train) * max(len(rows) / len(sample), 1))
+    return TaskSize(entries, sum(len(row.input_ids) for row in rows) / len(rows))
 
 
 def _sample(task: Task) -> list[Example]:

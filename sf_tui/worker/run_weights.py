@@ -101,7 +101,7 @@ def load_newest(record: RunRecord) -> ModelAtHand:
     compute = choose_compute(
         profile.model.dtype, point.state["threads"] if point else profile.train.threads
     )
-    loaded = load_model_of(profile, compute, settings)
+    loaded = load_model_of(profile, compute, settings, record.run.created)
     layout = read_layout(loaded.model)
     if point is not None:
         load_checkpoint(point, layout, None)

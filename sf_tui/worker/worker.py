@@ -143,7 +143,7 @@ class Worker:
             )
         self._claim()
         threads = resume_point.state["threads"] if resume_point else None
-        prepared = prepare_run(profile, threads)
+        prepared = prepare_run(profile, threads, self._run.created)
         check_prompts(prepared)
         context = RunContext(
             self._run,
@@ -215,6 +215,8 @@ class Worker:
             context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
         for note in prepared.loaded.notes:
             context.tell("alert", level="warn", code="model", message=note, stage="", step=0)
+        for note in prepared.notes:
+            context.tell("alert", level="warn", code="template", message=note, stage="", step=0)
         for name, task in prepared.tasks.items():
             for note in task.task.notes:
                 context.tell(

@@ -212,7 +212,9 @@ def test_checkpoint_brings_the_text_part_back(
     whole, layout, tuner = begun()
     for _ in range(2):
         tuner.advance()
-    save_checkpoint(tmp_path / "step-2", layout, tuner.optimizer, {"stage": "new", "step": 2})
+    save_checkpoint(
+        tmp_path / "step-2", layout, tuner.optimizer, {"stage": "new", "step": 2, "seq": 1}
+    )
     for _ in range(2):
         tuner.advance()
     resumed, layout, tuner = begun()

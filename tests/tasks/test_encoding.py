@@ -237,15 +237,23 @@ def test_a_template_that_leaves_out_a_turn_is_refused(chat_tokenizer: Fast) -> N
 
 
 def test_a_template_whose_prompt_is_no_beginning_is_refused(chat_tokenizer: Fast) -> None:
-    chat_tokenizer.chat_template = CHATML_WITH_THOUGHTS_ASKED_FOR
-    with pytest.raises(DataError, match="the prompt of turn 2 isn't how the whole conversation"):
+    chat_tokenizer.chat_template = CHATML_THAT_ASKS_FOR.replace("ASKED", "Answer:")
+    with pytest.raises(DataError, match="the prompt of turn 2 isn't how the conversation"):
         encode_example(chat("Who?", "Ada."), chat_tokenizer)
 
 
-CHATML_WITH_THOUGHTS_ASKED_FOR = (
+def test_thoughts_that_the_prompt_opens_are_closed_where_there_are_none(
+    chat_tokenizer: Fast,
+) -> None:
+    chat_tokenizer.chat_template = CHATML_THAT_ASKS_FOR.replace("ASKED", "<think>\n")
+    encoded = encode_example(chat("Who?", "Ada."), chat_tokenizer)
+    assert learnt(chat_tokenizer, encoded) == ["\n</think>\n\nAda.<|im_end|>"]
+
+
+CHATML_THAT_ASKS_FOR = (
     "{% for m in messages %}"
     "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\nASKED' }}{% endif %}"
 )
 
 # As Qwen 3 has it: an empty block of thoughts before the last answer alone.
@@ -259,10 +267,10 @@ CHATML_WITH_EMPTY_THOUGHTS = (
 
 def test_what_a_template_writes_before_the_answer_is_learnt_with_it(chat_tokenizer: Fast) -> None:
     chat_tokenizer.chat_template = CHATML_WITH_EMPTY_THOUGHTS
-    encoded = encode_example(chat("Who?", "Ada.", "When?", "think"), chat_tokenizer)
-    assert learnt(chat_tokenizer, encoded) == [
-        "Ada.<|im_end|>",
-        "<think>\n\n</think>\n\nthink<|im_end|>",
+    rows = encode_all([chat("Who?", "Ada.", "When?", "think")], chat_tokenizer).rows
+    assert [learnt(chat_tokenizer, row) for row in rows] == [
+        ["<think>\n\n</think>\n\nAda.<|im_end|>"],
+        ["<think>\n\n</think>\n\nthink<|im_end|>"],
     ]
 
 
@@ -284,11 +292,13 @@ def test_a_template_without_an_end_of_turn_gets_the_end_token(chat_tokenizer: Fa
         "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
-    encoded = encode_example(chat("Who?", "Ada.", "When?", "1"), chat_tokenizer)
-    assert learnt(chat_tokenizer, encoded) == ["Ada.", "1<|im_end|>"]
-    assert chat_tokenizer.decode(encoded.input_ids) == (
-        "user: Who?\nassistant: Ada.\nuser: When?\nassistant: 1<|im_end|>"
-    )
+    rows = encode_all([chat("Who?", "Ada.", "When?", "1")], chat_tokenizer).rows
+    # Nothing in the template could end the first answer where it stands before the second.
+    assert [chat_tokenizer.decode(row.input_ids) for row in rows] == [
+        "user: Who?\nassistant: Ada.<|im_end|>",
+        "user: Who?\nassistant: Ada.\nuser: When?\nassistant: 1<|im_end|>",
+    ]
+    assert [learnt(chat_tokenizer, row) for row in rows] == [["Ada.<|im_end|>"], ["1<|im_end|>"]]
 
 
 @pytest.mark.parametrize(
