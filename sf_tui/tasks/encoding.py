@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sf_tui.errors import DataError, ModelError
 from sf_tui.tasks.chat import Closing, Segment, chat_segments, find_closing, plain_segments
+from sf_tui.tasks.row_size import is_too_long
 from sf_tui.tasks.rows import BadRow, bad_rows_error, count_rows
 from sf_tui.tasks.task import Example
 
@@ -260,6 +261,10 @@ def encode_all(
     for number, example in enumerate(examples):
         given += 1
         try:
+            if is_too_long(example, max_length):
+                too_long += 1
+                first_too_long = first_too_long or example.place
+                continue
             encoded = encoder.encode(example)
         except DataError as error:
             refused.append(BadRow(example.place, error.message.removeprefix(f"{example.place}: ")))

@@ -50,9 +50,10 @@ def folder_files(
     if subset is not None:
         below = folder / subset
         if Path(subset).name != subset or not below.is_dir():
+            folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
             raise DataError(
                 f'{shown}: subset = "{subset}": the folder has no folder of this name',
-                f"it has {listed(sorted(p.name for p in folder.iterdir() if p.is_dir())) or 'none'}",
+                f"it has {listed(folders) or 'none'}",
             )
         folder, shown = below, f"{shown}/{subset}"
     if (folder / "dataset_dict.json").is_file():
@@ -175,9 +176,11 @@ def _data_files(folder: Path, depth: int) -> list[Path]:
         if entry.is_dir():
             if depth < _DEEPEST:
                 found += _data_files(entry, depth + 1)
-        elif entry.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES):
-            if entry.name not in _ABOUT:
-                found.append(entry)
+        elif (
+            entry.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
+            and entry.name not in _ABOUT
+        ):
+            found.append(entry)
     return found
 
 

@@ -230,9 +230,7 @@ def check_turn_media(turn: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _marks_in(
-    values: Mapping[str, Any], marks: Mapping[str, Mark]
-) -> Iterator[tuple[str, Mark]]:
+def _marks_in(values: Mapping[str, Any], marks: Mapping[str, Mark]) -> Iterator[tuple[str, Mark]]:
     for key in values:
         mark = marks.get(str(key).lower())
         if mark is not None and values[key] not in (None, "", [], ()):

@@ -53,7 +53,8 @@ def _build_completion(values: Values) -> Example:
             raise RowError(
                 f"has a field '{name}' that the prompt does not hold: is it part of the prompt?",
                 f'with it: fields = {{prompt = "{{{name}}}\\n\\n{{prompt}}", completion = '
-                '"completion"}; without it: fields = {prompt = "prompt", completion = "completion"}',
+                '"completion"}; without it: fields = {prompt = "prompt", '
+                'completion = "completion"}',
             )
     return Example(prompt=prompt, completion=text_of(values["completion"], "'completion'"))
 

@@ -125,8 +125,7 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
         elif in_doubt and not sound.fullmatch("".join(lines.record)):
             yield BadRow(
                 place,
-                "has a quote inside a cell, after a record with an open quote"
-                f"{_reach(start, end)}",
+                f"has a quote inside a cell, after a record with an open quote{_reach(start, end)}",
                 end - start + 1,
             )
         else:
