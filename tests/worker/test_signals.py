@@ -38,7 +38,7 @@ def test_a_signal_ends_the_preparation_even_if_a_library_swallows_it(
     installed: StopSignals, number: signal.Signals
 ) -> None:
     swallowed = 0
-    with pytest.raises(PreparationStopped), installed.ending_preparation():
+    with pytest.raises(PreparationStopped), installed.ending_preparation():  # noqa: PT012
         try:
             os.kill(os.getpid(), number)
         except BaseException:  # as a library's clean-up would
