@@ -11,9 +11,6 @@ from pathlib import Path
 GZIP, XZ, BZIP2 = "gzip", "xz", "bzip2"
 PARQUET, ARROW_FILE, ARROW_STREAM = "parquet", "an Arrow file", "an Arrow stream"
 
-COMPRESSIONS = (GZIP, XZ, BZIP2)
-"""Containers that the standard library unpacks while it reads."""
-
 ZIP = "a zip archive"
 
 # The longest mark stands at 257 in a tar file.

@@ -12,10 +12,10 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
@@ -24,7 +24,6 @@ from sf_tui.tasks.file_kinds import (
     ARROW_FILE,
     ARROW_STREAM,
     BZIP2,
-    COMPRESSIONS,
     GZIP,
     HEAD_BYTES,
     PARQUET,
@@ -52,7 +51,11 @@ _FILE_SUFFIXES = (
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-_OPENERS = {GZIP: gzip.open, XZ: lzma.open, BZIP2: bz2.open}
+_OPENERS: dict[str, Callable[[Path, Literal["rb"]], AbstractContextManager[Any]]] = {
+    GZIP: gzip.open,
+    XZ: lzma.open,
+    BZIP2: bz2.open,
+}
 
 KNOWN_FORMATS = "JSONL, JSON, CSV, TSV (each may be .gz), parquet and Arrow"
 
@@ -219,7 +222,7 @@ def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
             )
         with path.open("rb") as plain:
             compression = kind_by_content(plain.read(HEAD_BYTES))
-        opener = _OPENERS[compression] if compression in COMPRESSIONS else None
+        opener = _OPENERS.get(compression or "")
         with opener(path, "rb") if opener else path.open("rb") as opened:
             file = cast(BinaryIO, opened)  # the unpacking ones read like any other
             head = file.read(4)
