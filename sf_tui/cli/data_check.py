@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # English text in the vocabularies of today's models; only used where no tokenizer is given.
 CHARACTERS_PER_TOKEN = 4
 
+# A table may have any number of columns.
+MOST_UNUSED_FIELDS = 100
+
 # In characters: a screen and a half, and two lines of it for each of many pieces.
 LONGEST_SAMPLE = 3000
 SHORTEST_PIECE = 160
@@ -59,6 +62,8 @@ class Findings:
     metric_estimated: bool
     sample: dict[str, Any]
     notes: list[str]
+    unused_fields: dict[str, Any]
+    """Fields and turn keys that nothing reads: how many, and the first with their rows."""
 
 
 def check(
@@ -278,6 +283,12 @@ def _findings(
         metric_estimated=unit != "tokens",
         sample=sample,
         notes=[*loaded.notes, *(encoded.notes() if encoded else ())],
+        unused_fields={
+            "count": len(loaded.unused),
+            "first": [
+                {"field": name, "rows": rows} for name, rows in loaded.unused[:MOST_UNUSED_FIELDS]
+            ],
+        },
     )
 
 

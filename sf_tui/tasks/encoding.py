@@ -15,6 +15,7 @@ from sf_tui.errors import DataError, ModelError
 from sf_tui.tasks.chat import ChatTurns, TurnText, plain_segments
 from sf_tui.tasks.control_tokens import ControlCount, ControlTokenFinder, ControlTokens
 from sf_tui.tasks.joining import TextTokens
+from sf_tui.tasks.row_size import is_too_long
 from sf_tui.tasks.rows import BadRow, bad_rows_error, count_rows
 from sf_tui.tasks.task import Example
 from sf_tui.tasks.template_date import date_note
@@ -352,6 +353,10 @@ def encode_all(
     for number, example in enumerate(examples):
         given += 1
         try:
+            if is_too_long(example, max_length):
+                too_long += 1
+                first_too_long = first_too_long or example.place
+                continue
             row = encoder.encode_row(example)
         except DataError as error:
             refused.append(BadRow(example.place, error.message.removeprefix(f"{example.place}: ")))

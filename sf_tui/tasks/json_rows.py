@@ -6,6 +6,7 @@ Knows JSON. Knows nothing of schemas: what a row must hold is decided elsewhere.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -51,7 +52,19 @@ def json_lines(lines: Iterable[bytes], shown: str) -> Iterator[Row | BadRow]:
             line = line.removeprefix(b"\xef\xbb\xbf")
         line = line.strip()
         if line:
-            yield _line_row(line, f"{shown}:{number}")
+            yield from _rows_of_line(line, shown, number)
+
+
+def _rows_of_line(line: bytes, shown: str, number: int) -> Iterator[Row | BadRow]:
+    row = _line_row(line, f"{shown}:{number}")
+    # Inside JSON a carriage return only stands between values. Old Macs, and tools that imitate
+    # them, end lines with it: then the whole file is one line here.
+    if isinstance(row, BadRow) and b"\r" in line:
+        for at, part in enumerate(line.split(b"\r")):
+            if part.strip():
+                yield _line_row(part.strip(), f"{shown}:{number + at}")
+    else:
+        yield row
 
 
 def _line_row(line: bytes, place: str) -> Row | BadRow:
@@ -61,16 +74,49 @@ def _line_row(line: bytes, place: str) -> Row | BadRow:
         return BadRow(place, _syntax_reason(line, error))
     if not isinstance(value, dict):
         return BadRow(place, _NOT_AN_OBJECT.format(kind=kind_of(value)))
-    # orjson keeps the last of two equal keys without a word. A key that stands only once in the
-    # line can't be doubled (inside a text its quotes are escaped), so few lines are parsed twice.
-    if any(line.count(b'"%s"' % key.encode()) > 1 for key in value):
+    # orjson keeps the last of two equal keys without a word.
+    if _members(value) != _written_members(line):
         try:
             problems = _decode(line.decode(), 0).problems
         except RecursionError:
             return BadRow(place, "nested too deeply")
+        except ValueError as error:  # an integer of thousands of digits
+            return BadRow(place, f"invalid JSON: {error}")
         if problems:
             return BadRow(place, problems[0])
     return Row(place, value)
+
+
+_SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
+
+
+def _written_members(line: bytes) -> int:
+    """Return how many members the objects of a JSON text have, doubled keys counted twice.
+
+    A quote before a colon ends a key, unless it stands inside a text, where a backslash precedes
+    it. Returns -1 where that can't tell: a space before a colon, or a text that ends with a
+    backslash. So a line is parsed a second time, slowly, only if a key is doubled or might be.
+    """
+    if b'\\\\"' in line or _SPACED_COLON.search(line):
+        return -1
+    return line.count(b'":') - line.count(b'\\":')
+
+
+def _members(value: Any) -> int:
+    """Return how many members the objects inside a value have, at any depth."""
+    members = 0
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if type(each) is dict:
+            members += len(each)
+            waiting += [child for child in each.values() if type(child) in _NESTED]
+        else:
+            waiting += [child for child in each if type(child) in _NESTED]
+    return members
+
+
+_NESTED = frozenset({dict, list})
 
 
 def _syntax_reason(line: bytes, error: orjson.JSONDecodeError) -> str:

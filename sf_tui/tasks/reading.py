@@ -1,39 +1,63 @@
 """Where a user's rows come from: a file of a known format, or a data set's id.
 
-Knows paths, suffixes and compression; each format has a module of its own. Knows nothing of
-schemas.
+Knows paths, suffixes and compression; each format has a module of its own. What a file is, its
+first bytes decide; its suffix only tells texts apart. Knows nothing of schemas.
 """
 
 from __future__ import annotations
 
+import bz2
 import difflib
 import gzip
+import lzma
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
 from sf_tui.errors import DataError
+from sf_tui.tasks.file_kinds import (
+    ARROW_FILE,
+    ARROW_STREAM,
+    BZIP2,
+    GZIP,
+    HEAD_BYTES,
+    PARQUET,
+    XZ,
+    hint_for,
+    kind_by_content,
+    special_file,
+)
+from sf_tui.tasks.folder_rows import folder_files
 from sf_tui.tasks.hub_rows import hub_rows
 from sf_tui.tasks.json_rows import json_document, json_lines
 from sf_tui.tasks.rows import BadRow, Row
-from sf_tui.tasks.table_rows import csv_rows, parquet_rows
+from sf_tui.tasks.table_rows import arrow_rows, csv_rows, parquet_rows
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _TABLES = (".csv", ".tsv")
 _PARQUET = (".parquet", ".pq")
-_COMPRESSED = ".gz"
+_COMPRESSED = (".gz", ".xz", ".bz2")
 
 # A name that ends so means a file, even when no such file exists.
-_FILE_SUFFIXES = (*_JSON, *_TABLES, *_PARQUET, _COMPRESSED, ".txt", ".xlsx", ".arrow", ".zip")
+_FILE_SUFFIXES = (
+    *(*_JSON, *_TABLES, *_PARQUET, *_COMPRESSED),
+    *(".arrow", ".feather", ".txt", ".xlsx", ".zip", ".zst"),
+)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-KNOWN_FORMATS = "JSONL, JSON, CSV, TSV (each may be .gz) and parquet"
+_OPENERS: dict[str, Callable[[Path, Literal["rb"]], AbstractContextManager[Any]]] = {
+    GZIP: gzip.open,
+    XZ: lzma.open,
+    BZIP2: bz2.open,
+}
+
+KNOWN_FORMATS = "JSONL, JSON, CSV, TSV (each may be .gz), parquet and Arrow"
 
 
 def locate(data: str, base_dir: Path) -> Path | None:
@@ -107,6 +131,10 @@ def read_rows(
     if path is None:
         yield from hub_rows(data, split, subset)
         return
+    if path.is_dir():
+        for file in data_files(path, split, subset):
+            yield from file_rows(file)
+        return
     for key, value in (("split", split), ("subset", subset)):
         if value is not None:
             raise DataError(
@@ -114,6 +142,23 @@ def read_rows(
                 f"take out {key}; it names a part of a `datasets` id",
             )
     yield from file_rows(path)
+
+
+def data_files(path: Path, split: str | None = None, subset: str | None = None) -> list[Path]:
+    """Return the files whose rows make up what a task's `data` names, in the order of reading.
+
+    Raises:
+        DataError: if it is a folder in which that can't be told, or can't be read.
+    """
+    if not path.is_dir():
+        return [path]
+    shown = shown_path(path)
+    try:
+        return folder_files(path, shown, split, subset)
+    except OSError as error:
+        raise DataError(
+            f"{shown}: can't be read: {error.strerror or error}", "check the folder and its rights"
+        ) from error
 
 
 def file_rows(path: Path) -> Iterator[Row | BadRow]:
@@ -127,38 +172,67 @@ def file_rows(path: Path) -> Iterator[Row | BadRow]:
         names = sorted(e.name for e in path.iterdir() if e.name.lower().endswith(_FILE_SUFFIXES))
         hint = f"name one of its files: {', '.join(names[:5])}" if names else "name a file"
         raise DataError(f"{shown}: is a folder, not a file", hint)
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(_COMPRESSED)).suffix
-    if suffix not in (*_JSON, *_TABLES, *_PARQUET) or (
-        suffix in _PARQUET and name.endswith(_COMPRESSED)
-    ):
-        raise DataError(
-            f"{shown}: unknown format '{Path(name).suffix or name}'",
-            f"known are {KNOWN_FORMATS}; the suffix tells",
-        )
-    with _opened(path, shown) as file:
-        if suffix in _PARQUET:
-            yield from parquet_rows(path, shown)
+    with _opened(path, shown) as (file, compression):
+        kind = _content_of(file)
+        if kind is not None and kind in (PARQUET, ARROW_FILE, ARROW_STREAM) and not compression:
+            table = parquet_rows if kind == PARQUET else arrow_rows
+            yield from table(path, shown)
+            return
+        if kind is not None:
+            inside = f"{kind} inside {compression}" if compression else kind
+            raise DataError(
+                f"{shown}: can't be read: the file is {inside}", hint_for(kind, KNOWN_FORMATS)
+            )
+        name = path.name.lower()
+        packed = next((end for end in _COMPRESSED if name.endswith(end)), "")
+        suffix = Path(name.removesuffix(packed)).suffix
+        if suffix in _PARQUET and not packed:
+            yield from parquet_rows(path, shown)  # says why it is none
         elif suffix in _TABLES:
             yield from csv_rows(file, shown, tabs=suffix == ".tsv")
-        else:
+        elif suffix in _JSON:
             yield from _json_rows(file, shown, suffix)
+        else:
+            raise DataError(
+                f"{shown}: unknown format '{Path(name).suffix or name}'",
+                f"known are {KNOWN_FORMATS}; the suffix tells",
+            )
+
+
+def _content_of(file: BinaryIO) -> str | None:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return kind_by_content(head)
 
 
 @contextmanager
-def _opened(path: Path, shown: str) -> Iterator[BinaryIO]:
-    """Open a file for bytes, unpacked where it is compressed, past the ways that files fail."""
-    compressed = path.name.lower().endswith(_COMPRESSED)
+def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
+    """Open a file for bytes, unpacked where it is compressed, past the ways that files fail.
+
+    Yields:
+        The file at its start, and how it is compressed.
+    """
     try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
+        # Opening a pipe waits for a writer, and a run reads its data again when it is resumed.
+        special = special_file(path)
+        if special is not None:
+            raise DataError(
+                f"{shown}: is {special}, not a file",
+                "write the data to a file: a run reads it again when it is resumed",
+            )
+        with path.open("rb") as plain:
+            compression = kind_by_content(plain.read(HEAD_BYTES))
+        opener = _OPENERS.get(compression or "")
+        with opener(path, "rb") if opener else path.open("rb") as opened:
+            file = cast(BinaryIO, opened)  # the unpacking ones read like any other
             head = file.read(4)
             if not head:
                 raise DataError(f"{shown}: the file is empty", "it must hold at least two rows")
             if head.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise DataError(f"{shown}: the text is UTF-16", "save the file as UTF-8")
             file.seek(0)
-            yield file  # type: ignore[misc]  # GzipFile reads like any other
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield file, compression if opener else None
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DataError(
             f"{shown}: the compressed file is damaged: {error}", "copy or write it anew"
         ) from error

@@ -28,13 +28,24 @@ class BadRow:
 
     place: str
     reason: str
+    lines: int = 1
+    """How many lines of the file are lost with it: a broken record may reach over many."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
 
 
 class RowError(ValueError):
-    """What is wrong with one row; whoever knows its place makes a `BadRow` of it."""
+    """What is wrong with one row; the caller that knows its place makes a `BadRow` of it.
+
+    Args:
+        reason: what is wrong.
+        hint: what to do about it, where the reader's usual advice does not help.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 def bad_rows_error(first: Sequence[BadRow], bad: int, rows: int, hint: str) -> DataError:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.marks import PREFERENCES, is_present
 from sf_tui.tasks.rows import Row, RowError
 from sf_tui.tasks.task import Example, Message
 from sf_tui.tasks.turns import check_turns, read_turns, text_of
+from sf_tui.tasks.unused import listed
 
 Values = Mapping[str, Any]
 
@@ -34,19 +36,87 @@ class Schema:
     """Make the example of a row that has the required fields; raises RowError."""
 
 
+CONTEXTS = ("context", "passage", "paragraph", "background", "document", "article")
+"""Fields with the text that a question is about."""
+
+CONTEXTS_OF_QUESTIONS = (*CONTEXTS, "input")
+
+
 def _build_completion(values: Values) -> Example:
+    if has_turns(values):
+        return _build_conversational(values)
     # An empty prompt is plain text to go on with: a pretraining corpus.
     prompt = text_of(values["prompt"], "'prompt'", may_be_empty=True)
+    for name in CONTEXTS:
+        # The prompt is learnt exactly as it stands, so where a context goes is the user's to say.
+        if is_present(text := values.get(name)) and not (isinstance(text, str) and text in prompt):
+            raise RowError(
+                f"has a field '{name}' that the prompt does not hold: is it part of the prompt?",
+                f'with it: fields = {{prompt = "{{{name}}}\\n\\n{{prompt}}", completion = '
+                '"completion"}; without it: fields = {prompt = "prompt", '
+                'completion = "completion"}',
+            )
     return Example(prompt=prompt, completion=text_of(values["completion"], "'completion'"))
+
+
+def has_turns(values: Values) -> bool:
+    """Tell whether prompt or completion are lists of turns instead of texts."""
+    return any(
+        isinstance(value := values.get(key), (list, tuple))
+        and bool(value)
+        and isinstance(value[0], Mapping)
+        for key in ("prompt", "completion")
+    )
+
+
+def _build_conversational(values: Values) -> Example:
+    """Make a conversation whose answers in the prompt are given, and those after it learnt."""
+    asked, answered = values["prompt"], values["completion"]
+    if isinstance(asked, str):
+        asked = [{"role": "user", "content": asked}] if asked.strip() else []
+    if isinstance(answered, str):
+        answered = [{"role": "assistant", "content": answered}]
+    given = [
+        replace(turn, learnt=False) if turn.role == "assistant" else turn
+        for turn in read_turns(asked, "prompt")
+    ]
+    return _conversation(values, (*given, *read_turns(answered, "completion")), "completion")
 
 
 def _pair(question: str, answer: str) -> Callable[[Values], Example]:
     def build(values: Values) -> Example:
         asked = text_of(values[question], f"'{question}'")
         answered = text_of(values[answer], f"'{answer}'")
+        asked = _with_context(values, CONTEXTS_OF_QUESTIONS, asked)
         return _conversation(values, (Message("user", asked), Message("assistant", answered)))
 
     return build
+
+
+def _with_context(values: Values, names: Collection[str], asked: str) -> str:
+    """Return a question with the text that it is about before it, and a blank line between.
+
+    Raises:
+        RowError: there are several such texts, or it is no text: the user must say what is meant.
+    """
+    found = [name for name in names if is_present(values.get(name))]
+    if not found:
+        return asked
+    if len(found) > 1:
+        raise RowError(
+            f"has {listed(repr(name) for name in found)} beside its question: what is asked about?",
+            "say it with a fields table (see `sf data check --help`), for example fields.context = "
+            f'"{found[0]}"',
+        )
+    name = found[0]
+    text = values[name]
+    if not isinstance(text, str):
+        raise RowError(
+            f"'{name}' is {kind_of(text)}, not text, so it can't stand before the question",
+            "write it as text, or leave it out with a fields table that names the other fields",
+        )
+    text = text_of(text, f"'{name}'")
+    return asked if text in asked else f"{text}\n\n{asked}"
 
 
 def _build_instruction(values: Values) -> Example:
@@ -55,6 +125,7 @@ def _build_instruction(values: Values) -> Example:
     if given is not None:
         given = text_of(given, "'input'", may_be_empty=True)
     asked = f"{instruction}\n{given}" if given else instruction
+    asked = _with_context(values, CONTEXTS, asked)
     answered = text_of(values["output"], "'output'")
     turns = [*_history(values), Message("user", asked), Message("assistant", answered)]
     return _conversation(values, tuple(turns))
@@ -92,8 +163,10 @@ def _conversation(values: Values, turns: tuple[Message, ...], field: str = "turn
         if turns[0].role == "system":
             raise RowError("has both a 'system' field and a system turn")
         told.append(text_of(values["system"], "'system'", may_be_empty=True))
-    tools = values.get("tools")
-    if tools not in (None, "", "[]", []):
+    given = [values[key] for key in ("tools", "functions") if _holds_tools(values.get(key))]
+    if len(given) == 2 and given[0] != given[1]:
+        raise RowError("has both 'tools' and 'functions'", "keep the one that is meant")
+    for tools in given[:1]:
         told.append(f"Tools:\n{tools if isinstance(tools, str) else orjson.dumps(tools).decode()}")
     if told:
         if turns[0].role == "system":
@@ -104,19 +177,26 @@ def _conversation(values: Values, turns: tuple[Message, ...], field: str = "turn
     return Example(messages=turns)
 
 
-_AROUND_TURNS = ("system", "tools")
+def _holds_tools(tools: Any) -> bool:
+    return is_present(tools) and tools != "[]"
+
+
+_AROUND_TURNS = ("system", "tools", "functions")
+_AROUND_QUESTIONS = (*_AROUND_TURNS, *CONTEXTS_OF_QUESTIONS)
 
 # The first that fits decides: whole conversations before their parts.
 SCHEMAS: tuple[Schema, ...] = (
     Schema("messages", ("messages",), _AROUND_TURNS, _turns("messages")),
     Schema("conversations", ("conversations",), _AROUND_TURNS, _turns("conversations")),
-    Schema("prompt/completion", ("prompt", "completion"), (), _build_completion),
-    Schema("prompt/answer", ("prompt", "answer"), ("system",), _pair("prompt", "answer")),
-    Schema("question/answer", ("question", "answer"), ("system",), _pair("question", "answer")),
+    Schema("prompt/completion", ("prompt", "completion"), _AROUND_TURNS, _build_completion),
+    Schema("prompt/answer", ("prompt", "answer"), _AROUND_QUESTIONS, _pair("prompt", "answer")),
+    Schema(
+        "question/answer", ("question", "answer"), _AROUND_QUESTIONS, _pair("question", "answer")
+    ),
     Schema(
         "instruction/input/output",
         ("instruction", "output"),
-        ("input", "system", "history"),
+        ("input", "history", *_AROUND_TURNS, *CONTEXTS),
         _build_instruction,
     ),
 )
@@ -124,15 +204,83 @@ SCHEMAS: tuple[Schema, ...] = (
 KNOWN_SCHEMAS = ", ".join(schema.name for schema in SCHEMAS)
 
 
-def recognize(fields: Collection[str]) -> Schema | None:
-    """Return the first schema whose required fields are all among `fields`."""
-    return next((s for s in SCHEMAS if set(s.required) <= set(fields)), None)
+_ANSWERS = ("completion", "answer", "output", "response")
+
+
+def recognize(values: Mapping[str, Any] | Collection[str]) -> Schema | None:
+    """Return the first schema whose required fields are all there.
+
+    Of a row's fields those that say something count first: tables fill absent ones with null.
+    """
+    names = set(values)
+    if isinstance(values, Mapping):
+        said = {name for name in names if values[name] is not None}
+        names = said if any(set(s.required) <= said for s in SCHEMAS) else names
+    return next((s for s in SCHEMAS if set(s.required) <= names), None)
 
 
 def also_fitting(schema: Schema, fields: Collection[str]) -> tuple[str, ...]:
     """Return the names of the other schemas that `fields` would fit as well."""
     fitting = [s.name for s in SCHEMAS if set(s.required) <= set(fields)]
     return tuple(name for name in fitting if name != schema.name)
+
+
+def check_answers(schema: Schema, values: Values) -> None:
+    """Refuse a row with a second answer beside the one that its schema reads.
+
+    Raises:
+        RowError: there are two, and they differ.
+    """
+    own = next((name for name in schema.required if name in _ANSWERS), None)
+    if own is None or own not in values:
+        return
+    for other in _ANSWERS:
+        if other != own and is_present(values.get(other)) and values[other] != values.get(own):
+            table = ", ".join(f'{name} = "{name}"' for name in schema.required if name != own)
+            raise RowError(
+                f"has two answers, '{own}' and '{other}'",
+                f'say which one is meant: fields = {{{table}, {own} = "{own}"}} or '
+                f'fields = {{{table}, {own} = "{other}"}}',
+            )
+
+
+def check_preference(values: Values) -> None:
+    """Refuse a row with a better and a worse answer: which one is learnt is for a fields table.
+
+    Raises:
+        RowError: it is one; its hint is the table to write.
+    """
+    for better, worse in PREFERENCES:
+        chosen, rejected = values.get(better), values.get(worse)
+        if not is_present(chosen) or not is_present(rejected):
+            continue
+        if isinstance(chosen, bool) or isinstance(rejected, bool):
+            continue
+        asked = next((k for k in ("prompt", "question", "instruction") if k in values), None)
+        whole = isinstance(chosen, (list, tuple)) and len(chosen) > 1
+        if whole or (asked is None and isinstance(chosen, (list, tuple))):
+            table = f'messages = "{better}"'
+        else:
+            table = f'prompt = "{asked or ""}", completion = "{better}"'
+        raise RowError(
+            f"is a preference row: '{better}' and '{worse}' are two answers",
+            f"to learn the better one: fields = {{{table}}}",
+        )
+
+
+def used_fields(schema: Schema, values: Values) -> set[str]:
+    """Return the names of the fields that a row of a schema is made of."""
+    if schema.build is _build_completion and not has_turns(values):
+        return {*schema.required, *CONTEXTS}
+    return {*schema.required, *schema.optional}
+
+
+def context_of(schema: Schema, values: Values) -> str | None:
+    """Return the field whose text is set before a row's question, if there is one."""
+    names = [name for name in CONTEXTS_OF_QUESTIONS if name in schema.optional]
+    if schema.build is _build_instruction:
+        names.remove("input")  # has a place of its own, after the instruction
+    return next((name for name in names if is_present(values.get(name))), None)
 
 
 def row_example(schema: Schema, row: Row, group: str = "") -> Example:
@@ -143,8 +291,15 @@ def row_example(schema: Schema, row: Row, group: str = "") -> Example:
     """
     for field in schema.required:
         if field not in row.values:
-            found = ", ".join(map(str, row.values)) or "none"
-            raise RowError(f"'{field}' is missing (fields: {found})")
+            reason = f"'{field}' is missing (fields: {listed(row.values) or 'none'})"
+            other = recognize(row.values)
+            if other is None or other is schema:
+                raise RowError(reason)
+            raise RowError(
+                f"{reason}: the row is {other.name}, and those before it are {schema.name}",
+                "give the rows of each schema a file, and a task, of their own; or leave these "
+                'out with on_bad_row = "skip"',
+            )
     built = schema.build(row.values)
     return Example(built.prompt, built.completion, built.messages, group=group, place=row.place)
 
@@ -183,12 +338,14 @@ class FieldMap:
                     f"has no field '{name}', which fields.{key} names{near(name, row.values)}"
                 )
         values = {key: self._value(key, value, row) for key, value in self.table.items()}
+        for key in self.table.keys() - used_fields(self.schema, values):
+            raise RowError(f"fields.{key}: a prompt that is a text has no place for it")
         try:
             return row_example(self.schema, Row(row.place, values), group)
         except RowError as error:
             named = [key for key in self.table if f"'{key}'" in str(error)]
             told = "".join(f' (fields.{key} = "{self.table[key]}")' for key in named)
-            raise RowError(f"{error}{told}") from error
+            raise RowError(f"{error}{told}", error.hint) from error
 
     def _value(self, key: str, value: str, row: Row) -> Any:
         if not value:
@@ -231,7 +388,7 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
 
 def unrecognized(shown: str, fields: Collection[str]) -> DataError:
     """Build the error for rows whose fields fit no schema."""
-    found = ", ".join(sorted(map(str, fields))) or "none"
+    found = listed(sorted(map(str, fields))) or "none"
     lowered = {str(field).lower(): str(field) for field in fields}
     schema = recognize(lowered)
     if schema is not None:
@@ -246,7 +403,13 @@ def unrecognized(shown: str, fields: Collection[str]) -> DataError:
     )
 
 
+# Comparing one name takes tens of microseconds.
+_MOST_COMPARED = 2000
+
+
 def near(name: str, names: Collection[str]) -> str:
     """Return "; did you mean 'x'?" for the name nearest to `name`, or nothing."""
+    if len(names) > _MOST_COMPARED:
+        return ""
     close = difflib.get_close_matches(name, [str(other) for other in names], n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV and parquet files, each with its line or row number.
+"""Rows of CSV, TSV, parquet and Arrow files, each with its line or row number.
 
 Knows the formats. Knows nothing of schemas.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,59 +22,125 @@ _LARGEST_CELL = 2**31 - 1
 _PARQUET_ROWS_AT_ONCE = 1024
 
 
+# The line by which Excel is told the delimiter; no column's name.
+_DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+class _Lines:
+    """The lines of a file, and those that were taken since the last record began."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._first: list[str] = []
+        self.record: list[str] = []
+
+    def give_back(self, line: str) -> None:
+        """Yield `line` before the next one of the file."""
+        self._first = [line]
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._first.pop() if self._first else next(self._text)
+        self.record.append(line)
+        return line
+
+
 def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | BadRow]:
     """Yield the rows of a CSV file whose first line names the columns; every cell is text.
 
     Bytes that are not UTF-8 become lone surrogates, which make their row a bad one later.
 
+    A quote that is never closed makes one record of many rows. Such a record is one bad row that
+    counts each of its lines; after it, a row with a stray quote is a bad one too, because where
+    records begin is in doubt.
+
     Args:
         file: opened for bytes; a leading byte order mark is no part of the first name.
         shown: how the file is called in places.
-        tabs: whether tabs part the cells; otherwise it is the one of `,` `;` and tab that the
-            header holds most of.
+        tabs: whether tabs part the cells; otherwise it is what a line `sep=` says, or the one of
+            `,` `;` and tab that the header holds most of outside quotes.
 
     Raises:
         DataError: if there is no header, or it names a column twice.
     """
     csv.field_size_limit(_LARGEST_CELL)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    first = text.readline()
-    delimiter = "\t" if tabs else max(",;\t", key=first.count)
-    lines = _first_then(first, text)
+    lines = _Lines(text)
+    first, above = text.readline(), 0
+    if told := _DELIMITER_LINE.fullmatch(first):
+        first, above = text.readline(), 1
+    bare = _QUOTED.sub("", first)
+    delimiter = "\t" if tabs else told[1] if told else max(",;\t", key=bare.count)
+    lines.give_back(first)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
         raise DataError(
-            f"{shown}:1: the header can't be read: {error}",
+            f"{shown}:{above + 1}: the header can't be read: {error}"
+            f"{_reach(above + 1, above + reader.line_num)}",
             "the first line of a CSV file names the columns",
         ) from error
     if not any(header):
-        raise DataError(f"{shown}:1: the header is empty", "the first line names the columns")
-    twice = sorted({name for name in header if header.count(name) > 1})
+        raise DataError(
+            f"{shown}:{above + 1}: the header is empty", "the first line names the columns"
+        )
+    twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise DataError(f"{shown}:1: the header names '{twice[0]}' twice", "rename one of them")
+        raise DataError(
+            f"{shown}:{above + 1}: the header names '{min(twice)}' twice", "rename one of them"
+        )
+    # Records whose quotes stand at the borders of cells alone; see the doubt above.
+    mark = re.escape(delimiter)
+    sound = re.compile(
+        rf'(?:"(?:[^"]|"")*"|[^"{mark}\r\n]*)'
+        rf'(?:{mark}(?:"(?:[^"]|"")*"|[^"{mark}\r\n]*))*(?:\r\n|\n|\r)?'
+    )
+    in_doubt = False
     while True:
-        place = f"{shown}:{reader.line_num + 1}"
+        start = above + reader.line_num + 1
+        place = f"{shown}:{start}"
+        lines.record.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield BadRow(place, f"invalid CSV: {error}")
+            end = above + reader.line_num
+            in_doubt = in_doubt or end > start
+            yield BadRow(place, f"invalid CSV: {_said(error)}{_reach(start, end)}", end - start + 1)
             continue
+        end = above + reader.line_num
         if not cells:
             continue
         if len(cells) != len(header):
-            yield BadRow(place, f"has {len(cells)} columns where the header has {len(header)}")
+            # A record over several lines with too many cells: its quote was another one's end.
+            in_doubt = in_doubt or end > start
+            reason = f"has {len(cells)} columns where the header has {len(header)}"
+            yield BadRow(place, f"{reason}{_reach(start, end)}", end - start + 1)
+        elif in_doubt and not sound.fullmatch("".join(lines.record)):
+            yield BadRow(
+                place,
+                f"has a quote inside a cell, after a record with an open quote{_reach(start, end)}",
+                end - start + 1,
+            )
         else:
             yield Row(place, dict(zip(header, cells, strict=True)))
 
 
-def _first_then(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
+def _said(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "a quote is opened and never closed"
+    return str(error)
+
+
+def _reach(start: int, end: int) -> str:
+    """Return how far a record reaches, where that is further than its first line."""
+    return f"; the record reaches to line {end}" if end > start else ""
 
 
 def parquet_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
@@ -97,4 +165,38 @@ def parquet_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
         raise DataError(
             f"{shown}: can't be read as parquet after row {number}: {reason}",
             "write the file anew; a damaged parquet file can't be read in part",
+        ) from error
+
+
+def arrow_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
+    """Yield the rows of an Arrow IPC file (also Feather 2) or stream, numbered from 1.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    # Heavy, and JSON files do without it.
+    import pyarrow
+    import pyarrow.ipc
+
+    number = 0
+    try:
+        with pyarrow.memory_map(str(path)) as file:
+            is_file = file.read(6) == b"ARROW1"
+            file.seek(0)
+            if is_file:
+                reader = pyarrow.ipc.open_file(file)
+                batches = (reader.get_batch(at) for at in range(reader.num_record_batches))
+            else:
+                batches = iter(pyarrow.ipc.open_stream(file))
+            for batch in batches:
+                # A batch may hold a whole file; rows as Python objects take many times its room.
+                for start in range(0, batch.num_rows, _PARQUET_ROWS_AT_ONCE):
+                    for values in batch.slice(start, _PARQUET_ROWS_AT_ONCE).to_pylist():
+                        number += 1
+                        yield Row(f"{shown} row {number}", values)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        lines = str(error).splitlines()
+        raise DataError(
+            f"{shown}: can't be read as Arrow after row {number}: {lines[0] if lines else error}",
+            "copy or write the file again; a damaged Arrow file can't be read in part",
         ) from error

@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 
 from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.marks import MEDIA, MEDIA_HINT, check_turn_media, is_learnt, is_present
 from sf_tui.tasks.rows import RowError
 from sf_tui.tasks.task import Message
 from sf_tui.tasks.thoughts import THOUGHT_PARTS, add_thoughts
+from sf_tui.tasks.unused import listed
 
 ROLES = {
     "system": "system",
@@ -30,8 +32,6 @@ ROLES = {
     "function_response": "tool",
 }
 """Every role that data sets use, and the role that it plays here."""
-
-_WEIGHTS = ("loss_weight", "weight")
 
 
 def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
@@ -61,14 +61,15 @@ def read_turns(value: Any, field: str) -> tuple[Message, ...]:
     """Turn a row's list of turns into messages.
 
     Turns are objects with `role` and `content`, or with `from` and `value`. A content may be a
-    list of text parts. A function call is an assistant's turn, written as JSON.
+    list of text parts. A function call is an assistant's turn, written as JSON. Whether the turns
+    make a conversation is for `check_turns`.
 
     Args:
         value: what stands in the row's field; a text that is a JSON list counts as the list.
         field: the field's name, for problems.
 
     Raises:
-        RowError: if it is no conversation that ends with an assistant's answer.
+        RowError: if it is no list of turns, or a turn can't be used.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:  # the cell of a table
@@ -77,9 +78,7 @@ def read_turns(value: Any, field: str) -> tuple[Message, ...]:
             raise RowError(f"'{field}' is text that is no JSON list: {error.msg}") from error
     if not isinstance(value, (list, tuple)):
         raise RowError(f"'{field}' is {kind_of(value)}, not a list of turns")
-    messages = tuple(_read_turn(turn, number) for number, turn in enumerate(value, 1))
-    check_turns(messages, field)
-    return messages
+    return tuple(_read_turn(turn, number) for number, turn in enumerate(value, 1))
 
 
 def check_turns(messages: tuple[Message, ...], field: str) -> None:
@@ -100,6 +99,8 @@ def check_turns(messages: tuple[Message, ...], field: str) -> None:
         raise RowError(f"the first turn is the {roles[0]}'s; the user must speak first")
     if roles[-1] != "assistant":
         raise RowError(f"the last turn is the {roles[-1]}'s, and nothing answers it")
+    if not any(message.learnt for message in messages if message.role == "assistant"):
+        raise RowError(f"'{field}' marks every assistant turn as not to be learnt")
 
 
 def _read_turn(turn: Any, number: int) -> Message:
@@ -110,25 +111,37 @@ def _read_turn(turn: Any, number: int) -> Message:
     told = turn.get("from") is not None
     role_key, content_key = ("from", "value") if told else ("role", "content")
     for key in (role_key, content_key):
-        if key not in turn and not (key == content_key and turn.get("tool_calls")):
-            raise RowError(f"{where} has no '{key}' (it has {', '.join(map(str, turn))})")
+        calls = turn.get("tool_calls") or turn.get("function_call")
+        if key not in turn and not (key == content_key and calls):
+            raise RowError(f"{where} has no '{key}' (it has {listed(turn)})")
     said = turn[role_key]
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
         known = ", ".join(ROLES)
         shown = f"'{said}'" if isinstance(said, str) else kind_of(said)
         raise RowError(f"{where} has the unknown role {shown}; known are {known}")
-    _check_weight(turn, role, where)
-    content = _content(turn.get(content_key), turn.get("tool_calls"), f"{where} ({said})", role)
-    return add_thoughts(Message(role, content), turn)
+    where = f"{where} ({said})"
+    check_turn_media(turn, where)
+    content = _content(turn.get(content_key), _calls(turn, where), where, role)
+    learnt = is_learnt(turn, role, where)
+    return add_thoughts(Message(role, content, learnt=learnt), turn)
 
 
-def _content(content: Any, tool_calls: Any, where: str, role: str) -> str:
-    calls = [_call(call, where) for call in tool_calls] if isinstance(tool_calls, list) else []
+def _calls(turn: Mapping[str, Any], where: str) -> list[str]:
+    """Return a turn's calls, the one in OpenAI's first spelling (`function_call`) like others."""
+    calls = turn.get("tool_calls") or []
+    if not isinstance(calls, (list, tuple)):
+        raise RowError(f"{where}: 'tool_calls' is {kind_of(calls)}, not a list")
+    if is_present(turn.get("function_call")):
+        calls = [*calls, turn["function_call"]]
+    return [_call(call, where) for call in calls]
+
+
+def _content(content: Any, calls: list[str], where: str, role: str) -> str:
     if calls:
         if content is None or content == "":
             return "\n".join(calls)
-        return "\n".join([_joined(content, where), *calls])
+        return "\n".join([text_of(_joined(content, where), where, may_be_empty=True), *calls])
     # Tools may answer nothing, and a system turn may be left blank; a question or an answer not.
     return text_of(_joined(content, where), where, may_be_empty=role in ("system", "tool"))
 
@@ -145,6 +158,12 @@ def _joined(content: Any, where: str) -> Any:
         kind = part.get("type", "text") if isinstance(part, Mapping) else kind_of(part)
         if kind in THOUGHT_PARTS:  # read by `add_thoughts`
             continue
+        if isinstance(kind, str) and kind in MEDIA:
+            raise RowError(
+                f"{where} holds a part of type '{kind}': it needs {MEDIA[kind]}, and only text "
+                "can be learnt",
+                MEDIA_HINT,
+            )
         if not isinstance(part, Mapping) or kind != "text":
             raise RowError(f"{where} holds a part of type '{kind}'; only text can be used")
         text = part.get("value") if part.get("text") is None else part["text"]
@@ -157,22 +176,11 @@ def _call(call: Any, where: str) -> str:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowError(f"{where} has a tool call without a name")
     arguments = function.get("arguments")
-    if isinstance(arguments, str):
+    if isinstance(arguments, str) and arguments.strip():
         try:
             arguments = orjson.loads(arguments)
         except orjson.JSONDecodeError as error:
             raise RowError(f"{where} has a tool call whose arguments are no JSON") from error
+    # Null and an empty text are how clients write a call without arguments.
+    arguments = {} if arguments in (None, "") or isinstance(arguments, str) else arguments
     return orjson.dumps({"name": function["name"], "arguments": arguments}).decode()
-
-
-def _check_weight(turn: Mapping[str, Any], role: str, where: str) -> None:
-    """Refuse what would be learnt, or left out, against the row's word."""
-    for key in _WEIGHTS:
-        weight = turn.get(key)
-        if weight is None:
-            continue
-        if weight != (1 if role == "assistant" else 0):
-            raise RowError(
-                f"{where} ({role}) has {key} {weight}; "
-                "here every assistant turn carries loss in full and no other turn does"
-            )

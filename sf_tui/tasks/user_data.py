@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.marks import check_row_marks, is_present
 from sf_tui.tasks.reading import locate, read_rows, shown_path
 from sf_tui.tasks.rows import (
     SHOWN_BAD_ROWS,
@@ -27,14 +28,19 @@ from sf_tui.tasks.schemas import (
     FieldMap,
     Schema,
     also_fitting,
+    check_answers,
+    check_preference,
+    context_of,
     field_map,
     near,
     recognize,
     row_example,
     unrecognized,
+    used_fields,
 )
 from sf_tui.tasks.splitting import content_key, prompt_key, split_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.unused import UnusedFields, listed
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 
@@ -93,6 +99,8 @@ class LoadedExamples:
     """How many rows are left out."""
     first_bad: tuple[BadRow, ...]
     notes: tuple[str, ...]
+    unused: tuple[tuple[str, int], ...] = ()
+    """Fields and turn keys that nothing reads, each with the number of good rows that have it."""
 
 
 def load_examples(
@@ -131,7 +139,8 @@ def load_examples(
     if collector.schema is None:
         raise collector.nothing_usable(shown)
     if collector.bad and on_bad_row == "error":
-        raise bad_rows_error(collector.first_bad, collector.bad, collector.rows, SKIP_HINT)
+        hint = collector.hint or SKIP_HINT
+        raise bad_rows_error(collector.first_bad, collector.bad, collector.rows, hint)
     return LoadedExamples(
         shown=shown,
         examples=tuple(collector.examples),
@@ -140,6 +149,7 @@ def load_examples(
         bad=collector.bad,
         first_bad=tuple(collector.first_bad),
         notes=tuple(collector.notes(shown)),
+        unused=collector.unused.counts(),
     )
 
 
@@ -158,36 +168,58 @@ class _Collector:
         self.fields: dict[str, None] = {}
         """Every field seen, in the order of their first appearance."""
         self.recognized_any = False
+        self.hint = ""
+        """What to do about the first bad row, where the usual advice does not help."""
+        self.unused = UnusedFields()
+        self.contexts: Counter[str] = Counter()
 
     def add(self, row: Row | BadRow) -> None:
-        self.rows += 1
+        # A broken record may have swallowed others: each of its lines may have been a row.
+        lines = row.lines if isinstance(row, BadRow) else 1
+        self.rows += lines
         if isinstance(row, Row):
             self.fields.update(dict.fromkeys(map(str, row.values)))
             try:
                 self.examples.append(self._example(row))
                 return
             except RowError as problem:
+                self.hint = self.hint or problem.hint
                 row = BadRow(row.place, str(problem))
-        self.bad += 1
+        self.bad += lines
         if len(self.first_bad) < SHOWN_BAD_ROWS:
             self.first_bad.append(row)
 
     def _example(self, row: Row) -> Example:
         group = self._group_of(row)
+        chosen = self.mapped.names() if self.mapped else {}
+        understood = check_row_marks(row.values, chosen)
         if self.mapped is not None:
             example = self.mapped.example(row, group)
             self.schema = self.mapped.schema
+            self._count(row, {*chosen, *understood})
             return example
+        check_preference(row.values)
         schema = self.schema or recognize(row.values)
         if schema is None:
-            names = ", ".join(map(str, row.values)) or "none"
+            names = listed(row.values) or "none"
             raise RowError(f"its fields ({names}) fit no known schema")
         self.recognized_any = True
+        check_answers(schema, row.values)
         example = row_example(schema, row, group)
         if self.schema is None:
             self.schema = schema
-            self.others = also_fitting(schema, row.values)
+            self.others = also_fitting(
+                schema, [name for name, value in row.values.items() if is_present(value)]
+            )
+        if context := context_of(schema, row.values):
+            self.contexts[context] += 1
+        self._count(row, {*used_fields(schema, row.values), *understood})
         return example
+
+    def _count(self, row: Row, used: set[str]) -> None:
+        if self.group is not None:
+            used.add(self.group)
+        self.unused.add(row.values, used)
 
     def _group_of(self, row: Row) -> str:
         if self.group is None:
@@ -213,11 +245,11 @@ class _Collector:
                     return DataError(
                         f"{shown}: {key} names the field '{name}', which no row has"
                         f"{near(name, self.fields)}",
-                        f"the rows have {', '.join(self.fields)}",
+                        f"the rows have {listed(self.fields)}",
                     )
-            if self.mapped is None and not self.recognized_any:
+            if self.mapped is None and not self.recognized_any and not self.hint:
                 return unrecognized(shown, self.fields)
-        error = bad_rows_error(self.first_bad, self.bad, self.rows, "mend the file")
+        error = bad_rows_error(self.first_bad, self.bad, self.rows, self.hint or "mend the file")
         return DataError(f"{error.message}: no row is left", error.hint)
 
     def notes(self, shown: str) -> list[str]:
@@ -228,6 +260,12 @@ class _Collector:
             notes.append(
                 f"{shown}: the fields fit {' and '.join(self.others)} as well; a fields table "
                 "chooses another"
+            )
+        notes += [f"{shown}: {note}" for note in self.unused.notes()]
+        for name, rows in self.contexts.items():
+            notes.append(
+                f"{shown}: '{name}' stands before the question, with a blank line between "
+                f"({count_rows(rows)})"
             )
         if self.bad:
             notes.append(
@@ -240,7 +278,36 @@ class _Collector:
                 f"{shown}: a placeholder such as {unfilled[0]} stands in "
                 f"{count_rows(len(unfilled))} and is learnt as it is"
             )
+        unlearnt = sum(not m.learnt for example in self.examples for m in example.messages)
+        if unlearnt:
+            notes.append(
+                f"{shown}: {unlearnt} assistant turn{'s are' if unlearnt > 1 else ' is'} marked as "
+                "not to be learnt and carr" + ("y" if unlearnt > 1 else "ies") + " no loss"
+            )
+        asked, rows = _asked_twice(self.examples)
+        if asked:
+            notes.append(
+                f"{shown}: {asked} prompt{'s have' if asked > 1 else ' has'} several answers "
+                f"({count_rows(rows)}), so their exact match can't reach 1"
+            )
         return notes
+
+
+def _asked_twice(examples: Iterable[Example]) -> tuple[int, int]:
+    """Return how many prompts have several answers, and in how many rows they stand."""
+    answers: dict[int, int] = {}
+    several: set[int] = set()
+    rows: Counter[int] = Counter()
+    for example in examples:
+        if not example.messages and not example.prompt.strip():
+            continue  # plain text, which asks nothing
+        prompt = hash(prompt_key(example))
+        first = next((m.content for m in example.messages if m.role == "assistant"), "")
+        answer = hash(first or example.completion)
+        rows[prompt] += 1
+        if answers.setdefault(prompt, answer) != answer:
+            several.add(prompt)
+    return len(several), sum(rows[prompt] for prompt in several)
 
 
 def _unfilled(example: Example) -> str:

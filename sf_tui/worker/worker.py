@@ -38,7 +38,7 @@ from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
 from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.signals import PreparationStopped, StopSignals
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_bank import check_prompts
 
@@ -143,8 +143,12 @@ class Worker:
             )
         self._claim()
         threads = resume_point.state["threads"] if resume_point else None
-        prepared = prepare_run(profile, threads, self._run.created)
-        check_prompts(prepared)
+        try:
+            with self._signals.ending_preparation():
+                prepared = prepare_run(profile, threads, self._run.created)
+                check_prompts(prepared)
+        except PreparationStopped:
+            return self._stop_unprepared(log)
         context = RunContext(
             self._run,
             log,
@@ -163,6 +167,18 @@ class Worker:
         # What was sent to a worker that died before it read it.
         self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
+
+    def _stop_unprepared(self, log: EventLog) -> int:
+        probes = [event["accuracy"] for event in log.history if event["type"] == "probe"]
+        log.append(
+            "run_finished",
+            status="stopped",
+            exit_code=EXIT_STOPPED,
+            accuracy=(probes or [{}])[-1],
+            reason=f"stopped by signal {self._signals.received} before its first step; "
+            f"`sf resume {self._run.id}` goes on",
+        )
+        return EXIT_STOPPED
 
     def _claim(self) -> None:
         self._run.claim(

@@ -50,8 +50,10 @@ FILES: list[tuple[str, str | bytes, str, str, str]] = [
     ("a.csv", b"prompt,completion\na,b\nc,\xe9\n", "a.csv:3: ", "is not UTF-8", SKIP),
     ("a.csv", 'prompt,completion\na,b\n"c,d\n', "a.csv:3: ", "invalid CSV", SKIP),
     ("a.parquet", "PAR1", "a.parquet: ", "can't be read as parquet", "anew"),
-    ("a.jsonl.gz", GOOD, "a.jsonl.gz: ", "damaged", "anew"),
-    ("a.xlsx", b"PK\x03\x04", "a.xlsx: ", "unknown format '.xlsx'", "CSV"),
+    ("a.jsonl.gz", b"\x1f\x8b\x08", "a.jsonl.gz: ", "damaged", "anew"),
+    ("a.xlsx", b"PK\x03\x04[Content_Types].xml", "a.xlsx: ", "an Excel workbook", "CSV"),
+    ("a.jsonl", b"PK\x03\x04", "a.jsonl: ", "a zip archive", "unzip"),
+    ("a.jsonl", b"\x28\xb5\x2f\xfd", "a.jsonl: ", "compressed by zstd", "zstd -d"),
     ("a.jsonl", GOOD[: len(GOOD) // 2], "a.jsonl: ", "1 row can't be split", "held_out"),
 ]
 
@@ -141,9 +143,10 @@ def test_a_missing_file_and_a_folder_are_told(
     write: Write, tmp_path: Path, settings: Settings
 ) -> None:
     write("train.jsonl", GOOD)
+    write("facts.jsonl", GOOD)
     with pytest.raises(DataError, match=r"trian\.jsonl: no such file") as caught:
         user_task(settings("trian.jsonl"), tmp_path, seed=0)
     assert caught.value.hint == "did you mean 'train.jsonl'?"
-    with pytest.raises(DataError, match="is a folder") as caught:
+    with pytest.raises(DataError, match="is a folder of several data sets") as caught:
         user_task(settings("."), tmp_path, seed=0)
-    assert "train.jsonl" in caught.value.hint
+    assert "train.jsonl" in caught.value.message

@@ -215,8 +215,10 @@ def test_a_cut_off_compressed_file_is_refused(write: Write) -> None:
     packed = gzip.compress(b"".join(b'{"prompt": "%d"}\n' % n for n in range(10_000)))
     with pytest.raises(DataError, match="damaged"):
         list(file_rows(write("a.jsonl.gz", packed[: len(packed) // 2])))
-    with pytest.raises(DataError, match="damaged"):
-        list(file_rows(write("b.jsonl.gz", ROW)))
+
+
+def test_a_file_that_is_only_named_as_compressed_is_read(write: Write) -> None:
+    assert places(write("b.jsonl.gz", ROW)) == ["b.jsonl.gz:1"]
 
 
 @pytest.mark.parametrize(

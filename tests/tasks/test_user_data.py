@@ -155,16 +155,22 @@ def test_the_first_good_row_decides_on_the_schema(write: Write, tmp_path: Path) 
     assert loaded.schema.name == "question/answer"
     assert [str(row) for row in loaded.first_bad] == [
         "a.jsonl:1: 'completion' is empty",
-        "a.jsonl:4: 'question' is missing (fields: prompt, answer)",
+        "a.jsonl:4: 'question' is missing (fields: prompt, answer): the row is prompt/answer, and "
+        "those before it are question/answer",
     ]
 
 
 def test_a_fields_table_and_a_second_schema_are_told(write: Write, tmp_path: Path) -> None:
-    write("a.jsonl", lines({"prompt": "p", "completion": "c", "answer": "a"}))
+    write("a.jsonl", lines({"prompt": "p", "question": "q", "answer": "a"}))
     loaded = load_examples("a.jsonl", tmp_path)
-    assert any("the fields fit prompt/answer as well" in note for note in loaded.notes)
-    mapped = load_examples("a.jsonl", tmp_path, fields={"prompt": "prompt", "answer": "answer"})
-    assert mapped.notes == ("a.jsonl: 1 row as prompt/answer, as its fields table says",)
+    assert any("the fields fit question/answer as well" in note for note in loaded.notes)
+    assert loaded.unused == (("question", 1),)
+    table = {"question": "question", "answer": "answer"}
+    mapped = load_examples("a.jsonl", tmp_path, fields=table)
+    assert mapped.notes == (
+        "a.jsonl: 1 row as question/answer, as its fields table says",
+        "a.jsonl: fields not used: prompt (1 row)",
+    )
 
 
 def test_unfilled_placeholders_are_told(write: Write, tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Which files of a folder make up one data set: its shards, or what `save_to_disk` wrote.
+
+Knows names and layouts of folders. Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sf_tui.errors import DataError
+from sf_tui.tasks.unused import listed
+
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".arrow")
+
+DEFAULT_SPLIT = "train"
+
+# Folders in a data set's repository are `data/` or a subset's name; deeper lies something else.
+_DEEPEST = 3
+
+# What describes a data set lies beside its rows.
+_ABOUT = frozenset(
+    {
+        *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+        *("config.json", "metadata.json", "croissant.json"),
+    }
+)
+
+_SPLITS = frozenset({"train", "training", "test", "validation", "valid", "val", "dev", "eval"})
+
+
+def folder_files(
+    folder: Path, shown: str, split: str | None = None, subset: str | None = None
+) -> list[Path]:
+    """Return the files whose rows, one file after another, are a folder's data set.
+
+    Args:
+        folder: shards of one format (also in folders below it), or what `save_to_disk` wrote.
+        shown: how the folder is called in messages.
+        split: the part that is meant, where there are several; `train` when None.
+        subset: the folder below that is meant.
+
+    Raises:
+        DataError: if there is no data file, no such part, or several data sets.
+    """
+    if subset is not None:
+        below = folder / subset
+        if Path(subset).name != subset or not below.is_dir():
+            folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+            raise DataError(
+                f'{shown}: subset = "{subset}": the folder has no folder of this name',
+                f"it has {listed(folders) or 'none'}",
+            )
+        folder, shown = below, f"{shown}/{subset}"
+    if (folder / "dataset_dict.json").is_file():
+        return _saved_split(folder, shown, split)
+    if (folder / "state.json").is_file():
+        return _saved(folder, shown, split)
+    return _shards(folder, shown, split)
+
+
+def _saved_split(folder: Path, shown: str, split: str | None) -> list[Path]:
+    splits = _json(folder / "dataset_dict.json", shown).get("splits")
+    if not isinstance(splits, list) or not all(isinstance(name, str) for name in splits):
+        raise DataError(f"{shown}/dataset_dict.json: names no splits", "save the data set again")
+    wanted = split or (splits[0] if len(splits) == 1 else DEFAULT_SPLIT)
+    if wanted not in splits or Path(wanted).name != wanted:
+        raise DataError(
+            f'{shown}: the data set has no split "{wanted}"',
+            f'name one with split = "...": {listed(splits)}',
+        )
+    return _saved(folder / wanted, f"{shown}/{wanted}", None)
+
+
+def _saved(folder: Path, shown: str, split: str | None) -> list[Path]:
+    """Return the Arrow files of one data set that `datasets` saved."""
+    state = _json(folder / "state.json", shown)
+    own = state.get("_split")
+    if split is not None and own is not None and split != own:
+        raise DataError(
+            f'{shown}: holds the split "{own}", not "{split}"', f'take out split, or say "{own}"'
+        )
+    entries = state.get("_data_files")
+    names = [e.get("filename") for e in entries if isinstance(e, dict)] if entries else []
+    files = []
+    for name in names:
+        # A file is only looked for beside the list that names it.
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
+            raise DataError(
+                f"{shown}/state.json: names the file {name!r}, which the folder does not hold",
+                "copy the whole folder, or save the data set again",
+            )
+        files.append(folder / name)
+    if not files:
+        raise DataError(f"{shown}/state.json: names no data files", "save the data set again")
+    return files
+
+
+def _json(path: Path, shown: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise DataError(
+            f"{shown}/{path.name}: can't be read: {error}", "save the data set again"
+        ) from error
+    if not isinstance(value, dict):
+        raise DataError(f"{shown}/{path.name}: holds no object", "save the data set again")
+    return value
+
+
+def _shards(folder: Path, shown: str, split: str | None) -> list[Path]:
+    files = _data_files(folder, 1)
+    names = [str(file.relative_to(folder)) for file in files]
+    if not files:
+        raise DataError(
+            f"{shown}: is a folder without data files",
+            f"it must hold files of one format: {', '.join(DATA_SUFFIXES)} (each may be .gz)",
+        )
+    splits = [_split_of(name) for name in names]
+    if split is not None or len({*splits}) > 1:
+        wanted = split or DEFAULT_SPLIT
+        chosen = [f for f, own in zip(files, splits, strict=True) if own == wanted]
+        found = sorted({own for own in splits if own is not None})
+        if not chosen or (split is None and None in splits):
+            raise DataError(
+                f'{shown}: is a folder without files of the split "{wanted}"'
+                if not chosen
+                else f"{shown}: is a folder of several data sets: {listed(names)}",
+                f'name one with split = "...": {listed(found)}'
+                if found
+                else f"name one of its files: {listed(names, 5)}",
+            )
+        files = chosen
+    patterns = {re.sub(r"\d+", "#", str(file.relative_to(folder))) for file in files}
+    if len(patterns) > 1:
+        raise DataError(
+            f"{shown}: is a folder of several data sets: "
+            f"{listed(str(file.relative_to(folder)) for file in files)}",
+            "name one of its files; files that differ in more than a number are no shards",
+        )
+    _check_complete(files, shown)
+    return files
+
+
+def _check_complete(files: Sequence[Path], shown: str) -> None:
+    """Refuse shards of which some are missing, where their names say how many there are."""
+    counted = [re.search(r"(\d+)-of-(\d+)", file.name) for file in files]
+    if not all(counted):
+        return
+    totals = {int(found[2]) for found in counted if found}
+    if len(totals) == 1 and (total := totals.pop()) != len(files):
+        raise DataError(
+            f"{shown}: holds {len(files)} of {total} shards ({files[0].name}, …)",
+            "copy the missing ones",
+        )
+
+
+def _split_of(name: str) -> str | None:
+    """Return the split that a file's or its folder's name begins with."""
+    for part in reversed(Path(name).parts):
+        first = re.split(r"[-_.]", part, maxsplit=1)[0].lower()
+        if first in _SPLITS:
+            return first
+    return None
+
+
+def _data_files(folder: Path, depth: int) -> list[Path]:
+    found: list[Path] = []
+    for entry in sorted(folder.iterdir(), key=_natural):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            if depth < _DEEPEST:
+                found += _data_files(entry, depth + 1)
+        elif (
+            entry.name.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
+            and entry.name not in _ABOUT
+        ):
+            found.append(entry)
+    return found
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort shard 2 before shard 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(p), p) if p.isdecimal() and len(p) < 20 else (0, p) for p in parts]

@@ -1,0 +1,283 @@
+"""Fields that decide whether a row or a turn may be learnt, whatever data sets call them.
+
+Knows names and values of such marks. Knows nothing of schemas, files or tokens.
+
+Sources of the names: OpenAI fine-tuning (`weight`), axolotl (`train`, `train_detail`), ShareGPT
+and ms-swift (`loss`, `loss_scale`), Megatron and NeMo (`loss_mask`, `mask`), TRL's KTO (`label`),
+LLaMA-Factory (`kto_tag`, `chosen`, `rejected`, `images`), OpenAssistant (`deleted`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.rows import RowError
+
+
+class Mark(Enum):
+    """How the value of a mark is read."""
+
+    LEARN = "learn"
+    """0 or false: don't learn. 1 or true: learn."""
+    OMIT = "omit"
+    """1 or true: don't learn. 0 or false: learn."""
+    LEARN_FLAG = "learn flag"
+    """Like LEARN, but only true and false count: a number is data of another meaning."""
+    OMIT_FLAG = "omit flag"
+    """Like OMIT, but only true and false count."""
+    UNCLEAR = "unclear"
+    """Data sets use both meanings, or mark parts of a text: any value is refused."""
+
+
+_ANYWHERE = {
+    **dict.fromkeys(
+        (
+            *("train", "trainable", "is_trainable", "is_trained", "train_on", "should_train"),
+            *("train_turn", "train_on_turn", "training", "do_train"),
+            *("learn", "learnable", "learnt", "learned", "supervised"),
+            *("loss", "loss_mask", "loss_weight", "loss_scale", "loss_multiplier", "loss_factor"),
+            *("has_loss", "with_loss", "use_loss", "compute_loss", "calculate_loss", "weight"),
+        ),
+        Mark.LEARN,
+    ),
+    **dict.fromkeys(
+        (
+            *("masked", "is_masked", "mask_loss", "loss_masked", "no_loss", "ignore_loss"),
+            *("no_train", "do_not_train", "dont_train", "skip_loss", "skip_train"),
+        ),
+        Mark.OMIT,
+    ),
+    **dict.fromkeys(("ignore", "ignored", "skip"), Mark.OMIT_FLAG),
+}
+
+TURN_MARKS: Mapping[str, Mark] = {
+    **_ANYWHERE,
+    **dict.fromkeys(("mask", "train_detail", "training_detail", "token_mask"), Mark.UNCLEAR),
+}
+"""Keys of a turn; an assistant's turn that is not to be learnt carries no loss."""
+
+ROW_MARKS: Mapping[str, Mark] = {
+    **_ANYWHERE,
+    **dict.fromkeys(
+        (
+            *("label", "kto_tag", "kto_label", "accepted", "is_accepted", "is_chosen", "preferred"),
+            *("is_preferred", "desirable", "is_desirable", "is_good", "is_correct", "correct"),
+            *("keep", "include", "valid", "is_valid", "chosen"),
+        ),
+        Mark.LEARN_FLAG,
+    ),
+    **dict.fromkeys(
+        (
+            *("rejected", "is_rejected", "undesirable", "exclude", "excluded"),
+            *("discard", "discarded", "deleted", "is_deleted"),
+        ),
+        Mark.OMIT_FLAG,
+    ),
+    **dict.fromkeys(("train_detail", "training_detail", "token_mask"), Mark.UNCLEAR),
+}
+"""Fields of a row; a row that is not to be learnt is a bad one."""
+
+# A row's field of this name is as often a quantity: the sample's weight in kilograms, the loss
+# that a model had on it. Only these shares of 1 can be meant as what is learnt.
+_ALSO_QUANTITIES = frozenset({"weight", "loss", "training"})
+
+MEDIA: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("image", "images", "image_path", "image_paths", "image_url", "image_urls", "img"),
+            *("imgs", "image_file", "image_files", "image_bytes", "image_base64", "picture"),
+            *("pictures", "pixel_values", "input_image"),
+        ),
+        "an image",
+    ),
+    **dict.fromkeys(
+        ("video", "videos", "video_path", "video_paths", "video_url", "video_urls", "video_file"),
+        "a video",
+    ),
+    **dict.fromkeys(
+        (
+            *("audio", "audios", "audio_path", "audio_paths", "audio_url", "audio_urls"),
+            *("audio_file", "input_audio", "sound", "wav", "speech"),
+        ),
+        "audio",
+    ),
+}
+"""Fields and part types that hold what a text model can't see, and what that is."""
+
+PREFERENCES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("chosen_messages", "rejected_messages"),
+    ("accepted", "rejected"),
+    ("preferred", "dispreferred"),
+    ("preferred_output", "non_preferred_output"),
+    ("preferred_output", "rejected_output"),
+)
+"""Fields for the better and the worse of two answers."""
+
+_WORDS = {"true": True, "false": False, "yes": True, "no": False}
+
+
+def is_present(value: Any) -> bool:
+    """Tell whether a field says anything: null, and empty texts, lists and objects don't."""
+    if value is None:
+        return False
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, Mapping):
+        return any(map(is_present, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(is_present, value))
+    return True
+
+
+def is_learnt(turn: Mapping[str, Any], role: str, where: str) -> bool:
+    """Return whether a turn's marks leave it to be learnt; only an assistant's can be.
+
+    Args:
+        turn: the turn as it stands in the row.
+        role: the role that it plays here.
+        where: how problems name the turn.
+
+    Raises:
+        RowError: a mark asks for what can't be done, or two marks contradict each other.
+    """
+    said: dict[bool, str] = {}
+    for key, mark in _marks_in(turn, TURN_MARKS):
+        learnt = _read(turn[key], mark)
+        shown = f"{where} has {key} = {_shown(turn[key])}"
+        if learnt is None:
+            if mark in (Mark.LEARN_FLAG, Mark.OMIT_FLAG):
+                continue
+            raise RowError(
+                f"{shown}: "
+                + (
+                    "its meaning differs between data sets"
+                    if mark is Mark.UNCLEAR
+                    else "a turn is learnt in full or not at all"
+                ),
+                "write train = true or train = false into the turn, or take the key out",
+            )
+        if learnt and role != "assistant":
+            raise RowError(
+                f"{shown}, but only assistant turns can carry loss, not the {role}'s",
+                f"take out {key}, or the turn",
+            )
+        said[learnt] = key
+    if len(said) == 2:
+        raise RowError(f"{where}: {said[True]} and {said[False]} contradict each other")
+    return False not in said
+
+
+def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[str]:
+    """Refuse a row that must not be learnt, or that only makes sense with more than its text.
+
+    Args:
+        values: the row's fields.
+        chosen: fields that a `fields` table names: these are data, whatever they are called.
+
+    Returns:
+        Fields that were understood as marks and leave the row to be learnt.
+
+    Raises:
+        RowError: a field says that the row must not be learnt, or needs an image or the like.
+    """
+    understood = set()
+    for key, mark in _marks_in(values, ROW_MARKS):
+        if key in chosen:
+            continue
+        value = values[key]
+        learnt = _read(value, mark)
+        if learnt:
+            understood.add(key)
+        elif learnt is False:
+            raise RowError(
+                f"'{key}' is {_shown(value)}: the row is not to be learnt",
+                'leave such rows out with on_bad_row = "skip", or take the field out if it means '
+                "something else",
+            )
+        elif mark in (Mark.LEARN, Mark.OMIT, Mark.UNCLEAR) and not _is_other(key, value):
+            raise RowError(
+                f"'{key}' is {_shown(value)}: a row is learnt in full or not at all",
+                "take the field out, or the rows that must not be learnt",
+            )
+    for key, what in MEDIA.items():
+        if key in values and key not in chosen and _holds_media(values[key]):
+            raise RowError(f"needs {what} ('{key}'), and only text can be learnt", MEDIA_HINT)
+    return understood
+
+
+MEDIA_HINT = (
+    'leave such rows out with on_bad_row = "skip", or take the field out if the answers do '
+    "without it"
+)
+
+
+def check_turn_media(turn: Mapping[str, Any], where: str) -> None:
+    """Refuse a turn with an image or the like beside its text.
+
+    Raises:
+        RowError: if there is one.
+    """
+    for key in turn.keys() & MEDIA.keys():
+        if _holds_media(turn[key]):
+            raise RowError(
+                f"{where} needs {MEDIA[key]} ('{key}'), and only text can be learnt", MEDIA_HINT
+            )
+
+
+def _marks_in(values: Mapping[str, Any], marks: Mapping[str, Mark]) -> Iterator[tuple[str, Mark]]:
+    for key in values:
+        mark = marks.get(str(key).lower())
+        if mark is not None and values[key] not in (None, "", [], ()):
+            yield key, mark
+
+
+def _read(value: Any, mark: Mark) -> bool | None:
+    """Return whether a mark leaves its text to be learnt; None if it says neither."""
+    if mark is Mark.UNCLEAR:
+        return None
+    said: Any = value
+    if isinstance(value, str):  # a table's cell
+        word = value.strip().lower()
+        said = _WORDS.get(word)
+        if said is None and mark in (Mark.LEARN, Mark.OMIT):
+            try:
+                said = float(word)
+            except ValueError:
+                return None
+    if not isinstance(said, bool):
+        if mark in (Mark.LEARN_FLAG, Mark.OMIT_FLAG) or not isinstance(said, (int, float)):
+            return None
+        if said not in (0, 1):
+            return None
+    return bool(said) == (mark in (Mark.LEARN, Mark.LEARN_FLAG))
+
+
+def _is_other(key: str, value: Any) -> bool:
+    """Tell whether a row's field holds something else under a mark's name."""
+    if key.lower() in _ALSO_QUANTITIES:
+        try:
+            return key.lower() != "weight" or not 0 <= float(value) <= 1
+        except (TypeError, ValueError):
+            return True
+    # A word is no weight: `supervised: "by hand"`.
+    return isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit()
+
+
+def _holds_media(value: Any) -> bool:
+    return is_present(value) and value is not False and value != 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) and len(repr(value)) <= 20:
+        return repr(value)
+    if isinstance(value, str) and len(value) <= 20:
+        return f"'{value}'"
+    return kind_of(value)
