@@ -65,7 +65,7 @@ class TrainSettings(StrictTable):
         default=20, description="steps in which the learning rate rises from 0"
     )
     final_learning_rate_share: Share = Field(
-        default=0.0, description="where linear and cosine end, as a share of learning_rate"
+        default=0.0, description="what linear and cosine fall towards, as a share of learning_rate"
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
     betas: Betas = Field(default=(0.9, 0.95), description="AdamW's betas")
