@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.positions import made_for, position_end
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.packages import is_package_source, package_hint
@@ -73,8 +74,18 @@ class LoadedModel:
     @property
     def max_length(self) -> int | None:
         """The longest row in tokens that the model's positions reach; None where it has no end."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        return made_for(self.model)
+
+    def row_limit(self, wanted: int | None) -> int | None:
+        """Return the most tokens of a row, where a profile asks for `wanted`.
+
+        A table of positions ends where it ends; past positions that are computed, the profile
+        decides.
+        """
+        if wanted is None:
+            return self.max_length
+        end = position_end(self.model)
+        return wanted if end is None else min(wanted, end)
 
 
 def load_model(

@@ -23,6 +23,9 @@ from sf_tui.tasks.user_data import user_task
 
 BIOGRAPHY = "biography:"
 
+MOST_REPEATED = 1024
+"""Largest batch of a split that has fewer rows: such a batch holds some of them twice."""
+
 
 @dataclass(frozen=True)
 class PreparedTask:
@@ -148,7 +151,16 @@ def prepare_task(
     else:
         train = DrawnSource(task.train, loaded.tokenizer)
         lengths = []
-    lengths = lengths or [len(row.input_ids) for row in held_out.rows]
+    held_out_lengths = [len(row.input_ids) for row in held_out.rows]
+    beyond = sum(length > (loaded.max_length or length) for length in lengths + held_out_lengths)
+    if beyond:
+        notes.append(
+            f"{beyond} rows have more tokens than the {loaded.max_length} positions that the model "
+            "was made for; what it answers there is uncertain"
+        )
+    if trained:
+        _refuse_batch(profile, settings.name, len(train))
+    lengths = lengths or held_out_lengths
     return PreparedTask(
         task,
         metric_of(settings, held_out.rows),
@@ -161,6 +173,19 @@ def prepare_task(
     )
 
 
+def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
+    """Refuse a batch that repeats a small split many times, before it fills the memory."""
+    for stage in profile.stages():
+        size = stage.train.batch_size
+        if stage.task == task and size > max(rows, MOST_REPEATED):
+            raise DataError(
+                f"[[tasks]] '{task}': [train] batch_size = {size} is more than the {rows} rows to "
+                f"train on (stage '{stage.name}')",
+                f"make it at most {max(rows, MOST_REPEATED)}; a batch larger than the split "
+                "repeats its rows",
+            )
+
+
 def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
     """Return what a task is measured by; `auto` looks at the rows."""
     return choose_metric(rows) if settings.metric == "auto" else settings.metric
@@ -170,7 +195,7 @@ def encode_rows(
     profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
 ) -> EncodedExamples:
     """Return some of a task's examples as tokens, those too long for its stage left out."""
-    limit = profile.stage_train(settings.name).max_length or loaded.max_length
+    limit = loaded.row_limit(profile.stage_train(settings.name).max_length)
     return encode_all(examples, loaded.tokenizer, limit, on_bad_row=settings.on_bad_row)
 
 
