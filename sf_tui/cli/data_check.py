@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.errors import UsageError
+from sf_tui.home import expand_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +104,7 @@ def check(
     from sf_tui.tasks.user_data import load_examples
 
     loaded = load_examples(
-        file,
+        expand_home(file),
         Path.cwd(),
         fields=_fields(field or []),
         on_bad_row=on_bad_row,
@@ -145,7 +146,7 @@ def _in_tokens(
     from sf_tui.tasks.tokenizer import load_tokenizer
 
     typer.echo(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
-    tokenizer = load_tokenizer(model, Path.cwd())
+    tokenizer = load_tokenizer(expand_home(model), Path.cwd())
     encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row)
     first = encoded.rows[0]
     pieces: list[Piece] = []

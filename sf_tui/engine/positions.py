@@ -42,9 +42,7 @@ def position_end(model: PreTrainedModel) -> int | None:
     if table is not None:
         return table
     computed = any(
-        word in type(module).__name__.lower()
-        for module in model.modules()
-        for word in _OPEN_ENDED
+        word in type(module).__name__.lower() for module in model.modules() for word in _OPEN_ENDED
     )
     return None if computed else made_for(model)
 
