@@ -37,7 +37,7 @@ class NonFiniteLossError(SfError):
         added = "" if added_loss is None else f", added loss {added_loss}"
         super().__init__(
             f"step {step}: loss {loss}{added}, gradient norm {grad_norm}",
-            'lower the learning rate, or set on_nan = "continue" in [train]',
+            "lower the learning rate: the update was not made",
         )
         self.step = step
         self.loss = loss

@@ -54,6 +54,7 @@ class Ledger:
         self.voided: Event | None = None
         self._said: dict[tuple[str, ...], int] = {}
         self._steps: dict[str, int] = {}
+        self._first_losses: dict[str, float] = {}
         for event in events:
             self.add(event)
 
@@ -67,6 +68,8 @@ class Ledger:
             self._add_rewound(event)
         elif kind == "step":
             self._steps[stage] = event["step"]
+            if event["step"] == 1:
+                self._first_losses[stage] = event["loss"]
         elif kind == "probe":
             self._said.setdefault((kind, stage, str(event["step"])), event["step"])
         elif kind in {"danger", "alert"}:
@@ -82,6 +85,10 @@ class Ledger:
     def last_step(self, stage: str) -> int:
         """Return the last step that the log tells of a stage; 0 without one."""
         return self._steps.get(stage, 0)
+
+    def first_loss(self, stage: str) -> float | None:
+        """Return the loss of a stage's first step, in nats; None without one."""
+        return self._first_losses.get(stage)
 
     def to_replay(self, stage: str, after_seq: int) -> list[LedgerEntry]:
         """Return the commands of a stage to apply again after a checkpoint, in their order."""
