@@ -71,5 +71,5 @@ def position_table(model: PreTrainedModel) -> int | None:
 
 def _rows_for_padding(table: nn.Embedding) -> int:
     if hasattr(table, "offset"):
-        return int(table.offset)
+        return int(getattr(table, "offset", 0))
     return 0 if table.padding_idx is None else table.padding_idx + 1
