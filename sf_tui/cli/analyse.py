@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from sf_tui.cli.output import drawing_console, write_json
 from sf_tui.cli.run_or_model import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
+from sf_tui.home import user_path
 from sf_tui.printable import printable
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _find_run(reference: str) -> RunDirectory | None:
     from sf_tui.profile import builtin_profiles, find_profile
     from sf_tui.run.directory import find_run
 
-    path = Path(reference)
+    path = user_path(reference)
     if reference in builtin_profiles() or path.suffix == ".toml" or path.is_file():
         return None
     try:

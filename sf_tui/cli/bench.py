@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.output import drawing_console, write_json, write_line
+from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.bench.report import BenchReport
@@ -82,6 +83,8 @@ _Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
+        parser=user_path,
+        metavar="FILE",
         help="File of the cases, one JSON object a line; what is in it isn't played again.",
     ),
 ]
@@ -157,7 +160,7 @@ def _measure(
 
 def _absolute(model: str) -> str:
     """Return a model on this machine as a path that holds from everywhere."""
-    path = Path(model).expanduser()
+    path = user_path(model)
     return str(path.absolute()) if path.exists() else model
 
 

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from sf_tui.cli.output import write_json_text, write_line
+from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.tasks.biography import Form
 
 
 def biography(
-    out: Annotated[Path, typer.Option(help="Directory to write: new or empty.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=user_path, metavar="DIR", help="Directory to write: new or empty."),
+    ],
     people: Annotated[int, typer.Option(help="People whom pretraining tells about.")] = 400,
     tuned: Annotated[
         float, typer.Option(help="Share of them whose questions the old task trains.")

@@ -16,6 +16,7 @@ import typer
 
 from sf_tui.cli.output import drawing_console, write_json_text, write_line
 from sf_tui.errors import UsageError
+from sf_tui.home import expand_home
 from sf_tui.printable import printable
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def check(
     from sf_tui.tasks.user_data import load_examples
 
     loaded = load_examples(
-        file,
+        expand_home(file),
         Path.cwd(),
         fields=_fields(field or []),
         on_bad_row=on_bad_row,
@@ -158,7 +159,7 @@ def _in_tokens(
     from sf_tui.tasks.tokenizer import load_tokenizer
 
     write_line(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
-    tokenizer = load_tokenizer(model, Path.cwd())
+    tokenizer = load_tokenizer(expand_home(model), Path.cwd())
     encoded = encode_all(loaded.examples, tokenizer, None, on_bad_row, control_tokens)
     first = encoded.rows[0]
     pieces: list[Piece] = []

@@ -18,13 +18,16 @@ from sf_tui.run.liveness import probe_liveness
 START_TIMEOUT_S = 600.0
 
 
-def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
+def work_here(
+    run: RunDirectory, *, json: bool, created: bool, accept_changed_data: bool = False
+) -> int:
     """Be the worker of a run until it ends; return the exit code.
 
     Args:
         run: the run.
         json: print the events to stdout.
         created: the directory was made for this call, and goes again if nothing can be begun.
+        accept_changed_data: go on although files outside the run have changed since it began.
     """
     # Deferred: torch and transformers take seconds to import, and a signal in that time must be
     # remembered, so the signals come first.
@@ -35,7 +38,7 @@ def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
     from sf_tui.cli.narration import headless_listeners
     from sf_tui.worker.worker import Worker
 
-    worker = Worker(run, signals)
+    worker = Worker(run, signals, accept_changed_data=accept_changed_data)
     for listener in headless_listeners(run, json=json):
         worker.listen(listener)
     try:
@@ -46,12 +49,13 @@ def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
         raise
 
 
-def start_detached(run: RunDirectory) -> subprocess.Popen[bytes]:
+def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subprocess.Popen[bytes]:
     """Start the worker of a run in a session of its own, so that no terminal can end it.
 
     Raises:
         RunError: its log can't be written.
     """
+    options = ["--accept-changed-data"] if accept_changed_data else []
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         handle = os.open(run.worker_log, flags, 0o666)
@@ -63,7 +67,7 @@ def start_detached(run: RunDirectory) -> subprocess.Popen[bytes]:
         ) from error
     with os.fdopen(handle, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "sf_tui.worker", str(run.path)],
+            [sys.executable, "-m", "sf_tui.worker", str(run.path), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -98,7 +102,14 @@ def wait_until_started(
     )
 
 
-def play_in_console(run: RunDirectory, *, created: bool, lite: bool, ascii_only: bool) -> int:
+def play_in_console(
+    run: RunDirectory,
+    *,
+    created: bool,
+    lite: bool,
+    ascii_only: bool,
+    accept_changed_data: bool = False,
+) -> int:
     """Start a detached worker, show the console, and return its exit code.
 
     Raises:
@@ -107,7 +118,7 @@ def play_in_console(run: RunDirectory, *, created: bool, lite: bool, ascii_only:
     # Deferred: textual takes a quarter of a second.
     from sf_tui.cli.attach import attach_to
 
-    process = start_detached(run)
+    process = start_detached(run, accept_changed_data)
     code = attach_to(
         run,
         read_only=False,

@@ -16,6 +16,7 @@ import typer
 
 from sf_tui.cli.output import write_json_text, write_line
 from sf_tui.errors import ProfileError, UsageError
+from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.profile import Profile, StageSpec
@@ -131,7 +132,9 @@ def init(
         str | None, typer.Option(help="Data of the task that the model already does.")
     ] = None,
     new: Annotated[str | None, typer.Option(help="Data of the task that it is to learn.")] = None,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("sf.toml"),
+    out: Annotated[
+        Path, typer.Option(parser=user_path, metavar="FILE", help="The file to write.")
+    ] = Path("sf.toml"),
     name: Annotated[
         str | None, typer.Option(help="The profile's name; default: the file's.")
     ] = None,

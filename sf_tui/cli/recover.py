@@ -28,6 +28,7 @@ from sf_tui.cli.run_or_model import (
     run_profile,
 )
 from sf_tui.errors import UsageError
+from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +44,13 @@ EDITS = ("shift-edit", "spectral-edit", "interpolate")
 def recover(
     target: Reference,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The repaired model; must not exist yet.")
+        Path,
+        typer.Option(
+            "--out",
+            parser=user_path,
+            metavar="DIR",
+            help="The repaired model; must not exist yet.",
+        ),
     ],
     by: Annotated[
         str,
@@ -251,7 +258,7 @@ def _begin(assembled: AssembledCase) -> Callable[[str], None]:
 
 
 def _model_folder(target: Target) -> Path | None:
-    folder = Path(target.model).expanduser()
+    folder = user_path(target.model)
     return folder if target.model and folder.is_dir() else None
 
 

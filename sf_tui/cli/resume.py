@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,17 @@ from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
+
+# Of many keys that differ, the first ones say enough.
+_MOST_TOLD = 12
+
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-data",
+        help="Go on although data or model files have changed since the run began.",
+    ),
+]
 
 
 def resume(
@@ -23,6 +35,7 @@ def resume(
         bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start the worker and return.")] = False,
+    accept_changed_data: AcceptChangedData = False,
     lite: Annotated[
         bool, typer.Option("--lite", help="Console: fewer updates, for slow links.")
     ] = False,
@@ -41,6 +54,7 @@ def resume(
     raise typer.Exit(
         go_on(
             found,
+            accept_changed_data=accept_changed_data,
             headless=headless,
             json=json,
             detach=detach,
@@ -53,6 +67,7 @@ def resume(
 def go_on(
     run: RunDirectory,
     *,
+    accept_changed_data: bool,
     headless: bool,
     json: bool,
     detach: bool,
@@ -74,9 +89,52 @@ def go_on(
         write_line(f"{run.id} came to its end already (exit {code}); nothing to resume", err=True)
         return code
     if detach:
-        wait_until_started(run, start_detached(run), created=False)
+        wait_until_started(run, start_detached(run, accept_changed_data), created=False)
         write_line(run.id)
         return 0
     if headless:
-        return work_here(run, json=json, created=False)
-    return play_in_console(run, created=False, lite=lite, ascii_only=ascii_only)
+        return work_here(run, json=json, created=False, accept_changed_data=accept_changed_data)
+    return play_in_console(
+        run,
+        created=False,
+        lite=lite,
+        ascii_only=ascii_only,
+        accept_changed_data=accept_changed_data,
+    )
+
+
+def refuse_other_profile(
+    run: RunDirectory, profile: str | None, overrides: Sequence[str], seed: int | None
+) -> None:
+    """Refuse to go on with a run under another profile than it was begun with.
+
+    Args:
+        run: the run.
+        profile: what the command names; None: the run's own.
+        overrides: the command's `--set`.
+        seed: the command's `--seed`.
+
+    Raises:
+        UsageError: a key differs; the message gives each with both values.
+        ProfileError: the command's profile or a value can't be read.
+    """
+    if profile is None and not overrides and seed is None:
+        return
+    # Deferred: pydantic and the profile package take a tenth of a second.
+    from sf_tui.profile import load_profile
+    from sf_tui.profile.difference import differences
+
+    own = load_profile(run.profile)
+    asked = load_profile(profile if profile is not None else run.profile, overrides, seed)
+    found = differences(own, asked)
+    if not found:
+        return
+    lines = [f"{one.key}: the run has {one.ours}, the command says {one.theirs}" for one in found]
+    if len(lines) > _MOST_TOLD:
+        lines[_MOST_TOLD:] = [f"… and {len(lines) - _MOST_TOLD} more"]
+    first = f"{run.path}: a run goes on with the profile that it was begun with"
+    raise UsageError(
+        "\n  ".join([first, *lines]),
+        f"`sf resume {run.path}` goes on with the run as it is; for other settings start another "
+        "run with another --run-dir",
+    )

@@ -9,15 +9,20 @@ from typing import Annotated
 import typer
 
 from sf_tui.cli.output import write_line
+from sf_tui.cli.resume import AcceptChangedData
 from sf_tui.errors import UsageError
+from sf_tui.home import user_path
 
 DEFAULT_PROFILE = "biography-mini"
 
 
 def run(
     profile: Annotated[
-        str, typer.Argument(help="A built-in profile's name or a TOML file.")
-    ] = DEFAULT_PROFILE,
+        str | None,
+        typer.Argument(
+            help=f"A built-in profile's name or a TOML file; default: {DEFAULT_PROFILE}."
+        ),
+    ] = None,
     no_ui: Annotated[
         bool, typer.Option("--no-ui", help="Be the worker itself: for scripts and schedulers.")
     ] = False,
@@ -28,12 +33,19 @@ def run(
         bool, typer.Option("--detach", help="Start the worker and return; prints the run's id.")
     ] = False,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run's directory; must not exist yet.")
+        Path | None,
+        typer.Option(
+            "--run-dir",
+            parser=user_path,
+            metavar="DIR",
+            help="The run's directory; must not exist yet.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="With --run-dir: go on with that run, or start it."),
     ] = False,
+    accept_changed_data: AcceptChangedData = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile."),
@@ -67,11 +79,13 @@ def run(
     # Without a terminal there is nothing to draw a console on.
     headless = no_ui or json or not (sys.stdin.isatty() and sys.stdout.isatty())
     if resume and run_dir is not None and (run_dir / "run.json").exists():
-        from sf_tui.cli.resume import go_on
+        from sf_tui.cli.resume import go_on, refuse_other_profile
 
+        refuse_other_profile(RunDirectory(run_dir.absolute()), profile, set_ or (), seed)
         raise typer.Exit(
             go_on(
                 RunDirectory(run_dir.absolute()),
+                accept_changed_data=accept_changed_data,
                 headless=headless,
                 json=json,
                 detach=detach,
@@ -79,7 +93,7 @@ def run(
                 ascii_only=ascii_only,
             )
         )
-    loaded = load_profile(profile, set_ or (), seed, files=True)
+    loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
     made = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
         profile_text=dump_profile(loaded),

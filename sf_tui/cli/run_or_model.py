@@ -9,13 +9,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sf_tui.cli.output import write_line
 from sf_tui.errors import RunNotFoundError, UsageError
+from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.profile import Profile
@@ -87,7 +87,7 @@ def find_target(reference: str) -> Target:
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
-    path = Path(reference).expanduser()
+    path = user_path(reference)
     is_model = ":" in reference or reference.lower().endswith(".gguf")
     if is_model or (path.exists() and not (path / "run.json").is_file()):
         return Target(model=reference)

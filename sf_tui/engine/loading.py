@@ -27,6 +27,7 @@ from sf_tui.engine.generation_end import write_stops
 from sf_tui.engine.gguf_model import load_gguf
 from sf_tui.engine.hub_snapshot import fetch_snapshot
 from sf_tui.engine.model_files import inspect_directory
+from sf_tui.engine.positions import made_for, position_end
 from sf_tui.engine.weight_check import (
     find_ignored,
     loading_failed,
@@ -73,11 +74,18 @@ class LoadedModel:
     @property
     def max_length(self) -> int | None:
         """The longest row in tokens that the model's positions reach; None where it has no end."""
-        config: Any = self.model.config
-        if self.composite is not None:
-            config = config.get_text_config(decoder=True)
-        limit = getattr(config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        return made_for(self.model)
+
+    def row_limit(self, wanted: int | None) -> int | None:
+        """Return the most tokens of a row, where a profile asks for `wanted`.
+
+        A table of positions ends where it ends; past positions that are computed, the profile
+        decides.
+        """
+        if wanted is None:
+            return self.max_length
+        end = position_end(self.model)
+        return wanted if end is None else min(wanted, end)
 
 
 def load_model(

@@ -33,7 +33,11 @@ def build_optimizer(layout: ModelLayout, settings: TrainSettings) -> torch.optim
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> float:
-    """Return the learning rate of one optimizer step.
+    """Return the learning rate of one optimizer step; it is above 0 at every step, the last too.
+
+    The rate falls as transformers' linear and cosine schedules do: update k after w warm-up steps
+    has come (k - 1 - w) / (total - w) of the way. The floor would be reached at the step after the
+    last one, so a stage of a single step trains at the full rate.
 
     Args:
         step: 1 for the first update.
@@ -43,7 +47,7 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> fl
     if step < settings.warmup:
         return settings.learning_rate * step / settings.warmup
     floor = settings.final_learning_rate_share
-    progress = (step - settings.warmup) / max(total_steps - settings.warmup, 1)
+    progress = (step - 1 - settings.warmup) / max(total_steps - settings.warmup, 1)
     progress = min(max(progress, 0.0), 1.0)
     if settings.schedule == "linear":
         share = 1 - (1 - floor) * progress

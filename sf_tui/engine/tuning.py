@@ -37,7 +37,7 @@ class NonFiniteLossError(SfError):
         )
         super().__init__(
             f"step {step}: loss {loss}{others}, gradient norm {grad_norm}",
-            'lower the learning rate, or set on_nan = "continue" in [train]',
+            "lower the learning rate: the update was not made",
         )
         self.step = step
         self.loss = loss

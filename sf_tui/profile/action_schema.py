@@ -27,6 +27,7 @@ from sf_tui.profile.values import (
     Number,
     PlainTable,
     Positive,
+    StepCount,
 )
 
 
@@ -78,7 +79,7 @@ class Action(StrictTable):
     thorough: bool = Field(
         default=False, description="diagnose: add the recovery on half of the old data"
     )
-    steps: Count | None = Field(
+    steps: StepCount | None = Field(
         default=None, description="recover: optimizer steps; default: [repair]'s"
     )
     alpha: Factor = Field(
@@ -112,7 +113,7 @@ class Action(StrictTable):
             except ValidationError as error:
                 field = Action.model_fields[name]
                 raise UsageError(
-                    f"{name} = {toml_value(value)}: wanted {wanted_text(field)}"
+                    f"{name} = {toml_value(value)}: wanted {wanted_text(field, value)}"
                 ) from error
             own[name] = value
         return own

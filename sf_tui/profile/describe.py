@@ -69,23 +69,23 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def wanted_text(field: FieldInfo) -> str:
-    """Tell in words what a field takes."""
+def wanted_text(field: FieldInfo, value: object = None) -> str:
+    """Tell in words what a field takes, to somebody who gave it a value that it doesn't take."""
     for note in field.metadata:
         if isinstance(note, Wanted):
-            return note.text
-    return _wanted(field.annotation) or "another value"
+            return note.given(value)
+    return _wanted(field.annotation, value) or "another value"
 
 
-def _wanted(annotation: Any) -> str:
+def _wanted(annotation: Any, value: object) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         base, *notes = get_args(annotation)
-        own = next((note.text for note in notes if isinstance(note, Wanted)), "")
-        return own or _wanted(base)
+        own = next((note.given(value) for note in notes if isinstance(note, Wanted)), "")
+        return own or _wanted(base, value)
     if origin in (Union, UnionType):
         inner = [part for part in get_args(annotation) if part is not type(None)]
-        return next(filter(None, map(_wanted, inner)), "")
+        return next(filter(None, (_wanted(part, value) for part in inner)), "")
     if origin is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     if annotation is bool:

@@ -16,6 +16,7 @@ import tomli
 from pydantic import ValidationError
 
 from sf_tui.errors import ProfileError
+from sf_tui.home import user_path
 from sf_tui.profile.actions import lay_over_defaults
 from sf_tui.profile.builtin import builtin_profiles
 from sf_tui.profile.check_anchor import anchor_notes
@@ -114,7 +115,7 @@ def find_profile(reference: str | Path) -> Path:
     Raises:
         ProfileError: there is no such file or name; the hint has the nearest.
     """
-    path = Path(reference)
+    path = user_path(reference) if isinstance(reference, str) else reference
     known = builtin_profiles()
     if isinstance(reference, str):
         if not reference.strip() or "\0" in reference:

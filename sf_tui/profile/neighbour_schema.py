@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from sf_tui.profile.train_schema import StrictTable
-from sf_tui.profile.values import Count, NotNegative, Positive, Share
+from sf_tui.profile.values import NotNegative, Positive, RowCount, Share
 
 
 class AnchorSettings(StrictTable):
@@ -14,20 +14,20 @@ class AnchorSettings(StrictTable):
     strength: Positive = Field(
         default=1.0, description="weight of the KL to the start model beside the new task's loss"
     )
-    rows: Count | None = Field(
+    rows: RowCount | None = Field(
         default=None, description="neighbour prompts an optimizer step; default: batch_size"
     )
-    prompts: Count | None = Field(
+    prompts: RowCount | None = Field(
         default=None,
         description="neighbour prompts in the cache; default: one for each row of each step, "
         "<= 16384",
     )
-    answer_tokens: Count | None = Field(
+    answer_tokens: RowCount | None = Field(
         default=None,
         description="longest answer of the start model in tokens; default: the new task's "
         "longest, from 4 to 32",
     )
-    top_k: Count = Field(
+    top_k: RowCount = Field(
         default=64, description="how many of the start model's likeliest tokens are kept"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from sf_tui.profile.train_schema import StrictTable
-from sf_tui.profile.values import Count, CountOrZero, Factor, Line, Part, Positive
+from sf_tui.profile.values import Count, CountOrZero, Factor, Line, Part, Positive, StepCount
 
 
 class DiagnosisSettings(StrictTable):
@@ -14,7 +14,7 @@ class DiagnosisSettings(StrictTable):
     examples: Count = Field(
         default=10, description="old examples that its examples arm is tuned on"
     )
-    steps: Count | None = Field(
+    steps: StepCount | None = Field(
         default=None, description="optimizer steps of an arm; default: chosen for each arm"
     )
     learning_rate: Positive | None = Field(
@@ -37,7 +37,7 @@ class RepairSettings(StrictTable):
     examples: CountOrZero = Field(
         default=0, description="old examples to train on; 0 = without any old data"
     )
-    steps: Count = Field(default=150, description="optimizer steps at most; the best one stays")
+    steps: StepCount = Field(default=150, description="optimizer steps at most; the best one stays")
     learning_rate: Positive | None = Field(default=None, description="default: half of the stage's")
     strength: Positive = Field(
         default=1.0, description="weight of the KL to the start model beside the other losses"

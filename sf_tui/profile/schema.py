@@ -32,6 +32,7 @@ from sf_tui.profile.values import (
     Part,
     PlainTable,
     ProfileName,
+    RowCount,
     Seed,
     Share,
 )
@@ -108,9 +109,9 @@ class TaskSettings(StrictTable):
 class BiographySettings(StrictTable):
     """`[biography]`: what "biography:…" data is made of."""
 
-    people: Count = Field(default=400, description="how many people pretraining tells about")
+    people: RowCount = Field(default=400, description="how many people pretraining tells about")
     tuned: Part = Field(default=0.75, description="share of them that the old task trains on")
-    new_people: Count = Field(default=25, description="how many people each new task is about")
+    new_people: RowCount = Field(default=25, description="how many people each new task is about")
     form: Literal["same", "other"] = Field(
         default="same", description="other: new questions share no template word with the old ones"
     )
@@ -130,7 +131,9 @@ class ProbeSettings(StrictTable):
     examples: Count | None = Field(
         default=None, description="held-out examples a probe; default: what the budget allows"
     )
-    batch_size: Count | None = Field(default=None, description="examples a pass; default: chosen")
+    batch_size: RowCount | None = Field(
+        default=None, description="examples a pass; default: chosen"
+    )
 
 
 class CheckpointSettings(StrictTable):

@@ -12,12 +12,17 @@ from sf_tui.profile.values import (
     Betas,
     Count,
     CountOrZero,
+    Epochs,
     Factor,
     Name,
     NotNegative,
     PlainTable,
     Positive,
+    RowCount,
     Share,
+    StepCount,
+    StepCountOrZero,
+    ThreadCount,
 )
 
 DEFAULT_STEPS = 300
@@ -49,23 +54,25 @@ class TrainSettings(StrictTable):
     learning_rate: Positive = Field(
         default=1e-5, description="the highest learning rate of the schedule"
     )
-    batch_size: Count = Field(default=16, description="examples an optimizer step")
-    micro_batch_size: Count | None = Field(
+    batch_size: RowCount = Field(default=16, description="examples an optimizer step")
+    micro_batch_size: RowCount | None = Field(
         default=None,
         description="examples a forward pass; less memory, same result; default: batch_size",
     )
-    steps: Count | None = Field(default=None, description="optimizer steps; either this or epochs")
-    epochs: Positive | None = Field(
+    steps: StepCount | None = Field(
+        default=None, description="optimizer steps; either this or epochs"
+    )
+    epochs: Epochs | None = Field(
         default=None, description="passes over the data; either this or steps"
     )
     schedule: Schedule = Field(
         default="constant", description="the learning rate after the warm-up"
     )
-    warmup: CountOrZero = Field(
+    warmup: StepCountOrZero = Field(
         default=20, description="steps in which the learning rate rises from 0"
     )
     final_learning_rate_share: Share = Field(
-        default=0.0, description="where linear and cosine end, as a share of learning_rate"
+        default=0.0, description="what linear and cosine fall towards, as a share of learning_rate"
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
     betas: Betas = Field(default=(0.9, 0.95), description="AdamW's betas")
@@ -88,7 +95,7 @@ class TrainSettings(StrictTable):
     on_nan_learning_rate_factor: Factor = Field(
         default=0.5, description="what the learning rate is multiplied by then"
     )
-    threads: Count | None = Field(
+    threads: ThreadCount | None = Field(
         default=None, description="CPU threads; default: torch's own choice"
     )
 
@@ -107,7 +114,7 @@ class TrainSettings(StrictTable):
 class RecoverySettings(StrictTable):
     """`[recovery]`: a last stage, `recover`, on a known task's train split."""
 
-    steps: CountOrZero = Field(default=0, description="optimizer steps; 0 = no such stage")
+    steps: StepCountOrZero = Field(default=0, description="optimizer steps; 0 = no such stage")
     task: Name | None = Field(
         default=None, description="on which task; default: the first watched one"
     )

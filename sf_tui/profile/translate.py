@@ -195,7 +195,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             f"{key} '{value}' does not exist in this version",
             f"there are: {', '.join(allowed)}",
         )
-    wanted = wanted_text(field)
+    wanted = wanted_text(field, value)
     given = "" if _kinds_agree(field, value) else f", given {kind_of(value)}"
     return Problem(
         full,

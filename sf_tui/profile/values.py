@@ -17,12 +17,27 @@ from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
 
+# Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
+# that size does to a machine. Larger numbers are typing mistakes.
+MAX_COUNT = 10**9
+MAX_STEPS = 10**8
+MAX_ROWS = 10**6
+MAX_THREADS = 1024
+MAX_EPOCHS = 10**6
+
 
 @dataclass(frozen=True)
 class Wanted:
     """What a key's value has to be, in words; stands in the annotation of its type."""
 
     text: str
+    most: int | None = None
+    """The largest number that is taken; told where a number is beyond it."""
+
+    def given(self, value: object) -> str:
+        """Tell what is wanted, to somebody who gave this value."""
+        beyond = isinstance(value, int | float) and self.most is not None and value > self.most
+        return f"at most {self.most:,}" if beyond else self.text
 
 
 def _finite(value: object) -> object:
@@ -43,7 +58,7 @@ def _pair(value: object) -> object:
 def _held_out(value: object) -> object:
     if value is None or (isinstance(value, str) and value):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT:
         return value
     if isinstance(value, float) and 0 < value < 1:
         return value
@@ -95,10 +110,32 @@ Factor = Annotated[
 Kept = Annotated[
     float, BeforeValidator(_finite), Field(ge=0, lt=1), Wanted("a share from 0 up to but not 1")
 ]
-Count = Annotated[int, Field(ge=1), Wanted("a whole number of at least 1")]
-CountOrZero = Annotated[int, Field(ge=0), Wanted("a whole number of at least 0")]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT), Wanted("a whole number of at least 1", MAX_COUNT)]
+CountOrZero = Annotated[
+    int, Field(ge=0, le=MAX_COUNT), Wanted("a whole number of at least 0", MAX_COUNT)
+]
+StepCount = Annotated[
+    int, Field(ge=1, le=MAX_STEPS), Wanted("a whole number of at least 1", MAX_STEPS)
+]
+StepCountOrZero = Annotated[
+    int, Field(ge=0, le=MAX_STEPS), Wanted("a whole number of at least 0", MAX_STEPS)
+]
+RowCount = Annotated[
+    int, Field(ge=1, le=MAX_ROWS), Wanted("a whole number of at least 1", MAX_ROWS)
+]
+ThreadCount = Annotated[
+    int, Field(ge=1, le=MAX_THREADS), Wanted("a whole number of at least 1", MAX_THREADS)
+]
+Epochs = Annotated[
+    float,
+    BeforeValidator(_finite),
+    Field(gt=0, le=MAX_EPOCHS),
+    Wanted("a number above 0", MAX_EPOCHS),
+]
 ExampleCount = Annotated[
-    int, Field(ge=0), Wanted("a whole number of at least 0 (of at least 1 for op diagnose)")
+    int,
+    Field(ge=0, le=MAX_COUNT),
+    Wanted("a whole number of at least 0 (of at least 1 for op diagnose)", MAX_COUNT),
 ]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Wanted(f"a whole number from 0 to {MAX_SEED}")]
 Line = Annotated[
@@ -123,7 +160,7 @@ Betas = Annotated[
 HeldOut = Annotated[
     float | int | str | None,
     BeforeValidator(_held_out),
-    Wanted("a share between 0 and 1, a number of rows, or a file"),
+    Wanted("a share between 0 and 1, a number of rows, or a file", MAX_COUNT),
 ]
 KeyName = Annotated[
     str | None,

@@ -20,6 +20,8 @@ import orjson
 
 from sf_tui import __version__
 from sf_tui.errors import RunError, RunNotFoundError, UsageError
+from sf_tui.home import user_path
+from sf_tui.masking import mask_argv
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
 from sf_tui.run.durable import (
     aside_name,
@@ -158,7 +160,7 @@ class RunDirectory:
             "schema": SCHEMA_VERSION,
             "id": path.name,
             "profile": profile_name,
-            "argv": list(argv),
+            "argv": mask_argv(argv),
             "created": rfc3339_now(),
             "host": socket.gethostname(),
             "versions": {"sf": __version__},
@@ -189,7 +191,7 @@ def runs_home() -> Path:
     """Return the folder where runs live: `$SF_HOME/runs`, else the user's data folder."""
     home = os.environ.get("SF_HOME")
     if home:
-        return Path(home).expanduser() / "runs"
+        return user_path(home) / "runs"
     # Deferred: only needed where $SF_HOME is not set.
     import platformdirs
 
@@ -226,7 +228,7 @@ def find_run(reference: str) -> RunDirectory:
     Raises:
         RunNotFoundError: there is none, or a prefix fits several.
     """
-    as_path = Path(os.path.expanduser(reference))  # noqa: PTH111  pathlib fails on an unknown ~user
+    as_path = user_path(reference)
     if (as_path / "run.json").is_file():
         return RunDirectory(as_path.absolute())
     if as_path.is_dir() and ("/" in reference or reference.startswith(".")):

@@ -1,6 +1,7 @@
 """A detached worker: `python -m sf_tui.worker RUN_DIR`, started by `sf run` and `sf resume`.
 
-Its parent may go at any time; what it prints goes to the run's worker.log.
+Its parent may go at any time; what it prints goes to the run's worker.log. With
+`--accept-changed-data` it goes on although files outside the run have changed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main() -> int:
     from sf_tui.worker.worker import Worker
 
     try:
-        return Worker(RunDirectory(Path(sys.argv[1])), signals).work()
+        accepted = "--accept-changed-data" in sys.argv[2:]
+        run = RunDirectory(Path(sys.argv[1]))
+        return Worker(run, signals, accept_changed_data=accepted).work()
     except SfError as error:
         print(printable(str(error)), file=sys.stderr)
         return error.exit_code

@@ -28,6 +28,7 @@ from sf_tui.worker.case_data import (
     read_new_task,
     read_old_task,
 )
+from sf_tui.worker.inputs import changed_inputs, told
 from sf_tui.worker.preparation import BIOGRAPHY, Prepared
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
@@ -179,6 +180,12 @@ def run_case(
         whole = replaced.old is not None
         old_rows = read_old_task(profile, with_data(old, replaced.old), loaded, wanted, whole=whole)
     notes += old_rows.notes
+    changed = changed_inputs(run, profile)
+    if changed:
+        notes.append(
+            f"changed since the run began: {told(changed)}; the rows that are scored may be others "
+            "than the run's"
+        )
     new_settings = with_data(profile.task(spec.task), replaced.new)
     new, prepared_new = read_new_task(profile, new_settings, loaded)
     known = KnownStart()

@@ -55,6 +55,7 @@ class Ledger:
         self._said: dict[tuple[str, ...], int] = {}
         self._steps: dict[str, int] = {}
         self._checkpoints: dict[tuple[str, str], int] = {}
+        self._first_losses: dict[str, float] = {}
         for event in events:
             self.add(event)
 
@@ -68,6 +69,8 @@ class Ledger:
             self._add_rewound(event)
         elif kind == "step":
             self._steps[stage] = event["step"]
+            if event["step"] == 1:
+                self._first_losses[stage] = event["loss"]
         elif kind == "checkpoint":
             self._checkpoints[stage, event["path"].rpartition("/")[2]] = event["seq"]
         elif kind == "probe":
@@ -89,6 +92,10 @@ class Ledger:
     def checkpoint_seq(self, stage: str, name: str) -> int:
         """Return the last event that tells of a checkpoint of that name; 0 without one."""
         return self._checkpoints.get((stage, name), 0)
+
+    def first_loss(self, stage: str) -> float | None:
+        """Return the loss of a stage's first step, in nats; None without one."""
+        return self._first_losses.get(stage)
 
     def to_replay(self, stage: str, after_seq: int) -> list[LedgerEntry]:
         """Return the commands of a stage to apply again after a checkpoint, in their order."""

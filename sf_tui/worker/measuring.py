@@ -33,6 +33,9 @@ OLD_TASK_WEIGHT = 3
 # curves can be laid over each other, whatever their seeds and strategies.
 PROBE_SEED = 0
 
+UNKNOWN_BELOW = 0.02
+"""A score at a stage's start that leaves nothing to lose."""
+
 Measures = dict[str, float]
 
 
@@ -150,6 +153,24 @@ class StageMeasuring:
             "old_accuracy": self._lowest(accuracy, self._old),
             "new_accuracy": self._lowest(accuracy, [self._own.name]),
         }
+
+    def say_unknown_tasks(self) -> None:
+        """Alert of old tasks that are near 0 at the stage's start, as `baseline` has them."""
+        for name in self._old:
+            task = self._tasks[name]
+            known = self.baseline[name].get(task.metric)
+            if task.metric == "nll" or known is None or known > UNKNOWN_BELOW:
+                continue
+            self._context.alert(
+                "warn",
+                f"unknown-{name}",
+                f"'{name}' is at {known:.3f} ({task.metric}) before the first step: the model does "
+                "not know it as it is asked here, so no drop can be seen and no rule on drop can "
+                "fire; ask it in the form in which it was taught (chat rows for a chat model), or "
+                "watch another metric",
+                self._stage,
+                0,
+            )
 
     def drift(self, step: int) -> float:
         """Measure drift, write the event, and return the largest layer's relative update."""

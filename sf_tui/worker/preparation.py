@@ -26,6 +26,9 @@ from sf_tui.tasks.user_data import user_task
 
 BIOGRAPHY = "biography:"
 
+MOST_REPEATED = 1024
+"""Largest batch of a split that has fewer rows: such a batch holds some of them twice."""
+
 
 @dataclass(frozen=True)
 class PreparedTask:
@@ -167,7 +170,16 @@ def prepare_task(
     else:
         train = DrawnSource(task.train, loaded.tokenizer)
         lengths = []
-    lengths = lengths or [len(row.input_ids) for row in held_out.rows]
+    held_out_lengths = [len(row.input_ids) for row in held_out.rows]
+    beyond = sum(length > (loaded.max_length or length) for length in lengths + held_out_lengths)
+    if beyond:
+        notes.append(
+            f"{beyond} rows have more tokens than the {loaded.max_length} positions that the model "
+            "was made for; what it answers there is uncertain"
+        )
+    if trained:
+        _refuse_batch(profile, settings.name, len(train))
+    lengths = lengths or held_out_lengths
     return PreparedTask(
         task,
         metric_of(settings, held_out.rows),
@@ -178,6 +190,19 @@ def prepare_task(
         sum(lengths) / len(lengths),
         tuple(notes),
     )
+
+
+def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
+    """Refuse a batch that repeats a small split many times, before it fills the memory."""
+    for stage in profile.stages():
+        size = stage.train.batch_size
+        if stage.task == task and size > max(rows, MOST_REPEATED):
+            raise DataError(
+                f"[[tasks]] '{task}': [train] batch_size = {size} is more than the {rows} rows to "
+                f"train on (stage '{stage.name}')",
+                f"make it at most {max(rows, MOST_REPEATED)}; a batch larger than the split "
+                "repeats its rows",
+            )
 
 
 def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
@@ -192,7 +217,7 @@ def encode_rows(
 
     From then on the model's generation stops where their answers end.
     """
-    limit = profile.stage_train(settings.name).max_length or loaded.max_length
+    limit = loaded.row_limit(profile.stage_train(settings.name).max_length)
     encoded = encode_all(
         examples,
         loaded.tokenizer,

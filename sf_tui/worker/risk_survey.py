@@ -167,7 +167,7 @@ class _Surveying:
         self._top_k = profile.anchor.top_k
         self._longest = profile.anchor.answer_tokens
         loaded = model.loaded
-        self._limit = profile.stage_train(task).max_length or loaded.max_length
+        self._limit = loaded.row_limit(profile.stage_train(task).max_length)
         settings = profile.task(task)
         prepared = prepare_task(profile, settings, read_task(profile, settings), loaded)
         self._sample: PromptSample = sample_prompts(prepared.train)

@@ -35,6 +35,9 @@ from sf_tui.worker.stage_state import check_fits
 # How often a paused worker looks for commands, in seconds.
 _PAUSED_POLL_S = 0.1
 
+# A batch's loss wavers; one that ends at twice its beginning has not.
+_DIVERGED_FACTOR = 2.0
+
 
 class StagePlay:
     """Plays one stage of a run.
@@ -97,6 +100,7 @@ class StagePlay:
             )
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
+        self._measuring.say_unknown_tasks()
         if self._measuring.window and not context.ledger.said("danger", self.name, "entered"):
             context.tell(
                 "danger",
@@ -288,6 +292,8 @@ class StagePlay:
         self._watch_danger(step, metrics.get("drop"))
         for rule, value in context.rules.evaluate(metrics, step):
             self._obeying.fire(rule, value)
+        if last:
+            self._warn_of_divergence(outcome)
         if last or step % context.profile.checkpoint.every == 0:
             self.save()
 
@@ -325,15 +331,41 @@ class StagePlay:
             if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
                 break
         else:
-            raise RunError(f"stage '{self.name}', {error.message}; no good checkpoint", error.hint)
+            raise RunError(
+                f"stage '{self.name}', {error.message}; no good checkpoint", self._nan_hint()
+            )
         self.tuner.step = error.step - 1
         self.rewind(checkpoint, "nan")
         if not again:
             raise RunError(
                 f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
-                error.hint,
+                self._nan_hint(),
             )
         self._set_learning_rate_factor()
+
+    def _nan_hint(self) -> str:
+        """Return what can still be changed: a run's own profile stays as it is."""
+        train = self.spec.train
+        levers = ["a lower [train] learning_rate"]
+        if train.strategy == "anchor" and self._context.profile.anchor.strength > 1:
+            strength = self._context.profile.anchor.strength
+            levers.insert(0, f"a lower [anchor] strength than {strength:g}")
+        if train.on_nan != "continue":
+            levers.append('on_nan = "continue"')
+        return f"start another run with {' or '.join(levers)}; this one keeps its profile"
+
+    def _warn_of_divergence(self, outcome: StepOutcome) -> None:
+        """Alert at the stage's end where the loss ended far above its first value."""
+        first = self._context.ledger.first_loss(self.name)
+        if first is not None and outcome.loss > max(_DIVERGED_FACTOR * first, first + 1.0):
+            self._context.alert(
+                "warn",
+                "diverged",
+                f"the loss ended at {outcome.loss:.3g} and began at {first:.3g}: the stage "
+                f"diverged; lower [train] learning_rate (now {self.spec.train.learning_rate:g})",
+                self.name,
+                self.step,
+            )
 
     def _say_tied_embeddings(self) -> None:
         freezer = self._context.prepared.freezer

@@ -56,7 +56,7 @@ class StageBank:
         profile, settings = prepared.profile, prepared.profile.anchor
         self._train = prepared.tasks[spec.task].train
         self._left_out = left_out = _left_out(prepared)
-        self._limit = spec.train.max_length or prepared.loaded.max_length
+        self._limit = prepared.loaded.row_limit(spec.train.max_length)
         self._kinds: dict[str, float] = profile.neighbours.kinds.model_dump()
         self._seed = derive_seed(profile.seed, spec.name, "neighbours")
         self._top_k = settings.top_k

@@ -32,6 +32,7 @@ from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
+from sf_tui.worker.inputs import check_inputs, told
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
@@ -54,8 +55,11 @@ _CHECKPOINT_BYTES_A_PARAMETER = 12
 class Worker:
     """Plays one run."""
 
-    def __init__(self, run: RunDirectory, signals: StopSignals) -> None:
+    def __init__(
+        self, run: RunDirectory, signals: StopSignals, *, accept_changed_data: bool = False
+    ) -> None:
         self._run = run
+        self._accept_changed_data = accept_changed_data
         self._signals = signals
         self._listeners: list[Callable[[Event], None]] = []
         self._context: RunContext | None = None
@@ -104,12 +108,12 @@ class Worker:
             self._say_failed(log, one_line(error), error.exit_code)
             raise
         except Exception as error:
-            told = as_run_error(error, self._run.path)
-            if told is None:
+            failure = as_run_error(error, self._run.path)
+            if failure is None:
                 self._say_failed(log, f"{type(error).__name__}: {error}", EXIT_FAILED)
                 raise
-            self._say_failed(log, one_line(told), told.exit_code)
-            raise told from error
+            self._say_failed(log, one_line(failure), failure.exit_code)
+            raise failure from error
 
     def _say_failed(self, log: EventLog, reason: str, exit_code: int) -> None:
         probes = [event["accuracy"] for event in log.history if event["type"] == "probe"]
@@ -142,6 +146,10 @@ class Worker:
                 "start a new one",
             )
         self._claim()
+        resumed = ledger.said("run_started")
+        changed = check_inputs(
+            self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
+        )
         threads = resume_point.state["threads"] if resume_point else None
         try:
             with self._signals.ending_preparation():
@@ -161,9 +169,18 @@ class Worker:
         )
         self._context = context
         log.history.clear()
-        resumed = ledger.said("run_started")
         if not resumed:
             self._introduce(context)
+        if changed:
+            # Each time anew, unlike `context.alert`: the files may change again.
+            context.tell(
+                "alert",
+                level="warn",
+                code="data-changed",
+                message=f"data changed: {told(changed)}",
+                stage="",
+                step=0,
+            )
         # What was sent to a worker that died before it read it.
         self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,18 +28,33 @@ def test_warm_up_is_a_straight_line_that_ends_at_the_rate() -> None:
     assert rates(3, warmup=1) == [1.0, 1.0, 1.0]
 
 
-def test_linear_schedule_ends_at_its_floor() -> None:
-    assert rates(4, warmup=0, schedule="linear") == pytest.approx([0.75, 0.5, 0.25, 0.0])
+def test_linear_schedule_falls_towards_its_floor() -> None:
+    assert rates(4, warmup=0, schedule="linear") == pytest.approx([1.0, 0.75, 0.5, 0.25])
     found = rates(10, warmup=2, schedule="linear", final_learning_rate_share=0.2)
-    assert found == pytest.approx([0.5, *(1 - 0.1 * done for done in range(9))])
+    assert found == pytest.approx([0.5, 1.0, *(1 - 0.1 * done for done in range(8))])
 
 
-def test_cosine_schedule_ends_at_its_floor() -> None:
+def test_cosine_schedule_falls_towards_its_floor() -> None:
     found = rates(102, warmup=2, schedule="cosine", final_learning_rate_share=0.05)
-    assert found[51] == pytest.approx(0.05 + 0.95 / 2)
-    assert found[-1] == pytest.approx(0.05)
-    expected = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 100)) / 2 for done in range(101)]
-    assert found[1:] == pytest.approx(expected)
+    assert found[52] == pytest.approx(0.05 + 0.95 / 2)
+    expected = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 100)) / 2 for done in range(100)]
+    assert found[2:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (2, 0), (20, 0), (20, 5), (5, 20), (3, 3)])
+def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    peer = transformers.get_scheduler(schedule, optimizer, warmup, steps)
+    theirs = []
+    for _ in range(steps):
+        theirs.append(peer.get_last_lr()[0])
+        optimizer.step()
+        peer.step()
+    ours = rates(steps, warmup=warmup, schedule=schedule)
+    assert ours[warmup:] == pytest.approx(theirs[warmup:])
+    assert min(ours) > 0
 
 
 @settings(deadline=None, max_examples=100)
@@ -53,7 +69,7 @@ def test_rate_never_leaves_its_bounds_and_never_rises_after_the_warm_up(
 ) -> None:
     found = rates(steps, warmup=warmup, schedule=schedule, final_learning_rate_share=floor)
     assert all(0 <= rate <= 1 + 1e-9 for rate in found)
-    assert all(rate > 0 for rate in found[: min(warmup, steps)])
+    assert all(rate > 0 for rate in found)
     after = found[max(warmup - 1, 0) :]
     assert all(later <= earlier + 1e-9 for earlier, later in pairwise(after))
 
@@ -72,13 +88,14 @@ def test_every_parameter_has_an_optimizer_even_where_it_is_frozen(make_model: Ma
 def test_step_takes_the_scheduled_rate(make_model: MakeModel, make_tuner: MakeTuner) -> None:
     tuner = make_tuner(make_model().model, make_rows(8), warmup=2, steps=4, schedule="linear")
     found = [tuner.advance().learning_rate for _ in range(4)]
-    assert found == pytest.approx([0.005, 0.01, 0.005, 0.0])
-    assert tuner.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+    assert found == pytest.approx([0.005, 0.01, 0.01, 0.005])
+    assert tuner.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
 
 
 def test_step_at_rate_zero_moves_nothing(make_model: MakeModel, make_tuner: MakeTuner) -> None:
     model = make_model().model
     tuner = make_tuner(model, make_rows(8), steps=1, schedule="linear", weight_decay=0.5)
+    tuner.learning_rate_factor = 0.0
     before = weights(model)
     tuner.advance()
     assert all(torch.equal(now, before[name]) for name, now in weights(model).items())

@@ -33,7 +33,7 @@ TRAIN = st.fixed_dictionaries(
         "schedule": st.sampled_from(["constant", "linear", "cosine"]),
         "betas": st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list),
         "clip": st.just(0) | POSITIVE,
-        "threads": COUNT,
+        "threads": st.integers(1, 1024),
         "length_grouped": st.booleans(),
     },
 )

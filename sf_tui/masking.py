@@ -1,0 +1,95 @@
+"""What looks like a secret on a command line or in a text, masked before it is kept or shown.
+
+Knows names and shapes of tokens by their issuers' documents; a secret that looks like an ordinary
+word passes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+MASK = "***"
+
+_KEY = re.compile(
+    r"(?i)(?<![a-z0-9])(?:[a-z0-9_-]*[_-])?"
+    r"(?:token|secret|password|passwd|passphrase|pwd|api[_-]?key|apikey|access[_-]?key|"
+    r"private[_-]?key|auth|authorization|credentials?|bearer)(?![a-z0-9])"
+)
+_SHAPES = re.compile(
+    r"hf_[A-Za-z0-9]{8,}"
+    r"|sk-[A-Za-z0-9_-]{8,}"
+    r"|gh[pousr]_[A-Za-z0-9]{8,}"
+    r"|github_pat_[A-Za-z0-9_]{8,}"
+    r"|glpat-[A-Za-z0-9_-]{8,}"
+    r"|xox[abprs]-[A-Za-z0-9-]{8,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|AIza[A-Za-z0-9_-]{20,}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/-]{8,}=*"
+)
+_URL_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]+@")
+_WORD = re.compile(r"[A-Za-z0-9+]{24,}={0,2}")
+
+# Bits a character: random hexadecimal of 32 letters has about 3.6, a run's id or a path less.
+_RANDOM_BITS = 3.5
+# Names that hold a secret's word and are none: what a profile calls them.
+_PLAIN_KEYS = re.compile(r"(?i)(?:^|\.)(?:\w+_tokens|tokens|tokenizer|kinds\.tokens)$")
+
+
+def has_url_login(text: str) -> bool:
+    """Tell whether a text holds a URL with a user's name or password in it."""
+    return _URL_LOGIN.search(text) is not None
+
+
+def mask_text(text: str) -> str:
+    """Return a text with everything in it that has the shape of a secret masked."""
+    text = _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", text)
+    text = _SHAPES.sub(MASK, text)
+    return _WORD.sub(lambda found: MASK if _looks_random(found[0]) else found[0], text)
+
+
+def mask_argv(argv: Sequence[str]) -> list[str]:
+    """Return a command line whose secrets are masked: by the key's name or the value's shape."""
+    masked: list[str] = []
+    hide_next = False
+    for argument in argv:
+        if hide_next and not argument.startswith("-"):
+            masked.append(MASK)
+            hide_next = False
+            continue
+        hide_next = False
+        key, equals, value = _pair(argument)
+        if equals and _names_secret(key):
+            masked.append(f"{key}={MASK}")
+            continue
+        if not equals and argument.startswith("-") and _names_secret(argument):
+            hide_next = True
+        masked.append(f"{mask_text(key)}={mask_text(value)}" if equals else mask_text(argument))
+    return masked
+
+
+def _pair(argument: str) -> tuple[str, str, str]:
+    """Split `key=value`, `--set=table.key=value` and `table.key=a=b` behind the key."""
+    if argument.count("=") < 2:
+        key, equals, value = argument.partition("=")
+        return key, equals, value
+    head = 1 if argument.startswith("--") else 0
+    parts = argument.split("=")
+    return "=".join(parts[: head + 1]), "=", "=".join(parts[head + 1 :])
+
+
+def _names_secret(key: str) -> bool:
+    name = key.rpartition("=")[2].strip().lstrip("-").strip("'\"")
+    return _PLAIN_KEYS.search(name) is None and _KEY.search(name) is not None
+
+
+def _looks_random(word: str) -> bool:
+    kinds = [any(map(test, word)) for test in (str.isdigit, str.islower, str.isupper)]
+    if sum(kinds) < 2 or not kinds[0]:
+        return False
+    counts = Counter(word)
+    bits = -sum(n / len(word) * math.log2(n / len(word)) for n in counts.values())
+    return bits >= _RANDOM_BITS

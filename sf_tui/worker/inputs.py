@@ -1,0 +1,263 @@
+"""What a run was started with outside its folder, by digest; and what of it has changed since.
+
+`inputs.json` in the run directory keeps for each key of the profile that names files their sizes
+and digests, as they were when the run first prepared. Knows files, not what stands in them.
+
+Promised: any change of a data file, configuration, tokenizer or weight file up to 64 MiB is found,
+and any change of size. Of larger weight files 64 blocks of 1 MiB, evenly spaced from the first byte
+to the last, are read: a model trained further differs in all of them, but one altered byte between
+two blocks is not found. A new modification time alone is no change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sf_tui.errors import DataError, RunError
+from sf_tui.profile import Profile, starter_directory
+from sf_tui.profile.builtin import STARTER_PREFIX
+from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import replace_file
+
+SCHEMA_VERSION = 1
+
+_BLOCK = 1 << 20
+_BLOCKS = 64
+_WEIGHTS = (".safetensors", ".gguf")
+# What is read of a model directory; anything else in it (a README, a training log) may change.
+_OF_A_MODEL = (*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken")
+_MOST_TOLD = 5
+
+Digests = dict[str, dict[str, Any]]
+"""By the file's path: `bytes` and `sha256`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One file that is no longer what the run was started with."""
+
+    key: str
+    """The profile's key that names it or its folder."""
+    path: str
+    what: str
+    """How it differs, in words."""
+
+
+def take_inputs(profile: Profile) -> dict[str, Digests]:
+    """Return the digests of all files that a profile names, by its keys.
+
+    What is not there, or can't be read, is left out: whoever needs it tells of it by name.
+    """
+    return {key: _digests(place, data=data) for key, place, data in _places(profile)}
+
+
+def record_inputs(run: RunDirectory, inputs: dict[str, Digests], **more: Any) -> None:
+    """Write what a run is started with into its directory.
+
+    Raises:
+        RunError: it can't be written.
+    """
+    facts = {"schema": SCHEMA_VERSION, "taken": rfc3339_now(), "inputs": inputs, **more}
+    path = _record(run)
+    try:
+        replace_file(path, orjson.dumps(facts, option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as error:
+        raise RunError(
+            f"{path}: can't be written: {error.strerror}",
+            "check the owner of the run directory and the room on its disk",
+        ) from error
+
+
+def read_record(run: RunDirectory) -> dict[str, Any] | None:
+    """Return what a run was started with; None for a run of a version that kept no record.
+
+    Raises:
+        RunError: the record is damaged.
+    """
+    path = _record(run)
+    try:
+        facts = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if not (isinstance(facts, dict) and _well_formed(facts.get("inputs"))):
+        raise _damaged(path, "it holds no digests")
+    return facts
+
+
+def changes(then: dict[str, Digests], now: dict[str, Digests]) -> list[Change]:
+    """Return the files that differ; a key of which nothing is left now is not told here."""
+    found = []
+    for key, files in then.items():
+        current = now.get(key, {})
+        if files and not current:
+            continue
+        found += [
+            Change(key, path, what)
+            for path in sorted({*files, *current})
+            if (what := _difference(files.get(path), current.get(path)))
+        ]
+    return found
+
+
+def changed_inputs(run: RunDirectory, profile: Profile) -> list[Change]:
+    """Return what has changed since a run began, for a reader that goes on regardless.
+
+    Raises:
+        RunError: the record is damaged.
+    """
+    facts = read_record(run)
+    return [] if facts is None else changes(facts["inputs"], take_inputs(profile))
+
+
+def check_inputs(
+    run: RunDirectory, profile: Profile, *, begun: bool, accept_changed: bool
+) -> list[Change]:
+    """Compare a run's files with its record, or make the record at the run's beginning.
+
+    Args:
+        run: the run; the caller has its lock.
+        profile: the run's.
+        begun: whether the run has come further than its first preparation.
+        accept_changed: keep the new digests beside the old ones and go on.
+
+    Returns:
+        The changes that were accepted.
+
+    Raises:
+        DataError: files have changed; the message names them and the way on.
+        RunError: the record is damaged or can't be written.
+    """
+    now = take_inputs(profile)
+    facts = read_record(run) if begun else None
+    if facts is None:
+        record_inputs(run, now)
+        return []
+    found = changes(facts["inputs"], now)
+    if not found:
+        return []
+    if not accept_changed:
+        raise DataError(
+            f"changed since the run began: {told(found)}",
+            "put back what the run began with, or go on with what is there now: `sf resume "
+            f"{run.path} --accept-changed-data` (rows, batches and held-out rows may be others)",
+        )
+    earlier = facts.get("replaced")
+    replaced = {"taken": facts.get("taken"), "inputs": facts["inputs"]}
+    # A file that is gone keeps its digest: it may come back.
+    merged = {key: now.get(key) or files for key, files in facts["inputs"].items()} | {
+        key: files for key, files in now.items() if files
+    }
+    record_inputs(run, merged, replaced=[*(earlier if isinstance(earlier, list) else []), replaced])
+    return found
+
+
+def told(found: list[Change]) -> str:
+    """Name the changed files, the first ones of many."""
+    lines = [f"{change.path} ({change.key}): {change.what}" for change in found[:_MOST_TOLD]]
+    rest = len(found) - _MOST_TOLD
+    return "; ".join([*lines, *([f"and {rest} more files"] if rest > 0 else [])])
+
+
+def _record(run: RunDirectory) -> Path:
+    return run.path / "inputs.json"
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(
+        f"{path}: can't be read: {why}",
+        "it only tells what the run was started with: move it away, and the next resume takes the "
+        "files as they are now",
+    )
+
+
+def _well_formed(inputs: object) -> bool:
+    return isinstance(inputs, dict) and all(
+        isinstance(files, dict)
+        and all(
+            isinstance(one, dict)
+            and isinstance(one.get("bytes"), int)
+            and isinstance(one.get("sha256"), str)
+            for one in files.values()
+        )
+        for files in inputs.values()
+    )
+
+
+def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
+    """Return key, place and whether it is data of what a profile names on this machine."""
+    model = profile.model
+    if model.source.startswith(STARTER_PREFIX):
+        yield "model.source", starter_directory(model.source.removeprefix(STARTER_PREFIX)), False
+    elif os.path.isabs(model.source):  # noqa: PTH117
+        yield "model.source", Path(model.source), False
+    if model.tokenizer is not None and os.path.isabs(model.tokenizer):  # noqa: PTH117
+        yield "model.tokenizer", Path(model.tokenizer), False
+    for task in profile.tasks:
+        for key, value in (("data", task.data), ("held_out", task.held_out)):
+            if isinstance(value, str) and os.path.isabs(value):  # noqa: PTH117
+                yield f"tasks.{task.name}.{key}", Path(value), True
+
+
+def _digests(place: Path, *, data: bool) -> Digests:
+    found: Digests = {}
+    for path in _files(place, data=data):
+        digest = _digest(path, whole=data or path.suffix.lower() not in _WEIGHTS)
+        if digest is not None:
+            found[str(path)] = digest
+    return found
+
+
+def _files(place: Path, *, data: bool) -> Iterator[Path]:
+    if not place.is_dir():
+        yield place
+        return
+    if data:
+        for folder, folders, names in os.walk(place):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+        return
+    for path in sorted(place.iterdir()):
+        if path.suffix.lower() in _OF_A_MODEL:
+            yield path
+
+
+def _digest(path: Path, *, whole: bool) -> dict[str, Any] | None:
+    """Return a regular file's size and digest; None where there is none that can be read."""
+    try:
+        # A pipe would be waited for without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256()
+            if whole or size <= _BLOCK * _BLOCKS:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+            else:
+                for number in range(_BLOCKS):
+                    file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+                    digest.update(file.read(_BLOCK))
+    except OSError:
+        return None
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _difference(then: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
+    if then is None:
+        return "is new"
+    if now is None:
+        return "is gone"
+    if then["bytes"] != now["bytes"]:
+        return f"{then['bytes']:,} bytes then, {now['bytes']:,} now"
+    return "" if then["sha256"] == now["sha256"] else "the same size, other content"
