@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 
-from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail, read_events
-from sf_tui.run.history import fold
-from sf_tui.run.liveness import probe_liveness
+from sf_tui.run.events import Event, EventTail, damage_error, read_events, unreadable_error
+from sf_tui.run.history import History
+from sf_tui.run.liveness import RunLock, probe_liveness
+from sf_tui.run.log_repair import check_log, repair_log
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
 START_TIMEOUT_S = 600.0
@@ -46,8 +47,19 @@ def work_here(run: RunDirectory, *, json: bool, created: bool) -> int:
 
 
 def start_detached(run: RunDirectory) -> subprocess.Popen[bytes]:
-    """Start the worker of a run in a session of its own, so that no terminal can end it."""
-    with run.worker_log.open("ab") as log:
+    """Start the worker of a run in a session of its own, so that no terminal can end it.
+
+    Raises:
+        RunError: its log can't be written.
+    """
+    try:
+        opened = run.worker_log.open("ab")
+    except OSError as error:
+        raise RunError(
+            f"{run.worker_log}: can't be written: {error.strerror}",
+            "check the owner of the run directory and the room on its disk",
+        ) from error
+    with opened as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sf_tui.worker", str(run.path)],
             stdin=subprocess.DEVNULL,
@@ -123,15 +135,40 @@ def finished_exit_code(run: RunDirectory) -> int | None:
     """Return the exit code of a run that came to its own end; None if it can go on.
 
     Raises:
-        RunError: its worker lives.
+        RunBusyError: its worker lives.
+        RunError: its log is damaged, or older than its checkpoints.
     """
     live = probe_liveness(run)
     if live.has_worker:
-        raise RunError(
+        raise RunBusyError(
             f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",
         )
-    ended = fold(read_events(run.events)).finished
+    history, tail = History(), EventTail(run.events)
+    try:
+        for event in tail.iterate():
+            history.add(event)
+    except OSError as error:
+        raise unreadable_error(run.events, error) from error
+    ended = history.finished
     if ended is not None and ended["status"] in {"completed", "guard_failed"}:
         return int(ended["exit_code"])
+    if tail.is_damaged:
+        raise damage_error(run.events, tail)
+    check_log(run, tail.last_seq)
     return None
+
+
+def repair_before_resume(run: RunDirectory) -> str:
+    """Repair a run's event log while no worker has it; return what was done.
+
+    Raises:
+        RunBusyError: a worker has the run.
+        RunError: the log can't be read or written.
+    """
+    lock = RunLock(run)
+    lock.acquire()
+    try:
+        return repair_log(run)
+    finally:
+        lock.release()

@@ -28,6 +28,10 @@ def resume(
     ascii_only: Annotated[
         bool, typer.Option("--ascii", help="Console: no braille and no line drawing.")
     ] = False,
+    repair_log: Annotated[
+        bool,
+        typer.Option("--repair-log", help="First take damaged lines out of the event log."),
+    ] = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
@@ -37,6 +41,10 @@ def resume(
     if detach and (no_ui or json):
         raise UsageError("--detach and --no-ui exclude each other", "choose one")
     found = find_run(run)
+    if repair_log:
+        from sf_tui.cli.launching import repair_before_resume
+
+        print(repair_before_resume(found), file=sys.stderr)
     raise typer.Exit(
         go_on(
             found,

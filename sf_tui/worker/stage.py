@@ -83,17 +83,7 @@ class StagePlay:
         if context.held_anchor is not None:
             self.anchoring.hold(context.held_anchor)
         context.rules.begin_stage()
-        if not context.ledger.said("stage_started", self.name):
-            context.tell(
-                "stage_started",
-                stage=self.name,
-                task=self.spec.task,
-                strategy=self.spec.train.strategy,
-                steps=self.tuner.total_steps,
-                known=self._known,
-                frozen=context.prepared.freezer.frozen,
-                anchor=self.anchoring.state,
-            )
+        self._tell_started()
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
         if self._measuring.window and not context.ledger.said("danger", self.name, "entered"):
@@ -112,9 +102,25 @@ class StagePlay:
         self._measure_drift_from_start()
         self._ready_anchor(at_start=True)
 
+    def _tell_started(self) -> None:
+        context = self._context
+        if not context.ledger.said("stage_started", self.name):
+            context.tell(
+                "stage_started",
+                stage=self.name,
+                task=self.spec.task,
+                strategy=self.spec.train.strategy,
+                steps=self.tuner.total_steps,
+                known=self._known,
+                frozen=context.prepared.freezer.frozen,
+                anchor=self.anchoring.state,
+            )
+
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this stage."""
         self._restore(checkpoint)
+        # Only a log that was damaged and repaired doesn't say so.
+        self._tell_started()
         self._measure_drift_from_start()
         self._obeying.remember_from(checkpoint.seq, checkpoint.step)
         self._ready_anchor()

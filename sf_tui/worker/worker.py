@@ -27,6 +27,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import sync_directory, sync_file
 from sf_tui.run.events import Event, EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.ledger import Ledger
@@ -74,6 +75,7 @@ class Worker:
             heartbeat.start()
             log = EventLog(self._run.events)
             try:
+                check_log(self._run, log.seq)
                 return self._work_or_say_why(log)
             finally:
                 log.close()
@@ -291,7 +293,9 @@ class Worker:
     ) -> None:
         # A later stage may have begun without coming to its first checkpoint: it begins anew.
         begun = [s.name for s in stages if context.ledger.said("stage_started", s.name)]
-        stage, step = (begun[-1], 0) if begun[-1] != point.stage else (point.stage, point.step)
+        # The log may have lost all of them, and was repaired.
+        later = bool(begun) and begun[-1] != point.stage
+        stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.ledger.last_step(stage) - step, 0)
         context.tell("rewound", stage=stage, step=step, lost=lost, reason="resumed")
         then = point.state["torch"]
