@@ -51,7 +51,13 @@ class Field:
 
 
 def _spell(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value)) or f"the number {value!r:.40}"
 
 

@@ -90,7 +90,9 @@ class StageHistory:
     @property
     def frozen(self) -> list[str]:
         """Names of the layers that the last drift event calls frozen."""
-        return [layer["name"] for layer in (self.drift or {}).get("layers", []) if layer.get("frozen")]
+        return [
+            layer["name"] for layer in (self.drift or {}).get("layers", []) if layer.get("frozen")
+        ]
 
 
 @dataclass(slots=True)
