@@ -181,7 +181,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         Field("model", record(Field("parameters", COUNT), Field("layers", COUNT))),
         Field("metrics", map_of(TEXT)),
         Field("watched", TEXTS),
-        Field("guess_floor", map_of(MAYBE_NUMBER), unit="share"),
+        Field("guess_floor", MEASURES),
         Field("stages", list_of(PLANNED_STAGE)),
         Field("device", TEXT),
         Field("precision", TEXT),

@@ -16,7 +16,7 @@ from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import replace_file
 from sf_tui.run.event_fields import LARGEST_COUNT
-from sf_tui.run.events import Event, EventTail
+from sf_tui.run.events import Event, EventTail, unreadable_error
 from sf_tui.run.regular_file import read_regular, reason_of
 
 
@@ -80,33 +80,34 @@ def repair_log(run: RunDirectory) -> str:
         RunError: the log is no regular file, or can't be read or written.
     """
     tail = EventTail(run.events)
-    lines: list[bytes] = []
-    last_seq = lost = 0
+    kept: list[tuple[Event, int]] = []
     try:
         content = read_regular(run.events) if run.events.exists() else b""
         for event in tail.iterate():
-            missing = event["seq"] - last_seq - 1
-            if missing > 0:
-                lines.append(_line(_lost(last_seq + 1, event["seq"] - 1)))
-                lost += missing
-            lines.append(_line(event))
-            last_seq = tail.last_seq
+            # What stands behind a line and has a smaller `seq` shows that the line is misplaced.
+            while kept and kept[-1][1] >= event["seq"]:
+                kept.pop()
+            kept.append((event, tail.last_seq))
     except OSError as error:
-        raise RunError(
-            f"{run.events}: can't be read: {reason_of(error)}",
-            f"move it away (`mv {shlex.quote(str(run.events))} "
-            f"{shlex.quote(str(run.events))}.away`), then `{resume_with_repair(run)}`",
-        ) from error
+        raise unreadable_error(run.events, error) from error
     newest = newest_checkpoint(run)
+    lines: list[bytes] = []
+    last_seq = lost = 0
+    for event, end in kept:
+        if event["seq"] > last_seq + 1:
+            lines.append(_line(_lost(last_seq + 1, event["seq"] - 1)))
+            lost += event["seq"] - last_seq - 1
+        lines.append(_line(event))
+        last_seq = end
     if newest is not None and newest.seq > last_seq:
         lines.append(_line(_lost(last_seq + 1, newest.seq)))
         lost += newest.seq - last_seq
     if not tail.is_damaged and not lost:
         return f"{run.events}: nothing to repair"
     stamp = rfc3339_now().replace(":", "").replace("-", "").partition(".")[0].rstrip("Z")
-    kept = run.events.with_name(f"{run.events.name}.damaged-{stamp}")
+    aside = run.events.with_name(f"{run.events.name}.damaged-{stamp}")
     try:
-        replace_file(kept, content)
+        replace_file(aside, content)
         replace_file(run.events, b"".join(lines))
     except OSError as error:
         raise RunError(
@@ -115,7 +116,7 @@ def repair_log(run: RunDirectory) -> str:
         ) from error
     return (
         f"{run.events}: {tail.unreadable} damaged line{'' if tail.unreadable == 1 else 's'} taken "
-        f"out, {lost} event{'' if lost == 1 else 's'} missing; the log as it was: {kept.name}"
+        f"out, {lost} event{'' if lost == 1 else 's'} missing; the log as it was: {aside.name}"
     )
 
 

@@ -177,6 +177,24 @@ def test_damage_is_named_with_its_line_and_the_way_on_works(home: Path) -> None:
     assert "nothing to repair" in repair_before_resume(run)
 
 
+def test_an_emptied_log_is_refused_and_marked(home: Path) -> None:
+    run = RunDirectory(home / "bad")
+    state = run.checkpoints / "new" / "step-000000" / "state.json"
+    state.write_text('{"seq": 4}')
+    run.events.write_bytes(b"")
+    with pytest.raises(SfError, match=r"is empty, but the checkpoint new/step-000000") as caught:
+        finished_exit_code(run)
+    assert "--repair-log" in caught.value.hint
+    repair_before_resume(run)
+    assert finished_exit_code(run) is None
+    log = EventLog(run.events)
+    assert log.append("note")["seq"] == 5
+    log.close()
+    run.events.unlink()
+    with pytest.raises(SfError, match="is empty"):
+        finished_exit_code(run)
+
+
 def test_a_long_list_of_commands_is_cut_when_printed(home: Path) -> None:
     run = RunDirectory(home / "good")
     log = EventLog(run.events)
