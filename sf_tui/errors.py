@@ -60,3 +60,13 @@ class RunError(SfError):
     """A run failed, or its directory can't be used."""
 
     exit_code = 1
+
+
+class RunDamagedError(RunError):
+    """A file of a run's directory is damaged; what else is there may still be read."""
+
+
+class RunBusyError(RunError):
+    """Another worker has the run; nothing of it was touched, and nothing failed."""
+
+    exit_code = 2

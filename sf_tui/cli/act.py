@@ -70,7 +70,7 @@ def send_and_wait(
             f"{run.id}: no worker is there to do it (the run is {state})",
             f"`sf resume {run.id}` goes on with it",
         )
-    tail = EventTail(run.events, offset=run.events.stat().st_size)
+    tail = EventTail(run.events, offset=run.events.stat().st_size if run.events.exists() else 0)
     identity = request_command(run, action, arguments)
     if wait_s <= 0:
         return None

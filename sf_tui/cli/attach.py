@@ -89,7 +89,7 @@ def attach_to(
     from sf_tui.tui.session import open_console, parting_word
 
     run.read_run_json()
-    said_before = run.events.stat().st_size
+    said_before = run.events.stat().st_size if run.events.exists() else 0
     options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:

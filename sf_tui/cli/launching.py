@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
-from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail, read_events
-from sf_tui.run.history import fold
-from sf_tui.run.liveness import probe_liveness
+from sf_tui.run.events import Event, EventTail, damage_error, read_events, unreadable_error
+from sf_tui.run.history import History
+from sf_tui.run.liveness import RunLock, probe_liveness
+from sf_tui.run.log_repair import check_log, repair_log
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
 START_TIMEOUT_S = 600.0
@@ -148,15 +149,40 @@ def finished_exit_code(run: RunDirectory) -> int | None:
     """Return the exit code of a run that came to its own end; None if it can go on.
 
     Raises:
-        RunError: its worker lives.
+        RunBusyError: its worker lives.
+        RunError: its log is damaged, or older than its checkpoints.
     """
     live = probe_liveness(run)
     if live.has_worker:
-        raise RunError(
+        raise RunBusyError(
             f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",
         )
-    ended = fold(read_events(run.events)).finished
+    history, tail = History(), EventTail(run.events)
+    try:
+        for event in tail.iterate():
+            history.add(event)
+    except OSError as error:
+        raise unreadable_error(run.events, error) from error
+    ended = history.finished
     if ended is not None and ended["status"] in {"completed", "guard_failed"}:
         return int(ended["exit_code"])
+    if tail.is_damaged:
+        raise damage_error(run.events, tail)
+    check_log(run, tail.last_seq)
     return None
+
+
+def repair_before_resume(run: RunDirectory) -> str:
+    """Repair a run's event log while no worker has it; return what was done.
+
+    Raises:
+        RunBusyError: a worker has the run.
+        RunError: the log can't be read or written.
+    """
+    lock = RunLock(run)
+    lock.acquire()
+    try:
+        return repair_log(run)
+    finally:
+        lock.release()

@@ -182,12 +182,13 @@ class Narrator:
 
 def diagnosis_line(event: Event) -> str:
     """Return a diagnosis in one line: task, verdict, and what came back."""
-    start = "unknown" if event["start"] is None else f"{event['start']:.3f}"
-    recovered = event["recovered"]
-    back = f", recovered to {recovered:.3f} by '{event['arm']}'" if recovered is not None else ""
+    start = "unknown" if event.get("start") is None else f"{event['start']:.3f}"
+    recovered = event.get("recovered")
+    arm = event.get("arm")
+    back = f", recovered to {recovered:.3f} by '{arm}'" if recovered is not None else ""
     return (
-        f"{event['task']} {event['verdict']}: {event['now']:.3f} now, {start} at the start{back} "
-        f"(stage {event['stage']}, step {event['step']})"
+        f"{event['task']} {event['verdict']}: {_figure(event['now'])} now, "
+        f"{start} at the start{back} (stage {event.get('stage')}, step {event.get('step')})"
     )
 
 

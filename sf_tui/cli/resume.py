@@ -42,6 +42,10 @@ def resume(
     ascii_only: Annotated[
         bool, typer.Option("--ascii", help="Console: no braille and no line drawing.")
     ] = False,
+    repair_log: Annotated[
+        bool,
+        typer.Option("--repair-log", help="First take damaged lines out of the event log."),
+    ] = False,
 ) -> None:
     """Go on with a run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
@@ -51,6 +55,10 @@ def resume(
     if detach and (no_ui or json):
         raise UsageError("--detach and --no-ui exclude each other", "choose one")
     found = find_run(run)
+    if repair_log:
+        from sf_tui.cli.launching import repair_before_resume
+
+        write_line(repair_before_resume(found), err=True)
     raise typer.Exit(
         go_on(
             found,

@@ -10,6 +10,7 @@ from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.run.reading import RunReading
 
 
 def runs(
@@ -41,29 +42,51 @@ def runs(
         )
         step = f"{row['step']}/{row['steps']}" if row["stage"] else ""
         table.add_row(row["run"], row["state"], row["stage"] or "", step, accuracy)
+    console = drawing_console(soft_wrap=True)
     drawing_console().print(table)
+    for row in rows:
+        for problem in row["damage"][:1]:
+            more = len(row["damage"]) - 1
+            others = f" (and {more} more)" if more else ""
+            console.print(f"damaged: {problem}{others}")
 
 
 def run_row(run: RunDirectory) -> dict[str, Any]:
-    """Return what a list shows of one run."""
+    """Return what a list shows of one run; one that is damaged has the state `damaged`."""
     # Deferred: not needed for `sf --help`.
-    from sf_tui.run.events import read_events
-    from sf_tui.run.history import fold
-    from sf_tui.run.liveness import WorkerState, probe_liveness
+    from sf_tui.errors import RunError
+    from sf_tui.run.history import History
+    from sf_tui.run.liveness import probe_liveness
+    from sf_tui.run.reading import RunReading, read_run
 
-    history = fold(read_events(run.events))
-    live = probe_liveness(run).state
+    try:
+        reading = read_run(run)
+    except RunError as error:
+        # Of a newer version: it must not hide the others.
+        reading = RunReading(History(), probe_liveness(run), {}, [error.message])
+    return row_of(run, reading)
+
+
+def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
+    """Return what a list shows of a run that was read."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.liveness import WorkerState
+
+    history, live = reading.history, reading.live.state
     stage = history.stage
     latest = stage.probes[-1].accuracy if stage and stage.probes else {}
+    state = history.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live
     return {
         "run": run.id,
         "path": str(run.path),
         "profile": history.profile,
-        "state": history.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live,
+        "state": "damaged" if reading.damage else state,
+        "worker": live,
         "stage": stage.name if stage else None,
         "step": stage.step if stage else 0,
         "steps": stage.steps if stage else 0,
         "accuracy": {task: history.value_of(task, latest) for task in latest},
         "exit_code": history.finished["exit_code"] if history.finished else None,
         "last_event": history.last_time,
+        "damage": reading.damage,
     }

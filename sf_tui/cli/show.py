@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from sf_tui.cli.output import drawing_console, write_json
+from sf_tui.cli.output import drawing_console, write_json, write_line
+
+LINES_SHOWN = 20
+"""Newest commands, and newest alerts, that are printed; `--json` has all of them."""
 
 
 def show(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show a run's state, each task's course, commands, alerts and checkpoints."""
+    """Show a run's state, each task's course, commands, alerts and checkpoints.
+
+    Of a damaged run it shows what can be read, names the damage on stderr, and exits with 0.
+    """
     # Deferred: not needed for `sf --help`.
+    from dataclasses import asdict
+
     from sf_tui.cli.narration import closing_rows, closing_table, diagnosis_line
-    from sf_tui.cli.runs import run_row
+    from sf_tui.cli.runs import row_of
     from sf_tui.run.directory import find_run
-    from sf_tui.run.events import read_events
-    from sf_tui.run.history import fold
+    from sf_tui.run.reading import read_run
 
     found = find_run(run)
-    facts = found.read_run_json()
-    history = fold(read_events(found.events))
-    row = run_row(found)
+    reading = read_run(found)
+    history = reading.history
+    row = row_of(found, reading)
+    for problem in reading.damage:
+        write_line(f"damaged: {problem}", err=True)
     if json:
         row |= {
-            "facts": facts,
+            "facts": reading.facts,
             "tasks": closing_rows(history),
-            "commands": [vars(command) for command in history.commands.values()],
+            "commands": [asdict(command) for command in history.commands.values()],
             "alerts": history.alerts,
             "checkpoints": history.checkpoints,
             "rewinds": history.rewinds,
@@ -52,11 +62,12 @@ def show(
     console.print(closing_table(history))
     if history.commands:
         console.print()
-    for command in history.commands.values():
+    for command in _newest(list(history.commands.values()), "commands", say):
         value = f" at {command.value:.3f}" if command.value is not None else ""
         reason = f": {command.reason}" if command.reason else ""
-        say(f"@{command.step} {command.action} by {command.by}{value} {command.status}{reason}")
-    for alert in history.alerts:
+        at = "" if command.step is None else f"@{command.step} "
+        say(f"{at}{command.action} by {command.by}{value} {command.status}{reason}")
+    for alert in _newest(history.alerts, "alerts", say):
         say(f"{alert['level']}: {alert['message']}")
     if history.diagnosis is not None:
         since = "" if history.diagnosis_holds else "; the weights were changed since"
@@ -67,3 +78,10 @@ def show(
         say(f"checkpoints {len(history.checkpoints)}, the last: {last['path']}")
     if found.model.is_dir():
         say(f"model    {found.model}")
+
+
+def _newest(entries: Sequence[Any], name: str, say: Callable[[str], None]) -> Sequence[Any]:
+    earlier = len(entries) - LINES_SHOWN
+    if earlier > 0:
+        say(f"… and {earlier} earlier {name}; --json has all")
+    return entries[-LINES_SHOWN:]

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 
 from sf_tui import __version__
-from sf_tui.errors import RunError, RunNotFoundError, UsageError
+from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError
 from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
@@ -29,8 +30,23 @@ from sf_tui.run.durable import (
     replace_file,
     sync_directory,
 )
+from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, TEXTS, Field, fields_problem, map_of
+from sf_tui.run.regular_file import read_regular, reason_of
 
 SCHEMA_VERSION = 1
+
+_FACTS = (
+    Field("schema", COUNT),
+    Field("id", TEXT),
+    Field("profile", TEXT),
+    Field("argv", TEXTS),
+    Field("created", TEXT, unit="RFC 3339"),
+    Field("host", TEXT),
+    Field("pid", COUNT),
+    Field("process_started", NUMBER, unit="seconds since the epoch"),
+    Field("versions", map_of(TEXT)),
+)
+"""What `run.json` says; none of it is needed to go on with a run."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +109,19 @@ class RunDirectory:
         """Return what `run.json` says.
 
         Raises:
-            RunError: it is missing, unreadable, or of a newer version than this program knows.
+            RunDamagedError: it is missing, unreadable or damaged.
+            RunError: it is of a newer version than this program knows.
         """
         try:
-            facts = orjson.loads(self.run_json.read_bytes())
+            facts = orjson.loads(read_regular(self.run_json))
         except (OSError, orjson.JSONDecodeError) as error:
-            raise RunError(
-                f"{self.run_json}: can't be read: {error}", "is this really a run directory?"
-            ) from error
+            reason = reason_of(error) if isinstance(error, OSError) else str(error)
+            raise self._damaged_facts(f"can't be read: {reason}") from error
         if not isinstance(facts, dict):
-            raise RunError(f"{self.run_json}: not a JSON object", "is this really a run directory?")
+            raise self._damaged_facts("not a JSON object")
+        problem = fields_problem(_FACTS, facts)
+        if problem is not None:
+            raise self._damaged_facts(problem)
         if facts.get("schema", 0) > SCHEMA_VERSION:
             raise RunError(
                 f"{self.run_json}: schema {facts['schema']} is newer than this sf "
@@ -123,6 +142,13 @@ class RunDirectory:
         except (KeyError, TypeError, ValueError):
             # Made by other hands: nothing else depends on it.
             return None
+
+    def _damaged_facts(self, problem: str) -> RunDamagedError:
+        return RunDamagedError(
+            f"{self.run_json}: {problem}",
+            "put it back; if it is lost, write {} into it: the run itself is in profile.toml, "
+            "events.jsonl and checkpoints/",
+        )
 
     def claim(self, facts: dict[str, Any]) -> None:
         """Write into `run.json` which process owns the run from now on."""
@@ -205,13 +231,32 @@ def new_run_id(profile_name: str) -> str:
 
 
 def list_runs() -> list[RunDirectory]:
-    """Return the runs in `runs_home()`, newest first."""
+    """Return the runs in `runs_home()`, newest first; one that can't be looked into is among them.
+
+    Raises:
+        RunError: the folder of the runs can't be read.
+    """
     home = runs_home()
     if not home.is_dir():
         return []
-    found = [entry for entry in home.iterdir() if (entry / "run.json").is_file()]
-    found = [entry for entry in found if not entry.name.startswith(".")]
+    try:
+        found = [entry for entry in home.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise RunError(
+            f"{home}: can't be read: {reason_of(error)}", "check its owner, or set SF_HOME"
+        ) from error
+    found = [entry for entry in found if _is_run(entry)]
     return [RunDirectory(entry) for entry in sorted(found, key=_made_at, reverse=True)]
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode) and bool((path / "run.json").lstat())
+    except PermissionError:
+        # Somebody else's, or its mode was changed: it is listed, and said to be unreadable.
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _made_at(path: Path) -> int:
@@ -229,7 +274,7 @@ def find_run(reference: str) -> RunDirectory:
         RunNotFoundError: there is none, or a prefix fits several.
     """
     as_path = user_path(reference)
-    if (as_path / "run.json").is_file():
+    if _is_run(as_path):
         return RunDirectory(as_path.absolute())
     if as_path.is_dir() and ("/" in reference or reference.startswith(".")):
         raise RunNotFoundError(

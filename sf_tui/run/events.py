@@ -1,13 +1,16 @@
 """The event log: one JSON object a line, append-only, `seq` rising by one.
 
 The writer never leaves a torn line behind that it could have taken back; readers treat a line
-without its newline as not there yet. What the events mean is not known here.
+without its newline as not there yet, and leave out and report a damaged line: no JSON, fields that
+break their declaration (`event_fields`), or a place in the log that it can't have.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,35 @@ import orjson
 
 from sf_tui.errors import RunError
 from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.event_fields import EventCheck
+from sf_tui.run.regular_file import check_regular, open_regular, reason_of
 
 Event = dict[str, Any]
 
+DAMAGE_KEPT = 20
+"""Damaged lines that a reader describes; it counts the rest."""
 _CHUNK_BYTES = 1 << 20
+_STAGED = frozenset(
+    {"step", "probe", "drift", "danger", "checkpoint", "neighbours", "stage_finished"}
+)
+"""Types that a log can't have of a stage before its `stage_started`."""
+
+
+@dataclass(frozen=True)
+class DamagedLine:
+    """A line of a log that can't be used, or one before which lines are missing.
+
+    Attributes:
+        line: its number from 1; 0 where the file was not read from its beginning.
+        problem: what is wrong with it.
+    """
+
+    line: int
+    problem: str
+
+    def spell(self, path: Path) -> str:
+        """Return where it is and what is wrong, as messages give it."""
+        return f"{path}:{self.line}: {self.problem}" if self.line else f"{path}: {self.problem}"
 
 
 class JsonLinesTail:
@@ -26,27 +54,37 @@ class JsonLinesTail:
 
     Attributes:
         offset: bytes taken so far; always just behind a newline.
-        unreadable: complete lines that were no JSON object, and were left out.
+        unreadable: complete lines that were damaged, and were left out.
+        damage: the first `DAMAGE_KEPT` of them.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self.offset = offset
         self.unreadable = 0
+        self.damage: list[DamagedLine] = []
+        self._from_start = offset == 0
+        self._line = 0
 
     def poll(self) -> list[Event]:
         """Return the objects whose lines were completed since the last poll."""
         return list(self.iterate())
 
     def iterate(self) -> Iterator[Event]:
-        """Yield the objects whose lines were completed since the last poll, a chunk in memory."""
+        """Yield the objects whose lines were completed since the last poll, a chunk in memory.
+
+        Raises:
+            OSError: the file can't be read, or is no regular file.
+        """
         try:
-            size = self.path.stat().st_size
+            status = self.path.stat()
         except FileNotFoundError:
             return
-        if size <= self.offset:
+        check_regular(status.st_mode, self.path)
+        if status.st_size <= self.offset:
             return
-        with self.path.open("rb") as file:
+        loads, problem_of = orjson.loads, self._problem
+        with open_regular(self.path) as file:
             file.seek(self.offset)
             rest = b""
             while chunk := file.read(_CHUNK_BYTES):
@@ -54,30 +92,143 @@ class JsonLinesTail:
                 rest = lines.pop()
                 for line in lines:
                     self.offset += len(line) + 1
-                    event = self._parse(line)
-                    if event is not None:
+                    self._line += 1
+                    try:
+                        event = loads(line)
+                    except orjson.JSONDecodeError:
+                        if line.strip():
+                            self._note_damaged(_not_json(line))
+                        continue
+                    problem = (
+                        problem_of(event) if type(event) is dict else "JSON, but not an object"
+                    )
+                    if problem is None:
                         yield event
+                    else:
+                        self._note_damaged(problem)
 
-    def _parse(self, line: bytes) -> Event | None:
-        if not line.strip():
-            return None
-        try:
-            event = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            event = None
-        if not isinstance(event, dict):
-            self.unreadable += 1
-            return None
-        return event
+    def _problem(self, event: Event) -> str | None:  # noqa: ARG002
+        """Return what is wrong with an object."""
+        return None
+
+    def _note_damaged(self, problem: str) -> None:
+        self.unreadable += 1
+        if len(self.damage) < DAMAGE_KEPT:
+            self.damage.append(DamagedLine(self._line if self._from_start else 0, problem))
+
+
+def _not_json(line: bytes) -> str:
+    if not line.strip(b"\0"):
+        return "zeros instead of JSON"
+    return "not JSON"
 
 
 class EventTail(JsonLinesTail):
-    """Follow an event log, a poll at a time."""
+    """Follow an event log, a poll at a time; only events that fit their declaration are given.
+
+    Attributes:
+        last_seq: number of the last event given, or of the last one known to be lost.
+        gaps: places where lines are missing; each is also told in `damage`.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        super().__init__(path, offset)
+        self.last_seq = 0
+        self.gaps = 0
+        self._check = EventCheck().problem
+        # What would be next had the last jump of `seq` been one wrong number.
+        self._next_before_jump = 0
+        self._unreadable_before = 0
+        self._steps: dict[str, int] = {}
+        self._knows_stages = self._from_start
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a line was left out or is missing."""
+        return bool(self.unreadable or self.gaps)
+
+    def _problem(self, event: Event) -> str | None:
+        problem = self._check(event)
+        if problem is not None:
+            return problem
+        seq, type_ = event["seq"], event["type"]
+        if type_ == "step" and seq == self.last_seq + 1:
+            # All but a few events: the rest of this method for them.
+            steps = self._steps.get(event["stage"])
+            if steps is not None and event["step"] <= steps:
+                self.last_seq = seq
+                return None
+        jumped = seq != self.last_seq + 1 and (self.last_seq > 0 or self._from_start)
+        if jumped and seq <= self.last_seq and seq != self._next_before_jump:
+            return f"`seq` {seq} after {self.last_seq}: the line is out of its place"
+        if type_ in _STAGED:
+            problem = self._stage_problem(event)
+            if problem is not None:
+                return problem
+        elif type_ == "stage_started":
+            self._steps[event["stage"]] = event["steps"]
+        if jumped:
+            self._note_jump(seq)
+        self.last_seq = seq
+        if type_ == "lines_lost":
+            self.last_seq = max(seq, event["until"])
+            self._knows_stages = False
+        return None
+
+    def _stage_problem(self, event: Event) -> str | None:
+        stage = event["stage"]
+        steps = self._steps.get(stage)
+        if steps is None:
+            # Where a line is gone it may have been the stage's beginning.
+            if self._knows_stages and not self.is_damaged:
+                return f"a `{event['type']}` event of stage '{stage:.60}', which never began"
+        # A stage that was resumed with other data may have become longer, but not so much.
+        elif event.get("step", 0) > 10 * steps + 1000:
+            return f"step {event['step']} of stage '{stage:.60}', which has {steps} steps"
+        return None
+
+    def _note_jump(self, seq: int) -> None:
+        if seq == self._next_before_jump:
+            self._next_before_jump = 0
+            return
+        self._next_before_jump = self.last_seq + 2
+        # A damaged line stands where the missing one was: it is told already.
+        if seq - self.last_seq - 1 > self.unreadable - self._unreadable_before:
+            self.gaps += 1
+            if len(self.damage) < DAMAGE_KEPT:
+                missing = f"{self.last_seq + 1} to {seq - 1}"
+                self.damage.append(
+                    DamagedLine(
+                        self._line if self._from_start else 0,
+                        f"events {missing} are missing before this line",
+                    )
+                )
+        self._unreadable_before = self.unreadable
 
 
 def read_events(path: Path) -> Iterator[Event]:
     """Yield every complete event of a log, oldest first."""
     return EventTail(path).iterate()
+
+
+def damage_error(path: Path, tail: EventTail) -> RunError:
+    """Return the error with which those who would write behind a damaged log refuse it."""
+    more = tail.unreadable + tail.gaps - 1
+    others = f" (and {more} more damaged line{'s' if more > 1 else ''})" if more else ""
+    return RunError(
+        f"{tail.damage[0].spell(path)}{others}",
+        f"`sf resume {shlex.quote(str(path.parent))} --repair-log` keeps a copy of the log, takes "
+        "the damaged lines out and continues from the newest checkpoint",
+    )
+
+
+def unreadable_error(path: Path, error: OSError) -> RunError:
+    """Return the error with which those who would write behind a log refuse one they can't read."""
+    return RunError(
+        f"{path}: can't be read: {reason_of(error)}",
+        "check its owner; if something else stands in its place, move that away and run "
+        f"`sf resume {shlex.quote(str(path.parent))} --repair-log`",
+    )
 
 
 def append_line(handle: int, line: bytes) -> None:
@@ -107,7 +258,7 @@ class EventLog:
     Opening it takes back a torn last line, which a kill in the middle of a write leaves behind.
 
     Attributes:
-        seq: number of the last event written; 0 when there is none.
+        seq: number of the last event written or known to be lost; 0 when there is none.
         history: the events that were there when it was opened, oldest first.
     """
 
@@ -115,14 +266,13 @@ class EventLog:
         self.path = path
         self._listeners: list[Callable[[Event], None]] = []
         tail = EventTail(path)
-        self.history: list[Event] = tail.poll()
-        if tail.unreadable:
-            raise RunError(
-                f"{path}: {tail.unreadable} line(s) are not JSON; the log was changed by hand or "
-                "its disk lost data",
-                "put the log back as it was, or start a new run from the newest checkpoint's model",
-            )
-        self.seq: int = self.history[-1]["seq"] if self.history else 0
+        try:
+            self.history: list[Event] = tail.poll()
+        except OSError as error:
+            raise unreadable_error(path, error) from error
+        if tail.is_damaged:
+            raise damage_error(path, tail)
+        self.seq: int = tail.last_seq
         try:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
             os.ftruncate(self._handle, tail.offset)

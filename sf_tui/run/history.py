@@ -7,9 +7,11 @@ passed over. Single `step` events are not kept: a long run has millions of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_tui.run.event_fields import EVENTS, EventCheck
 from sf_tui.run.events import Event
 from sf_tui.vocabulary.metrics import Metric, metric_named
 
@@ -89,10 +91,12 @@ class StageHistory:
     @property
     def frozen(self) -> list[str]:
         """Names of the layers that the last drift event calls frozen."""
-        return [layer["name"] for layer in (self.drift or {}).get("layers", []) if layer["frozen"]]
+        return [
+            layer["name"] for layer in (self.drift or {}).get("layers", []) if layer.get("frozen")
+        ]
 
 
-@dataclass
+@dataclass(slots=True)
 class CommandHistory:
     """One command and how far the worker has come with it."""
 
@@ -153,15 +157,16 @@ class History:
         return None if found is None else found.get(self.metric_of(task))
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Fold one event in, which fits its declaration (`event_fields`)."""
+        kind = event.get("type")
         self.last_seq = event.get("seq", self.last_seq)
         self.last_time = event.get("time", self.last_time)
-        if self.finished is not None and event.get("type") not in _AFTERWORDS:
+        if self.finished is not None and kind not in _AFTERWORDS:
             # A run that was stopped or failed goes on.
             self.finished = None
-        fold = getattr(self, f"_on_{event.get('type')}", None)
-        if fold is not None:
-            fold(event)
+        fold_in = _FOLDS.get(kind)
+        if fold_in is not None:
+            fold_in(self, event)
 
     def _on_run_started(self, event: Event) -> None:
         self.started = event
@@ -243,6 +248,9 @@ class History:
     def _on_alert(self, event: Event) -> None:
         self.alerts.append(event)
 
+    def _on_lines_lost(self, event: Event) -> None:
+        self.alerts.append(event)
+
     def _on_checkpoint(self, event: Event) -> None:
         self.checkpoints.append(event)
 
@@ -300,9 +308,18 @@ class History:
         self.paused = False
 
 
-def fold(events: Any) -> History:
-    """Return the history that a sequence of events tells."""
-    history = History()
+_FOLDS: dict[Any, Callable[[History, Event], None]] = {
+    name: getattr(History, f"_on_{name}") for name in EVENTS
+}
+
+
+def fold(events: Iterable[Any]) -> History:
+    """Return the history that a sequence of events tells; what breaks its declaration is left out.
+
+    Of a log, `read_history` also tells where it is damaged.
+    """
+    history, check = History(), EventCheck()
     for event in events:
-        history.add(event)
+        if isinstance(event, dict) and check.problem(event) is None:
+            history.add(event)
     return history

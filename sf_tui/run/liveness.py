@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -17,13 +18,22 @@ from typing import Any
 
 import orjson
 
-from sf_tui.errors import RunError
+from sf_tui.errors import RunBusyError, RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import replace_file
+from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, Field, fields_problem, nullable
+from sf_tui.run.regular_file import check_regular, open_regular, read_regular, reason_of
 
 HEARTBEAT_EVERY_S = 2.0
 SILENT_AFTER_S = 10.0
 DEAD_AFTER_S = 60.0
+
+_BEAT = (
+    Field("time", NUMBER, required=True, unit="seconds since the epoch"),
+    Field("host", nullable(TEXT)),
+    Field("pid", nullable(COUNT)),
+)
+"""What a heartbeat says."""
 
 
 class WorkerState(StrEnum):
@@ -48,6 +58,8 @@ class Liveness:
     pid: int | None = None
     host: str | None = None
     heartbeat_age_s: float | None = None
+    damage: tuple[str, ...] = ()
+    """What is wrong with the files that it was told from."""
 
     @property
     def has_worker(self) -> bool:
@@ -66,15 +78,23 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            RunError: another worker has it, or the run directory can't be written.
+            RunBusyError: another worker has it.
+            RunError: it can't be made or locked, such as in a run directory that can't be written.
         """
         try:
-            handle = os.open(self._run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # A FIFO in its place must not block.
+            handle = os.open(
+                self._run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666
+            )
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                os.close(handle)
+                check_regular(mode, self._run.lock)
         except OSError as error:
             raise RunError(
-                f"{self._run.lock}: can't be opened: {error.strerror}",
+                f"{self._run.lock}: can't be opened: {reason_of(error)}",
                 "a worker writes into its run directory: make it writable, or copy it to where "
-                "you can write and resume the copy",
+                "you can write and resume the copy; it makes the lock itself",
             ) from error
         # A reader that looks whether the lock is held has it for an instant: try again.
         for _ in range(20):
@@ -92,7 +112,7 @@ class RunLock:
                 self._handle = handle
                 return
         os.close(handle)
-        raise RunError(
+        raise RunBusyError(
             f"{self._run.path}: another worker has this run",
             "`sf attach` shows it; `sf stop` ends it",
         )
@@ -145,39 +165,51 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
         run: the run.
         now: the present time in seconds since the epoch; the clock's when not given.
     """
-    beat = _read_heartbeat(run)
+    beat, problem = _read_heartbeat(run)
+    damage = () if problem is None else (f"{run.heartbeat}: {problem}",)
     pid, host = beat.get("pid"), beat.get("host")
     age = (time.time() if now is None else now) - beat["time"] if "time" in beat else None
     here = host is None or host == socket.gethostname()
+
+    def found(state: WorkerState) -> Liveness:
+        return Liveness(state, pid, host, age, damage)
+
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S
         # Whoever diagnoses a run that has ended holds its lock, and no worker's heart beats.
         if not (silent and last_event_type(run) == "run_finished"):
-            return Liveness(WorkerState.SILENT if silent else WorkerState.ALIVE, pid, host, age)
+            return found(WorkerState.SILENT if silent else WorkerState.ALIVE)
     if last_event_type(run) == "run_finished":
-        return Liveness(WorkerState.FINISHED, pid, host, age)
+        return found(WorkerState.FINISHED)
     if not beat:
-        return Liveness(WorkerState.STARTING)
+        return found(WorkerState.STARTING)
     # flock may not cross the nodes of a cluster: there the heartbeat is all there is.
     if not here and age is not None and age <= DEAD_AFTER_S:
-        return Liveness(
-            WorkerState.SILENT if age > SILENT_AFTER_S else WorkerState.ALIVE, pid, host, age
-        )
-    return Liveness(WorkerState.DEAD, pid, host, age)
+        return found(WorkerState.SILENT if age > SILENT_AFTER_S else WorkerState.ALIVE)
+    return found(WorkerState.DEAD)
 
 
-def _read_heartbeat(run: RunDirectory) -> dict[str, Any]:
+def _read_heartbeat(run: RunDirectory) -> tuple[dict[str, Any], str | None]:
+    """Return the heartbeat, empty where there is none, and what is wrong with it."""
     try:
-        beat = orjson.loads(run.heartbeat.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return {}
-    return beat if isinstance(beat, dict) else {}
+        beat = orjson.loads(read_regular(run.heartbeat))
+    except FileNotFoundError:
+        return {}, None
+    except orjson.JSONDecodeError:
+        return {}, "not JSON"
+    except OSError as error:
+        return {}, f"can't be read: {reason_of(error)}"
+    if not isinstance(beat, dict):
+        return {}, "not a JSON object"
+    problem = fields_problem(_BEAT, beat)
+    return ({}, problem) if problem is not None else (beat, None)
 
 
 def _lock_is_held(run: RunDirectory) -> bool:
     try:
-        handle = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        handle = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        # None is there, or none that anybody could hold.
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -194,7 +226,7 @@ def last_event_type(run: RunDirectory) -> str | None:
     A diagnosis doesn't count: it may follow a run's end, which then still is its end.
     """
     try:
-        with run.events.open("rb") as file:
+        with open_regular(run.events) as file:
             size = file.seek(0, os.SEEK_END)
             span = min(size, 1 << 16)
             while span:
@@ -209,7 +241,8 @@ def last_event_type(run: RunDirectory) -> str | None:
                 if span == size:
                     return None
                 span = min(size, span * 4)
-    except FileNotFoundError:
+    except OSError:
+        # Whoever reads the whole log tells why it can't be read.
         return None
     return None
 
@@ -219,4 +252,5 @@ def _type_of(line: bytes) -> str | None:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return event.get("type") if isinstance(event, dict) else None
+    found = event.get("type") if isinstance(event, dict) else None
+    return found if isinstance(found, str) else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventTail
+from sf_tui.run.regular_file import reason_of
 from sf_tui.tui.record import Record
 
 WHOLE_UP_TO_BYTES = 2_000_000
@@ -39,17 +40,22 @@ class RunFeed:
         self.run = run
         self.record = Record()
         self.progress: float | None = None
+        self._damaged_before = 0
         self._tail = EventTail(run.events)
         self._requests = CommandTail(run.commands)
         self._whole: Record | None = None
         self._whole_tail = EventTail(run.events)
         self._whole_events: Iterator[Event] | None = None
         size = _size_of(run.events)
-        if size <= WHOLE_UP_TO_BYTES:
-            for event in self._tail.iterate():
-                self.record.add(event)
-        else:
-            self._open_tail_first(size)
+        try:
+            if size <= WHOLE_UP_TO_BYTES:
+                for event in self._tail.iterate():
+                    self.record.add(event)
+            else:
+                self._open_tail_first(size)
+        except OSError as error:
+            self.record.note_damage(1, f"{run.events}: can't be read: {reason_of(error)}")
+        self._note_damage()
         self._poll_requests()
 
     def poll(self) -> bool:
@@ -63,7 +69,7 @@ class RunFeed:
                 changed = True
                 if time.perf_counter() > deadline:
                     break
-        return changed
+        return self._note_damage() or changed
 
     def read_history(self, budget_s: float) -> bool:
         """Fold older events for at most `budget_s`; return whether any are left to read."""
@@ -88,9 +94,20 @@ class RunFeed:
         self._tail = self._whole_tail
         self._whole = None
         self._whole_events = None
+        self._damaged_before = 0
         self.progress = None
         self._requests = CommandTail(self.run.commands)
+        self._note_damage()
         self._poll_requests()
+
+    def _note_damage(self) -> bool:
+        """Tell the record of damaged lines; return whether there are more than before."""
+        count = self._tail.unreadable + self._tail.gaps
+        if count == self._damaged_before or not self._tail.damage:
+            return False
+        self._damaged_before = count
+        self.record.note_damage(count, self._tail.damage[0].spell(self.run.events))
+        return True
 
     def _open_tail_first(self, size: int) -> None:
         head = EventTail(self.run.events)

@@ -178,6 +178,9 @@ class Notables:
             Kind.ALERT, event, str(event.get("message", "")), str(event.get("level", "warn"))
         )
 
+    def _on_lines_lost(self, event: Event) -> None:
+        self._on_alert(event)
+
     def _on_checkpoint(self, event: Event) -> None:
         size = f", {format_bytes(event['bytes'])}" if event.get("bytes") else ""
         self._note(

@@ -36,6 +36,7 @@ class Record:
         self.notables = Notables()
         self.passed_over = 0
         self.version = 0
+        self._damage_row: Notable | None = None
         self._step_times: deque[tuple[str, int, str]] = deque(maxlen=STEPS_TIMED)
 
     def add(self, event: Event) -> None:
@@ -45,7 +46,7 @@ class Record:
             self.history.add(event)
             self.curves.add(event)
             self.notables.add(event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
             # A field is missing or means something else: written by another version. The rest
             # of the run can still be shown.
             self.passed_over += 1
@@ -61,6 +62,24 @@ class Record:
             if len(probes) > 2 * PROBES_KEPT:
                 # The first one stays: it is what drops are measured from.
                 del probes[1:-PROBES_KEPT]
+
+    def note_damage(self, count: int, first: str) -> None:
+        """Show in one row how many of the log's lines are damaged.
+
+        Args:
+            count: lines left out or missing so far.
+            first: where the first one is and what is wrong with it.
+        """
+        text = f"{count} damaged line{'' if count == 1 else 's'} in the log left out: {first}"
+        if self._damage_row is None:
+            self._damage_row = Notable(Kind.ALERT, "", None, None, text, "error")
+            self.notables.rows.append(self._damage_row)
+        elif self._damage_row.text == text:
+            return
+        self._damage_row.text = text
+        self.passed_over = count
+        self.version += 1
+        self.notables.version += 1
 
     def suppose_stages_until(self, stage: str) -> None:
         """Take a stage as begun, though its beginning was not read yet.

@@ -12,6 +12,7 @@ from pathlib import Path
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.events import Event, EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.run.regular_file import open_regular
 from sf_tui.tui.numbers import seconds_since_epoch
 
 RUNS_LISTED = 40
@@ -115,22 +116,26 @@ def summarize_run(run: RunDirectory) -> RunSummary:
 def _head(path: Path) -> list[Event]:
     tail = EventTail(path)
     found = []
-    for event in tail.iterate():
-        found.append(event)
-        if tail.offset > _HEAD_BYTES:
-            break
+    try:
+        for event in tail.iterate():
+            found.append(event)
+            if tail.offset > _HEAD_BYTES:
+                break
+    except OSError:
+        # A list leaves out what can't be read; `sf show` says why it can't.
+        return []
     return found
 
 
 def _end(path: Path) -> list[Event]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             if size <= _HEAD_BYTES:
                 return []
             start = max(size - _END_BYTES, 0)
             file.seek(start)
             newline = file.read(_END_BYTES).find(b"\n")
+        return [] if newline < 0 else EventTail(path, start + newline + 1).poll()
     except OSError:
         return []
-    return [] if newline < 0 else EventTail(path, start + newline + 1).poll()

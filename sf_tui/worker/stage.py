@@ -87,17 +87,7 @@ class StagePlay:
         if context.held_anchor is not None:
             self.anchoring.hold(context.held_anchor)
         context.rules.begin_stage()
-        if not context.ledger.said("stage_started", self.name):
-            context.tell(
-                "stage_started",
-                stage=self.name,
-                task=self.spec.task,
-                strategy=self.spec.train.strategy,
-                steps=self.tuner.total_steps,
-                known=self._known,
-                frozen=context.prepared.freezer.frozen,
-                anchor=self.anchoring.state,
-            )
+        self._tell_started()
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
         self._measuring.say_unknown_tasks()
@@ -117,10 +107,26 @@ class StagePlay:
         self._measure_drift_from_start()
         self._ready_anchor(at_start=True)
 
+    def _tell_started(self) -> None:
+        context = self._context
+        if not context.ledger.said("stage_started", self.name):
+            context.tell(
+                "stage_started",
+                stage=self.name,
+                task=self.spec.task,
+                strategy=self.spec.train.strategy,
+                steps=self.tuner.total_steps,
+                known=self._known,
+                frozen=context.prepared.freezer.frozen,
+                anchor=self.anchoring.state,
+            )
+
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this stage, the last thing that an earlier worker finished."""
         context = self._context
         self._restore(checkpoint)
+        # Only a log that was damaged and repaired doesn't say so.
+        self._tell_started()
         # A kill behind the checkpoint may have come before its event, or before what follows it.
         told = context.ledger.checkpoint_seq(self.name, checkpoint.path.name)
         if told <= checkpoint.state["logged"]:

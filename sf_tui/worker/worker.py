@@ -30,6 +30,7 @@ from sf_tui.run.events import Event, EventLog
 from sf_tui.run.leftovers import clear_leftovers
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.inputs import check_inputs, told
@@ -83,6 +84,7 @@ class Worker:
             heartbeat.start()
             log = self._open_log()
             try:
+                check_log(self._run, log.seq)
                 return self._work_or_say_why(log)
             finally:
                 log.close()
@@ -137,14 +139,6 @@ class Worker:
         shelf = CheckpointShelf(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, ledger)
-        if resume_point is not None and resume_point.seq > log.seq:
-            raise RunError(
-                f"{self._run.events}: it ends with event {log.seq}, and "
-                f"{resume_point.path.relative_to(self._run.path)} was written after event "
-                f"{resume_point.seq}: the log was cut, or belongs to another run",
-                "put the log back as it was; without it the run can't go on, but `sf run` can "
-                "start a new one",
-            )
         self._claim()
         resumed = ledger.said("run_started")
         changed = check_inputs(
@@ -350,7 +344,9 @@ class Worker:
     ) -> None:
         # A later stage may have begun without coming to its first checkpoint: it begins anew.
         begun = [s.name for s in stages if context.ledger.said("stage_started", s.name)]
-        stage, step = (begun[-1], 0) if begun[-1] != point.stage else (point.stage, point.step)
+        # The log may have lost all of them, and was repaired.
+        later = bool(begun) and begun[-1] != point.stage
+        stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.ledger.last_step(stage) - step, 0)
         context.tell("rewound", stage=stage, step=step, lost=lost, reason="resumed")
         then = point.state["torch"]

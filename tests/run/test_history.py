@@ -48,7 +48,7 @@ class Story:
         )  # fmt: skip
 
     def diagnose(self, step: int, verdict: str = "spurious") -> None:
-        self.tell("diagnosis", stage="new", step=step, verdict=verdict)
+        self.tell("diagnosis", stage="new", step=step, verdict=verdict, task="old", now=0.5)
 
     def history(self) -> History:
         return fold(self.events)

@@ -27,7 +27,7 @@ async def test_the_console_says_what_the_worker_is_at_and_for_how_long(
             assert lines[0].rstrip().endswith(f"{doing} … {seconds} s")
             assert f"{action}: requested → accepted @85 … {seconds} s" in screen_text(app)
             assert f"{action}…" in lines[-1] or action == "anchor"
-        running.seq += 40
+        running.waited_s += 40
         running.command("c-3", action, "done", 85, reason="so it went")
         running.beat()
         let_time_pass(app)

@@ -61,7 +61,7 @@ def at_risk(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, 
 def diagnosed(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
     written = begun(make_run, 85)
     written.command("c-3", "diagnose", "accepted", 85)
-    written.seq += 42
+    written.waited_s += 42
     written.diagnose(85)
     written.command("c-3", "diagnose", "done", 85, reason="spurious")
     return written, {}

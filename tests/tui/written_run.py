@@ -109,6 +109,7 @@ class WrittenRun:
             path, profile_text=profile, profile_name="biography-mini", argv=["sf", "run"]
         )
         self.seq = 0
+        self.waited_s = 0
         self.old, self.new = 0.995, 0.02
         self.frozen: tuple[str, ...] = ()
         self.anchor: dict[str, Any] | None = None
@@ -118,11 +119,13 @@ class WrittenRun:
     @property
     def now_s(self) -> float:
         """The time of the newest event in seconds since the epoch."""
-        return (BEGAN + timedelta(seconds=self.seq)).timestamp()
+        return (BEGAN + timedelta(seconds=self.seq + self.waited_s)).timestamp()
 
     def event(self, type_: str, **fields: Any) -> dict[str, Any]:
         self.seq += 1
-        time = (BEGAN + timedelta(seconds=self.seq)).isoformat().replace("+00:00", "Z")
+        time = (
+            (BEGAN + timedelta(seconds=self.seq + self.waited_s)).isoformat().replace("+00:00", "Z")
+        )
         event = {"seq": self.seq, "time": time, "type": type_, **fields}
         with self.run.events.open("ab") as file:
             file.write(orjson.dumps(event) + b"\n")

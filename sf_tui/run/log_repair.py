@@ -1,0 +1,137 @@
+"""Making a damaged event log one that a worker can continue, without losing what it still tells.
+
+The damaged log is kept beside it. What is lost is marked by `lines_lost` events, so that `seq`
+still rises by one and no checkpoint is newer than the log.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import orjson
+
+from sf_tui.errors import RunError
+from sf_tui.run.clock import rfc3339_now
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import replace_file
+from sf_tui.run.event_fields import LARGEST_COUNT
+from sf_tui.run.events import Event, EventTail, unreadable_error
+from sf_tui.run.regular_file import read_regular, reason_of
+
+
+@dataclass(frozen=True)
+class NewestCheckpoint:
+    """The checkpoint that knows most of the log.
+
+    Attributes:
+        name: STAGE/step-NNNNNN.
+        seq: the last event that was in the log when it was written.
+    """
+
+    name: str
+    seq: int
+
+
+def resume_with_repair(run: RunDirectory) -> str:
+    """Return the command that repairs a run's log and continues it."""
+    return f"sf resume {shlex.quote(str(run.path))} --repair-log"
+
+
+def newest_checkpoint(run: RunDirectory) -> NewestCheckpoint | None:
+    """Return the checkpoint with the largest `seq`; what can't be read is passed over."""
+    found: list[NewestCheckpoint] = []
+    # Whether a checkpoint is sound is judged by the worker that would load it.
+    for state in run.checkpoints.glob("*/step-*/state.json"):
+        try:
+            facts = orjson.loads(read_regular(state))
+        except (OSError, orjson.JSONDecodeError):
+            continue
+        seq = facts.get("seq") if isinstance(facts, dict) else None
+        if type(seq) is int and 0 <= seq <= LARGEST_COUNT:
+            found.append(NewestCheckpoint(f"{state.parent.parent.name}/{state.parent.name}", seq))
+    return max(found, key=lambda checkpoint: checkpoint.seq, default=None)
+
+
+def check_log(run: RunDirectory, last_seq: int) -> None:
+    """Refuse to go on with a log that ends before the newest checkpoint was written.
+
+    Raises:
+        RunError: events that a checkpoint builds on are gone.
+    """
+    newest = newest_checkpoint(run)
+    if newest is not None and newest.seq > last_seq:
+        end = f"ends with event {last_seq}" if last_seq else "is empty"
+        raise RunError(
+            f"{run.events}: {end}, but the checkpoint {newest.name} was written after event "
+            f"{newest.seq}: the log was emptied, cut or replaced",
+            f"put the log back, or `{resume_with_repair(run)}` marks the gap and continues from "
+            "the newest checkpoint",
+        )
+
+
+def repair_log(run: RunDirectory) -> str:
+    """Take a log's damaged lines out and mark what is missing; return what was done.
+
+    The caller holds the run's lock. The log as it was is kept as `events.jsonl.damaged-TIME`. An
+    undamaged log is left as it is.
+
+    Raises:
+        RunError: the log is no regular file, or can't be read or written.
+    """
+    tail = EventTail(run.events)
+    kept: list[tuple[Event, int]] = []
+    try:
+        content = read_regular(run.events) if run.events.exists() else b""
+        for event in tail.iterate():
+            # What stands behind a line and has a smaller `seq` shows that the line is misplaced.
+            while kept and kept[-1][1] >= event["seq"]:
+                kept.pop()
+            kept.append((event, tail.last_seq))
+    except OSError as error:
+        raise unreadable_error(run.events, error) from error
+    newest = newest_checkpoint(run)
+    lines: list[bytes] = []
+    last_seq = lost = 0
+    for event, end in kept:
+        if event["seq"] > last_seq + 1:
+            lines.append(_line(_lost(last_seq + 1, event["seq"] - 1)))
+            lost += event["seq"] - last_seq - 1
+        lines.append(_line(event))
+        last_seq = end
+    if newest is not None and newest.seq > last_seq:
+        lines.append(_line(_lost(last_seq + 1, newest.seq)))
+        lost += newest.seq - last_seq
+    if not tail.is_damaged and not lost:
+        return f"{run.events}: nothing to repair"
+    stamp = rfc3339_now().replace(":", "").replace("-", "").partition(".")[0].rstrip("Z")
+    aside = run.events.with_name(f"{run.events.name}.damaged-{stamp}")
+    try:
+        replace_file(aside, content)
+        replace_file(run.events, b"".join(lines))
+    except OSError as error:
+        raise RunError(
+            f"{run.events}: can't be repaired: {reason_of(error)}",
+            "check the owner of the run directory and the room on its disk",
+        ) from error
+    return (
+        f"{run.events}: {tail.unreadable} damaged line{'' if tail.unreadable == 1 else 's'} taken "
+        f"out, {lost} event{'' if lost == 1 else 's'} missing; the log as it was: {aside.name}"
+    )
+
+
+def _line(event: Event) -> bytes:
+    return orjson.dumps(event) + b"\n"
+
+
+def _lost(first: int, last: int) -> Event:
+    said = f"event {first} is" if first == last else f"events {first} to {last} are"
+    return {
+        "seq": first,
+        "time": rfc3339_now(),
+        "type": "lines_lost",
+        "until": last,
+        "level": "warn",
+        "message": f"{said} lost: the log was damaged and repaired; a rule that fired there once "
+        "may fire again, and a command that was given there is refused again",
+    }

@@ -1,0 +1,48 @@
+"""A run whose log was damaged is refused; repaired as the message says, it ends the same."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sf_tui.cli.launching import finished_exit_code, repair_before_resume
+from sf_tui.errors import RunError
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import EventTail
+from worker.conftest import Begin, Operator, equal, events_of, final_weights, work
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "field", "begin"])
+def test_repaired_run_ends_with_the_weights_of_one_never_damaged(
+    begin: Begin, tmp_path: Path, damage: str
+) -> None:
+    run = begin()
+    assert work(run, Operator(run).at("old", 7, "stop")) == 5
+    intact = RunDirectory(tmp_path / "intact" / run.id)
+    shutil.copytree(run.path, intact.path)
+    assert work(intact) == 0
+    lines = run.events.read_bytes().splitlines(keepends=True)
+    if damage == "emptied":
+        lines = []
+    elif damage == "cut":
+        lines = lines[: len(lines) // 3]
+    elif damage == "field":
+        lines[-2] = b'{"seq": "x"}\n'
+    else:
+        lines = [line for line in lines if b'"stage_started"' not in line]
+    run.events.write_bytes(b"".join(lines))
+    before = run.events.read_bytes()
+    with pytest.raises(RunError, match=r"events\.jsonl") as caught:
+        work(run)
+    assert "--repair-log" in caught.value.hint
+    assert run.events.read_bytes() == before
+    repair_before_resume(run)
+    assert finished_exit_code(run) is None
+    assert work(run) == 0
+    assert equal(final_weights(run), final_weights(intact))
+    tail = EventTail(run.events)
+    tail.poll()
+    assert not tail.is_damaged, tail.damage
+    assert events_of(run, "run_finished")[-1]["status"] == "completed"
