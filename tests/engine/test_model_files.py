@@ -94,7 +94,10 @@ def test_shard_that_is_a_link_to_the_outside_is_refused(load: Load, directory: P
 
 
 def test_pickle_under_the_name_of_safetensors_is_refused(load: Load, directory: Path) -> None:
-    torch.save(load_file(directory / SINGLE), directory / SINGLE)
+    # The tensors that were read are mapped onto the file: it must not be written over.
+    pickled = directory / "aside"
+    torch.save(load_file(directory / SINGLE), pickled)
+    pickled.replace(directory / SINGLE)
     assert "pickle" in refused(load, directory).hint
 
 
