@@ -228,8 +228,9 @@ def test_held_anchor_passes_over_a_stage_whose_task_asks_nothing(begin: Begin) -
     run = begin(more=more)
     assert work(run, Operator(run).at("new", 9, "anchor")) == 0
     assert anchored_steps(run) == steps("new", 10, 11, 12)
-    (warned,) = [e for e in events_of(run, "alert") if e["stage"] == "texts"]
-    assert (warned["level"], warned["code"]) == ("warn", "anchor")
+    alerts = [e for e in events_of(run, "alert") if e["stage"] == "texts"]
+    (warned,) = [e for e in alerts if e["code"] == "anchor"]
+    assert warned["level"] == "warn"
     assert "no prompts" in warned["message"]
 
 

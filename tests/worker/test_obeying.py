@@ -32,7 +32,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("pause", {"layers": 1}, "takes no argument"),
     ("freeze", {"layers": "two"}, "layers"),
     ("freeze", {"layers": -1}, "layers"),
-    ("freeze", {"layers": 10**15}, "the model has 4"),
+    ("freeze", {"layers": 10**15}, "at most"),
     ("freeze", {"layers": 5}, "the model has 4"),
     ("unfreeze", {}, "nothing is frozen"),
     ("resume", {}, "not paused"),

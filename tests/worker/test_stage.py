@@ -194,7 +194,7 @@ def test_nan_stops_the_run_and_rolls_it_back(begin: Begin) -> None:
     with pytest.raises(RunError, match="stage 'new', step 2") as caught:
         work(run)
     assert caught.value.exit_code == 1
-    assert "learning rate" in caught.value.hint
+    assert "a lower [train] learning_rate" in caught.value.hint
     assert_well_told(run)
     (rewound,) = events_of(run, "rewound")
     assert (rewound["stage"], rewound["step"], rewound["lost"]) == ("new", 0, 1)
@@ -203,7 +203,7 @@ def test_nan_stops_the_run_and_rolls_it_back(begin: Begin) -> None:
     assert (alert["level"], alert["step"]) == ("error", 2)
     finished = events_of(run)[-1]
     assert (finished["status"], finished["exit_code"]) == ("failed", 1)
-    assert "learning rate" in finished["reason"]
+    assert "a lower [train] learning_rate" in finished["reason"]
     assert finished["accuracy"]["old"]["n"] == 12
     # The update was not kept anywhere.
     assert all(

@@ -198,7 +198,8 @@ def test_run_that_came_to_its_end_is_not_resumed(
     before = undisturbed.events.read_bytes()
     for arguments in (
         ("resume", undisturbed.path, "--no-ui"),
-        ("run", "quick", "--no-ui", "--resume", "--run-dir", undisturbed.path),
+        ("run", "--no-ui", "--resume", "--run-dir", undisturbed.path),
+        ("run", undisturbed.profile, "--no-ui", "--resume", "--run-dir", undisturbed.path),
     ):
         process = fork_host.run(*arguments)
         assert process.wait() == 0
@@ -282,7 +283,11 @@ def test_no_memory_names_the_levers_and_keeps_the_last_checkpoint(
     fork_host: ForkHost, started: Started
 ) -> None:
     room = fork_host.virtual_bytes + (256 << 20)
-    process, run = started("--set", "tasks.new.train.batch_size=60000", limits={"RLIMIT_AS": room})
+    process, run = started(
+        *("--set", "tasks.new.train.batch_size=1024"),
+        *("--set", "model.config.intermediate_size=8192"),
+        limits={"RLIMIT_AS": room},
+    )
     assert process.wait() == 1
     assert "Traceback" not in process.stderr
     finished = events_of(run)[-1]
