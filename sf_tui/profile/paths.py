@@ -99,6 +99,10 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
 def missing_hint(value: object) -> str:
     """Return what to do about a path that isn't there: the nearest name beside it, if any."""
     path = Path(str(value))
+    # `~name` of somebody whom this machine doesn't know was taken for a folder's name.
+    tilde = next((part for part in path.parts if part.startswith("~")), "")
+    if tilde and not any(up.name == tilde and up.exists() for up in (path, *path.parents)):
+        return f"there is no user '{tilde[1:]}' on this machine, nor a folder named {tilde}"
     if path.parent.is_dir():
         near = nearest_name(path.name, [entry.name for entry in path.parent.iterdir()])
         if near is not None:
