@@ -285,3 +285,46 @@ def test_secret_on_the_command_line_is_masked(
     assert "seed=5" in argv
     for name in ("run.json", "inputs.json", "events.jsonl"):
         assert secret not in (run / name).read_text()
+
+
+def test_profile_whose_name_opens_with_a_dash(
+    fork_host: ForkHost, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scene.folder)
+    shutil.copy(scene.profile, "-p.toml")
+    run = tmp_path / "run"
+    process = fork_host.start("run", "--no-ui", "--run-dir", run, "--", "-p.toml")
+    stop_early(process, run)
+    assert fork_host.run("profile", "check", "--", "-p.toml").wait() == 0
+    refused(fork_host.run("run", "-p.toml", "--no-ui"), "./-p.toml")
+
+
+def test_bytes_that_are_no_utf8_are_told(
+    fork_host: ForkHost, scene: Scene, run: Path, tmp_path: Path
+) -> None:
+    odd = os.fsdecode(bytes(tmp_path) + b"/\xff-run")
+    new = fork_host.run("run", scene.profile, "--no-ui", "--run-dir", odd)
+    refused(new, "not UTF-8", "--run-dir")
+    assert not Path(odd).exists()
+    run.rename(odd)
+    refused(fork_host.run("resume", odd, "--no-ui"), "not UTF-8")
+    for arguments in (("show", odd), ("show", odd, "--json")):
+        assert fork_host.run(*arguments).wait() == 0
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    shutil.copytree(scene.folder, folder, ignore=shutil.ignore_patterns("stopped"))
+    done = fork_host.run("run", folder / "promised.toml", "--no-ui", "--run-dir", tmp_path / "new")
+    refused(done, "not UTF-8", "rename")
+
+
+def test_run_that_was_stopped_while_preparing_has_no_stage(
+    fork_host: ForkHost, scene: Scene, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = fork_host.start("run", scene.profile, "--no-ui", "--run-dir", run)
+    wait_for(run.exists)
+    process.send(signal.SIGTERM)
+    assert process.wait() == 5, process.stderr
+    if not events(run, "stage_started"):
+        shown = fork_host.run("show", run)
+        assert "no stage has begun" in shown.stdout
+        assert "None" not in shown.stdout
