@@ -174,7 +174,6 @@ class RunDirectory:
         """
         path = path.absolute()
         check_utf8(path)
-        _check_profile_text(profile_text)
         # Unlike `exists`, this sees a dangling link and takes a name that is too long for a no.
         if os.path.lexists(path):
             is_run = (path / "run.json").exists()
@@ -223,24 +222,12 @@ def check_utf8(path: Path) -> None:
     Raises:
         UsageError: it isn't.
     """
-    if not _is_utf8(str(path)):
+    # Other bytes arrive as lone surrogates.
+    if any("\ud800" <= char <= "\udfff" for char in str(path)):
         raise UsageError(
             f"{printable(str(path), multiline=False)}: the path is not UTF-8",
             "give the run a directory whose whole path is UTF-8, by --run-dir or by renaming it",
         )
-
-
-def _check_profile_text(text: str) -> None:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not _is_utf8(line):
-            raise UsageError(
-                f"profile.toml:{number}: a path in it is not UTF-8: {printable(line)}",
-                "rename the folder that it names, or the profile's own where the path is relative",
-            )
-
-
-def _is_utf8(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def runs_home() -> Path:
