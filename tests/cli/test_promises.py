@@ -261,8 +261,6 @@ def test_home_is_expanded_wherever_a_path_is_given(
         ("profile", "check", "~nosuchuser/p.toml"),
         ("profile", "check", "biography-tiny", "--set", "tasks.new.data=~nosuchuser/f.jsonl"),
         ("profile", "check", "biography-mini", "--set", "model.source=~nosuchuser/m"),
-        ("resume", "~nosuchuser/x"),
-        ("show", "~nosuchuser/x"),
     ],
 )
 def test_unknown_user_is_named_and_no_folder_is_made(
@@ -271,6 +269,13 @@ def test_unknown_user_is_named_and_no_folder_is_made(
     monkeypatch.chdir(tmp_path)
     refused(fork_host.run(*arguments), "there is no user 'nosuchuser'")
     assert not list(tmp_path.glob("~*"))
+
+
+def test_run_of_an_unknown_user_is_none(fork_host: ForkHost) -> None:
+    for command in ("show", "resume"):
+        done = fork_host.run(command, "~nosuchuser/x")
+        assert done.wait() == 3
+        assert "there is no user 'nosuchuser'" in done.stderr
 
 
 def test_secret_on_the_command_line_is_masked(
