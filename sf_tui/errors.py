@@ -6,6 +6,37 @@ exit code; it knows nothing about terminals.
 
 from __future__ import annotations
 
+import re
+
+from sf_tui.masking import mask_url_logins
+
+_LONGEST_LINE = 2000
+_LONGEST_WORD = 300
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+
+
+def shorten(text: str) -> str:
+    """Return a message in which no line is a wall of what it quotes.
+
+    A line of up to 2,000 letters stays as it is; in a longer one the long words lose their middle,
+    and the line itself if that is not enough.
+    """
+    if len(text) <= _LONGEST_LINE:
+        return text
+    return "\n".join(
+        line
+        if len(line) <= _LONGEST_LINE
+        else _cut(_LONG_WORD.sub(lambda word: _cut(word[0], _LONGEST_WORD), line), _LONGEST_LINE)
+        for line in text.split("\n")
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    tail = most // 5
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
 
 class SfError(Exception):
     """A failure that a person can act on.
@@ -18,9 +49,10 @@ class SfError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message = shorten(mask_url_logins(message))
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = shorten(mask_url_logins(hint))
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -61,7 +61,7 @@ class ForkHost:
             # Fixtures of a module start before a test has a home; they name their run directories.
             environment={
                 name: os.environ[name]
-                for name in ("SF_HOME", "OMP_NUM_THREADS")
+                for name in ("HOME", "SF_HOME", "OMP_NUM_THREADS")
                 if name in os.environ
             },
             folder=str(Path.cwd()),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from sf_tui.errors import ProfileError, SfError
 from sf_tui.masking import has_url_login, mask_argv, mask_text
+from sf_tui.profile import load_profile
 
 # Made up, and put together here so that no scanner takes them for real ones.
 SHAPES = [
@@ -66,3 +70,27 @@ def test_ordinary_argument_stays(argument: str) -> None:
 def test_login_in_a_url_is_seen() -> None:
     assert has_url_login("https://u:p@h/x")
     assert not has_url_login("https://h/x@y")
+
+
+def test_a_long_argument_takes_no_time() -> None:
+    began = time.monotonic()
+    for text in ("x" * 100_000, "a_" * 50_000, "x" * 100_000 + "://", "a:" * 50_000 + "=b"):
+        mask_argv(["--set", text])
+        mask_text(text)
+    assert time.monotonic() - began < 5
+
+
+def test_no_message_shows_a_login() -> None:
+    error = SfError("can't reach https://u:secret@h/x", "try https://u:secret@h/y")
+    assert "secret" not in str(error)
+    assert "https://***@h/x" in str(error)
+
+
+@pytest.mark.parametrize(
+    "key", ["model.source", "tasks.new.data", "diagnosis.control", "train.steps", "no.key"]
+)
+def test_profile_with_a_login_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        load_profile("biography-mini", [f"{key}=https://u:secret@host/x.jsonl"])
+    assert "secret" not in str(caught.value)
+    assert key.rpartition(".")[2] in str(caught.value)

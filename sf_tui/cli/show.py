@@ -13,6 +13,9 @@ LINES_SHOWN = 20
 """Newest commands, and newest alerts, that are printed; `--json` has all of them."""
 
 
+NO_STAGE = "no stage has begun"
+
+
 def show(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -55,7 +58,8 @@ def show(
 
     say(f"run      {row['run']}  ({row['path']})")
     say(f"profile  {row['profile']}")
-    say(f"state    {row['state']}, stage {row['stage']} step {row['step']}/{row['steps']}")
+    at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
+    say(f"state    {row['state']}, {at}")
     if history.finished is not None and history.finished.get("reason"):
         say(f"reason   {history.finished['reason']}")
     console.print()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,5 +35,13 @@ def _printable_errors() -> Iterator[None]:
         # Usage errors have no public base class in typer; only they format a message.
         message = getattr(error, "message", None)
         if hasattr(error, "format_message") and isinstance(message, str):
-            error.message = printable(message)  # type: ignore[attr-defined]
+            file = _dashed_file() if message.startswith("No such option") else None
+            more = f" For the file {file} write ./{file}" if file else ""
+            error.message = printable(message + more)  # type: ignore[attr-defined]
         raise
+
+
+def _dashed_file() -> str | None:
+    """Return an argument that was taken for options and is the name of a file."""
+    dashed = (argument for argument in sys.argv[1:] if argument.startswith("-"))
+    return next((argument for argument in dashed if os.path.lexists(argument)), None)

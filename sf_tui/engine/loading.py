@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,7 @@ from sf_tui.engine.generation_end import write_stops
 from sf_tui.engine.gguf_model import load_gguf
 from sf_tui.engine.hub_snapshot import fetch_snapshot
 from sf_tui.engine.model_files import inspect_directory
+from sf_tui.engine.model_size import refuse_modules, refuse_random_size
 from sf_tui.engine.positions import made_for, position_end
 from sf_tui.engine.weight_check import (
     find_ignored,
@@ -224,14 +226,19 @@ def _random_model(
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
-    config = _random_config(settings, tokenizer)
-    torch.manual_seed(derive_seed(seed, "weights"))
+
+    def make_config(keys: Mapping[str, Any]) -> PretrainedConfig:
+        return _random_config(settings.model_copy(update={"config": dict(keys)}), tokenizer)
+
+    config = make_config(settings.config)
     with model_faults(
         lambda error: ModelError(
             f"[model.config] no {config.model_type} model can be made of it: {first_line(error)}",
             "check that the sizes fit each other (hidden_size divides by the heads, …)",
         )
     ):
+        refuse_random_size(settings.config, make_config, auto.from_config)
+        torch.manual_seed(derive_seed(seed, "weights"))
         return cast("PreTrainedModel", auto.from_config(config))
 
 
@@ -254,6 +261,7 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
             f"[model.config] not a {kind} config: {first_line(error)}", "check its values"
         )
     ):
+        refuse_modules(given)
         standard = AutoConfig.for_model(kind)
         names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
         for key in given:

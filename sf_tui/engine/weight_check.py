@@ -6,7 +6,6 @@ weights that are not numbers are reported before a step is trained on them.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sf_tui.engine.model_files import ModelFiles
+from sf_tui.engine.model_size import count_weights, refuse_memory
 from sf_tui.errors import ModelError
 from sf_tui.tasks.source_faults import first_line, model_faults
 
@@ -58,22 +58,14 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
         length = getattr(text, key, None)
         if isinstance(length, int) and length > stored:
             raise _too_large(source, f"{key} = {length}", f"{stored} numbers")
-    state = torch.get_rng_state()
     # A class of its own (a release with a vision part) has no public way to build from a config.
     build = getattr(auto, "from_config", None) or auto._from_config
-    with model_faults(lambda error: loading_failed(source, error)), torch.device("meta"):
-        described = sum(weight.numel() for weight in build(config).parameters())
-    torch.set_rng_state(state)
+    with model_faults(lambda error: loading_failed(source, error)):
+        described = count_weights(lambda: build(config))
     # Smaller differences are told tensor by tensor once it is loaded.
     if described > _FAR_LARGER * stored:
         raise _too_large(source, f"a model of {described:,} weights", f"{stored:,}")
-    memory = _memory_bytes()
-    if memory is not None and described * itemsize > memory:
-        raise ModelError(
-            f"[model] {source}: {described:,} weights need {described * itemsize / 1e9:.1f} GB, "
-            f"this machine has {memory / 1e9:.1f} GB",
-            'use a machine with more memory, a smaller model, or [model] dtype = "bfloat16"',
-        )
+    refuse_memory(f"[model] {source}", described, itemsize)
 
 
 def loading_failed(source: str, error: BaseException) -> ModelError:
@@ -207,10 +199,3 @@ def _too_large(source: str, described: str, held: str) -> ModelError:
 def _first(names: list[str]) -> str:
     more = " …" if len(names) > 3 else ""
     return f"{', '.join(name[:200] for name in names[:3])}{more} ({len(names)} in all)"
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None

@@ -63,7 +63,8 @@ RANDOM_MODEL = "random"
 BIOGRAPHY_TOKENIZER = "biography"
 """The tokenizer that the biography generator makes of its own words."""
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+# Stages, checkpoints and files are called so: no file system takes more than 255 bytes.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 PROFILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 BIOGRAPHY_DATA: tuple[str, ...] = (

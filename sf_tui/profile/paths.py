@@ -99,11 +99,24 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
 def missing_hint(value: object) -> str:
     """Return what to do about a path that isn't there: the nearest name beside it, if any."""
     path = Path(str(value))
-    if path.parent.is_dir():
-        near = nearest_name(path.name, [entry.name for entry in path.parent.iterdir()])
+    # `~name` of somebody whom this machine doesn't know was taken for a folder's name.
+    tilde = next((part for part in path.parts if part.startswith("~")), "")
+    if tilde and not any(up.name == tilde and os.path.lexists(up) for up in (path, *path.parents)):
+        return f"there is no user '{tilde[1:]}' on this machine, nor a folder named {tilde}"
+    # Not pathlib's, which raises where a name is too long.
+    if os.path.isdir(path.parent):  # noqa: PTH112
+        near = nearest_name(path.name, _names_in(path.parent))
         if near is not None:
             return f"did you mean {path.parent / near}?"
     return (
         "correct the path; a relative one starts at the profile's folder, and after --set where "
         "you are"
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208  names, not paths
+    except OSError:
+        # A hint is all that is lost.
+        return []

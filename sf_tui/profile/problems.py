@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, shorten
+from sf_tui.masking import mask_url_logins
 from sf_tui.printable import printable
 from sf_tui.profile.locate import KeyLines, KeyPath
 
@@ -102,7 +103,7 @@ class Origin:
         label = self.table_label(problem.table_path) if shown else ""
         line = f"{place}: {label} {problem.text}" if label else f"{place}: {problem.text}"
         # Names may hold line breaks or a terminal's control characters.
-        return printable(line, multiline=False)
+        return shorten(mask_url_logins(printable(line, multiline=False)))
 
     def order(self, problem: Problem) -> tuple[bool, int]:
         """Sort key: what stands in the file by its line, then the options as they were given."""
@@ -144,13 +145,17 @@ def _shell_hint(option: str, hint: str) -> str:
     return f"{QUOTES_HINT}--set '{option.removeprefix('--set ')}={value}'"
 
 
+def _shown_hint(option: str, hint: str) -> str:
+    return shorten(mask_url_logins(_shell_hint(option, hint)))
+
+
 def raise_problems(origin: Origin, problems: list[Problem]) -> None:
     """Raise one ProfileError that tells all the problems, if there are any."""
     told: list[tuple[str, str]] = []
     for problem in sorted(problems, key=origin.order):
         line = origin.told(problem)
         if line not in [known for known, _ in told]:
-            told.append((line, _shell_hint(origin.option(problem.path), problem.hint)))
+            told.append((line, _shown_hint(origin.option(problem.path), problem.hint)))
     if len(told) == 1:
         raise ProfileError(*told[0])
     if told:

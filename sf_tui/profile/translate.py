@@ -195,6 +195,13 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             f"{key} '{value}' does not exist in this version",
             f"there are: {', '.join(allowed)}",
         )
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        # A file that is not UTF-8 is no profile; only the folder's name can have brought it in.
+        return Problem(
+            full,
+            f"{key}: the path is not UTF-8",
+            "rename its folder; a relative path starts at the profile's own",
+        )
     wanted = wanted_text(field, value)
     given = "" if _kinds_agree(field, value) else f", given {kind_of(value)}"
     return Problem(

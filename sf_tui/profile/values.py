@@ -144,7 +144,9 @@ Line = Annotated[
 Name = Annotated[
     str,
     Field(pattern=NAME_PATTERN),
-    Wanted("a name of small letters, digits, '-' and '_' that starts with a letter or digit"),
+    Wanted(
+        "a name of up to 64 small letters, digits, '-' and '_' that starts with a letter or digit"
+    ),
 ]
 ProfileName = Annotated[
     str,

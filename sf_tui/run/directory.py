@@ -23,6 +23,7 @@ from sf_tui import __version__
 from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError
 from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
+from sf_tui.printable import printable
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
 from sf_tui.run.durable import (
     aside_name,
@@ -168,10 +169,11 @@ class RunDirectory:
         """Make a run directory that is complete from the moment it exists.
 
         Raises:
-            UsageError: something of that name exists; nothing was touched.
+            UsageError: something of that name exists, or a path is not UTF-8; nothing was touched.
             RunError: the place can't be written.
         """
         path = path.absolute()
+        check_utf8(path)
         # Unlike `exists`, this sees a dangling link and takes a name that is too long for a no.
         if os.path.lexists(path):
             is_run = (path / "run.json").exists()
@@ -186,7 +188,8 @@ class RunDirectory:
             "schema": SCHEMA_VERSION,
             "id": path.name,
             "profile": profile_name,
-            "argv": mask_argv(argv),
+            # Bytes that are not UTF-8 arrive as lone surrogates, which JSON has no place for.
+            "argv": [printable(argument) for argument in mask_argv(argv)],
             "created": rfc3339_now(),
             "host": socket.gethostname(),
             "versions": {"sf": __version__},
@@ -211,6 +214,20 @@ class RunDirectory:
                 "choose another place with --run-dir or $SF_HOME",
             ) from error
         return cls(path)
+
+
+def check_utf8(path: Path) -> None:
+    """Refuse a run directory whose path is not UTF-8: the event log and the profile name it.
+
+    Raises:
+        UsageError: it isn't.
+    """
+    # Other bytes arrive as lone surrogates.
+    if any("\ud800" <= char <= "\udfff" for char in str(path)):
+        raise UsageError(
+            f"{printable(str(path), multiline=False)}: the path is not UTF-8",
+            "give the run a directory whose whole path is UTF-8, by --run-dir or by renaming it",
+        )
 
 
 def runs_home() -> Path:

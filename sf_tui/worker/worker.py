@@ -24,7 +24,7 @@ from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import RECOVER_STAGE
 from sf_tui.run.commands import CommandTail
-from sf_tui.run.directory import RunDirectory
+from sf_tui.run.directory import RunDirectory, check_utf8
 from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_file
 from sf_tui.run.events import Event, EventLog
 from sf_tui.run.leftovers import clear_leftovers
@@ -75,6 +75,7 @@ class Worker:
         Raises:
             SfError: the run failed; the log says so too.
         """
+        check_utf8(self._run.path)
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()

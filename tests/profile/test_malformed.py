@@ -640,8 +640,8 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     with pytest.raises(ProfileError) as caught:
         parse_profile(text, name="prod.toml")
     assert str(caught.value).splitlines() == [
-        "prod.toml:7: [[tasks]] 'Old' name = \"Old\": wanted a name of small letters, digits, '-' "
-        "and '_' that starts with a letter or digit",
+        "prod.toml:7: [[tasks]] 'Old' name = \"Old\": wanted a name of up to 64 small letters, "
+        "digits, '-' and '_' that starts with a letter or digit",
         '  for example name = "my-name"',
         "prod.toml:15: [train] unknown key 'lerning_rate' (did you mean 'learning_rate'?)",
         "prod.toml:16: [train] steps = 0: wanted a whole number of at least 1",
