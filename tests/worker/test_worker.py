@@ -193,12 +193,12 @@ def test_second_worker_is_refused_while_the_first_lives(
 
 
 def test_run_that_came_to_its_end_is_not_resumed(
-    fork_host: ForkHost, undisturbed: RunDirectory
+    fork_host: ForkHost, profile_file: Path, undisturbed: RunDirectory
 ) -> None:
     before = undisturbed.events.read_bytes()
     for arguments in (
         ("resume", undisturbed.path, "--no-ui"),
-        ("run", "quick", "--no-ui", "--resume", "--run-dir", undisturbed.path),
+        ("run", profile_file, "--no-ui", "--resume", "--run-dir", undisturbed.path),
     ):
         process = fork_host.run(*arguments)
         assert process.wait() == 0
