@@ -12,7 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from sf_tui.engine.batches import IGNORED, Batch
-from sf_tui.engine.kept_prefix import SHORTEST, KeptPrefix, keep_prefix, takes_positions
+from sf_tui.engine.kept_prefix import (
+    SHORTEST,
+    KeptPrefix,
+    can_go_on,
+    keep_prefix,
+    takes_positions,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +35,8 @@ class AnswerForward:
         self._takes_mask = takes_positions(model) and hasattr(
             transformers.modeling_utils, "slice_logits_to_keep"
         )
-        self._keeps_prefix = True
+        # Unknown until there is a prefix worth keeping.
+        self._keeps_prefix: bool | None = None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and targets of every answer token of a batch.
@@ -55,13 +62,16 @@ class AnswerForward:
 
     def _keep(self, input_ids: torch.Tensor, kept: torch.Tensor) -> KeptPrefix | None:
         """Give what all rows open with to the model; None where that isn't worth a pass."""
-        if len(input_ids) < 2 or not self._keeps_prefix:
+        if len(input_ids) < 2 or self._keeps_prefix is False:
             return None
         shared = (input_ids == input_ids[0]).all(0) & ~kept.any(0)
         length = int(shared.long().cumprod(0).sum())
         # Rows that are all alike must be left something to be asked about.
         length = min(length, input_ids.shape[1] - 1)
         if length < SHORTEST:
+            return None
+        if self._keeps_prefix is None and not can_go_on(self._model):
+            self._keeps_prefix = False
             return None
         prefix = keep_prefix(self._model, input_ids[0, :length])
         self._keeps_prefix = prefix is not None

@@ -77,6 +77,23 @@ class KeptBeginnings:
         }
 
 
+def can_go_on(model: PreTrainedModel) -> bool:
+    """Tell whether a model answers for several tokens behind a kept prefix.
+
+    ProphetNet takes one token at a time there, and CPM-Ant the prefix once more.
+    """
+    asked: Any = model
+    ids = torch.tensor([0, 1], device=model.device)
+    try:
+        kept = keep_prefix(model, ids)
+        if kept is None:
+            return False
+        logits = asked(input_ids=ids[None], use_cache=True, **kept.for_rows(1)).logits
+    except (AssertionError, LookupError, TypeError, ValueError):
+        return False
+    return bool(logits.shape[1] == len(ids))
+
+
 def keep_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> KeptPrefix | None:
     """Give a prefix to a model and keep what comes of it.
 
@@ -148,6 +165,7 @@ def _growing_cache(out: Any) -> tuple[str, DynamicCache | None]:
     # Exactly these: what is derived from them forgets, compresses or offloads.
     if type(cache) is not DynamicCache or not cache.layers:
         return name, None
-    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+    layers: Any = cache.layers
+    if any(type(layer) is not DynamicLayer or layer.keys is None for layer in layers):
         return name, None
     return name, cache

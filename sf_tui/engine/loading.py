@@ -24,6 +24,7 @@ from sf_tui.engine.composite import (
     take_text_part,
 )
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.direction import refuse_kind, refuse_looking_ahead, refuse_other_positions
 from sf_tui.engine.generation_end import write_stops
 from sf_tui.engine.gguf_model import load_gguf
 from sf_tui.engine.hub_snapshot import fetch_snapshot
@@ -125,7 +126,8 @@ def load_model(
                 model, composite = take_text_part(source, model, folder)
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
     largest = max(tokenizer.get_vocab().values(), default=0)
-    _refuse_encoder(source, model.config)
+    refuse_kind(source, model.config)
+    refuse_other_positions(source, model)
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if largest >= rows:
@@ -145,6 +147,7 @@ def load_model(
         refuse_not_finite(source, model)
     if composite is not None:
         check_text_alone(source, model, tokenizer.eos_token_id)
+    refuse_looking_ahead(source, model)
     if gradient_checkpointing:
         _checkpoint_activations(model)
     return LoadedModel(model, tokenizer, tuple(notes), composite)
@@ -173,18 +176,6 @@ def _checkpoint_activations(model: Any) -> None:
     # would run through frozen blocks down to it.
     if hasattr(model, "_require_grads_hook"):
         model.disable_input_require_grads()
-
-
-def _refuse_encoder(source: str, config: PretrainedConfig) -> None:
-    """Refuse a model whose every token sees the whole row: it would read the answer off."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if masked and not getattr(config, "is_decoder", False):
-        raise ModelError(
-            f"[model] {source}: a {config.model_type} encoder, whose tokens see what comes after",
-            "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)",
-        )
 
 
 def _tokenizer_of(settings: ModelSettings, source: str, base_dir: Path) -> PreTrainedTokenizerBase:

@@ -56,23 +56,39 @@ def position_table(model: PreTrainedModel) -> int | None:
     Tables are learned embeddings, or the fixed sines and cosines of GPT-J and CodeGen. Some keep
     their first rows for padding: `offset` (OPT, BioGPT) or those up to `padding_idx` (RoBERTa).
     """
-    inputs = model.get_input_embeddings()
-    # A vision or audio part has tables of its own.
     part = text_part_name(model)
-    found = [
-        module.num_embeddings - _rows_for_padding(module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding)
-        and module is not inputs
-        and name.startswith(part)
-        and any(word in name.rpartition(".")[2].lower() for word in _TABLE_NAMES)
-    ]
+    found = [table.num_embeddings - _rows_for_padding(table) for table in _tables(model)]
     found += [
         len(buffer)
         for name, buffer in model.named_buffers()
         if name.rpartition(".")[2] == "embed_positions" and name.startswith(part)
     ]
     return min(found, default=None)
+
+
+def padding_rows(model: PreTrainedModel) -> int:
+    """Return the rows of a model's position table that stand before its first token's; 0 if none.
+
+    Those only that come of a table's `padding_idx`, which the model itself counts from.
+    """
+    return max(
+        (table.padding_idx + 1 for table in _tables(model) if table.padding_idx is not None),
+        default=0,
+    )
+
+
+def _tables(model: PreTrainedModel) -> list[nn.Embedding]:
+    inputs = model.get_input_embeddings()
+    # A vision or audio part has tables of its own.
+    part = text_part_name(model)
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and module is not inputs
+        and name.startswith(part)
+        and any(word in name.rpartition(".")[2].lower() for word in _TABLE_NAMES)
+    ]
 
 
 def _rows_for_padding(table: nn.Embedding) -> int:

@@ -89,12 +89,15 @@ def load_newest(record: RunRecord) -> ModelAtHand:
     """
     profile, point = record.profile, record.point
     settings = profile.model
+    words = settings.tokenizer or ("biography" if settings.source == "random" else None)
     if _has_model(record.run):
         settings = settings.model_copy(
             update={
                 "source": str(record.run.model),
                 "config": {},
-                "tokenizer": None,
+                # For some families transformers takes a class of its own for whatever tokenizer
+                # a directory has, and words become other tokens (Qwen3.5).
+                "tokenizer": "biography" if words == "biography" else None,
                 "revision": None,
             }
         )

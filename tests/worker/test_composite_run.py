@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from composite_models import FAMILIES, write_composite
 from fork_client import ForkHost
 from safetensors.torch import load_file
@@ -75,7 +77,28 @@ def test_killed_and_resumed_run_writes_the_same_directory(
         "recover", run.path, "--by", "interpolate", "--start-model", source, "--out", out
     )
     if family.endswith("_moe"):
+        assert done.wait() != 0
         assert "first checkpoint" in done.stderr
         done = fork_host.run("recover", run.path, "--by", "interpolate", "--out", out)
     assert done.wait() == 0, done.stderr
     assert set(_contents(out)) == set(_contents(run.model))
+    mended: dict[str, torch.Tensor] = {}
+    for path in out.glob("*.safetensors"):
+        mended |= load_file(path)
+    assert set(mended) == set(came)
+    outside = [name for name in came if torch.equal(came[name], written[name])]
+    assert any("vision" in name or "visual" in name for name in outside)
+    assert not [name for name in outside if not _is_same(came[name], mended[name])]
+    model, report = getattr(transformers, FAMILIES[family][0]).from_pretrained(
+        out, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert type(model).__name__ == FAMILIES[family][0]
+
+    told = fork_host.run("diagnose", run.path)
+    assert told.wait() == 0, told.stderr
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
