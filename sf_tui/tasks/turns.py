@@ -34,6 +34,17 @@ ROLES = {
 """Every role that data sets use, and the role that it plays here."""
 
 
+def _as_text(value: Any, what: str) -> str:
+    """Return how a number becomes a text without a change to the file; empty for others."""
+    field = what.strip("'")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or what != f"'{field}'":
+        return ""
+    return (
+        'write it as text, leave such rows out with on_bad_row = "skip", or let a fields table '
+        f'that names the other fields too make it text: fields.{field} = "{{{field}}}"'
+    )
+
+
 def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
     """Return `value` if it is a text that can be used.
 
@@ -46,7 +57,7 @@ def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
         RowError: if it is no text, is empty, or holds bytes that were not UTF-8.
     """
     if not isinstance(value, str):
-        raise RowError(f"{what} is {kind_of(value)}, not text")
+        raise RowError(f"{what} is {kind_of(value)}, not text", _as_text(value, what))
     if not may_be_empty and not value.strip():
         raise RowError(f"{what} is empty")
     if not value.isascii():

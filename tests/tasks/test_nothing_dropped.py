@@ -239,3 +239,23 @@ def test_shards_and_saved_data_sets_are_read() -> None:
     Path("hub/data/train-00001-of-00002.parquet").unlink()
     with pytest.raises(DataError, match="1 of 2 shards"):
         load_examples("hub", Path.cwd())
+
+
+@pytest.mark.parametrize("words", ["a picture of a cat", "noun", "Meow, then silence."])
+def test_ordinary_words_under_the_name_of_a_medium_are_unused_and_named(words: str) -> None:
+    assert dict(load(QA | {"image": words, "sound": words}).unused) == {"image": 1, "sound": 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"image": "cat.png"},
+        {"image": "000000033471"},
+        {"image": "https://example.org/cat"},
+        {"image": "cats/one"},
+        {"image": "a cat", "question": "<image> What is it?"},
+    ],
+)
+def test_what_names_an_image_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="needs an image"):
+        load(QA | row)
