@@ -206,8 +206,9 @@ def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[st
                 f"'{key}' is {_shown(value)}: a row is learnt in full or not at all",
                 "take the field out, or the rows that must not be learnt",
             )
-    for key, what in MEDIA.items():
-        if key in values and key not in chosen and _holds_media(values[key], values):
+    for key in [key for key in values if key in MEDIA]:
+        what = MEDIA[key]
+        if key not in chosen and _holds_media(values[key], values):
             raise RowError(f"needs {what} ('{key}'), and only text can be learnt", MEDIA_HINT)
     return understood
 

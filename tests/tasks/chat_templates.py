@@ -78,7 +78,8 @@ BRACKETS = """{% for m in messages %}{% if m['role']=='assistant' %}{{ '<|Assist
 
 # As Mistral's releases have it: the system text stands in the last turn, if that is a user's.
 LATE_SYSTEM = """{{ bos_token }}{% if messages[0]['role']=='system' %}\
-{% set said=messages[0]['content'] %}{% set turns=messages[1:] %}{% else %}{% set turns=messages %}{% endif %}{% for m in turns %}\
+{% set said=messages[0]['content'] %}{% set turns=messages[1:] %}{% else %}\
+{% set turns=messages %}{% endif %}{% for m in turns %}\
 {% if m['role']=='user' %}{{ '[INST] ' }}{% if loop.last and said is defined %}\
 {{ said + '\n\n' }}{% endif %}{{ m['content'] + '[/INST]' }}\
 {% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"""
