@@ -274,6 +274,9 @@ def _is_other(key: str, value: Any) -> bool:
 # What a text holds at the place of an image: <image>, <|image_pad|>, <video>, [IMG].
 _PLACE_OF_MEDIA = re.compile(r"<\W?(image|img|video|audio|sound)|\[(image|img)\]", re.IGNORECASE)
 
+# What a table's cell holds where there is none.
+_NO_MEDIA = frozenset({"0", "0.0", "false", "no", "none", "null", "nan", "n/a", "[]", "{}"})
+
 # Names of files, addresses, ids and encoded bytes have digits, or signs that words do not have.
 _WORDS_ALONE = re.compile(r"[^\W\d_]{1,30}(?:[ ,.;:!?'\"()-]+[^\W\d_]{1,30})*[.!?]?")
 
@@ -286,6 +289,8 @@ def _holds_media(value: Any, values: Mapping[str, Any]) -> bool:
         values: the row or turn; a place for an image in its texts tells what the field is for.
     """
     if not is_present(value) or value is False or value == 0:
+        return False
+    if isinstance(value, str) and value.strip().lower() in _NO_MEDIA:
         return False
     if not isinstance(value, str) or _WORDS_ALONE.fullmatch(value.strip()) is None:
         return True

@@ -145,7 +145,8 @@ def _read_turn(turn: Any, number: int) -> Message:
         return add_thoughts(message, turn) if "</" in text else message
     check_turn_media(turn, where)
     content = _content(content, _calls(turn, where), where, role)
-    learnt = is_learnt(turn, role, where)
+    # A mark on what nobody learns anyway says nothing: data sets give every turn its weight.
+    learnt = is_learnt(turn, role, where) or role != "assistant"
     return add_thoughts(Message(role, content, learnt=learnt), turn)
 
 
