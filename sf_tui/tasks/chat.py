@@ -105,15 +105,32 @@ def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
         raise ModelError(
             "the model's chat template leaves out the assistant's text", _PROMPT_COMPLETION
         )
-    return _closing_of(whole, tokenizer)
+    return _closing_of(whole, tokenizer, _between_turns(tokenizer))
 
 
-def _closing_of(whole: str, tokenizer: PreTrainedTokenizerBase) -> Closing:
+def _between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what the template writes from an answer on where another turn follows."""
+    turns = [Message("user", "Hello"), Message("assistant", _MARK), Message("user", "Hello")]
+    try:
+        return render_turns(tokenizer, turns).rpartition(_MARK)[2]
+    except RefusalError:
+        # It takes single answers only: then nothing stands between turns.
+        return ""
+
+
+def _closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
     """Cut what follows an answer behind the template's first end token.
 
     A template may close with two end tokens (end of turn, end of text): the first is what the
-    model must write, and what generation stops at. An end token is special, and never blank.
+    model must write, and what generation stops at. Where the tokenizer's own end token closes every
+    turn, not just the last, the model must write all up to it: Cohere's templates close the
+    response, then the turn. An end token is special, and never blank.
     """
+    eos = str(tokenizer.eos_token or "")
+    if eos.strip() and eos in whole:
+        closing = whole[: whole.index(eos) + len(eos)]
+        if between.startswith(closing):
+            return Closing(whole, closing)
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = {token.content for token in added if token.special} | set(
         tokenizer.all_special_tokens
@@ -141,6 +158,10 @@ class ChatTurns:
     def closing(self) -> Closing:
         """What the template writes after an answer; ModelError if it can't write one."""
         return find_closing(self._tokenizer)
+
+    @cached_property
+    def _between(self) -> str:
+        return _between_turns(self._tokenizer)
 
     @cached_property
     def _source(self) -> str:
@@ -265,7 +286,7 @@ class ChatTurns:
                 if marked.inline:
                     marked = replace(marked, inline=marked.inline.replace(answer, _MARK))
                 whole = self._render([*messages[:-1], marked]).rpartition(_MARK)[2]
-                closing = _closing_of(whole, self._tokenizer)
+                closing = _closing_of(whole, self._tokenizer, self._between)
         return None
 
     def _completion(
@@ -299,7 +320,7 @@ class ChatTurns:
         if closed is not None and text.startswith(closed):
             # The prompt has an empty block of thoughts that the history does without.
             return self._answer_alone(text[len(closed) :], turn)
-        return None
+        return _from_last_turn_on(prompt, text, before, turn)
 
     def _with_cut_thoughts(self, prompt: str, completion: str, turn: Message) -> str:
         """Give a completion its thoughts back that the template cuts even from the last turn.
@@ -365,6 +386,23 @@ class ChatTurns:
 
 def _before_answer(completion: str, turn: Message) -> str:
     return completion[: completion.rfind(turn.content.strip())]
+
+
+def _from_last_turn_on(
+    prompt: str, text: str, before: Sequence[Message], turn: Message
+) -> str | None:
+    """Return the completion where both texts agree from the last turn before the answer on.
+
+    Mistral's templates write the system text into the last turn of all, if that is a user's: so
+    the prompt holds it, and the same conversation with its answer does not.
+    """
+    asked = before[-1].content.strip() if before else ""
+    head = _before_answer(text, turn)
+    _, in_prompt, opening = prompt.rpartition(asked) if asked else ("", "", "")
+    _, in_text, behind = head.rpartition(asked) if asked else ("", "", "")
+    if not in_prompt or not in_text or not behind.startswith(opening):
+        return None
+    return behind[len(opening) :] + text[len(head) :]
 
 
 def _stands_in(content: str, text: str) -> bool:

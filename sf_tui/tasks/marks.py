@@ -9,6 +9,7 @@ LLaMA-Factory (`kto_tag`, `chosen`, `rejected`, `images`), OpenAssistant (`delet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 from typing import Any
@@ -205,8 +206,9 @@ def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[st
                 f"'{key}' is {_shown(value)}: a row is learnt in full or not at all",
                 "take the field out, or the rows that must not be learnt",
             )
-    for key, what in MEDIA.items():
-        if key in values and key not in chosen and _holds_media(values[key]):
+    for key in [key for key in values if key in MEDIA]:
+        what = MEDIA[key]
+        if key not in chosen and _holds_media(values[key], values):
             raise RowError(f"needs {what} ('{key}'), and only text can be learnt", MEDIA_HINT)
     return understood
 
@@ -224,7 +226,7 @@ def check_turn_media(turn: Mapping[str, Any], where: str) -> None:
         RowError: if there is one.
     """
     for key in turn.keys() & MEDIA.keys():
-        if _holds_media(turn[key]):
+        if _holds_media(turn[key], turn):
             raise RowError(
                 f"{where} needs {MEDIA[key]} ('{key}'), and only text can be learnt", MEDIA_HINT
             )
@@ -269,8 +271,33 @@ def _is_other(key: str, value: Any) -> bool:
     return isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit()
 
 
-def _holds_media(value: Any) -> bool:
-    return is_present(value) and value is not False and value != 0
+# What a text holds at the place of an image: <image>, <|image_pad|>, <video>, [IMG].
+_PLACE_OF_MEDIA = re.compile(r"<\W?(image|img|video|audio|sound)|\[(image|img)\]", re.IGNORECASE)
+
+# What a table's cell holds where there is none.
+_NO_MEDIA = frozenset({"0", "0.0", "false", "no", "none", "null", "nan", "n/a", "[]", "{}"})
+
+# Names of files, addresses, ids and encoded bytes have digits, or signs that words do not have.
+_WORDS_ALONE = re.compile(r"[^\W\d_]{1,30}(?:[ ,.;:!?'\"()-]+[^\W\d_]{1,30})*[.!?]?")
+
+
+def _holds_media(value: Any, values: Mapping[str, Any]) -> bool:
+    """Tell whether a field of a medium's name holds one, or where one lies.
+
+    Args:
+        value: the field's.
+        values: the row or turn; a place for an image in its texts tells what the field is for.
+    """
+    if not is_present(value) or value is False or value == 0:
+        return False
+    if isinstance(value, str) and value.strip().lower() in _NO_MEDIA:
+        return False
+    if not isinstance(value, str) or _WORDS_ALONE.fullmatch(value.strip()) is None:
+        return True
+    if re.search(r"\w\.\w", value):
+        return True  # cat.png
+    texts = (text for text in values.values() if isinstance(text, str))
+    return any(_PLACE_OF_MEDIA.search(text) for text in texts)
 
 
 def _shown(value: Any) -> str:

@@ -228,7 +228,13 @@ def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
             head = file.read(4)
             if not head:
                 raise DataError(f"{shown}: the file is empty", "it must hold at least two rows")
-            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            # Without a mark of the byte order, every other byte of a file's first words is NUL.
+            if head.startswith((b"\xff\xfe\0\0", b"\0\0")):
+                raise DataError(f"{shown}: the text is UTF-32", "save the file as UTF-8")
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0\0" in (
+                head[::2],
+                head[1::2],
+            ):
                 raise DataError(f"{shown}: the text is UTF-16", "save the file as UTF-8")
             file.seek(0)
             yield file, compression if opener else None

@@ -20,6 +20,8 @@ class Row:
 
     place: str
     values: dict[str, Any]
+    lines: int = 1
+    """How many lines of a table's text it reaches over: more where a cell holds line breaks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,6 +386,35 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
     )
 
 
+# How data sets also call what the schemas name, the likeliest first: Dolly, OpenOrca, MetaMathQA,
+# SQuAD, LMSYS-Chat, code and math collections.
+_TURNS = ("conversation", "dialogue", "dialog", "turns")
+_QUESTIONS = ("instruction", "question", "query", "problem", "prompt", "input")
+_REPLIES = ("response", "answer", "output", "solution", "completion", "reply", "target")
+_SYSTEMS = ("system", "system_prompt")
+
+
+def _likely_table(lowered: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields table that names of data sets suggest; empty where none does.
+
+    Args:
+        lowered: the rows' fields by their names in small letters.
+    """
+    if turns := next((lowered[name] for name in _TURNS if name in lowered), None):
+        return {"messages": turns}
+    asked = next((name for name in _QUESTIONS if name in lowered), None)
+    answered = next((name for name in _REPLIES if name in lowered and name != asked), None)
+    if asked is None or answered is None:
+        return {}
+    table = {"question": lowered[asked], "answer": lowered[answered]}
+    if told := next((name for name in _SYSTEMS if name in lowered), None):
+        table["system"] = lowered[told]
+    about = [name for name in CONTEXTS_OF_QUESTIONS if name in lowered and name != asked]
+    if len(about) == 1:
+        table["context"] = lowered[about[0]]
+    return table
+
+
 def unrecognized(shown: str, fields: Collection[str]) -> DataError:
     """Build the error for rows whose fields fit no schema."""
     found = listed(sorted(map(str, fields))) or "none"
@@ -393,6 +422,8 @@ def unrecognized(shown: str, fields: Collection[str]) -> DataError:
     schema = recognize(lowered)
     if schema is not None:
         table = ", ".join(f'{field} = "{lowered[field]}"' for field in schema.required)
+    elif likely := _likely_table(lowered):
+        table = ", ".join(f'{key} = "{field}"' for key, field in likely.items())
     elif "prompt" in fields:
         table = 'prompt = "prompt", completion = "..."'
     else:

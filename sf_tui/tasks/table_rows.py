@@ -129,7 +129,7 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
                 end - start + 1,
             )
         else:
-            yield Row(place, dict(zip(header, cells, strict=True)))
+            yield Row(place, dict(zip(header, cells, strict=True)), end - start + 1)
 
 
 def _said(error: csv.Error) -> str:

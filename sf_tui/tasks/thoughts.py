@@ -86,10 +86,14 @@ def add_thoughts(message: Message, turn: Mapping[str, Any]) -> Message:
 def split_thoughts(content: str, marks: ThoughtMarks) -> tuple[str, str] | None:
     """Return the thoughts that a content opens with and its answer; None where it has none.
 
-    The opening mark may be missing: it often stands in the prompt.
+    The opening mark may be missing: it often stands in the prompt. Then the closing one ends or
+    begins a line; within a line it is a word like others.
     """
     before, closing, answer = content.partition(marks.closing)
     if not closing:
+        return None
+    alone = before.endswith("\n") or answer.startswith("\n") or not before.strip()
+    if marks.opening not in before and not alone:
         return None
     before = before.strip()
     if marks.opening in before:

@@ -34,6 +34,17 @@ ROLES = {
 """Every role that data sets use, and the role that it plays here."""
 
 
+def _as_text(value: Any, what: str) -> str:
+    """Return how a number becomes a text without a change to the file; empty for others."""
+    field = what.strip("'")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or what != f"'{field}'":
+        return ""
+    return (
+        'write it as text, leave such rows out with on_bad_row = "skip", or let a fields table '
+        f'that names the other fields too make it text: fields.{field} = "{{{field}}}"'
+    )
+
+
 def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
     """Return `value` if it is a text that can be used.
 
@@ -46,7 +57,7 @@ def text_of(value: Any, what: str, may_be_empty: bool = False) -> str:
         RowError: if it is no text, is empty, or holds bytes that were not UTF-8.
     """
     if not isinstance(value, str):
-        raise RowError(f"{what} is {kind_of(value)}, not text")
+        raise RowError(f"{what} is {kind_of(value)}, not text", _as_text(value, what))
     if not may_be_empty and not value.strip():
         raise RowError(f"{what} is empty")
     if not value.isascii():
@@ -103,16 +114,21 @@ def check_turns(messages: tuple[Message, ...], field: str) -> None:
         raise RowError(f"'{field}' marks every assistant turn as not to be learnt")
 
 
+_BARE_KEYS = frozenset({"role", "content", "from", "value"})
+
+
 def _read_turn(turn: Any, number: int) -> Message:
     where = f"turn {number}"
-    if not isinstance(turn, Mapping):
+    # The exact type first: a check against an abstract class costs more than all the rest.
+    if type(turn) is not dict and not isinstance(turn, Mapping):
         raise RowError(f"{where} is {kind_of(turn)}, not an object with role and content")
     # Tables fill absent keys with null, so presence alone says nothing.
     told = turn.get("from") is not None
     role_key, content_key = ("from", "value") if told else ("role", "content")
     for key in (role_key, content_key):
-        calls = turn.get("tool_calls") or turn.get("function_call")
-        if key not in turn and not (key == content_key and calls):
+        if key in turn:
+            continue
+        if key == role_key or not (turn.get("tool_calls") or turn.get("function_call")):
             raise RowError(f"{where} has no '{key}' (it has {listed(turn)})")
     said = turn[role_key]
     role = ROLES.get(said) if isinstance(said, str) else None
@@ -121,9 +137,16 @@ def _read_turn(turn: Any, number: int) -> Message:
         shown = f"'{said}'" if isinstance(said, str) else kind_of(said)
         raise RowError(f"{where} has the unknown role {shown}; known are {known}")
     where = f"{where} ({said})"
+    content = turn.get(content_key)
+    if turn.keys() <= _BARE_KEYS and isinstance(content, str):
+        # Nothing but a text: by far the most turns, in files of many millions.
+        text = text_of(content, where, may_be_empty=role in ("system", "tool"))
+        message = Message(role, text)
+        return add_thoughts(message, turn) if "</" in text else message
     check_turn_media(turn, where)
-    content = _content(turn.get(content_key), _calls(turn, where), where, role)
-    learnt = is_learnt(turn, role, where)
+    content = _content(content, _calls(turn, where), where, role)
+    # A mark on what nobody learns anyway says nothing: data sets give every turn its weight.
+    learnt = is_learnt(turn, role, where) or role != "assistant"
     return add_thoughts(Message(role, content, learnt=learnt), turn)
 
 

@@ -94,6 +94,12 @@ def _turn_keys(field: str, value: Any) -> set[str]:
     if not isinstance(value, (list, tuple)):
         return found
     for turn in value:
+        if turn.__class__ is dict and len(turn) == 2:
+            # By far the most turns: a role and a text.
+            if isinstance(turn.get("content"), str) and "role" in turn:
+                continue
+            if "from" in turn and "value" in turn:
+                continue
         if not isinstance(turn, Mapping):
             continue
         unread = turn.keys() - TURN_KEYS

@@ -44,6 +44,11 @@ from sf_tui.tasks.unused import UnusedFields, listed
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 
+# Two quotes, each at the border of a cell, make one row of all lines between them, and nothing is
+# wrong with it but its length. Rows of a file whose answers have line breaks are many.
+ODD_LINES = 3
+ODD_SHARE = 0.05
+
 # Jinja-like marks that a data set's user was meant to fill in, as in "I am {{name}}".
 _UNFILLED = re.compile(r"\{\{\s*\w+\s*\}\}")
 
@@ -172,6 +177,9 @@ class _Collector:
         """What to do about the first bad row, where the usual advice does not help."""
         self.unused = UnusedFields()
         self.contexts: Counter[str] = Counter()
+        self.long_rows = 0
+        """How many rows reach over several lines of a table's text."""
+        self.longest: Row | None = None
 
     def add(self, row: Row | BadRow) -> None:
         # A broken record may have swallowed others: each of its lines may have been a row.
@@ -179,6 +187,10 @@ class _Collector:
         self.rows += lines
         if isinstance(row, Row):
             self.fields.update(dict.fromkeys(map(str, row.values)))
+            if row.lines > 1:
+                self.long_rows += 1
+                if self.longest is None or row.lines > self.longest.lines:
+                    self.longest = row
             try:
                 self.examples.append(self._example(row))
                 return
@@ -252,6 +264,15 @@ class _Collector:
         error = bad_rows_error(self.first_bad, self.bad, self.rows, self.hint or "mend the file")
         return DataError(f"{error.message}: no row is left", error.hint)
 
+    def _long_rows_are_odd(self) -> bool:
+        """Tell whether few rows of a table have line breaks, and one of them several."""
+        rows = self.rows - self.long_rows
+        return (
+            self.longest is not None
+            and self.longest.lines >= ODD_LINES
+            and self.long_rows <= max(1, ODD_SHARE * rows)
+        )
+
     def notes(self, shown: str) -> list[str]:
         schema = self.schema.name if self.schema else ""
         how = "as its fields table says" if self.mapped else "recognized by its fields"
@@ -271,6 +292,13 @@ class _Collector:
             notes.append(
                 f"{shown}: {self.bad} of {count_rows(self.rows)} can't be used and are left out, "
                 f"the first: {self.first_bad[0]}"
+            )
+        if self.longest is not None and self._long_rows_are_odd():
+            notes.append(
+                f"{shown}: {self.long_rows} of {count_rows(self.rows)} "
+                f"reach{'es' if self.long_rows == 1 else ''} over several lines (the longest: "
+                f" {self.longest.place}, {self.longest.lines} lines), the others have one: "
+                "a stray quote makes one row of many, so look at it"
             )
         unfilled = [place for example in self.examples if (place := _unfilled(example))]
         if unfilled:

@@ -76,6 +76,20 @@ BRACKETS = """{% for m in messages %}{% if m['role']=='assistant' %}{{ '<|Assist
 {{ m['content'] + '</s>' }}{% else %}{{ '<|User|>' + m['content'] }}{% endif %}{% endfor %}\
 {% if add_generation_prompt %}{{ '<|Assistant|>' }}{% endif %}"""
 
+# As Mistral's releases have it: the system text stands in the last turn, if that is a user's.
+LATE_SYSTEM = """{{ bos_token }}{% if messages[0]['role']=='system' %}\
+{% set said=messages[0]['content'] %}{% set turns=messages[1:] %}{% else %}\
+{% set turns=messages %}{% endif %}{% for m in turns %}\
+{% if m['role']=='user' %}{{ '[INST] ' }}{% if loop.last and said is defined %}\
+{{ said + '\n\n' }}{% endif %}{{ m['content'] + '[/INST]' }}\
+{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"""
+
+# As Cohere's have it: the response is closed, then the turn.
+TWO_ENDS = """{% for m in messages %}{% if m['role']=='assistant' %}{{ '<|Assistant|>' }}\
+{{ '<|im_start|>' + m['content'] + '<|im_end|></s>' }}{% else %}\
+{{ '<|User|>' + m['content'] + '</s>' }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|Assistant|>' }}{% endif %}"""
+
 # Blank lines close a turn before its end token does.
 ALPACA = """{% for m in messages %}{% if m['role']=='user' %}{{ '### Instruction:
 ' + m['content'] + '

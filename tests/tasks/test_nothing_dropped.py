@@ -239,3 +239,50 @@ def test_shards_and_saved_data_sets_are_read() -> None:
     Path("hub/data/train-00001-of-00002.parquet").unlink()
     with pytest.raises(DataError, match="1 of 2 shards"):
         load_examples("hub", Path.cwd())
+
+
+@pytest.mark.parametrize("words", ["a picture of a cat", "noun", "Meow, then silence."])
+def test_ordinary_words_under_the_name_of_a_medium_are_unused_and_named(words: str) -> None:
+    assert dict(load(QA | {"image": words, "sound": words}).unused) == {"image": 1, "sound": 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"image": "cat.png"},
+        {"image": "000000033471"},
+        {"image": "https://example.org/cat"},
+        {"image": "cats/one"},
+        {"image": "a cat", "question": "<image> What is it?"},
+    ],
+)
+def test_what_names_an_image_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="needs an image"):
+        load(QA | row)
+
+
+def test_lines_that_two_neat_quotes_merge_are_told() -> None:
+    lines = [f"q{at},a{at}" for at in range(40)]
+    lines[5], lines[9] = 'q5,"a5', 'q9,a9"'
+    Path("a.csv").write_text("\n".join(["question,answer", *lines]) + "\n")
+    notes = load_examples("a.csv", Path.cwd()).notes
+    assert any(
+        "1 of 36 rows reaches over several lines" in n and "a.csv:7, 5 lin" in n for n in notes
+    )
+
+
+def test_tables_whose_answers_have_line_breaks_are_ordinary() -> None:
+    lines = [f'q{at},"a\nb\nc\nd{at}"' if at % 2 else f"q{at},a{at}" for at in range(40)]
+    Path("a.csv").write_text("\n".join(["question,answer", *lines]) + "\n")
+    assert not any("several lines" in note for note in load_examples("a.csv", Path.cwd()).notes)
+
+
+def test_weights_of_user_turns_are_no_unlearnt_answers() -> None:
+    loaded = load({"messages": [USER | {"weight": 0.0}, ANSWER | {"weight": 1.0}]})
+    assert not any("not to be learnt" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("nothing", ["0", "False", "none", "[]"])
+def test_a_cell_that_says_there_is_no_image_needs_none(nothing: str) -> None:
+    Path("a.csv").write_text(f"question,answer,images\nq,a,{nothing}\n")
+    assert load_examples("a.csv", Path.cwd()).bad == 0

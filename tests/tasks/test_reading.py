@@ -226,6 +226,9 @@ def test_a_file_that_is_only_named_as_compressed_is_read(write: Write) -> None:
     [
         ("a.jsonl", b"", "the file is empty"),
         ("a.jsonl", ROW.encode("utf-16"), "the text is UTF-16"),
+        ("a.jsonl", ROW.encode("utf-16-le"), "the text is UTF-16"),
+        ("a.csv", b"\0p\0,\0c\0\n", "the text is UTF-16"),
+        ("a.jsonl", ROW.encode("utf-32"), "the text is UTF-32"),
         ("a.txt", b"hello", "unknown format '.txt'"),
         ("noend", b"hello", "unknown format 'noend'"),
         ("a.parquet.gz", b"hello", "unknown format"),

@@ -304,3 +304,21 @@ def test_unknown_fields_are_answered_with_the_table_to_write() -> None:
     assert 'fields = {question = "Question", answer = "Answer"}' in error.hint
     assert 'prompt = "prompt"' in unrecognized("x.csv", ["prompt", "chosen"]).hint
     assert "completion = " in unrecognized("x.csv", ["text"]).hint
+
+
+@pytest.mark.parametrize(
+    ("fields", "table"),
+    [
+        (
+            ["instruction", "context", "response", "category"],
+            'question = "instruction", answer = "response", context = "context"',
+        ),
+        (["id", "system_prompt", "question", "response"], 'system = "system_prompt"'),
+        (["query", "response", "type"], 'question = "query", answer = "response"'),
+        (["conversation", "model"], 'messages = "conversation"'),
+        (["input", "output"], 'question = "input", answer = "output"'),
+    ],
+)
+def test_names_of_public_data_sets_get_the_table_to_write(fields: list[str], table: str) -> None:
+    hint = unrecognized("a.jsonl", fields).hint
+    assert table in hint

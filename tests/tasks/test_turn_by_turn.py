@@ -334,3 +334,26 @@ def test_a_template_that_never_ends_is_refused(
     tokenizer.chat_template += templates.CHATML
     with pytest.raises(DataError, match="the model's chat template refuses this conversation"):
         encode(tokenizer, TWO)
+
+
+def test_a_system_text_that_wanders_to_the_last_turn_is_where_generation_has_it(
+    tokenizer: Fast,
+) -> None:
+    tokenizer.chat_template = templates.LATE_SYSTEM
+    turns = [{"role": "system", "content": "add"}, *TWO]
+    check(tokenizer, turns, [" Birch.</s>", " Linden.</s>"], split=True)
+
+
+def test_all_is_learnt_up_to_the_end_token_that_closes_every_turn(tokenizer: Fast) -> None:
+    tokenizer.chat_template = templates.TWO_ENDS
+    completions = ["<|im_start|>Birch.<|im_end|></s>", "<|im_start|>Linden.<|im_end|></s>"]
+    check(tokenizer, TWO, completions, split=False)
+
+
+def test_a_lone_closing_mark_within_a_line_is_a_word() -> None:
+    turns: Turns = [TWO[0], {"role": "assistant", "content": "The mark </think> closes them."}]
+    answer = read_turns(turns, "messages")[-1]
+    assert (answer.thoughts, answer.content) == ("", "The mark </think> closes them.")
+    turns[-1] = {"role": "assistant", "content": "add\n</think>\n\n4"}
+    answer = read_turns(turns, "messages")[-1]
+    assert (answer.thoughts, answer.content) == ("add", "4")
