@@ -25,6 +25,7 @@ from sf_tui.engine.checkpoint_state import (
     dump_state,
     parse_state,
     record_file,
+    resume_command,
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
@@ -160,7 +161,8 @@ def save_checkpoint(
             remove(aside)
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
-            "earlier checkpoints are intact; make room on the disk, then `sf resume` goes on",
+            "earlier checkpoints are intact; make room on the disk, then "
+            f"`{resume_command(path)}` goes on",
         ) from error
     return Checkpoint(path, whole).size
 
