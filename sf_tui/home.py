@@ -28,10 +28,12 @@ def expand_home(text: str) -> str:
     return expanded
 
 
-def user_path(text: str) -> Path:
+def user_path(text: str | Path) -> Path:
     """Return the path that an option or argument of the command line names.
+
+    An option's default comes as the path that it is.
 
     Raises:
         UsageError: it starts with a `~` that can't be expanded.
     """
-    return Path(expand_home(text))
+    return Path(expand_home(str(text)))

@@ -76,7 +76,8 @@ BIOGRAPHY_DATA: tuple[str, ...] = (
 
 DATA_FIELDS: tuple[str, ...] = (
     *("prompt", "completion", "answer", "question", "instruction", "input", "output"),
-    *("messages", "conversations", "system", "tools", "history"),
+    *("messages", "conversations", "system", "tools", "functions", "history"),
+    *("context", "passage", "paragraph", "background", "document", "article"),
 )
 """The fields of the schemas that `sf_tui.tasks` reads, which a `fields` table can name."""
 

@@ -273,7 +273,10 @@ def find_run(reference: str) -> RunDirectory:
     Raises:
         RunNotFoundError: there is none, or a prefix fits several.
     """
-    as_path = user_path(reference)
+    try:
+        as_path = user_path(reference)
+    except UsageError as error:
+        raise RunNotFoundError(error.message, "`sf runs` lists the runs") from error
     if _is_run(as_path):
         return RunDirectory(as_path.absolute())
     if as_path.is_dir() and ("/" in reference or reference.startswith(".")):

@@ -316,10 +316,11 @@ _FOLDS: dict[Any, Callable[[History, Event], None]] = {
 def fold(events: Iterable[Any]) -> History:
     """Return the history that a sequence of events tells; what breaks its declaration is left out.
 
+    Events that were never in a log may be without `seq`.
     Of a log, `read_history` also tells where it is damaged.
     """
     history, check = History(), EventCheck()
     for event in events:
-        if isinstance(event, dict) and check.problem(event) is None:
+        if isinstance(event, dict) and check.problem({"seq": 0} | event) is None:
             history.add(event)
     return history

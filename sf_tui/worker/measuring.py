@@ -159,7 +159,8 @@ class StageMeasuring:
         for name in self._old:
             task = self._tasks[name]
             known = self.baseline[name].get(task.metric)
-            if task.metric == "nll" or known is None or known > UNKNOWN_BELOW:
+            share = metric_named(task.metric).is_share
+            if not share or known is None or known > UNKNOWN_BELOW:
                 continue
             self._context.alert(
                 "warn",

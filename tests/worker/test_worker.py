@@ -180,10 +180,10 @@ def test_second_worker_is_refused_while_the_first_lives(
     process, run = started("--set", "train.steps=5000")
     wait_for(run, process, at("old", 1))
     resumed = fork_host.run("resume", run.path, "--no-ui")
-    assert resumed.wait() == 1
+    assert resumed.wait() == 2
     assert f"pid {process.pid}" in resumed.stderr
     again = fork_host.run("run", "quick", "--no-ui", "--resume", "--run-dir", run.path)
-    assert again.wait() == 1
+    assert again.wait() == 2
     with pytest.raises(RunError, match="another worker"):
         work(run)
     assert process.poll() is None
