@@ -32,6 +32,7 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import RunError
 from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_directory, sync_file
+from sf_tui.run.regular_file import read_regular
 
 _FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -258,7 +259,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         DamagedCheckpointError: its state is not the one that was written.
     """
     try:
-        content = (path / STATE_FILE).read_bytes()
+        content = read_regular(path / STATE_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
