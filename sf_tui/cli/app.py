@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -99,7 +100,9 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if debug:
-            raise
+            # By this path and not by Python's own: it quotes what a color may stand in.
+            write_line(traceback.format_exc(), err=True)
+            sys.exit(error.exit_code if isinstance(error, SfError) else 1)
         if INTERRUPT.came:
             # Whatever a library made of it.
             sys.exit(INTERRUPTED)

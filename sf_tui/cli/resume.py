@@ -29,7 +29,7 @@ AcceptChangedData = Annotated[
 def resume(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
     no_ui: Annotated[
-        bool, typer.Option("--no-ui", help="Be the worker itself: for scripts and schedulers.")
+        bool, typer.Option("--no-ui", help="Run without the console (scripts, schedulers).")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")

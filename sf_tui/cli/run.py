@@ -24,7 +24,7 @@ def run(
         ),
     ] = None,
     no_ui: Annotated[
-        bool, typer.Option("--no-ui", help="Be the worker itself: for scripts and schedulers.")
+        bool, typer.Option("--no-ui", help="Run without the console (scripts, schedulers).")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")

@@ -25,12 +25,14 @@ from sf_tui.engine.checkpoint_state import (
     dump_state,
     parse_state,
     record_file,
+    resume_command,
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import RunError
 from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_directory, sync_file
+from sf_tui.run.regular_file import read_regular
 
 _FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -160,7 +162,8 @@ def save_checkpoint(
             remove(aside)
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
-            "earlier checkpoints are intact; make room on the disk, then `sf resume` goes on",
+            "earlier checkpoints are intact; make room on the disk, then "
+            f"`{resume_command(path)}` goes on",
         ) from error
     return Checkpoint(path, whole).size
 
@@ -256,7 +259,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         DamagedCheckpointError: its state is not the one that was written.
     """
     try:
-        content = (path / STATE_FILE).read_bytes()
+        content = read_regular(path / STATE_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

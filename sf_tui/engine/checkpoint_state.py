@@ -40,19 +40,29 @@ class DamagedCheckpointError(RunError):
 
 
 def way_on(checkpoint: Path) -> str:
-    """Return how a run whose worker has ended goes on without one of its checkpoints."""
+    """Return how a run whose worker has ended goes on without one of its checkpoints.
+
+    Args:
+        checkpoint: RUN/checkpoints/STAGE/step-NNNNNN.
+    """
+    resume = f"`{resume_command(checkpoint)}`"
     if checkpoint.name.partition("~")[0] == "step-000000":
         # Drift and anchors are measured from a stage's first weights: no part of it counts alone.
         stage = shlex.quote(str(checkpoint.parent))
         return (
-            f"move the stage's folder away (mv {stage} {stage}.damaged), then `sf resume` plays "
-            "the stage again from its beginning"
+            f"move the stage's folder away (mv {stage} {stage}.damaged), then {resume} plays the "
+            "stage again from its beginning"
         )
     folder = shlex.quote(str(checkpoint))
     return (
-        f"move the folder away (mv {folder} {folder}.damaged), then `sf resume` goes on from the "
+        f"move the folder away (mv {folder} {folder}.damaged), then {resume} goes on from the "
         "checkpoint before it"
     )
+
+
+def resume_command(checkpoint: Path) -> str:
+    """Return the command that continues the run of a checkpoint, RUN/checkpoints/STAGE/step-…."""
+    return f"sf resume {shlex.quote(str(checkpoint.parent.parent.parent))}"
 
 
 class FileRecord(BaseModel):

@@ -172,8 +172,19 @@ def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
     )
 
 
+def _is_of_the_shell(path: Path, mode: int) -> bool:
+    ends = stat.S_ISFIFO(mode) or path.name == "stdin"
+    return ends and (path.is_relative_to("/dev") or path.is_relative_to("/proc"))
+
+
 def _read(path: Path) -> str:
     try:
+        mode = path.stat().st_mode
+        # A pipe of the shell's, as in `sf run <(…)`, has a writer; a device has no end.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_of_the_shell(path, mode)):
+            raise ProfileError(
+                f"{path}: not a file but a device or a FIFO", "put the profile's text there"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -17,6 +17,7 @@ from sf_tui.errors import RunError, UsageError
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonLinesTail, append_line
+from sf_tui.run.regular_file import check_regular
 
 
 class CommandTail(JsonLinesTail):
@@ -51,8 +52,10 @@ def request_command(
     try:
         # O_NOFOLLOW: a line must not end up in somebody else's file.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(run.commands, flags, 0o666)
+        # O_NONBLOCK: a FIFO, which nobody may read, is refused and not waited for.
+        handle = os.open(run.commands, flags | os.O_NONBLOCK, 0o666)
         try:
+            check_regular(os.fstat(handle).st_mode, run.commands)
             # Several consoles may write at once, and a network file system doesn't append
             # atomically.
             fcntl.flock(handle, fcntl.LOCK_EX)

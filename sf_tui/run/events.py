@@ -298,7 +298,8 @@ class EventLog:
         except OSError as error:
             raise RunError(
                 f"{self.path}: can't write an event: {error.strerror}",
-                "make room on the disk, then `sf resume` goes on from the last checkpoint",
+                f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
+                "goes on from the last checkpoint",
             ) from error
         self.seq += 1
         for listener in self._listeners:
@@ -312,7 +313,8 @@ class EventLog:
         except OSError as error:
             raise RunError(
                 f"{self.path}: the disk did not take it: {error.strerror}",
-                "make room on the disk, then `sf resume` goes on from the last checkpoint",
+                f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
+                "goes on from the last checkpoint",
             ) from error
 
     def close(self) -> None:

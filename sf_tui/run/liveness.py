@@ -179,9 +179,11 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
         # Whoever diagnoses a run that has ended holds its lock, and no worker's heart beats.
         if not (silent and last_event_type(run) == "run_finished"):
             return found(WorkerState.SILENT if silent else WorkerState.ALIVE)
-    if last_event_type(run) == "run_finished":
+    last = last_event_type(run)
+    if last == "run_finished":
         return found(WorkerState.FINISHED)
-    if not beat:
+    # A lost or damaged heartbeat is no new run's: whoever waited for its worker would wait forever.
+    if not beat and problem is None and last is None:
         return found(WorkerState.STARTING)
     # flock may not cross the nodes of a cluster: there the heartbeat is all there is.
     if not here and age is not None and age <= DEAD_AFTER_S:

@@ -16,6 +16,7 @@ from sf_tui.errors import RunError
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState
+from sf_tui.run.regular_file import read_regular
 from sf_tui.tui.record import Record
 
 DEBOUNCE_S = 0.6
@@ -87,7 +88,7 @@ class RunActions:
 def read_actions(run: RunDirectory) -> RunActions:
     """Read the actions of a run from its resolved profile; an unreadable one has none."""
     try:
-        profile = tomllib.loads(run.profile.read_text(encoding="utf-8"))
+        profile = tomllib.loads(read_regular(run.profile).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return RunActions(problem=f"no actions: {run.profile.name} can't be read: {error}")
     actions = []

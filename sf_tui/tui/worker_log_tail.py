@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from sf_tui.printable import printable
+from sf_tui.run.regular_file import open_regular
 
 _END_BYTES = 16_384
 _LINES = 200
@@ -25,7 +26,7 @@ class WorkerLogTail:
     def poll(self) -> bool:
         """Read the end anew if the file has grown; return whether it had."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 size = file.seek(0, os.SEEK_END)
                 if size == self._size:
                     return False

@@ -27,6 +27,7 @@ from sf_tui.profile.builtin import STARTER_PREFIX
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import replace_file
+from sf_tui.run.regular_file import read_regular, reason_of
 
 SCHEMA_VERSION = 1
 
@@ -85,10 +86,12 @@ def read_record(run: RunDirectory) -> dict[str, Any] | None:
     """
     path = _record(run)
     try:
-        facts = orjson.loads(path.read_bytes())
+        facts = orjson.loads(read_regular(path))
     except FileNotFoundError:
         return None
-    except (OSError, orjson.JSONDecodeError) as error:
+    except OSError as error:
+        raise _damaged(path, reason_of(error)) from error
+    except orjson.JSONDecodeError as error:
         raise _damaged(path, str(error)) from error
     if not (isinstance(facts, dict) and _well_formed(facts.get("inputs"))):
         raise _damaged(path, "it holds no digests")

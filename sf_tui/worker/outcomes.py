@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,8 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
     if isinstance(error, OSError):
         return RunError(
             f"{error.filename or run}: {error.strerror or error}",
-            "earlier checkpoints are intact; mend the disk, then `sf resume` goes on",
+            "earlier checkpoints are intact; mend the disk, then "
+            f"`sf resume {shlex.quote(str(run))}` goes on",
         )
     return None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import socket
 from collections.abc import Callable
@@ -437,7 +438,8 @@ class Worker:
                 remove(aside)
             raise RunError(
                 f"{path}: can't write the final model: {error}",
-                "the last checkpoint holds the same weights; make room, then `sf resume`",
+                "the last checkpoint holds the same weights; make room, then "
+                f"`sf resume {shlex.quote(str(path.parent))}`",
             ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -460,3 +461,19 @@ def test_a_table_stays_aligned() -> None:
     assert len({line.index("|") for line in lines}) == 1
     assert steering(out.getvalue(), COLOR) == ""
     assert "[link=http://e.org]" in out.getvalue()
+
+
+def test_traceback_passes_no_color_of_a_message_and_keeps_the_exit_code(
+    run_sf: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_sf("show", "r\x1b[35;45;5m", "--debug")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert "r\\x1b[35;45;5m" in done.stderr
+    terminal = Terminal(["-m", "sf_tui.cli", "show", "r\x1b[35;45;5m", "--debug"], {})
+    try:
+        terminal.read_until("RunNotFoundError")
+        terminal.read(0.5)
+    finally:
+        terminal.end()
+    assert b"\x1b[35;45;5m" not in terminal.data

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from sf_tui.cli.launching import start_detached
-from sf_tui.errors import RunError
+from sf_tui.errors import ProfileError, RunError
+from sf_tui.profile import load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
+from sf_tui.tui.actions import read_actions
+from sf_tui.tui.worker_log_tail import WorkerLogTail
 
 
 @pytest.fixture
@@ -41,6 +44,7 @@ PLACES = [
     "commands.jsonl",
     "heartbeat",
     "run.json",
+    "inputs.json",
     "profile.toml",
     "worker.log",
 ]
@@ -130,3 +134,29 @@ def test_worker_log_that_cannot_be_opened_starts_no_worker(
     with pytest.raises(RunError, match=r"worker\.log: can't be opened"):
         start_detached(run)
     assert not (tmp_path / "other").exists()
+
+
+def test_no_device_or_fifo_is_ever_read_in_the_place_of_a_file(run: RunDirectory) -> None:
+    for path in (run.profile, run.commands, run.path / "inputs.json", run.worker_log):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    with pytest.raises(ProfileError, match=r"profile\.toml: not a file"):
+        load_profile(run.profile)
+    with pytest.raises(RunError, match=r"commands\.jsonl: can't send"):
+        request_command(run, "pause")
+    assert "can't be read" in read_actions(run).problem
+    assert not WorkerLogTail(run.worker_log).poll()
+    run.profile.unlink()
+    run.profile.symlink_to("/dev/zero")
+    with pytest.raises(ProfileError, match=r"profile\.toml: not a file"):
+        load_profile(run.profile)
+
+
+def test_profile_is_read_from_a_pipe_of_the_shell(run: RunDirectory) -> None:
+    read, write = os.pipe()
+    os.write(write, run.profile.read_bytes())
+    os.close(write)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(f"/dev/fd/{read}")
+    os.close(read)
+    assert "not a file" not in caught.value.message

@@ -194,9 +194,14 @@ def test_heart_beats_once_at_the_start_and_stops_when_told(run: RunDirectory) ->
     assert not list(run.path.glob(".heartbeat*"))
 
 
-def test_torn_heartbeat_counts_as_none(run: RunDirectory) -> None:
-    run.heartbeat.write_bytes(b'{"time": 17')
+def test_damaged_or_lost_heartbeat_is_no_run_that_is_starting(run: RunDirectory) -> None:
+    for damaged in (b'{"time": 17', b"", b"[]", b'{"time": null}'):
+        run.heartbeat.write_bytes(damaged)
+        assert probe_liveness(run).state is WorkerState.DEAD
+    run.heartbeat.unlink()
     assert probe_liveness(run).state is WorkerState.STARTING
+    EventLog(run.events).append("run_started")
+    assert probe_liveness(run).state is WorkerState.DEAD
 
 
 def test_last_event_is_found_behind_a_long_line_and_before_a_torn_one(run: RunDirectory) -> None:

@@ -88,6 +88,7 @@ def test_altered_state_is_refused_and_the_run_goes_on_without_it(
         error = refused(run)
         assert str(file) in error.message
         assert "damaged" in error.message
+        assert f"`sf resume {run.path}`" in error.hint
     follow(error.hint)
     assert work(run) == 0
     assert_well_told(run)

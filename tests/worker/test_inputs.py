@@ -125,3 +125,7 @@ def test_damaged_record_is_told_with_the_way_on(
     with pytest.raises(RunError, match=r"inputs\.json") as caught:
         check_inputs(run, profile, begun=True, accept_changed=False)
     assert "move it away" in caught.value.hint
+    (run.path / "inputs.json").unlink()
+    os.mkfifo(run.path / "inputs.json")
+    with pytest.raises(RunError, match="it is a FIFO, not a file"):
+        check_inputs(run, profile, begun=True, accept_changed=False)
