@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from sf_tui.tasks.control_tokens import ControlTokens
     from sf_tui.tasks.encoding import EncodedExamples
+    from sf_tui.tasks.loaded_rows import LoadedExamples
     from sf_tui.tasks.task import Example
-    from sf_tui.tasks.user_data import LoadedExamples
 
 # English text in the vocabularies of today's models; only used where no tokenizer is given.
 CHARACTERS_PER_TOKEN = 4
@@ -111,7 +111,7 @@ def check(
             "add --model with the directory or id of the model",
         )
     # Deferred so that no other command pays for the readers.
-    from sf_tui.tasks.user_data import load_examples
+    from sf_tui.tasks.loaded_rows import load_examples
 
     loaded = load_examples(
         expand_home(file),

@@ -19,9 +19,10 @@ from sf_tui.recovery.case import NewTask, OldTask
 from sf_tui.recovery.scoring import ScoredRows, scored_rows
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, encode_all
+from sf_tui.tasks.loaded_rows import load_examples
 from sf_tui.tasks.splitting import DEFAULT_MOST, split_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
-from sf_tui.tasks.user_data import load_examples, load_held_out_file
+from sf_tui.tasks.user_data import load_held_out_file
 from sf_tui.worker.preparation import (
     BIOGRAPHY,
     PreparedTask,

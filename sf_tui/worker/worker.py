@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import shutil
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +34,7 @@ from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.inputs import check_inputs, told
+from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
@@ -49,9 +49,6 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_GUARD = 4
 EXIT_STOPPED = 5
-
-# AdamW in fp32: the weights and two moments, four bytes each.
-_CHECKPOINT_BYTES_A_PARAMETER = 12
 
 
 class Worker:
@@ -166,7 +163,7 @@ class Worker:
         self._context = context
         log.history.clear()
         if not resumed:
-            self._introduce(context)
+            introduce_run(context)
         if changed:
             # Each time anew, unlike `context.alert`: the files may change again.
             context.tell(
@@ -207,88 +204,6 @@ class Worker:
                 },
             }
         )
-
-    def _introduce(self, context: RunContext) -> None:
-        prepared, profile = context.prepared, context.profile
-        context.tell(
-            "run_started",
-            run=self._run.id,
-            profile=profile.name,
-            model={
-                "source": profile.model.source,
-                "parameters": prepared.layout.elements,
-                "layers": len(prepared.layout.blocks),
-            },
-            tasks=list(prepared.tasks),
-            metrics={name: task.metric for name, task in prepared.tasks.items()},
-            watched=profile.watched_tasks(),
-            guess_floor={
-                name: task.task.guess_floor
-                for name, task in prepared.tasks.items()
-                if task.task.guess_floor
-            },
-            stages=[
-                {
-                    "stage": stage.name,
-                    "task": stage.task,
-                    "steps": stage.train.total_steps(len(prepared.tasks[stage.task].train)),
-                }
-                for stage in profile.stages()
-            ],
-            seed=profile.seed,
-            device=str(prepared.compute.device),
-            precision=prepared.compute.precision,
-            threads=torch.get_num_threads(),
-        )
-        for note in profile.notes:
-            context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
-        for note in prepared.loaded.notes:
-            context.tell("alert", level="warn", code="model", message=note, stage="", step=0)
-        for note in prepared.notes:
-            context.tell("alert", level="warn", code="template", message=note, stage="", step=0)
-        for name, task in prepared.tasks.items():
-            for note in task.task.notes:
-                context.tell(
-                    "alert",
-                    level="info",
-                    code="data",
-                    message=f"'{name}': {note}",
-                    stage="",
-                    step=0,
-                )
-            for note in task.notes:
-                context.tell(
-                    "alert",
-                    level="warn",
-                    code="rows",
-                    message=f"'{name}', {note}",
-                    stage="",
-                    step=0,
-                )
-            if profile.task(name).metric == "auto":
-                context.tell(
-                    "alert",
-                    level="info",
-                    code="metric",
-                    message=f"'{name}' is measured by {task.metric}",
-                    stage="",
-                    step=0,
-                )
-        self._warn_of_disk(context)
-
-    def _warn_of_disk(self, context: RunContext) -> None:
-        kept = context.profile.checkpoint
-        stages = len(context.profile.stages())
-        count = kept.keep_last + kept.keep_best + 1 + 2 * stages
-        needed = count * _CHECKPOINT_BYTES_A_PARAMETER * context.prepared.layout.elements
-        free = shutil.disk_usage(self._run.path).free
-        if needed > free:
-            context.alert(
-                "warn",
-                "disk",
-                f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
-                "free; lower [checkpoint] keep_last or choose another --run-dir",
-            )
 
     def _refuse_commands(self, context: RunContext, reason: str) -> None:
         """Answer what nobody will carry out."""

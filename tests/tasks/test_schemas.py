@@ -5,14 +5,13 @@ from typing import Any
 import pytest
 
 from sf_tui.errors import DataError
+from sf_tui.tasks.field_map import field_map, unrecognized
 from sf_tui.tasks.rows import Row, RowError
 from sf_tui.tasks.schemas import (
     SCHEMAS,
     also_fitting,
-    field_map,
     recognize,
     row_example,
-    unrecognized,
 )
 from sf_tui.tasks.task import Message
 

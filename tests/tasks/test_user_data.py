@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from sf_tui.errors import DataError
+from sf_tui.tasks.loaded_rows import load_examples
 from sf_tui.tasks.task import Example, FixedExamples
-from sf_tui.tasks.user_data import load_examples, user_task
+from sf_tui.tasks.user_data import user_task
 
 Write = Callable[[str, str | bytes], Path]
 Settings = Callable[..., Any]

@@ -1,0 +1,100 @@
+"""What a run says of itself before its first step: its parts, and every note on them.
+
+Knows events; decides nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import torch
+
+from sf_tui.worker.context import RunContext
+
+# AdamW in fp32: the weights and two moments, four bytes each.
+_CHECKPOINT_BYTES_A_PARAMETER = 12
+
+
+def introduce_run(context: RunContext) -> None:
+    """Write what the run is made of, and what the user must know before its first step."""
+    prepared, profile = context.prepared, context.profile
+    context.tell(
+        "run_started",
+        run=context.run.id,
+        profile=profile.name,
+        model={
+            "source": profile.model.source,
+            "parameters": prepared.layout.elements,
+            "layers": len(prepared.layout.blocks),
+        },
+        tasks=list(prepared.tasks),
+        metrics={name: task.metric for name, task in prepared.tasks.items()},
+        watched=profile.watched_tasks(),
+        guess_floor={
+            name: task.task.guess_floor
+            for name, task in prepared.tasks.items()
+            if task.task.guess_floor
+        },
+        stages=[
+            {
+                "stage": stage.name,
+                "task": stage.task,
+                "steps": stage.train.total_steps(len(prepared.tasks[stage.task].train)),
+            }
+            for stage in profile.stages()
+        ],
+        seed=profile.seed,
+        device=str(prepared.compute.device),
+        precision=prepared.compute.precision,
+        threads=torch.get_num_threads(),
+    )
+    for note in profile.notes:
+        context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
+    for note in prepared.loaded.notes:
+        context.tell("alert", level="warn", code="model", message=note, stage="", step=0)
+    for note in prepared.notes:
+        context.tell("alert", level="warn", code="template", message=note, stage="", step=0)
+    for name, task in prepared.tasks.items():
+        for note in task.task.notes:
+            context.tell(
+                "alert",
+                level="info",
+                code="data",
+                message=f"'{name}': {note}",
+                stage="",
+                step=0,
+            )
+        for note in task.notes:
+            context.tell(
+                "alert",
+                level="warn",
+                code="rows",
+                message=f"'{name}', {note}",
+                stage="",
+                step=0,
+            )
+        if profile.task(name).metric == "auto":
+            context.tell(
+                "alert",
+                level="info",
+                code="metric",
+                message=f"'{name}' is measured by {task.metric}",
+                stage="",
+                step=0,
+            )
+    _warn_of_disk(context)
+
+
+def _warn_of_disk(context: RunContext) -> None:
+    kept = context.profile.checkpoint
+    stages = len(context.profile.stages())
+    count = kept.keep_last + kept.keep_best + 1 + 2 * stages
+    needed = count * _CHECKPOINT_BYTES_A_PARAMETER * context.prepared.layout.elements
+    free = shutil.disk_usage(context.run.path).free
+    if needed > free:
+        context.alert(
+            "warn",
+            "disk",
+            f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            "free; lower [checkpoint] keep_last or choose another --run-dir",
+        )
