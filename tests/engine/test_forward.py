@@ -77,7 +77,8 @@ def test_what_all_rows_open_with_is_given_once(make_model: MakeModel, shape: str
     with counted(model) as seen:
         logits, targets = forward(batch)
     width = batch.input_ids.shape[1]
-    assert seen == [len(opening), len(rows) * (width - len(opening))]
+    # Asked once whether it goes on behind a prefix: two tokens, and two more.
+    assert seen == [2, 2, len(opening), len(rows) * (width - len(opening))]
     alone = [AnswerForward(model)(collate([row], pad_id=0)) for row in rows]
     torch.testing.assert_close(logits, torch.cat([one for one, _ in alone]), rtol=1e-4, atol=1e-5)
     assert targets.tolist() == [target for _, part in alone for target in part.tolist()]
