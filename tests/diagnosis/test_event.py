@@ -150,4 +150,4 @@ def test_nothing_heavy_comes_with_the_package() -> None:
         "print(sorted({'torch', 'pydantic', 'textual', 'rich', 'scipy'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["['sf_tui.errors']", "[]"], done.stderr
+    assert done.stdout.splitlines() == ["['sf_tui.errors', 'sf_tui.masking']", "[]"], done.stderr
