@@ -13,7 +13,8 @@ from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import finish_exchange, remove
 
-_TOP = re.compile(r"\.(run\.json|heartbeat)\.\d+\.writing")
+# Whatever file `replace_file` was writing aside: run.json, inputs.json, heartbeat, a repaired log.
+_TOP = re.compile(r"\..+\.\d+\.writing")
 _UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|deleting)")
 _REPLACED = re.compile(r"\.(step-\d{6,})\.replaced")
 

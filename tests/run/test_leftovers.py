@@ -25,6 +25,8 @@ def names(folder: Path) -> set[str]:
     [
         ".run.json.4242.writing",
         ".heartbeat.4242.writing",
+        ".inputs.json.4242.writing",
+        ".events.jsonl.damaged-20260301T093000.4242.writing",
         ".model.writing/model.safetensors",
         "checkpoints/new/.step-000004.writing/weights/head.safetensors",
         "checkpoints/new/.step-000004.deleting/state.json",
