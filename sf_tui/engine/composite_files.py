@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
+from sf_tui.engine.model_files import INDEX, SINGLE, find_weights
 from sf_tui.errors import ModelError, RunError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from sf_tui.engine.stored_names import StoredNames
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 _PIECE = 2**24
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".py"})
 # The tokenizer in use writes its own, the model its settings.
@@ -82,11 +81,10 @@ class SourceFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-        index = folder / _INDEX
         self._index: dict[str, Any] | None = None
-        if not (folder / _SINGLE).is_file() and index.is_file():
-            self._index = json.loads(index.read_text("utf-8"))
-        shards = sorted(set(self._index["weight_map"].values())) if self._index else [_SINGLE]
+        if not (folder / SINGLE).is_file():
+            self._index = json.loads((folder / INDEX).read_text("utf-8"))
+        shards = [str(path.relative_to(folder)) for path in find_weights(folder)]
         self._files = {name: self._opened(name) for name in shards}
         self._stamps = {name: _stamp(file) for name, file in self._files.items()}
         self._headers: dict[str, tuple[dict[str, str], dict[str, _Entry]]] = {
@@ -131,7 +129,7 @@ class SourceFiles:
         total = sum(self._write_shard(path, name, trained) for name in self._files)
         if self._index is not None:
             about = dict(self._index.get("metadata") or {}) | {"total_size": total}
-            _write_json(path / _INDEX, self._index | {"metadata": about})
+            _write_json(path / INDEX, self._index | {"metadata": about})
         kinds = {tensor.dtype for tensor in trained.values()}
         _write_json(path / "config.json", _with_dtype(self._config, kinds))
         for name, content in self._beside.items():
@@ -169,7 +167,7 @@ class SourceFiles:
         path = self.folder / name
         if Path(name).name != name or path.suffix != ".safetensors":
             raise ModelError(
-                f"{self.folder / _INDEX}: names '{name}', which is no safetensors file beside it",
+                f"{self.folder / INDEX}: names '{name}', which is no safetensors file beside it",
                 "fetch the model again",
             )
         try:
