@@ -272,7 +272,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return a stage's finished checkpoints, in the order in which they were written.
 
-    Folders of other names (`step-000100.damaged`, say) are nobody's business here.
+    Folders of other names (`step-000100.damaged`, say) are ignored.
 
     Raises:
         DamagedCheckpointError: the state of one of them is not the one that was written.

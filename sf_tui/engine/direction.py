@@ -81,7 +81,7 @@ def refuse_looking_ahead(source: str, model: PreTrainedModel) -> None:
 
     The gradient of those logits ends at the first token's embedding in a model that continues a
     text, whatever its weights are. No parameter, gradient, mode or random state is changed. A model
-    that can't be run on a few tokens alone is left to whoever gives it more.
+    that can't run on a few tokens alone is not judged here.
 
     Args:
         source: the model as the profile names it, for messages.

@@ -77,7 +77,7 @@ def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...
         try:
             config = AutoConfig.from_pretrained(name, **options)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError):
-            # A tokenizer alone: the model is read, and its faults reported, by whoever trains it.
+            # A tokenizer alone; faults of the model are reported when it is loaded for training.
             return None
         config = getattr(config, "text_config", None) or config
     return _as_ids(getattr(config, "eos_token_id", None))

@@ -62,7 +62,7 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
     build = getattr(auto, "from_config", None) or auto._from_config
     with model_faults(lambda error: loading_failed(source, error)):
         described = count_weights(lambda: build(config))
-    # Smaller differences are told tensor by tensor once it is loaded.
+    # Smaller differences are reported by tensor after loading.
     if described > _FAR_LARGER * stored:
         raise _too_large(source, f"a model of {described:,} weights", f"{stored:,}")
     refuse_memory(f"[model] {source}", described, itemsize)
