@@ -140,6 +140,9 @@ def _must(name: str, kind: Kind, unit: str = "") -> Field:
     return Field(name, kind, required=True, unit=unit)
 
 
+_AT_STEP = (_must("stage", TEXT), _must("step", COUNT, "optimizer steps"))
+
+
 MAYBE_TEXT, MAYBE_COUNT, MAYBE_NUMBER = nullable(TEXT), nullable(COUNT), nullable(NUMBER)
 TEXTS = list_of(TEXT)
 INTERVAL = nullable(list_of(MAYBE_NUMBER))
@@ -199,8 +202,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
     ),
     "stage_finished": (_must("stage", TEXT), Field("steps", COUNT, unit="optimizer steps")),
     "step": (
-        _must("stage", TEXT),
-        _must("step", COUNT, "optimizer steps"),
+        *_AT_STEP,
         Field("loss", MAYBE_NUMBER, unit="nats a token"),
         Field("lr", MAYBE_NUMBER),
         Field("grad_norm", MAYBE_NUMBER),
@@ -208,16 +210,14 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         Field("anchor_loss", MAYBE_NUMBER, unit="nats a token"),
     ),
     "probe": (
-        _must("stage", TEXT),
-        _must("step", COUNT, "optimizer steps"),
+        *_AT_STEP,
         _must("accuracy", MEASURES),
         Field("full", FLAG),
         Field("paired", MEASURES),
         Field("drop", MAYBE_NUMBER, unit="share, or nats a token"),
     ),
     "drift": (
-        _must("stage", TEXT),
-        _must("step", COUNT, "optimizer steps"),
+        *_AT_STEP,
         _must("layers", list_of(LAYER)),
     ),
     "danger": (
@@ -242,8 +242,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         Field("step", MAYBE_COUNT, unit="optimizer steps"),
     ),
     "checkpoint": (
-        _must("stage", TEXT),
-        _must("step", COUNT, "optimizer steps"),
+        *_AT_STEP,
         _must("path", TEXT),
         Field("bytes", COUNT),
     ),
@@ -260,8 +259,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         Field("reason", MAYBE_TEXT),
     ),
     "rewound": (
-        _must("stage", TEXT),
-        _must("step", COUNT, "optimizer steps"),
+        *_AT_STEP,
         _must("reason", TEXT),
         Field("lost", COUNT, unit="optimizer steps"),
         Field("checkpoint", MAYBE_TEXT),
