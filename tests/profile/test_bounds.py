@@ -5,25 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ruled_profile import BASE
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import parse_profile
-
-BASE = """name = "bounds"
-[model]
-source = "starter:biography-mini"
-[[tasks]]
-name = "old"
-data = "biography:old"
-[[tasks]]
-name = "new"
-data = "biography:new"
-[[rules]]
-name = "r"
-metric = "drop"
-above = 0.2
-action = "freeze"
-"""
 
 # Each with the largest number that is taken.
 BOUNDED = {

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from ruled_profile import BASE
 
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.profile.difference import differences
-
-BASE = """name = "bounds"
-[model]
-source = "starter:biography-mini"
-[[tasks]]
-name = "old"
-data = "biography:old"
-[[tasks]]
-name = "new"
-data = "biography:new"
-[[rules]]
-name = "r"
-metric = "drop"
-above = 0.2
-action = "freeze"
-"""
 
 
 @pytest.mark.parametrize(
