@@ -14,28 +14,40 @@ from sf_tui.run.events import Event, EventTail, damage_error, read_events, unrea
 from sf_tui.run.history import History
 from sf_tui.run.liveness import RunLock, probe_liveness
 from sf_tui.run.log_repair import check_log, repair_log
+from sf_tui.worker.signals import StopSignals
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
 START_TIMEOUT_S = 600.0
 
 
+def take_stop_signals() -> StopSignals:
+    """Let signals stop the worker that this process will be, from now on.
+
+    Before the run directory exists: whoever sees it may send a signal at once.
+    """
+    signals = StopSignals()
+    signals.install()
+    return signals
+
+
 def work_here(
-    run: RunDirectory, *, json: bool, created: bool, accept_changed_data: bool = False
+    run: RunDirectory,
+    signals: StopSignals,
+    *,
+    json: bool,
+    created: bool,
+    accept_changed_data: bool = False,
 ) -> int:
     """Be the worker of a run until it ends; return the exit code.
 
     Args:
         run: the run.
+        signals: of `take_stop_signals`; one that has come already stops the run at once.
         json: print the events to stdout.
         created: the directory was made for this call, and goes again if nothing can be begun.
         accept_changed_data: go on although files outside the run have changed since it began.
     """
-    # Deferred: torch and transformers take seconds to import, and a signal in that time must be
-    # remembered, so the signals come first.
-    from sf_tui.worker.signals import StopSignals
-
-    signals = StopSignals()
-    signals.install()
+    # Deferred: torch and transformers take seconds to import.
     from sf_tui.cli.narration import headless_listeners
     from sf_tui.worker.worker import Worker
 

@@ -88,6 +88,7 @@ def go_on(
         finished_exit_code,
         play_in_console,
         start_detached,
+        take_stop_signals,
         wait_until_started,
         work_here,
     )
@@ -101,7 +102,13 @@ def go_on(
         write_line(run.id)
         return 0
     if headless:
-        return work_here(run, json=json, created=False, accept_changed_data=accept_changed_data)
+        return work_here(
+            run,
+            take_stop_signals(),
+            json=json,
+            created=False,
+            accept_changed_data=accept_changed_data,
+        )
     return play_in_console(
         run,
         created=False,

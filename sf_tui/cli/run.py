@@ -70,6 +70,7 @@ def run(
     from sf_tui.cli.launching import (
         play_in_console,
         start_detached,
+        take_stop_signals,
         wait_until_started,
         work_here,
     )
@@ -94,6 +95,7 @@ def run(
             )
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
+    signals = take_stop_signals() if headless and not detach else None
     made = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
         profile_text=dump_profile(loaded),
@@ -104,6 +106,6 @@ def run(
         wait_until_started(made, start_detached(made), created=True)
         write_line(str(made.path if run_dir else made.id))
         return
-    if headless:
-        raise typer.Exit(work_here(made, json=json, created=True))
+    if signals is not None:
+        raise typer.Exit(work_here(made, signals, json=json, created=True))
     raise typer.Exit(play_in_console(made, created=True, lite=lite, ascii_only=ascii_only))
