@@ -60,7 +60,7 @@ def full_run(make_run: Callable[..., WrittenRun], name: str) -> WrittenRun:
     written = make_run(name)
     written.begin()
     written.begin_stage()
-    written.name_neighbours()
+    written.name_neighbors()
     written.steps(1, 40)
     written.take_anchor(41)
     written.command("c-3", "rollback", "refused", 41, reason="no such checkpoint")

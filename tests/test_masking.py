@@ -54,7 +54,7 @@ def test_argument_is_masked(argv: list[str], masked: list[str]) -> None:
         "--set",
         "train.steps=30",
         "anchor.answer_tokens=12",
-        "neighbours.kinds.tokens=2",
+        "neighbors.kinds.tokens=2",
         "model.tokenizer=/models/my-tokenizer",
         "tasks.new.data=/data/2026-01-31/customer-support-questions-final.jsonl",
         "--run-dir=/runs/20261129-073610-biography-mini-a1b2",
@@ -87,7 +87,7 @@ def test_no_message_shows_a_login() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["model.source", "tasks.new.data", "diagnosis.control", "train.steps", "no.key"]
+    "key", ["model.source", "tasks.new.data", "diagnose.control", "train.steps", "no.key"]
 )
 def test_profile_with_a_login_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(ProfileError) as caught:

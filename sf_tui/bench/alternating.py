@@ -1,6 +1,6 @@
 """Two pieces of work side by side in one process, a leg each in turn, every leg timed.
 
-Whatever else the machine does falls on both sides alike, so comparisons of neighbouring legs hold
+Whatever else the machine does falls on both sides alike, so comparisons of neighboring legs hold
 where two runs one after the other would not. Knows nothing of what the legs do.
 """
 
@@ -101,5 +101,5 @@ def alternate(
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Return the median of the ratios of neighbouring legs."""
+    """Return the median of the ratios of neighboring legs."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))

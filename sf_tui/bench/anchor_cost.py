@@ -1,7 +1,7 @@
 """What an anchor costs: a step with it beside a plain one, and the start model's answers once.
 
 Both sides tune the same stage from the same weights, a step each in turn, and nothing else: no
-probes, no events. The anchor takes as many neighbour prompts a step as there are new rows.
+probes, no events. The anchor takes as many neighbor prompts a step as there are new rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sf_tui.bench.alternating import PassOn, alternate, median_ratio
 from sf_tui.bench.clock import Clock
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.neighbours.anchor import Anchor
+from sf_tui.neighbors.anchor import Anchor
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
@@ -30,7 +30,7 @@ class AnchorCost:
     anchored_seconds: float
     repetitions: int
     cache_seconds: float
-    """To propose and answer all neighbour prompts of a stage, once."""
+    """To propose and answer all neighbor prompts of a stage, once."""
     cache_prompts: int
     cache_tokens: int
     """Tokens that the start model was given for it."""

@@ -52,7 +52,7 @@ def make_memory_scene(
         threads=threads,
         settings={
             "train.steps": steps,
-            "train.warmup": 0,
+            "train.warmup_steps": 0,
             "probe.every_in_window": _PROBE_EVERY,
             "checkpoint.every": steps // 4,
         },

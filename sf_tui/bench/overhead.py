@@ -116,7 +116,7 @@ def measure_overhead(
                 "probe every": f"{every_in_window} and {every} steps",
                 "repetitions": cost.probes,
                 "anchored steps": anchor.repetitions,
-                "neighbour prompts": anchor.cache_prompts,
+                "neighbor prompts": anchor.cache_prompts,
             },
             {
                 **asdict(cost),
@@ -138,13 +138,13 @@ def _anchor_figures(anchor: AnchorCost) -> tuple[Figure, ...]:
     return (
         Figure(
             "anchored_step",
-            "an anchored step by a plain one, as many neighbour prompts as new rows",
+            "an anchored step by a plain one, as many neighbor prompts as new rows",
             anchor.times_a_plain_step,
             "at most 2.5",
         ),
         Figure(
             "anchor_cache_seconds",
-            f"once: the start model's answers to {anchor.cache_prompts} neighbour prompts",
+            f"once: the start model's answers to {anchor.cache_prompts} neighbor prompts",
             anchor.cache_seconds,
         ),
         Figure(

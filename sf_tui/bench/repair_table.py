@@ -1,7 +1,7 @@
 """`sf bench repair`: what brings an old task back, at what cost to the new one.
 
 Old and new accuracy over steps for replay of 0, 10, 100, 1000 and all old examples, with the start
-model's answers to neighbours and without, and for every edit of the weights alone. One line of
+model's answers to neighbors and without, and for every edit of the weights alone. One line of
 JSON a repair; what is in the file is not played again.
 """
 
@@ -101,10 +101,10 @@ def _play_seed(path: Path, seed: int, threads: int, steps: int) -> None:
 
 def _repair_names() -> list[str]:
     tuned = [
-        f"{'all' if count is None else count} old{', neighbours' if with_neighbours else ''}"
-        for with_neighbours in (True, False)
+        f"{'all' if count is None else count} old{', neighbors' if with_neighbors else ''}"
+        for with_neighbors in (True, False)
         for count in EXAMPLES
-        if with_neighbours or count != 0
+        if with_neighbors or count != 0
     ]
     return [*tuned, "shift-edit", "spectral-edit", *(f"interpolate {keep}" for keep in KEEPS)]
 
@@ -121,8 +121,8 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
 
         def score(step: int) -> None:
             if step % EVERY == 0:
-                old = scorer.accuracy(case.old.held_out, "exact")
-                course.append([step, old, scorer.accuracy(case.new.held_out, "exact")])
+                old = scorer.accuracy(case.old.held_out, "exact_match")
+                course.append([step, old, scorer.accuracy(case.new.held_out, "exact_match")])
                 case.model.train()
 
         found = Repair(
@@ -130,7 +130,7 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
             examples=len(case.old.examples) if count == "all" else int(count),
             steps=steps,
             old_share=1.0,
-            use_neighbours="neighbours" in name,
+            use_neighbors="neighbors" in name,
             on_step=score,
         ).run()
     return {

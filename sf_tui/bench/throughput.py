@@ -59,7 +59,7 @@ def measure_throughput(
             batch_size=batch_size,
             threads=threads,
             # Trainer counts warm-up steps from 0, we from 1.
-            settings={"train.steps": timed + _WARM_UP, "train.warmup": 0},
+            settings={"train.steps": timed + _WARM_UP, "train.warmup_steps": 0},
         )
         prepared = prepare_run(profile, threads)
         settings = profile.stage_train(_STAGE)

@@ -80,7 +80,7 @@ def make_trainer(
         adam_beta1=settings.betas[0],
         adam_beta2=settings.betas[1],
         adam_epsilon=settings.epsilon,
-        max_grad_norm=settings.clip,
+        max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused",
         use_cpu=compute.device.type == "cpu",
         bf16=compute.accelerator.mixed_precision == "bf16",

@@ -69,14 +69,14 @@ def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
     names = list(dict.fromkeys(arm for row in rows for arm in row["arms"]))
     whole = _score(confirmed, None)
     alone = {name: _score(confirmed, name) for name in names}
-    neighbours = alone.get("neighbours", whole)
+    neighbors = alone.get("neighbors", whole)
     return BenchReport(
         "verdict",
         (
             Figure("cases", "cases played", len(rows), "at least 60"),
             Figure("confirmed", "cases that the reference confirms", len(confirmed)),
             *_figures("", "the verdict", whole),
-            *_figures("neighbours_", "the neighbours arm alone", neighbours),
+            *_figures("neighbors_", "the neighbors arm alone", neighbors),
         ),
         conditions,
         {

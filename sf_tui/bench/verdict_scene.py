@@ -35,7 +35,7 @@ BATCH = 48
 STAGE_STEPS = 300
 
 REFERENCE_RATE = 1.5e-4
-"""The built-in experiment's own recovery (`[recovery.train]` of its profile)."""
+"""The built-in experiment's own recovery (`[replay_stage.train]` of its profile)."""
 
 _ENTRIES_A_PERSON = 20
 _CONTROL_PEOPLE = 50
@@ -58,7 +58,7 @@ class TrialScene:
         profile = load_profile(STARTER, [f"train.threads={threads}"])
         self.seed = seed
         self._compute = choose_compute(profile.model.dtype, threads)
-        self._kinds = profile.neighbours.kinds.model_dump()
+        self._kinds = profile.neighbors.kinds.model_dump()
         self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
         self._layout = read_layout(self._loaded.model)
         self._start = open_start_weights(
@@ -71,7 +71,7 @@ class TrialScene:
         control = ask(self.world.new[4][:_CONTROL_PEOPLE], "same", "control")
         self.old = OldTask(
             "old",
-            "exact",
+            "exact_match",
             scored_rows(self._encode(held_out), [example.group for example in held_out]),
             self._encode(tuned),
         )
@@ -87,7 +87,7 @@ class TrialScene:
         rows = damaged.new
         new = None
         if rows:
-            new = NewTask("new", "exact", rows, scored_rows(rows, [""] * len(rows)))
+            new = NewTask("new", "exact_match", rows, scored_rows(rows, [""] * len(rows)))
         mean = sum(len(row.input_ids) for row in self.old.examples) / len(self.old.examples)
         return RecoveryCase(
             self._loaded,

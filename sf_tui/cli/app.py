@@ -12,7 +12,7 @@ import typer
 from sf_tui import __version__
 from sf_tui.cli import (
     act,
-    analyse,
+    analyze,
     attach,
     bench,
     data_biography,
@@ -56,7 +56,7 @@ app.command("stop")(stop.stop)
 app.command("resume")(resume.resume)
 app.command("diagnose")(diagnose.diagnose)
 app.command("recover")(recover.recover)
-app.add_typer(analyse.app, name="analyse")
+app.add_typer(analyze.app, name="analyze")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(data, name="data")
 app.add_typer(bench.app, name="bench")

@@ -118,9 +118,9 @@ def repair(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure what brings an old task back: examples, neighbours, and edits of the weights.
+    """Measure what brings an old task back: examples, neighbors, and edits of the weights.
 
-    Old and new accuracy for 0, 10, 100, 1000 and all old examples, with neighbours and without,
+    Old and new accuracy for 0, 10, 100, 1000 and all old examples, with neighbors and without,
     and for every edit without data. Cut it off when you like and call it again.
     """
     arguments = {"seeds": seeds, "threads": threads, "steps": steps}

@@ -229,7 +229,7 @@ def _in_characters(loaded: LoadedExamples) -> tuple[Findings, list[Piece]]:
         [sum(len(text) for text, _ in pieces) for pieces in texts],
         answers,
         None,
-        "exact" if short else "token",
+        "exact_match" if short else "token_accuracy",
         {"place": loaded.examples[0].place, "pieces": _named(texts[0])},
     )
     return findings, texts[0]

@@ -46,11 +46,11 @@ def diagnose(
     examples: Annotated[
         int | None,
         typer.Option(
-            "--examples", min=1, help="Safe old examples; default: [diagnosis]'s, which is 10."
+            "--examples", min=1, help="Safe old examples; default: [diagnose]'s, which is 10."
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps of the neighbours arm.")
+        int | None, typer.Option("--steps", min=1, help="Steps of the neighbors arm.")
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -171,7 +171,7 @@ def _diagnose_run(
     tell = narrator()
     with locked(run):
         tell(f"loading {run_name(run)}")
-        assembled = run_case(run, profile, _wanted(test, profile.diagnosis.examples), replaced)
+        assembled = run_case(run, profile, _wanted(test, profile.diagnose.examples), replaced)
         found = _test(assembled, test, tell)
         event = append_diagnosis(run, found.fields)
     return event, {"run": run_name(run), **_more(assembled, found)}
@@ -195,7 +195,7 @@ def _diagnose_model(
     tell(f"loading {model}")
     assembled = model_case(
         profile,
-        _wanted(test, profile.diagnosis.examples),
+        _wanted(test, profile.diagnose.examples),
         start_model=replaced.start_model,
         start_accuracy=replaced.start_accuracy,
     )
@@ -210,7 +210,7 @@ def _diagnose_model(
 
 
 def _check_others(profile: Profile) -> None:
-    """Find files that [diagnosis] names and that aren't there, before anything is loaded.
+    """Find files that [diagnose] names and that aren't there, before anything is loaded.
 
     Raises:
         DataError: there is one.
@@ -220,7 +220,7 @@ def _check_others(profile: Profile) -> None:
     from sf_tui.profile.check_diagnosis import diagnosis_files
 
     for problem in diagnosis_files(profile):
-        raise DataError(f"[diagnosis] {problem.text}", problem.hint)
+        raise DataError(f"[diagnose] {problem.text}", problem.hint)
 
 
 def _wanted(test: dict[str, Any], default: int) -> Any:
@@ -237,7 +237,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
 
     for note in assembled.notes:
         tell(f"note: {note}")
-    settings = assembled.profile.diagnosis
+    settings = assembled.profile.diagnose
     assembled.case.between = INTERRUPT.check
     return run_test(
         assembled,

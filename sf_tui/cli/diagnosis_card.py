@@ -65,7 +65,7 @@ def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
 
 def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
     """Return what to do about a verdict, in one sentence."""
-    start = event.get("arms", {}).get("neighbours", {})
+    start = event.get("arms", {}).get("neighbors", {})
     # An arm that could not run for want of the start weights tells that there are none.
     has_start = bool(more.get("start_weights")) or "recovered" in start
     verdict = event["verdict"]

@@ -98,8 +98,8 @@ class Narrator:
             )
             if event["stage"] in self._history.stages:
                 self._start_bar(self._history.stages[event["stage"]])
-        elif kind == "neighbours":
-            self._tell_neighbours(event)
+        elif kind == "tasks_at_risk":
+            self._tell_neighbors(event)
         elif kind == "diagnosis":
             self._say(f"diagnosis: {diagnosis_line(event)}")
         elif kind == "stage_finished":
@@ -131,7 +131,7 @@ class Narrator:
             f"{event['action']} by {event['by']}{why} {event['status']} @{event['step']}{reason}"
         )
 
-    def _tell_neighbours(self, event: Event) -> None:
+    def _tell_neighbors(self, event: Event) -> None:
         frames = frames_at_risk(event)
         if frames:
             self._say(f"stage {event['stage']}: nearest other task: {frames[0]}")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
     from sf_tui.worker.cases import AssembledCase, Replaced
 
-NEIGHBOURS = "neighbours"
+NEIGHBORS = "neighbors"
 EDITS = ("shift-edit", "spectral-edit", "interpolate")
 
 
@@ -54,28 +54,26 @@ def recover(
     ],
     by: Annotated[
         str,
-        typer.Option(
-            "--by", help="neighbours, or an edit: shift-edit, spectral-edit, interpolate."
-        ),
-    ] = NEIGHBOURS,
+        typer.Option("--by", help="neighbors, or an edit: shift-edit, spectral-edit, interpolate."),
+    ] = NEIGHBORS,
     examples: Annotated[
         int | None,
         typer.Option(
             "--examples",
             min=0,
-            help="Old examples to train on; default: [repair]'s, else none with start weights and "
+            help="Old examples to train on; default: [recover]'s, else none with start weights and "
             "10 without.",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps at most; default: [repair]'s.")
+        int | None, typer.Option("--steps", min=1, help="Steps at most; default: [recover]'s.")
     ] = None,
     strength: Annotated[
         float | None, typer.Option("--strength", help="Weight of the KL to the start model.")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Default: [repair]'s, else half of the stage's."),
+        typer.Option("--learning-rate", help="Default: [recover]'s, else half of the stage's."),
     ] = None,
     keep: Annotated[
         float | None,
@@ -108,7 +106,7 @@ def recover(
                 "--learning-rate": learning_rate,
             },
             f"{by} takes no step and no example",
-            "leave them away, or repair by neighbours",
+            "leave them away, or repair by neighbors",
         )
     elif strength is not None and not 0 < strength < float("inf"):
         raise UsageError(f"--strength {strength}: no strength", "it is a number above 0")
@@ -148,18 +146,18 @@ def _edit_arguments(
     Raises:
         UsageError: there is no such way, or an argument belongs to another one.
     """
-    if by not in (NEIGHBOURS, *EDITS):
-        raise UsageError(f"--by {by}: no such way", f"there are {NEIGHBOURS}, {', '.join(EDITS)}")
+    if by not in (NEIGHBORS, *EDITS):
+        raise UsageError(f"--by {by}: no such way", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
     if alpha is not None and by != "shift-edit":
         raise UsageError("--alpha belongs to shift-edit", f"leave it away with --by {by}")
     if keep is not None and by in ("shift-edit", "spectral-edit"):
         raise UsageError(
-            f"--keep: {by} does not scale the change", "it belongs to neighbours and interpolate"
+            f"--keep: {by} does not scale the change", "it belongs to neighbors and interpolate"
         )
     for name, value in (("--keep", keep), ("--alpha", alpha)):
         if value is not None and not 0 <= value <= 1:
             raise UsageError(f"{name} {value}: no share", "it is a number from 0 to 1")
-    if by == NEIGHBOURS:
+    if by == NEIGHBORS:
         return None
     return {"shift-edit": {"alpha": alpha}, "interpolate": {"keep": keep}}.get(by, {})
 
@@ -190,7 +188,7 @@ def _of_run(
     from sf_tui.worker.offline import locked
 
     profile = run_profile(run, overrides)
-    wanted = Wanted(profile.repair.examples if examples is None else examples, scores_needed=False)
+    wanted = Wanted(profile.recover.examples if examples is None else examples, scores_needed=False)
     with locked(run):
         narrator()(f"loading {run_name(run)}")
         return work(run_case(run, profile, wanted, replaced))
@@ -210,7 +208,7 @@ def _of_model(
 
     refuse_names_in_a_run(replaced.task, replaced.stage)
     profile = model_profile(model, replaced, overrides)
-    by_default = profile.repair.examples or (0 if replaced.start_model else EXAMPLES_WITHOUT_START)
+    by_default = profile.recover.examples or (0 if replaced.start_model else EXAMPLES_WITHOUT_START)
     wanted = Wanted(by_default if examples is None else examples, scores_needed=False)
     narrator()(f"loading {model}")
     return work(model_case(profile, wanted, start_model=replaced.start_model, start_accuracy=None))

@@ -34,7 +34,7 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
     table.add_row("new", "", _figure(outcome.new.before), _figure(outcome.new.after))
     if outcome.agreement.before is not None:
         table.add_row(
-            Text("as the start model answers neighbours", style="dim"),
+            Text("as the start model answers neighbors", style="dim"),
             "1.000",
             _figure(outcome.agreement.before),
             _figure(outcome.agreement.after),

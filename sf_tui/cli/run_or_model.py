@@ -62,11 +62,11 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="TABLE.KEY=VALUE",
-        help="Override a key; of a run: of diagnosis, repair, neighbours or cost.",
+        help="Override a key; of a run: of diagnosis, repair, neighbors or cost.",
     ),
 ]
 
-SETTABLE = ("diagnosis", "repair", "neighbours", "cost")
+SETTABLE = ("diagnose", "recover", "neighbors", "cost")
 """The tables that say how a run is looked at; all others say what it was."""
 
 

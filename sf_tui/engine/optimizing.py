@@ -44,14 +44,14 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> fl
         total_steps: number of updates in the stage.
         settings: rate, warm-up, schedule and the share of the rate that is left at the end.
     """
-    if step < settings.warmup:
-        return settings.learning_rate * step / settings.warmup
-    floor = settings.final_learning_rate_share
-    progress = (step - 1 - settings.warmup) / max(total_steps - settings.warmup, 1)
+    if step < settings.warmup_steps:
+        return settings.learning_rate * step / settings.warmup_steps
+    floor = settings.min_lr_ratio
+    progress = (step - 1 - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1)
     progress = min(max(progress, 0.0), 1.0)
-    if settings.schedule == "linear":
+    if settings.lr_schedule == "linear":
         share = 1 - (1 - floor) * progress
-    elif settings.schedule == "cosine":
+    elif settings.lr_schedule == "cosine":
         share = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
     else:
         share = 1.0

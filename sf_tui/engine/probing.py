@@ -50,9 +50,9 @@ class ProbeResult:
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
         tokens = int(self.answer_tokens[at].sum())
         return {
-            "exact": float(self.exact[at].mean()),
-            "first_token": float(self.first_token[at].mean()),
-            "token": float(self.correct_tokens[at].sum() / tokens),
+            "exact_match": float(self.exact[at].mean()),
+            "first_token_accuracy": float(self.first_token[at].mean()),
+            "token_accuracy": float(self.correct_tokens[at].sum() / tokens),
             "nll": float(self.nll[at].sum() / tokens),
             "n": len(self.exact[at]),
         }

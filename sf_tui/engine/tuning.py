@@ -120,7 +120,7 @@ class StageTuner:
             [self._own, *self.added.values()],
             step,
             learning_rate=rate,
-            max_grad_norm=self._settings.clip,
+            max_grad_norm=self._settings.max_grad_norm,
         )
         loss, *others = result.losses
         added = dict(zip(self.added, others, strict=True))

@@ -10,9 +10,9 @@ from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.nearest import did_you_mean, nearest_name
-from sf_tui.profile.neighbour_schema import AnchorSettings, NeighbourKinds, NeighbourSettings
+from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborKinds, NeighborSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_told
-from sf_tui.profile.repair_schema import DiagnosisSettings, RepairSettings
+from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.schema import (
     BiographySettings,
     CheckpointSettings,
@@ -25,7 +25,7 @@ from sf_tui.profile.schema import (
     TaskSettings,
     WindowSettings,
 )
-from sf_tui.profile.train_schema import FreezeSettings, RecoverySettings, TrainSettings
+from sf_tui.profile.train_schema import FreezeSettings, ReplayStageSettings, TrainSettings
 from sf_tui.profile.write import dump_profile
 
 __all__ = [
@@ -35,17 +35,17 @@ __all__ = [
     "BiographySettings",
     "CheckpointSettings",
     "CostSettings",
-    "DiagnosisSettings",
+    "DiagnoseSettings",
     "FreezeSettings",
     "GuardSettings",
     "ModelSettings",
-    "NeighbourKinds",
-    "NeighbourSettings",
+    "NeighborKinds",
+    "NeighborSettings",
     "ProbeSettings",
     "Profile",
     "ProfileProblemsError",
-    "RecoverySettings",
-    "RepairSettings",
+    "RecoverSettings",
+    "ReplayStageSettings",
     "Rule",
     "StageSpec",
     "TaskSettings",

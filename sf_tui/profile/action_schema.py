@@ -69,18 +69,18 @@ class Action(StrictTable):
     strength: Positive | None = Field(
         default=None,
         description="anchor, recover: weight of the KL to the start model; default: [anchor]'s or "
-        "[repair]'s",
+        "[recover]'s",
     )
     examples: ExampleCount | None = Field(
         default=None,
-        description="diagnose, recover: old examples to train on; default: [diagnosis]'s or "
-        "[repair]'s",
+        description="diagnose, recover: old examples to train on; default: [diagnose]'s or "
+        "[recover]'s",
     )
     thorough: bool = Field(
         default=False, description="diagnose: add the recovery on half of the old data"
     )
     steps: StepCount | None = Field(
-        default=None, description="recover: optimizer steps; default: [repair]'s"
+        default=None, description="recover: optimizer steps; default: [recover]'s"
     )
     alpha: Factor = Field(
         default=1.0, description="shift-edit: how much of each matrix's top direction is removed"

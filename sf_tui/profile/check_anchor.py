@@ -1,6 +1,6 @@
-"""Rules of `[anchor]` and `[neighbours]`: which stages can be anchored, and to what.
+"""Rules of `[anchor]` and `[neighbors]`: which stages can be anchored, and to what.
 
-Opens no data; whether a model proposes enough neighbours shows only at work.
+Opens no data; whether a model proposes enough neighbors shows only at work.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def check_anchor(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 ANOTHER_STRATEGY,
             )
     names = [task.name for task in profile.tasks]
-    for at, name in enumerate(profile.neighbours.leave_out):
+    for at, name in enumerate(profile.neighbors.exclude_tasks):
         if name not in names:
             yield Problem(
-                ("neighbours", "leave_out", at),
+                ("neighbors", "exclude_tasks", at),
                 f"no task is named '{name}'",
                 did_you_mean(name, names, "tasks"),
             )
     yield from _check_sizes(profile, [train for _, train in trained])
-    if not any(weight for _, weight in profile.neighbours.kinds):
+    if not any(weight for _, weight in profile.neighbors.kinds):
         yield Problem(
-            ("neighbours", "kinds"),
+            ("neighbors", "kinds"),
             "every kind has the weight 0",
             "give one a weight above 0, or leave it out for the default",
             table=2,
@@ -75,10 +75,10 @@ def _strategy_path(place: int, origin: Origin) -> KeyPath:
 def _check_sizes(profile: Profile, trains: list[TrainSettings]) -> Iterator[Problem]:
     anchor = profile.anchor
     rows = anchor.rows or min((train.batch_size for train in trains), default=0)
-    if anchor.prompts is not None and anchor.prompts < rows:
+    if anchor.cache_size is not None and anchor.cache_size < rows:
         yield Problem(
-            ("anchor", "prompts"),
-            f"prompts = {anchor.prompts} is less than the {rows} rows of a step",
+            ("anchor", "cache_size"),
+            f"cache_size = {anchor.cache_size} is less than the {rows} rows of a step",
             "few prompts are learnt by heart; leave it out for fresh ones at every step",
         )
     limits = [train.max_length for train in trains if train.max_length is not None]

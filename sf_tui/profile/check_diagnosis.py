@@ -1,4 +1,4 @@
-"""Rules of `[diagnosis]` and `[repair]`: data apart from the run's, an old task to take from.
+"""Rules of `[diagnose]` and `[recover]`: data apart from the run's, an old task to take from.
 
 Opens no data.
 """
@@ -30,23 +30,23 @@ SAME_FACTS: dict[str, str] = {
 
 def check_diagnosis(profile: Profile, origin: Origin) -> Iterator[Problem]:
     """Find data that would teach or ask what is measured, and old examples of no task."""
-    diagnosis = profile.diagnosis
+    diagnose = profile.diagnose
     for key, hint in DATA_KEYS.items():
-        data = getattr(diagnosis, key)
+        data = getattr(diagnose, key)
         if data is None:
             continue
-        path = ("diagnosis", key)
+        path = ("diagnose", key)
         yield from check_data(path, data)
         same = _tasks_about(profile, data)
         if same:
             yield Problem(
                 path, f"{key} = {toml_value(data)}: task '{same[0]}' is about the same facts", hint
             )
-    if diagnosis.control is not None and _facts(diagnosis.control) == _facts(
-        diagnosis.unrelated or ""
+    if diagnose.control is not None and _facts(diagnose.control) == _facts(
+        diagnose.unrelated or ""
     ):
         yield Problem(
-            ("diagnosis", "unrelated"),
+            ("diagnose", "unrelated"),
             "unrelated and control are about the same facts",
             "the control tells what is guessed untaught; give one of them other data",
         )
@@ -67,8 +67,10 @@ def _tasks_about(profile: Profile, data: str) -> list[str]:
 
 
 def _check_examples(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    if profile.repair.examples:
-        yield from check_old_examples(profile, ("repair",), "recover", profile.repair.model_dump())
+    if profile.recover.examples:
+        yield from check_old_examples(
+            profile, ("recover",), "recover", profile.recover.model_dump()
+        )
     for name, own in origin.raw.get("actions", {}).items():
         action = profile.actions[name]
         if action.op == "recover":
@@ -97,10 +99,10 @@ def check_old_examples(
 
 
 def diagnosis_files(profile: Profile) -> Iterator[Problem]:
-    """Find the files that `[diagnosis]` names and that aren't there."""
+    """Find the files that `[diagnose]` names and that aren't there."""
     for key in DATA_KEYS:
-        value = getattr(profile.diagnosis, key)
+        value = getattr(profile.diagnose, key)
         if is_missing(value):
             yield Problem(
-                ("diagnosis", key), f"{key}: there is no file {value}", missing_hint(value)
+                ("diagnose", key), f"{key}: there is no file {value}", missing_hint(value)
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from sf_tui.profile.check_model import SCHEME
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, RECOVER_STAGE
+from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, REPLAY_STAGE
 from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
@@ -31,10 +31,10 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for place, task in enumerate(profile.tasks):
         path = ("tasks", place, "name")
-        if task.name == RECOVER_STAGE:
+        if task.name == REPLAY_STAGE:
             yield Problem(
                 path,
-                f"name = '{RECOVER_STAGE}' is kept for the stage that [recovery] adds",
+                f"name = '{REPLAY_STAGE}' is kept for the stage that [replay_stage] adds",
                 "give the task another name",
             )
         if task.name in seen:
@@ -52,7 +52,7 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 "learn = false: only the first task can be left as it is known",
                 "take learn away; a task that is only watched goes first",
             )
-    if len(profile.tasks) == 1 and not profile.tasks[0].learn and not profile.recovery.steps:
+    if len(profile.tasks) == 1 and not profile.tasks[0].learn and not profile.replay_stage.steps:
         yield Problem(
             ("tasks", 0, "name"),
             "there is nothing to train: the first task is taken as known",
@@ -92,7 +92,7 @@ def check_biography(profile: Profile) -> Iterator[Problem]:
 def uses_biography(profile: Profile) -> bool:
     """Tell whether anything in the profile is made by the biography generator."""
     data = [task.data for task in profile.tasks]
-    data += [profile.diagnosis.control or "", profile.diagnosis.unrelated or ""]
+    data += [profile.diagnose.control or "", profile.diagnose.unrelated or ""]
     return profile.model.tokenizer == BIOGRAPHY_TOKENIZER or any(
         name.startswith("biography:") for name in data
     )

@@ -1,4 +1,4 @@
-"""Rules of `[train]` and of the tables laid over it: a task's `train`, `[recovery]`'s `train`."""
+"""Rules of `[train]` and of what is laid over it by a task or by `[replay_stage]`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def overlay_tables(raw: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, 
     for place, task in enumerate(tasks if isinstance(tasks, list) else []):
         if isinstance(task, dict) and isinstance(task.get("train"), dict):
             yield ("tasks", place, "train"), task["train"]
-    recovery = raw.get("recovery")
+    recovery = raw.get("replay_stage")
     if isinstance(recovery, dict) and isinstance(recovery.get("train"), dict):
-        yield ("recovery", "train"), recovery["train"]
+        yield ("replay_stage", "train"), recovery["train"]
 
 
 def overlay_problems(raw: Mapping[str, Any]) -> list[Problem]:
@@ -84,26 +84,26 @@ def _check_one(path: KeyPath, own: Mapping[str, Any], train: TrainSettings) -> I
         )
 
 
-def check_recovery(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find a recovery of an unknown task, or one that says twice how long it is."""
-    recovery = profile.recovery
+def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
+    """Find a replay stage of an unknown task, or one that says twice how long it is."""
+    replay_stage = profile.replay_stage
     names = [task.name for task in profile.tasks]
-    if recovery.task is not None and recovery.task not in names:
+    if replay_stage.task is not None and replay_stage.task not in names:
         yield Problem(
-            ("recovery", "task"),
-            f"no task is named '{recovery.task}'",
-            did_you_mean(recovery.task, names, "tasks"),
+            ("replay_stage", "task"),
+            f"no task is named '{replay_stage.task}'",
+            did_you_mean(replay_stage.task, names, "tasks"),
         )
-    if recovery.steps and recovery.task is None and not profile.watched_tasks():
+    if replay_stage.steps and replay_stage.task is None and not profile.watched_tasks():
         yield Problem(
-            ("recovery", "steps"),
+            ("replay_stage", "steps"),
             "no task is watched that could be recovered",
             "set task to the one to recover",
         )
     for key in NOT_IN_RECOVERY_TRAIN:
-        if key in origin.raw.get("recovery", {}).get("train", {}):
+        if key in origin.raw.get("replay_stage", {}).get("train", {}):
             yield Problem(
-                ("recovery", "train", key),
-                f"'{key}' does not stand here: [recovery] steps says how long the stage is",
-                "set steps in [recovery]",
+                ("replay_stage", "train", key),
+                f"'{key}' does not stand here: [replay_stage] steps says how long the stage is",
+                "set steps in [replay_stage]",
             )

@@ -15,7 +15,7 @@ from sf_tui.profile.check_diagnosis import DATA_KEYS, check_diagnosis, diagnosis
 from sf_tui.profile.check_model import check_model, model_files
 from sf_tui.profile.check_rules import check_guard, check_rules
 from sf_tui.profile.check_tasks import check_biography, check_tasks, task_files
-from sf_tui.profile.check_train import check_recovery, check_train_tables
+from sf_tui.profile.check_train import check_replay_stage, check_train_tables
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
@@ -29,7 +29,7 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         *check_tasks(profile, origin),
         *check_biography(profile),
         *check_train_tables(profile, origin),
-        *check_recovery(profile, origin),
+        *check_replay_stage(profile, origin),
         *check_anchor(profile, origin),
         *check_diagnosis(profile, origin),
         *check_actions(profile, origin),
@@ -49,7 +49,7 @@ def check_logins(profile: Profile) -> Iterator[Problem]:
             for key in ("data", "held_out", "split", "subset")
         ]
     for key in DATA_KEYS:
-        places.append((("diagnosis", key), getattr(profile.diagnosis, key)))
+        places.append((("diagnose", key), getattr(profile.diagnose, key)))
     for path, value in places:
         if isinstance(value, str) and has_url_login(value):
             yield Problem(

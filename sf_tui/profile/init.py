@@ -45,17 +45,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "max_length": 512,
         "threads": 2,
     },
-    "anchor": {"rows": 16, "prompts": 4800, "answer_tokens": 16},
-    "neighbours": {"leave_out": ["old"]},
+    "anchor": {"rows": 16, "cache_size": 4800, "answer_tokens": 16},
+    "neighbors": {"exclude_tasks": ["old"]},
     "train.freeze": {"layers": 2},
-    "recovery": {"task": "old", "train": {"learning_rate": 1e-4}},
-    "diagnosis": {
+    "replay_stage": {"task": "old", "train": {"learning_rate": 1e-4}},
+    "diagnose": {
         "steps": 50,
         "learning_rate": 1e-4,
         "control": "never-seen.jsonl",
         "unrelated": "another-task.jsonl",
     },
-    "repair": {"learning_rate": 5e-6, "interpolate": 0.7},
+    "recover": {"learning_rate": 5e-6, "interpolate": 0.7},
     "probe": {"examples": 128, "batch_size": 64},
     "rules": {
         "name": "protect-old-task",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-TaskMetric = Literal["auto", "exact", "first_token", "token", "nll"]
+TaskMetric = Literal["auto", "exact_match", "first_token_accuracy", "token_accuracy", "nll"]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Strategy = Literal["seq", "freeze", "anchor"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -54,8 +54,8 @@ NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
 }
 """For each key, the values that the design names and this version does not have."""
 
-RECOVER_STAGE = "recover"
-"""The stage that `[recovery]` adds; no task may be called so."""
+REPLAY_STAGE = "replay"
+"""The stage that `[replay_stage]` adds; no task may be called so."""
 
 RANDOM_MODEL = "random"
 """The `source` of a model with new weights."""

@@ -90,10 +90,10 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
         if isinstance(task, dict):
             yield ("tasks", place, "data"), task
             yield ("tasks", place, "held_out"), task
-    diagnosis = raw.get("diagnosis")
+    diagnosis = raw.get("diagnose")
     if isinstance(diagnosis, dict):
-        yield ("diagnosis", "control"), diagnosis
-        yield ("diagnosis", "unrelated"), diagnosis
+        yield ("diagnose", "control"), diagnosis
+        yield ("diagnose", "unrelated"), diagnosis
 
 
 def missing_hint(value: object) -> str:

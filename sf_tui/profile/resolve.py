@@ -25,8 +25,8 @@ def resolve_profile(profile: Profile) -> Profile:
     if profile.train.steps is None and profile.train.epochs is None:
         changes["train"] = profile.train.model_copy(update={"steps": DEFAULT_STEPS})
     watched = profile.watched_tasks()
-    if profile.recovery.task is None and watched:
-        changes["recovery"] = profile.recovery.model_copy(update={"task": watched[0]})
+    if profile.replay_stage.task is None and watched:
+        changes["replay_stage"] = profile.replay_stage.model_copy(update={"task": watched[0]})
     if profile.model.source == RANDOM_MODEL and profile.model.tokenizer is None:
         # check_model has made sure that such a profile has biography tasks only.
         changes["model"] = profile.model.model_copy(update={"tokenizer": BIOGRAPHY_TOKENIZER})

@@ -15,12 +15,12 @@ from pydantic import Field, PrivateAttr
 
 from sf_tui.errors import UsageError
 from sf_tui.profile.action_schema import Action, Rule
-from sf_tui.profile.names import RECOVER_STAGE, Dtype, TaskMetric
+from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
 from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.neighbour_schema import AnchorSettings, NeighbourSettings
+from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborSettings
 from sf_tui.profile.overlay import overlay_train
-from sf_tui.profile.repair_schema import DiagnosisSettings, RepairSettings
-from sf_tui.profile.train_schema import RecoverySettings, StrictTable, TrainSettings
+from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
+from sf_tui.profile.train_schema import ReplayStageSettings, StrictTable, TrainSettings
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
@@ -110,9 +110,9 @@ class BiographySettings(StrictTable):
     """`[biography]`: what "biography:…" data is made of."""
 
     people: RowCount = Field(default=400, description="how many people pretraining tells about")
-    tuned: Part = Field(default=0.75, description="share of them that the old task trains on")
+    train_share: Part = Field(default=0.75, description="share of them that the old task trains on")
     new_people: RowCount = Field(default=25, description="how many people each new task is about")
-    form: Literal["same", "other"] = Field(
+    question_form: Literal["same", "other"] = Field(
         default="same", description="other: new questions share no template word with the old ones"
     )
     seed: Seed = Field(default=0, description="draws the people and their facts")
@@ -188,10 +188,10 @@ class Profile(StrictTable):
     biography: BiographySettings = Field(default_factory=BiographySettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
     anchor: AnchorSettings = Field(default_factory=AnchorSettings)
-    neighbours: NeighbourSettings = Field(default_factory=NeighbourSettings)
-    recovery: RecoverySettings = Field(default_factory=RecoverySettings)
-    diagnosis: DiagnosisSettings = Field(default_factory=DiagnosisSettings)
-    repair: RepairSettings = Field(default_factory=RepairSettings)
+    neighbors: NeighborSettings = Field(default_factory=NeighborSettings)
+    replay_stage: ReplayStageSettings = Field(default_factory=ReplayStageSettings)
+    diagnose: DiagnoseSettings = Field(default_factory=DiagnoseSettings)
+    recover: RecoverSettings = Field(default_factory=RecoverSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     window: WindowSettings = Field(default_factory=WindowSettings)
@@ -236,27 +236,27 @@ class Profile(StrictTable):
         )
 
     def stage_train(self, task_name: str) -> TrainSettings:
-        """Return what a task's stage (or the stage `recover`) is trained with."""
+        """Return what a task's stage (or the stage `replay`) is trained with."""
         own = (
-            {**self.recovery.train, "steps": self.recovery.steps}
-            if task_name == RECOVER_STAGE
+            {**self.replay_stage.train, "steps": self.replay_stage.steps}
+            if task_name == REPLAY_STAGE
             else self.task(task_name).train
         )
         if not own:
             return self.train
         base = self.train.model_dump(exclude_none=True)
-        if task_name == RECOVER_STAGE and base.get("strategy") == "anchor":
+        if task_name == REPLAY_STAGE and base.get("strategy") == "anchor":
             # It would hold the recovery to the very weights that it is to bring back from.
             base["strategy"] = "seq"
         return TrainSettings.model_validate(overlay_train(base, own))
 
     def stages(self) -> list[StageSpec]:
-        """Return the stages in order; each but `recover` has its task's name."""
+        """Return the stages in order; each but `replay` has its task's name."""
         trained = [task.name for place, task in enumerate(self.tasks) if place or task.learn]
         stages = [StageSpec(name, name, self.stage_train(name)) for name in trained]
-        if self.recovery.steps:
-            recovered = self.recovery.task or self.watched_tasks()[0]
-            stages.append(StageSpec(RECOVER_STAGE, recovered, self.stage_train(RECOVER_STAGE)))
+        if self.replay_stage.steps:
+            recovered = self.replay_stage.task or self.watched_tasks()[0]
+            stages.append(StageSpec(REPLAY_STAGE, recovered, self.stage_train(REPLAY_STAGE)))
         return stages
 
     def watched_tasks(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tables that say how a stage is trained: `[train]`, `[train.freeze]` and `[recovery]`."""
+"""The tables that say how a stage is trained: `[train]`, `[train.freeze]` and `[replay_stage]`."""
 
 from __future__ import annotations
 
@@ -65,19 +65,21 @@ class TrainSettings(StrictTable):
     epochs: Epochs | None = Field(
         default=None, description="passes over the data; either this or steps"
     )
-    schedule: Schedule = Field(
+    lr_schedule: Schedule = Field(
         default="constant", description="the learning rate after the warm-up"
     )
-    warmup: StepCountOrZero = Field(
+    warmup_steps: StepCountOrZero = Field(
         default=20, description="steps in which the learning rate rises from 0"
     )
-    final_learning_rate_share: Share = Field(
+    min_lr_ratio: Share = Field(
         default=0.0, description="what linear and cosine fall towards, as a share of learning_rate"
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
     betas: Betas = Field(default=(0.9, 0.95), description="AdamW's betas")
     epsilon: Positive = Field(default=1e-8, description="AdamW's epsilon")
-    clip: NotNegative = Field(default=1.0, description="largest gradient norm; 0 = no clipping")
+    max_grad_norm: NotNegative = Field(
+        default=1.0, description="largest gradient norm; 0 = no clipping"
+    )
     max_length: Count | None = Field(
         default=None, description="longest example in tokens; default: the model's limit"
     )
@@ -92,7 +94,7 @@ class TrainSettings(StrictTable):
         description="what a loss that is not finite does; continue: once, from the last "
         "good checkpoint",
     )
-    on_nan_learning_rate_factor: Factor = Field(
+    nan_lr_factor: Factor = Field(
         default=0.5, description="what the learning rate is multiplied by then"
     )
     threads: ThreadCount | None = Field(
@@ -111,8 +113,8 @@ class TrainSettings(StrictTable):
         return self.steps or DEFAULT_STEPS
 
 
-class RecoverySettings(StrictTable):
-    """`[recovery]`: a last stage, `recover`, on a known task's train split."""
+class ReplayStageSettings(StrictTable):
+    """`[replay_stage]`: a last stage, `replay`, on a known task's train split."""
 
     steps: StepCountOrZero = Field(default=0, description="optimizer steps; 0 = no such stage")
     task: Name | None = Field(

@@ -13,18 +13,18 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
-from sf_tui.neighbours.anatomy import Anatomy, Tokens, anatomize, prompts_of
-from sf_tui.neighbours.anchor import Anchor
-from sf_tui.neighbours.bank import (
+from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
+from sf_tui.neighbors.anchor import Anchor
+from sf_tui.neighbors.bank import (
     MOST_PROMPTS,
-    NeighbourBank,
+    NeighborBank,
     answer_limit,
     build_bank,
 )
-from sf_tui.neighbours.divergence import DivergenceMeter
-from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose
-from sf_tui.neighbours.start_model import StartModel
-from sf_tui.profile import NeighbourKinds
+from sf_tui.neighbors.divergence import DivergenceMeter
+from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose
+from sf_tui.neighbors.start_model import StartModel
+from sf_tui.profile import NeighborKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
 from sf_tui.recovery.leaks import Leaks
 from sf_tui.recovery.scoring import ScoredRows, Scorer
@@ -86,13 +86,13 @@ class RecoveryCase:
     """The old task's questions about facts that the model never saw."""
     unrelated: tuple[Encoded, ...] = ()
     """Examples of another task."""
-    kinds: dict[str, float] = field(default_factory=lambda: NeighbourKinds().model_dump())
-    """Neighbours' kinds, by share."""
+    kinds: dict[str, float] = field(default_factory=lambda: NeighborKinds().model_dump())
+    """Neighbors' kinds, by share."""
     top_k: int = 64
     longest_answer: int | None = None
-    """Tokens of a neighbour's answer at most; None: as many as the known answers' longest."""
+    """Tokens of a neighbor's answer at most; None: as many as the known answers' longest."""
     most_prompts: int | None = None
-    """Neighbours that a repair learns from at most; None: a fresh one for each row."""
+    """Neighbors that a repair learns from at most; None: a fresh one for each row."""
     seed: int = 0
     reference_rate: float | None = None
     """Of the paper's own recovery; None: a quarter of the stage's."""
@@ -158,7 +158,7 @@ class RecoveryCase:
         return anatomize(prompts, self.loaded.tokenizer) if len(prompts) > 1 else None
 
     def leaks(self) -> Leaks:
-        """Return what a test's neighbours may not teach: the facts that are asked for."""
+        """Return what a test's neighbors may not teach: the facts that are asked for."""
         old = self.old
         return Leaks(
             old.held_out.rows if old else (),
@@ -174,27 +174,27 @@ class RecoveryCase:
         left_out: LeftOut | None = None,
         beside: Anatomy | None = None,
         told: Callable[[str], None] | None = None,
-    ) -> NeighbourBank | None:
-        """Return neighbours with the start model's answers; its weights are in the model now.
+    ) -> NeighborBank | None:
+        """Return neighbors with the start model's answers; its weights are in the model now.
 
         Args:
             count: how many prompts.
             left_out: subjects that none may repeat.
-            beside: further prompts that half of the neighbours are made beside.
+            beside: further prompts that half of the neighbors are made beside.
             told: told what goes on.
         """
         anatomies = [one for one in (self.anatomy(), beside) if one is not None]
         if not anatomies:
             return None
         if told is not None:
-            told("asking the start model about neighbour prompts")
+            told("asking the start model about neighbor prompts")
         start = self.start_model()
         count = min(count, MOST_PROMPTS)
         longest = self.answer_tokens()
         limit = self.loaded.max_length
 
-        def proposed() -> list[Neighbour]:
-            found: dict[Tokens, Neighbour] = {}
+        def proposed() -> list[Neighbor]:
+            found: dict[Tokens, Neighbor] = {}
             for number, anatomy in enumerate(anatomies):
                 seed = derive_seed(self.seed, "case", number)
                 part = count // len(anatomies)
@@ -217,7 +217,7 @@ class RecoveryCase:
         return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
 
     def meter(self) -> DivergenceMeter:
-        """Return what measures how far the model's answers to neighbours have moved."""
+        """Return what measures how far the model's answers to neighbors have moved."""
         return DivergenceMeter(
             self.model,
             self.compute,
@@ -241,10 +241,10 @@ class RecoveryCase:
             weight=weight,
         )
 
-    def neighbours_part(
+    def neighbors_part(
         self,
         name: str,
-        bank: NeighbourBank,
+        bank: NeighborBank,
         rows: int,
         strength: float = 1.0,
         *,

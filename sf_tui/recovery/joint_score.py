@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbors.bank import NeighborBank
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.scoring import ScoredRows, Scorer
 
@@ -10,7 +10,7 @@ from sf_tui.recovery.scoring import ScoredRows, Scorer
 class JointScore:
     """The old side times the new one: half of each is worth less than one whole and one half.
 
-    The old side is the share of the start model's answers to neighbours that are given still;
+    The old side is the share of the start model's answers to neighbors that are given still;
     without any, the accuracy on old rows. A side that there is nothing to score by counts as 1.
 
     Attributes:
@@ -21,7 +21,7 @@ class JointScore:
         self,
         case: RecoveryCase,
         scorer: Scorer,
-        kept_back: NeighbourBank | None,
+        kept_back: NeighborBank | None,
         old: ScoredRows | None,
         new: ScoredRows | None,
     ) -> None:
@@ -30,8 +30,8 @@ class JointScore:
         Args:
             case: whose model is scored, as it then stands.
             scorer: scores rows.
-            kept_back: neighbours that nothing is trained on.
-            old: rows of the old task; they count where there are no neighbours.
+            kept_back: neighbors that nothing is trained on.
+            old: rows of the old task; they count where there are no neighbors.
             new: rows of the new task.
         """
         self._case = case

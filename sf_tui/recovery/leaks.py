@@ -1,4 +1,4 @@
-"""What no neighbour of a recovery test may teach: the very facts that the test asks for.
+"""What no neighbor of a recovery test may teach: the very facts that the test asks for.
 
 The start model knows them all. Asked about a name made of a held-out person's first two words it
 tells that person's facts, and a model that is pulled towards such answers has learnt anew what the
@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sf_tui.neighbours.anatomy import Tokens, anatomize, prompts_of
-from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.neighbours.proposing import LeftOut
+from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
+from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.proposing import LeftOut
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Leaks:
     """The subjects that a test asks about, and which words of them go with which answers.
 
     Attributes:
-        subjects: what no neighbour prompt may hold: most of a held-out example's subject, in a row.
+        subjects: what no neighbor prompt may hold: most of a held-out example's subject, in a row.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Leaks:
             held_out: examples that a test scores on.
             others: further ones of their task, to tell slot and frame apart by.
             tokenizer: the model's.
-            longest: tokens that a neighbour's answer is cut at.
+            longest: tokens that a neighbor's answer is cut at.
         """
         self._silent = frozenset({NO_LOSS, *tokenizer.all_special_ids})
         self._longest = longest
@@ -55,7 +55,7 @@ class Leaks:
         self.subjects = LeftOut({part for subject, _ in asked for part in _most_of(subject)})
         self._telling = _telling_words(asked)
 
-    def without(self, bank: NeighbourBank) -> NeighbourBank:
+    def without(self, bank: NeighborBank) -> NeighborBank:
         """Return a bank's rows but those that answer what the test asks for.
 
         Such a row has a held-out example's answer, and in its prompt a word of that one's subject

@@ -24,7 +24,7 @@ class RecoveryOutcome:
     tokens: int
     """Tokens trained on, in all arms; those of the reference left out."""
     forwarded: int
-    """Tokens that only passed forward: neighbours' answers and scores."""
+    """Tokens that only passed forward: neighbors' answers and scores."""
     seconds: float
     """Wall time of all of it, the reference left out."""
     tokens_per_second: float | None
@@ -57,11 +57,11 @@ class RepairOutcome:
     tokens: int
     """Tokens trained on."""
     forwarded: int
-    """Tokens that only passed forward: neighbours' answers and scores."""
+    """Tokens that only passed forward: neighbors' answers and scores."""
     keep: float | None
     """Share of the change since the start that was kept before the first step, or by the edit."""
     agreement: Accuracies
-    """Share of the start model's answers to neighbours kept back that are given still."""
+    """Share of the start model's answers to neighbors kept back that are given still."""
     learning_rate: float | None
     course: tuple[tuple[int, float], ...]
     """(step, joint score) wherever it was scored."""

@@ -20,8 +20,8 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
-from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.recovery.arm_size import neighbour_rows, neighbour_steps
+from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.recovery.arm_size import neighbor_rows, neighbor_steps
 from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.outcome import RecoveryOutcome
@@ -40,16 +40,16 @@ EXAMPLES_ROWS = 16
 EXAMPLES_RATES = (0.25, 1.0)
 """Rates that the examples arm tries, as shares of the stage's; the selection slice decides."""
 
-NEIGHBOUR_RATES = (1.0, 2.0, 4.0)
-"""Rates that the neighbours arm tries for a few steps each, as shares of the stage's; neighbours
+NEIGHBOR_RATES = (1.0, 2.0, 4.0)
+"""Rates that the neighbors arm tries for a few steps each, as shares of the stage's; neighbors
 kept back decide."""
-NEIGHBOUR_RATE_OF_BEST = 0.5
+NEIGHBOR_RATE_OF_BEST = 0.5
 """What it then takes of the best of them: a few steps favour a rate that is too high for many.
 Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4 to
 1.2e-3, some hundred at 2e-4 to 4e-4."""
-NEIGHBOUR_SEARCH_STEPS = 10
+NEIGHBOR_SEARCH_STEPS = 10
 BANK_PROMPTS = 4096
-"""The most neighbours that are asked about; fewer where the arm takes fewer."""
+"""The most neighbors that are asked about; fewer where the arm takes fewer."""
 KEPT_BACK = 64
 
 UNRELATED_STEPS = 20
@@ -84,7 +84,7 @@ class RecoveryTest:
         Args:
             case: the model and what is known of it.
             examples: safe examples of the old task that the arm `examples` trains on.
-            steps: of the neighbours arm; None: by the stage's own work.
+            steps: of the neighbors arm; None: by the stage's own work.
             learning_rate: the base that every arm's rates are shares of; None: the stage's.
             thorough: add the paper's own recovery on all rows of the old task's train split.
             told: told what goes on, for people.
@@ -135,7 +135,7 @@ class RecoveryTest:
             start, bank = self._start_scores()
             now_weights.restore()
             self._run_examples(now_weights)
-            self._run_neighbours(now_weights, bank)
+            self._run_neighbors(now_weights, bank)
             self._run_unrelated(now_weights)
             self._run_edit(now_weights)
             if self._thorough:
@@ -188,7 +188,7 @@ class RecoveryTest:
             speaks=False,
         )
 
-    def _start_scores(self) -> tuple[np.ndarray | None, NeighbourBank | None]:
+    def _start_scores(self) -> tuple[np.ndarray | None, NeighborBank | None]:
         """Ask the start model everything that it is needed for, once."""
         case = self._case
         if case.start is None:
@@ -198,7 +198,7 @@ class RecoveryTest:
         start = self._scores(self._held_out)
         self._raise_floor()
         self._start_selection = self._select()
-        wanted = neighbour_rows(case) * (self._steps or neighbour_steps(case))
+        wanted = neighbor_rows(case) * (self._steps or neighbor_steps(case))
         leaks = case.leaks()
         bank = case.bank(
             # Some are left out for what they would teach; that must not leave too few.
@@ -220,7 +220,7 @@ class RecoveryTest:
         An answer that isn't so shares its form with the one that is, and a token of it is the
         easier guessed with those before it given.
         """
-        if self._control is not None and self._old.metric != "exact":
+        if self._control is not None and self._old.metric != "exact_match":
             reached = self._scorer.accuracy(self._control, self._old.metric)
             self._floor = max(self._floor, reached)
 
@@ -243,24 +243,24 @@ class RecoveryTest:
         best[2].restore()
         self._finish_arm("examples", best[0], best[1], tokens=tokens, seconds=seconds)
 
-    def _run_neighbours(self, now: Snapshot, bank: NeighbourBank | None) -> None:
+    def _run_neighbors(self, now: Snapshot, bank: NeighborBank | None) -> None:
         case = self._case
         if case.start is None:
-            self._skipped["neighbours"] = "the weights from before the stage are not at hand"
+            self._skipped["neighbors"] = "the weights from before the stage are not at hand"
             return
         if bank is None:
-            self._skipped["neighbours"] = "the new task has no prompts to find neighbours of"
+            self._skipped["neighbors"] = "the new task has no prompts to find neighbors of"
             return
         if len(bank) < 2 * KEPT_BACK:
-            self._skipped["neighbours"] = (
-                f"only {len(bank)} different neighbours were found; {2 * KEPT_BACK} are needed"
+            self._skipped["neighbors"] = (
+                f"only {len(bank)} different neighbors were found; {2 * KEPT_BACK} are needed"
             )
             return
         order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
         kept_back = bank.part(order[:KEPT_BACK].tolist())
         taken = bank.part(order[KEPT_BACK:].tolist())
-        rows = neighbour_rows(case)
-        steps = self._steps or neighbour_steps(case, float(np.mean(taken.lengths)))
+        rows = neighbor_rows(case)
+        steps = self._steps or neighbor_steps(case, float(np.mean(taken.lengths)))
         meter = case.meter()
 
         def agreement() -> float:
@@ -269,18 +269,18 @@ class RecoveryTest:
         def pull() -> Loss:
             # As the trial of the verdict was played: mixed lengths bring back more, also of what
             # is gone, and a test is to tell the two apart.
-            return case.neighbours_part("diagnosis", taken, rows, length_grouped=True)
+            return case.neighbors_part("diagnosis", taken, rows, length_grouped=True)
 
-        self._told("neighbours: which learning rate")
+        self._told("neighbors: which learning rate")
         tokens, seconds = 0, 0.0
         rates: dict[float, float] = {}
-        for share in NEIGHBOUR_RATES if self._knows_rate else UNKNOWN_RATES:
+        for share in NEIGHBOR_RATES if self._knows_rate else UNKNOWN_RATES:
             now.restore()
             tried = tune_briefly(
                 case.model,
                 case.layout,
                 [pull()],
-                steps=NEIGHBOUR_SEARCH_STEPS,
+                steps=NEIGHBOR_SEARCH_STEPS,
                 learning_rate=share * self._rate,
             )
             tokens, seconds = tokens + tried.tokens, seconds + tried.seconds
@@ -288,11 +288,11 @@ class RecoveryTest:
                 rates[share * self._rate] = agreement()
         now.restore()
         best = max(rates, key=lambda one: rates[one]) if rates else self._rate
-        rate = NEIGHBOUR_RATE_OF_BEST * best
-        self._told(f"neighbours: {steps} steps of {rows}, no old example")
+        rate = NEIGHBOR_RATE_OF_BEST * best
+        self._told(f"neighbors: {steps} steps of {rows}, no old example")
         found = self._tune([pull()], steps, rate)
         self._finish_arm(
-            "neighbours",
+            "neighbors",
             found,
             rate,
             tokens=tokens + found.tokens,
@@ -302,7 +302,7 @@ class RecoveryTest:
     def _run_unrelated(self, now: Snapshot) -> None:
         rows = self._case.unrelated
         if not rows:
-            self._skipped["unrelated"] = "no other task is named ([diagnosis] unrelated)"
+            self._skipped["unrelated"] = "no other task is named ([diagnose] unrelated)"
             return
         self._told("unrelated: another task")
         now.restore()

@@ -1,6 +1,6 @@
 """Repair for good: the old task back, the new one kept, with few old examples or none.
 
-New-task rows keep the new task; the start model's answers to neighbour prompts bring the old one
+New-task rows keep the new task; the start model's answers to neighbor prompts bring the old one
 back; safe examples of the old task, where there are any, help. First the change since the start is
 scaled back to where the loss of that mixture is lowest; then the mixture is tuned, and the best
 step by both tasks together is what stays: the course oscillates, and the last step is seldom the
@@ -18,7 +18,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
-from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbors.bank import NeighborBank
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.joint_score import JointScore
@@ -34,12 +34,12 @@ RATE_SHARE = 0.5
 """The repair's rate, as a share of the stage's."""
 
 _FEWEST_SCALED = 32
-"""Neighbours, and as many new rows, that scaling back is judged by; or two batches of them."""
+"""Neighbors, and as many new rows, that scaling back is judged by; or two batches of them."""
 
 _SEARCH_STEPS = 20
 
 _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
-"""Neighbours that score a step: so many, and at most one in so many."""
+"""Neighbors that score a step: so many, and at most one in so many."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
@@ -59,7 +59,7 @@ class Repair:
         old_share: float = OLD_SHARE,
         learning_rate: float | None = None,
         keep: float | None = None,
-        use_neighbours: bool = True,
+        use_neighbors: bool = True,
         thaw: bool = True,
         told: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
@@ -70,11 +70,11 @@ class Repair:
             case: the model and what is known of it.
             examples: safe old examples to train on; at most those at hand.
             steps: optimizer steps at most.
-            strength: λ of the neighbours' loss.
+            strength: λ of the neighbors' loss.
             old_share: old rows a step, as a share of the new ones.
             learning_rate: None: half of the stage's; searched where nobody knows that one.
             keep: share of the change since the start that is kept; None: searched.
-            use_neighbours: False leaves them out, for comparisons.
+            use_neighbors: False leaves them out, for comparisons.
             thaw: tune frozen layers too.
             told: told what goes on, for people.
             on_step: called after every step.
@@ -91,11 +91,11 @@ class Repair:
         self._searches_rate = learning_rate is None and not case.knows_stage
         self._rate = learning_rate or RATE_SHARE * case.learning_rate
         self._keep = keep
-        self._use_neighbours = use_neighbours and case.start is not None
+        self._use_neighbors = use_neighbors and case.start is not None
         self._thaw = thaw
         self._told = told
         self._on_step = on_step
-        if not self._count and not self._use_neighbours:
+        if not self._count and not self._use_neighbors:
             raise DataError(
                 "nothing speaks for the old task: no start weights and no old example",
                 "name the weights from before with --start-model, or safe examples with --old",
@@ -110,11 +110,11 @@ class Repair:
         with tried_out(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.start_accuracy
-            bank: NeighbourBank | None = None
+            bank: NeighborBank | None = None
             if case.start is not None:
                 load_start(case.layout, case.start)
                 start_accuracy = _old_accuracy(case, self._scorer)
-                if self._use_neighbours:
+                if self._use_neighbors:
                     rows = case.batch_size * self._steps
                     rows = min(rows, case.most_prompts or rows)
                     scoring = min(_KEPT_BACK, rows // _KEPT_BACK_SHARE)
@@ -125,7 +125,7 @@ class Repair:
             if taken is None and not self._count:
                 raise DataError(
                     "nothing speaks for the old task: the new task's rows give no prompts to make "
-                    "neighbours of, and no old example is trained on",
+                    "neighbors of, and no old example is trained on",
                     "name the new task's rows with --new, or safe old examples with --old and "
                     "--examples",
                 )
@@ -154,7 +154,7 @@ class Repair:
             Accuracies(agreement_before, agreement_after),
             self._rate,
             tuned.scores,
-            "neighbours" if taken is not None else "examples",
+            "neighbors" if taken is not None else "examples",
         )
 
     def _find_rate(self, parts: Sequence[Loss], joint: JointScore) -> int:
@@ -195,13 +195,13 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: NeighbourBank | None) -> tuple[list[Loss], ScoredRows | None]:
+    def _parts(self, taken: NeighborBank | None) -> tuple[list[Loss], ScoredRows | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
             parts.append(case.examples_part("repair/new", self._new.train, case.batch_size))
         if taken is not None:
-            parts.append(case.neighbours_part("repair", taken, case.batch_size, self._strength))
+            parts.append(case.neighbors_part("repair", taken, case.batch_size, self._strength))
         if not self._count or case.old is None:
             return parts, None
         drawn = case.safe_examples(len(case.old.examples))
@@ -214,11 +214,11 @@ class Repair:
         return parts, scored_rows(others or trained, [""] * len(others or trained))
 
     def _scale_back(
-        self, now: Snapshot, kept_back: NeighbourBank | None, new: ScoredRows | None
+        self, now: Snapshot, kept_back: NeighborBank | None, new: ScoredRows | None
     ) -> float | None:
         """Scale the change since the start back to where the mixture's loss is lowest."""
         case = self._case
-        if case.start is None or self._new is None or not self._use_neighbours:
+        if case.start is None or self._new is None or not self._use_neighbors:
             return None
         if self._keep is not None:
             self._apply(edit_named("interpolate", {"keep": self._keep}))
@@ -248,9 +248,9 @@ class Repair:
         edit.apply(self._case.layout, self._case.start)
 
     def _part_bank(
-        self, bank: NeighbourBank | None
-    ) -> tuple[NeighbourBank | None, NeighbourBank | None]:
-        """Return the neighbours to learn from and those kept back to score by."""
+        self, bank: NeighborBank | None
+    ) -> tuple[NeighborBank | None, NeighborBank | None]:
+        """Return the neighbors to learn from and those kept back to score by."""
         if bank is None or len(bank) < 2:
             return None, None
         order = np.random.default_rng(derive_seed(self._case.seed, "kept-back"))
@@ -258,7 +258,7 @@ class Repair:
         count = min(_KEPT_BACK, len(bank) // _KEPT_BACK_SHARE or 1)
         return bank.part(places[count:]), bank.part(places[:count])
 
-    def _agreement(self, kept_back: NeighbourBank | None) -> float | None:
+    def _agreement(self, kept_back: NeighborBank | None) -> float | None:
         if kept_back is None:
             return None
         meter = self._case.meter()

@@ -91,9 +91,9 @@ class Scorer:
         if not rows.rows:
             return np.zeros(0)
         found = self._probe(rows)
-        if metric == "exact":
+        if metric == "exact_match":
             return found.exact.astype(np.float64)
-        if metric == "first_token":
+        if metric == "first_token_accuracy":
             return found.first_token.astype(np.float64)
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 

@@ -85,9 +85,9 @@ def tune_briefly(
     settings = TrainSettings(
         learning_rate=learning_rate,
         steps=steps,
-        schedule="cosine" if schedule == "cosine" else "constant",
-        warmup=max(round(_WARMUP_SHARE * steps), 1),
-        final_learning_rate_share=_FINAL_SHARE,
+        lr_schedule="cosine" if schedule == "cosine" else "constant",
+        warmup_steps=max(round(_WARMUP_SHARE * steps), 1),
+        min_lr_ratio=_FINAL_SHARE,
     )
     optimizer = build_optimizer(layout, settings)
     parameters = [p for layer in layout.layers for p in layer.parameters.values()]

@@ -226,7 +226,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         Field("step", COUNT, unit="optimizer steps"),
         Field("window", COUNT, unit="optimizer steps"),
     ),
-    "neighbours": (
+    "tasks_at_risk": (
         _must("stage", TEXT),
         Field("step", COUNT, unit="optimizer steps"),
         Field("groups", list_of(FRAME)),

@@ -27,7 +27,7 @@ DAMAGE_KEPT = 20
 """Damaged lines that a reader describes; it counts the rest."""
 _CHUNK_BYTES = 1 << 20
 _STAGED = frozenset(
-    {"step", "probe", "drift", "danger", "checkpoint", "neighbours", "stage_finished"}
+    {"step", "probe", "drift", "danger", "checkpoint", "tasks_at_risk", "stage_finished"}
 )
 """Types that a log can't have of a stage before its `stage_started`."""
 

@@ -31,7 +31,7 @@ class Anchor:
     strength: float | None
     """Weight of the divergence in the loss; None where the log doesn't say."""
     rows: int | None
-    """Neighbour prompts a step; None where the log doesn't say."""
+    """Neighbor prompts a step; None where the log doesn't say."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class StageHistory:
     finished: bool = False
     anchors: list[tuple[int, Anchor | None]] = field(default_factory=list)
     """From which step on the stage was anchored, and how; None from where it was not."""
-    neighbours: Event | None = None
+    neighbors: Event | None = None
     """The newest naming of the tasks at risk."""
 
     @property
@@ -149,7 +149,7 @@ class History:
 
     def metric_of(self, task: str) -> str:
         """Return which measure is charted for a task."""
-        return self.metrics.get(task, "exact")
+        return self.metrics.get(task, "exact_match")
 
     def value_of(self, task: str, measures: dict[str, Measures]) -> float | None:
         """Return a task's charted measure among the measures of one probe; None without it."""
@@ -214,9 +214,9 @@ class History:
             known = [anchor for _, anchor in stage.anchors if anchor is not None]
             stage.turn_anchor(before, known[-1] if known else Anchor(None, None))
 
-    def _on_neighbours(self, event: Event) -> None:
+    def _on_tasks_at_risk(self, event: Event) -> None:
         if event["stage"] in self.stages:
-            self.stages[event["stage"]].neighbours = event
+            self.stages[event["stage"]].neighbors = event
 
     def _on_diagnosis(self, event: Event) -> None:
         self.diagnosis = event

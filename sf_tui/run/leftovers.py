@@ -37,7 +37,7 @@ def clear_leftovers(run: RunDirectory) -> None:
                 finish_exchange(entry.with_name(replaced[1]), entry)
             elif _UNFINISHED.fullmatch(entry.name):
                 remove(entry)
-        for entry in _entries_below(run.path / "neighbours"):
+        for entry in _entries_below(run.path / "neighbors"):
             # Its files are written aside by this program and by the safetensors library.
             if entry.name.startswith("."):
                 remove(entry)

@@ -17,7 +17,7 @@ import orjson
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 
-_FOLDERS = ("checkpoints", "neighbours", "model", ".model.writing", ".model.replaced")
+_FOLDERS = ("checkpoints", "neighbors", "model", ".model.writing", ".model.replaced")
 _FILES = ("run.json", "inputs.json", "profile.toml", "commands.jsonl", "heartbeat", "worker.log")
 _FIRST_LINE_BYTES = 1 << 16
 

@@ -398,8 +398,8 @@ def encode_all(
     )
 
 
-def choose_metric(rows: Sequence[Encoded]) -> Literal["exact", "token"]:
+def choose_metric(rows: Sequence[Encoded]) -> Literal["exact_match", "token_accuracy"]:
     """Return what `metric = "auto"` means for these examples, by their median answer."""
     if rows and statistics.median(row.answer_tokens for row in rows) > LONGEST_EXACT_ANSWER:
-        return "token"
-    return "exact"
+        return "token_accuracy"
+    return "exact_match"

@@ -62,7 +62,7 @@ class RunActions:
         actions: in the profile's order.
         alert_drop: drop at which the danger strip suggests one.
         anchor_strength: of an anchor that names none.
-        repair: the profile's [repair]: what a recover takes that says nothing else.
+        repair: the profile's [recover]: what a recover takes that says nothing else.
         problem: why there are none; empty when there are.
     """
 
@@ -110,7 +110,7 @@ def read_actions(run: RunDirectory) -> RunActions:
     alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
-    repair = profile.get("repair", {})
+    repair = profile.get("recover", {})
     return RunActions(actions, float(alert_drop), float(strength), repair, problem)
 
 

@@ -1,7 +1,7 @@
 """What an action that changes the weights will do, in sentences, for whoever must confirm it.
 
 Knows the ops and their arguments; where an action doesn't say how many steps and examples, the
-profile's [repair] does.
+profile's [recover] does.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def consequences(action: Action, actions: RunActions) -> list[str]:
 
 def _recover(arguments: dict[str, Any]) -> str:
     steps, examples = arguments.get("steps"), arguments.get("examples")
-    long = f"{steps} steps at most" if steps is not None else "as many steps as [repair] says"
+    long = f"{steps} steps at most" if steps is not None else "as many steps as [recover] says"
     if examples is None:
-        old = "old examples as [repair] says"
+        old = "old examples as [recover] says"
     else:
         old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
     return (
         "Tuning waits while the run's own weights are repaired: on rows of the new task, "
-        f"neighbour prompts and {old}, {long}. The best step is kept."
+        f"neighbor prompts and {old}, {long}. The best step is kept."
     )

@@ -180,7 +180,7 @@ class Curves:
         # Full probes also carry the stage's own subset: with it the curve stays paired.
         measures: dict[str, Any] = event["accuracy"] | event.get("paired", {})
         for task, values in measures.items():
-            value = values.get(self._metrics.get(task, "exact"))
+            value = values.get(self._metrics.get(task, "exact_match"))
             series = stage.accuracy.get(task)
             if series is None:
                 series = stage.accuracy[task] = MinMaxSeries()
@@ -199,7 +199,7 @@ class Curves:
                 continue
             start, now = series.value_at(0), series.last_value
             if start is not None and now is not None:
-                drops.append(metric_named(self._metrics.get(task, "exact")).drop(start, now))
+                drops.append(metric_named(self._metrics.get(task, "exact_match")).drop(start, now))
         return max(drops, default=None)
 
     def _on_drift(self, event: Event) -> None:

@@ -24,7 +24,7 @@ TAIL_BYTES = 1 << 19
 """Of a larger log, this much of its end is shown first: about 2,500 steps."""
 POLL_BUDGET_S = 0.04
 """Longest time that one poll may keep the screen waiting."""
-_STAGED = {"step", "probe", "drift", "stage_finished", "danger", "neighbours"}
+_STAGED = {"step", "probe", "drift", "stage_finished", "danger", "tasks_at_risk"}
 
 
 class RunFeed:

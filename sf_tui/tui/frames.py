@@ -1,6 +1,6 @@
-"""Frames of neighbour prompts as the console writes them: on one line, cut around what is telling.
+"""Frames of neighbor prompts as the console writes them: on one line, cut around what is telling.
 
-A frame is a prompt's text with its slot as `…`. Knows the `neighbours` event; knows nothing of
+A frame is a prompt's text with its slot as `…`. Knows the `neighbors` event; knows nothing of
 panels.
 """
 
@@ -17,14 +17,14 @@ from sf_tui.run.events import Event
 SLOT = "…"
 
 
-def frames_at_risk(neighbours: Event) -> list[str]:
+def frames_at_risk(neighbors: Event) -> list[str]:
     """Return the frames of other tasks that the start model names, nearest first."""
-    return [_on_one_line(group) for group in neighbours.get("groups", []) if _is_other(group)]
+    return [_on_one_line(group) for group in neighbors.get("groups", []) if _is_other(group)]
 
 
-def words_of_new_task(neighbours: Event) -> frozenset[str]:
+def words_of_new_task(neighbors: Event) -> frozenset[str]:
     """Return the words that the new task's own prompts have around their slot."""
-    own = [group for group in neighbours.get("groups", []) if not _is_other(group)]
+    own = [group for group in neighbors.get("groups", []) if not _is_other(group)]
     return frozenset(word for group in own for word in _on_one_line(group).split())
 
 
@@ -63,7 +63,7 @@ def _cut(words: list[str], first: int, end: int) -> str:
 
 
 def _is_other(group: dict[str, Any]) -> bool:
-    return group.get("kind") == "frame" and bool(str(group.get("frame", "")).strip())
+    return group.get("kind") == "same_template" and bool(str(group.get("frame", "")).strip())
 
 
 def _on_one_line(group: dict[str, Any]) -> str:

@@ -164,7 +164,7 @@ class Notables:
         text = f"danger window {'entered' if entered else 'left'}{steps}"
         self._note(Kind.DANGER, event, text, "warn" if entered else "info")
 
-    def _on_neighbours(self, event: Event) -> None:
+    def _on_tasks_at_risk(self, event: Event) -> None:
         frames = frames_at_risk(event)
         if not frames:
             self._note(Kind.DANGER, event, "no other task's prompts lie near the new ones")

@@ -195,10 +195,10 @@ class Scene:
         return stage.anchor_loss if stage and self.place is None and stage.anchor else None
 
     @property
-    def neighbours(self) -> Event | None:
+    def neighbors(self) -> Event | None:
         """What the start model named beside the new task of the stage looked at."""
         stage = self.record.history.stages.get(self.stage.name) if self.stage else None
-        return stage.neighbours if stage else None
+        return stage.neighbors if stage else None
 
     @property
     def verdict(self) -> str:

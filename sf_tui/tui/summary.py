@@ -90,7 +90,7 @@ def summarize_run(run: RunDirectory) -> RunSummary:
             state = str(event.get("status", "finished")).replace("_", " ")
         if type_ in {"probe", "run_finished"}:
             for task, measures in (event.get("accuracy") or {}).items():
-                value = measures.get(metrics.get(task, "exact"))
+                value = measures.get(metrics.get(task, "exact_match"))
                 if value is not None:
                     accuracy[task] = value
     worker = probe_liveness(run).state

@@ -41,21 +41,21 @@ METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            "exact",
+            "exact_match",
             "the whole answer and its end token, as greedy decoding gives them",
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
         ),
         Metric(
-            "first_token",
+            "first_token_accuracy",
             "the first token of the answer",
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
         ),
         Metric(
-            "token",
+            "token_accuracy",
             "answer tokens that are the most likely one",
             higher_is_better=True,
             is_share=True,
@@ -72,7 +72,7 @@ METRICS: Mapping[str, Metric] = {
 }
 """Every metric by name."""
 
-DEFAULT_METRIC = METRICS["exact"]
+DEFAULT_METRIC = METRICS["exact_match"]
 """What a task is measured by as long as the run has not said otherwise."""
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.errors import DataError, RunError
-from sf_tui.neighbours.anchor import Anchor
-from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbors.anchor import Anchor
+from sf_tui.neighbors.bank import NeighborBank
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
 from sf_tui.worker.context import RunContext
@@ -31,7 +31,7 @@ class Anchoring:
 
     Attributes:
         strength: λ; None where the stage is not anchored.
-        rows: neighbour prompts of a step.
+        rows: neighbor prompts of a step.
     """
 
     def __init__(self, context: RunContext, spec: StageSpec, tuner: StageTuner) -> None:
@@ -40,7 +40,7 @@ class Anchoring:
         self._context = context
         self._spec = spec
         self._tuner = tuner
-        self._bank: NeighbourBank | None = None
+        self._bank: NeighborBank | None = None
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ class Anchoring:
         self._apply()
         count = len(self._bank or ())
         return (
-            f"held to the stage's start on {count} neighbour prompts, {self.rows} a step, strength "
+            f"held to the stage's start on {count} neighbor prompts, {self.rows} a step, strength "
             f"{strength:g}; {took or 'their answers were there already'}"
         )
 
@@ -165,4 +165,4 @@ class Anchoring:
 
     @property
     def _folder(self) -> Path:
-        return self._context.run.path / "neighbours" / self._spec.name
+        return self._context.run.path / "neighbors" / self._spec.name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
-from sf_tui.profile.names import RECOVER_STAGE
+from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.profile.paths import absolute
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import StartWeights
@@ -100,12 +100,12 @@ def build_case(
     start: StartWeights | None,
     known: KnownStart,
 ) -> RecoveryCase:
-    """Put a case together; its rates, batches and neighbours are a stage's.
+    """Put a case together; its rates, batches and neighbors are a stage's.
 
     A control and another task are the test's own affair.
 
     Args:
-        profile: of [recovery], [neighbours] and [anchor].
+        profile: of [replay_stage], [neighbors] and [anchor].
         spec: the stage.
         model: as it stands now.
         old: the task that was lost.
@@ -132,11 +132,11 @@ def build_case(
         tokens,
         start_accuracy=known.accuracy,
         start_examples=known.examples,
-        reference_rate=profile.recovery.train.get("learning_rate"),
-        kinds=profile.neighbours.kinds.model_dump(),
+        reference_rate=profile.replay_stage.train.get("learning_rate"),
+        kinds=profile.neighbors.kinds.model_dump(),
         top_k=profile.anchor.top_k,
         longest_answer=profile.anchor.answer_tokens,
-        most_prompts=profile.anchor.prompts,
+        most_prompts=profile.anchor.cache_size,
         seed=profile.seed,
         stage=spec.name,
     )
@@ -279,7 +279,7 @@ def choose_stage(
         return stages[name]
     if task is not None:
         profile.task(task)
-    new = [stage for stage in stages.values() if stage.name != RECOVER_STAGE]
+    new = [stage for stage in stages.values() if stage.name != REPLAY_STAGE]
     knowing = [stage for stage in new if task is None or task in history.stages[stage.name].known]
     if not knowing:
         what = "no stage has begun" if task is None else f"no stage began that knew task '{task}'"
@@ -370,7 +370,7 @@ def _told_start(history: History, stage: str, task: str, old: OldTask | None) ->
     if old is None or not probes or probes[0].step != 0:
         return KnownStart()
     measures = probes[0].accuracy.get(task, {})
-    metric = "token" if old.metric == "nll" else old.metric
+    metric = "token_accuracy" if old.metric == "nll" else old.metric
     if metric not in measures:
         return KnownStart()
     return KnownStart(measures[metric], int(measures["n"]))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 
 from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
-from sf_tui.neighbours.anatomy import anatomize
-from sf_tui.neighbours.exchanges import shares_beginnings
-from sf_tui.neighbours.own_prompts import sample_prompts
-from sf_tui.neighbours.risk import choose_sources, name_tasks_at_risk
+from sf_tui.neighbors.anatomy import anatomize
+from sf_tui.neighbors.exchanges import shares_beginnings
+from sf_tui.neighbors.own_prompts import sample_prompts
+from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
 from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.outcomes import is_out_of_memory
@@ -30,12 +30,12 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
         steps: its length.
     """
     prepared = context.prepared
-    budget = context.profile.neighbours.budget
+    budget = context.profile.neighbors.survey_budget
     task = prepared.tasks[spec.task]
     # A forwarded token costs a third of a trained one.
     trained = steps * spec.train.batch_size * task.mean_length
     tokens = budget * trained * PROBED_TOKENS_A_TRAINED_ONE
-    if not tokens or context.ledger.said("neighbours", spec.name):
+    if not tokens or context.ledger.said("tasks_at_risk", spec.name):
         return
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
@@ -48,10 +48,12 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        context.alert("warn", "neighbours", "no memory to name the tasks at risk by", spec.name, 0)
+        context.alert(
+            "warn", "tasks_at_risk", "no memory to name the tasks at risk by", spec.name, 0
+        )
         return
     context.tell(
-        "neighbours",
+        "tasks_at_risk",
         stage=spec.name,
         step=0,
         prompts=len(sources),

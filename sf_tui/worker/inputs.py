@@ -210,10 +210,10 @@ def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
         for key, value in (("data", task.data), ("held_out", task.held_out)):
             if isinstance(value, str) and os.path.isabs(value):  # noqa: PTH117
                 yield f"tasks.{task.name}.{key}", Path(value), True
-    diagnosis = profile.diagnosis
-    for key, value in (("control", diagnosis.control), ("unrelated", diagnosis.unrelated)):
+    diagnose = profile.diagnose
+    for key, value in (("control", diagnose.control), ("unrelated", diagnose.unrelated)):
         if value is not None and os.path.isabs(value):  # noqa: PTH117
-            yield f"diagnosis.{key}", Path(value), True
+            yield f"diagnose.{key}", Path(value), True
 
 
 def _digests(place: Path, *, data: bool) -> Digests:

@@ -78,7 +78,7 @@ class Ledger:
         elif kind in {"danger", "alert"}:
             word = event["state"] if kind == "danger" else event["code"]
             self._said[kind, stage, word] = event.get("step") or 0
-        elif kind in {"stage_started", "stage_finished", "run_started", "neighbours"}:
+        elif kind in {"stage_started", "stage_finished", "run_started", "tasks_at_risk"}:
             self._said[kind, stage] = 0
 
     def said(self, kind: str, stage: str = "", word: str | None = None) -> bool:

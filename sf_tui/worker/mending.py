@@ -29,7 +29,7 @@ class Mending:
     def resolve(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return an op's arguments, those that aren't given being the profile's."""
         profile = self._context.profile
-        tables: dict[str, Any] = {"diagnose": profile.diagnosis, "recover": profile.repair}
+        tables: dict[str, Any] = {"diagnose": profile.diagnose, "recover": profile.recover}
         table = tables.get(op)
         return {
             name: getattr(table, name) if value is None and table is not None else value
@@ -51,8 +51,8 @@ class Mending:
         found = diagnose(
             self._case(examples=arguments["examples"], every_row=arguments["thorough"]),
             examples=arguments["examples"],
-            steps=context.profile.diagnosis.steps,
-            learning_rate=context.profile.diagnosis.learning_rate,
+            steps=context.profile.diagnose.steps,
+            learning_rate=context.profile.diagnose.learning_rate,
             thorough=arguments["thorough"],
             told=self._between,
             on_step=self._between,
@@ -98,5 +98,5 @@ def _told(found: RepairOutcome) -> str:
         )
         if before is not None and after is not None
     ]
-    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbours" else ""
+    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbors" else ""
     return ", ".join(parts) + steps

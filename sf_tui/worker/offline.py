@@ -83,18 +83,18 @@ def diagnose(
     Args:
         assembled: the case.
         examples: safe examples that the arm `examples` trains on.
-        steps: of the neighbours arm; None: by the stage's own work.
+        steps: of the neighbors arm; None: by the stage's own work.
         learning_rate: the base of every arm's rates; None: the stage's.
         thorough: add the paper's own recovery.
         told: told what goes on, for people.
         on_step: called after every step; what it raises ends the test.
 
     Raises:
-        DataError: there is nothing to score on, or [diagnosis] names data that can't be used.
+        DataError: there is nothing to score on, or [diagnose] names data that can't be used.
     """
     case, profile = assembled.case, assembled.profile
-    case.control = read_others(profile, profile.diagnosis.control, case.loaded)
-    unrelated = read_others(profile, profile.diagnosis.unrelated, case.loaded)
+    case.control = read_others(profile, profile.diagnose.control, case.loaded)
+    unrelated = read_others(profile, profile.diagnose.unrelated, case.loaded)
     case.unrelated = unrelated.rows if unrelated else ()
     outcome = RecoveryTest(
         case,
@@ -153,13 +153,13 @@ def append_diagnosis(run: RunDirectory, fields: dict[str, Any]) -> dict[str, Any
 
 
 def repair_examples(assembled: AssembledCase, asked_for: int | None) -> int:
-    """Return how many old examples a repair takes: as asked for, as [repair] says, or as it must.
+    """Return how many old examples a repair takes: as asked for, as [recover] says, or as it must.
 
     With the weights from before none is needed.
     """
     if asked_for is not None:
         return asked_for
-    said = assembled.profile.repair.examples
+    said = assembled.profile.recover.examples
     return said or (0 if assembled.case.start is not None else EXAMPLES_WITHOUT_START)
 
 
@@ -175,13 +175,13 @@ def repair(
     on_step: Callable[[int], None] | None = None,
     thaw: bool = True,
 ) -> RepairOutcome:
-    """Repair a case's model in place; what isn't said is as its [repair] has it.
+    """Repair a case's model in place; what isn't said is as its [recover] has it.
 
     Args:
         assembled: the case.
         examples: safe old examples to train on.
         steps: optimizer steps at most.
-        strength: λ of the neighbours' loss.
+        strength: λ of the neighbors' loss.
         learning_rate: None here and there: half of the stage's.
         keep: share of the change since the start that is kept before the first step.
         told: told what goes on, for people.
@@ -191,7 +191,7 @@ def repair(
     Raises:
         DataError: nothing speaks for the old task.
     """
-    settings = assembled.profile.repair
+    settings = assembled.profile.recover
     return Repair(
         assembled.case,
         examples=examples,

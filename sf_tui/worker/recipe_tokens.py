@@ -62,7 +62,7 @@ def recipe_tokens(
     """Return the tokens of all stages and of the old task's own.
 
     Args:
-        profile: whose stages count, each at its full length; the stage `recover` does not.
+        profile: whose stages count, each at its full length; the stage `replay` does not.
         source: `[model] source`: a starter brings its recipe, random weights need none.
         old: the old task's name.
         loaded: the model, for its tokenizer.

@@ -13,22 +13,22 @@ from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.errors import DataError, RunError
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, anatomize
-from sf_tui.neighbours.bank import NeighbourBank, answer_limit, build_bank
-from sf_tui.neighbours.divergence import DivergenceMeter
-from sf_tui.neighbours.own_prompts import PromptSample, sample_prompts
-from sf_tui.neighbours.proposing import Neighbour
-from sf_tui.neighbours.risk import RiskGroup, choose_sources, name_tasks_at_risk
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, anatomize
+from sf_tui.neighbors.bank import NeighborBank, answer_limit, build_bank
+from sf_tui.neighbors.divergence import DivergenceMeter
+from sf_tui.neighbors.own_prompts import PromptSample, sample_prompts
+from sf_tui.neighbors.proposing import Neighbor
+from sf_tui.neighbors.risk import RiskGroup, choose_sources, name_tasks_at_risk
+from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import Profile
-from sf_tui.profile.names import RECOVER_STAGE
+from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.cases import choose_stage
 from sf_tui.worker.preparation import load_model_of, prepare_task, read_task
 from sf_tui.worker.run_weights import ModelAtHand, load_newest, read_record
 
 SOURCES = 12
-"""Prompts of the new task whose neighbours are looked at where nobody says how many."""
+"""Prompts of the new task whose neighbors are looked at where nobody says how many."""
 
 GROUPS_SHOWN = 20
 
@@ -94,7 +94,7 @@ def survey_profile(
         DataError: its data can't be used, or ask nothing.
         ModelError: the model can't be loaded.
     """
-    stages = [stage.task for stage in profile.stages() if stage.name != RECOVER_STAGE]
+    stages = [stage.task for stage in profile.stages() if stage.name != REPLAY_STAGE]
     name = profile.task(task).name if task is not None else stages[-1]
     compute = choose_compute(profile.model.dtype, profile.train.threads)
     told(f"loading {profile.model.source}")
@@ -173,8 +173,8 @@ class _Surveying:
         self._sample: PromptSample = sample_prompts(prepared.train)
         if not self._sample.prompts:
             raise DataError(
-                f"task '{task}' has no prompts to find neighbours of: its rows ask nothing",
-                "neighbours need rows with a prompt and an answer, or conversations",
+                f"task '{task}' has no prompts to find neighbors of: its rows ask nothing",
+                "neighbors need rows with a prompt and an answer, or conversations",
             )
         self._anatomy: Anatomy = anatomize(self._sample.prompts, loaded.tokenizer)
         every: list[AnatomizedPrompt] = choose_sources(self._anatomy, float("inf"))
@@ -192,11 +192,11 @@ class _Surveying:
         self._told(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
-    def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighbourBank, list[list[int]]]:
+    def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighborBank, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
         self._told("the start model's answers to each group's likeliest prompts")
         longest = answer_limit(self._longest, self._sample.longest_answer)
-        asked: list[Neighbour] = []
+        asked: list[Neighbor] = []
         places: list[list[int]] = []
         for group in groups:
             fitting = [
@@ -205,11 +205,11 @@ class _Surveying:
                 if not self._limit or len(tokens) + longest <= self._limit
             ][:_ASKED_AGAIN]
             places.append(list(range(len(asked), len(asked) + len(fitting))))
-            asked += [Neighbour(tokens, "substitution") for tokens in fitting]
+            asked += [Neighbor(tokens, "substitution") for tokens in fitting]
         bank = build_bank(None, {}, lambda: asked, self._start, longest=longest, top_k=self._top_k)
         return bank, places
 
-    def measure(self, bank: NeighbourBank, places: list[list[int]]) -> dict[int, Moved]:
+    def measure(self, bank: NeighborBank, places: list[list[int]]) -> dict[int, Moved]:
         """Return how far each group's answers are from the start's, under the weights of now."""
         self._told("the same answers under the weights of now")
         loaded = self._model.loaded

@@ -272,7 +272,7 @@ class StagePlay:
         nans = self._context.ledger.nan_rewinds.get(self.name, 0)
         # A run that stopped at a NaN and is resumed keeps the rate that its profile says.
         lowered = nans if settings.on_nan == "continue" else 0
-        self.tuner.learning_rate_factor = settings.on_nan_learning_rate_factor**lowered
+        self.tuner.learning_rate_factor = settings.nan_lr_factor**lowered
 
     def _obey(self) -> None:
         while self._obeying.obey():

@@ -1,4 +1,4 @@
-"""The bank of neighbour prompts that belongs to one stage: how large, of what, by which seed.
+"""The bank of neighbor prompts that belongs to one stage: how large, of what, by which seed.
 
 All of it follows from the profile, the new task's prompts and the stage's start weights; no old
 task is ever looked at. Knows no steps and no commands.
@@ -12,19 +12,19 @@ from pathlib import Path
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
-from sf_tui.neighbours.anatomy import Tokens, anatomize, prompts_of
-from sf_tui.neighbours.bank import (
+from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
+from sf_tui.neighbors.bank import (
     MOST_PROMPTS,
-    NeighbourBank,
+    NeighborBank,
     answer_limit,
     bank_key,
     build_bank,
     digest,
     read_bank,
 )
-from sf_tui.neighbours.own_prompts import every_prompt, sample_prompts
-from sf_tui.neighbours.proposing import LeftOut, Neighbour, propose, subjects_of
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.own_prompts import every_prompt, sample_prompts
+from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose, subjects_of
+from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
 from sf_tui.worker.preparation import Prepared
 
@@ -38,8 +38,8 @@ class StageBank:
 
     Attributes:
         prompts: the new task's own, those that leave room for an answer.
-        rows: neighbour prompts of a step.
-        count: neighbour prompts in all, as far as there are different ones.
+        rows: neighbor prompts of a step.
+        count: neighbor prompts in all, as far as there are different ones.
         longest: tokens of an answer at most.
     """
 
@@ -57,19 +57,19 @@ class StageBank:
         self._train = prepared.tasks[spec.task].train
         self._left_out = left_out = _left_out(prepared)
         self._limit = prepared.loaded.row_limit(spec.train.max_length)
-        self._kinds: dict[str, float] = profile.neighbours.kinds.model_dump()
+        self._kinds: dict[str, float] = profile.neighbors.kinds.model_dump()
         self._seed = derive_seed(profile.seed, spec.name, "neighbours")
         self._top_k = settings.top_k
         sample = sample_prompts(self._train)
         if not sample.prompts:
             raise DataError(
-                f"task '{spec.task}' has no prompts to make neighbours of: its rows ask nothing",
+                f"task '{spec.task}' has no prompts to make neighbors of: its rows ask nothing",
                 "an anchor needs rows with a prompt and an answer, or conversations",
             )
         self.longest = answer_limit(settings.answer_tokens, sample.longest_answer)
         self.rows = settings.rows or spec.train.batch_size
         a_stage = spec.train.total_steps(len(self._train)) * self.rows
-        self.count = min(settings.prompts or a_stage, MOST_PROMPTS)
+        self.count = min(settings.cache_size or a_stage, MOST_PROMPTS)
         self.prompts = [prompt for prompt in sample.prompts if self._fits(prompt)]
         if not self.prompts:
             raise DataError(
@@ -89,7 +89,7 @@ class StageBank:
             left_out=digest(sorted(left_out.subjects)) if left_out else None,
         )
 
-    def read(self, folder: Path) -> NeighbourBank | None:
+    def read(self, folder: Path) -> NeighborBank | None:
         """Return the bank if all of it lies in a folder.
 
         Raises:
@@ -97,7 +97,7 @@ class StageBank:
         """
         return read_bank(folder, self._key)
 
-    def build(self, start: StartModel, folder: Path | None) -> NeighbourBank:
+    def build(self, start: StartModel, folder: Path | None) -> NeighborBank:
         """Return the bank, made as far as it does not lie in a folder already.
 
         Args:
@@ -117,7 +117,7 @@ class StageBank:
             top_k=self._top_k,
         )
 
-    def _propose(self, start: StartModel) -> list[Neighbour]:
+    def _propose(self, start: StartModel) -> list[Neighbor]:
         found = propose(
             anatomize(self.prompts, start.tokenizer),
             start,
@@ -127,11 +127,11 @@ class StageBank:
             self._left_out,
             every_prompt(self._train),
         )
-        fitting = [neighbour for neighbour in found if self._fits(neighbour.tokens)]
+        fitting = [neighbor for neighbor in found if self._fits(neighbor.tokens)]
         if not fitting:
             raise DataError(
-                "the start model proposes no neighbour prompt of the kinds asked for",
-                "give other kinds a weight in [neighbours.kinds]",
+                "the start model proposes no neighbor prompt of the kinds asked for",
+                "give other kinds a weight in [neighbors.kinds]",
             )
         return fitting
 
@@ -140,8 +140,8 @@ class StageBank:
 
 
 def _left_out(prepared: Prepared) -> LeftOut | None:
-    """Return the subjects of the tasks that `[neighbours] leave_out` names."""
-    names = prepared.profile.neighbours.leave_out
+    """Return the subjects of the tasks that `[neighbors] exclude_tasks` names."""
+    names = prepared.profile.neighbors.exclude_tasks
     subjects: set[Tokens] = set()
     for task in (prepared.tasks[name] for name in names):
         prompts = [*every_prompt(task.train), *prompts_of(task.held_out)]

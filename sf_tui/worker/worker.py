@@ -22,7 +22,7 @@ from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
-from sf_tui.profile.names import RECOVER_STAGE
+from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8
 from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_file
@@ -316,7 +316,7 @@ class Worker:
 
     def _finish(self, context: RunContext) -> int:
         profile = context.profile
-        trained = [s.task for s in profile.stages() if s.name != RECOVER_STAGE]
+        trained = [s.task for s in profile.stages() if s.name != REPLAY_STAGE]
         new = trained[-1] if trained else profile.tasks[-1].name
         values = {
             name: measures[context.prepared.tasks[name].metric]

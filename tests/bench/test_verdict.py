@@ -25,7 +25,7 @@ def row(
     reference: str | None = None,
     reference_share: float | None = 0.9,
     closed: bool = True,
-    neighbours: str | None = None,
+    neighbors: str | None = None,
 ) -> dict[str, Any]:
     said = {"verdict": verdict, "closed": closed, "spurious_share": share}
     return {
@@ -33,11 +33,11 @@ def row(
         "case": f"{label}-{share}",
         "seed": 1,
         "label": label,
-        "arm": "neighbours",
+        "arm": "neighbors",
         **said,
         "reference_verdict": reference or label,
         "reference_share": reference_share,
-        "arms": {"neighbours": {**said, "verdict": neighbours or verdict}},
+        "arms": {"neighbors": {**said, "verdict": neighbors or verdict}},
         "seconds": 1.0,
     }
 
@@ -61,12 +61,12 @@ def test_a_real_loss_that_is_called_spurious_is_counted_and_named() -> None:
     rows = [
         row("real", "spurious", share=0.95, reference_share=0.1),
         row("real", "spurious", share=0.95, reference_share=0.1, closed=False),
-        row("spurious", "spurious", share=0.9, reference_share=0.9, neighbours="partial"),
+        row("spurious", "spurious", share=0.9, reference_share=0.9, neighbors="partial"),
     ]
     found = score_trial(rows, {}).as_json()
     assert found["real_called_spurious"] == 1
     assert found["accuracy"] == pytest.approx(1 / 3)
-    assert found["neighbours_accuracy"] == 0.0
+    assert found["neighbors_accuracy"] == 0.0
     assert len(found["measured"]["wrong"]) == 2
 
 

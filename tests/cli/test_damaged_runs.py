@@ -41,7 +41,7 @@ def home(sf_home: Path) -> Path:
         written.freeze(12)
         written.take_anchor(12)
         written.steps(13, 20)
-        written.name_neighbours()
+        written.name_neighbors()
         written.diagnose(20)
         written.event("rewound", stage="new", step=15, lost=5, reason="rollback", checkpoint=None)
         written.steps(16, 20)

@@ -80,7 +80,7 @@ def test_json_holds_what_was_found(questions: str) -> None:
     assert (found["schema"], found["rows"], found["unit"]) == ("question/answer", 20, "characters")
     assert found["bad_rows"] == {"count": 0, "first": []}
     assert found["answer_lengths"] == {"min": 1, "median": 10.5, "p95": 19, "max": 20}
-    assert (found["metric"], found["metric_estimated"]) == ("exact", True)
+    assert (found["metric"], found["metric_estimated"]) == ("exact_match", True)
     assert found["sample"]["pieces"] == [
         {"text": "What is 1?\n", "loss": False},
         {"text": "x", "loss": True},
@@ -103,7 +103,7 @@ def test_with_a_model_the_sample_is_what_it_will_see(questions: str, model: str)
     assert found["answer_lengths"]["max"] == 21
     lengths = found["lengths"]
     assert (lengths["min"], lengths["max"]) == (31, 51)
-    assert (found["metric"], found["metric_estimated"]) == ("exact", False)
+    assert (found["metric"], found["metric_estimated"]) == ("exact_match", False)
 
 
 def test_too_long_rows_are_counted(questions: str, model: str) -> None:
@@ -118,8 +118,8 @@ def test_too_long_rows_are_counted(questions: str, model: str) -> None:
 def test_long_answers_would_be_scored_by_their_tokens(tmp_path: Path, model: str) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"prompt": "p", "completion": "x" * 200}) + "\n")
-    assert findings(str(path))["metric"] == "token"
-    assert findings(str(path), "--model", str(tmp_path / model))["metric"] == "token"
+    assert findings(str(path))["metric"] == "token_accuracy"
+    assert findings(str(path), "--model", str(tmp_path / model))["metric"] == "token_accuracy"
 
 
 def test_bad_rows_are_an_error_or_counted(questions: str) -> None:

@@ -1,4 +1,4 @@
-"""`sf diagnose`, `sf recover` and `sf analyse neighbours` on runs and on bare models."""
+"""`sf diagnose`, `sf recover` and `sf analyze neighbors` on runs and on bare models."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     # Too few examples to tell whether all of it came back, and enough to see that most did.
     assert event["verdict"] in {"spurious", "partial", "inconclusive"}
     assert event["spurious_share"] > 0.5
-    assert event["arm"] == "neighbours"
-    assert set(event["arms"]) == {"examples", "neighbours", "unrelated", "edit"}
+    assert event["arm"] == "neighbors"
+    assert set(event["arms"]) == {"examples", "neighbors", "unrelated", "edit"}
     assert "skipped" in event["arms"]["unrelated"]
     assert event["cost"]["old_task"]["tokens"] == pytest.approx(100 * 32 * 12.3, rel=0.05)
     assert event["cost"]["recipe"]["tokens"] > 10 * event["cost"]["old_task"]["tokens"]
@@ -130,13 +130,13 @@ def test_a_card_says_the_verdict_first_and_what_to_do_next(
     assert second
     said = " ".join(done.stdout.split())
     assert "Next: " in said
-    assert event["arms"]["neighbours"]["steps"] <= 4
+    assert event["arms"]["neighbors"]["steps"] <= 4
     for arm in event["arms"]:
         assert arm in said
     assert "unrelated was not run" in said
     assert "the old task anew" in said
     assert all(" ".join(sentence.split()) in said for sentence in event["evidence"])
-    assert "neighbours: 4 steps" in done.stderr
+    assert "neighbors: 4 steps" in done.stderr
 
 
 def test_a_run_that_lost_nothing_has_the_verdict_none(
@@ -214,7 +214,7 @@ def test_a_model_without_a_start_is_told_what_can_be_concluded(
     bare = output(fork_host.run("diagnose", model, "--old", questions, *QUICK, "--json"))
     assert (bare["verdict"], bare["start"], bare["stage"]) == ("inconclusive", None, None)
     assert any("start" in sentence for sentence in bare["evidence"])
-    assert "before the stage" in bare["arms"]["neighbours"]["skipped"]
+    assert "before the stage" in bare["arms"]["neighbors"]["skipped"]
     assert bare["examples"] == 4
     # A fifth of the scored rows chooses the step.
     assert bare["held_out"] == len(questions.read_text().splitlines()) - 4 - 14
@@ -236,7 +236,7 @@ def test_a_model_with_its_start_weights_is_diagnosed_like_a_run(
 
     found = output(done)
     assert found["start"] > found["now"] + 0.3
-    assert found["arms"]["neighbours"]["recovered"] > found["now"] + 0.1
+    assert found["arms"]["neighbors"]["recovered"] > found["now"] + 0.1
 
 
 def test_errors_of_a_diagnosis_are_for_people(
@@ -280,7 +280,7 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     assert found["new"]["after"] > 0.9
     assert found["start"] > 0.8
     assert 0 < found["steps"] <= 60
-    assert found["by"] == "neighbours"
+    assert found["by"] == "neighbors"
     assert digests(spoiled) == before
     assert (spoiled / "events.jsonl").read_bytes() == log
     assert [entry.name for entry in out.parent.iterdir()] == ["repaired"]
@@ -493,7 +493,7 @@ def test_the_tasks_at_risk_are_named_before_any_training(
         'data = "gone.jsonl"\n[[tasks]]\nname = "next"\ndata = "biography:new-2"\n'
     )
 
-    done = fork_host.run("analyse", "neighbours", profile, "--prompts", "3", "--json")
+    done = fork_host.run("analyze", "neighbors", profile, "--prompts", "3", "--json")
     found = output(done)
     assert (found["task"], found["prompts"], found["step"]) == ("next", 3, None)
     groups = found["groups"]
@@ -505,7 +505,7 @@ def test_the_tasks_at_risk_are_named_before_any_training(
     assert all("kl" not in group for group in groups)
     assert found["tokens"] > 0
     table = " ".join(
-        fork_host.run("analyse", "neighbours", profile, "--prompts", "3").stdout.split()
+        fork_host.run("analyze", "neighbors", profile, "--prompts", "3").stdout.split()
     )
     assert groups[0]["example"].split()[0] in table
     assert "before any training" in table
@@ -516,22 +516,22 @@ def test_with_a_run_it_tells_how_far_each_group_has_moved(
 ) -> None:
     before = digests(spoiled)
 
-    found = output(fork_host.run("analyse", "neighbours", spoiled, "--prompts", "3", "--json"))
+    found = output(fork_host.run("analyze", "neighbors", spoiled, "--prompts", "3", "--json"))
     assert (found["stage"], found["step"]) == ("new", 150)
     assert all(group["kl"] > 0 and 0 <= group["kept"] <= 1 for group in found["groups"])
     assert max(group["kl"] for group in found["groups"]) > 0.5
     assert digests(spoiled) == before
     same = output(
-        fork_host.run("analyse", "neighbours", spoiled, "--task", "new", "--prompts", "3", "--json")
+        fork_host.run("analyze", "neighbors", spoiled, "--task", "new", "--prompts", "3", "--json")
     )
     assert same["groups"] == found["groups"]
-    table = fork_host.run("analyse", "neighbours", spoiled, "--prompts", "3")
+    table = fork_host.run("analyze", "neighbors", spoiled, "--prompts", "3")
     assert "KL" in table.stdout
 
 
 def test_what_is_neither_run_nor_profile_is_told_so(fork_host: ForkHost, spoiled: Path) -> None:
-    analyse = ("analyse", "neighbours")
-    refused(fork_host.run(*analyse, "biography-mni"), 3, "neither a run nor a profile")
-    refused(fork_host.run(*analyse, "nothing.toml"), 2, "nothing.toml")
-    refused(fork_host.run(*analyse, spoiled, "--task", "nwe"), 2, "nwe")
-    refused(fork_host.run(*analyse, "biography-mini", "--task", "nwe"), 2, "nwe")
+    analyze = ("analyze", "neighbors")
+    refused(fork_host.run(*analyze, "biography-mni"), 3, "neither a run nor a profile")
+    refused(fork_host.run(*analyze, "nothing.toml"), 2, "nothing.toml")
+    refused(fork_host.run(*analyze, spoiled, "--task", "nwe"), 2, "nwe")
+    refused(fork_host.run(*analyze, "biography-mini", "--task", "nwe"), 2, "nwe")

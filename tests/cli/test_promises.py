@@ -29,7 +29,7 @@ data = "old.jsonl"
 name = "new"
 data = "new.jsonl"
 held_out = "held.jsonl"
-[diagnosis]
+[diagnose]
 control = "control.jsonl"
 unrelated = "unrelated.jsonl"
 [train]

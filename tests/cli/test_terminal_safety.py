@@ -283,12 +283,12 @@ def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     print_repair(outcome, EVERYWHERE, folder / IN_NAMES)
 
 
-def neighbours(sf: Sf, _: WrittenRun, __: Path) -> None:
-    from sf_tui.cli.analyse import _print
-    from sf_tui.neighbours.risk import RiskGroup
+def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
+    from sf_tui.cli.analyze import _print
+    from sf_tui.neighbors.risk import RiskGroup
     from sf_tui.worker.risk_survey import Survey, SurveyedGroup
 
-    sf("analyse", "neighbours", f"r{IN_NAMES}")
+    sf("analyze", "neighbors", f"r{IN_NAMES}")
     group = RiskGroup(EVERYWHERE, "frame", -3.0, EVERYWHERE, ())
     survey = Survey(EVERYWHERE, "new", None, 1, (SurveyedGroup(group, None),), 1, 1.0, 1)
     _print(survey, EVERYWHERE)
@@ -335,7 +335,7 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("recover",): recover,
     ("doctor",): doctor,
     ("guide",): guide,
-    ("analyse", "neighbours"): neighbours,
+    ("analyze", "neighbors"): neighbors,
     ("profile", "list"): profile_list,
     ("profile", "show"): profile_show,
     ("profile", "check"): profile_check,

@@ -15,7 +15,7 @@ def right(count: int, examples: int) -> NDArray[np.bool_]:
     return np.arange(examples) < count
 
 
-def make_arm(recovered: Any, name: str = "neighbours", **figures: Any) -> Arm:
+def make_arm(recovered: Any, name: str = "neighbors", **figures: Any) -> Arm:
     """Return an arm whose control stays at the floor, but for the figures given."""
     plain: dict[str, Any] = {
         "selection_accuracy": 0.5,

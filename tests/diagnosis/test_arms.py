@@ -82,5 +82,5 @@ def test_an_arm_keeps_its_own_copy_of_the_scores() -> None:
     ],
 )
 def test_impossible_figures_are_refused_by_the_arms_name(figures: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="neighbours"):
+    with pytest.raises(ValueError, match="neighbors"):
         make_arm(**{"recovered": right(3, 5), **figures})

@@ -49,7 +49,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
     assert event["now_interval"][0] < 0.39 < event["now_interval"][1]
     assert event["drop_interval"][0] < 0.606667 < event["drop_interval"][1]
     assert (event["examples"], event["held_out"]) == (10, 300)
-    assert (event["arm"], event["steps"]) == ("neighbours", 100)
+    assert (event["arm"], event["steps"]) == ("neighbors", 100)
     assert (event["seconds"], event["tokens"]) == (30.123457, 90_000)
     assert event["cost"] == COST.as_event()
     assert event["arms"] == {
@@ -63,7 +63,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
             "tokens": 40_000,
             "learning_rate": 0.0002,
         },
-        "neighbours": {
+        "neighbors": {
             "recovered": 0.95,
             "control": 0.02,
             "floor": 0.03,
@@ -97,8 +97,8 @@ def test_what_is_not_known_is_null() -> None:
     ]
     assert [event[name] for name in unknown] == [None] * len(unknown)
     assert event["now"] == 0.2
-    assert event["arms"]["neighbours"]["allowed"] is False
-    assert event["arms"]["neighbours"]["recovered"] == 0.9
+    assert event["arms"]["neighbors"]["allowed"] is False
+    assert event["arms"]["neighbors"]["recovered"] == 0.9
 
 
 def test_an_arm_without_a_say_is_listed() -> None:
@@ -117,7 +117,7 @@ def test_arms_that_do_not_fit_the_verdict_are_refused() -> None:
     with pytest.raises(ValueError, match="same name"):
         fields(verdict, arm, arm)
     with pytest.raises(ValueError, match="same name"):
-        fields(verdict, arm, skipped={"neighbours": "no start weights"})
+        fields(verdict, arm, skipped={"neighbors": "no start weights"})
 
 
 share = st.floats(0, 1, allow_subnormal=False)

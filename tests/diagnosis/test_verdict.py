@@ -35,7 +35,7 @@ def test_verdicts_of_a_usual_held_out_set_are_closed(
 ) -> None:
     found = verdict_of(start, now, recovered, 600)
     assert (found.name, found.closed) == (verdict, True)
-    assert found.arm == "neighbours"
+    assert found.arm == "neighbors"
     assert found.controlled
 
 
@@ -86,12 +86,12 @@ def test_small_drop_of_which_nothing_came_back_is_told_to_be_open() -> None:
 
 def test_the_arm_that_speaks_gives_the_figures() -> None:
     weak = make_arm(right(41, 100), "examples", selection_accuracy=0.41)
-    strong = make_arm(right(98, 100), "neighbours", selection_accuracy=0.97)
+    strong = make_arm(right(98, 100), "neighbors", selection_accuracy=0.97)
     found = decide_verdict(right(39, 100), [weak, strong], right(100, 100))
-    assert (found.name, found.arm) == ("spurious", "neighbours")
+    assert (found.name, found.arm) == ("spurious", "neighbors")
     assert found.estimates.recovered is not None
     assert found.estimates.recovered.value == 0.98
-    assert any("'neighbours' brings it to 0.980" in line for line in found.evidence)
+    assert any("'neighbors' brings it to 0.980" in line for line in found.evidence)
 
 
 def test_an_arm_that_teaches_does_not_speak_and_the_evidence_says_why() -> None:

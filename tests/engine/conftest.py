@@ -87,7 +87,7 @@ def make_tuner(compute: ComputeSetting) -> MakeTuner:
         clock: Callable[[], float] = time.perf_counter,
         **settings: Any,
     ) -> StageTuner:
-        given = {"learning_rate": 1e-2, "batch_size": 4, "warmup": 0, "steps": 50} | settings
+        given = {"learning_rate": 1e-2, "batch_size": 4, "warmup_steps": 0, "steps": 50} | settings
         return StageTuner(
             model,
             layout or read_layout(model),

@@ -138,7 +138,7 @@ def test_text_part_alone_is_tuned_and_written(
     losses = [tuner.advance().loss for _ in range(60)]
     end = prober.probe(rows)
     assert losses[-1] < losses[0] / 2
-    assert end.measures()["exact"] > start["exact"]
+    assert end.measures()["exact_match"] > start["exact_match"]
     after = weights(loaded.model)
     trained = {name for layer in layout.layers for name in layer.parameters}
     frozen = set(layout.blocks[0].parameters)

@@ -23,26 +23,28 @@ def rates(steps: int, **settings: object) -> list[float]:
 
 
 def test_warm_up_is_a_straight_line_that_ends_at_the_rate() -> None:
-    assert rates(6, warmup=4) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
-    assert rates(3, warmup=0) == [1.0, 1.0, 1.0]
-    assert rates(3, warmup=1) == [1.0, 1.0, 1.0]
+    assert rates(6, warmup_steps=4) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert rates(3, warmup_steps=0) == [1.0, 1.0, 1.0]
+    assert rates(3, warmup_steps=1) == [1.0, 1.0, 1.0]
 
 
 def test_linear_schedule_falls_towards_its_floor() -> None:
-    assert rates(4, warmup=0, schedule="linear") == pytest.approx([1.0, 0.75, 0.5, 0.25])
-    found = rates(10, warmup=2, schedule="linear", final_learning_rate_share=0.2)
+    assert rates(4, warmup_steps=0, lr_schedule="linear") == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    found = rates(10, warmup_steps=2, lr_schedule="linear", min_lr_ratio=0.2)
     assert found == pytest.approx([0.5, 1.0, *(1 - 0.1 * done for done in range(8))])
 
 
 def test_cosine_schedule_falls_towards_its_floor() -> None:
-    found = rates(102, warmup=2, schedule="cosine", final_learning_rate_share=0.05)
+    found = rates(102, warmup_steps=2, lr_schedule="cosine", min_lr_ratio=0.05)
     assert found[52] == pytest.approx(0.05 + 0.95 / 2)
     expected = [0.05 + 0.95 * (1 + math.cos(math.pi * done / 100)) / 2 for done in range(100)]
     assert found[2:] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (2, 0), (20, 0), (20, 5), (5, 20), (3, 3)])
+@pytest.mark.parametrize("lr_schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("steps", "warmup_steps"), [(1, 0), (2, 0), (20, 0), (20, 5), (5, 20), (3, 3)]
+)
 def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
@@ -52,7 +54,7 @@ def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -
         theirs.append(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
-    ours = rates(steps, warmup=warmup, schedule=schedule)
+    ours = rates(steps, warmup_steps=warmup, lr_schedule=schedule)
     assert ours[warmup:] == pytest.approx(theirs[warmup:])
     assert min(ours) > 0
 
@@ -60,14 +62,14 @@ def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -
 @settings(deadline=None, max_examples=100)
 @given(
     steps=st.integers(1, 300),
-    warmup=st.integers(0, 400),
-    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    warmup_steps=st.integers(0, 400),
+    lr_schedule=st.sampled_from(["constant", "linear", "cosine"]),
     floor=st.floats(0, 1),
 )
 def test_rate_never_leaves_its_bounds_and_never_rises_after_the_warm_up(
     steps: int, warmup: int, schedule: str, floor: float
 ) -> None:
-    found = rates(steps, warmup=warmup, schedule=schedule, final_learning_rate_share=floor)
+    found = rates(steps, warmup_steps=warmup, lr_schedule=schedule, min_lr_ratio=floor)
     assert all(0 <= rate <= 1 + 1e-9 for rate in found)
     assert all(rate > 0 for rate in found)
     after = found[max(warmup - 1, 0) :]
@@ -86,7 +88,9 @@ def test_every_parameter_has_an_optimizer_even_where_it_is_frozen(make_model: Ma
 
 
 def test_step_takes_the_scheduled_rate(make_model: MakeModel, make_tuner: MakeTuner) -> None:
-    tuner = make_tuner(make_model().model, make_rows(8), warmup=2, steps=4, schedule="linear")
+    tuner = make_tuner(
+        make_model().model, make_rows(8), warmup_steps=2, steps=4, lr_schedule="linear"
+    )
     found = [tuner.advance().learning_rate for _ in range(4)]
     assert found == pytest.approx([0.005, 0.01, 0.01, 0.005])
     assert tuner.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
@@ -94,7 +98,7 @@ def test_step_takes_the_scheduled_rate(make_model: MakeModel, make_tuner: MakeTu
 
 def test_step_at_rate_zero_moves_nothing(make_model: MakeModel, make_tuner: MakeTuner) -> None:
     model = make_model().model
-    tuner = make_tuner(model, make_rows(8), steps=1, schedule="linear", weight_decay=0.5)
+    tuner = make_tuner(model, make_rows(8), steps=1, lr_schedule="linear", weight_decay=0.5)
     tuner.learning_rate_factor = 0.0
     before = weights(model)
     tuner.advance()

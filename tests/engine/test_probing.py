@@ -68,11 +68,11 @@ def test_measures_are_those_of_a_slow_plain_computation(
     assert result.exact.tolist() == exact
     assert result.first_token.tolist() == first
     measures = result.measures()
-    assert 0 < measures["exact"] < 1
+    assert 0 < measures["exact_match"] < 1
     assert measures == {
-        "exact": pytest.approx(np.mean(exact)),
-        "first_token": pytest.approx(np.mean(first)),
-        "token": pytest.approx(right / total),
+        "exact_match": pytest.approx(np.mean(exact)),
+        "first_token_accuracy": pytest.approx(np.mean(first)),
+        "token_accuracy": pytest.approx(right / total),
         "nll": pytest.approx(nll / total, rel=1e-5),
         "n": 24,
     }
@@ -131,7 +131,7 @@ def test_model_that_has_burst_is_measured_without_an_error(
             parameter.fill_(math.nan)
     measures = probe(loaded, make_rows(4), compute).measures()
     assert math.isnan(measures["nll"])
-    assert measures["exact"] == 0
+    assert measures["exact_match"] == 0
 
 
 @pytest.mark.parametrize("task", ["old", "new"])

@@ -49,7 +49,7 @@ def test_accumulation_over_micro_batches_is_the_full_batch(
     rows = make_rows(16, longest=40)
     # A large epsilon makes AdamW's update follow the gradient's size, which a wrong weight of a
     # micro-batch would change; 8 = 3 + 3 + 2 leaves a last one that is not full.
-    settings = {"batch_size": 8, "epsilon": 1.0, "clip": 0.0}
+    settings = {"batch_size": 8, "epsilon": 1.0, "max_grad_norm": 0.0}
     full = make_tuner(whole, rows, **settings)
     split = make_tuner(parts, rows, micro_batch_size=micro_batch_size, **settings)
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_gradient_norm_is_told_before_clipping_and_clipped_for_the_update(
         model = make_model("llama").model
         before = weights(model)
         # With so large an epsilon the first update is rate · gradient / epsilon.
-        tuner = make_tuner(model, make_rows(4), clip=clip, epsilon=1e4, learning_rate=1e4)
+        tuner = make_tuner(model, make_rows(4), max_grad_norm=clip, epsilon=1e4, learning_rate=1e4)
         norms.append(tuner.advance().grad_norm)
         moves = [now - before[name] for name, now in weights(model).items()]
         lengths.append(math.sqrt(sum(float(move.square().sum()) for move in moves)))
@@ -164,7 +164,7 @@ def test_added_loss_joins_the_gradient_of_a_step_before_it_is_clipped(
     for strength in (0.0, 1e3):
         model = make_model("llama").model
         before = weights(model)
-        tuner = make_tuner(model, rows, clip=1.0, epsilon=1e4, learning_rate=1e4)
+        tuner = make_tuner(model, rows, max_grad_norm=1.0, epsilon=1e4, learning_rate=1e4)
         tuner.added["pull"] = Pull(model, strength)
         outcome = tuner.advance()
         norms.append(outcome.grad_norm)

@@ -11,12 +11,12 @@ from fork_client import ForkHost
 
 from sf_tui.run.events import EventTail, read_events
 
-FALLING = ("--set", "train.schedule=cosine", "--set", "train.final_learning_rate_share=0.05")
+FALLING = ("--set", "train.lr_schedule=cosine", "--set", "train.min_lr_ratio=0.05")
 # A whole stage with its bank takes a minute on a core of its own.
 PATIENCE_S = 600.0
 ANCHORED = ("--set", "train.strategy=anchor", *FALLING)
 SHORT = (
-    *("--set", "train.steps=60", "--set", "anchor.prompts=1500"),
+    *("--set", "train.steps=60", "--set", "anchor.cache_size=1500"),
     *("--set", "train.learning_rate=4e-4", "--set", "window.steps=40"),
 )
 
@@ -31,7 +31,7 @@ def _accuracies(events: list[dict[str, Any]]) -> tuple[float, float, float]:
     """Return the old task's accuracy at the start and the end, and the new one's at the end."""
     probes = [e["accuracy"] for e in events if e["type"] == "probe" and e["stage"] == "new"]
     first, last = probes[0], probes[-1]
-    return first["old"]["exact"], last["old"]["exact"], last["new"]["exact"]
+    return first["old"]["exact_match"], last["old"]["exact_match"], last["new"]["exact_match"]
 
 
 def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
@@ -44,7 +44,7 @@ def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
     assert new >= 0.9
     assert all(e["anchor_loss"] > -1e-5 for e in events if e["type"] == "step")
 
-    (named,) = [e for e in events if e["type"] == "neighbours"]
+    (named,) = [e for e in events if e["type"] == "tasks_at_risk"]
     assert (named["stage"], named["step"]) == ("new", 0)
     assert named["prompts"] >= 1
     # Of the stage's forwarded tokens' worth, three for a trained one.
@@ -63,7 +63,12 @@ def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
 def test_anchored_tuning_ends_as_promised(
     fork_host: ForkHost, tmp_path: Path, form: str, rate: str, seed: str
 ) -> None:
-    settings = ("--set", f'biography.form="{form}"', "--set", f"train.learning_rate={rate}")
+    settings = (
+        "--set",
+        f'biography.question_form="{form}"',
+        "--set",
+        f"train.learning_rate={rate}",
+    )
     events = _play(fork_host, tmp_path / "run", *ANCHORED, *settings, "--seed", seed)
     start, old, new = _accuracies(events)
     assert old >= 0.97 * start

@@ -36,7 +36,7 @@ def _probes(events: Events, stage: str) -> Events:
 
 
 def _exact(probe: dict[str, Any], task: str) -> float:
-    return float(probe.get("paired", probe["accuracy"])[task]["exact"])
+    return float(probe.get("paired", probe["accuracy"])[task]["exact_match"])
 
 
 def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
@@ -51,20 +51,20 @@ def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
 @pytest.fixture(scope="module")
 def plain(fork_host: ForkHost, tmp_path_factory: pytest.TempPathFactory) -> Events:
     path = tmp_path_factory.mktemp("mini") / "plain"
-    return _play(fork_host, path, "--seed", "1", "--set", "recovery.steps=400")
+    return _play(fork_host, path, "--seed", "1", "--set", "replay_stage.steps=400")
 
 
 def _check_the_finding(events: Events) -> None:
-    new, recover = _probes(events, "new"), _probes(events, "recover")
-    start = new[0]["accuracy"]["old"]["exact"]
+    new, recover = _probes(events, "new"), _probes(events, "replay")
+    start = new[0]["accuracy"]["old"]["exact_match"]
     window = [probe for probe in new if probe["step"] <= 150]
     assert new[0]["accuracy"]["old"]["n"] == 600
     assert start >= 0.95
     assert min(_exact(probe, "old") for probe in window) <= start / 2
-    assert new[-1]["accuracy"]["old"]["exact"] <= start / 2
-    assert new[-1]["accuracy"]["new"]["exact"] >= 0.98
+    assert new[-1]["accuracy"]["old"]["exact_match"] <= start / 2
+    assert new[-1]["accuracy"]["new"]["exact_match"] >= 0.98
     assert recover[-1]["step"] == 400
-    assert recover[-1]["accuracy"]["old"]["exact"] >= 0.9 * start
+    assert recover[-1]["accuracy"]["old"]["exact_match"] >= 0.9 * start
 
 
 def test_plain_tuning_shows_the_papers_finding(plain: Events) -> None:
@@ -102,8 +102,8 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
     assert fired[0]["value"] > 0.10
     assert fired[0]["step"] <= 150
 
-    plain_end = _probes(plain, "new")[-1]["accuracy"]["old"]["exact"]
-    assert _probes(events, "new")[-1]["accuracy"]["old"]["exact"] > plain_end + 0.02
+    plain_end = _probes(plain, "new")[-1]["accuracy"]["old"]["exact_match"]
+    assert _probes(events, "new")[-1]["accuracy"]["old"]["exact_match"] > plain_end + 0.02
 
     at_firing = path / "checkpoints" / "new" / f"step-{fired[0]['step']:06d}" / "weights"
     final = load_file(path / "model" / "model.safetensors")
@@ -120,7 +120,7 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
 @pytest.mark.parametrize("seed", ["2", "3", "4", "5"])
 def test_other_seeds_show_it_too(fork_host: ForkHost, tmp_path: Path, seed: str) -> None:
     _check_the_finding(
-        _play(fork_host, tmp_path / "run", "--seed", seed, "--set", "recovery.steps=400")
+        _play(fork_host, tmp_path / "run", "--seed", seed, "--set", "replay_stage.steps=400")
     )
 
 

@@ -30,7 +30,7 @@ learning_rate = 8e-4
 batch_size = 24
 steps = 100000
 threads = 1
-[diagnosis]
+[diagnose]
 steps = 8
 control = "biography:unseen"
 """

@@ -37,7 +37,7 @@ PROFILES = {
     "negative": (("batch_size = 2", "batch_size = -2"), ":17:", "batch_size"),
     "missing key": (('data = "{new}"', ""), ":11:", "data"),
     "task named twice": (('name = "new"', 'name = "old"'), ":12:", "old"),
-    "no such metric": (('name = "new"', 'name = "new"\nmetric = "exakt"'), ":13:", "exact"),
+    "no such metric": (('name = "new"', 'name = "new"\nmetric = "exakt"'), ":13:", "exact_match"),
     "no such strategy": (("[train]", '[train]\nstrategy = "ewc"'), ":16:", "ewc"),
     "freeze without table": (("[train]", '[train]\nstrategy = "freeze"'), ":16:", "freeze"),
     "unknown op": (("[train]", '[actions.x]\nop = "recovr"\n[train]'), ":16:", "recover"),

@@ -14,19 +14,19 @@ from sf_tui.profile import parse_profile
 BOUNDED = {
     "train.steps": 10**8,
     "train.epochs": 10**6,
-    "train.warmup": 10**8,
+    "train.warmup_steps": 10**8,
     "train.batch_size": 10**6,
     "train.threads": 1024,
     "train.max_length": 10**9,
     "anchor.rows": 10**6,
-    "anchor.prompts": 10**6,
+    "anchor.cache_size": 10**6,
     "anchor.answer_tokens": 10**6,
     "anchor.top_k": 10**6,
-    "recovery.steps": 10**8,
-    "diagnosis.examples": 10**9,
-    "diagnosis.steps": 10**8,
-    "repair.examples": 10**9,
-    "repair.steps": 10**8,
+    "replay_stage.steps": 10**8,
+    "diagnose.examples": 10**9,
+    "diagnose.steps": 10**8,
+    "recover.examples": 10**9,
+    "recover.steps": 10**8,
     "probe.every": 10**9,
     "probe.every_in_window": 10**9,
     "probe.examples": 10**9,
@@ -59,7 +59,7 @@ def test_absurd_number_is_refused_by_its_key(key: str, value: int) -> None:
 
 @pytest.mark.parametrize("key", BOUNDED)
 def test_largest_number_is_taken(key: str) -> None:
-    more: dict[str, Any] = {"anchor.rows": "anchor.prompts=1000000"}
+    more: dict[str, Any] = {"anchor.rows": "anchor.cache_size=1000000"}
     overrides = [f"{key}={BOUNDED[key]}"]
     parse_profile(BASE, overrides=[*overrides, *([more[key]] if key in more else [])])
 
@@ -72,7 +72,7 @@ def test_micro_batch_and_people_are_bounded_too() -> None:
 
 def test_stage_and_recovery_tables_are_bounded_too() -> None:
     assert "at most 1,024" in told("tasks.new.train.threads=100000000")
-    assert "at most 1,000,000" in told("recovery.train.batch_size=100000000000")
+    assert "at most 1,000,000" in told("replay_stage.train.batch_size=100000000000")
 
 
 @pytest.mark.parametrize("value", ["-1", "0"])

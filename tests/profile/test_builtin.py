@@ -67,7 +67,7 @@ def test_shipped_profiles_bring_their_data(name: str) -> None:
     assert profile.name == name
     places = [task.data for task in profile.tasks]
     places += [str(task.held_out) for task in profile.tasks if isinstance(task.held_out, str)]
-    places += [place for place in (profile.diagnosis.control, profile.diagnosis.unrelated) if place]
+    places += [place for place in (profile.diagnose.control, profile.diagnose.unrelated) if place]
     for place in places:
         # Inside the folder that a wheel carries, or made by the generator.
         own = Path(place).is_relative_to(profile.base_dir / "data") and Path(place).is_file()

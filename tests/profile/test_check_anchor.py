@@ -1,4 +1,4 @@
-"""`[anchor]`, `[neighbours]` and strategy anchor: what is taken, noted and refused."""
+"""`[anchor]`, `[neighbors]` and strategy anchor: what is taken, noted and refused."""
 
 from __future__ import annotations
 
@@ -47,27 +47,35 @@ def problem(text: str = "", *overrides: str) -> tuple[str, str]:
 def test_defaults() -> None:
     profile = load()
     anchor = profile.anchor
-    assert (anchor.strength, anchor.rows, anchor.prompts, anchor.answer_tokens, anchor.top_k) == (
+    assert (
+        anchor.strength,
+        anchor.rows,
+        anchor.cache_size,
+        anchor.answer_tokens,
+        anchor.top_k,
+    ) == (
         *(1.0, None, None, None),
         64,
     )
-    assert profile.neighbours.budget == 0.03
-    assert dict(profile.neighbours.kinds) == {
+    assert profile.neighbors.survey_budget == 0.03
+    assert dict(profile.neighbors.kinds) == {
         "substitution": 1.0,
-        "frame": 2.0,
-        "words": 1.0,
-        "tokens": 1.0,
+        "same_template": 2.0,
+        "random_words": 1.0,
+        "random_tokens": 1.0,
         "written": 0.0,
     }
     assert profile.notes == ()
 
 
 def test_every_key_is_reached_by_an_option() -> None:
-    profile = load("", "anchor.strength=2", "neighbours.kinds.tokens=0", "neighbours.budget=0")
+    profile = load(
+        "", "anchor.strength=2", "neighbors.kinds.random_tokens=0", "neighbors.survey_budget=0"
+    )
     assert profile.anchor.strength == 2.0
-    assert profile.neighbours.budget == 0.0
-    kinds = profile.neighbours.kinds
-    assert (kinds.tokens, kinds.frame) == (0.0, 2.0)
+    assert profile.neighbors.survey_budget == 0.0
+    kinds = profile.neighbors.kinds
+    assert (kinds.random_tokens, kinds.same_template) == (0.0, 2.0)
     assert parse_profile(dump_profile(profile)) == profile
 
 
@@ -162,15 +170,15 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "did you mean 'strength'?",
         ),
         (
-            "[anchor]\nrows = 8\nprompts = 4\n",
+            "[anchor]\nrows = 8\ncache_size = 4\n",
             12,
-            "[anchor] prompts = 4 is less than the 8 rows of a step",
+            "[anchor] cache_size = 4 is less than the 8 rows of a step",
             "few prompts are learnt by heart; leave it out for fresh ones at every step",
         ),
         (
-            "[anchor]\nprompts = 15\n",
+            "[anchor]\ncache_size = 15\n",
             11,
-            "[anchor] prompts = 15 is less than the 16 rows of a step",
+            "[anchor] cache_size = 15 is less than the 16 rows of a step",
             "few prompts are learnt by heart; leave it out for fresh ones at every step",
         ),
         (
@@ -180,45 +188,46 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "make it smaller, or leave it out for the default",
         ),
         (
-            "[neighbors]\nbudget = 0\n",
+            "[neighbours]\nsurvey_budget = 0\n",
             10,
-            "unknown key 'neighbors'",
-            "did you mean 'neighbours'?",
+            "unknown key 'neighbours'",
+            "did you mean 'neighbors'?",
         ),
         (
-            "[neighbours]\nbudget = 3\n",
+            "[neighbors]\nsurvey_budget = 3\n",
             11,
-            "[neighbours] budget = 3: wanted a share from 0 to 1",
-            "the default is budget = 0.03",
+            "[neighbors] survey_budget = 3: wanted a share from 0 to 1",
+            "the default is survey_budget = 0.03",
         ),
         (
-            "[neighbours]\ntokens = 0\n",
+            "[neighbors]\nrandom_tokens = 0\n",
             11,
-            "[neighbours] unknown key 'tokens'",
-            "'tokens' is a key of [neighbours.kinds]",
+            "[neighbors] unknown key 'random_tokens'",
+            "'random_tokens' is a key of [neighbors.kinds]",
         ),
         (
-            "[neighbours]\nkinds = 'words'\n",
+            "[neighbors]\nkinds = 'words'\n",
             11,
-            '[neighbours] kinds = "words": wanted a table, given text',
-            "write it as a table: [neighbours.kinds]",
+            '[neighbors] kinds = "words": wanted a table, given text',
+            "write it as a table: [neighbors.kinds]",
         ),
         (
-            "[neighbours]\nkinds = {\n  frames = 1 }\n",
+            "[neighbors]\nkinds = {\n  same_templates = 1 }\n",
             12,
-            "[neighbours.kinds] unknown key 'frames'",
-            "did you mean 'frame'?",
+            "[neighbors.kinds] unknown key 'same_templates'",
+            "did you mean 'same_template'?",
         ),
         (
-            "[neighbours.kinds]\nwords = -1\n",
+            "[neighbors.kinds]\nrandom_words = -1\n",
             11,
-            "[neighbours.kinds] words = -1: wanted a number of at least 0",
-            "the default is words = 1.0",
+            "[neighbors.kinds] random_words = -1: wanted a number of at least 0",
+            "the default is random_words = 1.0",
         ),
         (
-            "[neighbours.kinds]\nsubstitution = 0\nframe = 0\nwords = 0\ntokens = 0\n",
+            "[neighbors.kinds]\nsubstitution = 0\nsame_template = 0\n"
+            "random_words = 0\nrandom_tokens = 0\n",
             10,
-            "[neighbours.kinds] every kind has the weight 0",
+            "[neighbors.kinds] every kind has the weight 0",
             "give one a weight above 0, or leave it out for the default",
         ),
     ],
@@ -228,9 +237,9 @@ def test_mistake_is_told(text: str, line: int, message: str, hint: str) -> None:
 
 
 def test_wrong_option_is_told_as_it_was_written() -> None:
-    assert problem("", "neighbours.kinds.token=0") == (
-        "--set neighbours.kinds.token: unknown key 'token'",
-        "did you mean 'tokens'?",
+    assert problem("", "neighbors.kinds.random_token=0") == (
+        "--set neighbors.kinds.random_token: unknown key 'random_token'",
+        "did you mean 'random_tokens'?",
     )
     assert problem("", "anchor.strength=0")[0] == (
         "--set anchor.strength: strength = 0: wanted a number above 0"
@@ -238,21 +247,21 @@ def test_wrong_option_is_told_as_it_was_written() -> None:
 
 
 def test_fewer_prompts_than_the_profiles_batch_are_enough_for_a_smaller_one() -> None:
-    profile = load("train.batch_size = 4\n[anchor]\nprompts = 8\n")
-    assert profile.anchor.prompts == 8
+    profile = load("train.batch_size = 4\n[anchor]\ncache_size = 8\n")
+    assert profile.anchor.cache_size == 8
 
 
 def test_a_recovery_is_not_held_to_what_it_brings_back_from() -> None:
-    profile = load('[train]\nstrategy = "anchor"\n[recovery]\nsteps = 5\n')
+    profile = load('[train]\nstrategy = "anchor"\n[replay_stage]\nsteps = 5\n')
     assert [stage.train.strategy for stage in profile.stages()] == ["anchor", "seq"]
 
-    kept = load('[recovery]\nsteps = 5\ntrain = {strategy = "anchor"}\n')
+    kept = load('[replay_stage]\nsteps = 5\ntrain = {strategy = "anchor"}\n')
     assert [stage.train.strategy for stage in kept.stages()] == ["seq", "anchor"]
 
 
 def test_subjects_are_left_out_of_tasks_that_there_are() -> None:
-    assert load('[neighbours]\nleave_out = ["old"]\n').neighbours.leave_out == ["old"]
-    assert problem('[neighbours]\nleave_out = ["old", "odl"]\n') == (
-        "prod.toml:11: [neighbours.leave_out] no task is named 'odl'",
+    assert load('[neighbors]\nexclude_tasks = ["old"]\n').neighbors.exclude_tasks == ["old"]
+    assert problem('[neighbors]\nexclude_tasks = ["old", "odl"]\n') == (
+        "prod.toml:11: [neighbors.exclude_tasks] no task is named 'odl'",
         "did you mean 'old'?",
     )

@@ -1,4 +1,4 @@
-"""`[diagnosis]`, `[repair]` and the actions that use them: what is taken and refused."""
+"""`[diagnose]`, `[recover]` and the actions that use them: what is taken and refused."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def problem(text: str) -> tuple[str, str]:
 
 def test_defaults() -> None:
     profile = load()
-    assert profile.diagnosis.model_dump(exclude_none=True) == {"examples": 10}
-    assert profile.repair.model_dump(exclude_none=True) == {
+    assert profile.diagnose.model_dump(exclude_none=True) == {"examples": 10}
+    assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,
         "strength": 1.0,
@@ -49,15 +49,15 @@ def test_defaults() -> None:
 
 def test_what_is_given_is_written_and_loads_again() -> None:
     profile = load(
-        '[diagnosis]\ncontrol = "biography:new-5"\nunrelated = "org/other"\nsteps = 30\n'
-        "[repair]\nexamples = 10\ninterpolate = 1\nlearning_rate = 2e-4\n"
+        '[diagnose]\ncontrol = "biography:new-5"\nunrelated = "org/other"\nsteps = 30\n'
+        "[recover]\nexamples = 10\ninterpolate = 1\nlearning_rate = 2e-4\n"
     )
-    assert profile.repair.interpolate == 1.0
+    assert profile.recover.interpolate == 1.0
     assert parse_profile(dump_profile(profile)) == profile
 
 
 def test_biographies_of_the_control_alone_are_made_by_the_generators_table() -> None:
-    text = ALONE + '[diagnosis]\ncontrol = "biography:new"\n[biography]\nnew_people = 7\n'
+    text = ALONE + '[diagnose]\ncontrol = "biography:new"\n[biography]\nnew_people = 7\n'
     profile = parse_profile(text)
     assert profile.notes == ()
     assert profile.biography.new_people == 7
@@ -69,19 +69,19 @@ def test_relative_path_of_an_option_starts_at_the_current_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     profile = parse_profile(
-        TASKS, base_dir=Path("/profiles"), overrides=["diagnosis.control=facts.jsonl"]
+        TASKS, base_dir=Path("/profiles"), overrides=["diagnose.control=facts.jsonl"]
     )
-    assert profile.diagnosis.control == str(tmp_path / "facts.jsonl")
+    assert profile.diagnose.control == str(tmp_path / "facts.jsonl")
 
 
 def test_missing_file_is_told_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "prod.toml"
-    path.write_text(TASKS + '[diagnosis]\nunrelated = "othre.csv"\n')
+    path.write_text(TASKS + '[diagnose]\nunrelated = "othre.csv"\n')
     (tmp_path / "other.csv").write_text("")
     with pytest.raises(ProfileError) as caught:
         load_profile(path, files=True)
     assert caught.value.message == (
-        f"{path}:11: [diagnosis] unrelated: there is no file {tmp_path / 'othre.csv'}"
+        f"{path}:11: [diagnose] unrelated: there is no file {tmp_path / 'othre.csv'}"
     )
     assert caught.value.hint == f"did you mean {tmp_path / 'other.csv'}?"
 
@@ -94,95 +94,95 @@ UNKNOWN = "name data of a task that the run knows nothing of"
     ("text", "line", "message", "hint"),
     [
         (
-            "[diagnosis]\ncontrol = 'biography:nwe-5'\n",
+            "[diagnose]\ncontrol = 'biography:nwe-5'\n",
             11,
-            '[diagnosis] control = "biography:nwe-5": there is no such data',
+            '[diagnose] control = "biography:nwe-5": there is no such data',
             "did you mean 'biography:new-5'?",
         ),
         (
-            "[diagnosis]\ncontrol = 'biography:new-1'\n",
+            "[diagnose]\ncontrol = 'biography:new-1'\n",
             11,
-            "[diagnosis] control = \"biography:new-1\": task 'new' is about the same facts",
+            "[diagnose] control = \"biography:new-1\": task 'new' is about the same facts",
             NEVER_SEEN,
         ),
         (
-            "[diagnosis]\ncontrol = 'biography:pretrain'\n",
+            "[diagnose]\ncontrol = 'biography:pretrain'\n",
             11,
-            "[diagnosis] control = \"biography:pretrain\": task 'old' is about the same facts",
+            "[diagnose] control = \"biography:pretrain\": task 'old' is about the same facts",
             NEVER_SEEN,
         ),
         (
-            "[diagnosis]\nunrelated = 'biography:old'\n",
+            "[diagnose]\nunrelated = 'biography:old'\n",
             11,
-            "[diagnosis] unrelated = \"biography:old\": task 'old' is about the same facts",
+            "[diagnose] unrelated = \"biography:old\": task 'old' is about the same facts",
             UNKNOWN,
         ),
         (
-            "[diagnosis]\ncontrol = 'org/x'\nunrelated = 'org/x'\n",
+            "[diagnose]\ncontrol = 'org/x'\nunrelated = 'org/x'\n",
             12,
-            "[diagnosis] unrelated and control are about the same facts",
+            "[diagnose] unrelated and control are about the same facts",
             "the control tells what is guessed untaught; give one of them other data",
         ),
         (
-            "[diagnosis]\nexamples = 0\n",
+            "[diagnose]\nexamples = 0\n",
             11,
-            "[diagnosis] examples = 0: wanted a whole number of at least 1",
+            "[diagnose] examples = 0: wanted a whole number of at least 1",
             "the default is examples = 10",
         ),
         (
-            "[diagnosis]\nlearning_rate = 0.0\n",
+            "[diagnose]\nlearning_rate = 0.0\n",
             11,
-            "[diagnosis] learning_rate = 0.0: wanted a number above 0",
+            "[diagnose] learning_rate = 0.0: wanted a number above 0",
             "leave 'learning_rate' out for the default",
         ),
         (
-            "[diagnosis]\ncontrol = 5\n",
+            "[diagnose]\ncontrol = 5\n",
             11,
-            "[diagnosis] control = 5: wanted text on one line that is not empty, given a whole "
+            "[diagnose] control = 5: wanted text on one line that is not empty, given a whole "
             "number",
             'put it into quotes: control = "5"',
         ),
         (
-            "[diagnosis]\nexample = 5\n",
+            "[diagnose]\nexample = 5\n",
             11,
-            "[diagnosis] unknown key 'example'",
+            "[diagnose] unknown key 'example'",
             "did you mean 'examples'?",
         ),
         (
-            "[repair]\nexamples = -1\n",
+            "[recover]\nexamples = -1\n",
             11,
-            "[repair] examples = -1: wanted a whole number of at least 0",
+            "[recover] examples = -1: wanted a whole number of at least 0",
             "the default is examples = 0",
         ),
         (
-            "[repair]\nsteps = 0\n",
+            "[recover]\nsteps = 0\n",
             11,
-            "[repair] steps = 0: wanted a whole number of at least 1",
+            "[recover] steps = 0: wanted a whole number of at least 1",
             "the default is steps = 150",
         ),
         (
-            "[repair]\nstrength = inf\n",
+            "[recover]\nstrength = inf\n",
             11,
-            "[repair] strength = inf: wanted a number above 0",
+            "[recover] strength = inf: wanted a number above 0",
             "the default is strength = 1.0",
         ),
         (
-            "[repair]\nold_share = 1\n",
+            "[recover]\nold_share = 1\n",
             11,
-            "[repair] old_share = 1: wanted a share between 0 and 1",
+            "[recover] old_share = 1: wanted a share between 0 and 1",
             "the default is old_share = 0.25",
         ),
         (
-            "[repair]\ninterpolate = 0\n",
+            "[recover]\ninterpolate = 0\n",
             11,
-            "[repair] interpolate = 0: wanted a number above 0 and up to 1",
+            "[recover] interpolate = 0: wanted a number above 0 and up to 1",
             "leave 'interpolate' out for the default",
         ),
         (
-            "[recovery]\nstrength = 2\n",
+            "[replay_stage]\nstrength = 2\n",
             11,
-            "[recovery] unknown key 'strength'",
-            "'strength' is a key of [anchor], [repair] and [actions.NAME]",
+            "[replay_stage] unknown key 'strength'",
+            "'strength' is a key of [anchor], [recover] and [actions.NAME]",
         ),
     ],
 )
@@ -194,9 +194,9 @@ def test_another_split_of_a_tasks_data_is_other_data() -> None:
     text = MODEL + (
         '[[tasks]]\nname = "old"\ndata = "org/set"\nsplit = "train"\n'
         '[[tasks]]\nname = "new"\ndata = "org/new"\n'
-        '[diagnosis]\ncontrol = "{0}"\n'
+        '[diagnose]\ncontrol = "{0}"\n'
     )
-    assert parse_profile(text.format("org/set")).diagnosis.control == "org/set"
+    assert parse_profile(text.format("org/set")).diagnose.control == "org/set"
     assert "task 'new' is about the same facts" in problem(text.format("org/new"))[0]
 
 
@@ -207,9 +207,9 @@ TAKE_AWAY = "watch a task before the last one, or take examples away"
     ("text", "line", "message", "hint"),
     [
         (
-            "[repair]\nexamples = 10\n",
+            "[recover]\nexamples = 10\n",
             9,
-            "[repair] examples = 10: no earlier task is watched that they could come from",
+            "[recover] examples = 10: no earlier task is watched that they could come from",
             TAKE_AWAY,
         ),
         (
@@ -239,7 +239,7 @@ def test_old_examples_need_an_old_task(text: str, line: int, message: str, hint:
 
 
 def test_recovery_without_old_examples_needs_no_old_task() -> None:
-    profile = parse_profile(ALONE + "[repair]\nexamples = 0\n" + RULE.format("recover"))
+    profile = parse_profile(ALONE + "[recover]\nexamples = 0\n" + RULE.format("recover"))
     assert profile.rules[0].action == "recover"
 
 

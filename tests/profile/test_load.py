@@ -64,7 +64,7 @@ def test_paths_start_at_the_profiles_folder(
     path = tmp_path / "prod.toml"
     path.write_text(
         'name = "a"\nmodel = {source = "model", tokenizer = "org/tokenizer"}\n'
-        'diagnosis = {control = "sub/facts.csv", unrelated = "org/other"}\n'
+        'diagnose = {control = "sub/facts.csv", unrelated = "org/other"}\n'
         '[[tasks]]\nname = "old"\ndata = "sub/a.jsonl"\nheld_out = "b"\n'
         '[[tasks]]\nname = "mid"\ndata = "org/set"\n[[tasks]]\nname = "new"\ndata = "~/c.csv"\n'
     )
@@ -79,8 +79,8 @@ def test_paths_start_at_the_profiles_folder(
         "/home/somebody/c.csv",
     ]
     assert profile.tasks[0].held_out == str(tmp_path / "b")
-    assert profile.diagnosis.control == str(tmp_path / "sub" / "facts.csv")
-    assert profile.diagnosis.unrelated == "org/other"
+    assert profile.diagnose.control == str(tmp_path / "sub" / "facts.csv")
+    assert profile.diagnose.unrelated == "org/other"
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_stages_in_order_with_recovery_last() -> None:
     profile = load(
         "train = {steps = 600, learning_rate = 3e-4}\n"
         "[train]\nepochs = 2\nbatch_size = 8\n"
-        "[recovery]\nsteps = 400\ntrain = {batch_size = 4}\n"
+        "[replay_stage]\nsteps = 400\ntrain = {batch_size = 4}\n"
     )
     new, recover = profile.stages()
     assert (new.name, new.task, new.train.steps, new.train.epochs) == ("new", "new", 600, None)
     assert new.train.batch_size == 8
-    assert (recover.name, recover.task, recover.train.steps) == ("recover", "old", 400)
+    assert (recover.name, recover.task, recover.train.steps) == ("replay", "old", 400)
     assert (recover.train.batch_size, recover.train.epochs) == (4, None)
 
 
@@ -199,7 +199,9 @@ def test_first_task_has_a_stage_when_it_is_to_be_learnt() -> None:
 
 def test_recovery_is_of_the_first_watched_task() -> None:
     text = TASKS.replace('data = "org/old"', 'data = "org/old"\nwatch = false')
-    profile = parse_profile(text + '[[tasks]]\nname = "third"\ndata = "x/y"\n[recovery]\nsteps = 1')
+    profile = parse_profile(
+        text + '[[tasks]]\nname = "third"\ndata = "x/y"\n[replay_stage]\nsteps = 1'
+    )
     assert profile.stages()[-1].task == "new"
 
 

@@ -88,10 +88,10 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "did you mean 'steps'?",
     ),
     "unknown key in a sub-table of an element": (
-        add("[[tasks]]\nname = 'third'\ndata = 'c.jsonl'\n[tasks.train]\nclp = 1.0\n"),
+        add("[[tasks]]\nname = 'third'\ndata = 'c.jsonl'\n[tasks.train]\nmax_grad_nor = 1.0\n"),
         21,
-        "[[tasks]] 'third' train: unknown key 'clp'",
-        "did you mean 'clip'?",
+        "[[tasks]] 'third' train: unknown key 'max_grad_nor'",
+        "did you mean 'max_grad_norm'?",
     ),
     "wrong value in a nested table": (
         change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain.batch_size = 0'),
@@ -175,9 +175,9 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         'for example name = "my-name"',
     ),
     "unknown choice": (
-        add("[biography]\nform = 'othr'\n"),
+        add("[biography]\nquestion_form = 'othr'\n"),
         18,
-        '[biography] form = "othr": wanted one of same, other',
+        '[biography] question_form = "othr": wanted one of same, other',
         "did you mean 'other'?",
     ),
     "wrong pair": (
@@ -251,9 +251,9 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "give one of them another name",
     ),
     "task named like the recovery's stage": (
-        change('name = "new"', 'name = "recover"'),
+        change('name = "new"', 'name = "replay"'),
         11,
-        "[[tasks]] 'recover' name = 'recover' is kept for the stage that [recovery] adds",
+        "[[tasks]] 'replay' name = 'replay' is kept for the stage that [replay_stage] adds",
         "give the task another name",
     ),
     "later task that isn't learnt": (
@@ -525,16 +525,17 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "a batch is worked through in micro-batches; make them no larger than it",
     ),
     "recovery of an unknown task": (
-        add('[recovery]\nsteps = 10\ntask = "odl"\n'),
+        add('[replay_stage]\nsteps = 10\ntask = "odl"\n'),
         19,
-        "[recovery] no task is named 'odl'",
+        "[replay_stage] no task is named 'odl'",
         "did you mean 'old'?",
     ),
     "recovery that says twice how long it is": (
-        add("[recovery]\nsteps = 10\ntrain = {steps = 5}\n"),
+        add("[replay_stage]\nsteps = 10\ntrain = {steps = 5}\n"),
         19,
-        "[recovery.train] 'steps' does not stand here: [recovery] steps says how long the stage is",
-        "set steps in [recovery]",
+        "[replay_stage.train] 'steps' does not stand here: "
+        "[replay_stage] steps says how long the stage is",
+        "set steps in [replay_stage]",
     ),
     "too few people": (
         add("[biography]\npeople = 1\n"),
@@ -591,19 +592,24 @@ VALUES = st.sampled_from(
     ["1", "-1", "true", "[]", "{}", "''", "1.5", "nan", "{a = 1}", "[[1]]", "[{}]", "'x'"]
 )
 TABLES = [
-    *("model", "tasks", "train", "recovery", "rules", "actions", "cost", "probe", "zz"),
-    *("anchor", "neighbours", "diagnosis", "repair"),
+    *("model", "tasks", "train", "replay_stage", "rules", "actions", "cost", "probe", "zz"),
+    *("anchor", "neighbors", "diagnose", "recover"),
 ]
 KEYS = st.sampled_from(
     [
         *TABLES,
         *("name", "seed", "model.source", "model.config", "tasks.0", "tasks.new.train"),
         *("tasks.0.held_out", "tasks.0.fields.prompt", "biography.people", "train.freeze"),
-        *("train.freeze.layers", "train.strategy", "recovery.train", "recovery.steps"),
+        *("train.freeze.layers", "train.strategy", "replay_stage.train", "replay_stage.steps"),
         *("rules.0.args", "actions.freeze", "actions.freeze.op", "actions.x.key"),
         *("actions.op.op", "guard.old_accuracy", "zz.y"),
-        *("anchor.strength", "anchor.prompts", "neighbours.kinds", "neighbours.kinds.words"),
-        *("diagnosis.control", "diagnosis.unrelated", "repair.examples", "repair.interpolate"),
+        *(
+            "anchor.strength",
+            "anchor.cache_size",
+            "neighbors.kinds",
+            "neighbors.kinds.random_words",
+        ),
+        *("diagnose.control", "diagnose.unrelated", "recover.examples", "recover.interpolate"),
         *("actions.recover.examples", "actions.diagnose.examples", "actions.shift-edit.alpha"),
     ]
 )

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from sf_tui.profile.nearest import did_you_mean, nearest_name, nearest_names
 
-KEYS = ["learning_rate", "batch_size", "steps", "warmup"]
+KEYS = ["learning_rate", "batch_size", "steps", "warmup_steps"]
 
 
 def test_typo_finds_its_name() -> None:
     assert nearest_name("lerning_rate", KEYS) == "learning_rate"
     assert nearest_name("Steps", KEYS) == "steps"
-    assert nearest_name("colour", KEYS) is None
+    assert nearest_name("color", KEYS) is None
 
 
 def test_several_near_names_come_closest_first() -> None:
@@ -20,5 +20,5 @@ def test_several_near_names_come_closest_first() -> None:
 
 def test_hint_lists_all_names_when_none_is_near() -> None:
     assert did_you_mean("stepz", KEYS) == "did you mean 'steps'?"
-    assert did_you_mean("colour", ["a", "b"], "keys") == "keys: a, b"
-    assert did_you_mean("colour", [], "tasks") == "there are no tasks"
+    assert did_you_mean("color", ["a", "b"], "keys") == "keys: a, b"
+    assert did_you_mean("color", [], "tasks") == "there are no tasks"

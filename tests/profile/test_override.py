@@ -49,7 +49,7 @@ def problem(*overrides: str, seed: int | None = None) -> tuple[str, str]:
         ("train.length_grouped=false", ["train", "length_grouped"], False),
         ("train.betas=[0.9, 0.99]", ["train", "betas"], [0.9, 0.99]),
         ("tasks.new.train={steps = 5}", ["tasks", "new", "train"], {"steps": 5}),
-        ("train.schedule=cosine", ["train", "schedule"], "cosine"),
+        ("train.lr_schedule=cosine", ["train", "lr_schedule"], "cosine"),
         ("model.source=org/model-1.5B", ["model", "source"], "org/model-1.5B"),
         ("description=two words", ["description"], "two words"),
         ("description='a = b'", ["description"], "a = b"),
@@ -68,16 +68,18 @@ def test_existing_keys_are_replaced() -> None:
 
 
 def test_elements_are_found_by_name_and_by_place() -> None:
-    profile = load("tasks.new.train.steps=50", "tasks.0.metric=token", "rules.protect.above=0.1")
+    profile = load(
+        "tasks.new.train.steps=50", "tasks.0.metric=token_accuracy", "rules.protect.above=0.1"
+    )
     assert profile.stage_train("new").steps == 50
-    assert profile.task("old").metric == "token"
+    assert profile.task("old").metric == "token_accuracy"
     assert profile.rules[0].above == 0.1
 
 
 def test_absent_tables_are_made() -> None:
-    profile = load("guard.old_accuracy=0.8", "recovery.steps=400", "cost.gpu_hour=2")
+    profile = load("guard.old_accuracy=0.8", "replay_stage.steps=400", "cost.gpu_hour=2")
     assert profile.guard.old_accuracy == 0.8
-    assert [stage.name for stage in profile.stages()] == ["new", "recover"]
+    assert [stage.name for stage in profile.stages()] == ["new", "replay"]
     assert profile.cost.gpu_hour == 2.0
 
 
@@ -206,9 +208,9 @@ def test_seed_replaces_the_profiles_own() -> None:
         ),
         ("name=\udcff", "--set 'name=\\udcff': not UTF-8 text", "check the terminal's encoding"),
         (
-            "tasks.new.train.clp=1",
-            "--set tasks.new.train.clp: unknown key 'clp'",
-            "did you mean 'clip'?",
+            "tasks.new.train.max_grad_nor=1",
+            "--set tasks.new.train.max_grad_nor: unknown key 'max_grad_nor'",
+            "did you mean 'max_grad_norm'?",
         ),
         (
             "rules.protect.action=freze",

@@ -47,7 +47,9 @@ def test_show_prints_a_profile_that_loads_to_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("installation")
 def test_check_says_what_the_profile_would_do() -> None:
-    result = sf_profile("check", "scene", "--set", "recovery.steps=9", "--set", "train.epochs=2")
+    result = sf_profile(
+        "check", "scene", "--set", "replay_stage.steps=9", "--set", "train.epochs=2"
+    )
     assert result.exit_code == 0
     assert result.stdout == (
         "scene: ok\n"
@@ -55,7 +57,7 @@ def test_check_says_what_the_profile_would_do() -> None:
         "  task    old: biography:old, metric auto\n"
         "  task    new: biography:new, metric auto\n"
         "  stage   new: seq, 2 epochs of 16 examples at 1e-05\n"
-        "  stage   recover: seq, 9 steps of 16 examples at 1e-05\n"
+        "  stage   replay: seq, 9 steps of 16 examples at 1e-05\n"
     )
     told = json.loads(sf_profile("check", "scene", "--json").stdout)
     assert told["ok"] is True
@@ -80,14 +82,14 @@ def test_check_tells_every_mistake() -> None:
 
 @pytest.mark.usefixtures("installation")
 def test_anchored_profile_is_shown_and_checked(tmp_path: Path) -> None:
-    options = ["train.strategy=anchor", "anchor.strength=2", "neighbours.kinds.tokens=0"]
+    options = ["train.strategy=anchor", "anchor.strength=2", "neighbors.kinds.random_tokens=0"]
     given = [part for option in options for part in ("--set", option)]
     shown = tmp_path / "shown.toml"
     shown.write_text(sf_profile("show", "scene", *given).stdout)
     assert load_profile(shown) == load_profile("scene", options)
     told = json.loads(sf_profile("show", shown, "--json").stdout)
     assert told["anchor"]["strength"] == 2.0
-    assert told["neighbours"]["kinds"]["tokens"] == 0.0
+    assert told["neighbors"]["kinds"]["random_tokens"] == 0.0
     checked = sf_profile("check", shown, "--set", "tasks.old.watch=false")
     assert "  stage   new: anchor, 300 steps of 16 examples at 1e-05\n" in checked.stdout
     assert "  note    stage 'new' is anchored and no earlier task is watched" in checked.stdout
@@ -95,10 +97,10 @@ def test_anchored_profile_is_shown_and_checked(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("installation")
 def test_check_misses_the_diagnosis_files() -> None:
-    result = sf_profile("check", "scene", "--set", "diagnosis.control=/no/such.csv")
+    result = sf_profile("check", "scene", "--set", "diagnose.control=/no/such.csv")
     assert isinstance(result.exception, ProfileError)
     assert result.exception.message == (
-        "--set diagnosis.control: control: there is no file /no/such.csv"
+        "--set diagnose.control: control: there is no file /no/such.csv"
     )
 
 

@@ -16,7 +16,7 @@ SHARE = st.floats(0, 1) | st.sampled_from([0, 1])
 POSITIVE = st.floats(1e-12, 1e6, exclude_min=True) | st.integers(1, 10**6)
 COUNT = st.integers(1, 10**6)
 NAME = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,12}", fullmatch=True).filter(
-    lambda name: name not in ("recover", "user", "worker")
+    lambda name: name not in ("replay", "user", "worker")
 )
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 LINE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
@@ -30,9 +30,9 @@ TRAIN = st.fixed_dictionaries(
     optional={
         "learning_rate": POSITIVE,
         "batch_size": COUNT,
-        "schedule": st.sampled_from(["constant", "linear", "cosine"]),
+        "lr_schedule": st.sampled_from(["constant", "linear", "cosine"]),
         "betas": st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(list),
-        "clip": st.just(0) | POSITIVE,
+        "max_grad_norm": st.just(0) | POSITIVE,
         "threads": st.integers(1, 1024),
         "length_grouped": st.booleans(),
     },
@@ -65,16 +65,16 @@ NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
     "anchor": st.fixed_dictionaries(
         {}, optional={"strength": POSITIVE, "rows": COUNT, "answer_tokens": COUNT, "top_k": COUNT}
     ),
-    "neighbours": st.fixed_dictionaries(
+    "neighbors": st.fixed_dictionaries(
         {},
         optional={
-            "budget": SHARE,
+            "survey_budget": SHARE,
             "kinds": st.fixed_dictionaries(
-                {"frame": POSITIVE}, optional={"words": SHARE, "written": SHARE}
+                {"same_template": POSITIVE}, optional={"random_words": SHARE, "written": SHARE}
             ),
         },
     ),
-    "diagnosis": st.fixed_dictionaries(
+    "diagnose": st.fixed_dictionaries(
         {},
         optional={
             "examples": COUNT,
@@ -84,7 +84,7 @@ NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
             "unrelated": st.sampled_from(["biography:new-4", "./other.csv", "org/other"]),
         },
     ),
-    "repair": st.fixed_dictionaries(
+    "recover": st.fixed_dictionaries(
         {},
         optional={
             "examples": st.integers(0, 99),
@@ -110,7 +110,7 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
                 st.fixed_dictionaries(
                     {},
                     optional={
-                        "metric": st.sampled_from(["exact", "token", "nll"]),
+                        "metric": st.sampled_from(["exact_match", "token_accuracy", "nll"]),
                         "held_out": COUNT | st.floats(0.01, 0.99) | st.just("held out.jsonl"),
                         "group": LINE,
                         "fields": st.just({"prompt": "q", "completion": 'a"b'}),
@@ -148,8 +148,11 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
         },
         "tasks": tasks,
         "train": draw(LONG_TRAIN),
-        "recovery": {"steps": draw(st.integers(0, 5)), "train": draw(TRAIN)},
-        "biography": {"people": draw(st.integers(2, 500)), "tuned": draw(st.floats(0.01, 0.99))},
+        "replay_stage": {"steps": draw(st.integers(0, 5)), "train": draw(TRAIN)},
+        "biography": {
+            "people": draw(st.integers(2, 500)),
+            "train_share": draw(st.floats(0.01, 0.99)),
+        },
         "rules": [
             {
                 "name": name,
@@ -196,7 +199,7 @@ def test_dump_leaves_out_what_has_no_value_and_says_all_else() -> None:
     written = tomli.loads(dump_profile(parse_profile(MINIMAL)))
     assert written["train"]["steps"] == 300
     assert "epochs" not in written["train"]
-    assert written["recovery"] == {"steps": 0, "task": "old"}
+    assert written["replay_stage"] == {"steps": 0, "task": "old"}
     assert [task["learn"] for task in written["tasks"]] == [False, True]
     assert written["actions"]["stop"] == {"op": "stop", "key": "", "confirm": False}
     assert "biography" not in written
@@ -206,7 +209,7 @@ def test_dump_leaves_out_what_has_no_value_and_says_all_else() -> None:
 def test_stored_profile_of_an_older_version_loads() -> None:
     """It has its own actions on keys that are defaults' today, and none of the newer tables."""
     stored = tomli.loads(dump_profile(parse_profile(MINIMAL)))
-    for table in ("anchor", "neighbours", "diagnosis", "repair"):
+    for table in ("anchor", "neighbors", "diagnose", "recover"):
         del stored[table]
     older = ("freeze", "unfreeze", "pause", "resume", "checkpoint", "rollback", "stop")
     stored["actions"] = {name: stored["actions"][name] for name in older}

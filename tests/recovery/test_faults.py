@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from neighbours.conftest import CITIES, COUNTRIES
+from neighbors.conftest import CITIES, COUNTRIES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sf_tui.engine.compute import choose_compute
@@ -19,7 +19,7 @@ from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import open_start_weights
-from sf_tui.recovery.recovery_test import NEIGHBOUR_RATE_OF_BEST, RecoveryTest
+from sf_tui.recovery.recovery_test import NEIGHBOR_RATE_OF_BEST, RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
@@ -36,7 +36,7 @@ RATE = 1e-3
 def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
     """Make a case of a Llama that was moved away from its start, which lies in many files."""
 
-    def make(metric: str = "exact") -> RecoveryCase:
+    def make(metric: str = "exact_match") -> RecoveryCase:
         compute = choose_compute("float32", 1)
         loaded = load_model(ModelSettings(source=str(llama_directory)), tmp_path, compute, seed=0)
         layout = read_layout(loaded.model)
@@ -59,7 +59,7 @@ def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
             layout,
             compute,
             OldTask("old", metric, scored_rows(old, [""] * len(old)), old[:4]),
-            NewTask("new", "exact", new, scored_rows(new, [""] * len(new))),
+            NewTask("new", "exact_match", new, scored_rows(new, [""] * len(new))),
             start,
             RATE,
             batch_size=4,
@@ -90,7 +90,7 @@ def test_an_edit_that_fails_half_way_leaves_the_weights_as_they_were(make_case: 
 def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: MakeCase) -> None:
     case = make_case()
     text = Encoded([2, 5, 6, 7], [NO_LOSS, 5, 6, 7])
-    bare = NewTask("new", "exact", (text, text), scored_rows([text], [""]))
+    bare = NewTask("new", "exact_match", (text, text), scored_rows([text], [""]))
     for new in (None, bare):
         given = replace(case, new=new)
         before = weights(given)
@@ -140,7 +140,7 @@ def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
 
 
 def test_what_parts_of_answers_reach_unaided_is_guessing(make_case: MakeCase) -> None:
-    case = make_case("token")
+    case = make_case("token_accuracy")
     # The end token is the same whoever's answer it closes: the model need know nothing for it.
     part = case.examples_part("taught", case.new.train if case.new else (), 4)
     tune_briefly(case.model, case.layout, [part], steps=40, learning_rate=1e-2)
@@ -149,7 +149,7 @@ def test_what_parts_of_answers_reach_unaided_is_guessing(make_case: MakeCase) ->
     assert arms["edit"].control is not None
     assert arms["edit"].control > 0.4
     assert arms["edit"].allowed
-    assert arms["neighbours"].allowed
+    assert arms["neighbors"].allowed
 
 
 def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
@@ -157,8 +157,8 @@ def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
 ) -> None:
     known = make_case()
     unknown = replace(known, stage_tokens=None)
-    (arm,) = [arm for arm in RecoveryTest(unknown, steps=3).run().arms if arm.name == "neighbours"]
-    tried = [NEIGHBOUR_RATE_OF_BEST * times * RATE for times in UNKNOWN_RATES]
+    (arm,) = [arm for arm in RecoveryTest(unknown, steps=3).run().arms if arm.name == "neighbors"]
+    tried = [NEIGHBOR_RATE_OF_BEST * times * RATE for times in UNKNOWN_RATES]
     assert any(arm.learning_rate == pytest.approx(rate) for rate in tried)
     named = RecoveryTest(unknown, steps=3, learning_rate=1e-5).run().arms
     assert all(arm.learning_rate < 1e-4 for arm in named)

@@ -1,4 +1,4 @@
-"""A test's neighbours teach none of the facts that it asks for, and are otherwise left alone."""
+"""A test's neighbors teach none of the facts that it asks for, and are otherwise left alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbors.bank import NeighborBank
 from sf_tui.recovery.leaks import Leaks
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
@@ -41,7 +41,7 @@ def asked(tokenizer: PreTrainedTokenizerFast, name: Sequence[str], answer: str) 
 def kept(leaks: Leaks, rows: Sequence[Encoded]) -> list[bool]:
     """Tell for each row whether a bank keeps it."""
     nothing = [np.zeros((1, 1))] * len(rows)
-    bank = NeighbourBank(list(rows), ["frame"] * len(rows), nothing, nothing)
+    bank = NeighborBank(list(rows), ["frame"] * len(rows), nothing, nothing)
     left = leaks.without(bank)
     assert len(left.kinds) == len(left.top_ids) == len(left.top_chances) == len(left)
     return [any(row is other for other in left.rows) for row in rows]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sf_tui.run.history import Anchor, History, fold
 
-FULL = {"exact": 0.5, "first_token": 0.5, "token": 0.5, "nll": 1.0, "n": 4}
+FULL = {"exact_match": 0.5, "first_token_accuracy": 0.5, "token_accuracy": 0.5, "nll": 1.0, "n": 4}
 
 
 class Story:
@@ -173,7 +173,7 @@ def test_what_a_newer_version_writes_is_passed_over() -> None:
     story = Story()
     story.begin()
     story.tell("hologram", stage="new")
-    story.tell("neighbours", stage="unheard-of", groups=[])
+    story.tell("neighbors", stage="unheard-of", groups=[])
     story.tell("add", stage="new")
     story.tell("step", stage="unheard-of", step=3)
     story.tell("step", stage="new", step=1, loss=1.0, temperature=36.6)
@@ -232,12 +232,12 @@ def test_step_tells_of_an_anchor_that_nothing_else_told_of() -> None:
     assert story.history().stage.anchor == Anchor(None, None)
 
 
-def test_neighbours_are_their_stages_own() -> None:
+def test_neighbors_are_their_stages_own() -> None:
     story = Story()
     story.begin()
-    assert story.history().stage.neighbours is None
-    story.tell("neighbours", stage="new", step=0, groups=[{"frame": "a … b", "kind": "frame"}])
-    assert story.history().stage.neighbours["groups"][0]["frame"] == "a … b"
+    assert story.history().stage.neighbors is None
+    story.tell("neighbors", stage="new", step=0, groups=[{"frame": "a … b", "kind": "frame"}])
+    assert story.history().stage.neighbors["groups"][0]["frame"] == "a … b"
 
 
 def test_diagnosis_holds_until_the_weights_are_changed_otherwise_than_by_steps() -> None:

@@ -31,9 +31,9 @@ def names(folder: Path) -> set[str]:
         "checkpoints/new/.step-000004.writing/weights/head.safetensors",
         "checkpoints/new/.step-000004.deleting/state.json",
         "checkpoints/new/.step-000004~1.deleting/state.json",
-        "neighbours/new/.part-0000.safetensors.writing",
-        "neighbours/new/.bank.json.4242.writing",
-        "neighbours/new/.tmpX7z1Qw",
+        "neighbors/new/.part-0000.safetensors.writing",
+        "neighbors/new/.bank.json.4242.writing",
+        "neighbors/new/.tmpX7z1Qw",
     ],
 )
 def test_what_was_never_finished_goes(run: RunDirectory, name: str) -> None:
@@ -50,7 +50,7 @@ def test_everything_else_stays(run: RunDirectory) -> None:
         "checkpoints/new/step-000004/state.json",
         "checkpoints/new/step-000004~1/state.json",
         "checkpoints/new/step-000008.damaged/state.json",
-        "neighbours/new/part-0000.safetensors",
+        "neighbors/new/part-0000.safetensors",
         "model/.gitattributes",
     ):
         put(run.path / name)

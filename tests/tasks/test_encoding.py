@@ -390,9 +390,9 @@ def test_the_metric_follows_the_median_answer() -> None:
     def rows(*lengths: int) -> list[Encoded]:
         return [Encoded([7] * (n + 1), [NO_LOSS, *[7] * n]) for n in lengths]
 
-    assert choose_metric(rows(2, 32, 500)) == "exact"
-    assert choose_metric(rows(2, 33, 500)) == "token"
-    assert choose_metric([]) == "exact"
+    assert choose_metric(rows(2, 32, 500)) == "exact_match"
+    assert choose_metric(rows(2, 33, 500)) == "token_accuracy"
+    assert choose_metric([]) == "exact_match"
 
 
 def test_an_encoder_gives_what_encode_example_gives(chat_tokenizer: Fast) -> None:

@@ -21,14 +21,14 @@ WITH_ROLLBACK = RunActions([action("rollback", "b")])
         ({"examples": 10, "steps": 20}, ["10 old examples", "20 steps at most"]),
         ({"examples": 1}, ["1 old example, "]),
         ({"examples": 0}, ["no old examples"]),
-        ({}, ["old examples as [repair] says", "as many steps as [repair] says"]),
+        ({}, ["old examples as [recover] says", "as many steps as [recover] says"]),
     ],
 )
 def test_recover_says_what_it_tunes_on_and_how_long(
     arguments: dict[str, Any], words: list[str]
 ) -> None:
     said = " ".join(consequences(action("recover", **arguments), WITH_ROLLBACK))
-    for word in [*words, "the run's own weights", "neighbour prompts", "rollback (b)"]:
+    for word in [*words, "the run's own weights", "neighbor prompts", "rollback (b)"]:
         assert word in said
 
 

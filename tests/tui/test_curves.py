@@ -8,7 +8,7 @@ from sf_tui.tui.curves import Curves, DriftTrack, LayerDrift
 
 
 def measures(**values: float) -> dict[str, dict[str, float]]:
-    return {task: {"exact": value, "nll": 2.0} for task, value in values.items()}
+    return {task: {"exact_match": value, "nll": 2.0} for task, value in values.items()}
 
 
 def fold(*events: dict[str, Any]) -> Curves:
@@ -52,7 +52,7 @@ def test_stages_lie_end_to_end_on_one_axis(two_stages: Curves) -> None:
     place = two_stages.place_of(130)
     assert place is not None
     assert (place.stage, place.step) == ("new-2", 30)
-    assert two_stages.x_of("recover", 3) is None
+    assert two_stages.x_of("replay", 3) is None
 
 
 def test_a_rewind_takes_back_what_lay_behind_it(two_stages: Curves) -> None:
@@ -86,7 +86,7 @@ def test_a_task_measured_by_nll_is_charted_by_it() -> None:
     curves = fold({"type": "run_started", "metrics": {"old": "nll"}}, stage("new"))
     curves.add(probe("new", 0, accuracy=measures(old=0.9)))
     assert curves.stages["new"].accuracy["old"].last_value == 2.0
-    worse = {"old": {"exact": 0.9, "nll": 3.5}}
+    worse = {"old": {"exact_match": 0.9, "nll": 3.5}}
     curves.add(probe("new", 5, accuracy=worse))
     assert curves.stages["new"].drop.last_value == 1.5
 

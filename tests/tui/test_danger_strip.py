@@ -25,7 +25,7 @@ def at_risk(make_run: MakeRun) -> WrittenRun:
     written = make_run()
     written.begin()
     written.begin_stage()
-    written.name_neighbours()
+    written.name_neighbors()
     written.beat()
     return written
 
@@ -39,7 +39,7 @@ async def test_the_nearest_task_at_risk_is_named_from_the_first_step_on(
 
 
 async def test_the_newest_naming_counts(at_risk: WrittenRun) -> None:
-    at_risk.name_neighbours("new", "Who wrote … ?")
+    at_risk.name_neighbors("new", "Who wrote … ?")
     assert "at risk: Who wrote … ?" in await strip_of(at_risk)
 
 
@@ -62,7 +62,7 @@ async def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: i
 
 
 async def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
-    at_risk.event("neighbours", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    at_risk.event("tasks_at_risk", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
     assert "at risk" not in await strip_of(at_risk, 120)
 
 

@@ -57,8 +57,8 @@ def test_a_refusal_says_why(running: WrittenRun) -> None:
 
 def test_the_task_at_risk_is_told_once_for_each_naming(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
-    running.name_neighbours()
-    running.event("neighbours", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    running.name_neighbors()
+    running.event("tasks_at_risk", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
     feed.poll()
     texts = [row.text for row in feed.record.notables.rows][-2:]
     assert texts == [

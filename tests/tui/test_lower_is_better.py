@@ -29,7 +29,7 @@ def written(make_run: MakeRun) -> WrittenRun:
         model={"parameters": 1, "layers": 1},
         tasks=["better", "worse", "new"],
         watched=["better", "worse", "new"],
-        metrics={"better": "nll", "worse": "nll", "new": "exact"},
+        metrics={"better": "nll", "worse": "nll", "new": "exact_match"},
         stages=[{"stage": "new", "task": "new", "steps": 30}],
         device="cpu",
     )
@@ -45,7 +45,13 @@ def written(make_run: MakeRun) -> WrittenRun:
     run.event("danger", stage="new", step=0, state="entered", window=30)
     for step, (worse, better) in COURSE.items():
         accuracy = {
-            name: {"exact": 0.5, "first_token": 0.5, "token": 0.5, "nll": value, "n": 64}
+            name: {
+                "exact_match": 0.5,
+                "first_token_accuracy": 0.5,
+                "token_accuracy": 0.5,
+                "nll": value,
+                "n": 64,
+            }
             for name, value in (("better", better), ("worse", worse), ("new", 0.0))
         }
         drop = max(worse - COURSE[0][0], better - COURSE[0][1])

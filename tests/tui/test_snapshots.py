@@ -53,7 +53,7 @@ def anchored(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str,
 
 def at_risk(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[str, Any]]:
     written = begun(make_run, 0)
-    written.name_neighbours()
+    written.name_neighbors()
     written.steps(1, 12)
     return written, {}
 

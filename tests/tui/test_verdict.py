@@ -32,7 +32,7 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
         "recovered 0.951 (0.930 to 0.968)",
         "alignment lost 0.541  knowledge lost 0.044",
         "spurious share 0.925 (0.880 to 0.957)",
-        "▸ neighbours      0.951   0.017    40  21 s",
+        "▸ neighbors      0.951   0.017    40  21 s",
         "  examples        0.560   0.020    20   9 s",
         "  unrelated       0.610   0.085!   30  12 s",
         "  edit        skipped: no weights of the stage's start",
@@ -46,7 +46,7 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
 async def test_a_smaller_screen_shows_the_arm_that_decided(running: WrittenRun) -> None:
     running.diagnose(85)
     text = await shown(running, (120, 40))
-    assert "by neighbours, control 0.017, 40 steps" in text
+    assert "by neighbors, control 0.017, 40 steps" in text
     assert "590 held-out, 10 safe examples, 43 s" in text
     assert "unrelated" not in text
 
@@ -157,5 +157,5 @@ async def test_a_verdict_that_its_interval_does_not_close_says_so(running: Writt
 
 
 def test_the_panel_wants_a_line_for_each_arm_and_those_of_the_evidence() -> None:
-    assert lines_wanted({"arms": {"neighbours": {}, "edit": {}}}, 44) == 10
+    assert lines_wanted({"arms": {"neighbors": {}, "edit": {}}}, 44) == 10
     assert lines_wanted({"arms": {}, "evidence": ["It is so. " * 8, "Yes."]}, 44) == 7 + 2 + 1

@@ -141,7 +141,7 @@ class WrittenRun:
             model={"parameters": 1_052_160, "layers": 4},
             tasks=["old", *stages],
             watched=["old", *stages],
-            metrics={task: "exact" for task in ("old", *stages)},
+            metrics={task: "exact_match" for task in ("old", *stages)},
             stages=[{"stage": stage, "task": stage, "steps": steps} for stage in stages],
             device="cpu",
         )
@@ -166,7 +166,13 @@ class WrittenRun:
     def probe(self, step: int, stage: str = "new", **values: float) -> None:
         accuracy = {"old": self.old, stage: self.new} | values
         measures = {
-            task: {"exact": value, "first_token": value, "token": value, "nll": 1 - value, "n": 64}
+            task: {
+                "exact_match": value,
+                "first_token_accuracy": value,
+                "token_accuracy": value,
+                "nll": 1 - value,
+                "n": 64,
+            }
             for task, value in accuracy.items()
         }
         self.event(
@@ -265,12 +271,12 @@ class WrittenRun:
         self.anchor = arguments
         self.command("c-2", "anchor", "done", step, stage, args=arguments)
 
-    def name_neighbours(self, stage: str = "new", *frames: str) -> None:
+    def name_neighbors(self, stage: str = "new", *frames: str) -> None:
         """Tell what the start model names beside the new task, as a worker does at step 0."""
         kinds = [("slot", "What is the currency of … ?")]
         kinds += [("frame", frame) for frame in frames or FRAMES]
         self.event(
-            "neighbours",
+            "tasks_at_risk",
             stage=stage,
             step=0,
             prompts=512,
@@ -304,7 +310,7 @@ class WrittenRun:
             }
             for name, value, control, steps, seconds in (
                 ("examples", 0.56, 0.02, 20, 9.4),
-                ("neighbours", recovered, 0.017, 40, 21.3),
+                ("neighbors", recovered, 0.017, 40, 21.3),
                 ("unrelated", 0.61, 0.085, 30, 12.0),
             )
         }
@@ -331,11 +337,11 @@ class WrittenRun:
             "closed": True,
             "evidence": [
                 f"The old task was at {start} at the start and is at {now:.3f} now.",
-                "'neighbours' brings it to 0.951 (0.930 to 0.968) in 40 steps.",
+                "'neighbors' brings it to 0.951 (0.930 to 0.968) in 40 steps.",
                 "Even the lower end of that accuracy is at least 0.9 of the start: the knowledge "
                 "is there.",
             ],
-            "arm": "neighbours",
+            "arm": "neighbors",
             "arms": arms,
         }
         self.event("diagnosis", stage=stage, step=step, **fields | more)

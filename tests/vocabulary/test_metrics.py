@@ -27,7 +27,7 @@ def test_an_unknown_metric_is_read_as_the_default() -> None:
 
 
 def test_a_change_is_written_in_the_metrics_unit() -> None:
-    assert format_change(-0.467, METRICS["exact"]) == "−46.7 points"
+    assert format_change(-0.467, METRICS["exact_match"]) == "−46.7 points"
     assert format_change(-4.0, METRICS["nll"]) == "+4.00 nats a token"
     assert format_change(2.0, METRICS["nll"], unit=False) == "−2.00"
     assert format_change(0.001, METRICS["nll"], unit=False) == "0.00"

@@ -45,7 +45,7 @@ data = "biography:new"
 learning_rate = 3e-3
 batch_size = 4
 steps = 12
-warmup = 2
+warmup_steps = 2
 weight_decay = 0.1
 [probe]
 every = 4

@@ -32,7 +32,7 @@ from worker.test_worker import kill_and_resume, wait_for
 
 ANCHORED = 'tasks.new.train.strategy="anchor"'
 # A bank of three parts, which takes a second or two.
-LARGE = "anchor.prompts=2200"
+LARGE = "anchor.cache_size=2200"
 
 RULE = """\
 [[rules]]
@@ -134,7 +134,7 @@ def started(fork_host: ForkHost, profile_file: Path, tmp_path: Path) -> Start:
 
 
 def wait_for_part(run: RunDirectory, process: SfProcess, stage: str, number: int) -> None:
-    part = run.path / "neighbours" / stage / f"part-{number:04d}.safetensors"
+    part = run.path / "neighbors" / stage / f"part-{number:04d}.safetensors"
     while not part.exists():
         assert process.poll() is None, process.stderr
         time.sleep(0.002)
@@ -165,7 +165,7 @@ def test_end_while_the_bank_is_made_costs_nothing_that_was_made(
     else:
         request_command(run, "stop")
     assert process.wait() == (-number if number == signal.SIGKILL else 5)
-    bank = run.path / "neighbours" / "new"
+    bank = run.path / "neighbors" / "new"
     first = bank / "part-0000.safetensors"
     made = first.stat().st_mtime_ns
     assert len(list(bank.glob("part-*"))) < 3
@@ -229,7 +229,7 @@ def test_a_stop_is_heard_while_another_command_is_at_work(
         "refused",
         "the run was being stopped",
     )
-    assert len(list((run.path / "neighbours" / "new").glob("part-*"))) < 3
+    assert len(list((run.path / "neighbors" / "new").glob("part-*"))) < 3
 
     assert fork_host.run("resume", run.path, "--no-ui").wait() == 0
     assert_well_told(run)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sf_tui.errors import DataError
-from sf_tui.neighbours.anatomy import anatomize, prompts_of
-from sf_tui.neighbours.own_prompts import every_prompt
-from sf_tui.neighbours.proposing import LeftOut, subjects_of
+from sf_tui.neighbors.anatomy import anatomize, prompts_of
+from sf_tui.neighbors.own_prompts import every_prompt
+from sf_tui.neighbors.proposing import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
@@ -43,7 +43,7 @@ def steps(stage: str, *numbers: int) -> list[tuple[str, int]]:
 
 
 def bank_files(run: RunDirectory, stage: str) -> dict[str, bytes]:
-    folder = run.path / "neighbours" / stage
+    folder = run.path / "neighbors" / stage
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -79,11 +79,11 @@ def test_strategy_anchors_its_own_stage_from_the_first_step_to_the_last(
     assert "48 prompts in" in cost["message"]
     assert cost["message"].endswith(" tokens")
     assert not equal(final_weights(anchored), final_weights(undisturbed))
-    assert sorted(path.name for path in (anchored.path / "neighbours").iterdir()) == ["new"]
+    assert sorted(path.name for path in (anchored.path / "neighbors").iterdir()) == ["new"]
 
 
 def test_sizes_are_the_profiles(begin: Begin) -> None:
-    run = begin(ANCHORED, "anchor.rows=3", "anchor.prompts=20", "anchor.strength=0.5")
+    run = begin(ANCHORED, "anchor.rows=3", "anchor.cache_size=20", "anchor.strength=0.5")
     assert work(run) == 0
     (_, started) = events_of(run, "stage_started")
     assert started["anchor"] == {"strength": 0.5, "rows": 3}
@@ -109,7 +109,7 @@ def test_pressed_anchor_holds_from_the_next_step_to_the_start_of_the_stage(
     assert events_of(run, "command")[0]["args"] == {"strength": 1.0}
     assert anchored_steps(run) == steps("new", 6, 7, 8, 9)
     said = reasons(run, "done")[0]
-    assert "48 neighbour prompts" in said
+    assert "48 neighbor prompts" in said
     assert "tokens" in said
     # Five steps away from it, the start model says what it said before the first of them.
     assert bank_files(run, "new") == bank_files(anchored, "new")
@@ -177,11 +177,11 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out(begin: Begin) -> 
     assert work(begin(ANCHORED, "anchor.answer_tokens=40", name="shorter")) == 0
 
 
-def test_no_neighbour_repeats_a_subject_of_a_task_that_is_named(profile_file: Path) -> None:
+def test_no_neighbor_repeats_a_subject_of_a_task_that_is_named(profile_file: Path) -> None:
     repeated = {}
     for names in ("[]", '["new"]'):
         # The anchor's own stage: nearly all of its slot words are made of this task's names.
-        settings = ["biography.new_people=25", f"neighbours.leave_out={names}"]
+        settings = ["biography.new_people=25", f"neighbors.exclude_tasks={names}"]
         profile = load_profile(profile_file, [ANCHORED, *settings])
         prepared = prepare_run(profile, 1)
         (spec,) = [one for one in profile.stages() if one.name == "new"]
@@ -211,10 +211,12 @@ def test_anchor_by_action_holds_for_the_stages_behind_it_as_a_freeze_does(
 
 
 def test_strategys_own_anchor_ends_with_its_stage(begin: Begin) -> None:
-    run = begin(ANCHORED, "recovery.steps=4", 'recovery.train.strategy="seq"')
+    run = begin(ANCHORED, "replay_stage.steps=4", 'replay_stage.train.strategy="seq"')
     assert work(run, Operator(run).at("new", 6, "unanchor")) == 0
     assert anchored_steps(run) == steps("new", *range(1, 7))
-    whole = begin(ANCHORED, "recovery.steps=4", 'recovery.train.strategy="seq"', name="whole")
+    whole = begin(
+        ANCHORED, "replay_stage.steps=4", 'replay_stage.train.strategy="seq"', name="whole"
+    )
     assert work(whole) == 0
     assert {e["stage"]: e["anchor"] is not None for e in events_of(whole, "stage_started")} == {
         "old": False,
@@ -280,7 +282,7 @@ def test_stage_taken_back_by_a_nan_is_anchored_as_it_was(begin: Begin) -> None:
         ANCHORED,
         "tasks.new.train.learning_rate=1e30",
         'tasks.new.train.on_nan="continue"',
-        "tasks.new.train.on_nan_learning_rate_factor=1e-33",
+        "tasks.new.train.nan_lr_factor=1e-33",
     )
     assert work(run) == 0
     assert [e["reason"] for e in events_of(run, "rewound")] == ["nan"]
@@ -291,11 +293,11 @@ def test_bank_that_can_not_be_kept_fails_the_command_and_the_run_goes_on(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
     run = begin()
-    (run.path / "neighbours").write_text("in the way")
+    (run.path / "neighbors").write_text("in the way")
     assert work(run, Operator(run).at("new", 5, "anchor")) == 0
     assert_well_told(run)
     assert commands_of(run) == [("anchor", "accepted"), ("anchor", "failed")]
-    assert str(run.path / "neighbours") in reasons(run, "failed")[0]
+    assert str(run.path / "neighbors") in reasons(run, "failed")[0]
     assert anchored_steps(run) == []
     assert live_course(run) == live_course(undisturbed)
     assert equal(final_weights(run), final_weights(undisturbed))

@@ -93,7 +93,7 @@ def test_without_checkpoints_the_model_is_left_and_the_log_tells_the_start(
     probe = fold(read_events(copied.events)).stages["new"].probes[0]
     assert equal(weights_of(assembled), final_weights(copied))
     assert assembled.case.start is None
-    assert assembled.case.start_accuracy == probe.accuracy["old"]["exact"]
+    assert assembled.case.start_accuracy == probe.accuracy["old"]["exact_match"]
     assert assembled.case.start_examples == 12
     assert "gone" in " ".join(assembled.notes)
 
@@ -121,7 +121,9 @@ def history_of(*stages: tuple[str, list[str], dict[str, tuple[float, float]]]) -
             {"type": "stage_started", "stage": name, "task": name, "steps": 9, "known": known}
         )
         for at, step in enumerate((0, 9)):
-            accuracy = {task: {"exact": course[at], "n": 10} for task, course in courses.items()}
+            accuracy = {
+                task: {"exact_match": course[at], "n": 10} for task, course in courses.items()
+            }
             events.append({"type": "probe", "stage": name, "step": step, "accuracy": accuracy})
     return fold(events)
 
@@ -136,7 +138,7 @@ def three(tmp_path: Path) -> Profile:
         '[[tasks]]\nname = "a"\ndata = "biography:old"\n'
         '[[tasks]]\nname = "b"\ndata = "biography:new-1"\n'
         '[[tasks]]\nname = "c"\ndata = "biography:new-2"\n'
-        "[recovery]\nsteps = 5\n"
+        "[replay_stage]\nsteps = 5\n"
     )
     return load_profile(path)
 
@@ -158,7 +160,7 @@ def test_the_last_stage_of_a_new_task_and_the_watched_task_that_lost_most_are_ch
     assert stage.name == "c"
     # a has come back meanwhile; the corpus lost most and is not watched.
     assert choose_old_task(three, COURSE, stage, None).name == "b"
-    now = {"a": {"exact": 0.0}, "b": {"exact": 0.8}}
+    now = {"a": {"exact_match": 0.0}, "b": {"exact_match": 0.8}}
     assert choose_old_task(three, COURSE, stage, None, now).name == "a"
     assert choose_old_task(three, COURSE, stage, "corpus").name == "corpus"
     earlier = choose_stage(three, COURSE, "b", None)

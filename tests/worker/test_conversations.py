@@ -95,7 +95,7 @@ source = "{model}"
 learning_rate = 1e-2
 batch_size = 8
 steps = {steps}
-warmup = 2
+warmup_steps = 2
 [probe]
 every = 50
 every_in_window = 50
@@ -195,7 +195,7 @@ def test_exact_in_a_probe_is_what_generate_answers(folder: Path) -> None:
             wanted = tokenizer.encode(row["messages"][at]["content"], add_special_tokens=False)
             right = right and answers(run.model, [prompt]) == [[*wanted, end]]
         exact += right
-    assert last["accuracy"]["talk"]["exact"] == exact / 4
+    assert last["accuracy"]["talk"]["exact_match"] == exact / 4
 
 
 def _held_out(folder: Path) -> list[dict[str, Any]]:

@@ -210,12 +210,12 @@ def test_link_in_a_run_directory_leads_no_resume_out_of_it(
     (outside / "new" / "thesis.txt").write_text("years of work")
     run = stopped()
     before = run.events.read_bytes()
-    (run.path / "neighbours").symlink_to(outside)
-    with pytest.raises(RunError, match="neighbours: a link to"):
+    (run.path / "neighbors").symlink_to(outside)
+    with pytest.raises(RunError, match="neighbors: a link to"):
         work(run)
     assert run.events.read_bytes() == before
     assert (outside / "new" / "thesis.txt").read_text() == "years of work"
-    (run.path / "neighbours").unlink()
+    (run.path / "neighbors").unlink()
     assert work(run) == 0
 
 

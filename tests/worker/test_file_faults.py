@@ -51,7 +51,7 @@ data = "biography:new"
 learning_rate = 3e-3
 batch_size = 4
 steps = 6
-warmup = 1
+warmup_steps = 1
 [probe]
 every = 2
 every_in_window = 2
@@ -62,11 +62,11 @@ keep_best = 0
 [window]
 steps = 4
 [anchor]
-prompts = 8
-[repair]
+cache_size = 8
+[recover]
 steps = 2
 interpolate = 0.7
-[recovery]
+[replay_stage]
 steps = 2
 # Drift is measured where a checkpoint is due: the rule's is written anew, so one replaces another.
 [[rules]]
@@ -165,7 +165,7 @@ def names(run: RunDirectory) -> set[str]:
 def contents(run: RunDirectory) -> dict[str, bytes]:
     """Return the bytes of checkpoints, model and banks; of states what doesn't count events."""
     found = {}
-    for folder in (run.checkpoints, run.model, run.path / "neighbours"):
+    for folder in (run.checkpoints, run.model, run.path / "neighbors"):
         for file in folder.rglob("*"):
             if not file.is_file():
                 continue
@@ -253,7 +253,7 @@ def test_kill_at_a_file_operation_changes_nothing_and_leaves_nothing(faults: Fau
         # A rollback is told, and nothing put aside yet.
         after("os.rename", "~1") - 1,
         # The bank is half made.
-        after("serialize", "neighbours"),
+        after("serialize", "neighbors"),
     ]
     assert not trial(faults, chosen, torn=False)
 

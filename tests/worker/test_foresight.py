@@ -19,7 +19,7 @@ from worker.conftest import (
 from worker.test_ledger import put_back
 
 # The quick run's stages are so short that only a whole stage's worth pays for a prompt.
-WHOLE = "neighbours.budget=1.0"
+WHOLE = "neighbors.survey_budget=1.0"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def told(begin: Begin) -> RunDirectory:
 def test_tasks_at_risk_are_told_once_where_something_can_be_lost(
     told: RunDirectory, undisturbed: RunDirectory
 ) -> None:
-    (event,) = events_of(told, "neighbours")
+    (event,) = events_of(told, "tasks_at_risk")
     assert (event["stage"], event["step"]) == ("new", 0)
     # A forwarded token costs a third of a trained one.
     trained = 12 * 4 * 13
@@ -46,7 +46,7 @@ def test_tasks_at_risk_are_told_once_where_something_can_be_lost(
         ("probe", 0),
         ("alert", 0),  # of an old task that the random model does not know
         ("danger", 0),
-        ("neighbours", 0),
+        ("tasks_at_risk", 0),
         ("checkpoint", 0),
     ]
     assert live_course(told) == live_course(undisturbed)
@@ -54,21 +54,22 @@ def test_tasks_at_risk_are_told_once_where_something_can_be_lost(
 
 
 @pytest.mark.parametrize(
-    "setting", ["neighbours.budget=0.0", "neighbours.budget=0.03", "tasks.old.watch=false"]
+    "setting",
+    ["neighbors.survey_budget=0.0", "neighbors.survey_budget=0.03", "tasks.old.watch=false"],
 )
 def test_nothing_is_told_where_it_is_off_too_dear_or_of_no_use(begin: Begin, setting: str) -> None:
     run = begin(*({WHOLE} - {setting} if "watch" in setting else ()), setting)
     assert work(run) == 0
-    assert events_of(run, "neighbours") == []
+    assert events_of(run, "tasks_at_risk") == []
 
 
 @pytest.mark.parametrize("behind", [-1, 0])
 def test_stage_that_begins_anew_tells_them_once(
     told: RunDirectory, undisturbed: RunDirectory, tmp_path: Path, behind: int
 ) -> None:
-    (event,) = events_of(told, "neighbours")
+    (event,) = events_of(told, "tasks_at_risk")
     run = put_back(told, tmp_path / "killed", event["seq"] + behind, late=False)
     assert work(run) == 0
     assert_well_told(run)
-    assert len(events_of(run, "neighbours")) == 1
+    assert len(events_of(run, "tasks_at_risk")) == 1
     assert equal(final_weights(run), final_weights(undisturbed))

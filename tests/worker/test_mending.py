@@ -26,7 +26,7 @@ from worker.test_ledger import put_back
 
 # A repair of so few steps that the whole run still plays in seconds; scaled back, it has its effect
 # also where none of them is better than none.
-SHORT = ("repair.steps=6", "diagnosis.steps=6", "anchor.prompts=64", "repair.interpolate=0.7")
+SHORT = ("recover.steps=6", "diagnose.steps=6", "anchor.cache_size=64", "recover.interpolate=0.7")
 
 RULE = """\
 [[rules]]

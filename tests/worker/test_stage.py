@@ -128,7 +128,7 @@ def test_known_first_task_is_probed_and_never_trained(begin: Begin) -> None:
 
 
 def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
-    run = begin("recovery.steps=4", "recovery.train.learning_rate=0.001")
+    run = begin("replay_stage.steps=4", "replay_stage.train.learning_rate=0.001")
     assert work(run) == 0
     started = [
         (e["stage"], e["task"], e["steps"], e["known"]) for e in events_of(run, "stage_started")
@@ -136,9 +136,9 @@ def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
     assert started == [
         ("old", "old", 12, []),
         ("new", "new", 12, ["old"]),
-        ("recover", "old", 4, ["new"]),
+        ("replay", "old", 4, ["new"]),
     ]
-    rates = [e["lr"] for e in events_of(run, "step") if e["stage"] == "recover"]
+    rates = [e["lr"] for e in events_of(run, "step") if e["stage"] == "replay"]
     assert rates[-1] == 0.001
     assert list(events_of(run)[-1]["accuracy"]) == ["old", "new"]
 
@@ -246,7 +246,7 @@ def test_checkpoint_of_the_very_step_before_a_nan_is_not_the_last_good_one(begin
 
 CONTINUES = (
     'tasks.new.train.on_nan="continue"',
-    "tasks.new.train.on_nan_learning_rate_factor=1e-33",
+    "tasks.new.train.nan_lr_factor=1e-33",
 )
 
 
@@ -296,7 +296,7 @@ def test_measures_of_a_burst_model_are_written_as_json(begin: Begin) -> None:
     with pytest.raises(RunError):
         work(run, heard.append)
     found = [e for e in events_of(run, "probe") if (e["stage"], e["step"]) == ("new", 1)]
-    assert found[0]["accuracy"]["new"]["exact"] == 0
+    assert found[0]["accuracy"]["new"]["exact_match"] == 0
     said = [e for e in heard if e["type"] == "probe"][-1]["accuracy"]["new"]["nll"]
     assert not math.isfinite(said) or said > 1e3
     assert fold(events_of(run)).status == "failed"

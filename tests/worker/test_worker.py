@@ -326,7 +326,7 @@ def test_guard_that_holds_changes_nothing(begin: Begin) -> None:
 
 
 def test_guard_looks_at_the_end_of_the_recovery(begin: Begin) -> None:
-    run = begin("recovery.steps=4", "guard.new_accuracy=1.0")
+    run = begin("replay_stage.steps=4", "guard.new_accuracy=1.0")
     assert work(run) == 4
     assert "'new' ended at" in events_of(run)[-1]["reason"]
 

@@ -8,7 +8,7 @@ from sf_tui.engine.strategies.base import StageContext, Strategy
 
 
 class Anchor(Strategy):
-    """Add the divergence from the start model's answers to neighbour prompts to every step.
+    """Add the divergence from the start model's answers to neighbor prompts to every step.
 
     Old-data access: none; the prompts are made from the start model and the new task's prompts.
     Cost: about a second plain step for each step, and the start model's answers once before.

@@ -63,7 +63,7 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
     if which == "unseen":
         return _same_questions(which, ask(world.unseen, "same", which))
     number = 1 if which == "new" else int(which.removeprefix("new-"))
-    return _same_questions(which, ask(world.new[number - 1], settings.form, which))
+    return _same_questions(which, ask(world.new[number - 1], settings.question_form, which))
 
 
 def _same_questions(which: str, questions: tuple[Example, ...]) -> Task:

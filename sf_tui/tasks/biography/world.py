@@ -45,7 +45,7 @@ class BiographySettings(Protocol):
         ...
 
     @property
-    def tuned(self) -> float:
+    def train_share(self) -> float:
         """The share of them whose questions the old task trains; the rest is its held-out part."""
         ...
 
@@ -55,7 +55,7 @@ class BiographySettings(Protocol):
         ...
 
     @property
-    def form(self) -> Form:
+    def question_form(self) -> Form:
         """How the new tasks ask."""
         ...
 
@@ -75,9 +75,9 @@ class Settings:
     """The experiment's settings outside a profile, with the same defaults."""
 
     people: int = 400
-    tuned: float = 0.75
+    train_share: float = 0.75
     new_people: int = 25
-    form: Form = "same"
+    question_form: Form = "same"
     seed: int = 0
     new_seed: int = 0
 
@@ -129,14 +129,15 @@ def check_settings(settings: BiographySettings) -> None:
             f"{MOST_PEOPLE:,} names",
             "there are no more different names to give; ask for fewer people",
         )
-    if not 0 < settings.tuned < 1:
+    if not 0 < settings.train_share < 1:
         raise UsageError(
-            f"biography.tuned is {settings.tuned}; it must lie between 0 and 1",
+            f"biography.train_share is {settings.train_share}; it must lie between 0 and 1",
             "it is the share of the people whose questions the old task trains, e.g. 0.75",
         )
-    if settings.form not in FORMS:
+    if settings.question_form not in FORMS:
         raise UsageError(
-            f"biography.form is '{settings.form}'; it must be one of {', '.join(FORMS)}",
+            f"biography.question_form is '{settings.question_form}'; wanted one of "
+            f"{', '.join(FORMS)}",
             "'other' asks about new people in words that the old questions don't use",
         )
 
@@ -152,7 +153,7 @@ def build_world(settings: BiographySettings) -> World:
     """
     check_settings(settings)
     return _build(
-        settings.people, settings.tuned, settings.new_people, settings.seed, settings.new_seed
+        settings.people, settings.train_share, settings.new_people, settings.seed, settings.new_seed
     )
 
 

@@ -116,9 +116,9 @@ def _write_files(directory: Path, settings: BiographySettings, entries: int) -> 
     )
     made_from = Settings(
         people=settings.people,
-        tuned=settings.tuned,
+        train_share=settings.train_share,
         new_people=settings.new_people,
-        form=settings.form,
+        question_form=settings.question_form,
         seed=settings.seed,
         new_seed=settings.new_seed,
     )

@@ -182,14 +182,14 @@ class DangerStrip(Panel):
 
     def _risk(self, room: int) -> Line:
         """Return the task that the start model itself names as nearest to the new one."""
-        neighbours = self.scene.neighbours
-        frames = frames_at_risk(neighbours) if neighbours else []
-        if neighbours is None or not frames:
+        neighbors = self.scene.neighbors
+        frames = frames_at_risk(neighbors) if neighbors else []
+        if neighbors is None or not frames:
             return []
         space = room - len(_AT_RISK)
         if space < _LEAST_FRAME_CELLS:
             return []
-        frame = shorten_frame(frames[0], space, words_of_new_task(neighbours))
+        frame = shorten_frame(frames[0], space, words_of_new_task(neighbors))
         return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
 
     def _second_line(self, width: int) -> Line:

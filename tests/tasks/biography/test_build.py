@@ -7,7 +7,7 @@ from sf_tui.tasks.biography.templates import ATTRIBUTES
 from sf_tui.tasks.biography.world import build_world
 from sf_tui.tasks.task import Example, Task
 
-SETTINGS = Settings(people=40, tuned=0.75, new_people=5, seed=2)
+SETTINGS = Settings(people=40, train_share=0.75, new_people=5, seed=2)
 
 
 def train_prompts(task: Task) -> list[str]:
@@ -56,7 +56,7 @@ def test_pretraining_tells_of_old_people_only_and_scores_entries_that_it_never_d
 
 
 def test_the_form_changes_how_new_tasks_ask_and_nothing_else() -> None:
-    other = Settings(people=40, tuned=0.75, new_people=5, form="other", seed=2)
+    other = Settings(people=40, train_share=0.75, new_people=5, question_form="other", seed=2)
 
     assert biography_task("old", other) == biography_task("old", SETTINGS)
     same_new, other_new = biography_task("new", SETTINGS), biography_task("new", other)

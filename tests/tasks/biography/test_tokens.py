@@ -43,7 +43,7 @@ def test_every_text_comes_back_and_nothing_is_unknown(tokenizer: PreTrainedToken
 def test_prompt_and_completion_tokenize_apart_as_they_do_joined(
     tokenizer: PreTrainedTokenizerFast, which: str, form: str
 ) -> None:
-    task = biography_task(which, Settings(people=8, new_people=2, form=form, seed=3))  # type: ignore[arg-type]
+    task = biography_task(which, Settings(people=8, new_people=2, question_form=form, seed=3))  # type: ignore[arg-type]
     examples: list[Example] = [
         *task.held_out,
         *(task.train.example(index, 1) for index in range(len(task.train))),

@@ -2,7 +2,7 @@ from sf_tui.tasks.biography import Settings, biography_task
 from sf_tui.tasks.biography.templates import ATTRIBUTES
 from sf_tui.tasks.biography.world import build_world
 
-OTHER = Settings(people=30, new_people=4, form="other", new_seed=3)
+OTHER = Settings(people=30, new_people=4, question_form="other", new_seed=3)
 
 
 def test_nobody_else_in_the_world_bears_an_unseen_persons_name() -> None:

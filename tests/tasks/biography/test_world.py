@@ -90,10 +90,10 @@ def test_new_seed_changes_the_new_people_alone() -> None:
         (Settings(people=1), "biography.people"),
         (Settings(people=2_000_000), "biography.people"),
         (Settings(new_people=0), "biography.new_people"),
-        (Settings(tuned=0.0), "biography.tuned"),
-        (Settings(tuned=1.0), "biography.tuned"),
-        (Settings(tuned=float("nan")), "biography.tuned"),
-        (Settings(form="another"), "biography.form"),  # type: ignore[arg-type]
+        (Settings(train_share=0.0), "biography.train_share"),
+        (Settings(train_share=1.0), "biography.train_share"),
+        (Settings(train_share=float("nan")), "biography.train_share"),
+        (Settings(question_form="another"), "biography.question_form"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_that_make_no_experiment_are_refused_by_name(settings: Settings, key: str) -> None:

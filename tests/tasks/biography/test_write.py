@@ -7,7 +7,7 @@ from datasets import load_dataset
 from sf_tui.errors import UsageError
 from sf_tui.tasks.biography import Settings, biography_task, build_tokenizer, write_biography
 
-SETTINGS = Settings(people=12, tuned=0.5, new_people=3, seed=4, new_seed=1)
+SETTINGS = Settings(people=12, train_share=0.5, new_people=3, seed=4, new_seed=1)
 
 FILES = [
     "pretrain.jsonl",
@@ -71,9 +71,9 @@ def test_it_says_how_it_was_made(tmp_path: Path) -> None:
     described = json.loads((tmp_path / "out" / "experiment.json").read_text("utf-8"))
     assert described["settings"] == {
         "people": 12,
-        "tuned": 0.5,
+        "train_share": 0.5,
         "new_people": 3,
-        "form": "same",
+        "question_form": "same",
         "seed": 4,
         "new_seed": 1,
         "entries": 2,

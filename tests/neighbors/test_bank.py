@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neighbours.conftest import Scene
+from neighbors.conftest import Scene
 from sf_tui.errors import RunError
-from sf_tui.neighbours.bank import (
+from sf_tui.neighbors.bank import (
     PROMPTS_A_PART,
-    NeighbourBank,
+    NeighborBank,
     bank_key,
     build_bank,
     read_bank,
 )
-from sf_tui.neighbours.proposing import Neighbour, propose
+from sf_tui.neighbors.proposing import Neighbor, propose
 
 KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
 COUNT = PROMPTS_A_PART + 100
@@ -35,7 +35,7 @@ def build(
     key: dict[str, Any] = KEY,
     between: Callable[[], None] | None = None,
     seed: int = 0,
-) -> NeighbourBank:
+) -> NeighborBank:
     start = scene.start(between)
     return build_bank(
         folder,
@@ -62,8 +62,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def equal(one: NeighbourBank, other: NeighbourBank) -> bool:
-    def arrays(bank: NeighbourBank) -> Sequence[np.ndarray]:
+def equal(one: NeighborBank, other: NeighborBank) -> bool:
+    def arrays(bank: NeighborBank) -> Sequence[np.ndarray]:
         return [*bank.top_ids, *bank.top_chances]
 
     return (
@@ -144,7 +144,7 @@ def test_folder_that_is_none_or_damaged_is_an_error_with_its_name(
         read_bank(folder, KEY)
 
 
-def test_neighbours_are_never_the_tasks_own_prompts(untrained: Scene) -> None:
+def test_neighbors_are_never_the_tasks_own_prompts(untrained: Scene) -> None:
     start, anatomy = untrained.start(), untrained.anatomy
     found = propose(anatomy, start, {"frame": 1.0}, 12, 0)
     prompts = {prompt.tokens for prompt in anatomy.prompts}
@@ -154,4 +154,4 @@ def test_neighbours_are_never_the_tasks_own_prompts(untrained: Scene) -> None:
     own = {one.tokens for one in found[::2]}
     others = propose(anatomy, start, {"frame": 1.0}, 12, 0, own=own)
     assert not (prompts | own) & {one.tokens for one in others}
-    assert all(isinstance(one, Neighbour) and one.kind == "frame" for one in others)
+    assert all(isinstance(one, Neighbor) and one.kind == "frame" for one in others)

@@ -15,8 +15,8 @@ import torch
 
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward, LastForward
-from sf_tui.neighbours.anatomy import Tokens
-from sf_tui.neighbours.answer_ends import answer_ends
+from sf_tui.neighbors.anatomy import Tokens
+from sf_tui.neighbors.answer_ends import answer_ends
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:

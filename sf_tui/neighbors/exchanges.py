@@ -23,8 +23,8 @@ from sf_tui.engine.kept_prefix import (
     keep_beginnings,
     keep_prefix,
 )
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Tokens
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
+from sf_tui.neighbors.start_model import StartModel
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 # Rows of a pass hold a copy of their beginnings' keys and values each.

@@ -1,4 +1,4 @@
-"""Proposing neighbour prompts of every kind, in the proportions that a profile asks for.
+"""Proposing neighbor prompts of every kind, in the proportions that a profile asks for.
 
 Kinds: `substitution` (one token of the frame exchanged for a likely one: another task), `frame`
 (the new task's own frame with other words in its slot), `words` (random words around such a slot),
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens
-from sf_tui.neighbours.slot_words import SlotWords
-from sf_tui.neighbours.start_model import StartModel
-from sf_tui.neighbours.substitution import KEPT, exchanged_at, substitute
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
+from sf_tui.neighbors.slot_words import SlotWords
+from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.substitution import KEPT, exchanged_at, substitute
 
-KINDS = ("substitution", "frame", "words", "tokens", "written")
+KINDS = ("substitution", "same_template", "random_words", "random_tokens", "written")
 
 # Random prompts have about as many tokens as the new task's texts, and at least so many.
 _SHORTEST_RANDOM = 3
@@ -35,7 +35,7 @@ _PATIENCE = 20
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A prompt beside the new task's."""
 
     tokens: Tokens
@@ -43,7 +43,7 @@ class Neighbour:
 
 
 class LeftOut:
-    """Subjects that no neighbour may repeat: whole slots of held-out examples.
+    """Subjects that no neighbor may repeat: whole slots of held-out examples.
 
     Attributes:
         subjects: those that hold a token.
@@ -77,8 +77,8 @@ def propose(
     seed: int,
     left_out: LeftOut | None = None,
     own: Collection[Tokens] = (),
-) -> list[Neighbour]:
-    """Return neighbours of a task's prompts, each prompt once, none of them the task's own.
+) -> list[Neighbor]:
+    """Return neighbors of a task's prompts, each prompt once, none of them the task's own.
 
     Args:
         anatomy: of the new task's prompts.
@@ -92,7 +92,7 @@ def propose(
     proposer = _Proposer(anatomy, start, seed, kinds, count)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
     taken = {prompt.tokens for prompt in anatomy.prompts} | set(own)
-    found: list[Neighbour] = []
+    found: list[Neighbor] = []
     short = 0
     # What a kind can't give, the kinds behind it make up for: random tokens never run out.
     for kind in (kind for kind in KINDS if kind in wanted):
@@ -104,7 +104,7 @@ def propose(
             if tokens in taken or (left_out is not None and tokens in left_out):
                 continue
             taken.add(tokens)
-            found.append(Neighbour(tokens, kind))
+            found.append(Neighbor(tokens, kind))
             got += 1
         short = target - got
     return found
@@ -123,21 +123,21 @@ class _Proposer:
         self._start = start
         self._seed = seed
         self._random = np.random.default_rng(derive_seed(seed, "neighbours"))
-        needs_words = kinds.get("frame") or kinds.get("words")
+        needs_words = kinds.get("same_template") or kinds.get("random_words")
         self._slot_words = SlotWords(anatomy.prompts, start, seed, count if needs_words else 0)
 
     def of_kind(self, kind: str, count: int) -> Iterator[Tokens]:
         """Yield prompts of a kind, some of them perhaps twice."""
         makers: dict[str, Callable[[], Tokens]] = {
-            "frame": self._own_frame,
-            "words": self._words_around,
-            "tokens": self._random_tokens,
+            "same_template": self._own_frame,
+            "random_words": self._words_around,
+            "random_tokens": self._random_tokens,
         }
         if kind == "substitution":
             yield from self._substitutions(count)
         elif kind == "written":
             yield from self._written(count)
-        elif kind == "tokens" or self._slot_words.has_slot:
+        elif kind == "random_tokens" or self._slot_words.has_slot:
             for _ in range(_PATIENCE * count):
                 yield makers[kind]()
 

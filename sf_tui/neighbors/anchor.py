@@ -1,4 +1,4 @@
-"""The anchor: λ · KL(start model ‖ model) on fresh neighbour prompts, added to every step.
+"""The anchor: λ · KL(start model ‖ model) on fresh neighbor prompts, added to every step.
 
 Which prompts a step takes is a pure function of (seed, stage, step), as with the step's own batch.
 """
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sf_tui.engine.batches import BatchOrder
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.neighbours.bank import NeighbourBank
-from sf_tui.neighbours.divergence import DivergenceMeter
+from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.divergence import DivergenceMeter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,14 +25,14 @@ class Anchor:
 
     Attributes:
         strength: λ.
-        rows: neighbour prompts a step.
+        rows: neighbor prompts a step.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         compute: ComputeSetting,
-        bank: NeighbourBank,
+        bank: NeighborBank,
         *,
         strength: float,
         rows: int,

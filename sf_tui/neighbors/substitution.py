@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens, frame_of
-from sf_tui.neighbours.exchanges import Exchange, likely_exchanges
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens, frame_of
+from sf_tui.neighbors.exchanges import Exchange, likely_exchanges
+from sf_tui.neighbors.start_model import StartModel
 
 CANDIDATES = 16
 """Likely tokens that are tried at each position."""

@@ -1,4 +1,4 @@
-"""`sf analyse neighbours`: what a new task puts at risk, told by the model itself."""
+"""`sf analyze neighbors`: what a new task puts at risk, told by the model itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def options() -> None:
 
 
 @app.command()
-def neighbours(
+def neighbors(
     reference: Annotated[
         str,
         typer.Argument(

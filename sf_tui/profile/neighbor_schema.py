@@ -1,4 +1,4 @@
-"""The tables of what stands in for old data: `[anchor]` and `[neighbours]`."""
+"""The tables of what stands in for old data: `[anchor]` and `[neighbors]`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class AnchorSettings(StrictTable):
         default=1.0, description="weight of the KL to the start model beside the new task's loss"
     )
     rows: RowCount | None = Field(
-        default=None, description="neighbour prompts an optimizer step; default: batch_size"
+        default=None, description="neighbor prompts an optimizer step; default: batch_size"
     )
-    prompts: RowCount | None = Field(
+    cache_size: RowCount | None = Field(
         default=None,
-        description="neighbour prompts in the cache; default: one for each row of each step, "
+        description="neighbor prompts in the cache; default: one for each row of each step, "
         "<= 16384",
     )
     answer_tokens: RowCount | None = Field(
@@ -32,17 +32,19 @@ class AnchorSettings(StrictTable):
     )
 
 
-class NeighbourKinds(StrictTable):
-    """`[neighbours.kinds]`: weights of the kinds of neighbour prompts; 0 leaves a kind out."""
+class NeighborKinds(StrictTable):
+    """`[neighbors.kinds]`: weights of the kinds of neighbor prompts; 0 leaves a kind out."""
 
     substitution: NotNegative = Field(
         default=1.0, description="a new prompt with one token exchanged for another likely one"
     )
-    frame: NotNegative = Field(
+    same_template: NotNegative = Field(
         default=2.0, description="the new prompts' frame around other slot words"
     )
-    words: NotNegative = Field(default=1.0, description="random words around such slot words")
-    tokens: NotNegative = Field(
+    random_words: NotNegative = Field(
+        default=1.0, description="random words around such slot words"
+    )
+    random_tokens: NotNegative = Field(
         default=1.0, description="random tokens in the model's own prompt format"
     )
     written: NotNegative = Field(
@@ -50,19 +52,19 @@ class NeighbourKinds(StrictTable):
     )
 
 
-class NeighbourSettings(StrictTable):
-    """`[neighbours]`: prompts beside the new task's, made by the start model, from no old data."""
+class NeighborSettings(StrictTable):
+    """`[neighbors]`: prompts beside the new task's, made by the start model, from no old data."""
 
-    budget: Share = Field(
+    survey_budget: Share = Field(
         default=0.03,
         description="share of a stage's work that naming the tasks at risk may take at its start; "
         "0 = don't",
     )
-    leave_out: list[str] = Field(
+    exclude_tasks: list[str] = Field(
         default_factory=list,
-        description="tasks whose subjects no neighbour prompt of an anchor may repeat: an anchor "
+        description="tasks whose subjects no neighbor prompt of an anchor may repeat: an anchor "
         "needs no such task, but a measurement of what it keeps may",
     )
-    kinds: NeighbourKinds = Field(
-        default_factory=NeighbourKinds, description="a table: the weight of each kind of neighbour"
+    kinds: NeighborKinds = Field(
+        default_factory=NeighborKinds, description="a table: the weight of each kind of neighbor"
     )

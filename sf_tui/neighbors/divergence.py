@@ -1,4 +1,4 @@
-"""How far a model's answers to neighbour prompts have moved from the start model's.
+"""How far a model's answers to neighbor prompts have moved from the start model's.
 
 KL(start model ‖ model) at every position of the start model's own greedy answer. The start model's
 k likeliest tokens are kept one by one and all others as one more outcome, so the divergence is
@@ -16,7 +16,7 @@ import torch
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.neighbours.bank import NeighbourBank
+from sf_tui.neighbors.bank import NeighborBank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +71,7 @@ class DivergenceMeter:
         self._compute = compute
         self._pad_id = pad_id
 
-    def sums(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[torch.Tensor, int, int]:
+    def sums(self, bank: NeighborBank, places: Sequence[int]) -> tuple[torch.Tensor, int, int]:
         """Return the divergence summed over some rows' answer tokens, with its graph.
 
         Returns:
@@ -86,7 +86,7 @@ class DivergenceMeter:
         return parts.sum(), batch.answer_tokens, batch.tokens
 
     @torch.no_grad()
-    def measure(self, bank: NeighbourBank, places: Sequence[int]) -> tuple[float, float]:
+    def measure(self, bank: NeighborBank, places: Sequence[int]) -> tuple[float, float]:
         """Return the mean divergence over some rows, and the share of answers kept.
 
         Returns:

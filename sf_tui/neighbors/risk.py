@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.probe_plan import spread_evenly
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Anatomy, Tokens
-from sf_tui.neighbours.start_model import StartModel
-from sf_tui.neighbours.substitution import Substitution, substitute, substitution_cost
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
+from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.substitution import Substitution, substitute, substitution_cost
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FRAME = "frame"
+FRAME = "same_template"
 """Kind of a group that asks something else: another task."""
 SLOT = "slot"
 """Kind of a group that asks the same of something else: the new task itself."""

@@ -10,17 +10,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neighbours.conftest import Scene
+from neighbors.conftest import Scene
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.neighbours.anchor import Anchor
-from sf_tui.neighbours.bank import NeighbourBank, build_bank
-from sf_tui.neighbours.divergence import DivergenceMeter
-from sf_tui.neighbours.proposing import propose
+from sf_tui.neighbors.anchor import Anchor
+from sf_tui.neighbors.bank import NeighborBank, build_bank
+from sf_tui.neighbors.divergence import DivergenceMeter
+from sf_tui.neighbors.proposing import propose
 from sf_tui.profile import TrainSettings
 
 KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
@@ -33,14 +33,14 @@ def copied(scene: Scene) -> Scene:
     return Scene(loaded, scene.compute, scene.rows)
 
 
-def bank_of(scene: Scene, count: int = 192) -> NeighbourBank:
+def bank_of(scene: Scene, count: int = 192) -> NeighborBank:
     start = scene.start()
     return build_bank(
         None, {}, lambda: propose(scene.anatomy, start, KINDS, count, 0), start, longest=4, top_k=64
     )
 
 
-def anchor_of(scene: Scene, bank: NeighbourBank, rows_a_pass: int = 16, rows: int = 16) -> Anchor:
+def anchor_of(scene: Scene, bank: NeighborBank, rows_a_pass: int = 16, rows: int = 16) -> Anchor:
     return Anchor(
         scene.loaded.model,
         scene.compute,
@@ -86,7 +86,7 @@ def tune(scene: Scene, anchor: Anchor | None, steps: int) -> None:
         scene.loaded.model,
         read_layout(scene.loaded.model),
         FixedSource(scene.rows),
-        TrainSettings(learning_rate=1e-3, batch_size=16, steps=steps, warmup=0),
+        TrainSettings(learning_rate=1e-3, batch_size=16, steps=steps, warmup_steps=0),
         scene.compute,
         stage="new",
         seed=0,

@@ -1,4 +1,4 @@
-"""A task's own prompts, read from its train split: what neighbours are made beside.
+"""A task's own prompts, read from its train split: what neighbors are made beside.
 
 Knows train splits as tokens and nothing of models.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sf_tui.engine.batches import EncodedSource
-from sf_tui.neighbours.anatomy import Tokens, prompts_of
+from sf_tui.neighbors.anatomy import Tokens, prompts_of
 from sf_tui.tasks.encoding import Encoded
 
 MOST_SAMPLED = 2000

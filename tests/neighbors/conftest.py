@@ -13,8 +13,8 @@ from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.neighbours.anatomy import Anatomy, anatomize, prompts_of
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import Anatomy, anatomize, prompts_of
+from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import BiographySettings, ModelSettings, TrainSettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, encode_example
@@ -89,7 +89,7 @@ def taught(compute: ComputeSetting, llama_directory: Path) -> Scene:
         loaded.model,
         read_layout(loaded.model),
         FixedSource(read),
-        TrainSettings(learning_rate=1e-2, batch_size=8, steps=40, warmup=0),
+        TrainSettings(learning_rate=1e-2, batch_size=8, steps=40, warmup_steps=0),
         compute,
         stage="read",
         seed=0,

@@ -1,4 +1,4 @@
-"""The tables of what tells a loss's kind and mends it: `[diagnosis]` and `[repair]`."""
+"""The tables of what tells a loss's kind and mends it: `[diagnose]` and `[recover]`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sf_tui.profile.train_schema import StrictTable
 from sf_tui.profile.values import Count, CountOrZero, Factor, Line, Part, Positive, StepCount
 
 
-class DiagnosisSettings(StrictTable):
-    """`[diagnosis]`: the recovery test, on a copy of the weights."""
+class DiagnoseSettings(StrictTable):
+    """`[diagnose]`: the recovery test, on a copy of the weights."""
 
     examples: Count = Field(
         default=10, description="old examples that its examples arm is tuned on"
@@ -31,8 +31,8 @@ class DiagnosisSettings(StrictTable):
     )
 
 
-class RepairSettings(StrictTable):
-    """`[repair]`: what op recover does, for good, and keeping the new task."""
+class RecoverSettings(StrictTable):
+    """`[recover]`: what op recover does, for good, and keeping the new task."""
 
     examples: CountOrZero = Field(
         default=0, description="old examples to train on; 0 = without any old data"

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.neighbours.anatomy import AnatomizedPrompt, Tokens
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
+from sf_tui.neighbors.start_model import StartModel
 
 NEAREST = 100
 """How many words nearest to the slot's own are taken for each of its places."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neighbours.conftest import Scene
+from neighbors.conftest import Scene
 from sf_tui.engine.sources import DrawnSource, FixedSource
-from sf_tui.neighbours.own_prompts import MOST_SAMPLED, every_prompt, sample_prompts
+from sf_tui.neighbors.own_prompts import MOST_SAMPLED, every_prompt, sample_prompts
 from sf_tui.profile import BiographySettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, encode_example

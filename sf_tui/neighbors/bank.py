@@ -1,4 +1,4 @@
-"""The start model's answers to neighbour prompts, computed once and kept on disk.
+"""The start model's answers to neighbor prompts, computed once and kept on disk.
 
 A bank is bounded by its number of prompts, the length of an answer and the tokens that are kept at
 each position. It is written a part at a time, aside and renamed: whoever was killed while building
@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sf_tui.errors import RunError
-from sf_tui.neighbours.anatomy import Tokens
-from sf_tui.neighbours.proposing import KINDS, Neighbour
-from sf_tui.neighbours.start_model import StartModel
+from sf_tui.neighbors.anatomy import Tokens
+from sf_tui.neighbors.proposing import KINDS, Neighbor
+from sf_tui.neighbors.start_model import StartModel
 from sf_tui.run.durable import (
     follow_umask,
     remove,
@@ -47,8 +47,8 @@ _KEY_FILE = "bank.json"
 
 
 @dataclass
-class NeighbourBank:
-    """Neighbour prompts with the start model's answers."""
+class NeighborBank:
+    """Neighbor prompts with the start model's answers."""
 
     rows: list[Encoded] = field(default_factory=list)
     """Prompt and greedy answer; labels on the answer."""
@@ -83,16 +83,16 @@ class NeighbourBank:
         chances = np.concatenate([self.top_chances[at] for at in places])
         return torch.from_numpy(ids).long(), torch.from_numpy(chances)
 
-    def part(self, places: Sequence[int]) -> NeighbourBank:
+    def part(self, places: Sequence[int]) -> NeighborBank:
         """Return some of its rows as a bank."""
-        return NeighbourBank(
+        return NeighborBank(
             [self.rows[at] for at in places],
             [self.kinds[at] for at in places],
             [self.top_ids[at] for at in places],
             [self.top_chances[at] for at in places],
         )
 
-    def extend(self, other: NeighbourBank) -> None:
+    def extend(self, other: NeighborBank) -> None:
         """Add another bank's rows behind its own."""
         self.rows += other.rows
         self.kinds += other.kinds
@@ -103,12 +103,12 @@ class NeighbourBank:
 def build_bank(
     folder: Path | None,
     key: dict[str, Any],
-    propose: Callable[[], Sequence[Neighbour]],
+    propose: Callable[[], Sequence[Neighbor]],
     start: StartModel,
     *,
     longest: int,
     top_k: int,
-) -> NeighbourBank:
+) -> NeighborBank:
     """Return the bank of a folder, built as far as it isn't there yet.
 
     Args:
@@ -126,9 +126,9 @@ def build_bank(
     with _told(folder):
         if folder is not None:
             _open(folder, key)
-        neighbours = _prompts(folder, propose)
-        bank = NeighbourBank()
-        for path, part in _parts(folder, neighbours):
+        neighbors = _prompts(folder, propose)
+        bank = NeighborBank()
+        for path, part in _parts(folder, neighbors):
             found = _read_part(path, part)
             if found is None:
                 found = _answered_part(path, part, start, longest, top_k)
@@ -137,7 +137,7 @@ def build_bank(
     return bank
 
 
-def read_bank(folder: Path, key: dict[str, Any]) -> NeighbourBank | None:
+def read_bank(folder: Path, key: dict[str, Any]) -> NeighborBank | None:
     """Return the bank of a folder if all of it is there; no model is asked.
 
     Raises:
@@ -148,7 +148,7 @@ def read_bank(folder: Path, key: dict[str, Any]) -> NeighbourBank | None:
         prompts = folder / _PROMPTS_FILE
         if not prompts.exists() or not file.exists() or file.read_bytes() != _key_content(key):
             return None
-        bank = NeighbourBank()
+        bank = NeighborBank()
         for path, part in _parts(folder, _read_prompts(prompts)):
             stored = _read_part(path, part)
             if stored is None:
@@ -213,47 +213,45 @@ def _open(folder: Path, key: dict[str, Any]) -> None:
     replace_file(file, content)
 
 
-def _prompts(
-    folder: Path | None, propose: Callable[[], Sequence[Neighbour]]
-) -> Sequence[Neighbour]:
+def _prompts(folder: Path | None, propose: Callable[[], Sequence[Neighbor]]) -> Sequence[Neighbor]:
     if folder is None:
         return propose()
     file = folder / _PROMPTS_FILE
     if not file.exists():
-        neighbours = propose()
-        lengths = np.array([len(one.tokens) for one in neighbours], dtype=np.int32)
-        tokens = np.array([t for one in neighbours for t in one.tokens], dtype=np.int32)
-        kinds = np.array([KINDS.index(one.kind) for one in neighbours], dtype=np.uint8)
+        neighbors = propose()
+        lengths = np.array([len(one.tokens) for one in neighbors], dtype=np.int32)
+        tokens = np.array([t for one in neighbors for t in one.tokens], dtype=np.int32)
+        kinds = np.array([KINDS.index(one.kind) for one in neighbors], dtype=np.uint8)
         _write(file, {"lengths": lengths, "tokens": tokens, "kinds": kinds})
     return _read_prompts(file)
 
 
-def _read_prompts(file: Path) -> list[Neighbour]:
+def _read_prompts(file: Path) -> list[Neighbor]:
     stored = load_file(file)
     ends = np.cumsum(stored["lengths"])
     return [
-        Neighbour(tuple(stored["tokens"][end - length : end].tolist()), KINDS[kind])
+        Neighbor(tuple(stored["tokens"][end - length : end].tolist()), KINDS[kind])
         for end, length, kind in zip(ends, stored["lengths"], stored["kinds"], strict=True)
     ]
 
 
 def _parts(
-    folder: Path | None, neighbours: Sequence[Neighbour]
-) -> Iterator[tuple[Path | None, Sequence[Neighbour]]]:
-    for number, at in enumerate(range(0, len(neighbours), PROMPTS_A_PART)):
+    folder: Path | None, neighbors: Sequence[Neighbor]
+) -> Iterator[tuple[Path | None, Sequence[Neighbor]]]:
+    for number, at in enumerate(range(0, len(neighbors), PROMPTS_A_PART)):
         path = None if folder is None else folder / f"part-{number:04d}.safetensors"
-        yield path, neighbours[at : at + PROMPTS_A_PART]
+        yield path, neighbors[at : at + PROMPTS_A_PART]
 
 
-def _read_part(path: Path | None, neighbours: Sequence[Neighbour]) -> NeighbourBank | None:
+def _read_part(path: Path | None, neighbors: Sequence[Neighbor]) -> NeighborBank | None:
     if path is None or not path.exists():
         return None
     stored = load_file(path)
     ends = np.cumsum(stored["lengths"])[:-1]
     answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
-    return NeighbourBank(
-        [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)],
-        [one.kind for one in neighbours],
+    return NeighborBank(
+        [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)],
+        [one.kind for one in neighbors],
         list(np.split(stored["top_ids"], ends)),
         list(np.split(stored["top_chances"], ends)),
     )
@@ -261,17 +259,17 @@ def _read_part(path: Path | None, neighbours: Sequence[Neighbour]) -> NeighbourB
 
 def _answered_part(
     path: Path | None,
-    neighbours: Sequence[Neighbour],
+    neighbors: Sequence[Neighbor],
     start: StartModel,
     longest: int,
     top_k: int,
-) -> NeighbourBank:
-    answers = start.answer([one.tokens for one in neighbours], longest)
-    rows = [_row(one.tokens, answer) for one, answer in zip(neighbours, answers, strict=True)]
+) -> NeighborBank:
+    answers = start.answer([one.tokens for one in neighbors], longest)
+    rows = [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)]
     chances = start.answer_chances(rows, top_k)
-    bank = NeighbourBank(
+    bank = NeighborBank(
         rows,
-        [one.kind for one in neighbours],
+        [one.kind for one in neighbors],
         [ids.astype(np.int32) for ids, _ in chances],
         [found for _, found in chances],
     )

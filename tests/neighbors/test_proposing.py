@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neighbours.conftest import Scene
-from sf_tui.neighbours.anatomy import anatomize, frame_of
-from sf_tui.neighbours.proposing import propose
+from neighbors.conftest import Scene
+from sf_tui.neighbors.anatomy import anatomize, frame_of
+from sf_tui.neighbors.proposing import propose
 
 
 def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(starter: Scene) -> None:
@@ -12,15 +12,15 @@ def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(star
     found = propose(anatomy, starter.start(), {"substitution": 1.0}, 60, 0)
     assert len(found) == 60
     sources = {prompt.subject: prompt for prompt in anatomy.prompts}
-    for neighbour in found:
+    for neighbor in found:
         beside = [
             prompt
             for prompt in sources.values()
-            if len(prompt.tokens) == len(neighbour.tokens)
-            and sum(a != b for a, b in zip(prompt.tokens, neighbour.tokens, strict=True)) == 1
+            if len(prompt.tokens) == len(neighbor.tokens)
+            and sum(a != b for a, b in zip(prompt.tokens, neighbor.tokens, strict=True)) == 1
         ]
         assert any(
-            frame_of(neighbour.tokens, prompt.slot, prompt.first, prompt.end) not in anatomy.frames
+            frame_of(neighbor.tokens, prompt.slot, prompt.first, prompt.end) not in anatomy.frames
             for prompt in beside
         )
 
@@ -31,10 +31,10 @@ def test_a_task_without_a_frame_is_exchanged_in_everywhere(untrained: Scene) -> 
     found = propose(anatomy, untrained.start(), {"substitution": 1.0}, 20, 0)
     exchanged = {
         at
-        for neighbour in found
+        for neighbor in found
         for prompt in prompts
         for at in range(5)
-        if neighbour.tokens == (*prompt[:at], neighbour.tokens[at], *prompt[at + 1 :])
+        if neighbor.tokens == (*prompt[:at], neighbor.tokens[at], *prompt[at + 1 :])
     }
     assert len(found) == 20
     assert len(exchanged) > 1
