@@ -2,8 +2,8 @@
 
 Such a release is loaded as the class that it came as. Its text part alone is tuned: the module
 that holds the decoder blocks, the input embeddings and the output projection. Everything else is
-frozen, is in no layer, and is written back as the files had it. Recognition goes by the structure
-of the config and by the class tables of transformers, not by names of families.
+never trained, is in no layer, and is written back as the files had it. Recognition goes by the
+structure of the config and by the class tables of transformers, not by names of families.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from sf_tui.engine.composite_files import SourceFiles, TextTensors
-from sf_tui.engine.stored_names import StoredNames
+from sf_tui.engine.model_files import StoredNames
 from sf_tui.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from sf_tui.engine.observation import Observation
 
 _DECODERS_ONLY = (
     "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …), "
@@ -167,34 +169,45 @@ def take_text_part(
     return asked, Composite(files, tensors, names)
 
 
-@torch.no_grad()
-def check_text_alone(source: str, model: PreTrainedModel, token: int) -> None:
-    """Make sure that a model answers to text without images or sound.
+def check_text_alone(source: str, observation: Observation, token: int) -> None:
+    """Make sure that a model takes text without images or sound, in training and in evaluation.
 
     Args:
         source: the model as the profile names it, for messages.
-        model: on its device.
+        observation: of a pass of `token` through the model in evaluation.
         token: id of a token that stands for no image and no sound.
 
     Raises:
-        ModelError: it doesn't; the message has its own reason.
+        ModelError: it doesn't; the message gives the model's own reason.
     """
-    asked: Any = model
+    model = observation.model
+    fault = _fault_in_training(model, token) or observation.fault
+    if fault is None:
+        return
+    if not isinstance(fault, _TEXT_FAULTS):
+        raise fault
+    reason = (str(fault).strip() or type(fault).__name__).splitlines()[0][:200]
+    raise ModelError(
+        f"[model] {source}: {type(model).__name__} can't be given text alone: {reason}",
+        _DECODERS_ONLY,
+    ) from fault
+
+
+@torch.no_grad()
+def _fault_in_training(model: PreTrainedModel, token: int) -> Exception | None:
+    """Return what a forward pass over text raises in train mode; None if it succeeds."""
+    live: Any = model
     was_training = model.training
-    device = asked.get_input_embeddings().weight.device
+    device = live.get_input_embeddings().weight.device
     ids = torch.full((1, 2), token, dtype=torch.int64, device=device)
     try:
-        for training in (True, False):
-            asked.train(training)
-            asked(input_ids=ids, use_cache=False)
+        live.train()
+        live(input_ids=ids, use_cache=False)
     except _TEXT_FAULTS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(
-            f"[model] {source}: {type(model).__name__} can't be given text alone: {reason}",
-            _DECODERS_ONLY,
-        ) from error
+        return error
     finally:
-        asked.train(was_training)
+        live.train(was_training)
+    return None
 
 
 def _composite_class(kind: str) -> str | None:

@@ -26,7 +26,7 @@ from sf_tui.errors import ModelError, RunError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from sf_tui.engine.stored_names import StoredNames
+    from sf_tui.engine.model_files import StoredNames
 
 _PIECE = 2**24
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".py"})
@@ -125,7 +125,7 @@ class SourceFiles:
                     "that were not tuned can't be copied from it",
                     _BACK,
                 )
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         total = sum(self._write_shard(path, name, trained) for name in self._files)
         if self._index is not None:
             about = dict(self._index.get("metadata") or {}) | {"total_size": total}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sf_tui.engine.model_files import ModelFiles
-from sf_tui.engine.model_size import count_weights, refuse_memory
+from sf_tui.engine.random_model import count_weights, refuse_memory
 from sf_tui.errors import ModelError
 from sf_tui.tasks.source_faults import first_line, model_faults
 

@@ -16,12 +16,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sf_tui.engine.batches import collate, passes_within
-from sf_tui.engine.kept_prefix import (
+from sf_tui.engine.forward import (
     SHORTEST,
-    KeptBeginnings,
-    can_go_on_anywhere,
-    keep_beginnings,
-    keep_prefix,
+    PromptCache,
+    cache_prefix,
+    cache_prompts,
+    takes_position_ids,
 )
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbors.start_model import StartModel
@@ -53,7 +53,7 @@ class _Reading:
     """Tokens that were given before the texts' own."""
     logits: torch.Tensor
     """(texts, width, vocabulary) float32; column i predicts the token at offset + i + 1."""
-    begun: KeptBeginnings | None
+    begun: PromptCache | None
 
     def column(self, at: int) -> int:
         """Return where the token at a position is predicted."""
@@ -62,10 +62,10 @@ class _Reading:
 
 def shares_beginnings(start: StartModel) -> bool:
     """Tell whether a model is given what exchanged prompts begin with once, not every time."""
-    if not can_go_on_anywhere(start.model):
+    if not takes_position_ids(start.model):
         return False
     with start.asking(1):
-        return keep_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
+        return cache_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
 
 
 def likely_exchanges(
@@ -118,7 +118,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
     kept = None
     if shares and offset >= SHORTEST and all(text[:offset] == opening for text in texts):
         with start.asking(offset):
-            kept = keep_prefix(start.model, torch.tensor(opening, device=start.device))
+            kept = cache_prefix(start.model, torch.tensor(opening, device=start.device))
     offset = offset if kept else 0
     # Nothing is predicted behind a text's last token.
     rows = [text[offset:-1] for text in texts]
@@ -131,7 +131,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
             use_cache=shares,
             **(kept.for_rows(len(rows)) if kept else {}),
         )
-    begun = keep_beginnings(out, offset + ids.shape[1]) if shares else None
+    begun = cache_prompts(out, offset + ids.shape[1]) if shares else None
     return _Reading(texts, offset, out.logits.float(), begun)
 
 
@@ -165,7 +165,7 @@ def _others(
 def _behind(
     start: StartModel,
     reading: _Reading,
-    begun: KeptBeginnings,
+    begun: PromptCache,
     rows: Sequence[tuple[int, int, int]],
 ) -> np.ndarray:
     """Return the log-likelihoods of what stands behind exchanged tokens.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.engine.probing import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
 from sf_tui.profile.paths import is_missing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.neighbors.anatomy import anatomize
 from sf_tui.neighbors.exchanges import shares_beginnings
 from sf_tui.neighbors.own_prompts import sample_prompts

@@ -10,18 +10,19 @@ from pathlib import Path
 
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from sf_tui.engine.compute import ComputeSetting, choose_compute
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.paths import absolute
-from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.preparation import load_model_of
-from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"
 
@@ -56,7 +57,7 @@ class RunRecord:
 
     def start_of(self, stage: str) -> Path:
         """Return where a stage's first checkpoint belongs."""
-        return CheckpointShelf(self.run, self.profile.checkpoint).path(stage, 0)
+        return CheckpointStore(self.run, self.profile.checkpoint).path(stage, 0)
 
 
 def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
@@ -68,7 +69,7 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     events = list(read_events(run.events))
     history = fold(events)
     names = [stage.name for stage in profile.stages()]
-    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, Ledger(events))
+    point = CheckpointStore(run, profile.checkpoint).resume_point(names, Ledger(events))
     if history.stage is None or (point is None and not _has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
@@ -105,17 +106,16 @@ def load_newest(record: RunRecord) -> ModelAtHand:
         profile.model.dtype, point.state["threads"] if point else profile.train.threads
     )
     loaded = load_model_of(profile, compute, settings, record.run.created)
-    layout = read_layout(loaded.model)
     if point is not None:
-        load_checkpoint(point, layout, None)
-    return ModelAtHand(loaded, layout, compute)
+        load_checkpoint(point, loaded.layout, None)
+    return ModelAtHand(loaded, loaded.layout, compute)
 
 
 def _has_model(run: RunDirectory) -> bool:
     return (run.model / "config.json").is_file()
 
 
-def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StartWeights:
+def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StoredWeights:
     """Find the start weights that somebody names.
 
     Args:
@@ -138,7 +138,7 @@ def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> Sta
 
 def find_start(
     loaded: LoadedModel, layout: ModelLayout, checkpoint: Path, named: str | None
-) -> StartWeights | None:
+) -> StoredWeights | None:
     """Return the start weights that are named, else a stage's first checkpoint; None without both.
 
     Raises:

@@ -25,9 +25,9 @@ from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model, save_model
 from sf_tui.engine.probing import Prober
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.errors import ModelError, RunError
 from sf_tui.profile import ModelSettings
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.tasks.encoding import Encoded
 
 Load = Callable[..., LoadedModel]

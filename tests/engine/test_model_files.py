@@ -16,9 +16,9 @@ from engine.conftest import weights
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.model_files import INDEX, SINGLE, describe_adapter, find_weights
+from sf_tui.engine.start_weights import weight_files
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
-from sf_tui.recovery.edits.weight_files import weight_files
 from sf_tui.tasks.tokenizer import load_tokenizer
 
 Load = Callable[..., LoadedModel]

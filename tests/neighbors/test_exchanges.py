@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.auto import AutoModelForCausalLM
 
 from neighbors.conftest import Scene
-from sf_tui.engine.kept_prefix import SHORTEST
+from sf_tui.engine.forward import SHORTEST
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbors.exchanges import Exchange, likely_exchanges, shares_beginnings
 from sf_tui.neighbors.start_model import StartModel

@@ -14,11 +14,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.recovery_test import NEIGHBOR_RATE_OF_BEST, RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows

@@ -14,8 +14,9 @@ from sf_tui.engine.checkpoint import layer_file
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import ModelError, RunError, UsageError
-from sf_tui.recovery.edits import EDIT_OPS, Edit, StartWeights, edit_named
+from sf_tui.recovery.edits import EDIT_OPS, Edit, edit_named
 from sf_tui.recovery.edits.edit import in_pieces
 
 Bits = Callable[[torch.Tensor, torch.Tensor], bool]
@@ -191,7 +192,7 @@ def test_no_more_than_one_layer_of_start_weights_is_held(
 ) -> None:
     held: list[weakref.ref[torch.Tensor]] = []
 
-    class Watched(StartWeights):
+    class Watched(StoredWeights):
         def layer(self, name: str) -> dict[str, torch.Tensor]:
             assert not [tensor for tensor in held if tensor() is not None]
             tensors = super().layer(name)

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from sf_tui.engine.checkpoint import layer_file
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.errors import ModelError, RunError, SfError
-from sf_tui.recovery.edits import Interpolate, open_start_weights
+from sf_tui.recovery.edits import Interpolate
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ABANDONED = "~"
 
 
-class CheckpointShelf:
+class CheckpointStore:
     """The checkpoints of one run."""
 
     def __init__(self, run: RunDirectory, settings: CheckpointSettings) -> None:
