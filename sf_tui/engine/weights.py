@@ -130,14 +130,6 @@ class StoredWeights(WeightStore):
                         ) from error
                     yield name, tensor
 
-    def layer(self, name: str) -> dict[str, torch.Tensor]:
-        """Return all weights of a layer by the live model's parameter names.
-
-        Raises:
-            SfError: a file can't be read.
-        """
-        return dict(self.tensors(name))
-
     def check(self, layout: ModelLayout) -> None:
         """Make sure from the files' headers that every stored parameter of a model is there.
 

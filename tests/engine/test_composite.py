@@ -241,7 +241,7 @@ def test_checkpoint_brings_the_text_part_back(
         return
     start = open_start_weights(tmp_path / "whole", again.model, layout, again.composite.names)
     for layer in layout.layers:
-        found = start.layer(layer.name)
+        found = dict(start.tensors(layer.name))
         assert set(found) == set(layer.parameters)
         assert all(torch.equal(found[name], live[name]) for name in found)
 

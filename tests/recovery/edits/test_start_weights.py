@@ -33,8 +33,8 @@ def _agrees(folder: Path, model: PreTrainedModel, layout: Any, first: Any) -> bo
     start = open_start_weights(folder, model, layout)
     start.check_values(layout)
     return all(
-        set(start.layer(layer.name)) == set(layer.parameters)
-        and all(torch.equal(t, first[name]) for name, t in start.layer(layer.name).items())
+        {name for name, _ in start.tensors(layer.name)} == set(layer.parameters)
+        and all(torch.equal(t, first[name]) for name, t in start.tensors(layer.name))
         for layer in layout.layers
     )
 
