@@ -1,7 +1,7 @@
-"""Models with a vision or audio part: which part is text, and how that part is loaded.
+"""Models with a vision or audio part: finds the text part, and makes it the only one that trains.
 
-Such a release is loaded as the class that it came as. Its text part alone is tuned: the module
-that holds the decoder blocks, the input embeddings and the output projection. Everything else is
+Such a release is loaded as its original class. Only its text part is tuned: the module with the
+decoder blocks, the input embeddings and the output projection. Everything else is
 never trained, is in no layer, and is written back as the files had it. Recognition goes by the
 structure of the config and by the class tables of transformers, not by names of families.
 """
@@ -28,9 +28,8 @@ _DECODERS_ONLY = (
     "also as the text part of a vision or audio model"
 )
 
-# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by a
-# check of its own (ValueError), for a value that is None (AttributeError, RuntimeError,
-# LookupError).
+# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by its
+# own check (ValueError), for a value that is None (AttributeError, RuntimeError, LookupError).
 _TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
 
 
@@ -56,14 +55,14 @@ class Composite:
 
 
 def class_to_load(source: str, config: PreTrainedConfig) -> Any:
-    """Return the class that a pretrained model is loaded with.
+    """Return the class to load a pretrained model with.
 
     Args:
         source: the model as the profile names it, for messages.
         config: its config.
 
     Returns:
-        The class that the release came as where it has a text part among others; else
+        The release's original class if it has a text part among others; else
         `AutoModelForCausalLM`.
 
     Raises:
@@ -93,7 +92,7 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
             )
         return getattr(transformers, composite)
     text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    # Its own code, from a directory that is trusted, says in auto_map what it can be loaded as.
+    # Code from a trusted directory declares in auto_map what it can be loaded as.
     if (causal and (text_alone or not nested)) or getattr(config, "auto_map", None):
         return transformers.AutoModelForCausalLM
     reason = f"a {kind} model ({came_as}) is no language model that continues a text"
@@ -104,12 +103,12 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
 
 def has_text_part(config: PreTrainedConfig) -> bool:
     """Return whether a config describes a text part among others."""
-    # A flat encoder-decoder answers with a copy of itself.
+    # A flat encoder-decoder returns a copy of itself.
     return not config.is_encoder_decoder and config.get_text_config(decoder=True) is not config
 
 
 def text_part_name(model: PreTrainedModel) -> str:
-    """Return the name of the module with a model's decoder; empty where the model is only text."""
+    """Return the name of the module with a model's decoder; empty for a text model."""
     if not has_text_part(model.config):
         return ""
     decoder: Any = model.get_decoder()
@@ -139,34 +138,34 @@ def take_text_part(
         folder: the directory that it was loaded from; its files stay open.
 
     Returns:
-        The model that is given text, and what is needed to write it back. That model is the text
-        part itself where it is a whole language model (Llama 4), else the model with everything
-        but its text part frozen.
+        The model that takes text, and what is needed to write it back. It is the text part itself
+        if that is a whole language model (Llama 4), else the model with only its text part
+        trainable.
 
     Raises:
         ModelError: the model gives no logits, or its files can't be written back.
     """
     part = text_part_name(model)
     decoder: Any = model.get_decoder()
-    asked = model
+    text_model = model
     if part and decoder.get_output_embeddings() is not None:
-        asked = cast("PreTrainedModel", decoder)
-        # What the release generates with is what the written directory must say.
-        asked.generation_config = model.generation_config
+        text_model = cast("PreTrainedModel", decoder)
+        # The written directory must hold the release's own generation settings.
+        text_model.generation_config = model.generation_config
     else:
         part = ""
-    if asked.get_output_embeddings() is None:
+    if text_model.get_output_embeddings() is None:
         raise ModelError(
             f"[model] {source}: {type(model).__name__} has no output projection over tokens",
             _DECODERS_ONLY,
         )
     names = StoredNames(model, part)
     files = SourceFiles(folder)
-    trained = text_parameters(asked)
-    for name, parameter in asked.named_parameters():
+    trained = text_parameters(text_model)
+    for name, parameter in text_model.named_parameters():
         parameter.requires_grad_(name in trained)
-    tensors = TextTensors(source, files, names, model, asked, part, trained)
-    return asked, Composite(files, tensors, names)
+    tensors = TextTensors(source, files, names, model, text_model, part, trained)
+    return text_model, Composite(files, tensors, names)
 
 
 def check_text_alone(source: str, observation: Observation, token: int) -> None:

@@ -156,13 +156,13 @@ def continues_prefix(model: PreTrainedModel) -> bool:
 
     ProphetNet takes one at a time, and CPM-Ant the prefix again.
     """
-    asked: Any = model
+    live: Any = model
     ids = torch.tensor([0, 1], device=model.device)
     try:
         kept = cache_prefix(model, ids)
         if kept is None:
             return False
-        logits = asked(input_ids=ids[None], use_cache=True, **kept.for_rows(1)).logits
+        logits = live(input_ids=ids[None], use_cache=True, **kept.for_rows(1)).logits
     except (AssertionError, LookupError, TypeError, ValueError):
         return False
     return bool(logits.shape[1] == len(ids))
@@ -178,11 +178,11 @@ def cache_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> PrefixCache | 
     Returns:
         None for a model that caches anything but all keys and values: a sliding window, a state.
     """
-    asked: Any = model
+    live: Any = model
     _forget_image_positions(model)
     # The logits of a prefix are not needed.
     least = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
-    out = asked(input_ids=prefix[None], use_cache=True, **least)
+    out = live(input_ids=prefix[None], use_cache=True, **least)
     name, cache = _growing_cache(out)
     return PrefixCache(cache, name, len(prefix)) if cache is not None else None
 

@@ -1,6 +1,6 @@
-"""A run's weights: how far it has come, its newest ones that count, and those of a stage's start.
+"""A run's weights: the newest ones that count, and those of a stage's start.
 
-Reads only; locks nothing, and knows no data.
+Only reads: locks nothing and knows no data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STARTER = "starter:"
 
 @dataclass(frozen=True)
 class ModelAtHand:
-    """A loaded model, its layers and where it runs."""
+    """A loaded model, its layers and the device."""
 
     loaded: LoadedModel
     layout: ModelLayout
@@ -38,7 +38,7 @@ class ModelAtHand:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory tells before any weight is loaded."""
+    """What is known about a run before any weight is loaded."""
 
     run: RunDirectory
     profile: Profile
@@ -48,11 +48,11 @@ class RunRecord:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The stage and the step that the newest weights stand at."""
+        """The stage and the step of the newest weights."""
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
-        assert stage is not None  # `read_record` has looked
+        assert stage is not None  # `read_record` has checked
         return stage.name, stage.step
 
     def start_of(self, stage: str) -> Path:
@@ -61,7 +61,7 @@ class RunRecord:
 
 
 def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
-    """Read how far a run has come and which of its weights count.
+    """Read the progress of a run and which of its weights count.
 
     Raises:
         RunError: it has no weights yet, or its log can't be read.
@@ -81,8 +81,8 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
 def load_newest(record: RunRecord) -> ModelAtHand:
     """Load a run's model with the newest weights that count.
 
-    The run's own `model/` needs no source; where it isn't there the profile's model stands in, and
-    either way a checkpoint's weights go on top.
+    The run's own `model/` is used if it exists, else the profile's model; either way the
+    checkpoint's weights are loaded into it.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -96,8 +96,8 @@ def load_newest(record: RunRecord) -> ModelAtHand:
             update={
                 "source": str(record.run.model),
                 "config": {},
-                # For some families transformers takes a class of its own for whatever tokenizer
-                # a directory has, and words become other tokens (Qwen3.5).
+                # For some families (Qwen3.5) transformers ignores the directory's tokenizer class
+                # for one of its own, which splits words into other tokens.
                 "tokenizer": "biography" if words == "biography" else None,
                 "revision": None,
             }
@@ -116,7 +116,7 @@ def _has_model(run: RunDirectory) -> bool:
 
 
 def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StoredWeights:
-    """Find the start weights that somebody names.
+    """Find start weights by name.
 
     Args:
         name: a model directory, a checkpoint's folder, or starter:NAME.
@@ -139,7 +139,7 @@ def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> Sto
 def find_start(
     loaded: LoadedModel, layout: ModelLayout, checkpoint: Path, named: str | None
 ) -> StoredWeights | None:
-    """Return the start weights that are named, else a stage's first checkpoint; None without both.
+    """Return the named start weights, else a stage's first checkpoint; None without either.
 
     Raises:
         ModelError: the named ones don't fit, or there are none.
