@@ -106,7 +106,7 @@ def test_steps_change_only_what_trains_and_drift_measures_only_that(
     assert drift["block-1"] > 0
     assert drift["head"] > 0  # of its norm alone
     block = layout.trainable_in(layout.blocks[1])
-    moved = sum(float((p - before[n]).norm()) ** 2 for n, p in block.items()) ** 0.5
+    moved = sum(float((p.detach() - before[n]).norm()) ** 2 for n, p in block.items()) ** 0.5
     norm = sum(float(before[n].norm()) ** 2 for n in block) ** 0.5
     assert drift["block-1"] == pytest.approx(moved / norm, rel=1e-5)
 

@@ -106,8 +106,7 @@ def test_neither_a_test_nor_a_repair_trains_what_did_not_train(make_case: MakeCa
     case = make_case(fixed="lm_head")
     before = case.model.state_dict()["lm_head.weight"].clone()
     RecoveryTest(case, steps=2).run()
-    repaired = Repair(case, examples=4, steps=3).run()
-    assert repaired.by == "examples"
+    assert Repair(case, examples=4, steps=3).run().tokens > 0
     head = case.model.get_output_embeddings()
     assert not head.weight.requires_grad
     assert torch.equal(head.weight, before)
