@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from fork_client import ForkHost
 from hypothesis import settings
+
+from support.fork_client import ForkHost
 
 # Before anything imports torch, and for every process that a test starts: several threads that
 # share their cores with other tests take ten times as long as one.

@@ -12,6 +12,7 @@ from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 from sf_tui.worker.preparation import Prepared, prepare_run
+from support.ticking_clock import TickingClock
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,12 @@ def test_the_batch_changes_nothing_about_what_is_generated(half_learnt: Prepared
 
 def test_speed_is_measured_on_answers_of_the_length_asked_for(half_learnt: Prepared) -> None:
     rows = half_learnt.tasks["new"].held_out
-    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows, Clock(True))
+    # A probe, `generate`, and nothing between two rounds.
+    clock = TickingClock(seconds_between_readings=(0.0, 2.0, 10.0))
+    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows, clock)
     long, own = comparison.speed(8, 20), comparison.speed(8, None)
     assert long.answer_tokens == 20
     assert own.answer_tokens < 10
-    assert long.times_faster > 0
+    for speed in (long, own):
+        assert (speed.probe_seconds, speed.generate_seconds) == (2.0, 10.0)
+        assert speed.times_faster == 5.0

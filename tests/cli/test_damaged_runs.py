@@ -15,7 +15,6 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tui.written_run import WrittenRun
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
@@ -26,6 +25,7 @@ from sf_tui.run.events import EventLog, read_events
 from sf_tui.run.history import fold
 from sf_tui.tui.feed import RunFeed
 from sf_tui.tui.summary import summarize_run
+from tui.written_run import WrittenRun
 
 GARBAGE: list[Any] = [None, True, -3, 10**9, 2**64 - 1, 1e308, "x", "", [], ["x"], {}, {"a": [1]}]
 

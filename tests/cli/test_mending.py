@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost, SfProcess
 from safetensors.torch import load_file
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.liveness import RunLock, WorkerState, probe_liveness
 from sf_tui.tasks.biography import Settings, biography_task
+from support.fork_client import PATIENCE_S, ForkHost, SfProcess
 
 QUICK = ("--steps", "4", "--examples", "4")
 TINY = Settings(people=48, new_people=10)
@@ -470,7 +470,7 @@ def test_an_interrupt_leaves_nothing_half_written(
         ("scoring the model", "diagnose", spoiled, "--steps", "2000"),
     ):
         process = fork_host.start(*command)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while str(said) not in process.stderr and time.monotonic() < deadline:
             time.sleep(0.05)
         assert str(said) in process.stderr

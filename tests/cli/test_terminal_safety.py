@@ -16,15 +16,15 @@ from typing import Any
 import orjson
 import pytest
 import tomli
-from hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
-from pseudo_terminal import Terminal
-from tui.written_run import PROFILE, WrittenRun
 
 import sf_tui.cli
 from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.liveness import RunLock
+from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
+from support.pseudo_terminal import Terminal
+from tui.written_run import PROFILE, WrittenRun
 
 Sf = Callable[..., tuple[int, str, str]]
 Command = tuple[str, ...]

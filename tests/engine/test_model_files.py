@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.conftest import weights
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.model_files import INDEX, SINGLE, describe_adapter, find_weights
@@ -20,6 +19,7 @@ from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.edits.weight_files import weight_files
 from sf_tui.tasks.tokenizer import load_tokenizer
+from support.tiny_models import weights
 
 Load = Callable[..., LoadedModel]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engine.conftest import MakeModel
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.strategies import StageContext, strategy_named
 from sf_tui.profile import FreezeSettings, TrainSettings
+from support.tiny_models import MakeModel
 
 
 def _no_anchor(strength: float | None) -> None:

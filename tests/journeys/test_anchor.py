@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 
 from sf_tui.run.events import EventTail, read_events
+from support.fork_client import ForkHost
 
 FALLING = ("--set", "train.lr_schedule=cosine", "--set", "train.min_lr_ratio=0.05")
 # A whole stage with its bank takes a minute on a core of its own.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 from safetensors.torch import load_file
 
 from sf_tui.run.events import read_events
+from support.fork_client import ForkHost
 
 Events = list[dict[str, Any]]
 

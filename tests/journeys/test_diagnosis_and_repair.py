@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fork_client import ForkHost
 from safetensors.torch import load_file
 
 from sf_tui.run.events import read_events
+from support.fork_client import ForkHost
 
 PROFILE = """\
 name = "second"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.liveness import WorkerState, probe_liveness
+from support.fork_client import ForkHost
 
 RunSf = Callable[..., Any]
 

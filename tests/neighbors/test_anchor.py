@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neighbors.conftest import Scene
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
@@ -22,6 +21,7 @@ from sf_tui.neighbors.bank import NeighborBank, build_bank
 from sf_tui.neighbors.divergence import DivergenceMeter
 from sf_tui.neighbors.proposing import propose
 from sf_tui.profile import TrainSettings
+from support.start_scene import Scene
 
 KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
 

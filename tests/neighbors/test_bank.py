@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neighbors.conftest import Scene
 from sf_tui.errors import RunError
 from sf_tui.neighbors.bank import (
     PROMPTS_A_PART,
@@ -19,6 +18,7 @@ from sf_tui.neighbors.bank import (
     read_bank,
 )
 from sf_tui.neighbors.proposing import Neighbor, propose
+from support.start_scene import Scene
 
 KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
 COUNT = PROMPTS_A_PART + 100

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neighbors.conftest import Scene
 from sf_tui.neighbors.anatomy import anatomize, frame_of
 from sf_tui.neighbors.proposing import propose
+from support.start_scene import Scene
 
 
 def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(starter: Scene) -> None:

@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from neighbors.conftest import COUNTRIES, Scene
 from sf_tui.neighbors.anatomy import anatomize
 from sf_tui.neighbors.risk import FRAME, SLOT, choose_sources, frame_text, name_tasks_at_risk
 from sf_tui.neighbors.substitution import substitution_cost
+from support.start_scene import COUNTRIES, Scene
 
 
 def test_a_model_names_what_it_knows_without_being_told(taught: Scene) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from neighbors.conftest import CITIES, COUNTRIES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sf_tui.engine.compute import choose_compute
@@ -26,6 +25,7 @@ from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
 from sf_tui.worker.outcomes import StopRun
+from support.start_scene import CITIES, COUNTRIES
 
 MakeCase = Callable[..., RecoveryCase]
 

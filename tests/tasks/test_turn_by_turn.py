@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import chat_templates as templates
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -16,6 +15,7 @@ from sf_tui.errors import DataError
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_all, encode_example
 from sf_tui.tasks.task import Example, Message
 from sf_tui.tasks.turns import read_turns
+from support import chat_templates as templates
 
 Fast = PreTrainedTokenizerFast
 Turns = list[dict[str, Any]]

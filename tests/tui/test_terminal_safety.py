@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hostile import EVERYWHERE, IN_NAMES, full_run, steering, steering_beside_csi
-from pseudo_terminal import Terminal
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -16,6 +14,8 @@ from sf_tui.tui.keepsakes import values_as_markdown
 from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.picker import RunPicker
 from sf_tui.tui.printable_filter import PrintableFilter
+from support.hostile import EVERYWHERE, IN_NAMES, full_run, steering, steering_beside_csi
+from support.pseudo_terminal import Terminal
 from tui.driving import console_of, screen_text
 from tui.written_run import PROFILE, WrittenRun
 

@@ -18,7 +18,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
 from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

@@ -9,12 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 HOST = Path(__file__).with_name("fork_host.py")
 PATIENCE_S = 120.0
+"""Waits end with what they wait for; this only bounds a test that fails."""
+
+
+SignalAt = tuple[signal.Signals, dict[str, Any]]
+"""A signal, and fields of the event behind which it comes."""
 
 
 class ForkHost:
@@ -45,12 +53,20 @@ class ForkHost:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmSize:")[2].split()[0]) << 10
 
-    def start(self, *arguments: str | Path, limits: dict[str, int] | None = None) -> SfProcess:
+    def start(
+        self,
+        *arguments: str | Path,
+        limits: dict[str, int] | None = None,
+        signals_at: Sequence[SignalAt] = (),
+    ) -> SfProcess:
         """Start `sf` with these arguments.
 
         Args:
             arguments: of the command line.
             limits: by name in the module `resource`, such as RLIMIT_FSIZE.
+            signals_at: signals that the process gets in this order, each as soon as it has
+                written an event with its fields to the log. A signal that a test sends when it
+                has read the event may come after the run's end.
         """
         number = next(self._numbers)
         out, err = self._folder / f"{number}.out", self._folder / f"{number}.err"
@@ -66,6 +82,7 @@ class ForkHost:
             },
             folder=str(Path.cwd()),
             limits=limits or {},
+            signals_at=list(signals_at),
         )
         return SfProcess(self, pid, out, err)
 
@@ -137,6 +154,14 @@ class SfProcess:
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    def wait_until_stopped(self) -> None:
+        """Wait until SIGSTOP has stopped it; `send(SIGCONT)` lets it go on."""
+        deadline = time.monotonic() + PATIENCE_S
+        while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+            assert self.poll() is None, self.stderr
+            assert time.monotonic() < deadline, f"sf was not stopped: {self.stderr}"
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill it at once and wait until it is gone."""

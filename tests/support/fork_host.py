@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -69,7 +70,24 @@ def _become(request: dict[str, Any]) -> None:
     for name, bound in request["limits"].items():
         kind = getattr(resource, name)
         resource.setrlimit(kind, (bound, resource.getrlimit(kind)[1]))
+    if request["signals_at"]:
+        _send_signals_at(request["signals_at"])
     sys.argv = ["sf", *request["arguments"]]
+
+
+def _send_signals_at(planned: list[tuple[int, dict[str, Any]]]) -> None:
+    """Send this process each signal once, behind the first event with its fields in the log."""
+    write, due = os.write, list(planned)
+
+    def writing(handle: int, content: bytes) -> int:
+        written = write(handle, content)
+        if due and Path(f"/proc/self/fd/{handle}").readlink().name == "events.jsonl":
+            event = json.loads(content)
+            if due[0][1].items() <= event.items():
+                os.kill(os.getpid(), due.pop(0)[0])
+        return written
+
+    os.write = writing
 
 
 def reap(pid: int) -> int | None:

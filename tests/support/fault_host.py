@@ -17,8 +17,8 @@ from transformers.models.gpt_neox import modeling_gpt_neox
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import Operator, events_of, work
-from worker.fault_points import FaultPoints
+from support.fault_points import FaultPoints
+from support.quick_run import Operator, events_of, work
 
 IMPORTED = (modeling_gpt_neox,)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from tui.written_run import WrittenRun
 
 IN_NAMES = (

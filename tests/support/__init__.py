@@ -1,0 +1,1 @@
+"""What tests share: small models and runs, processes and terminals to drive them in."""
