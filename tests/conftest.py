@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from support import PATIENCE_S, RUN_PATIENCE_S
 from support.fork_client import ForkHost
 
 # Before anything imports torch, and for every process that a test starts: several threads that
@@ -38,7 +39,9 @@ def sf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_sf() -> RunSf:
     """Run `sf` in a process of its own and return what it printed and how it ended."""
 
-    def run(*arguments: str | Path, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, timeout: float = PATIENCE_S
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sf_tui.cli", *map(str, arguments)],
             capture_output=True,
@@ -65,13 +68,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(shared_folder: Path, run_sf: RunSf) -> Path:
+def finished_run(shared_folder: Path, fork_host: ForkHost) -> Path:
     """Return the directory of a finished `biography-tiny` run; tests read it and copy it."""
     path = shared_folder / "finished" / "biography-tiny-run"
     with FileLock(shared_folder / "finished.lock"):
         if not path.exists():
-            done = run_sf("run", "biography-tiny", "--no-ui", "--run-dir", path)
-            assert done.returncode == 0, done.stderr
+            run = fork_host.start("run", "biography-tiny", "--no-ui", "--run-dir", path)
+            assert run.wait(RUN_PATIENCE_S) == 0, run.stderr
     return path
 
 

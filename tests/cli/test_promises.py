@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sf_tui.run.events import Event, read_events
-from support.fork_client import PATIENCE_S, ForkHost, SfProcess
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
 
 STEPS = 60
 

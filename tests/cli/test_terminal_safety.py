@@ -22,6 +22,7 @@ from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.liveness import RunLock
+from support import PATIENCE_S
 from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
 from support.pseudo_terminal import Terminal
 from tui.written_run import PROFILE, WrittenRun
@@ -85,7 +86,8 @@ def answer_commands(written: WrittenRun, status: str, reason: str) -> threading.
     tail = CommandTail(asked, asked.stat().st_size if asked.exists() else 0)
 
     def answer() -> None:
-        for _ in range(400):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             for line in tail.poll():
                 written.command(line["id"], line["action"], status, 43, reason=reason)
                 return
@@ -289,7 +291,7 @@ def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
     from sf_tui.worker.risk_survey import Survey, SurveyedGroup
 
     sf("analyze", "neighbors", f"r{IN_NAMES}")
-    group = RiskGroup(EVERYWHERE, "frame", -3.0, EVERYWHERE, ())
+    group = RiskGroup(EVERYWHERE, "same_template", -3.0, EVERYWHERE, ())
     survey = Survey(EVERYWHERE, "new", None, 1, (SurveyedGroup(group, None),), 1, 1.0, 1)
     _print(survey, EVERYWHERE)
 

@@ -253,7 +253,6 @@ def test_weights_too_large_for_float16_are_named(load: Load, directory: Path) ->
         ({"num_attention_heads": 0}, "can't be loaded"),
     ],
 )
-@pytest.mark.timeout(60)
 def test_absurd_config_is_refused_at_once(
     load: Load, directory: Path, changes: dict[str, Any], says: str
 ) -> None:

@@ -15,7 +15,8 @@ import pytest
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, read_events
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from support.pseudo_terminal import PATIENCE_S, Terminal
+from support import PATIENCE_S
+from support.pseudo_terminal import Terminal
 
 LOST = 75
 MANY_STEPS = ("--set", "tasks.0.train.steps=20000")

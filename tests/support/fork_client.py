@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
+from support import PATIENCE_S
+
 HOST = Path(__file__).with_name("fork_host.py")
-PATIENCE_S = 120.0
-"""Waits end with what they wait for; this only bounds a test that fails."""
 
 
 SignalAt = tuple[signal.Signals, dict[str, Any]]
@@ -86,10 +86,12 @@ class ForkHost:
         )
         return SfProcess(self, pid, out, err)
 
-    def run(self, *arguments: str | Path, limits: dict[str, int] | None = None) -> SfProcess:
-        """Start `sf` and wait for its end."""
-        process = self.start(*arguments, limits=limits)
-        process.wait()
+    def run(
+        self, *arguments: str | Path, timeout_s: float = PATIENCE_S, **options: Any
+    ) -> SfProcess:
+        """Start `sf`, with options as for `start`, and wait for its end."""
+        process = self.start(*arguments, **options)
+        process.wait(timeout_s)
         return process
 
     def ask(self, **request: Any) -> Any:

@@ -13,8 +13,7 @@ import time
 
 import pyte
 
-PATIENCE_S = 120.0
-"""Waits end with what they wait for; this only bounds a test that fails."""
+from support import PATIENCE_S
 
 
 class Terminal:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventTail
-from support.fork_client import PATIENCE_S, ForkHost, SfProcess
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
 
 Started = Callable[..., tuple[SfProcess, RunDirectory]]
 

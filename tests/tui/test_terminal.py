@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from sf_tui.tui.terminal import TerminalWatch, is_lost, is_writable
-from support.pseudo_terminal import PATIENCE_S, Terminal
+from support import PATIENCE_S
+from support.pseudo_terminal import Terminal
 from tui.written_run import WrittenRun
 
 LOST = 75

@@ -15,7 +15,8 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from support.fork_client import PATIENCE_S, ForkHost, SfProcess
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
 from support.put_back import put_back
 from support.quick_run import (
     PROFILE,

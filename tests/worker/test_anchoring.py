@@ -221,7 +221,7 @@ def test_strategys_own_anchor_ends_with_its_stage(begin: Begin) -> None:
     assert {e["stage"]: e["anchor"] is not None for e in events_of(whole, "stage_started")} == {
         "old": False,
         "new": True,
-        "recover": False,
+        "replay": False,
     }
 
 

@@ -21,7 +21,7 @@ import orjson
 import pytest
 
 from sf_tui.run.directory import RunDirectory
-from support.fork_client import PATIENCE_S
+from support import PATIENCE_S
 from support.quick_run import assert_well_told, events_of, live_course, live_probes
 
 HOST = Path(__file__).parents[1] / "support" / "fault_host.py"

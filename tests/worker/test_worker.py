@@ -16,7 +16,8 @@ import pytest
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from support.fork_client import PATIENCE_S, ForkHost, SfProcess
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
 from support.quick_run import (
     Begin,
     Operator,
