@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support import PATIENCE_S, RUN_PATIENCE_S
 from support.fork_client import ForkHost
@@ -21,7 +21,10 @@ from support.fork_client import ForkHost
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same examples every time: a run of the suite tells of the change at hand, not of its luck.
-settings.register_profile("steady", derandomize=True, deadline=None)
+# How long they take to make says only how slow the machine is.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("steady")
 
 RunSf = Callable[..., subprocess.CompletedProcess[str]]

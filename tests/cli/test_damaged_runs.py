@@ -117,7 +117,10 @@ def test_an_odd_lock_is_read_past(home: Path, kind: str) -> None:
             repair_before_resume(RunDirectory(home / "bad"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(seed=st.integers(0, 2**32))
 def test_any_change_of_the_log_is_survived_and_repaired(home: Path, seed: int) -> None:
     dice = random.Random(seed)

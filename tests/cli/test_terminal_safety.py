@@ -388,8 +388,7 @@ def test_what_was_typed_comes_back_printable(
 
 def test_on_a_terminal_only_colors_are_sent(forged: WrittenRun) -> None:
     terminal = Terminal(["-m", "sf_tui.cli", "show", str(forged.run.path)], {})
-    terminal.process.wait(30)
-    terminal.read(0.3)
+    terminal.read_to_end()
     terminal.end()
     assert b"QUJD" in terminal.data
     # The line discipline makes \r\n of every line end.
@@ -474,8 +473,8 @@ def test_traceback_passes_no_color_of_a_message_and_keeps_the_exit_code(
     assert "r\\x1b[35;45;5m" in done.stderr
     terminal = Terminal(["-m", "sf_tui.cli", "show", "r\x1b[35;45;5m", "--debug"], {})
     try:
-        terminal.read_until("RunNotFoundError")
-        terminal.read(0.5)
+        assert terminal.read_to_end() == 3
+        assert "RunNotFoundError" in terminal.screen()
     finally:
         terminal.end()
     assert b"\x1b[35;45;5m" not in terminal.data

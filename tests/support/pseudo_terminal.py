@@ -39,6 +39,8 @@ class Terminal:
         )
         os.close(slave)
         self.data = b""
+        self._screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self._screen)
 
     def read(self, seconds: float) -> int:
         """Read what is written for a while; return the number of bytes."""
@@ -57,6 +59,7 @@ class Terminal:
         except OSError:
             return False
         self.data += chunk
+        self._stream.feed(chunk)
         return bool(chunk)
 
     def read_until(self, text: str, timeout_s: float = PATIENCE_S) -> None:
@@ -96,14 +99,14 @@ class Terminal:
         # Not until the terminal is closed: a worker that goes on may still hold it.
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"does not end:\n{self.screen()}"
-            self._read_once(0.1)
-        self.read(0.1)
+            if not self._read_once(0.1):
+                time.sleep(0.01)
+        while self.read(0.1):
+            pass
         return self.process.returncode
 
     def screen(self) -> str:
-        screen = pyte.Screen(*self.size)
-        pyte.ByteStream(screen).feed(self.data)
-        return "\n".join(screen.display)
+        return "\n".join(self._screen.display)
 
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())

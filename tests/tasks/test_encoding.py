@@ -74,7 +74,9 @@ def test_the_prompt_is_what_the_model_is_asked_with_and_the_text_is_whole(
     assert encoded.labels == [NO_LOSS] * first + encoded.input_ids[first:]
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(st.text(max_size=20), st.text(min_size=1, max_size=20))
 def test_any_prompt_and_completion_read_as_their_text(
     plain_tokenizer: Fast, prompt: str, completion: str
