@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
@@ -26,6 +28,10 @@ settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
+
+# Building the tree of commands takes 60 ms, most of what a command takes in this process; it is the
+# same each time. `typer.testing` takes the function from here when it is imported, after this.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 RunSf = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -2,13 +2,16 @@
 
 A request is a line of JSON on stdin, its answer a line of JSON on stdout. What is forked is the
 whole command line in a process and session of its own, with its own signals, exit code and limits;
-nothing is saved but the seconds that importing torch and transformers takes each time.
+nothing is saved but what importing and building the command line take each time.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -18,21 +21,24 @@ from typing import Any
 
 import accelerate
 import datasets
+import typer.main
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
 
-import sf_tui.cli.narration
-import sf_tui.worker.worker
-from sf_tui.cli.app import main
+import sf_tui
+from sf_tui.cli.app import app, main
 
-IMPORTED = (
-    accelerate,
-    datasets,
-    modeling_gpt_neox,
-    modeling_llama,
-    sf_tui.cli.narration,
-    sf_tui.worker.worker,
-)
+IMPORTED = (accelerate, datasets, modeling_gpt_neox, modeling_llama)
+NEVER_NEEDED = ("sf_tui.bench", "sf_tui.tui")
+
+
+def prepare() -> None:
+    """Do once what each `sf` would do again: import its modules, build its tree of commands."""
+    for module in pkgutil.walk_packages(sf_tui.__path__, "sf_tui."):
+        if not module.name.startswith(NEVER_NEEDED) and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
 
 
 def start(request: dict[str, Any]) -> int:
@@ -107,5 +113,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     print(json.dumps(len(IMPORTED)), flush=True)
     serve()
