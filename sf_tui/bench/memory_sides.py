@@ -19,7 +19,7 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
-from sf_tui.worker.preparation import prepare_run
+from sf_tui.worker.prepare import prepare_run
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sf_tui.tasks.chat import RefusalError, render_turns
+from sf_tui.engine.batches import EncodedSource
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 from sf_tui.tasks.task import Message
+from sf_tui.tasks.template import RefusalError, render_turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 Tokens = tuple[int, ...]
 
 # A column of a mixed lot of prompts may still hold a word of the frame: one that a quarter of the
 # prompts share ("of" behind a subject of one token, where other subjects have two).
-_FRAME_SHARE = 0.25
+_TEMPLATE_SHARE = 0.25
 
 # Of what all prompts end with, so much passes for the answer mark; more of it is the question.
 _LONGEST_MARK = 2
 
 
 @dataclass(frozen=True)
-class PromptFormat:
+class ChatFormat:
     """What opens and closes every prompt of a model, whatever it asks."""
 
     opening: Tokens
@@ -51,9 +53,9 @@ class AnatomizedPrompt:
     """Where the text ends, before the format's closing."""
 
     @property
-    def frame(self) -> Tokens:
+    def template(self) -> Tokens:
         """The text's tokens with -1 for each run of slot tokens."""
-        return frame_of(self.tokens, self.slot, self.first, self.end)
+        return template_of(self.tokens, self.slot, self.first, self.end)
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -79,24 +81,24 @@ class AnatomizedPrompt:
 class Anatomy:
     """A task's prompts taken apart."""
 
-    format: PromptFormat
+    chat_format: ChatFormat
     prompts: tuple[AnatomizedPrompt, ...]
 
     @property
-    def frames(self) -> frozenset[Tokens]:
+    def templates(self) -> frozenset[Tokens]:
         """The frames of the task's own prompts."""
-        return frozenset(prompt.frame for prompt in self.prompts)
+        return frozenset(prompt.template for prompt in self.prompts)
 
 
-def frame_of(tokens: Tokens, slot: Sequence[bool], first: int, end: int) -> Tokens:
+def template_of(tokens: Tokens, slot: Sequence[bool], first: int, end: int) -> Tokens:
     """Return a text's tokens with -1 for each run of slot tokens."""
-    frame: list[int] = []
+    template: list[int] = []
     for at in range(first, end):
         if not slot[at]:
-            frame.append(tokens[at])
-        elif not frame or frame[-1] != -1:
-            frame.append(-1)
-    return tuple(frame)
+            template.append(tokens[at])
+        elif not template or template[-1] != -1:
+            template.append(-1)
+    return tuple(template)
 
 
 def prompts_of(rows: Iterable[Encoded]) -> list[Tokens]:
@@ -123,9 +125,9 @@ def anatomize(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> 
         prompts: different prompts of one task.
         tokenizer: the model's; its chat template and special tokens tell the format.
     """
-    format_ = find_format(prompts, tokenizer)
-    first = len(format_.opening)
-    texts = [prompt[first : len(prompt) - len(format_.closing)] for prompt in prompts]
+    chat_format = find_chat_format(prompts, tokenizer)
+    first = len(chat_format.opening)
+    texts = [prompt[first : len(prompt) - len(chat_format.closing)] for prompt in prompts]
     columns: dict[int, Counter[int]] = {}
     for text in texts:
         for at, token in enumerate(text):
@@ -133,24 +135,24 @@ def anatomize(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> 
             columns.setdefault(at - len(text), Counter())[token] += 1
     most = math.sqrt(len(prompts))
 
-    def in_frame(column: int, token: int) -> bool:
+    def in_template(column: int, token: int) -> bool:
         counts = columns[column]
         total = counts.total()
         # A column that few prompts reach says nothing of the task.
-        if total < _FRAME_SHARE * len(prompts):
+        if total < _TEMPLATE_SHARE * len(prompts):
             return False
-        return len(counts) <= most or counts[token] >= _FRAME_SHARE * len(prompts)
+        return len(counts) <= most or counts[token] >= _TEMPLATE_SHARE * len(prompts)
 
     found = []
     for prompt, text in zip(prompts, texts, strict=True):
         slot = [False] * len(prompt)
         for at, token in enumerate(text):
-            slot[first + at] = not (in_frame(at, token) or in_frame(at - len(text), token))
+            slot[first + at] = not (in_template(at, token) or in_template(at - len(text), token))
         found.append(AnatomizedPrompt(prompt, tuple(slot), first, first + len(text)))
-    return Anatomy(format_, tuple(found))
+    return Anatomy(chat_format, tuple(found))
 
 
-def find_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> PromptFormat:
+def find_chat_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """Return what opens and closes all of some prompts.
 
     With a chat template that is what the template writes around a user's turn. Without one, or
@@ -158,10 +160,10 @@ def find_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -
     failing that, the opening token and at most two closing ones (the answer mark).
     """
     if not prompts:
-        return PromptFormat((), ())
+        return ChatFormat((), ())
     shortest = min(len(prompt) for prompt in prompts)
     opening, closing = _shared(prompts), _shared([prompt[::-1] for prompt in prompts])[::-1]
-    template = _template_format(tokenizer)
+    template = _rendered_format(tokenizer)
     if (
         template is not None
         and opening[: len(template.opening)] == template.opening
@@ -180,10 +182,10 @@ def find_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -
     # One prompt alone shares everything with itself: something must be left to ask.
     if len(head) + len(tail) >= shortest:
         tail = tail[len(tail) - max(shortest - len(head) - 1, 0) :]
-    return PromptFormat(head, tail)
+    return ChatFormat(head, tail)
 
 
-def _template_format(tokenizer: PreTrainedTokenizerBase) -> PromptFormat | None:
+def _rendered_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
     # A word that no template writes and that tokenizers set apart by its line breaks.
@@ -196,7 +198,7 @@ def _template_format(tokenizer: PreTrainedTokenizerBase) -> PromptFormat | None:
     before, found, after = text.partition(mark)
     if not found:
         return None
-    return PromptFormat(
+    return ChatFormat(
         tuple(tokenizer.encode(before, add_special_tokens=False)),
         tuple(tokenizer.encode(after, add_special_tokens=False)),
     )
@@ -209,3 +211,41 @@ def _shared(prompts: Sequence[Tokens]) -> Tokens:
         if one != other:
             return low[:at]
     return low[: min(len(low), len(high))]
+
+
+MOST_SAMPLED = 2000
+"""Rows that a sample is taken from: enough to tell slot and frame apart."""
+
+
+@dataclass(frozen=True)
+class PromptSample:
+    """Some of a task's prompts, spread evenly over its train split."""
+
+    prompts: list[Tokens]
+    """Each once; none where the task's rows ask nothing."""
+    longest_answer: int
+    """In tokens, the end token included."""
+
+
+def sample_prompts(source: EncodedSource) -> PromptSample:
+    """Return prompts from up to 2,000 rows of a train split; a drawn one as its first epoch reads.
+
+    Args:
+        source: the train split.
+    """
+    rows = list(_rows(source, MOST_SAMPLED))
+    longest = max((row.answer_tokens for row in rows), default=0)
+    return PromptSample(prompts_of(rows), longest)
+
+
+def every_prompt(source: EncodedSource) -> list[Tokens]:
+    """Return all prompts of a train split, or the sampled ones where every epoch draws anew."""
+    most = MOST_SAMPLED if source.lengths is None else len(source)
+    return prompts_of(_rows(source, most))
+
+
+def _rows(source: EncodedSource, most: int) -> Iterator[Encoded]:
+    count = len(source)
+    taken = min(count, most)
+    for place in range(taken):
+        yield source.encoded(place * count // taken, 0)

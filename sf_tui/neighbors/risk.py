@@ -19,9 +19,10 @@ from sf_tui.neighbors.substitution import Substitution, substitute, substitution
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FRAME = "same_template"
+
+OTHER_TASK = "frame"
 """Kind of a group that asks something else: another task."""
-SLOT = "slot"
+SAME_TASK = "slot"
 """Kind of a group that asks the same of something else: the new task itself."""
 
 # One prompt is worth having even where it costs more than the budget; beyond this it isn't.
@@ -38,7 +39,7 @@ _SEED = derive_seed("tasks at risk")
 class RiskGroup:
     """Prompts that differ only in their slot."""
 
-    frame: str
+    template: str
     """The question with "…" for each run of slot tokens."""
     kind: str
     """`frame` or `slot`."""
@@ -63,7 +64,7 @@ def choose_sources(
         tokens: what the model may be given.
         shared: whether what substitutions begin with is given to it once (`shares_beginnings`).
     """
-    order = spread_evenly([str(prompt.frame) for prompt in anatomy.prompts], _SEED)
+    order = spread_evenly([str(prompt.template) for prompt in anatomy.prompts], _SEED)
     chosen: list[AnatomizedPrompt] = []
     spent = 0
     for prompt in (anatomy.prompts[at] for at in order[:_MOST_SOURCES]):
@@ -84,7 +85,7 @@ def name_tasks_at_risk(
         sources: those of its prompts that are exchanged in.
         start: the start model.
     """
-    opening, closing = len(anatomy.format.opening), len(anatomy.format.closing)
+    opening, closing = len(anatomy.chat_format.opening), len(anatomy.chat_format.closing)
 
     def text_of(tokens: Sequence[int]) -> slice:
         return slice(opening, len(tokens) - closing)
@@ -95,16 +96,16 @@ def name_tasks_at_risk(
 
     groups: dict[Tokens, list[Substitution]] = {}
     for found in sorted(substitute(anatomy, sources, start), key=mean, reverse=True):
-        groups.setdefault(found.frame, []).append(found)
+        groups.setdefault(found.template, []).append(found)
     tokenizer = start.tokenizer
     return [
         RiskGroup(
-            frame_text(
+            template_text(
                 members[0].tokens[text_of(members[0].tokens)],
                 members[0].slot[text_of(members[0].tokens)],
                 tokenizer,
             ),
-            FRAME if members[0].in_frame else SLOT,
+            OTHER_TASK if members[0].is_other_task else SAME_TASK,
             mean(members[0]),
             _decode(members[0].tokens[text_of(members[0].tokens)], tokenizer),
             tuple(member.tokens for member in members),
@@ -113,7 +114,7 @@ def name_tasks_at_risk(
     ]
 
 
-def frame_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
+def template_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a text with "…" for each run of slot tokens, spaced as the text itself is.
 
     Args:

@@ -15,9 +15,10 @@ import torch
 
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward, LastForward
+from sf_tui.errors import ModelError
 from sf_tui.neighbors.anatomy import Tokens
-from sf_tui.neighbors.answer_ends import answer_ends
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.template import find_closing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +34,7 @@ class StartModel:
     """The model as it stands before a stage.
 
     Attributes:
-        model: the model itself, to be given rows within `asking`.
+        model: the model itself, to be given rows within `inference`.
         device: where it lies.
         forwarded: tokens that it was given so far, for the cost that is told.
         pass_tokens: tokens with padding of one forward pass.
@@ -58,7 +59,7 @@ class StartModel:
             compute: device and precision.
             pad_id: token id for padding.
             pass_tokens: tokens with padding of one forward pass; fewer with a large vocabulary.
-            between: called before each pass; what it raises ends the asking, with nothing changed.
+            between: called before each pass; what it raises ends the query and changes nothing.
         """
         self.tokenizer = tokenizer
         self.forwarded = 0
@@ -91,7 +92,7 @@ class StartModel:
         return self._ends[0]
 
     @contextmanager
-    def asking(self, tokens: int) -> Iterator[None]:
+    def inference(self, tokens: int) -> Iterator[None]:
         """Return the context of a forward pass, which leaves the model as it was.
 
         Args:
@@ -133,7 +134,7 @@ class StartModel:
                 part = members[begin : begin + size]
                 ids = torch.tensor([prompts[at][:start] for at in part])
                 for _ in range(start, end):
-                    with self.asking(ids.numel()):
+                    with self.inference(ids.numel()):
                         logits = self._last(ids.to(self.device))
                         logits = logits[:, : self.vocabulary]
                     chances = torch.softmax(logits.masked_fill(self.unwanted, -torch.inf), -1)
@@ -163,7 +164,7 @@ class StartModel:
                 ids[row, width - len(prompts[at]) :] = prompts[at]
                 mask[row, width - len(prompts[at]) :] = 1
             model: Any = self.model
-            with self.asking(sum(lengths[at] for at in places)):
+            with self.inference(sum(lengths[at] for at in places)):
                 out = model.generate(
                     input_ids=torch.from_numpy(ids).to(self.device),
                     attention_mask=torch.from_numpy(mask).to(self.device),
@@ -185,7 +186,7 @@ class StartModel:
                 found[at] = tuple(row[: end + 1])
         return found
 
-    def answer_chances(
+    def answer_logprobs(
         self, rows: Sequence[Encoded], top_k: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the most likely tokens at every answer position of some rows.
@@ -200,7 +201,7 @@ class StartModel:
         found: list[Any] = [None] * len(rows)
         for places in self._passes([len(row.input_ids) for row in rows]):
             batch = collate([rows[at] for at in places], self.pad_id)
-            with self.asking(batch.tokens):
+            with self.inference(batch.tokens):
                 logits, _ = self.answer_logits(batch.to(self.device))
                 chances, ids = torch.log_softmax(logits, -1).topk(min(top_k, logits.shape[-1]))
             ends = np.cumsum([rows[at].answer_tokens for at in places])[:-1]
@@ -216,3 +217,30 @@ class StartModel:
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
         return passes_within(lengths, self.pass_tokens)
+
+
+def answer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the ids of the tokens that end an answer, the tokenizer's end token first.
+
+    Args:
+        model: its generation config is asked.
+        tokenizer: has an end token, and perhaps a chat template.
+    """
+    found = [int(tokenizer.eos_token_id)]
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if named is not None:
+        found += [named] if isinstance(named, int) else list(named)
+    found += _turn_ends(tokenizer)
+    return tuple(dict.fromkeys(found))
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token that the chat template ends an answer with, if there is one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    try:
+        closing = find_closing(tokenizer)
+    except ModelError:
+        # It can't write a question and its answer: the rows are joined without it, then.
+        return []
+    return list(tokenizer.encode(closing.end, add_special_tokens=False)[-1:])

@@ -6,45 +6,31 @@ Knows templates and where an assistant's turn stands in their text. Knows nothin
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from sf_tui.errors import DataError, ModelError
-from sf_tui.tasks.rendering import RefusalError, ThoughtStyle, render_turns
+from sf_tui.errors import DataError
+from sf_tui.tasks.messages import ThoughtMarks, split_thoughts
 from sf_tui.tasks.task import Message
-from sf_tui.tasks.thoughts import (
+from sf_tui.tasks.template import (
+    ANSWER_STAND_IN,
+    Closing,
     OpenedThoughts,
-    ThoughtMarks,
+    RefusalError,
+    ThoughtStyle,
+    between_turns,
     closed_thoughts,
+    closing_of,
+    find_closing,
     find_marks,
     opened_thoughts,
-    split_thoughts,
+    render_turns,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = ["Closing", "RefusalError", "find_closing", "render_turns"]
-
-
-class Segment(NamedTuple):
-    """A piece of text; `learnt` says whether its tokens carry loss."""
-
-    text: str
-    learnt: bool
-
-
-@dataclass(frozen=True)
-class Closing:
-    """What a template writes after an assistant's text."""
-
-    whole: str
-    """All of it, when that turn is the last one."""
-    end: str
-    """The part up to and with the end-of-turn token; empty when the template has none."""
 
 
 @dataclass(frozen=True)
@@ -61,91 +47,7 @@ class TurnText:
     """Whether the row has thoughts for this turn that the template can render nowhere."""
 
 
-# No template has a reason to change them, and no data holds them.
-_MARK = "QXZJ7ANSWER7JZXQ"
-_THOUGHT = "QXZJ7THOUGHT7JZXQ"
-
-# Added tokens that are not special end a turn only if they look like control tokens: "\n\n" and
-# ordinary words are added to vocabularies, too.
-_CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-
-_PROMPT_COMPLETION = (
-    "give prompt/completion rows, which are joined as they stand, or another tokenizer"
-)
-
-
-def plain_segments(messages: Sequence[Message]) -> list[Segment]:
-    """Return the turns joined by newlines: what a model without a chat template reads."""
-    segments: list[Segment] = []
-    unlearnt = ""
-    for message in messages:
-        if message.role == "assistant" and message.learnt:
-            segments += [Segment(unlearnt, False), Segment(message.inline or message.content, True)]
-            unlearnt = "\n"
-        else:
-            unlearnt += (message.inline or message.content) + "\n"
-    return segments
-
-
-def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
-    """Find out what the chat template writes after an assistant's text.
-
-    Raises:
-        ModelError: if the template can't render one question and one answer.
-    """
-    try:
-        text = render_turns(tokenizer, [Message("user", "Hello"), Message("assistant", _MARK)])
-    except RefusalError as error:
-        raise ModelError(
-            f"the model's chat template can't render a question and its answer: {error}",
-            _PROMPT_COMPLETION,
-        ) from error
-    before, mark, whole = text.rpartition(_MARK)
-    if not mark or not before:
-        raise ModelError(
-            "the model's chat template leaves out the assistant's text", _PROMPT_COMPLETION
-        )
-    return _closing_of(whole, tokenizer, _between_turns(tokenizer))
-
-
-def _between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what the template writes from an answer on where another turn follows."""
-    turns = [Message("user", "Hello"), Message("assistant", _MARK), Message("user", "Hello")]
-    try:
-        return render_turns(tokenizer, turns).rpartition(_MARK)[2]
-    except RefusalError:
-        # It takes single answers only: then nothing stands between turns.
-        return ""
-
-
-def _closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Cut what follows an answer behind the template's first end token.
-
-    A template may close with two end tokens (end of turn, end of text): the first is what the
-    model must write, and what generation stops at. Where the tokenizer's own end token closes every
-    turn, not just the last, the model must write all up to it: Cohere's templates close the
-    response, then the turn. An end token is special, and never blank.
-    """
-    eos = str(tokenizer.eos_token or "")
-    if eos.strip() and eos in whole:
-        closing = whole[: whole.index(eos) + len(eos)]
-        if between.startswith(closing):
-            return Closing(whole, closing)
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    special = {token.content for token in added if token.special} | set(
-        tokenizer.all_special_tokens
-    )
-    shaped = {token.content for token in added if _CONTROL_SHAPE.fullmatch(token.content)}
-    for tokens in (special, shaped):
-        found = [
-            (whole.index(token), -len(token), token)
-            for token in tokens
-            if token.strip() and token in whole
-        ]
-        if found:
-            start, _, token = min(found)
-            return Closing(whole, whole[: start + len(token)])
-    return Closing(whole, "")
+_THOUGHT_STAND_IN = "QXZJ7THOUGHT7JZXQ"
 
 
 class ChatTurns:
@@ -161,7 +63,7 @@ class ChatTurns:
 
     @cached_property
     def _between(self) -> str:
-        return _between_turns(self._tokenizer)
+        return between_turns(self._tokenizer)
 
     @cached_property
     def _source(self) -> str:
@@ -187,11 +89,13 @@ class ChatTurns:
 
     @cached_property
     def _style(self) -> ThoughtStyle:
-        turns = [Message("user", "Hello"), Message("assistant", _MARK, _THOUGHT)]
+        turns = [Message("user", "Hello"), Message("assistant", ANSWER_STAND_IN, _THOUGHT_STAND_IN)]
         styles: tuple[ThoughtStyle, ...] = ("keys", "inline")
         for style in styles:
             try:
-                if _THOUGHT in render_turns(self._tokenizer, turns, False, style, self._marks):
+                if _THOUGHT_STAND_IN in render_turns(
+                    self._tokenizer, turns, False, style, self._marks
+                ):
                     return style
             except RefusalError:
                 # It may refuse thoughts in one place and take them in another.
@@ -282,11 +186,11 @@ class ChatTurns:
                 return body, closing
             if attempt == 0:
                 # It closes this conversation otherwise than a question with its answer.
-                marked = replace(messages[-1], content=_MARK)
+                marked = replace(messages[-1], content=ANSWER_STAND_IN)
                 if marked.inline:
-                    marked = replace(marked, inline=marked.inline.replace(answer, _MARK))
-                whole = self._render([*messages[:-1], marked]).rpartition(_MARK)[2]
-                closing = _closing_of(whole, self._tokenizer, self._between)
+                    marked = replace(marked, inline=marked.inline.replace(answer, ANSWER_STAND_IN))
+                whole = self._render([*messages[:-1], marked]).rpartition(ANSWER_STAND_IN)[2]
+                closing = closing_of(whole, self._tokenizer, self._between)
         return None
 
     def _completion(
@@ -340,11 +244,11 @@ class ChatTurns:
         """Return the completion with thoughts opened and closed around nothing, if it can be."""
         if self._style == "left out":
             return None
-        messages = [*before, replace(turn, thoughts=_THOUGHT, inline="")]
+        messages = [*before, replace(turn, thoughts=_THOUGHT_STAND_IN, inline="")]
         found = self._without_closing(messages, self._render(messages))
-        if found is None or not found[0].startswith(prompt + _THOUGHT):
+        if found is None or not found[0].startswith(prompt + _THOUGHT_STAND_IN):
             return None
-        return found[0][len(prompt + _THOUGHT) :]
+        return found[0][len(prompt + _THOUGHT_STAND_IN) :]
 
     def _after_opened(
         self,

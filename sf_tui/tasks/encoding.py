@@ -5,29 +5,21 @@ Knows where loss is carried and that nothing is ever cut. Knows nothing of tenso
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from sf_tui.errors import DataError, ModelError
-from sf_tui.tasks.chat import ChatTurns, TurnText, plain_segments
-from sf_tui.tasks.control_tokens import ControlCount, ControlTokenFinder, ControlTokens
-from sf_tui.tasks.joining import TextTokens
-from sf_tui.tasks.row_size import is_too_long
-from sf_tui.tasks.rows import BadRow, bad_rows_error, count_rows
-from sf_tui.tasks.task import Example
-from sf_tui.tasks.template_date import date_note
+from sf_tui.tasks.chat import ChatTurns, TurnText
+from sf_tui.tasks.task import Example, Message
+from sf_tui.tasks.text_tokens import ControlCount, ControlTokenFinder, ControlTokens, TextTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NO_LOSS = -100
 
-# In tokens that carry loss. Longer answers are hardly ever reproduced to the last token, so their
-# exact match would be a flat zero.
-LONGEST_EXACT_ANSWER = 32
+NO_LOSS = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,10 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
     """As long as `input_ids` and aligned with them; `NO_LOSS` where no loss is carried."""
+    group: str = field(default="", compare=False)
+    """The group of the example that it was made from; rows with the same tokens are equal."""
+    place: str = field(default="", compare=False)
+    """Where that example was read: file:line, or a name from the generator."""
 
     @property
     def answer_tokens(self) -> int:
@@ -54,76 +50,6 @@ class EncodedRow:
     """Token ids that its answers end with."""
     thoughts_lost: int = 0
     """Turns whose thoughts the chat template can render nowhere."""
-
-
-@dataclass(frozen=True)
-class EncodedExamples:
-    """Many examples as tokens, without those that can't be used, and what became of these."""
-
-    rows: list[Encoded]
-    kept: list[int]
-    """For each of `rows`, which of the given examples it is; a split conversation stands here
-    several times."""
-    given: int
-    """How many examples there were."""
-    max_length: int | None
-    too_long: int = 0
-    """How many have more than `max_length` tokens and are left out."""
-    first_too_long: str = ""
-    """The place of the first of them."""
-    refused: tuple[BadRow, ...] = ()
-    """Examples that the tokenizer or its chat template can't take and that are left out."""
-    with_unknown: int = 0
-    """How many of `rows` hold a word that the tokenizer doesn't know."""
-    split: int = 0
-    """How many of the given examples became one for each of their turns."""
-    made: int = 0
-    """How many those became."""
-    thoughts_lost: int = 0
-    """Assistant turns whose thoughts the chat template can render nowhere."""
-    ends: frozenset[int] = frozenset()
-    """Token ids that answers end with."""
-    control: ControlCount = field(default_factory=ControlCount)
-    """Control tokens in the text of the given examples."""
-    control_tokens: ControlTokens = "text"
-    """What is done with them."""
-    template_note: str = ""
-    """What the chat template writes that no row says; empty where nothing."""
-
-    def notes(self) -> tuple[str, ...]:
-        """Say in sentences what was left out and why, and what became of rows."""
-        notes = []
-        if self.split:
-            notes.append(
-                f"{self.split} of {count_rows(self.given)} became {self.made} examples, one for "
-                "each assistant turn: the model's chat template writes earlier turns otherwise "
-                "than the last one"
-            )
-        if self.too_long:
-            units = count_rows(self.given)
-            if self.split:
-                units = f"{self.given - self.split + self.made} examples"
-            notes.append(
-                f"{self.too_long} of {units} have more than {self.max_length} "
-                f"tokens and are left out, not cut (the first: {self.first_too_long})"
-            )
-        if self.refused:
-            notes.append(
-                f"{len(self.refused)} of {count_rows(self.given)} can't be encoded and are left "
-                f"out, the first: {self.refused[0]}"
-            )
-        if self.with_unknown:
-            notes.append(
-                f"{self.with_unknown} of {count_rows(len(self.rows))} hold words that the "
-                "tokenizer doesn't know"
-            )
-        if self.thoughts_lost:
-            notes.append(
-                f"the thoughts of {self.thoughts_lost} assistant turns are left out: the model's "
-                "chat template has no place for them"
-            )
-        control = self.control.note(count_rows(self.given), self.control_tokens)
-        return (*notes, control) if control else tuple(notes)
 
 
 class Encoder:
@@ -236,20 +162,20 @@ class Encoder:
 
     def _chat_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         turns = self._turns.cut(example.messages, example.place)
-        examples = [self._encode_turn(turn, tokens, example.place) for turn in turns]
+        examples = [self._encode_turn(turn, tokens, example) for turn in turns]
         ends = frozenset(one.input_ids[-1] for one in examples)
         lost = sum(turn.thoughts_lost for turn in turns)
         return EncodedRow(_as_one_sequence(examples) or examples, ends, lost)
 
-    def _encode_turn(self, turn: TurnText, tokens: TextTokens, place: str) -> Encoded:
+    def _encode_turn(self, turn: TurnText, tokens: TextTokens, example: Example) -> Encoded:
         prompt, completion = tokens.join([turn.prompt, turn.completion])
-        _check_answer(completion, place)
+        _check_answer(completion, example.place)
         if not turn.ended and completion[-1] != self.end_id:
             completion = [*completion, self.end_id]
         # A template writes its own opening.
-        encoded = Encoded([*prompt, *completion], [NO_LOSS] * len(prompt) + completion)
-        encoded.labels[0] = NO_LOSS
-        return encoded
+        labels = [NO_LOSS] * len(prompt) + completion
+        labels[0] = NO_LOSS
+        return Encoded([*prompt, *completion], labels, example.group, example.place)
 
     def _plain_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         if example.messages:
@@ -275,7 +201,8 @@ class Encoder:
         # Nothing stands before the first token, so nothing can predict it.
         labels[0] = NO_LOSS
         lost = sum(bool(m.thoughts) and not m.inline for m in example.messages)
-        return EncodedRow([Encoded(input_ids, labels)], frozenset({self.end_id}), lost)
+        encoded = Encoded(input_ids, labels, example.group, example.place)
+        return EncodedRow([encoded], frozenset({self.end_id}), lost)
 
 
 def _check_answer(part: Sequence[int], place: str) -> None:
@@ -298,7 +225,7 @@ def _as_one_sequence(examples: Sequence[Encoded]) -> list[Encoded] | None:
             return None
         labels += example.labels[len(before) :]
         before = example.input_ids
-    return [Encoded(before, labels)]
+    return [replace(examples[-1], input_ids=before, labels=labels)]
 
 
 def encode_example(
@@ -320,86 +247,21 @@ def encode_example(
     return encoded
 
 
-def encode_all(
-    examples: Iterable[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None = None,
-    on_bad_row: str = "error",
-    control_tokens: ControlTokens = "text",
-) -> EncodedExamples:
-    """Encode examples, leaving out and counting those that are too long.
+class Segment(NamedTuple):
+    """A piece of text; `learnt` says whether its tokens carry loss."""
 
-    A conversation whose turns can't be learnt as one sequence becomes one example for each.
-
-    Args:
-        examples: what to encode.
-        tokenizer: the model's.
-        max_length: the most tokens that an example may have; None for no bound.
-        on_bad_row: `error`, or `skip` to leave out and count what can't be encoded.
-        control_tokens: what is done with control tokens in a row's text.
-
-    Raises:
-        DataError: if the chat template refuses rows and they are not to be skipped.
-        ModelError: if the tokenizer has no end token.
-    """
-    encoder = Encoder(tokenizer, control_tokens)
-    unknown_id = tokenizer.unk_token_id
-    rows: list[Encoded] = []
-    kept: list[int] = []
-    refused: list[BadRow] = []
-    ends: set[int] = set()
-    hint = first_too_long = ""
-    given = too_long = with_unknown = split = made = thoughts_lost = 0
-    for number, example in enumerate(examples):
-        given += 1
-        try:
-            if is_too_long(example, max_length):
-                too_long += 1
-                first_too_long = first_too_long or example.place
-                continue
-            row = encoder.encode_row(example)
-        except DataError as error:
-            refused.append(BadRow(example.place, error.message.removeprefix(f"{example.place}: ")))
-            hint = hint or error.hint
-            continue
-        ends |= row.ends
-        thoughts_lost += row.thoughts_lost
-        if len(row.examples) > 1:
-            split += 1
-            made += len(row.examples)
-        for encoded in row.examples:
-            if max_length is not None and len(encoded.input_ids) > max_length:
-                too_long += 1
-                first_too_long = first_too_long or example.place
-                continue
-            rows.append(encoded)
-            kept.append(number)
-            # Some tokenizers name their end token as the unknown one too.
-            if unknown_id not in (None, encoder.end_id) and unknown_id in encoded.input_ids:
-                with_unknown += 1
-    if refused and (on_bad_row == "error" or len(refused) == given):
-        raise bad_rows_error(refused, len(refused), given, hint)
-    return EncodedExamples(
-        rows,
-        kept,
-        given,
-        max_length,
-        too_long,
-        first_too_long,
-        tuple(refused),
-        with_unknown,
-        split,
-        made,
-        thoughts_lost,
-        frozenset(ends),
-        encoder.control,
-        control_tokens,
-        date_note(tokenizer),
-    )
+    text: str
+    learnt: bool
 
 
-def choose_metric(rows: Sequence[Encoded]) -> Literal["exact_match", "token_accuracy"]:
-    """Return what `metric = "auto"` means for these examples, by their median answer."""
-    if rows and statistics.median(row.answer_tokens for row in rows) > LONGEST_EXACT_ANSWER:
-        return "token_accuracy"
-    return "exact_match"
+def plain_segments(messages: Sequence[Message]) -> list[Segment]:
+    """Return the turns joined by newlines: what a model without a chat template reads."""
+    segments: list[Segment] = []
+    unlearnt = ""
+    for message in messages:
+        if message.role == "assistant" and message.learnt:
+            segments += [Segment(unlearnt, False), Segment(message.inline or message.content, True)]
+            unlearnt = "\n"
+        else:
+            unlearnt += (message.inline or message.content) + "\n"
+    return segments

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.rows import BadRow, Row
+from sf_tui.tasks.rows import BadRow, Row, kind_of
 
 # A single object in a file may be one row; these lists inside it are then its own, not rows.
 _LISTS_OF_A_ROW = frozenset({"messages", "conversations", "tools", "history"})
@@ -21,23 +21,6 @@ _LISTS_OF_A_ROW = frozenset({"messages", "conversations", "tools", "history"})
 _WHITESPACE = " \t\r\n"
 
 _NOT_AN_OBJECT = "is {kind}, not an object with fields"
-
-
-def kind_of(value: Any) -> str:
-    """Return what a person would call the JSON type of `value`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return f"a number ({value})" if len(str(value)) <= 20 else "a number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    return type(value).__name__
 
 
 def json_lines(lines: Iterable[bytes], shown: str) -> Iterator[Row | BadRow]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.field_map import FieldMap, field_map, near, unrecognized
-from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.fields import FieldMap, UnusedFields, field_map, near, unrecognized
 from sf_tui.tasks.marks import check_row_marks, is_present
 from sf_tui.tasks.reading import locate, read_rows, shown_path
 from sf_tui.tasks.rows import (
@@ -23,6 +22,8 @@ from sf_tui.tasks.rows import (
     RowError,
     bad_rows_error,
     count_rows,
+    kind_of,
+    listed,
 )
 from sf_tui.tasks.schemas import (
     Schema,
@@ -34,9 +35,7 @@ from sf_tui.tasks.schemas import (
     row_example,
     used_fields,
 )
-from sf_tui.tasks.splitting import prompt_key
-from sf_tui.tasks.task import Example
-from sf_tui.tasks.unused import UnusedFields, listed
+from sf_tui.tasks.task import Example, prompt_key
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 

@@ -14,8 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from sf_tui.tasks.json_rows import kind_of
-from sf_tui.tasks.rows import RowError
+from sf_tui.tasks.rows import RowError, kind_of
 
 
 class Mark(Enum):

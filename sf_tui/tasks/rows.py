@@ -5,7 +5,7 @@ Knows how bad rows are told to people. Knows nothing of file formats or schemas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,39 @@ def bad_rows_error(first: Sequence[BadRow], bad: int, rows: int, hint: str) -> D
 def count_rows(rows: int) -> str:
     """Return "1 row" or "7 rows"."""
     return "1 row" if rows == 1 else f"{rows} rows"
+
+
+def kind_of(value: Any) -> str:
+    """Return what a person would call the JSON type of `value`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return f"a number ({value})" if len(str(value)) <= 20 else "a number"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    return type(value).__name__
+
+
+SHOWN_FIELDS = 12
+LONGEST_NAME = 60
+
+
+def listed(names: Iterable[Any], most: int = SHOWN_FIELDS) -> str:
+    """Return names for a message: the first `most`, each of bounded length, and a count."""
+    every = list(names)
+    shown = ", ".join(short_name(name) for name in every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
+def short_name(name: Any) -> str:
+    """Return a name for a message, cut beyond `LONGEST_NAME` characters."""
+    text = str(name)
+    if not text:
+        return "(no name)"
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"

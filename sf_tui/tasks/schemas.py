@@ -12,12 +12,10 @@ from typing import Any
 
 import orjson
 
-from sf_tui.tasks.json_rows import kind_of
 from sf_tui.tasks.marks import PREFERENCES, is_present
-from sf_tui.tasks.rows import Row, RowError
+from sf_tui.tasks.messages import check_turns, read_turns, text_of
+from sf_tui.tasks.rows import Row, RowError, kind_of, listed
 from sf_tui.tasks.task import Example, Message
-from sf_tui.tasks.turns import check_turns, read_turns, text_of
-from sf_tui.tasks.unused import listed
 
 Values = Mapping[str, Any]
 

@@ -5,7 +5,8 @@ Knows nothing of files, generators, tokenizers or models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,7 +40,12 @@ class Example:
     group: str = ""
     """What a probe spreads its examples over (an attribute, a user's group key)."""
     place: str = ""
-    """Where it was read: file:line, or a name of the generator's."""
+    """Where it was read: file:line, or a name from the generator."""
+
+    @property
+    def answer(self) -> str | tuple[str, ...]:
+        """What a model has to write: the completion, or the content of each assistant turn."""
+        return tuple(m.content for m in self.messages if m.role == "assistant") or self.completion
 
 
 class ExampleSource(Protocol):
@@ -80,3 +86,47 @@ class Task:
     """For each group, the share that its most frequent answer alone gets right."""
     notes: tuple[str, ...] = ()
     """What a person should know of this data: its schema, its split, rows left out."""
+
+
+def prompt_key(example: Example) -> tuple[str, ...]:
+    """Return what two examples share when they ask the same.
+
+    For a conversation that is all before the first answer: one that goes on further holds the
+    shorter one's answer. A text without a prompt asks nothing, so it is its own key.
+    """
+    if example.messages:
+        first = next(i for i, m in enumerate(example.messages) if m.role == "assistant")
+        return tuple(f"{m.role}:{m.content}" for m in example.messages[:first])
+    if example.prompt.strip():
+        return ("prompt", example.prompt)
+    return ("text", example.completion)
+
+
+def content_key(example: Example) -> tuple[str, ...]:
+    """Return what two examples share when they are the same to the last sign."""
+    if example.messages:
+        return tuple(f"{m.role}:{m.thoughts}\x1f{m.content}" for m in example.messages)
+    return ("prompt", example.prompt, "completion", example.completion)
+
+
+def majority_counts(answers: Iterable[tuple[str, Hashable]]) -> dict[str, tuple[int, int]]:
+    """Return for each group how often its most frequent answer occurs, and its number of answers.
+
+    Args:
+        answers: the group and the answer of each example.
+    """
+    groups: dict[str, Counter[Hashable]] = {}
+    for group, answer in answers:
+        groups.setdefault(group, Counter())[answer] += 1
+    return {group: (max(found.values()), found.total()) for group, found in groups.items()}
+
+
+def guess_floor(examples: Iterable[Example], *, grouped: bool = True) -> dict[str, float]:
+    """Return for each group the score of always giving its most frequent answer.
+
+    Args:
+        examples: what a model is scored on.
+        grouped: False takes all examples as one group, "".
+    """
+    counts = majority_counts((one.group if grouped else "", one.answer) for one in examples)
+    return {group: most / total for group, (most, total) in counts.items()}

@@ -5,19 +5,17 @@ Knows the rules of the split and what a person must be told. Knows nothing of to
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.loaded_rows import LoadedExamples, load_examples
 from sf_tui.tasks.reading import locate, shown_path
-from sf_tui.tasks.rows import (
-    count_rows,
-)
-from sf_tui.tasks.splitting import content_key, prompt_key, split_examples
-from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.rows import count_rows
+from sf_tui.tasks.task import Example, FixedExamples, Task, content_key, guess_floor, prompt_key
 
 
 class DataSettings(Protocol):
@@ -76,7 +74,8 @@ def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
         name=settings.name,
         train=FixedExamples(tuple(train)),
         held_out=tuple(held_out),
-        guess_floor=_guess_floor(held_out),
+        # A user's groups tell what stays together, not what is asked: they have no floor each.
+        guess_floor=guess_floor(held_out, grouped=False),
         notes=(*loaded.notes, *notes),
     )
 
@@ -163,13 +162,130 @@ def _beside_file(
     return train, scored.examples, notes
 
 
-def _guess_floor(held_out: Iterable[Example]) -> dict[str, float]:
-    """Return the share of the most frequent answer among all held-out rows.
+DEFAULT_SHARE = 0.10
+DEFAULT_MOST = 512
 
-    A user's groups say what stays together, not what is asked, so they have no floor of their own.
+
+@dataclass(frozen=True)
+class Split:
+    """Places in the list of examples, each list in the order of the file."""
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+    units: int
+    """How many sets of examples had to stay together; as many as examples when none had to."""
+
+
+def held_out_count(rows: int, held_out: float | None, shown: str) -> int:
+    """Return how many of `rows` rows are to be held out.
+
+    Args:
+        rows: how many there are.
+        held_out: a share between 0 and 1, a number of rows, or None for 10 % but at most 512.
+        shown: how the data is called in errors.
+
+    Raises:
+        DataError: if nothing would be left on either side.
     """
-    answers: Counter[Any] = Counter(
-        tuple(m.content for m in example.messages if m.role == "assistant") or example.completion
-        for example in held_out
+    if rows < 2:
+        raise DataError(
+            f"{shown}: {rows} row{'' if rows == 1 else 's'} can't be split into training and "
+            "held-out rows",
+            'add rows, or name a file of held-out rows: held_out = "held-out.jsonl"',
+        )
+    if held_out is None:
+        return max(1, min(DEFAULT_MOST, round(DEFAULT_SHARE * rows)))
+    if isinstance(held_out, int):
+        if not 1 <= held_out < rows:
+            raise DataError(
+                f"{shown}: held_out = {held_out} of {rows} rows",
+                f"it must be at least 1 and leave a row to train on: at most {rows - 1}",
+            )
+        return held_out
+    if not 0 < held_out < 1:
+        raise DataError(
+            f"{shown}: held_out = {held_out} is no share",
+            "give a share between 0 and 1, a number of rows, or a file",
+        )
+    return min(rows - 1, max(1, round(held_out * rows)))
+
+
+def split_examples(
+    examples: Sequence[Example],
+    held_out: float | None,
+    seed: int,
+    shown: str = "data",
+    by_group: bool = False,
+) -> Split:
+    """Choose which examples are held out.
+
+    Examples with the same prompt stay on one side, and so do those of one group. The choice
+    depends on the seed and on what the examples say, not on their order, and rows that are added
+    later change the side of few others.
+
+    Args:
+        examples: two at least.
+        held_out: see `held_out_count`; groups that don't fit make it fewer.
+        seed: decides which ones.
+        shown: how the data is called in errors.
+        by_group: whether examples with the same `group` stay together.
+
+    Raises:
+        DataError: if nothing would be left on either side.
+    """
+    wanted = held_out_count(len(examples), held_out, shown)
+    units = _units(examples, by_group)
+    if len(units) == 1:
+        what = "group or prompt" if by_group else "prompt"
+        raise DataError(
+            f"{shown}: all {len(examples)} rows have one {what} in common, so they can't be split",
+            'choose another group key, or name a file: held_out = "held-out.jsonl"',
+        )
+    drawn = sorted(
+        units, key=lambda unit: min(_draw(examples[index], seed, by_group) for index in unit)
     )
-    return {"": max(answers.values()) / answers.total()}
+    chosen: list[int] = []
+    for unit in drawn:
+        if len(chosen) + len(unit) <= wanted:
+            chosen += unit
+        if len(chosen) == wanted:
+            break
+    if not chosen:  # every unit is larger than what is wanted
+        chosen = min(drawn, key=len)
+    outside = set(chosen)
+    return Split(
+        train=tuple(index for index in range(len(examples)) if index not in outside),
+        held_out=tuple(sorted(chosen)),
+        units=len(units),
+    )
+
+
+def _draw(example: Example, seed: int, by_group: bool) -> bytes:
+    """Return the number that an example has drawn: the unit with the smallest goes first."""
+    key = ("group", example.group) if by_group else prompt_key(example)
+    text = "\x1f".join((str(seed), *key))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _units(examples: Sequence[Example], by_group: bool) -> list[list[int]]:
+    """Return the sets of examples that must stay together, by a union-find over their keys."""
+    parent = list(range(len(examples)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[tuple[str, ...], int] = {}
+    for index, example in enumerate(examples):
+        keys = [("prompt key", *prompt_key(example))]
+        if by_group:
+            keys.append(("group key", example.group))
+        for key in keys:
+            other = first.setdefault(key, index)
+            parent[root(index)] = root(other)
+    units: dict[int, list[int]] = {}
+    for index in range(len(examples)):
+        units.setdefault(root(index), []).append(index)
+    return list(units.values())

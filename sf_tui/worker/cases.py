@@ -29,7 +29,7 @@ from sf_tui.worker.case_data import (
     read_old_task,
 )
 from sf_tui.worker.inputs import changed_inputs, told
-from sf_tui.worker.preparation import BIOGRAPHY, Prepared
+from sf_tui.worker.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
 
@@ -223,7 +223,7 @@ def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> Assembled
         UsageError: no watched task was learnt before.
         RunError: the stage's first checkpoint can't be used.
     """
-    prepared: Prepared = context.prepared
+    prepared: PreparedRun = context.prepared
     profile = prepared.profile
     history = fold(read_events(context.run.events))
     spec = play.spec

@@ -22,7 +22,7 @@ from sf_tui.worker.cases import (
     Replaced,
     build_case,
 )
-from sf_tui.worker.preparation import load_model_of
+from sf_tui.worker.prepare import load_model_of
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, open_start_model
 

@@ -20,7 +20,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.preparation import load_model_of
+from sf_tui.worker.prepare import load_model_of
 from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"

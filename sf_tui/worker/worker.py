@@ -38,7 +38,7 @@ from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
-from sf_tui.worker.preparation import prepare_run
+from sf_tui.worker.prepare import prepare_run
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import PreparationStopped, StopSignals

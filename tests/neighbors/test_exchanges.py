@@ -21,8 +21,8 @@ from transformers.models.auto import AutoModelForCausalLM
 from neighbors.conftest import Scene
 from sf_tui.engine.kept_prefix import SHORTEST
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
-from sf_tui.neighbors.exchanges import Exchange, likely_exchanges, shares_beginnings
 from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.substitution import Exchange, likely_exchanges, shares_beginnings
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16}

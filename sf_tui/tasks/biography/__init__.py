@@ -5,8 +5,7 @@ here.
 """
 
 from sf_tui.tasks.biography.build import TASKS, biography_task
-from sf_tui.tasks.biography.templates import Form
-from sf_tui.tasks.biography.tokens import build_tokenizer
+from sf_tui.tasks.biography.language import Form, build_tokenizer
 from sf_tui.tasks.biography.world import BiographySettings, Settings
 from sf_tui.tasks.biography.write import write_biography
 

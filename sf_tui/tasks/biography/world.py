@@ -12,20 +12,21 @@ from functools import lru_cache
 from typing import Protocol
 
 from sf_tui.errors import UsageError
-from sf_tui.tasks.biography.draws import pick, seeded
-from sf_tui.tasks.biography.templates import FORMS, Form
-from sf_tui.tasks.biography.words import (
+from sf_tui.tasks.biography.language import (
     CITIES,
     COMPANIES,
     DAYS,
     FIRST_NAMES,
+    FORMS,
     MAJORS,
     MIDDLE_NAMES,
     MONTHS,
     SURNAMES,
     UNIVERSITIES,
     YEARS,
+    Form,
 )
+from sf_tui.tasks.biography.rng import pick, seeded
 
 NEW_TASKS = 5
 

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from sf_tui.tasks.biography.words import LISTS
+from sf_tui.tasks.biography.language import LISTS
 
 
 def test_lists_are_long_enough_for_the_experiment() -> None:

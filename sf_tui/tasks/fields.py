@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from sf_tui.errors import DataError
-from sf_tui.tasks.json_rows import kind_of
-from sf_tui.tasks.rows import Row, RowError
+from sf_tui.tasks.marks import TURN_MARKS, is_present
+from sf_tui.tasks.rows import SHOWN_FIELDS, Row, RowError, count_rows, kind_of, listed, short_name
 from sf_tui.tasks.schemas import (
     CONTEXTS_OF_QUESTIONS,
     KNOWN_SCHEMAS,
@@ -24,7 +27,6 @@ from sf_tui.tasks.schemas import (
     used_fields,
 )
 from sf_tui.tasks.task import Example
-from sf_tui.tasks.unused import listed
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
@@ -166,3 +168,106 @@ def near(name: str, names: Collection[str]) -> str:
         return ""
     close = difflib.get_close_matches(name, [str(other) for other in names], n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+TURN_KEYS = frozenset(
+    {
+        *("role", "content", "from", "value"),
+        *("tool_calls", "function_call", "tool_call_id", "name"),
+        *("reasoning_content", "reasoning", "thinking"),
+        *TURN_MARKS,
+    }
+)
+"""Keys of a turn that are read, or refused where they can't be."""
+
+_CALL_KEYS = frozenset({"id", "type", "index", "function", "name", "arguments"})
+_FUNCTION_KEYS = frozenset({"name", "arguments"})
+_PART_KEYS = frozenset({"type", "text", "value"})
+
+# Lists of objects that are read whole.
+_NO_TURNS = frozenset({"tools", "functions", "history"})
+
+
+class UnusedFields:
+    """Counts the rows in which a field says something that nobody reads."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+
+    def add(self, values: Mapping[str, Any], used: Collection[str]) -> None:
+        """Count the fields of one row.
+
+        Args:
+            values: the row's fields.
+            used: names of the fields that are read.
+        """
+        for key, value in values.items():
+            if key in used:
+                if key not in _NO_TURNS:
+                    self._rows.update(_turn_keys(key, value))
+            elif is_present(value):
+                self._rows[str(key)] += 1
+
+    def counts(self) -> tuple[tuple[str, int], ...]:
+        """Return each unused field and the number of rows that have it, most frequent first."""
+        return tuple(self._rows.most_common())
+
+    def notes(self) -> list[str]:
+        """Return a sentence that names the unused fields, or none."""
+        counts = self.counts()
+        if not counts:
+            return []
+        named = [f"{short_name(name)} ({count_rows(rows)})" for name, rows in counts[:SHOWN_FIELDS]]
+        more = f" and {len(counts) - SHOWN_FIELDS} more" if len(counts) > SHOWN_FIELDS else ""
+        return [f"fields not used: {', '.join(named)}{more}"]
+
+
+def _turn_keys(field: str, value: Any) -> set[str]:
+    """Return the unused keys of a row's turns, as `messages[].key`."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:  # the cell of a table; a text that is no JSON has no keys
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return set()
+    found: set[str] = set()
+    if not isinstance(value, (list, tuple)):
+        return found
+    for turn in value:
+        if turn.__class__ is dict and len(turn) == 2:
+            # By far the most turns: a role and a text.
+            if isinstance(turn.get("content"), str) and "role" in turn:
+                continue
+            if "from" in turn and "value" in turn:
+                continue
+        if not isinstance(turn, Mapping):
+            continue
+        unread = turn.keys() - TURN_KEYS
+        if turn.get("from") is not None:
+            # These two are then read in place of the usual ones.
+            unread |= turn.keys() & {"role", "content"}
+        else:
+            unread |= turn.keys() & {"value"}
+        found |= _present(turn, unread, f"{field}[]")
+        if isinstance(content := turn.get("content"), (list, tuple)):
+            for part in content:
+                if isinstance(part, Mapping):
+                    found |= _present(part, part.keys() - _PART_KEYS, f"{field}[].content[]")
+        if isinstance(calls := turn.get("tool_calls"), (list, tuple)):
+            for call in calls:
+                found |= _call_keys(call, f"{field}[].tool_calls[]")
+        if isinstance(call := turn.get("function_call"), Mapping):
+            found |= _present(call, call.keys() - _FUNCTION_KEYS, f"{field}[].function_call")
+    return found
+
+
+def _call_keys(call: Any, name: str) -> set[str]:
+    if not isinstance(call, Mapping):
+        return set()
+    found = _present(call, call.keys() - _CALL_KEYS, name)
+    if isinstance(function := call.get("function"), Mapping):
+        found |= _present(function, function.keys() - _FUNCTION_KEYS, f"{name}.function")
+    return found
+
+
+def _present(values: Mapping[str, Any], keys: Iterable[str], name: str) -> set[str]:
+    return {f"{name}.{key}" for key in keys if is_present(values[key])}

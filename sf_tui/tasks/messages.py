@@ -6,16 +6,33 @@ Knows roles and contents. Knows nothing of files, chat templates or tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from sf_tui.tasks.json_rows import kind_of
 from sf_tui.tasks.marks import MEDIA, MEDIA_HINT, check_turn_media, is_learnt, is_present
-from sf_tui.tasks.rows import RowError
+from sf_tui.tasks.rows import RowError, kind_of, listed
 from sf_tui.tasks.task import Message
-from sf_tui.tasks.thoughts import THOUGHT_PARTS, add_thoughts
-from sf_tui.tasks.unused import listed
+
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a turn that hold its thoughts; templates read one of them."""
+
+THOUGHT_PARTS = ("thinking", "reasoning")
+"""Types of a content part that holds thoughts."""
+
+
+@dataclass(frozen=True)
+class ThoughtMarks:
+    """What stands before and after thoughts, without the whitespace around them."""
+
+    opening: str = "<think>"
+    closing: str = "</think>"
+
+    def around(self, thoughts: str, answer: str) -> str:
+        """Return thoughts and answer as one text, as Qwen3 and DeepSeek-R1 write them."""
+        return f"{self.opening}\n{thoughts}\n{self.closing}\n\n{answer}"
+
 
 ROLES = {
     "system": "system",
@@ -207,3 +224,66 @@ def _call(call: Any, where: str) -> str:
     # Null and an empty text are how clients write a call without arguments.
     arguments = {} if arguments in (None, "") or isinstance(arguments, str) else arguments
     return orjson.dumps({"name": function["name"], "arguments": arguments}).decode()
+
+
+def add_thoughts(message: Message, turn: Mapping[str, Any]) -> Message:
+    """Return an assistant's turn with the thoughts that its row holds.
+
+    A key of its own is taken first, then content parts, then `<think>…</think>` in the content,
+    which is kept as written in `Message.inline`.
+
+    Raises:
+        RowError: another role's turn holds a part with thoughts.
+    """
+    parts = turn.get("content")
+    texts = []
+    if isinstance(parts, (list, tuple)):
+        texts = [text for part in parts if (text := _part_thoughts(part))]
+    if message.role != "assistant":
+        if texts:
+            raise RowError(f"a {message.role} turn holds thoughts; only an assistant's may")
+        return message
+    for key in THOUGHT_KEYS:
+        value = turn.get(key)
+        if isinstance(value, str) and value.strip():
+            return _with(message, thoughts=value.strip())
+    if texts:
+        return _with(message, thoughts="\n".join(texts))
+    marks = ThoughtMarks()
+    split = split_thoughts(message.content, marks)
+    if split is None or not split[1]:
+        return message
+    return _with(message, thoughts=split[0], content=split[1], inline=message.content)
+
+
+def split_thoughts(content: str, marks: ThoughtMarks) -> tuple[str, str] | None:
+    """Return the thoughts that a content opens with and its answer; None where it has none.
+
+    The opening mark may be missing: it often stands in the prompt. Then the closing one ends or
+    begins a line; within a line it is a word like others.
+    """
+    before, closing, answer = content.partition(marks.closing)
+    if not closing:
+        return None
+    alone = before.endswith("\n") or answer.startswith("\n") or not before.strip()
+    if marks.opening not in before and not alone:
+        return None
+    before = before.strip()
+    if marks.opening in before:
+        if not before.startswith(marks.opening):
+            return None
+        before = before[len(marks.opening) :]
+    return before.strip(), answer.strip()
+
+
+def _part_thoughts(part: Any) -> str:
+    if not isinstance(part, Mapping) or part.get("type") not in THOUGHT_PARTS:
+        return ""
+    value = next((part[key] for key in (*THOUGHT_KEYS, "text") if part.get(key)), "")
+    if isinstance(value, (list, tuple)):
+        value = "".join(str(one.get("text", "")) for one in value if isinstance(one, Mapping))
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _with(message: Message, thoughts: str, content: str = "", inline: str = "") -> Message:
+    return Message(message.role, content or message.content, thoughts, message.learnt, inline)

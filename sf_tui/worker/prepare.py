@@ -19,9 +19,10 @@ from sf_tui.engine.sources import DrawnSource, FixedSource
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.tasks.biography import biography_task
-from sf_tui.tasks.encoding import Encoded, EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.encoded_examples import EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.task import Example, FixedExamples, Task
-from sf_tui.tasks.template_date import date_note, fix_date
+from sf_tui.tasks.template import date_note, fix_date
 from sf_tui.tasks.user_data import user_task
 
 BIOGRAPHY = "biography:"
@@ -40,7 +41,6 @@ class PreparedTask:
     watch: bool
     train: EncodedSource
     held_out: Sequence[Encoded]
-    groups: Sequence[str]
     mean_length: float
     """Tokens of a training example, on average."""
     notes: tuple[str, ...]
@@ -53,7 +53,7 @@ class PreparedTask:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """What the stages are played with."""
 
     profile: Profile
@@ -66,7 +66,9 @@ class Prepared:
     """What the model's chat template and its generation settings do that nobody may expect."""
 
 
-def prepare_run(profile: Profile, threads: int | None, moment: datetime | None = None) -> Prepared:
+def prepare_run(
+    profile: Profile, threads: int | None, moment: datetime | None = None
+) -> PreparedRun:
     """Load the model and the tasks of a profile.
 
     Args:
@@ -97,7 +99,7 @@ def prepare_run(profile: Profile, threads: int | None, moment: datetime | None =
     }
     missing = [token for token in stop_ids(loaded.model) if token not in stops]
     notes = (end_note(loaded.tokenizer, missing, stops), date_note(loaded.tokenizer))
-    return Prepared(
+    return PreparedRun(
         profile,
         compute,
         loaded,
@@ -186,7 +188,6 @@ def prepare_task(
         settings.watch,
         train,
         held_out.rows,
-        [task.held_out[at].group for at in held_out.kept],
         sum(lengths) / len(lengths),
         tuple(notes),
     )

@@ -10,12 +10,12 @@ from typing import Any
 
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
+from sf_tui.engine.probe_plan import HeldOutRows, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.preparation import PreparedTask
+from sf_tui.worker.prepare import PreparedTask
 
 # What a probe costs beside its examples is drift, counted in trained tokens of the same model. It
 # reads every weight twice, which takes as long as so many tokens in a model of any size; and each
@@ -45,7 +45,7 @@ def drift_cost_tokens(layout: ModelLayout) -> float:
     return _DRIFT_TOKENS + _DRIFT_PARAMETERS_A_TENSOR * tensors / layout.elements
 
 
-class StageMeasuring:
+class StageProbes:
     """Probes every task that a stage knows of, and compares with the stage's start.
 
     Attributes:
@@ -69,11 +69,7 @@ class StageMeasuring:
         self._plan = plan_probes(
             settings,
             {
-                name: HeldOutSize(
-                    [len(row.input_ids) for row in task.held_out],
-                    task.groups,
-                    OLD_TASK_WEIGHT if name in self._old else 1,
-                )
+                name: HeldOutRows(task.held_out, OLD_TASK_WEIGHT if name in self._old else 1)
                 for name, task in self._tasks.items()
             },
             tokens_a_step=tokens_a_step,

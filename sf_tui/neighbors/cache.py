@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from sf_tui.errors import RunError
 from sf_tui.neighbors.anatomy import Tokens
-from sf_tui.neighbors.proposing import KINDS, Neighbor
+from sf_tui.neighbors.propose import KINDS, Neighbor
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.run.durable import (
     follow_umask,
@@ -47,7 +47,7 @@ _KEY_FILE = "bank.json"
 
 
 @dataclass
-class NeighborBank:
+class TeacherCache:
     """Neighbor prompts with the start model's answers."""
 
     rows: list[Encoded] = field(default_factory=list)
@@ -55,7 +55,7 @@ class NeighborBank:
     kinds: list[str] = field(default_factory=list)
     top_ids: list[np.ndarray] = field(default_factory=list)
     """For each row (answer tokens, k) int32: the start model's likeliest tokens."""
-    top_chances: list[np.ndarray] = field(default_factory=list)
+    top_logprobs: list[np.ndarray] = field(default_factory=list)
     """For each row (answer tokens, k) float32: their log-probabilities, in nats."""
     built_tokens: int = 0
     """Tokens that the start model was given to make it; 0 where it was read from disk."""
@@ -73,34 +73,34 @@ class NeighborBank:
         """Return row `index`, whatever the epoch."""
         return self.rows[index]
 
-    def chances(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def logprobs(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ids and log-probabilities of some rows' answer positions, row by row.
 
         Returns:
             (tokens, k) int64 ids and (tokens, k) float32 log-probabilities.
         """
         ids = np.concatenate([self.top_ids[at] for at in places])
-        chances = np.concatenate([self.top_chances[at] for at in places])
+        chances = np.concatenate([self.top_logprobs[at] for at in places])
         return torch.from_numpy(ids).long(), torch.from_numpy(chances)
 
-    def part(self, places: Sequence[int]) -> NeighborBank:
+    def part(self, places: Sequence[int]) -> TeacherCache:
         """Return some of its rows as a bank."""
-        return NeighborBank(
+        return TeacherCache(
             [self.rows[at] for at in places],
             [self.kinds[at] for at in places],
             [self.top_ids[at] for at in places],
-            [self.top_chances[at] for at in places],
+            [self.top_logprobs[at] for at in places],
         )
 
-    def extend(self, other: NeighborBank) -> None:
+    def extend(self, other: TeacherCache) -> None:
         """Add another bank's rows behind its own."""
         self.rows += other.rows
         self.kinds += other.kinds
         self.top_ids += other.top_ids
-        self.top_chances += other.top_chances
+        self.top_logprobs += other.top_logprobs
 
 
-def build_bank(
+def build_cache(
     folder: Path | None,
     key: dict[str, Any],
     propose: Callable[[], Sequence[Neighbor]],
@@ -108,7 +108,7 @@ def build_bank(
     *,
     longest: int,
     top_k: int,
-) -> NeighborBank:
+) -> TeacherCache:
     """Return the bank of a folder, built as far as it isn't there yet.
 
     Args:
@@ -127,7 +127,7 @@ def build_bank(
         if folder is not None:
             _open(folder, key)
         neighbors = _prompts(folder, propose)
-        bank = NeighborBank()
+        bank = TeacherCache()
         for path, part in _parts(folder, neighbors):
             found = _read_part(path, part)
             if found is None:
@@ -137,7 +137,7 @@ def build_bank(
     return bank
 
 
-def read_bank(folder: Path, key: dict[str, Any]) -> NeighborBank | None:
+def read_cache(folder: Path, key: dict[str, Any]) -> TeacherCache | None:
     """Return the bank of a folder if all of it is there; no model is asked.
 
     Raises:
@@ -148,7 +148,7 @@ def read_bank(folder: Path, key: dict[str, Any]) -> NeighborBank | None:
         prompts = folder / _PROMPTS_FILE
         if not prompts.exists() or not file.exists() or file.read_bytes() != _key_content(key):
             return None
-        bank = NeighborBank()
+        bank = TeacherCache()
         for path, part in _parts(folder, _read_prompts(prompts)):
             stored = _read_part(path, part)
             if stored is None:
@@ -168,8 +168,8 @@ def answer_limit(wanted: int | None, known: int) -> int:
     return wanted or min(max(known, _SHORTEST_ANSWER), _LONGEST_ANSWER)
 
 
-def bank_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:
-    """Return what decides a bank's content, for `build_bank`."""
+def cache_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:
+    """Return what decides a bank's content, for `build_cache`."""
     return {"schema": 1, "seed": seed, "count": count, "kinds": kinds, **others}
 
 
@@ -243,17 +243,17 @@ def _parts(
         yield path, neighbors[at : at + PROMPTS_A_PART]
 
 
-def _read_part(path: Path | None, neighbors: Sequence[Neighbor]) -> NeighborBank | None:
+def _read_part(path: Path | None, neighbors: Sequence[Neighbor]) -> TeacherCache | None:
     if path is None or not path.exists():
         return None
     stored = load_file(path)
     ends = np.cumsum(stored["lengths"])[:-1]
     answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
-    return NeighborBank(
+    return TeacherCache(
         [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)],
         [one.kind for one in neighbors],
         list(np.split(stored["top_ids"], ends)),
-        list(np.split(stored["top_chances"], ends)),
+        list(np.split(stored["top_logprobs"], ends)),
     )
 
 
@@ -263,11 +263,11 @@ def _answered_part(
     start: StartModel,
     longest: int,
     top_k: int,
-) -> NeighborBank:
+) -> TeacherCache:
     answers = start.answer([one.tokens for one in neighbors], longest)
     rows = [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)]
-    chances = start.answer_chances(rows, top_k)
-    bank = NeighborBank(
+    chances = start.answer_logprobs(rows, top_k)
+    bank = TeacherCache(
         rows,
         [one.kind for one in neighbors],
         [ids.astype(np.int32) for ids, _ in chances],
@@ -280,7 +280,7 @@ def _answered_part(
                 "lengths": np.array([len(answer) for answer in answers], dtype=np.int32),
                 "answers": np.array([t for answer in answers for t in answer], dtype=np.int32),
                 "top_ids": np.concatenate(bank.top_ids),
-                "top_chances": np.concatenate(bank.top_chances),
+                "top_logprobs": np.concatenate(bank.top_logprobs),
             },
         )
     return bank
