@@ -1,10 +1,14 @@
-"""Proposing neighbor prompts of every kind, in the proportions that a profile asks for.
+"""Neighbor prompts of every kind, in the proportions that a profile asks for.
 
-Kinds: `substitution` (one token of the frame exchanged for a likely one: another task), `frame`
-(the new task's own frame with other words in its slot), `words` (random words around such a slot),
-`tokens` (random tokens inside the model's prompt format), `written` (prompts that the start model
-writes by itself). On a small model coverage decides, on a large one nearness; a mixture of all is
-the choice to start from.
+Kinds: `substitution` (one token of the template replaced by a likely one: another task),
+`same_template` (the new task's own template with other words in its slot), `random_words` (random
+words around such a slot), `random_tokens` (random tokens inside the chat format), `written`
+(prompts that the start model writes itself). On a small model coverage matters most, on a large
+one nearness; a mixture of all kinds is a good start.
+
+Words for a slot come from three sources, none of which is best alone: the start model's own
+samples, the words of the new prompts recombined, and the words nearest to those in the model's
+input embeddings.
 """
 
 from __future__ import annotations
@@ -21,15 +25,15 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import KEPT, exchanged_at, substitute
 
 NEAREST = 100
-"""How many words nearest to the slot's own are taken for each of its places."""
+"""Number of nearest words taken for each position of a slot."""
 
-# Of a slot that runs on (prompts that share nothing), only so many tokens are exchanged at once.
+# Largest number of slot tokens replaced at once; prompts that share nothing have long slots.
 LONGEST_SPAN = 8
 
-# How often at least the model is asked to fill a slot before its fillings are used again.
+# Largest number of slots that the model fills; beyond it the fillings are used again.
 MOST_FILLINGS = 4000
 
-# A word's likeness to a place's words is its mean likeness to so many of the nearest of them.
+# Number of nearest words over which the similarity to a position's words is averaged.
 _COMPARED = 5
 
 
@@ -39,13 +43,13 @@ class SlotWords:
     def __init__(
         self, prompts: Sequence[AnatomizedPrompt], start: StartModel, seed: int, fillings: int
     ) -> None:
-        """Ask the start model for its own fillings.
+        """Sample fillings from the start model.
 
         Args:
             prompts: the new task's.
             start: the start model.
-            seed: decides every draw.
-            fillings: how many prompts the model fills.
+            seed: determines every draw.
+            fillings: number of prompts that the model fills.
         """
         self._prompts = [prompt for prompt in prompts if prompt.spans]
         self._random = np.random.default_rng(derive_seed(seed, "slot-words"))
@@ -70,11 +74,11 @@ class SlotWords:
 
     @property
     def has_slot(self) -> bool:
-        """Whether the task's prompts differ anywhere in a way that makes a slot."""
+        """Whether any prompt of the task has a slot."""
         return bool(self._prompts)
 
     def choose(self) -> tuple[AnatomizedPrompt, tuple[int, int]]:
-        """Return one of the task's prompts and a span of its slot to exchange."""
+        """Draw a prompt of the task and a span of its slot."""
         prompt = self._prompts[self._random.integers(len(self._prompts))]
         first, end = prompt.spans[self._random.integers(len(prompt.spans))]
         if end - first > LONGEST_SPAN:
@@ -83,7 +87,7 @@ class SlotWords:
         return prompt, (first, end)
 
     def draw(self) -> tuple[AnatomizedPrompt, tuple[int, int], Tokens]:
-        """Return a prompt, a span of its slot, and other words for it."""
+        """Draw a prompt, a span of its slot, and other words for it."""
         sources: tuple[Callable[[], tuple[AnatomizedPrompt, tuple[int, int], Tokens]], ...] = (
             self._proposed,
             self._recombined,
@@ -114,13 +118,13 @@ class SlotWords:
 
     def _pool(self, span: tuple[int, int]) -> list[Tokens]:
         length = span[1] - span[0]
-        # A span cut from a longer slot has no fellows of its length; the longer ones serve.
+        # No slot has the length of a span cut from a longer one; then use the longer ones.
         return self._by_length.get(length) or [
             words for size, several in self._by_length.items() if size > length for words in several
         ]
 
     def _near_to(self, length: int, place: int, pool: Sequence[Tokens]) -> np.ndarray:
-        """Return the words nearest to those that stand at a place of slots of a length."""
+        """Return the words nearest to those at one position of the slots of one length."""
         if (length, place) not in self._near:
             own = torch.tensor(sorted({words[place] for words in pool}))
             words = torch.from_numpy(self._start.words)
@@ -135,15 +139,15 @@ class SlotWords:
 
 KINDS = ("substitution", "same_template", "random_words", "random_tokens", "written")
 
-# Random prompts have about as many tokens as the new task's texts, and at least so many.
+# Random prompts have about as many tokens as the new task's texts, within these bounds.
 _SHORTEST_RANDOM = 3
 _LONGEST_RANDOM = 24
 
-# So many times as many substitutions as wanted are made, and the likeliest of them taken: on a
-# model with a wide repertoire it is nearness that decides.
+# Substitutions made for each one taken; the likeliest are taken. On a model that knows many tasks
+# nearness matters most.
 _CHOICE = 4
 
-# How many times as many prompts as wanted are drawn before a kind passes for exhausted.
+# Draws per wanted prompt after which a kind counts as exhausted.
 _PATIENCE = 20
 
 
@@ -159,7 +163,7 @@ class LeftOut:
     """Subjects that no neighbor may repeat: whole slots of held-out examples.
 
     Attributes:
-        subjects: those that hold a token.
+        subjects: the subjects, without empty ones.
     """
 
     def __init__(self, subjects: Collection[Tokens]) -> None:
@@ -169,7 +173,7 @@ class LeftOut:
             self._by_length.setdefault(len(subject), set()).add(subject)
 
     def __contains__(self, tokens: Tokens) -> bool:
-        """Tell whether a prompt repeats one of them, anywhere in it."""
+        """Return whether a prompt contains one of them."""
         return any(
             tokens[at : at + length] in subjects
             for length, subjects in self._by_length.items()
@@ -178,7 +182,7 @@ class LeftOut:
 
 
 def subjects_of(anatomy: Anatomy) -> set[Tokens]:
-    """Return the subjects of a task's prompts: for each its whole slot."""
+    """Return the subjects of a task's prompts, each a whole slot."""
     return {prompt.subject for prompt in anatomy.prompts if prompt.subject}
 
 
@@ -191,23 +195,23 @@ def propose(
     left_out: LeftOut | None = None,
     own: Collection[Tokens] = (),
 ) -> list[Neighbor]:
-    """Return neighbors of a task's prompts, each prompt once, none of them the task's own.
+    """Return neighbors of a task's prompts: each once, and none of the task's own prompts.
 
     Args:
         anatomy: of the new task's prompts.
         start: the start model.
-        kinds: for each kind its share of all, in any unit; one that isn't named is left out.
-        count: how many; fewer come back where no more different ones are to be had.
-        seed: decides every draw.
-        left_out: subjects that none may repeat.
-        own: further prompts of the task, where `anatomy` holds a sample of them.
+        kinds: weight of each kind; a kind that is not named is left out.
+        count: number of neighbors; fewer are returned if there are no more different ones.
+        seed: determines every draw.
+        left_out: subjects that none may contain.
+        own: further prompts of the task, if `anatomy` holds a sample of them.
     """
     proposer = _Proposer(anatomy, start, seed, kinds, count)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
     taken = {prompt.tokens for prompt in anatomy.prompts} | set(own)
     found: list[Neighbor] = []
     short = 0
-    # What a kind can't give, the kinds behind it make up for: random tokens never run out.
+    # Later kinds make up for what a kind cannot give; random tokens never run out.
     for kind in (kind for kind in KINDS if kind in wanted):
         target = wanted[kind] + short
         got = 0
@@ -235,12 +239,13 @@ class _Proposer:
         self._anatomy = anatomy
         self._start = start
         self._seed = seed
+        # The names of seeds stay as they are: another spelling would change every draw.
         self._random = np.random.default_rng(derive_seed(seed, "neighbours"))
         needs_words = kinds.get("same_template") or kinds.get("random_words")
         self._slot_words = SlotWords(anatomy.prompts, start, seed, count if needs_words else 0)
 
     def of_kind(self, kind: str, count: int) -> Iterator[Tokens]:
-        """Yield prompts of a kind, some of them perhaps twice."""
+        """Yield prompts of one kind, possibly with repetitions."""
         makers: dict[str, Callable[[], Tokens]] = {
             "same_template": self._same_template,
             "random_words": self._words_around,
@@ -255,18 +260,18 @@ class _Proposer:
                 yield makers[kind]()
 
     def _substitutions(self, count: int) -> Iterator[Tokens]:
-        """Yield the likeliest substitutions of as many prompts as give a choice of that many.
+        """Yield the likeliest substitutions, from enough prompts to choose among.
 
-        They ask something else than the new task: whoever held the model to its old answers to
-        the new task's own questions would hold it from learning them. A task without a frame has
-        no others to exchange in than all of its text.
+        They ask other questions than the new task: an anchor on the new task's own questions would
+        keep the model from learning them. If a task has no template, its whole text is substituted
+        in.
         """
         prompts = list(self._anatomy.prompts)
         order = np.random.default_rng(derive_seed(self._seed, "substituted")).permutation(
             len(prompts)
         )
         in_slots = not any(exchanged_at(prompt, in_slots=False) for prompt in prompts)
-        # Each prompt gives a handful at each position, and half of them again and again.
+        # Each prompt gives `KEPT` per position, about half of them repeated by other prompts.
         positions = np.mean([len(exchanged_at(prompt, in_slots=in_slots)) for prompt in prompts])
         a_prompt = 0.5 * KEPT * max(float(positions), 1.0)
         needed = min(max(int(np.ceil(_CHOICE * count / a_prompt)), 1), len(prompts))
@@ -293,7 +298,7 @@ class _Proposer:
         return (*form.opening, *self._random_words(length), *form.closing)
 
     def _written(self, count: int) -> Iterator[Tokens]:
-        """Yield new prompts cut at a random place and gone on with by the start model."""
+        """Yield prompts cut at a random position and continued by the start model."""
         form = self._anatomy.chat_format
         chosen: list[AnatomizedPrompt] = []
         spans = []
@@ -313,7 +318,7 @@ class _Proposer:
 
 
 def _split(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Split a number by weights; what rounding leaves goes to the first ones."""
+    """Split a number by weights; the first parts get what rounding leaves."""
     total = sum(weights.values())
     parts = {kind: int(count * weight / total) for kind, weight in weights.items()}
     for kind in list(parts)[: count - sum(parts.values())]:

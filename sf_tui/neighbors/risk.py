@@ -1,7 +1,7 @@
-"""The tasks at risk: what a start model takes for the nearest to a new task, before any training.
+"""The tasks at risk: the tasks nearest to a new task by the start model, before any training.
 
-The likely one-token substitutions of a few of the new task's prompts, put together by their frame:
-the question that is asked, whatever it is asked about. Knows of no run and of no old task.
+Groups likely one-token substitutions in a few of the new task's prompts by their template: the
+question, whatever it is asked about. Knows no run and no old task.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 OTHER_TASK = "frame"
-"""Kind of a group that asks something else: another task."""
+"""Kind of a group with a template that the new task does not have: another task."""
 SAME_TASK = "slot"
-"""Kind of a group that asks the same of something else: the new task itself."""
+"""Kind of a group with a template of the new task: the new task itself, about something else."""
 
-# One prompt is worth having even where it costs more than the budget; beyond this it isn't.
+# One prompt may cost more than the budget, up to this many times.
 _DEAREST_IN_BUDGETS = 3
 
-# Beyond so many prompts of a task hardly a frame is new, and a long stage could pay for thousands.
+# More prompts hardly add a template, and the budget of a long stage would pay for thousands.
 _MOST_SOURCES = 256
 
-# Not the run's seed: runs on the same data from the same model name the same tasks.
+# Not the run's seed: runs on the same data with the same model report the same tasks.
 _SEED = derive_seed("tasks at risk")
 
 
@@ -42,7 +42,7 @@ class RiskGroup:
     template: str
     """The question with "…" for each run of slot tokens."""
     kind: str
-    """`frame` or `slot`."""
+    """`OTHER_TASK` or `SAME_TASK`."""
     likelihood: float
     """Mean log-likelihood of a token of the likeliest prompt's text, in nats."""
     example: str
@@ -54,15 +54,15 @@ class RiskGroup:
 def choose_sources(
     anatomy: Anatomy, tokens: float, *, shared: bool = False
 ) -> list[AnatomizedPrompt]:
-    """Return the prompts whose substitutions so many forwarded tokens pay for.
+    """Return the prompts whose substitutions fit a budget of forwarded tokens.
 
-    They are spread evenly over the task's own frames and the same for every run. One comes back
-    even where it costs up to three times as much, none where it costs more.
+    They are spread evenly over the task's templates and are the same for every run. The first one
+    may cost up to three times the budget; if it costs more, none is returned.
 
     Args:
         anatomy: of the new task's prompts.
-        tokens: what the model may be given.
-        shared: whether what substitutions begin with is given to it once (`shares_beginnings`).
+        tokens: the budget.
+        shared: whether the model reads a shared prefix once (`shares_prefixes`).
     """
     order = spread_evenly([str(prompt.template) for prompt in anatomy.prompts], _SEED)
     chosen: list[AnatomizedPrompt] = []
@@ -78,11 +78,11 @@ def choose_sources(
 def name_tasks_at_risk(
     anatomy: Anatomy, sources: Sequence[AnatomizedPrompt], start: StartModel
 ) -> list[RiskGroup]:
-    """Return what the start model takes for the nearest to a task, the likeliest first.
+    """Return groups of the prompts nearest to a task by the start model, the likeliest first.
 
     Args:
         anatomy: of the new task's prompts.
-        sources: those of its prompts that are exchanged in.
+        sources: the prompts to substitute in.
         start: the start model.
     """
     opening, closing = len(anatomy.chat_format.opening), len(anatomy.chat_format.closing)
@@ -91,7 +91,7 @@ def name_tasks_at_risk(
         return slice(opening, len(tokens) - closing)
 
     def mean(found: Substitution) -> float:
-        # A text that opens the row has no prediction of its first token.
+        # Without an opening, the first token of a text is not predicted.
         return found.likelihood / max(len(found.tokens) - closing - max(opening, 1), 1)
 
     groups: dict[Tokens, list[Substitution]] = {}
@@ -115,17 +115,17 @@ def name_tasks_at_risk(
 
 
 def template_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a text with "…" for each run of slot tokens, spaced as the text itself is.
+    """Return a text with "…" for each run of slot tokens and its own spacing.
 
     Args:
-        text: a prompt's tokens without its format.
+        text: a prompt's tokens without the chat format.
         slot: for each token whether it belongs to the slot.
         tokenizer: the model's.
     """
     borders = [at for at in range(1, len(text)) if slot[at] != slot[at - 1]]
     shown, before = "", ""
     for start, end in zip([0, *borders], [*borders, len(text)], strict=True):
-        # What a run of tokens reads as behind those before it: alone it may lose its space.
+        # Decoded together with the tokens before it: alone it could lose its leading space.
         upto = _decode(text[:end], tokenizer)
         piece = upto[len(before) :]
         before = upto

@@ -1,8 +1,11 @@
-"""One-token substitutions: what the start model itself holds for the nearest prompts.
+"""One-token substitutions in prompts, ranked by the start model's likelihood of the whole prompt.
 
-Each new prompt with one token exchanged for another that the start model finds likely there; whole
-prompts ranked by its likelihood. An exchange in the slot gives the new task again, one in the frame
-another task: the one at risk. Nothing but the new prompts and the start model is looked at.
+Replacing a token of the slot gives the new task again; replacing one of the template gives another
+task: the one at risk. Uses the new prompts and the start model alone.
+
+A prompt with the token at p replaced shares its prefix with the original. The keys and values of
+that prefix are cached and only the tokens after p are run again: about half of a text. A model
+whose cache cannot be continued from any position reads the whole texts.
 """
 
 from __future__ import annotations
@@ -28,41 +31,41 @@ from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens, template
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
-# Rows of a pass hold a copy of their beginnings' keys and values each.
+# Each row of a pass holds a copy of its prefix's keys and values.
 _KEPT_TOKENS_A_PASS_TOKEN = 8
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One token of a prompt exchanged for another."""
+    """One token of a prompt replaced by another."""
 
     at: int
     """Position in the prompt."""
     token: int
-    """What stands there instead."""
+    """The token put there."""
     likelihood: float
-    """Log-likelihood of the text with it, summed over its tokens, in nats. A text that opens the
-    row has no token before it to predict its first; that one is left out."""
+    """Log-likelihood of the text with it, summed over its tokens, in nats. Without an opening, the
+    first token of a text is not predicted and left out of the sum."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a model says of some texts."""
+    """A forward pass over some texts."""
 
     texts: list[Tokens]
     offset: int
-    """Tokens that were given before the texts' own."""
+    """Number of shared tokens that were run before the texts."""
     logits: torch.Tensor
     """(texts, width, vocabulary) float32; column i predicts the token at offset + i + 1."""
     begun: KeptBeginnings | None
 
     def column(self, at: int) -> int:
-        """Return where the token at a position is predicted."""
+        """Return the column that predicts the token at a position."""
         return at - 1 - self.offset
 
 
-def shares_beginnings(start: StartModel) -> bool:
-    """Tell whether a model is given what exchanged prompts begin with once, not every time."""
+def shares_prefixes(start: StartModel) -> bool:
+    """Return whether a model reads a prefix that several prompts share only once."""
     if not can_go_on_anywhere(start.model):
         return False
     with start.inference(1):
@@ -75,19 +78,19 @@ def likely_exchanges(
     places: Sequence[Sequence[int]],
     count: int,
 ) -> list[list[Exchange]]:
-    """Return the start model's likeliest other tokens at some positions of prompts.
+    """Return the start model's likeliest replacements at some positions of prompts.
 
     Args:
         start: the start model.
         prompts: the prompts.
-        places: for each prompt the positions, all in its text and none the row's first.
-        count: tokens at each position at most.
+        places: for each prompt the positions, all within its text; never position 0.
+        count: largest number of tokens at each position.
 
     Returns:
-        For each prompt its exchanges, position by position, the likeliest token first.
+        For each prompt its replacements, by position, the likeliest token first.
     """
     found: list[list[Exchange]] = [[] for _ in prompts]
-    shares = shares_beginnings(start)
+    shares = shares_prefixes(start)
     wanted = [at for at, here in enumerate(places) if here]
     for within in passes_within([prompts[at].end for at in wanted], start.pass_tokens):
         group = [wanted[at] for at in within]
@@ -111,9 +114,9 @@ def likely_exchanges(
 
 
 def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) -> _Reading:
-    """Give a model some texts, what all of them open with once."""
+    """Run a model on some texts, on their shared opening only once."""
     texts = [prompt.tokens[: prompt.end] for prompt in prompts]
-    # The opening's last token stays with the text, whose first one it predicts.
+    # The last token of the opening predicts the first of the text, so it stays with the text.
     offset = max(min(prompt.first for prompt in prompts) - 1, 0)
     opening = texts[0][:offset]
     kept = None
@@ -121,12 +124,12 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
         with start.inference(offset):
             kept = keep_prefix(start.model, torch.tensor(opening, device=start.device))
     offset = offset if kept else 0
-    # Nothing is predicted behind a text's last token.
+    # The last token of a text predicts nothing that counts.
     rows = [text[offset:-1] for text in texts]
     ids = _padded(rows, start.pad_id)
     model: Any = start.model
     with start.inference(sum(len(row) for row in rows)):
-        # Right padding needs no mask: what comes later has no say.
+        # Right padding needs no mask: attention is causal.
         out = model(
             input_ids=ids.to(start.device),
             use_cache=shares,
@@ -139,17 +142,17 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
 def _others(
     start: StartModel, reading: _Reading, row: int, first: int, places: Sequence[int], count: int
 ) -> list[tuple[int, int, float]]:
-    """Return likely other tokens at a text's places.
+    """Return likely replacements at some positions of a text.
 
     Returns:
-        Place, token, and the log-likelihood of the text up to it, with it.
+        Position, token, and the log-likelihood of the text up to and with it.
     """
     text = reading.texts[row]
     columns = [reading.column(at) for at in range(max(first, 1), len(text))]
     logits = reading.logits[row, columns]
     chances = torch.log_softmax(logits, -1)
     own = torch.tensor(text[-len(columns) :], device=chances.device)[:, None]
-    # What comes before a place is the text's own.
+    # The tokens before a position are the text's own.
     before = np.cumsum([0.0, *chances.gather(1, own).squeeze(1).double().cpu().tolist()])
     words = logits[:, : start.vocabulary].masked_fill(start.unwanted, -torch.inf)
     likely = words.topk(min(count + 1, len(start.words))).indices
@@ -169,13 +172,13 @@ def _behind(
     begun: KeptBeginnings,
     rows: Sequence[tuple[int, int, int]],
 ) -> np.ndarray:
-    """Return the log-likelihoods of what stands behind exchanged tokens.
+    """Return the log-likelihoods of the tokens after each replaced one.
 
     Args:
         start: the start model.
-        reading: of the texts.
-        begun: their keys and values.
-        rows: for each, its text, the exchanged position and the token there.
+        reading: the forward pass over the texts.
+        begun: its keys and values.
+        rows: for each, its text, the position and the token put there.
     """
     model: Any = start.model
     found = np.zeros(len(rows))
@@ -206,7 +209,7 @@ def _behind(
 def _behind_whole(
     start: StartModel, reading: _Reading, rows: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
-    """Return the same, every text given from its first token."""
+    """Return the same from passes over whole texts."""
     encoded = []
     for text, at, token in rows:
         whole = reading.texts[text]
@@ -234,36 +237,36 @@ def _padded(rows: Sequence[Tokens], pad_id: int) -> torch.Tensor:
 
 
 CANDIDATES = 16
-"""Likely tokens that are tried at each position."""
+"""Number of likely tokens tried at each position."""
 
 MOST_POSITIONS = 32
-"""Positions of one prompt that are exchanged at, spread evenly over a longer one."""
+"""Largest number of positions per prompt; spread evenly over a longer prompt."""
 
 KEPT = 6
-"""Of those, the ones whose whole prompts are likeliest."""
+"""Number of them kept: those whose whole prompts are likeliest."""
 
 
 @dataclass(frozen=True)
 class Substitution:
-    """A prompt with one token exchanged."""
+    """A prompt with one token replaced."""
 
     tokens: Tokens
     template: Tokens
-    """The text's tokens with -1 for each run of slot tokens, after the exchange."""
+    """The text's tokens with -1 for each run of slot tokens, after the replacement."""
     slot: tuple[bool, ...]
     """(length,) whether a position belongs to the slot."""
     likelihood: float
     """Log-likelihood of the text under the start model, summed over its tokens, in nats."""
     is_other_task: bool
-    """Whether it is another task's: its frame is none of the new task's own."""
+    """Whether the new task has no such template."""
 
 
 def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
-    """Return the tokens that the model is given for one prompt's substitutions, at most.
+    """Return an upper bound of the tokens that one prompt's substitutions cost.
 
     Args:
         prompt: the prompt.
-        shared: whether what they begin with is given once (`shares_beginnings`).
+        shared: whether the model reads a shared prefix once (`shares_prefixes`).
     """
     each = [
         prompt.end - 1 - at if shared else prompt.end for at in exchanged_at(prompt, in_slots=True)
@@ -272,9 +275,9 @@ def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
 
 
 def exchanged_at(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
-    """Return the positions of a prompt that are exchanged at: all of its text's, or its frame's.
+    """Return the positions to substitute at: of the whole text, or of the template alone.
 
-    The text's first token is left out where nothing stands before it to predict it from.
+    Leaves out position 0, which nothing predicts.
     """
     found = [
         at for at in range(max(prompt.first, 1), prompt.end) if in_slots or not prompt.slot[at]
@@ -293,11 +296,11 @@ def substitute(
     """Return likely one-token substitutions of some prompts, the likeliest first, each once.
 
     Args:
-        anatomy: of the new task.
-        prompts: those of its prompts that are exchanged in.
+        anatomy: the new task's prompts.
+        prompts: those of them to substitute in.
         start: the start model.
-        in_slots: False leaves out whatever asks the new task's own questions: an exchange in the
-            slot, and one in the frame that gives another of its frames.
+        in_slots: False leaves out the new task's own questions: a substitution in the slot, and
+            one in the template that gives another of its templates.
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}
@@ -318,7 +321,7 @@ def substitute(
 def _likeliest(
     prompt: AnatomizedPrompt, anatomy: Anatomy, exchanged: Sequence[Exchange]
 ) -> Iterator[Substitution]:
-    """Yield the likeliest few of a prompt's exchanges at each position."""
+    """Yield the likeliest few substitutions at each position of a prompt."""
     templates = anatomy.templates
     for at, here in groupby(exchanged, key=lambda one: one.at):
         for one in sorted(here, key=lambda one: -one.likelihood)[:KEPT]:

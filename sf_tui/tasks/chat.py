@@ -1,6 +1,6 @@
-"""A conversation as prompts and completions, turn by turn, by the model's chat template.
+"""Conversations as prompts and completions, turn by turn, by the model's chat template.
 
-Knows templates and where an assistant's turn stands in their text. Knows nothing of token ids.
+Knows templates and where an assistant's turn is in their text. Knows nothing of token ids.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TurnText:
-    """One assistant's turn as the model meets it."""
+    """One assistant's turn as the model reads it."""
 
     prompt: str
-    """What `apply_chat_template` gives for the turns before it, with a generation prompt."""
+    """The output of `apply_chat_template` for the turns before it, with a generation prompt."""
     completion: str
-    """What the model has to generate from there, with the token that ends the turn."""
+    """The text that the model has to generate, with the token that ends the turn."""
     ended: bool
-    """Whether the completion closes with an end token of the template's own."""
+    """Whether the completion ends with an end token that the template writes."""
     thoughts_lost: bool
-    """Whether the row has thoughts for this turn that the template can render nowhere."""
+    """Whether the row has thoughts for this turn that the template can't render."""
 
 
 _THOUGHT_STAND_IN = "QXZJ7THOUGHT7JZXQ"
@@ -58,7 +58,7 @@ class ChatTurns:
 
     @cached_property
     def closing(self) -> Closing:
-        """What the template writes after an answer; ModelError if it can't write one."""
+        """The text that the template writes after an answer; ModelError if it can't write one."""
         return find_closing(self._tokenizer)
 
     @cached_property
@@ -71,13 +71,13 @@ class ChatTurns:
 
     @cached_property
     def _own_marks(self) -> ThoughtMarks | None:
-        """The marks around thoughts that this template knows."""
+        """The marks that this template uses around thoughts."""
         found = find_marks(self._source)
         if found is None:
             try:
                 prompt = render_turns(self._tokenizer, [Message("user", "Hello")], generation=True)
             except RefusalError:
-                # It takes no lone question; the rows' own prompts are looked at one by one.
+                # It refuses a single question; then each row's own prompt is examined.
                 return None
             opened = opened_thoughts(prompt, self._source)
             found = opened.marks if opened is not None else None
@@ -116,7 +116,7 @@ class ChatTurns:
         turns = [self._with_own_marks(message) for message in messages]
         attempts = [turns]
         if any(turn.role == "tool" for turn in turns):
-            # Many templates know no tools: what a tool answered is then given as a user's turn.
+            # Many templates have no tool role: retry with the tool's output as a user's turn.
             attempts.append([replace(t, role="user") if t.role == "tool" else t for t in turns])
         problem = ""
         for attempt in attempts:
@@ -135,7 +135,7 @@ class ChatTurns:
         )
 
     def _with_own_marks(self, message: Message) -> Message:
-        """Read thoughts between marks that only this template knows."""
+        """Read thoughts between marks that only this template uses."""
         if message.role != "assistant" or message.thoughts or self._own_marks is None:
             return message
         split = split_thoughts(message.content, self._own_marks)
@@ -157,7 +157,7 @@ class ChatTurns:
             if message.role != "assistant" and not _stands_in(message.content, prompt):
                 raise RefusalError(f"it leaves out or changes turn {number} ({message.role})")
         text = self._render(messages[: at + 1])
-        # Read from its end: what stands before an answer depends on thoughts and channels.
+        # Search from the end: the text before an answer depends on thoughts and channels.
         body = self._without_closing(messages[: at + 1], text)
         if body is None:
             raise RefusalError(f"it leaves out or changes turn {at + 1} (assistant)")
@@ -177,7 +177,7 @@ class ChatTurns:
     def _without_closing(
         self, messages: Sequence[Message], text: str
     ) -> tuple[str, Closing] | None:
-        """Return a text up to its last answer's end, and what the template has written after it."""
+        """Return a text up to the end of its last answer, and the text after it."""
         answer = messages[-1].content.strip()
         closing = self.closing
         for attempt in range(2):
@@ -185,7 +185,7 @@ class ChatTurns:
             if text.endswith(closing.whole) and body.rstrip().endswith(answer):
                 return body, closing
             if attempt == 0:
-                # It closes this conversation otherwise than a question with its answer.
+                # It closes this conversation differently from one question and its answer.
                 marked = replace(messages[-1], content=ANSWER_STAND_IN)
                 if marked.inline:
                     marked = replace(marked, inline=marked.inline.replace(answer, ANSWER_STAND_IN))
@@ -196,16 +196,16 @@ class ChatTurns:
     def _completion(
         self, prompt: str, text: str, before: Sequence[Message], turn: Message
     ) -> str | None:
-        """Return what a model has to generate after `prompt`, without its end.
+        """Return the text that a model has to generate after `prompt`, without its end.
 
         Args:
-            prompt: the turns before it, with what opens the answer.
+            prompt: the turns before the answer, with the opening of the answer.
             text: the same turns and the answer, without its closing.
-            before: the turns before it.
+            before: the turns before the answer.
             turn: the assistant's turn.
 
         Returns:
-            None where the template writes the turn otherwise than its prompt begins it.
+            None if the rendered turn does not continue its prompt.
         """
         if text.startswith(prompt):
             completion = text[len(prompt) :]
@@ -213,7 +213,7 @@ class ChatTurns:
                 return self._with_cut_thoughts(prompt, completion, turn)
             return completion
         if not turn.thoughts:
-            # The prompt opens thoughts where this template's text without any has none.
+            # The prompt opens thoughts; the template writes no marks for a turn without thoughts.
             known = self._emptied_thoughts(prompt, before, turn)
             if known is not None:
                 return known
@@ -222,15 +222,15 @@ class ChatTurns:
             return self._after_opened(prompt, opened, text[len(opened.before) :], before, turn)
         closed = closed_thoughts(prompt)
         if closed is not None and text.startswith(closed):
-            # The prompt has an empty block of thoughts that the history does without.
+            # The prompt has an empty block of thoughts that the rendered history omits.
             return self._answer_alone(text[len(closed) :], turn)
         return _from_last_turn_on(prompt, text, before, turn)
 
     def _with_cut_thoughts(self, prompt: str, completion: str, turn: Message) -> str:
-        """Give a completion its thoughts back that the template cuts even from the last turn.
+        """Restore thoughts that the template removes even from the last turn.
 
-        Templates that cut thoughts off are those of models that write them: DeepSeek-R1. Where the
-        prompt has closed the thoughts already, the model has none to write.
+        Templates of models that write thoughts remove them: DeepSeek-R1. If the prompt has already
+        closed the thoughts, the model has none to write.
         """
         marks, written = self._own_marks, _before_answer(completion, turn)
         if marks is None or marks.closing in written or closed_thoughts(prompt) is not None:
@@ -241,7 +241,7 @@ class ChatTurns:
     def _emptied_thoughts(
         self, prompt: str, before: Sequence[Message], turn: Message
     ) -> str | None:
-        """Return the completion with thoughts opened and closed around nothing, if it can be."""
+        """Return the completion with an empty block of thoughts; None if it can't be rendered."""
         if self._style == "left out":
             return None
         messages = [*before, replace(turn, thoughts=_THOUGHT_STAND_IN, inline="")]
@@ -258,7 +258,7 @@ class ChatTurns:
         before: Sequence[Message],
         turn: Message,
     ) -> str:
-        """Return thoughts, their closing and the answer, after a prompt that opens thoughts."""
+        """Return thoughts, closing mark and answer, for a prompt that opens thoughts."""
         marks, space = opened.marks, opened.space
         thoughts, answer = turn.thoughts, self._answer_alone(rest, turn)
         gap = "\n\n" if "\n" in space else ""
@@ -272,19 +272,19 @@ class ChatTurns:
         return thoughts + space + marks.closing + gap + answer
 
     def _answer_alone(self, text: str, turn: Message) -> str:
-        """Return what the template has written for a turn, without thoughts and their marks."""
+        """Return the rendered turn without thoughts and their marks."""
         written = _before_answer(text, turn)
         if self._marks.closing in written:
             text = text[len(written) :]
-        # Where thoughts stood before it, blanks between them and the answer were left.
+        # Whitespace between the thoughts and the answer is left over.
         return text.lstrip() if turn.thoughts else text
 
     def _thoughts_off(self, before: Sequence[Message]) -> str | None:
-        """Return the prompt as the template writes it when no thoughts are wanted."""
+        """Return the prompt that the template writes with thinking turned off."""
         try:
             return self._render(before, generation=True, enable_thinking=False, thinking=False)
         except RefusalError:
-            # It can't: then there is nothing to learn from it.
+            # It can't render that.
             return None
 
 
@@ -295,10 +295,10 @@ def _before_answer(completion: str, turn: Message) -> str:
 def _from_last_turn_on(
     prompt: str, text: str, before: Sequence[Message], turn: Message
 ) -> str | None:
-    """Return the completion where both texts agree from the last turn before the answer on.
+    """Return the completion if both texts agree from the last turn before the answer on.
 
-    Mistral's templates write the system text into the last turn of all, if that is a user's: so
-    the prompt holds it, and the same conversation with its answer does not.
+    Mistral's templates write the system text into the last user's turn, if that ends the
+    conversation: so the prompt has it and the same conversation with its answer does not.
     """
     asked = before[-1].content.strip() if before else ""
     head = _before_answer(text, turn)
@@ -310,7 +310,7 @@ def _from_last_turn_on(
 
 
 def _stands_in(content: str, text: str) -> bool:
-    """Tell whether a template has written a content, as it stands or as JSON."""
+    """Return whether a text contains a content, as it is or as a JSON string."""
     content = content.strip()
     if content in text:
         return True

@@ -1,6 +1,6 @@
-"""Rows that are too long by their characters alone: tokenizing them would fill the memory.
+"""Many examples as tokens: those that can be used, and counts of those left out.
 
-Knows lengths of texts. Knows nothing of tokenizers.
+Rows that are too long by their characters alone are never tokenized: that would fill the memory.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-# In tokens that carry loss. Longer answers are hardly ever reproduced to the last token, so their
-# exact match would be a flat zero.
+# In tokens that carry loss. A longer answer is hardly ever reproduced to the last token, so its
+# exact match would stay at zero.
 LONGEST_EXACT_ANSWER = 32
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Many examples as tokens, without those that can't be used, and what became of these."""
+    """The examples that can be used, as tokens, and what happened to the others."""
 
     rows: list[Encoded]
     """In the order of the given examples; a split conversation gives several."""
     given: int
-    """How many examples there were."""
+    """Number of given examples."""
     max_length: int | None
     too_long: int = 0
-    """How many have more than `max_length` tokens and are left out."""
+    """Number with more than `max_length` tokens; they are left out."""
     first_too_long: str = ""
-    """The place of the first of them."""
+    """The place of the first too long one."""
     refused: tuple[BadRow, ...] = ()
-    """Examples that the tokenizer or its chat template can't take and that are left out."""
+    """Examples that can't be encoded; they are left out."""
     with_unknown: int = 0
-    """How many of `rows` hold a word that the tokenizer doesn't know."""
+    """Number of `rows` with a word that the tokenizer doesn't know."""
     split: int = 0
-    """How many of the given examples became one for each of their turns."""
+    """Number of given examples that became one per turn."""
     made: int = 0
-    """How many those became."""
+    """Number of examples made from those."""
     thoughts_lost: int = 0
-    """Assistant turns whose thoughts the chat template can render nowhere."""
+    """Number of assistant turns whose thoughts the chat template can't render."""
     ends: frozenset[int] = frozenset()
-    """Token ids that answers end with."""
+    """Token ids at the end of answers."""
     control: ControlCount = field(default_factory=ControlCount)
     """Control tokens in the text of the given examples."""
     control_tokens: ControlTokens = "text"
-    """What is done with them."""
+    """How they are handled."""
     template_note: str = ""
-    """What the chat template writes that no row says; empty where nothing."""
+    """A note on text that the chat template adds; empty if it adds none."""
 
     def notes(self) -> tuple[str, ...]:
-        """Say in sentences what was left out and why, and what became of rows."""
+        """Return notes on what was left out and why, and on rows that were split."""
         notes = []
         if self.split:
             notes.append(
@@ -101,20 +101,20 @@ def encode_all(
     on_bad_row: str = "error",
     control_tokens: ControlTokens = "text",
 ) -> EncodedExamples:
-    """Encode examples, leaving out and counting those that are too long.
+    """Encode examples; leave out and count those that are too long.
 
-    A conversation whose turns can't be learnt as one sequence becomes one example for each.
+    A conversation whose turns can't be learned as one sequence becomes one example per turn.
 
     Args:
-        examples: what to encode.
+        examples: the examples.
         tokenizer: the model's.
-        max_length: the most tokens that an example may have; None for no bound.
+        max_length: largest number of tokens in an example; None for no limit.
         on_bad_row: `error`, or `skip` to leave out and count what can't be encoded.
-        control_tokens: what is done with control tokens in a row's text.
+        control_tokens: how control tokens in a row's text are handled.
 
     Raises:
-        DataError: if the chat template refuses rows and they are not to be skipped.
-        ModelError: if the tokenizer has no end token.
+        DataError: the chat template refuses rows and they are not skipped.
+        ModelError: the tokenizer has no end token.
     """
     encoder = Encoder(tokenizer, control_tokens)
     unknown_id = tokenizer.unk_token_id
@@ -146,7 +146,7 @@ def encode_all(
                 first_too_long = first_too_long or example.place
                 continue
             rows.append(encoded)
-            # Some tokenizers name their end token as the unknown one too.
+            # Some tokenizers use their end token as the unknown token too.
             if unknown_id not in (None, encoder.end_id) and unknown_id in encoded.input_ids:
                 with_unknown += 1
     if refused and (on_bad_row == "error" or len(refused) == given):
@@ -170,30 +170,30 @@ def encode_all(
 
 
 def choose_metric(rows: Sequence[Encoded]) -> Literal["exact_match", "token_accuracy"]:
-    """Return what `metric = "auto"` means for these examples, by their median answer."""
+    """Return the metric that `auto` stands for, by the median answer of these examples."""
     if rows and statistics.median(row.answer_tokens for row in rows) > LONGEST_EXACT_ANSWER:
         return "token_accuracy"
     return "exact_match"
 
 
-# The longest tokens of today's vocabularies are runs of 128 spaces or dashes; twice that is safe.
+# The longest tokens of current vocabularies are runs of 128 spaces or dashes; twice that is safe.
 MOST_CHARACTERS_PER_TOKEN = 256
 
-# Tokenizers take about 30 bytes a character, so a row of this length takes a quarter of a GB.
+# Tokenizers take about 30 bytes per character, so a row of this length takes a quarter of a GB.
 LONGEST_ROW = 8 * 2**20
 
 
 def characters(example: Example) -> int:
-    """Return how many characters an example's texts have."""
+    """Return the number of characters in an example's texts."""
     turns = sum(len(message.content) + len(message.thoughts) for message in example.messages)
     return len(example.prompt) + len(example.completion) + turns
 
 
 def is_too_long(example: Example, max_length: int | None) -> bool:
-    """Tell, without a tokenizer, whether an example can't have at most `max_length` tokens.
+    """Return whether an example surely exceeds `max_length` tokens, without a tokenizer.
 
     Raises:
-        DataError: there is no such limit, and the example is too long for any tokenizer.
+        DataError: `max_length` is None and the example is too long for any tokenizer.
     """
     length = characters(example)
     if max_length is not None and length > max_length * MOST_CHARACTERS_PER_TOKEN:

@@ -1,6 +1,6 @@
-"""Examples as token ids with their labels, ready to be put into batches.
+"""One example as token ids with labels, ready for a batch.
 
-Knows where loss is carried and that nothing is ever cut. Knows nothing of tensors or padding.
+Decides which tokens carry loss, and never cuts an example. Knows nothing of tensors or padding.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ NO_LOSS = -100
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example as a causal model reads it."""
+    """One example as tokens, with its group and place."""
 
     input_ids: list[int]
     labels: list[int]
-    """As long as `input_ids` and aligned with them; `NO_LOSS` where no loss is carried."""
+    """Aligned with `input_ids`; `NO_LOSS` for tokens that carry no loss."""
     group: str = field(default="", compare=False)
-    """The group of the example that it was made from; rows with the same tokens are equal."""
+    """The group of its example. Equality compares tokens and labels only."""
     place: str = field(default="", compare=False)
     """Where that example was read: file:line, or a name from the generator."""
 
     @property
     def answer_tokens(self) -> int:
-        """Return how many tokens carry loss, end tokens included."""
+        """Return the number of tokens that carry loss, end tokens included."""
         return sum(label != NO_LOSS for label in self.labels)
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """What one row becomes."""
+    """The examples made from one row."""
 
     examples: list[Encoded]
-    """One, or one for each learnt turn of a conversation that can't be learnt as a whole."""
+    """One, or one per learned turn of a conversation that can't be learned as a whole."""
     ends: frozenset[int]
-    """Token ids that its answers end with."""
+    """Token ids at the end of its answers."""
     thoughts_lost: int = 0
-    """Turns whose thoughts the chat template can render nowhere."""
+    """Number of turns whose thoughts the chat template can't render."""
 
 
 class Encoder:
-    """Turns examples into token ids for one tokenizer, whose habits it finds out once.
+    """Turns examples into token ids for one tokenizer, whose behavior it examines once.
 
-    A prompt and its completion are joined as they stand. A conversation goes through the chat
-    template, turn by turn: each is learnt from the very prompt that generation would give, and
-    as one sequence where those prompts only append to each other. Without a template its turns are
-    joined by newlines. An end token closes every example and carries loss.
+    A prompt and its completion are joined unchanged. A conversation goes through the chat template
+    turn by turn: each turn is learned from the prompt that generation would use, and all as one
+    sequence if each prompt extends the one before. Without a template, newlines join the turns. An
+    end token closes every example and carries loss.
 
     Args:
         tokenizer: the model's.
-        control_tokens: what is done with control tokens in a row's text.
+        control_tokens: how control tokens in a row's text are handled.
 
-    Raises ModelError if the tokenizer has no end token, or a chat template without sense.
+    Raises ModelError if the tokenizer has no end token or its chat template is unusable.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class Encoder:
         self.end_id: int = tokenizer.eos_token_id
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self.control = ControlCount()
-        """Control tokens in the text of all rows that were encoded."""
+        """Control tokens in the text of all rows encoded so far."""
         self._control_tokens = control_tokens
         self._turns = ChatTurns(tokenizer)
 
     @cached_property
     def _opening(self) -> list[int]:
-        """The tokens that the tokenizer sets before a text by itself."""
+        """The tokens that the tokenizer adds before a text."""
         bare = self.ids("a")
         full = list(self.tokenizer.encode("a"))
         for start in range(len(full) - len(bare) + 1):
@@ -102,14 +102,14 @@ class Encoder:
         return ControlTokenFinder(self.tokenizer, self._turns.closing.end)
 
     def ids(self, text: str) -> list[int]:
-        """Return the tokens of a text alone, with none that the tokenizer would add."""
+        """Return the tokens of a text, without those that the tokenizer adds."""
         return TextTokens(self.tokenizer).ids(text)
 
     def encode(self, example: Example) -> Encoded:
-        """Return the tokens of an example that is learnt as a whole, and which carry loss.
+        """Encode an example that becomes a single sequence.
 
         Raises:
-            DataError: if the chat template refuses it, an answer has no token, or it is a
+            DataError: the chat template refuses it, an answer has no token, or it is a
                 conversation that becomes several examples.
         """
         made = self.encode_row(example).examples
@@ -121,11 +121,11 @@ class Encoder:
         return made[0]
 
     def encode_row(self, example: Example) -> EncodedRow:
-        """Return the tokens of all examples that a row becomes.
+        """Encode all examples that a row becomes.
 
         Raises:
-            DataError: if the chat template refuses it, no turn is learnt, an answer has no token,
-                or control tokens stand in its text that must not.
+            DataError: the chat template refuses it, no turn is learned, an answer has no token, or
+                its text holds control tokens that are errors.
         """
         chat = bool(example.messages) and self.has_chat_template
         learnt = [m for m in example.messages if m.role == "assistant" and m.learnt]
@@ -152,13 +152,13 @@ class Encoder:
         except DataError as error:
             if not hidden:
                 raise
-            # Nobody knows the stand-ins.
-            told = error.message
+            # Stand-ins mean nothing to a user.
+            message = error.message
             for sign, token in hidden.items():
-                told = told.replace(sign, token)
+                message = message.replace(sign, token)
             place = f"{example.place}: "
-            told = told if told.startswith(place) else place + told
-            raise DataError(told, error.hint) from error
+            message = message if message.startswith(place) else place + message
+            raise DataError(message, error.hint) from error
 
     def _chat_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         turns = self._turns.cut(example.messages, example.place)
@@ -172,7 +172,7 @@ class Encoder:
         _check_answer(completion, example.place)
         if not turn.ended and completion[-1] != self.end_id:
             completion = [*completion, self.end_id]
-        # A template writes its own opening.
+        # The template writes the opening.
         labels = [NO_LOSS] * len(prompt) + completion
         labels[0] = NO_LOSS
         return Encoded([*prompt, *completion], labels, example.group, example.place)
@@ -194,11 +194,11 @@ class Encoder:
             input_ids.append(self.end_id)
             labels.append(self.end_id)
         opening = self._opening
-        # A text that has an opening already gets no second.
+        # Add no second opening.
         if input_ids[: len(opening)] != opening:
             input_ids[:0] = opening
             labels[:0] = [NO_LOSS] * len(opening)
-        # Nothing stands before the first token, so nothing can predict it.
+        # Nothing predicts the first token.
         labels[0] = NO_LOSS
         lost = sum(bool(m.thoughts) and not m.inline for m in example.messages)
         encoded = Encoded(input_ids, labels, example.group, example.place)
@@ -214,9 +214,9 @@ def _check_answer(part: Sequence[int], place: str) -> None:
 
 
 def _as_one_sequence(examples: Sequence[Encoded]) -> list[Encoded] | None:
-    """Return the turns of a conversation as one example, if that learns the very same tokens.
+    """Return the turns of a conversation as one example, if that learns the same tokens.
 
-    It does where each turn's prompt goes on from the turn before and its end, token for token.
+    It does if each turn's prompt starts with the tokens of the turn before it.
     """
     labels: list[int] = []
     before: list[int] = []
@@ -234,9 +234,9 @@ def encode_example(
     """Encode one example; for many, an `Encoder` or `encode_all` is faster.
 
     Raises:
-        DataError: if it has more than `max_length` tokens, can't be encoded, or is a conversation
+        DataError: it has more than `max_length` tokens, can't be encoded, or is a conversation
             that becomes several examples.
-        ModelError: if the tokenizer has no end token.
+        ModelError: the tokenizer has no end token.
     """
     encoded = Encoder(tokenizer).encode(example)
     if max_length is not None and len(encoded.input_ids) > max_length:
@@ -248,14 +248,14 @@ def encode_example(
 
 
 class Segment(NamedTuple):
-    """A piece of text; `learnt` says whether its tokens carry loss."""
+    """A piece of text; the tokens of a `learnt` one carry loss."""
 
     text: str
     learnt: bool
 
 
 def plain_segments(messages: Sequence[Message]) -> list[Segment]:
-    """Return the turns joined by newlines: what a model without a chat template reads."""
+    """Return the turns joined by newlines, for a model without a chat template."""
     segments: list[Segment] = []
     unlearnt = ""
     for message in messages:

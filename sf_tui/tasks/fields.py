@@ -1,6 +1,6 @@
-"""A profile's `fields` table: which field of the rows stands for which of a known schema.
+"""Which fields of the rows are read: a profile's `fields` table, and the fields that nothing reads.
 
-Knows also what to propose for rows that fit no schema. Knows nothing of files or tokens.
+Also suggests a table for rows that fit no schema. Knows nothing of files or tokens.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A profile's `fields` table: what stands for each field of a known schema.
+    """A profile's `fields` table: the source of each field of a known schema.
 
-    A value is the name of a field, or a text with names in braces (`"Capital of {subject}:"`), or
+    A value is the name of a field, a text with names in braces (`"Capital of {subject}:"`), or
     empty for an empty text.
     """
 
@@ -43,7 +43,7 @@ class FieldMap:
     table: Mapping[str, str]
 
     def names(self) -> dict[str, str]:
-        """Return every field of the rows that the table uses, with the key that uses it."""
+        """Return the fields of the rows that the table uses, each with its key."""
         used: dict[str, str] = {}
         for key, value in self.table.items():
             for name in _PLACEHOLDER.findall(value) or ([value] if value else []):
@@ -51,10 +51,10 @@ class FieldMap:
         return used
 
     def example(self, row: Row, group: str = "") -> Example:
-        """Make the example of a row.
+        """Make an example from a row.
 
         Raises:
-            RowError: if a field that the table names is missing, empty or of the wrong type.
+            RowError: a field that the table names is missing, empty or of the wrong type.
         """
         for name, key in self.names().items():
             if name not in row.values:
@@ -68,8 +68,8 @@ class FieldMap:
             return row_example(self.schema, Row(row.place, values), group)
         except RowError as error:
             named = [key for key in self.table if f"'{key}'" in str(error)]
-            told = "".join(f' (fields.{key} = "{self.table[key]}")' for key in named)
-            raise RowError(f"{error}{told}", error.hint) from error
+            table = "".join(f' (fields.{key} = "{self.table[key]}")' for key in named)
+            raise RowError(f"{error}{table}", error.hint) from error
 
     def _value(self, key: str, value: str, row: Row) -> Any:
         if not value:
@@ -90,7 +90,7 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
     """Return the map of a `fields` table, or None for an empty one.
 
     Raises:
-        DataError: if its keys make no known schema.
+        DataError: its keys make no known schema.
     """
     if not table:
         return None
@@ -110,8 +110,8 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
     )
 
 
-# How data sets also call what the schemas name, the likeliest first: Dolly, OpenOrca, MetaMathQA,
-# SQuAD, LMSYS-Chat, code and math collections.
+# Other names that data sets use for these fields, the likeliest first: Dolly, OpenOrca,
+# MetaMathQA, SQuAD, LMSYS-Chat, code and math collections.
 _TURNS = ("conversation", "dialogue", "dialog", "turns")
 _QUESTIONS = ("instruction", "question", "query", "problem", "prompt", "input")
 _REPLIES = ("response", "answer", "output", "solution", "completion", "reply", "target")
@@ -119,10 +119,10 @@ _SYSTEMS = ("system", "system_prompt")
 
 
 def _likely_table(lowered: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields table that names of data sets suggest; empty where none does.
+    """Return the fields table that the rows' names suggest; empty if they suggest none.
 
     Args:
-        lowered: the rows' fields by their names in small letters.
+        lowered: the rows' fields by their lower-case names.
     """
     if turns := next((lowered[name] for name in _TURNS if name in lowered), None):
         return {"messages": turns}
@@ -131,8 +131,8 @@ def _likely_table(lowered: Mapping[str, str]) -> dict[str, str]:
     if asked is None or answered is None:
         return {}
     table = {"question": lowered[asked], "answer": lowered[answered]}
-    if told := next((name for name in _SYSTEMS if name in lowered), None):
-        table["system"] = lowered[told]
+    if system := next((name for name in _SYSTEMS if name in lowered), None):
+        table["system"] = lowered[system]
     about = [name for name in CONTEXTS_OF_QUESTIONS if name in lowered and name != asked]
     if len(about) == 1:
         table["context"] = lowered[about[0]]
@@ -158,7 +158,7 @@ def unrecognized(shown: str, fields: Collection[str]) -> DataError:
     )
 
 
-# Comparing one name takes tens of microseconds.
+# One comparison takes tens of microseconds.
 _MOST_COMPARED = 2000
 
 
@@ -178,18 +178,18 @@ TURN_KEYS = frozenset(
         *TURN_MARKS,
     }
 )
-"""Keys of a turn that are read, or refused where they can't be."""
+"""Keys of a turn that are read, or refused if they can't be."""
 
 _CALL_KEYS = frozenset({"id", "type", "index", "function", "name", "arguments"})
 _FUNCTION_KEYS = frozenset({"name", "arguments"})
 _PART_KEYS = frozenset({"type", "text", "value"})
 
-# Lists of objects that are read whole.
+# Lists of objects that are read as a whole.
 _NO_TURNS = frozenset({"tools", "functions", "history"})
 
 
 class UnusedFields:
-    """Counts the rows in which a field says something that nobody reads."""
+    """Counts the rows in which a field has a value that nothing reads."""
 
     def __init__(self) -> None:
         self._rows: Counter[str] = Counter()
@@ -209,11 +209,11 @@ class UnusedFields:
                 self._rows[str(key)] += 1
 
     def counts(self) -> tuple[tuple[str, int], ...]:
-        """Return each unused field and the number of rows that have it, most frequent first."""
+        """Return each unused field and its number of rows, the most frequent first."""
         return tuple(self._rows.most_common())
 
     def notes(self) -> list[str]:
-        """Return a sentence that names the unused fields, or none."""
+        """Return one note with the unused fields, or none."""
         counts = self.counts()
         if not counts:
             return []
@@ -225,7 +225,7 @@ class UnusedFields:
 def _turn_keys(field: str, value: Any) -> set[str]:
     """Return the unused keys of a row's turns, as `messages[].key`."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:  # the cell of a table; a text that is no JSON has no keys
+        try:  # a table's cell; a text that is not JSON has no keys
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
             return set()
@@ -234,7 +234,7 @@ def _turn_keys(field: str, value: Any) -> set[str]:
         return found
     for turn in value:
         if turn.__class__ is dict and len(turn) == 2:
-            # By far the most turns: a role and a text.
+            # The common case: a role and a text.
             if isinstance(turn.get("content"), str) and "role" in turn:
                 continue
             if "from" in turn and "value" in turn:
@@ -243,7 +243,7 @@ def _turn_keys(field: str, value: Any) -> set[str]:
             continue
         unread = turn.keys() - TURN_KEYS
         if turn.get("from") is not None:
-            # These two are then read in place of the usual ones.
+            # Then `from` and `value` are read instead of these.
             unread |= turn.keys() & {"role", "content"}
         else:
             unread |= turn.keys() & {"value"}

@@ -1,7 +1,8 @@
-"""Reads a model directory's config.json as plain JSON and refuses what no library gets over.
+"""A model's files without the model: its tokenizer, its config.json, and readable errors.
 
-Knows which values make transformers build without an end. Knows no architecture, and needs
-neither torch nor transformers until a model asks for code of its own.
+A model directory is input from outside. Its faults arrive as any exception that transformers,
+tokenizers, safetensors or torch can raise; here they become one `ModelError`. Knows no weights and
+imports no torch, and transformers only when something needs it.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ def load_tokenizer(
 
     Args:
         source: a model directory, a GGUF file, a hub id, `starter:NAME`, or `biography`.
-        base_dir: where relative paths start.
+        base_dir: directory that relative paths start from.
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run code that comes with the tokenizer.
 
     Raises:
-        ModelError: if there is none; the message names the source.
+        ModelError: it can't be loaded; the message names the source.
     """
     if source == "biography":
-        # Only this one source needs the generator's words.
+        # Deferred: only this source needs the generator's words.
         from sf_tui.tasks.biography import build_tokenizer
 
         return build_tokenizer()
     if source.startswith(STARTER):
-        # Profiles know where starters lie; no other source needs them.
+        # Deferred: only this source needs the paths of the starters.
         from sf_tui.profile import starter_directory
 
         source = str(starter_directory(source.removeprefix(STARTER)))
@@ -66,7 +67,7 @@ def load_tokenizer(
         )
     elif source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ModelError(f"{shown_path(place)}: no such directory", "check the path")
-    # Heavy (seconds), so only when everything else is in order.
+    # Deferred: takes seconds, so only after all other checks.
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -74,7 +75,7 @@ def load_tokenizer(
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with model_faults(lambda error: _no_tokenizer(source, error)):
         if place.is_dir() and (place / CONFIG).is_file():
-            # transformers reads it too, to find the tokenizer's class.
+            # transformers also reads it, to find the tokenizer's class.
             read_model_config(place / CONFIG)
         loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name, trust_remote_code=trust_remote_code, **options
@@ -84,7 +85,7 @@ def load_tokenizer(
 
 def _no_tokenizer(source: str, error: BaseException) -> ModelError:
     message = f"{source}: no tokenizer can be loaded: {first_line(error)}"
-    # transformers' own words where it needs code that it may not run.
+    # transformers' message if it needs code that it may not run.
     if "trust_remote_code" in str(error):
         return ModelError(
             f"{source}: its tokenizer is code of its own, which sf doesn't run without "
@@ -100,7 +101,7 @@ def _no_tokenizer(source: str, error: BaseException) -> ModelError:
 CONFIG = "config.json"
 
 MOST_BLOCKS = 10_000
-"""More blocks than any model has; transformers makes lists of this length from a config alone."""
+"""More blocks than any model has; transformers builds lists of this length from a config."""
 
 DEEPEST = 100
 """Levels of nesting in a config.json; real ones have four."""
@@ -117,7 +118,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
     """Return the content of a config.json.
 
     Raises:
-        ModelError: it is damaged, nested too deeply, or counts more blocks than any model has.
+        ModelError: it is damaged, nested too deeply, or names more blocks than any model has.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -142,7 +143,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
 
 
 def refuse_own_code(source: str, path: Path, content: dict[str, Any], trusted: bool) -> None:
-    """Refuse a config whose model only exists as code that comes with it, unless that is trusted.
+    """Refuse a config whose model is code that comes with it, unless that is trusted.
 
     Raises:
         ModelError: the config names code for a model type that transformers doesn't have.
@@ -166,14 +167,14 @@ def refuse_own_code(source: str, path: Path, content: dict[str, Any], trusted: b
 
 def _first_code(named: dict[str, Any]) -> str:
     code = next(iter(named.values()))
-    # A tokenizer has two, for its slow and its fast form.
+    # A tokenizer has two classes, slow and fast.
     if isinstance(code, list):
         code = next((entry for entry in code if entry), "")
     return str(code)[:100]
 
 
 def _entries(content: Any) -> Iterator[tuple[int, str, Any]]:
-    """Walk through nested JSON without recursion: (depth, key, value) of every entry."""
+    """Yield (depth, key, value) of every entry in nested JSON, without recursion."""
     waiting: list[tuple[int, str, Any]] = [(0, "", content)]
     while waiting:
         depth, key, value = waiting.pop()
@@ -185,27 +186,27 @@ def _entries(content: Any) -> Iterator[tuple[int, str, Any]]:
 
 
 LONGEST = 300
-"""Letters of a library's message that are quoted."""
+"""Characters of a library's message that are quoted."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the line of an exception's message that says what is wrong."""
+    """Return the line of an exception's message that describes the fault."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "not enough memory"
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    # "Validation error for field 'hidden_size':" says what is wrong in its second line.
-    said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
-    return said[:LONGEST]
+    # "Validation error for field 'hidden_size':" continues in the second line.
+    message = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
+    return message[:LONGEST]
 
 
 @contextmanager
 def model_faults(describe: Callable[[BaseException], ModelError]) -> Iterator[None]:
-    """Raise a `ModelError` in place of any failure but sf's own and those that end the process.
+    """Turn any failure into a `ModelError`, except sf's own and those that end the process.
 
     Args:
-        describe: makes the error; it is given what was raised.
+        describe: makes the error from the exception.
 
     Raises:
         ModelError: the block raised anything but an `SfError`.

@@ -1,4 +1,4 @@
-"""What a task is: named data with a train split and a held-out split that no training sees.
+"""Tasks: named data with a train split and a held-out split that no training reads.
 
 Knows nothing of files, generators, tokenizers or models.
 """
@@ -18,27 +18,27 @@ class Message:
     role: str
     content: str
     thoughts: str = ""
-    """What an assistant reasons before its answer, without the marks around it."""
+    """An assistant's reasoning before its answer, without the marks around it."""
     learnt: bool = True
-    """Whether an assistant's turn carries loss; a row may say that it does not."""
+    """Whether an assistant's turn carries loss; a row can turn it off."""
     inline: str = ""
-    """Thoughts, marks and answer exactly as the row has them, where they stand in one text."""
+    """Thoughts, marks and answer as the row has them, if it has them in one text."""
 
 
 @dataclass(frozen=True)
 class Example:
     """One prompt with its answer, or one conversation.
 
-    Either `prompt` and `completion` are texts, joined as they stand, or `messages` holds the
-    conversation and the model's chat template renders it; every assistant turn that is learnt
-    carries loss.
+    Either `prompt` and `completion` are texts that are joined unchanged, or `messages` holds a
+    conversation that the model's chat template renders; every `learnt` assistant turn carries
+    loss.
     """
 
     prompt: str = ""
     completion: str = ""
     messages: tuple[Message, ...] = ()
     group: str = ""
-    """What a probe spreads its examples over (an attribute, a user's group key)."""
+    """An attribute, or the value of a user's group key; probes are spread evenly over groups."""
     place: str = ""
     """Where it was read: file:line, or a name from the generator."""
 
@@ -49,7 +49,7 @@ class Example:
 
 
 class ExampleSource(Protocol):
-    """The train split: a fixed number of entries, each of which may be drawn anew."""
+    """A train split: a fixed number of entries, which may read differently in each epoch."""
 
     def __len__(self) -> int:
         """Return the number of entries in one epoch."""
@@ -70,29 +70,30 @@ class FixedExamples:
         """Return the number of examples."""
         return len(self.examples)
 
-    def example(self, index: int, draw: int) -> Example:  # noqa: ARG002  the protocol's
-        """Return example `index`, whatever the epoch."""
+    def example(self, index: int, draw: int) -> Example:  # noqa: ARG002  required by the protocol
+        """Return example `index`, the same in every epoch."""
         return self.examples[index]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Named data: what training sees, and what it is scored on."""
+    """Named data: a train split, and held-out examples that score it."""
 
     name: str
     train: ExampleSource
     held_out: Sequence[Example]
     guess_floor: dict[str, float] = field(default_factory=dict)
-    """For each group, the share that its most frequent answer alone gets right."""
+    """For each group, the score of always giving its most frequent answer."""
     notes: tuple[str, ...] = ()
-    """What a person should know of this data: its schema, its split, rows left out."""
+    """Notes for the user: the schema, the split, rows left out."""
 
 
 def prompt_key(example: Example) -> tuple[str, ...]:
-    """Return what two examples share when they ask the same.
+    """Return a key that two examples share if they have the same prompt.
 
-    For a conversation that is all before the first answer: one that goes on further holds the
-    shorter one's answer. A text without a prompt asks nothing, so it is its own key.
+    The prompt of a conversation is everything before its first answer, because a longer
+    conversation contains the answers of a shorter one. Plain text has no prompt and is its own
+    key.
     """
     if example.messages:
         first = next(i for i, m in enumerate(example.messages) if m.role == "assistant")
@@ -103,7 +104,7 @@ def prompt_key(example: Example) -> tuple[str, ...]:
 
 
 def content_key(example: Example) -> tuple[str, ...]:
-    """Return what two examples share when they are the same to the last sign."""
+    """Return a key that two examples share if they are identical."""
     if example.messages:
         return tuple(f"{m.role}:{m.thoughts}\x1f{m.content}" for m in example.messages)
     return ("prompt", example.prompt, "completion", example.completion)

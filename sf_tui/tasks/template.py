@@ -1,6 +1,9 @@
-"""Turns as a chat template writes them, in bounded time, and every way in which it may fail.
+"""What a model's chat template writes: rendered turns, the end of an answer, thoughts, the date.
 
-Knows how thoughts are handed to a template. Knows nothing of tokens and of where loss begins.
+Rendering takes bounded time, and every failure of a template becomes a `RefusalError`. The date is
+fixed for a tokenizer: Llama 3, gpt-oss, Granite and SmolLM3 write today's date through
+`strftime_now`, so a run that resumes the next day would train on other tokens, and a probe's curve
+would break at midnight. Knows nothing of token ids or of loss.
 """
 
 from __future__ import annotations
@@ -24,18 +27,18 @@ if TYPE_CHECKING:
 
 
 ThoughtStyle = Literal["keys", "inline", "left out"]
-"""How a template takes thoughts: under keys of their own, within the content, or not at all."""
+"""How a template takes thoughts: in separate keys, within the content, or not at all."""
 
-# In seconds of processor time for one conversation; templates take milliseconds.
+# Seconds of processor time for one conversation; templates take milliseconds.
 LONGEST_RENDERING = 5.0
 
 
 class RefusalError(ValueError):
-    """Why a template can't be used for a conversation; the caller adds the place."""
+    """The chat template can't render a conversation; the caller adds the place."""
 
 
 class _TooSlowError(Exception):
-    """A template has rendered for longer than any sensible one does."""
+    """Rendering took longer than `LONGEST_RENDERING`."""
 
 
 def render_turns(
@@ -46,20 +49,20 @@ def render_turns(
     marks: ThoughtMarks | None = None,
     **options: Any,
 ) -> str:
-    """Return some turns as the chat template writes them.
+    """Render some turns with the chat template.
 
     Args:
         tokenizer: has a chat template.
         messages: the turns.
-        generation: with what opens the assistant's next one.
+        generation: add the opening of the assistant's next turn.
         style: how the template takes thoughts.
-        marks: what surrounds thoughts within a content; default: `<think>` and `</think>`.
+        marks: the marks around thoughts within a content; default: `<think>` and `</think>`.
         options: further arguments of the template, such as `enable_thinking`.
 
     Raises:
-        RefusalError: the template takes no such turns, or never comes to an end.
+        RefusalError: the template refuses the turns, fails, or takes too long.
     """
-    # Only conversations need it, and transformers has it loaded by then.
+    # Deferred: only conversations need it, and transformers has loaded it by then.
     import jinja2
 
     turns = [_as_turn(message, style, marks or ThoughtMarks()) for message in messages]
@@ -79,7 +82,7 @@ def render_turns(
             f"it needs more memory than there is ({type(error).__name__})"
         ) from error
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        # The template's own errors, and those of the operations in it.
+        # Errors that the template raises, and errors of its operations.
         raise RefusalError(_one_line(error)) from error
     except ArithmeticError as error:
         # OverflowError is how the sandbox answers an absurd range().
@@ -105,9 +108,8 @@ def _as_turn(message: Message, style: ThoughtStyle, marks: ThoughtMarks) -> dict
 
 @contextmanager
 def _limited_time() -> Iterator[None]:
-    """Raise _TooSlowError in what runs too long; only a main thread can be interrupted so."""
-    # The virtual timer counts this process's own work alone and is nobody else's: SIGALRM belongs
-    # to callers.
+    """Raise _TooSlowError in the block after too long; only works in the main thread."""
+    # The virtual timer counts this process's processor time. SIGALRM is left to callers.
     timer = getattr(signal, "ITIMER_VIRTUAL", None)
     if timer is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -127,20 +129,20 @@ def _limited_time() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Closing:
-    """What a template writes after an assistant's text."""
+    """The text that a template writes after an assistant's answer."""
 
     whole: str
-    """All of it, when that turn is the last one."""
+    """All of it, if that turn is the last one."""
     end: str
-    """The part up to and with the end-of-turn token; empty when the template has none."""
+    """Up to and including the end-of-turn token; empty if the template writes none."""
 
 
-# No template has a reason to change them, and no data holds them.
+# No template changes this text, and no data contains it.
 ANSWER_STAND_IN = "QXZJ7ANSWER7JZXQ"
 
 
-# Added tokens that are not special end a turn only if they look like control tokens: "\n\n" and
-# ordinary words are added to vocabularies, too.
+# Added tokens that are not special only end a turn if they look like control tokens: vocabularies
+# also add "\n\n" and ordinary words.
 _CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 _PROMPT_COMPLETION = (
@@ -149,10 +151,10 @@ _PROMPT_COMPLETION = (
 
 
 def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
-    """Find out what the chat template writes after an assistant's text.
+    """Find what the chat template writes after an assistant's text.
 
     Raises:
-        ModelError: if the template can't render one question and one answer.
+        ModelError: the template can't render one question and one answer.
     """
     try:
         text = render_turns(
@@ -172,7 +174,7 @@ def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
 
 
 def between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what the template writes from an answer on where another turn follows."""
+    """Return what the template writes after an answer that another turn follows."""
     turns = [
         Message("user", "Hello"),
         Message("assistant", ANSWER_STAND_IN),
@@ -181,17 +183,17 @@ def between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         return render_turns(tokenizer, turns).rpartition(ANSWER_STAND_IN)[2]
     except RefusalError:
-        # It takes single answers only: then nothing stands between turns.
+        # It accepts one answer only, so nothing is written between turns.
         return ""
 
 
 def closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Cut what follows an answer behind the template's first end token.
+    """Cut the text after an answer behind the template's first end token.
 
-    A template may close with two end tokens (end of turn, end of text): the first is what the
-    model must write, and what generation stops at. Where the tokenizer's own end token closes every
-    turn, not just the last, the model must write all up to it: Cohere's templates close the
-    response, then the turn. An end token is special, and never blank.
+    A template may close with two end tokens (end of turn, end of text). The model must write the
+    first, and generation stops there. If the tokenizer's own end token closes every turn and not
+    just the last, the model must write everything up to it: Cohere's templates close the response,
+    then the turn. An end token is special and not blank.
     """
     eos = str(tokenizer.eos_token or "")
     if eos.strip() and eos in whole:
@@ -215,19 +217,19 @@ def closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> 
     return Closing(whole, "")
 
 
-# A mark is a tag, or a token in brackets: <think>, [THINK], <|begin_of_thought|>, ◁think▷.
+# A mark is a tag or a token in brackets: <think>, [THINK], <|begin_of_thought|>, ◁think▷.
 _MARK = r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]|◁[^◁▷\s]{1,60}▷|【[^【】\s]{1,60}】"
 _OPENED = re.compile(rf"({_MARK})(\s*)\Z")
 _ABOUT_THINKING = re.compile(
     r"think|thought|reason|reflect|ponder|deliberat|scratch|monolog|\bcot\b|analysis", re.I
 )
-# Words that open a mark, with those that close its counterpart.
+# Words in an opening mark, each with the word in its closing mark.
 _PAIRS = (("begin", "end"), ("start", "end"), ("open", "close"), ("bot", "eot"), ("bo", "eo"))
 
 
 @dataclass(frozen=True)
 class OpenedThoughts:
-    """The end of a prompt that opens the thoughts which the model has to write."""
+    """A prompt that ends with an opening mark for thoughts that the model has to write."""
 
     before: str
     """The prompt up to the opening mark."""
@@ -237,11 +239,11 @@ class OpenedThoughts:
 
 
 def opened_thoughts(prompt: str, template: str) -> OpenedThoughts | None:
-    """Return what a prompt ends with if it opens thoughts.
+    """Return the opening mark that a prompt ends with, if it ends with one.
 
     Args:
-        prompt: as the template writes it for generation.
-        template: its source, in which the closing mark may stand.
+        prompt: the prompt that the template writes for generation.
+        template: its source, which may contain the closing mark.
     """
     found = _OPENED.search(prompt)
     if found is None:
@@ -254,7 +256,7 @@ def opened_thoughts(prompt: str, template: str) -> OpenedThoughts | None:
 
 
 def closed_thoughts(prompt: str) -> str | None:
-    """Return a prompt without the closed block of thoughts that it ends with; None without one."""
+    """Return a prompt without the closed block of thoughts at its end; None without one."""
     found = _OPENED.search(prompt)
     if found is None or not _ABOUT_THINKING.search(found[1]):
         return None
@@ -262,12 +264,12 @@ def closed_thoughts(prompt: str) -> str | None:
     opened = _OPENED.search(before)
     if opened is not None and found[1] in _counterparts(opened[1]):
         return before[: opened.start()]
-    # DeepSeek-V3.1 closes thoughts that nothing has opened.
+    # DeepSeek-V3.1 closes thoughts that were not opened.
     return before if _is_closing(found[1]) else None
 
 
 def find_marks(template: str) -> ThoughtMarks | None:
-    """Return the pair of thought marks that a template's source names; None without any."""
+    """Return the pair of thought marks in a template's source; None without one."""
     marks = list(dict.fromkeys(re.findall(_MARK, template)))
     about = [mark for mark in marks if _ABOUT_THINKING.search(mark)]
     for mark in about:
@@ -275,14 +277,14 @@ def find_marks(template: str) -> ThoughtMarks | None:
             if closing in about:
                 return ThoughtMarks(mark, closing)
     for mark in about:
-        # A template that only cuts thoughts away names no more than their end.
+        # A template that only removes thoughts contains just their closing mark.
         if mark[1] == "/":
             return ThoughtMarks(mark[0] + mark[2:], mark)
     return None
 
 
 def is_thought_mark(token: str) -> bool:
-    """Tell whether a token opens or closes thoughts, by its name."""
+    """Return whether a token opens or closes thoughts, by its text."""
     return re.fullmatch(_MARK, token) is not None and bool(_ABOUT_THINKING.search(token))
 
 
@@ -291,7 +293,7 @@ def _is_closing(mark: str) -> bool:
 
 
 def _counterparts(mark: str) -> list[str]:
-    """Return what could close an opening mark, the likeliest first; empty for a closing one."""
+    """Return possible closing marks for an opening one, the likeliest first."""
     if "/" in mark[:3]:
         return []
     inner = re.search(r"\w", mark)
@@ -314,15 +316,15 @@ _STRFTIME_NOW = "strftime_now"
 
 @dataclass
 class TemplateDate:
-    """What a tokenizer's chat template is given as the present time."""
+    """The present time for a tokenizer's chat template."""
 
     fixed: datetime | None = None
-    """None: the time of rendering, as `apply_chat_template` has it."""
+    """None: the time of rendering, as in `apply_chat_template`."""
     asked: bool = False
-    """Whether the template has asked for it, so that it writes a date."""
+    """Whether the template has called `strftime_now`, so it writes a date."""
 
     def strftime_now(self, format_: str) -> str:
-        """Return the date as the template wants it; stands in for transformers' own function."""
+        """Format the date; replaces transformers' own function."""
         self.asked = True
         return (self.fixed or datetime.now()).strftime(format_)
 
@@ -331,19 +333,19 @@ _DATES: WeakKeyDictionary[PreTrainedTokenizerBase, TemplateDate] = WeakKeyDictio
 
 
 def date_of(tokenizer: PreTrainedTokenizerBase) -> TemplateDate:
-    """Return the date that a tokenizer's chat template is given."""
+    """Return the date of a tokenizer's chat template."""
     return _DATES.setdefault(tokenizer, TemplateDate())
 
 
 def fix_date(tokenizer: PreTrainedTokenizerBase, moment: datetime) -> None:
-    """Give a tokenizer's chat template this date from now on, whenever it is rendered."""
+    """Set the date that a tokenizer's chat template writes from now on."""
     date_of(tokenizer).fixed = moment
 
 
 @contextmanager
 def date_in_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Let the tokenizer's chat template see its date for one rendering."""
-    # The only place where transformers lets a function in: template arguments are turned to data.
+    """Pass the tokenizer's date to its chat template for one rendering."""
+    # transformers accepts a function only here: it copies template arguments as data.
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     compiled: Any = _compile_jinja_template(tokenizer.get_chat_template())  # type: ignore[no-untyped-call]
@@ -357,7 +359,7 @@ def date_in_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
 
 
 def date_note(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Say that a chat template writes a date, and which; empty if none was written so far."""
+    """Return a note on the date that a chat template writes; empty if it has written none."""
     date = date_of(tokenizer)
     if not date.asked:
         return ""

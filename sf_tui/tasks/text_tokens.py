@@ -1,7 +1,8 @@
-"""Control tokens that stand in the words of a row: found, counted, and kept from taking effect.
+"""Texts as tokens: cut where an answer starts, with control tokens in rows kept from taking effect.
 
 A user who asks what `<|im_end|>` means does not end a turn, and an answer that explains `</s>`
-must not teach the model to stop in mid-sentence. Knows tokens by their text; encodes nothing.
+must not teach the model to stop mid-sentence. Rows get a stand-in for each control token, and the
+stand-ins are encoded as ordinary text. Knows nothing of rows' schemas or of loss.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 
 
 ControlTokens = Literal["text", "keep", "error"]
-"""What is done with control tokens in a row's text: encoded as text, kept, or a bad row."""
+"""How control tokens in a row's text are handled: as text, as the token, or as an error."""
 
-# Private-use areas: stand-ins are taken from the first that a row holds no character of.
+# Private-use areas: stand-ins come from the first area that a row does not use.
 _AREAS = (0xF0000, 0x100000, 0xE000)
 
 
 @dataclass
 class ControlCount:
-    """Control tokens in the text of rows."""
+    """Counts control tokens in the text of rows."""
 
     rows: int = 0
-    """How many rows hold one."""
+    """Number of rows with at least one."""
     first: str = ""
-    """The place of the first."""
+    """The place of the first such row."""
     tokens: Counter[str] = field(default_factory=Counter)
 
     def add(self, example: Example, found: Counter[str]) -> None:
@@ -44,11 +45,11 @@ class ControlCount:
         self.tokens += found
 
     def note(self, given: str, handling: ControlTokens) -> str:
-        """Say what was found and what is done with it; empty where nothing was.
+        """Return a note on what was found and how it is handled; empty if nothing was found.
 
         Args:
-            given: how many rows there are, in words.
-            handling: the profile's.
+            given: the number of rows, in words.
+            handling: the profile's setting.
         """
         if not self.rows:
             return ""
@@ -72,7 +73,7 @@ class ControlTokenFinder:
 
     Args:
         tokenizer: its special tokens are control tokens.
-        end: an end of turn that a chat template writes; may be empty.
+        end: the end of turn that the chat template writes; may be empty.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end: str = "") -> None:
@@ -86,10 +87,10 @@ class ControlTokenFinder:
         self._bos, self._eos = tokenizer.bos_token or "", tokenizer.eos_token or ""
 
     def find(self, example: Example) -> Counter[str]:
-        """Return the control tokens in a row's text, each with how often it stands there.
+        """Return the control tokens in a row's text and their counts.
 
         A start token that opens a prompt, an end token that closes a completion and the marks of
-        an assistant's thoughts are what they seem.
+        an assistant's thoughts are intended and not counted.
         """
         found: Counter[str] = Counter()
 
@@ -103,10 +104,10 @@ class ControlTokenFinder:
         return found
 
     def hide(self, example: Example) -> tuple[Example, dict[str, str]]:
-        """Return a row with a stand-in for each control token, and what each stands for.
+        """Return a row with a stand-in for each control token, and the token of each stand-in.
 
         Raises:
-            DataError: the row holds characters of every private-use area.
+            DataError: the row uses characters of every private-use area.
         """
         texts: list[str] = []
 
@@ -129,7 +130,7 @@ class ControlTokenFinder:
         def hide(text: str, *, thoughts: bool) -> str:
             def stand_in(match: re.Match[str]) -> str:
                 token = match[0]
-                # A mark that is thoughts' own in one turn may be a user's word in another.
+                # A thought mark in one turn can be ordinary text in another.
                 return token if thoughts and is_thought_mark(token) else signs[token]
 
             return self._pattern.sub(stand_in, text)
@@ -158,7 +159,7 @@ class ControlTokenFinder:
 def _rewritten(message: Message, change: Callable[..., str]) -> Message:
     own = message.role == "assistant"
     if message.inline:
-        # What stands in the one text stands in its parts: counted once, changed in both.
+        # The parts repeat what is in the one text: count it once, change it in both.
         inline = change(message.inline, thoughts=own)
         if inline == message.inline:
             return message
@@ -170,19 +171,19 @@ def _rewritten(message: Message, change: Callable[..., str]) -> Message:
     )
 
 
-# A piece of a text is encoded behind one of these, whose tokens are then taken away: tokenizers
-# that open every text with a space of their own would put it between the pieces. Which of them
-# keeps apart from what follows depends on the tokenizer's rules and merges.
+# A piece of a text is encoded after one of these, whose tokens are then removed: tokenizers that
+# start every text with a space would otherwise put one between the pieces. Which of them does not
+# merge with the text after it depends on the tokenizer's rules and merges.
 _ANCHORS = ("\n", ".", "a", "0", "?", "(", '"', ",", "x", "\u2581", "1")
 
 
 class TextTokens:
-    """Encodes texts with one tokenizer, some stand-ins in them as ordinary words.
+    """Encodes texts with one tokenizer, and stand-ins in them as ordinary text.
 
     Args:
         tokenizer: the model's.
-        hidden: stand-ins, each one character that no row holds, and the control token whose text
-            it stands for: that text is encoded without becoming the token.
+        hidden: stand-ins, each a single character that the row does not contain, and the control
+            token of each: its text is encoded without becoming the token.
     """
 
     def __init__(
@@ -192,10 +193,10 @@ class TextTokens:
         self._hidden = hidden or {}
 
     def ids(self, text: str) -> list[int]:
-        """Return the tokens of a text alone, with none that the tokenizer would add.
+        """Return the tokens of a text, without those that the tokenizer adds.
 
         Raises:
-            DataError: a control token's text can only be read as the token.
+            DataError: the tokenizer can only encode a control token's text as the token.
         """
         if not any(sign in text for sign in self._hidden):
             return self._encode(text)
@@ -209,16 +210,16 @@ class TextTokens:
         return ids
 
     def join(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the tokens of each text so that all together read as the joined text.
+        """Return the tokens of each text so that together they decode to the joined text.
 
-        The tokens up to each border are those of the text up to it, wherever a tokenizer allows
-        that: so a prompt is exactly what the model sees when it is asked.
+        Where the tokenizer allows it, the tokens up to each border are those of the text up to it,
+        so that a prompt is exactly what the model reads at generation.
         """
         alone = [self.ids(text) for text in texts]
         whole = self.ids("".join(texts))
         if [token for part in alone for token in part] == whole:
             return alone
-        # Either a token would reach over a border, or the tokenizer marks the start of a text.
+        # A token would cross a border, or the tokenizer marks the start of a text.
         parts: list[list[int]] = []
         before: list[int] = []
         text = ""
@@ -244,7 +245,7 @@ class TextTokens:
     def _continuation(
         self, before: list[int], piece: str, own: list[int], upto: list[int]
     ) -> list[int]:
-        """Return tokens for `piece` after `before` that read as the text does."""
+        """Return tokens for `piece` after `before` that decode to the joined text."""
         wanted = self._read(upto)
         if self._read(before + own) == wanted:
             return own
@@ -255,7 +256,7 @@ class TextTokens:
         return own
 
     def _behind(self, piece: str) -> list[int]:
-        """Return the tokens of a piece from within a text."""
+        """Return the tokens of a piece inside a text."""
         for anchor in _ANCHORS:
             found = self._behind_anchor(anchor, piece)
             if found is not None:
@@ -263,7 +264,7 @@ class TextTokens:
         return self.ids(piece)
 
     def _behind_anchor(self, anchor: str, piece: str, *, words: bool = False) -> list[int] | None:
-        """Return the tokens of `piece` where it follows `anchor`; None where they run together."""
+        """Return the tokens of `piece` after `anchor`; None if they merge."""
         head = self._encode(anchor, words=words)
         if words or not any(sign in piece for sign in self._hidden):
             both = self._encode(anchor + piece, words=words)
@@ -272,14 +273,14 @@ class TextTokens:
         return both[len(head) :] if both[: len(head)] == head else None
 
     def _as_words(self, token: str, *, first: bool) -> list[int]:
-        """Return ordinary tokens that read as a control token's text.
+        """Return ordinary tokens that decode to a control token's text.
 
         Raises:
-            DataError: this tokenizer knows none.
+            DataError: this tokenizer has none.
         """
         control = self._tokenizer.convert_tokens_to_ids(token)
         unknown: list[int] | None = None
-        # The whole text first; vocabularies that hold it as one piece (Unigram) take it in two.
+        # First the whole text; a vocabulary with it as one piece (Unigram) needs it split in two.
         for cut in range(len(token)):
             ids: list[int] = []
             for part in (token[:cut], token[cut:]):

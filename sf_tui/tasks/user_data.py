@@ -1,6 +1,7 @@
 """A user's own data as a task: read, recognized, checked and split.
 
-Knows the rules of the split and what a person must be told. Knows nothing of tokens.
+Holds out by number or share, whole groups at a time, and the same rows every time. Knows nothing of
+tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sf_tui.tasks.task import Example, FixedExamples, Task, content_key, guess_f
 
 
 class DataSettings(Protocol):
-    """What a profile says of one task's data; its `[[tasks]]` table has all of it."""
+    """The settings of one task's data, as in a profile's `[[tasks]]` table."""
 
     @property
     def name(self) -> str:
@@ -35,11 +36,11 @@ class DataSettings(Protocol):
 
     @property
     def group(self) -> str | None:
-        """The field whose rows stay on one side of the split."""
+        """The field that keeps rows with the same value on one side of the split."""
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Which field is which, for schemas that aren't recognized."""
+        """The `fields` table, for schemas that aren't recognized."""
 
     @property
     def on_bad_row(self) -> str:
@@ -55,15 +56,15 @@ class DataSettings(Protocol):
 
 
 def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
-    """Make a task of a user's own data.
+    """Read a user's own data as a task.
 
     Args:
         settings: the task's table of a profile.
-        base_dir: where relative paths start.
-        seed: decides which rows are held out when `held_out` names no file.
+        base_dir: directory that relative paths start from.
+        seed: determines which rows are held out if `held_out` names no file.
 
     Raises:
-        DataError: if the data can't be used; the message says where and what to do.
+        DataError: the data can't be used; the message has the place and what to do.
     """
     loaded = _load(settings, settings.data, base_dir)
     if isinstance(settings.held_out, str):
@@ -74,14 +75,14 @@ def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
         name=settings.name,
         train=FixedExamples(tuple(train)),
         held_out=tuple(held_out),
-        # A user's groups tell what stays together, not what is asked: they have no floor each.
+        # A user's groups keep rows together and do not describe the question: one floor for all.
         guess_floor=guess_floor(held_out, grouped=False),
         notes=(*loaded.notes, *notes),
     )
 
 
 def load_held_out_file(settings: DataSettings, file: str, base_dir: Path) -> LoadedExamples:
-    """Read the file of held-out rows that a task names, whatever has become of its other data.
+    """Read a task's file of held-out rows, even if its other data are missing.
 
     Raises:
         DataError: the file can't be used.
@@ -126,7 +127,7 @@ def _by_split(
 def _beside_file(
     settings: DataSettings, file: str, loaded: LoadedExamples, base_dir: Path
 ) -> _Parts:
-    """Take held-out rows from a file, and leave what they hold out of training."""
+    """Take held-out rows from a file, and remove them from training."""
     if locate(file, base_dir) is None:
         raise DataError(
             f'held_out = "{file}": no such file in {shown_path(base_dir)}',
@@ -168,24 +169,24 @@ DEFAULT_MOST = 512
 
 @dataclass(frozen=True)
 class Split:
-    """Places in the list of examples, each list in the order of the file."""
+    """Indices of examples, each list in file order."""
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
     units: int
-    """How many sets of examples had to stay together; as many as examples when none had to."""
+    """Number of sets of examples that stay together; each example is one if none must."""
 
 
 def held_out_count(rows: int, held_out: float | None, shown: str) -> int:
-    """Return how many of `rows` rows are to be held out.
+    """Return the number of rows to hold out.
 
     Args:
-        rows: how many there are.
-        held_out: a share between 0 and 1, a number of rows, or None for 10 % but at most 512.
-        shown: how the data is called in errors.
+        rows: number of rows.
+        held_out: a share between 0 and 1, a number of rows, or None for 10 %, at most 512.
+        shown: the data's name in errors.
 
     Raises:
-        DataError: if nothing would be left on either side.
+        DataError: one side would be empty.
     """
     if rows < 2:
         raise DataError(
@@ -220,18 +221,18 @@ def split_examples(
     """Choose which examples are held out.
 
     Examples with the same prompt stay on one side, and so do those of one group. The choice
-    depends on the seed and on what the examples say, not on their order, and rows that are added
-    later change the side of few others.
+    depends on the seed and the content of the examples, not on their order; adding rows later
+    moves few others to the other side.
 
     Args:
-        examples: two at least.
-        held_out: see `held_out_count`; groups that don't fit make it fewer.
-        seed: decides which ones.
-        shown: how the data is called in errors.
+        examples: at least two.
+        held_out: see `held_out_count`; fewer if groups don't fit.
+        seed: determines the choice.
+        shown: the data's name in errors.
         by_group: whether examples with the same `group` stay together.
 
     Raises:
-        DataError: if nothing would be left on either side.
+        DataError: one side would be empty.
     """
     wanted = held_out_count(len(examples), held_out, shown)
     units = _units(examples, by_group)
@@ -250,7 +251,7 @@ def split_examples(
             chosen += unit
         if len(chosen) == wanted:
             break
-    if not chosen:  # every unit is larger than what is wanted
+    if not chosen:  # every unit is larger than the wanted number
         chosen = min(drawn, key=len)
     outside = set(chosen)
     return Split(
@@ -261,14 +262,14 @@ def split_examples(
 
 
 def _draw(example: Example, seed: int, by_group: bool) -> bytes:
-    """Return the number that an example has drawn: the unit with the smallest goes first."""
+    """Return a hash of an example; the unit with the smallest hash goes first."""
     key = ("group", example.group) if by_group else prompt_key(example)
     text = "\x1f".join((str(seed), *key))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _units(examples: Sequence[Example], by_group: bool) -> list[list[int]]:
-    """Return the sets of examples that must stay together, by a union-find over their keys."""
+    """Return the sets of examples that must stay together (union-find over their keys)."""
     parent = list(range(len(examples)))
 
     def root(index: int) -> int:

@@ -28,7 +28,7 @@ from sf_tui.worker.case_data import (
     read_new_task,
     read_old_task,
 )
-from sf_tui.worker.inputs import changed_inputs, told
+from sf_tui.worker.inputs import changed_inputs, describe_changes
 from sf_tui.worker.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
@@ -183,7 +183,8 @@ def run_case(
     changed = changed_inputs(run, profile)
     if changed:
         notes.append(
-            f"changed since the run began: {told(changed)}; the rows that are scored may be others "
+            f"changed since the run began: {describe_changes(changed)}; "
+            "the rows that are scored may be others "
             "than the run's"
         )
     new_settings = with_data(profile.task(spec.task), replaced.new)

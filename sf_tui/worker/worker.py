@@ -33,7 +33,7 @@ from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
-from sf_tui.worker.inputs import check_inputs, told
+from sf_tui.worker.inputs import check_inputs, describe_changes
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
@@ -170,7 +170,7 @@ class Worker:
                 "alert",
                 level="warn",
                 code="data-changed",
-                message=f"data changed: {told(changed)}",
+                message=f"data changed: {describe_changes(changed)}",
                 stage="",
                 step=0,
             )

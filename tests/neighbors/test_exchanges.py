@@ -22,7 +22,7 @@ from neighbors.conftest import Scene
 from sf_tui.engine.kept_prefix import SHORTEST
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbors.start_model import StartModel
-from sf_tui.neighbors.substitution import Exchange, likely_exchanges, shares_beginnings
+from sf_tui.neighbors.substitution import Exchange, likely_exchanges, shares_prefixes
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16}
@@ -95,7 +95,7 @@ def test_the_sum_over_a_texts_tokens(
 ) -> None:
     found: Scene = request.getfixturevalue(scene)
     start = found.start()
-    assert shares_beginnings(start)
+    assert shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:length].tolist()), start.words, closing=(3, 4)))
 
 
@@ -104,7 +104,7 @@ def test_models_that_keep_everything(
     config: type[PreTrainedConfig], sizes: dict[str, Any], untrained: Scene
 ) -> None:
     start = small_start(untrained, config, sizes)
-    assert shares_beginnings(start)
+    assert shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:20].tolist()), start.words))
 
 
@@ -113,7 +113,7 @@ def test_a_model_that_keeps_less_is_given_all_every_time(
     config: type[PreTrainedConfig], sizes: dict[str, Any], untrained: Scene
 ) -> None:
     start = small_start(untrained, config, sizes)
-    assert not shares_beginnings(start)
+    assert not shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:20].tolist()), start.words))
 
 

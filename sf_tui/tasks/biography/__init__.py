@@ -1,7 +1,6 @@
-"""The paper's synthetic experiment: made-up people, what is told of them and what is asked.
+"""The paper's synthetic experiment: invented people, texts about them and questions.
 
-Everything is drawn from seeds, on any machine the same. What a model makes of it is not known
-here.
+Everything is drawn from seeds and is the same on every machine. Knows nothing of models.
 """
 
 from sf_tui.tasks.biography.build import TASKS, biography_task

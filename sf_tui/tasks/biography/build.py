@@ -1,4 +1,4 @@
-"""The tasks of the synthetic Biography experiment.
+"""The tasks of the experiment: entries about people, questions about their facts.
 
 Knows which people train and score which task. Knows nothing of tokens or files.
 """
@@ -15,15 +15,15 @@ from sf_tui.tasks.task import Example, FixedExamples, Task, guess_floor
 
 
 class EntrySource:
-    """Biography entries, one a person, told anew in every epoch.
+    """Biography entries, one per person, drawn again in every epoch.
 
-    Telling anew is what makes facts answerable: after the old task's tuning the held-out questions
-    score 0.99, where five fixed entries a person give 0.70 in the same number of steps.
+    New wording in every epoch makes facts answerable: after the old task the held-out questions
+    score 0.99, and with five fixed entries per person 0.70 in the same number of steps.
 
     Args:
         people: entry `index` is about `people[index]`.
-        seed: with `index` and `draw` it decides templates and order.
-        stream: a name that keeps the draws of training and of scoring apart.
+        seed: determines templates and order, together with `index` and `draw`.
+        stream: a name that separates the draws of training and of scoring.
     """
 
     def __init__(self, people: Sequence[Person], seed: int, stream: str = "train") -> None:
@@ -36,7 +36,7 @@ class EntrySource:
         return len(self.people)
 
     def example(self, index: int, draw: int) -> Example:
-        """Return the entry about person `index` as it reads in epoch `draw`."""
+        """Return the entry about person `index` in epoch `draw`."""
         stream = seeded("biography", self.seed, "entry", self.stream, index, draw)
         person = self.people[index]
         sentences = [
@@ -53,11 +53,11 @@ class EntrySource:
 def ask(people: Sequence[Person], form: Form, what: str) -> tuple[Example, ...]:
     """Return one question for each attribute of each person, grouped by attribute.
 
-    The completion opens with the space that parts it from the answer mark.
+    The completion starts with the space after the answer mark.
 
     Args:
-        people: whom to ask about.
-        form: the words to ask in.
+        people: the people asked about.
+        form: the form of the questions.
         what: the task's name, for the examples' places.
     """
     return tuple(
@@ -80,7 +80,7 @@ TASKS: tuple[str, ...] = (
     "unseen",
 )
 
-# Entries are long (about 56 tokens) beside questions; a hundred tell the loss well enough.
+# Entries are long (about 56 tokens); a hundred measure the loss well enough.
 HELD_OUT_ENTRIES = 100
 
 
@@ -88,15 +88,15 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
     """Build one task of the experiment.
 
     Args:
-        which: `pretrain` (entries about everybody but the new people), `old` (questions about the
-            tuned part, scored on the held-out part), `new-1` … `new-5` (questions about people
-            whom pretraining never mentions, scored on the same questions: memorization, as in the
-            paper), `new`, which is `new-1`, or `unseen` (the old task's questions about people whom
-            no other task mentions: what is answered there is guessed).
+        which: `pretrain` (entries about all but the new people), `old` (questions about the tuned
+            people, scored on the held-out people), `new-1` … `new-5` (questions about people that
+            pretraining never mentions, scored on the same questions: memorization, as in the
+            paper), `new`, which is `new-1`, or `unseen` (the old task's questions about people
+            that no other task mentions: every right answer is a guess).
         settings: people, shares, form and seeds.
 
     Raises:
-        UsageError: if there is no such task or the settings make no experiment.
+        UsageError: there is no such task, or the settings make no experiment.
     """
     if which not in TASKS:
         raise UsageError(
@@ -104,11 +104,11 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
         )
     world = build_world(settings)
     if which == "pretrain":
-        everybody = world.pretrained
-        scored = EntrySource(everybody[:HELD_OUT_ENTRIES], settings.seed, stream="held-out")
+        people = world.pretrained
+        scored = EntrySource(people[:HELD_OUT_ENTRIES], settings.seed, stream="held-out")
         return Task(
             name=which,
-            train=EntrySource(everybody, settings.seed),
+            train=EntrySource(people, settings.seed),
             held_out=tuple(scored.example(index, 0) for index in range(len(scored))),
         )
     if which == "old":
@@ -126,7 +126,7 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
 
 
 def _same_questions(which: str, questions: tuple[Example, ...]) -> Task:
-    """Return a task that is scored on what it trains."""
+    """Return a task that is scored on the questions that it trains."""
     return Task(
         name=which,
         train=FixedExamples(questions),

@@ -1,12 +1,13 @@
-"""How facts are told and how they are asked for.
+"""The language of the experiment: sentence and question templates, word lists, and their tokenizer.
 
-Knows the sentences of a biography entry and the two forms of a question. `{name}` and `{value}`
-stand for a full name and an attribute's value; the value always comes after the name, as in the
-paper's data. Knows nothing of people, seeds or tokenizers.
+`{name}` and `{value}` in a template are a full name and an attribute's value; the value always
+follows the name, as in the paper's data. In form `same` every task uses the same questions. In form
+`other` the new questions share no word and no punctuation mark with the old ones, so that what they
+break was not broken through the words of the prompt.
 
-In form `same` every task is asked about in the same words. In form `other` the new questions
-share no word and no punctuation mark with the old task's, so that whatever they break was not
-broken through the words of the prompt.
+Each word is in one list only, so every name and every value is a fixed number of tokens. The
+tokenizer numbers all words the same for every seed, so one model serves all settings. Knows nothing
+of people or seeds.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ ATTRIBUTES: tuple[str, ...] = (
     "company city",
 )
 
-# Short on purpose: an entry of six sentences has about 56 tokens, and pretraining costs
-# 160,000 entries.
+# Short on purpose: an entry of six sentences has about 56 tokens, and pretraining reads 160,000
+# entries.
 SENTENCES: dict[str, tuple[str, ...]] = {
     "birthday": (
         "{name} was born on {value}.",
@@ -168,9 +169,9 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# One word an attribute, so that all questions of a form have the same length and differ in it
-# alone. The forms share no word; both end in the colon after which the answer comes, as every
-# prompt of a model ends in its one format.
+# One word per attribute, so that all questions of a form have the same length and differ only in
+# it. The forms share no word. Both end in the colon before the answer, because every prompt of a
+# model ends in its one chat format.
 _ASKED_SAME = ("birthday", "birthplace", "university", "major", "company", "workplace")
 _ASKED_OTHER = ("birthdate", "origin", "college", "subject", "employer", "office")
 
@@ -316,24 +317,24 @@ LISTS: dict[str, tuple[str, ...]] = {
     "majors": MAJORS,
     "companies": COMPANIES,
 }
-"""Every list by its name, in the order in which the tokenizer numbers the words."""
+"""Every list by name, in the order in which the tokenizer numbers the words."""
 
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
-# What stands in a text after a word without a space.
+# Marks that follow a word without a space.
 _CLOSING_MARKS = (".", "?", ":", ",")
 
 
 def vocabulary() -> list[str]:
-    """Return every token, its place being its id: special ones, template words, then the lists."""
-    told = [sentence for sentences in SENTENCES.values() for sentence in sentences]
-    asked = [question for questions in QUESTIONS.values() for question in questions.values()]
-    # An equals sign stood there once; it keeps its place, or every starter's ids would shift.
-    asked = [re.sub(r"^(Recall .*):$", r"\1 =", question) for question in asked]
-    frames = " ".join(told + asked).replace("{name}", " ").replace("{value}", " ")
-    # A dict keeps the order of first appearance and drops repetitions.
-    words = dict.fromkeys(re.findall(r"\w+|[^\w\s]+", frames))
+    """Return every token in order of its id: special tokens, template words, then the lists."""
+    sentences = [sentence for group in SENTENCES.values() for sentence in group]
+    questions = [question for form in QUESTIONS.values() for question in form.values()]
+    # Templates once had an equals sign; it keeps its id, or every id in the starters would shift.
+    questions = [re.sub(r"^(Recall .*):$", r"\1 =", question) for question in questions]
+    templates = " ".join(sentences + questions).replace("{name}", " ").replace("{value}", " ")
+    # A dict keeps the order of first appearance and drops duplicates.
+    words = dict.fromkeys(re.findall(r"\w+|[^\w\s]+", templates))
     for entries in LISTS.values():
         words.update(dict.fromkeys(entries))
     return [PAD, END, UNKNOWN, *words]
@@ -342,18 +343,18 @@ def vocabulary() -> list[str]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the tokenizer; each name word, value and punctuation mark is one token.
 
-    Padding goes to the right and has its own token; the end token is never added by itself.
-    `decode(encode(text))` gives back every text that the generator makes.
+    Padding is on the right and has its own token; the end token is never added automatically.
+    `decode(encode(text))` returns every text of the generator unchanged.
     """
-    # Heavy, and whoever only writes the experiment to files needs neither library.
+    # Deferred: slow to import, and writing the experiment to files needs neither library.
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     ids = {word: number for number, word in enumerate(vocabulary())}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]+"), "removed", invert=True)
-    # The decoder of WordPiece sets a space before each token but the first: its continuation
-    # prefix occurs in no word. Marks then close up with the word before them.
+    # The WordPiece decoder puts a space before each token but the first, because its continuation
+    # prefix occurs in no word. The replacements then remove the space before a mark.
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.WordPiece(prefix="##", cleanup=False),
