@@ -11,6 +11,14 @@ from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.prepare import (
+    BIOGRAPHY,
+    PreparedTask,
+    encode_rows,
+    metric_of,
+    prepare_task,
+    read_task,
+)
 from sf_tui.engine.probe_plan import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
@@ -23,14 +31,6 @@ from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.loaded_rows import load_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
-from sf_tui.worker.prepare import (
-    BIOGRAPHY,
-    PreparedTask,
-    encode_rows,
-    metric_of,
-    prepare_task,
-    read_task,
-)
 
 # A test trains on ten old examples and a repair seldom on more than a thousand; only the paper's
 # own recovery wants them all.

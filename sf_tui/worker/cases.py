@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
@@ -29,7 +30,6 @@ from sf_tui.worker.case_data import (
     read_old_task,
 )
 from sf_tui.worker.inputs import changed_inputs, describe_changes
-from sf_tui.worker.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
 

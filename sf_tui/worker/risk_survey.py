@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
+from sf_tui.engine.prepare import load_model_of, prepare_task, read_task
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anatomy import (
     AnatomizedPrompt,
@@ -29,7 +30,6 @@ from sf_tui.profile import Profile
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.cases import choose_stage
-from sf_tui.worker.prepare import load_model_of, prepare_task, read_task
 from sf_tui.worker.run_weights import ModelAtHand, load_newest, read_record
 
 SOURCES = 12

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import Tokens, anatomize, every_prompt, prompts_of, sample_prompts
@@ -25,7 +26,6 @@ from sf_tui.neighbors.cache import (
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
-from sf_tui.worker.prepare import PreparedRun
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
 # once take longer (624 instead of 4,096 on the starter: a third).
