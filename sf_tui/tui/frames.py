@@ -63,7 +63,7 @@ def _cut(words: list[str], first: int, end: int) -> str:
 
 
 def _is_other(group: dict[str, Any]) -> bool:
-    return group.get("kind") == "frame" and bool(str(group.get("frame", "")).strip())
+    return group.get("kind") == "same_template" and bool(str(group.get("frame", "")).strip())
 
 
 def _on_one_line(group: dict[str, Any]) -> str:
