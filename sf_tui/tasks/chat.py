@@ -107,7 +107,7 @@ class ChatTurns:
 
         Args:
             messages: the turns, the last an assistant's.
-            place: where the row stands, for errors.
+            place: the place of the row, for errors.
 
         Raises:
             DataError: if the template refuses the roles, or leaves out or changes a turn.

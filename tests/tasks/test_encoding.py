@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -395,3 +397,15 @@ def test_an_encoder_gives_what_encode_example_gives(chat_tokenizer: Fast) -> Non
     encoder = Encoder(chat_tokenizer)
     for example in (chat("Who?", "Ada."), Example(prompt="Who?", completion=" Ada.")):
         assert encoder.encode(example) == encode_example(example, chat_tokenizer)
+
+
+def test_rows_carry_the_group_and_place_of_their_example(chat_tokenizer: Fast) -> None:
+    asked = Example("Who?", " Ada.", group="people", place="x.jsonl:1")
+    conversation = replace(chat("Who?", "Ada.", "And then?", "Rome."), group="talk")
+    rows = encode_all([asked, conversation], chat_tokenizer).rows
+    assert [(row.group, row.place) for row in rows] == [
+        ("people", "x.jsonl:1"),
+        ("talk", "x.jsonl:7"),
+    ]
+    # Rows that read the same are equal, wherever they come from.
+    assert rows[0] == encode_example(replace(asked, group="", place=""), chat_tokenizer)
