@@ -22,7 +22,7 @@ import torch
 from sf_tui.engine.batches import derive_seed
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
 from sf_tui.neighbors.start_model import StartModel
-from sf_tui.neighbors.substitution import KEPT, exchanged_at, substitute
+from sf_tui.neighbors.substitution import KEPT, substitute, substitution_positions
 
 NEAREST = 100
 """Number of nearest words taken for each position of a slot."""
@@ -270,9 +270,11 @@ class _Proposer:
         order = np.random.default_rng(derive_seed(self._seed, "substituted")).permutation(
             len(prompts)
         )
-        in_slots = not any(exchanged_at(prompt, in_slots=False) for prompt in prompts)
+        in_slots = not any(substitution_positions(prompt, in_slots=False) for prompt in prompts)
         # Each prompt gives `KEPT` per position, about half of them repeated by other prompts.
-        positions = np.mean([len(exchanged_at(prompt, in_slots=in_slots)) for prompt in prompts])
+        positions = np.mean(
+            [len(substitution_positions(prompt, in_slots=in_slots)) for prompt in prompts]
+        )
         a_prompt = 0.5 * KEPT * max(float(positions), 1.0)
         needed = min(max(int(np.ceil(_CHOICE * count / a_prompt)), 1), len(prompts))
         chosen = [prompts[at] for at in order[:needed]]

@@ -31,12 +31,21 @@ from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens, template
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
+CANDIDATES = 16
+"""Number of likely tokens tried at each position."""
+
+MOST_POSITIONS = 32
+"""Largest number of positions per prompt; spread evenly over a longer prompt."""
+
+KEPT = 6
+"""Number of them kept: those whose whole prompts are likeliest."""
+
 # Each row of a pass holds a copy of its prefix's keys and values.
-_KEPT_TOKENS_A_PASS_TOKEN = 8
+_CACHED_TOKENS_PER_PASS_TOKEN = 8
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Replacement:
     """One token of a prompt replaced by another."""
 
     at: int
@@ -49,7 +58,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _TextPass:
     """A forward pass over some texts."""
 
     texts: list[Tokens]
@@ -57,7 +66,7 @@ class _Reading:
     """Number of shared tokens that were run before the texts."""
     logits: torch.Tensor
     """(texts, width, vocabulary) float32; column i predicts the token at offset + i + 1."""
-    begun: KeptBeginnings | None
+    prefixes: KeptBeginnings | None
 
     def column(self, at: int) -> int:
         """Return the column that predicts the token at a position."""
@@ -72,12 +81,12 @@ def shares_prefixes(start: StartModel) -> bool:
         return keep_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
 
 
-def likely_exchanges(
+def likely_replacements(
     start: StartModel,
     prompts: Sequence[AnatomizedPrompt],
     places: Sequence[Sequence[int]],
     count: int,
-) -> list[list[Exchange]]:
+) -> list[list[Replacement]]:
     """Return the start model's likeliest replacements at some positions of prompts.
 
     Args:
@@ -89,31 +98,31 @@ def likely_exchanges(
     Returns:
         For each prompt its replacements, by position, the likeliest token first.
     """
-    found: list[list[Exchange]] = [[] for _ in prompts]
+    found: list[list[Replacement]] = [[] for _ in prompts]
     shares = shares_prefixes(start)
     wanted = [at for at, here in enumerate(places) if here]
     for within in passes_within([prompts[at].end for at in wanted], start.pass_tokens):
         group = [wanted[at] for at in within]
-        reading = _read(start, [prompts[at] for at in group], shares)
-        exchanged = [
+        text_pass = _read(start, [prompts[at] for at in group], shares)
+        replaced = [
             (row, at, token, chance)
             for row, prompt in enumerate(group)
-            for at, token, chance in _others(
-                start, reading, row, prompts[prompt].first, places[prompt], count
+            for at, token, chance in _alternatives(
+                start, text_pass, row, prompts[prompt].first, places[prompt], count
             )
         ]
-        rows = [(row, at, token) for row, at, token, _ in exchanged]
+        rows = [(row, at, token) for row, at, token, _ in replaced]
         behind = (
-            _behind(start, reading, reading.begun, rows)
-            if reading.begun is not None
-            else _behind_whole(start, reading, rows)
+            _suffix_likelihoods(start, text_pass, text_pass.prefixes, rows)
+            if text_pass.prefixes is not None
+            else _suffix_likelihoods_whole(start, text_pass, rows)
         )
-        for (row, at, token, chance), after in zip(exchanged, behind.tolist(), strict=True):
-            found[group[row]].append(Exchange(at, token, chance + after))
+        for (row, at, token, chance), after in zip(replaced, behind.tolist(), strict=True):
+            found[group[row]].append(Replacement(at, token, chance + after))
     return found
 
 
-def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) -> _Reading:
+def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) -> _TextPass:
     """Run a model on some texts, on their shared opening only once."""
     texts = [prompt.tokens[: prompt.end] for prompt in prompts]
     # The last token of the opening predicts the first of the text, so it stays with the text.
@@ -135,21 +144,21 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
             use_cache=shares,
             **(kept.for_rows(len(rows)) if kept else {}),
         )
-    begun = keep_beginnings(out, offset + ids.shape[1]) if shares else None
-    return _Reading(texts, offset, out.logits.float(), begun)
+    prefixes = keep_beginnings(out, offset + ids.shape[1]) if shares else None
+    return _TextPass(texts, offset, out.logits.float(), prefixes)
 
 
-def _others(
-    start: StartModel, reading: _Reading, row: int, first: int, places: Sequence[int], count: int
+def _alternatives(
+    start: StartModel, text_pass: _TextPass, row: int, first: int, places: Sequence[int], count: int
 ) -> list[tuple[int, int, float]]:
     """Return likely replacements at some positions of a text.
 
     Returns:
         Position, token, and the log-likelihood of the text up to and with it.
     """
-    text = reading.texts[row]
-    columns = [reading.column(at) for at in range(max(first, 1), len(text))]
-    logits = reading.logits[row, columns]
+    text = text_pass.texts[row]
+    columns = [text_pass.column(at) for at in range(max(first, 1), len(text))]
+    logits = text_pass.logits[row, columns]
     chances = torch.log_softmax(logits, -1)
     own = torch.tensor(text[-len(columns) :], device=chances.device)[:, None]
     # The tokens before a position are the text's own.
@@ -166,37 +175,37 @@ def _others(
     return found
 
 
-def _behind(
+def _suffix_likelihoods(
     start: StartModel,
-    reading: _Reading,
-    begun: KeptBeginnings,
+    text_pass: _TextPass,
+    prefixes: KeptBeginnings,
     rows: Sequence[tuple[int, int, int]],
 ) -> np.ndarray:
     """Return the log-likelihoods of the tokens after each replaced one.
 
     Args:
         start: the start model.
-        reading: the forward pass over the texts.
-        begun: its keys and values.
+        text_pass: the forward pass over the texts.
+        prefixes: its keys and values.
         rows: for each, its text, the position and the token put there.
     """
     model: Any = start.model
     found = np.zeros(len(rows))
     by_width: dict[int, list[int]] = {}
     for at, (text, place, _) in enumerate(rows):
-        by_width.setdefault(len(reading.texts[text]) - 1 - place, []).append(at)
+        by_width.setdefault(len(text_pass.texts[text]) - 1 - place, []).append(at)
     for width, members in sorted(by_width.items()):
         if not width:
             continue
-        kept_tokens = _KEPT_TOKENS_A_PASS_TOKEN * start.pass_tokens
-        size = max(min(start.pass_tokens // width, kept_tokens // (begun.width + width)), 1)
+        kept_tokens = _CACHED_TOKENS_PER_PASS_TOKEN * start.pass_tokens
+        size = max(min(start.pass_tokens // width, kept_tokens // (prefixes.width + width)), 1)
         for at in range(0, len(members), size):
             part = members[at : at + size]
             given = torch.tensor(
-                [[rows[i][2], *reading.texts[rows[i][0]][rows[i][1] + 1 :]] for i in part],
+                [[rows[i][2], *text_pass.texts[rows[i][0]][rows[i][1] + 1 :]] for i in part],
                 device=start.device,
             )
-            left = begun.for_rows([rows[i][0] for i in part], [rows[i][1] for i in part], width)
+            left = prefixes.for_rows([rows[i][0] for i in part], [rows[i][1] for i in part], width)
             with start.inference(len(part) * width):
                 out = model(input_ids=given[:, :-1], use_cache=True, **left)
                 losses = cross_entropy(
@@ -206,13 +215,13 @@ def _behind(
     return found
 
 
-def _behind_whole(
-    start: StartModel, reading: _Reading, rows: Sequence[tuple[int, int, int]]
+def _suffix_likelihoods_whole(
+    start: StartModel, text_pass: _TextPass, rows: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
     """Return the same from passes over whole texts."""
     encoded = []
     for text, at, token in rows:
-        whole = reading.texts[text]
+        whole = text_pass.texts[text]
         labels = [*[NO_LOSS] * (at + 1), *whole[at + 1 :]]
         encoded.append(Encoded([*whole[:at], token, *whole[at + 1 :]], labels))
     found = np.zeros(len(rows))
@@ -234,16 +243,6 @@ def _padded(rows: Sequence[Tokens], pad_id: int) -> torch.Tensor:
     for at, row in enumerate(rows):
         ids[at, : len(row)] = torch.tensor(row)
     return ids
-
-
-CANDIDATES = 16
-"""Number of likely tokens tried at each position."""
-
-MOST_POSITIONS = 32
-"""Largest number of positions per prompt; spread evenly over a longer prompt."""
-
-KEPT = 6
-"""Number of them kept: those whose whole prompts are likeliest."""
 
 
 @dataclass(frozen=True)
@@ -269,12 +268,13 @@ def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
         shared: whether the model reads a shared prefix once (`shares_prefixes`).
     """
     each = [
-        prompt.end - 1 - at if shared else prompt.end for at in exchanged_at(prompt, in_slots=True)
+        prompt.end - 1 - at if shared else prompt.end
+        for at in substitution_positions(prompt, in_slots=True)
     ]
     return prompt.end - 1 + CANDIDATES * sum(each)
 
 
-def exchanged_at(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
+def substitution_positions(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
     """Return the positions to substitute at: of the whole text, or of the template alone.
 
     Leaves out position 0, which nothing predicts.
@@ -304,10 +304,10 @@ def substitute(
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}
-    places = [exchanged_at(prompt, in_slots=in_slots) for prompt in prompts]
-    exchanges = likely_exchanges(start, prompts, places, CANDIDATES)
-    for prompt, exchanged in zip(prompts, exchanges, strict=True):
-        for found in _likeliest(prompt, anatomy, exchanged):
+    places = [substitution_positions(prompt, in_slots=in_slots) for prompt in prompts]
+    replacements = likely_replacements(start, prompts, places, CANDIDATES)
+    for prompt, replaced in zip(prompts, replacements, strict=True):
+        for found in _likeliest(prompt, anatomy, replaced):
             if not (in_slots or found.is_other_task):
                 continue
             known = best.get(found.tokens)
@@ -319,11 +319,11 @@ def substitute(
 
 
 def _likeliest(
-    prompt: AnatomizedPrompt, anatomy: Anatomy, exchanged: Sequence[Exchange]
+    prompt: AnatomizedPrompt, anatomy: Anatomy, replaced: Sequence[Replacement]
 ) -> Iterator[Substitution]:
     """Yield the likeliest few substitutions at each position of a prompt."""
     templates = anatomy.templates
-    for at, here in groupby(exchanged, key=lambda one: one.at):
+    for at, here in groupby(replaced, key=lambda one: one.at):
         for one in sorted(here, key=lambda one: -one.likelihood)[:KEPT]:
             tokens = (*prompt.tokens[:at], one.token, *prompt.tokens[at + 1 :])
             template = template_of(tokens, prompt.slot, prompt.first, prompt.end)
