@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.errors import ModelError
-from sf_tui.tasks.model_config import CONFIG, read_model_config, refuse_own_code
-from sf_tui.tasks.source_faults import first_line
+from sf_tui.tasks.model_source import CONFIG, first_line, read_model_config, refuse_own_code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -159,20 +160,22 @@ class Prober:
 
 
 @dataclass(frozen=True)
-class HeldOutSize:
-    """What planning needs to know about one task's held-out split."""
+class HeldOutRows:
+    """One task's held-out split; a probe is spread evenly over the groups of its rows."""
 
-    lengths: Sequence[int]
-    """Tokens of each example."""
-    groups: Sequence[str]
-    """Group of each example; a probe is spread evenly over them."""
+    rows: Sequence[Encoded]
     weight: int = 1
     """Its share of a probe's tokens, relative to the other tasks."""
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.input_ids) for row in self.rows]
 
 
 def plan_probes(
     settings: ProbeSettings,
-    held_out: Mapping[str, HeldOutSize],
+    held_out: Mapping[str, HeldOutRows],
     *,
     tokens_a_step: float,
     fixed_cost: float,
@@ -208,7 +211,8 @@ def plan_probes(
     waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
     for place, task in enumerate(waiting):
         size = held_out[task]
-        order = spread_evenly(size.groups, derive_seed(seed, task, "probe"))
+        groups = [row.group for row in size.rows]
+        order = spread_evenly(groups, derive_seed(seed, task, "probe"))
         # By the examples' own lengths: groups may differ in length.
         costs = np.cumsum([size.lengths[at] for at in order])
         share = size.weight / sum(held_out[name].weight for name in waiting[place:])

@@ -17,7 +17,7 @@ import torch
 from sf_tui.engine.batches import derive_seed
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
-from sf_tui.tasks.source_faults import first_line, model_faults
+from sf_tui.tasks.model_source import first_line, model_faults
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoin
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.prepare import load_model_of
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
@@ -22,7 +23,6 @@ from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.preparation import load_model_of
 
 _STARTER = "starter:"
 

@@ -9,7 +9,6 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from engine.conftest import MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.checkpoint import (
     checkpoint_weights,
     layer_file,
@@ -23,6 +22,7 @@ from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.weights import Snapshot, weights_restored, with_weights
 from sf_tui.errors import ModelError
 from sf_tui.recovery.edits import EDIT_OPS, edit_named
+from support.tiny_models import MakeModel, MakeTuner, make_rows, weights
 
 STATE = {"stage": "new", "step": 0, "seq": 1}
 
