@@ -18,7 +18,7 @@ from sf_tui.engine.model_files import INDEX, SINGLE, describe_adapter, find_weig
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.edits.weight_files import weight_files
-from sf_tui.tasks.tokenizer import load_tokenizer
+from sf_tui.tasks.model_source import load_tokenizer
 from support.tiny_models import weights
 
 Load = Callable[..., LoadedModel]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from sf_tui.neighbors.answer_ends import answer_ends
-from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.start_model import StartModel, answer_ends
 from support.start_scene import Scene
 
 

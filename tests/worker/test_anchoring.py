@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import DataError
-from sf_tui.neighbors.anatomy import anatomize, prompts_of
-from sf_tui.neighbors.own_prompts import every_prompt
-from sf_tui.neighbors.proposing import LeftOut, subjects_of
+from sf_tui.neighbors.anatomy import anatomize, every_prompt, prompts_of
+from sf_tui.neighbors.propose import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
 from support.quick_run import (
     Begin,

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from sf_tui.tasks.biography.words import LISTS
+from sf_tui.tasks.biography.language import LISTS
 
 
 def test_every_entry_is_one_plain_word_and_in_one_list_only() -> None:

@@ -1,6 +1,6 @@
-"""The measurements of one stage: probes on the same examples all through it, and drift.
+"""The measurements of one stage: probes on the same examples throughout, and drift.
 
-Decides which examples and how they become events and metrics; when to measure is the stage's.
+Chooses the examples and turns results into events and metrics. The stage decides when to measure.
 """
 
 from __future__ import annotations
@@ -10,43 +10,43 @@ from typing import Any
 
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
+from sf_tui.engine.prepare import PreparedTask
+from sf_tui.engine.probe_plan import HeldOutRows, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.preparation import PreparedTask
 
-# What a probe costs beside its examples is drift, counted in trained tokens of the same model. It
-# reads every weight twice, which takes as long as so many tokens in a model of any size; and each
-# tensor costs Python and the file reader as much as a token costs so many parameters, which tells
-# only in a small model. Measured by `sf bench overhead` on one core: 40 on the starter (1 M
-# parameters, 52 tensors), 15 on a model of 135 M (272 tensors).
+# Cost of drift, the part of a probe beside its examples, in trained tokens of the same model. It
+# reads every weight twice, which takes as long as `_DRIFT_TOKENS` tokens in a model of any size.
+# Python and the file reader add a cost per tensor, which matters only in a small model. Measured by
+# `sf bench overhead` on one core: 40 on the starter (1 M parameters, 52 tensors), 15 on a model of
+# 135 M (272 tensors).
 _DRIFT_TOKENS = 15.0
 _DRIFT_PARAMETERS_A_TENSOR = 500_000
 
-# An old task is lost by degrees and its curve decides what is done; the new one is learnt within a
-# few steps, and a coarse curve tells that.
+# An old task is lost gradually, and its curve decides what to do; the new task is learned within a
+# few steps, so a coarse curve is enough.
 OLD_TASK_WEIGHT = 3
 
-# Not the run's seed: runs on the same data are then measured on the same examples, so that their
-# curves can be laid over each other, whatever their seeds and strategies.
+# Not the run's seed: runs on the same data are measured on the same examples, so that their curves
+# can be compared whatever their seeds and strategies.
 PROBE_SEED = 0
 
 UNKNOWN_BELOW = 0.02
-"""A score at a stage's start that leaves nothing to lose."""
+"""Scores up to this at a stage's start leave nothing to lose."""
 
 Measures = dict[str, float]
 
 
 def drift_cost_tokens(layout: ModelLayout) -> float:
-    """Return what a measurement of drift costs, in trained tokens of the same model."""
+    """Return the cost of measuring drift, in trained tokens of the same model."""
     tensors = sum(len(layer.parameters) for layer in layout.layers)
     return _DRIFT_TOKENS + _DRIFT_PARAMETERS_A_TENSOR * tensors / layout.elements
 
 
-class StageMeasuring:
-    """Probes every task that a stage knows of, and compares with the stage's start.
+class StageProbes:
+    """Probes every task that a stage knows and compares with the stage's start.
 
     Attributes:
         baseline: each task's measures before the first step, on the examples of every probe.
@@ -69,11 +69,7 @@ class StageMeasuring:
         self._plan = plan_probes(
             settings,
             {
-                name: HeldOutSize(
-                    [len(row.input_ids) for row in task.held_out],
-                    task.groups,
-                    OLD_TASK_WEIGHT if name in self._old else 1,
-                )
+                name: HeldOutRows(task.held_out, OLD_TASK_WEIGHT if name in self._old else 1)
                 for name, task in self._tasks.items()
             },
             tokens_a_step=tokens_a_step,
@@ -93,7 +89,7 @@ class StageMeasuring:
 
     @property
     def has_old_tasks(self) -> bool:
-        """Whether a watched earlier task is there to be lost."""
+        """Whether there is a watched earlier task."""
         return bool(self._old)
 
     def measure_from(self, meter: DriftMeter) -> None:
@@ -101,7 +97,7 @@ class StageMeasuring:
         self._drift = meter
 
     def is_due(self, step: int) -> bool:
-        """Tell whether a probe belongs after a step."""
+        """Return whether a probe is due after a step."""
         settings = self._context.profile.probe
         every = settings.every_in_window if step <= self.window else settings.every
         return step % every == 0
@@ -111,16 +107,17 @@ class StageMeasuring:
 
         Args:
             step: optimizer steps done in the stage.
-            full: take the whole held-out splits; the paired measures are then given beside them.
+            full: take the whole held-out splits; the event then also has the measures on the
+                examples of every probe.
 
         Returns:
-            `drop`, `old_accuracy`, `new_accuracy`, `drift`; None where there is no such thing.
+            `drop`, `old_accuracy`, `new_accuracy`; None where not defined.
         """
         chosen = {
             name: range(len(task.held_out)) if full else self._plan[name]
             for name, task in self._tasks.items()
         }
-        # All tasks in one call: a pass that one of them leaves half empty is filled by the next.
+        # All tasks in one call, so that a forward pass can hold rows of several tasks.
         result = self._prober.probe(
             [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
         )
@@ -155,7 +152,7 @@ class StageMeasuring:
         }
 
     def say_unknown_tasks(self) -> None:
-        """Alert of old tasks that are near 0 at the stage's start, as `baseline` has them."""
+        """Alert if an old task is near 0 in `baseline`."""
         for name in self._old:
             task = self._tasks[name]
             known = self.baseline[name].get(task.metric)
@@ -182,7 +179,7 @@ class StageMeasuring:
         return max(layer.relative_update for layer in layers)
 
     def score(self) -> float | None:
-        """Return how good the last probe was for old and new together; None where none counts."""
+        """Return the mean of the lowest old score and the new one; None without any."""
         accuracy = self._context.accuracy
         parts = [self._lowest(accuracy, names) for names in (self._old, [self._own.name]) if names]
         known = [part for part in parts if part is not None]

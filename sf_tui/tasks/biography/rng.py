@@ -1,8 +1,8 @@
-"""Random draws that are the same on every Python.
+"""Random draws that are the same on every Python version.
 
-Python promises only that `random.Random(seed).random()` gives the same numbers in every version,
-not that `choice` or `shuffle` use them alike; so everything here is built on `random()` alone.
-Seeds are texts, which Python hashes with SHA-512, never with `hash()`.
+Python only guarantees that `random.Random(seed).random()` returns the same numbers in every
+version, not that `choice` or `shuffle` do, so everything here uses `random()` alone. Seeds are
+texts, which Python hashes with SHA-512, never with `hash()`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def seeded(*parts: object) -> random.Random:
-    """Return a stream of draws that is a pure function of `parts`, told apart by their texts."""
+    """Return a stream of draws that is a pure function of the texts of `parts`."""
     return random.Random("/".join(str(part) for part in parts))
 
 
@@ -25,7 +25,7 @@ def pick(stream: random.Random, items: Sequence[T]) -> T:
 
 
 def shuffled(stream: random.Random, items: Sequence[T]) -> list[T]:
-    """Return `items` in a drawn order (Fisher-Yates)."""
+    """Return `items` in random order (Fisher-Yates)."""
     order = list(items)
     for last in range(len(order) - 1, 0, -1):
         other = int(stream.random() * (last + 1))

@@ -1,28 +1,28 @@
-"""Which files of a folder make up one data set: its shards, or what `save_to_disk` wrote.
+"""Data sets that are not single files: folders of shards, `save_to_disk` folders, ids on the Hub.
 
-Knows names and layouts of folders. Knows nothing of what the files hold.
+Chooses a folder's files by name and layout and does not open them. Knows nothing of schemas.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.unused import listed
+from sf_tui.tasks.rows import BadRow, Row, listed
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".arrow")
 
 DEFAULT_SPLIT = "train"
 
-# Folders in a data set's repository are `data/` or a subset's name; deeper lies something else.
+# Folders in a data set's repository are `data/` or a subset's name; deeper ones are not data.
 _DEEPEST = 3
 
-# What describes a data set lies beside its rows.
+# Files that describe a data set, not its rows.
 _ABOUT = frozenset(
     {
         *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
@@ -36,16 +36,16 @@ _SPLITS = frozenset({"train", "training", "test", "validation", "valid", "val", 
 def folder_files(
     folder: Path, shown: str, split: str | None = None, subset: str | None = None
 ) -> list[Path]:
-    """Return the files whose rows, one file after another, are a folder's data set.
+    """Return the files of a folder's data set, in reading order.
 
     Args:
-        folder: shards of one format (also in folders below it), or what `save_to_disk` wrote.
-        shown: how the folder is called in messages.
-        split: the part that is meant, where there are several; `train` when None.
-        subset: the folder below that is meant.
+        folder: shards of one format (also in subfolders), or the output of `save_to_disk`.
+        shown: the folder's name in messages.
+        split: the split to read if there are several; None: `train`.
+        subset: the subfolder to read.
 
     Raises:
-        DataError: if there is no data file, no such part, or several data sets.
+        DataError: there is no data file, no such part, or several data sets.
     """
     if subset is not None:
         below = folder / subset
@@ -77,7 +77,7 @@ def _saved_split(folder: Path, shown: str, split: str | None) -> list[Path]:
 
 
 def _saved(folder: Path, shown: str, split: str | None) -> list[Path]:
-    """Return the Arrow files of one data set that `datasets` saved."""
+    """Return the Arrow files of one data set written by `save_to_disk`."""
     state = _json(folder / "state.json", shown)
     own = state.get("_split")
     if split is not None and own is not None and split != own:
@@ -88,7 +88,7 @@ def _saved(folder: Path, shown: str, split: str | None) -> list[Path]:
     names = [e.get("filename") for e in entries if isinstance(e, dict)] if entries else []
     files = []
     for name in names:
-        # A file is only looked for beside the list that names it.
+        # Files are only accepted in the same folder.
         if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
             raise DataError(
                 f"{shown}/state.json: names the file {name!r}, which the folder does not hold",
@@ -147,7 +147,7 @@ def _shards(folder: Path, shown: str, split: str | None) -> list[Path]:
 
 
 def _check_complete(files: Sequence[Path], shown: str) -> None:
-    """Refuse shards of which some are missing, where their names say how many there are."""
+    """Refuse missing shards, if the names contain the total."""
     counted = [re.search(r"(\d+)-of-(\d+)", file.name) for file in files]
     if not all(counted):
         return
@@ -160,7 +160,7 @@ def _check_complete(files: Sequence[Path], shown: str) -> None:
 
 
 def _split_of(name: str) -> str | None:
-    """Return the split that a file's or its folder's name begins with."""
+    """Return the split that the name of a file or its folder starts with."""
     for part in reversed(Path(name).parts):
         first = re.split(r"[-_.]", part, maxsplit=1)[0].lower()
         if first in _SPLITS:
@@ -188,3 +188,62 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     """Sort shard 2 before shard 10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(p), p) if p.isdecimal() and len(p) < 20 else (0, p) for p in parts]
+
+
+def hub_rows(identifier: str, split: str | None, subset: str | None) -> Iterator[Row | BadRow]:
+    """Yield the rows of one split of a data set, numbered from 1.
+
+    Args:
+        identifier: `owner/name` or `name` on the Hub, or another `datasets.load_dataset` path.
+        split: `train` when None.
+        subset: the configuration of a data set with several.
+
+    Raises:
+        DataError: the data set can't be reached, does not exist or has no such part.
+    """
+    # Heavy (seconds), and local files do without it.
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    # The base class of its HTTP errors, whichever HTTP client its version uses.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    # Progress bars write control codes and names from the data set to the terminal.
+    datasets.disable_progress_bars()
+    wanted = split or DEFAULT_SPLIT
+    shown = f"{identifier} ({f'{subset}, ' if subset else ''}{wanted})"
+    try:
+        loaded = datasets.load_dataset(identifier, name=subset, split=wanted)
+    except DatasetNotFoundError as error:
+        raise DataError(
+            f"{identifier}: no such file, and no such data set on the Hub: {_first_line(error)}",
+            "give a file's path, or check the id; a private data set needs `hf auth login`",
+        ) from error
+    except (ConnectionError, HTTPError) as error:
+        raise _unreachable(identifier, error) from error
+    except ValueError as error:
+        raise DataError(
+            f"{shown}: {' '.join(str(error).split())}",
+            'name the part that is meant with split = "..." and subset = "..."',
+        ) from error
+    except (OSError, RuntimeError, DatasetsError) as error:
+        raise DataError(
+            f"{shown}: the data set can't be loaded: {_first_line(error)}",
+            "download its files and give one of them (JSONL, JSON, CSV or parquet)",
+        ) from error
+    for number, values in enumerate(loaded, 1):
+        yield Row(f"{shown} row {number}", values)
+
+
+def _unreachable(identifier: str, error: Exception) -> DataError:
+    return DataError(
+        f"{identifier}: no such file, and the Hub can't be reached for a data set: "
+        f"{_first_line(error)}",
+        f"download it where there is a network (`hf download --repo-type dataset {identifier}`) "
+        "and use its files here, or unset HF_HUB_OFFLINE; a file's path needs no network",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

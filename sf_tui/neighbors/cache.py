@@ -1,8 +1,8 @@
 """The start model's answers to neighbor prompts, computed once and kept on disk.
 
-A bank is bounded by its number of prompts, the length of an answer and the tokens that are kept at
-each position. It is written a part at a time, aside and renamed: whoever was killed while building
-goes on with the next part, and gets the very bank that would have been.
+The number of prompts, the length of an answer and the tokens kept at each position bound the size
+of a cache. It is written one part at a time, each aside and then renamed: a build that was killed
+continues with the next part and ends with the same cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from sf_tui.errors import RunError
 from sf_tui.neighbors.anatomy import Tokens
-from sf_tui.neighbors.proposing import KINDS, Neighbor
+from sf_tui.neighbors.propose import KINDS, Neighbor
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.run.durable import (
     follow_umask,
@@ -34,11 +34,11 @@ from sf_tui.run.durable import (
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 MOST_PROMPTS = 16384
-"""The largest bank; beyond it prompts are used again, in another order."""
+"""The largest cache; longer stages use its prompts again, in another order."""
 
 PROMPTS_A_PART = 1024
 
-# A shorter answer says little of what the model does, and a long one is settled by its beginning.
+# Shorter answers show little of the model's behavior; the start of a long answer decides the rest.
 _SHORTEST_ANSWER = 4
 _LONGEST_ANSWER = 32
 
@@ -47,18 +47,18 @@ _KEY_FILE = "bank.json"
 
 
 @dataclass
-class NeighborBank:
-    """Neighbor prompts with the start model's answers."""
+class TeacherCache:
+    """Neighbor prompts, the start model's answers, and its top-k log-probabilities there."""
 
     rows: list[Encoded] = field(default_factory=list)
     """Prompt and greedy answer; labels on the answer."""
     kinds: list[str] = field(default_factory=list)
     top_ids: list[np.ndarray] = field(default_factory=list)
     """For each row (answer tokens, k) int32: the start model's likeliest tokens."""
-    top_chances: list[np.ndarray] = field(default_factory=list)
+    top_logprobs: list[np.ndarray] = field(default_factory=list)
     """For each row (answer tokens, k) float32: their log-probabilities, in nats."""
     built_tokens: int = 0
-    """Tokens that the start model was given to make it; 0 where it was read from disk."""
+    """Tokens that the start model read to build it; 0 if it came from disk."""
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -69,38 +69,38 @@ class NeighborBank:
         """Tokens of each row."""
         return [len(row.input_ids) for row in self.rows]
 
-    def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  the protocol's
+    def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  required by the protocol
         """Return row `index`, whatever the epoch."""
         return self.rows[index]
 
-    def chances(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids and log-probabilities of some rows' answer positions, row by row.
+    def logprobs(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the top token ids and log-probabilities at the answer positions of some rows.
 
         Returns:
             (tokens, k) int64 ids and (tokens, k) float32 log-probabilities.
         """
         ids = np.concatenate([self.top_ids[at] for at in places])
-        chances = np.concatenate([self.top_chances[at] for at in places])
+        chances = np.concatenate([self.top_logprobs[at] for at in places])
         return torch.from_numpy(ids).long(), torch.from_numpy(chances)
 
-    def part(self, places: Sequence[int]) -> NeighborBank:
-        """Return some of its rows as a bank."""
-        return NeighborBank(
+    def part(self, places: Sequence[int]) -> TeacherCache:
+        """Return a cache with some of its rows."""
+        return TeacherCache(
             [self.rows[at] for at in places],
             [self.kinds[at] for at in places],
             [self.top_ids[at] for at in places],
-            [self.top_chances[at] for at in places],
+            [self.top_logprobs[at] for at in places],
         )
 
-    def extend(self, other: NeighborBank) -> None:
-        """Add another bank's rows behind its own."""
+    def extend(self, other: TeacherCache) -> None:
+        """Append another cache's rows."""
         self.rows += other.rows
         self.kinds += other.kinds
         self.top_ids += other.top_ids
-        self.top_chances += other.top_chances
+        self.top_logprobs += other.top_logprobs
 
 
-def build_bank(
+def build_cache(
     folder: Path | None,
     key: dict[str, Any],
     propose: Callable[[], Sequence[Neighbor]],
@@ -108,73 +108,73 @@ def build_bank(
     *,
     longest: int,
     top_k: int,
-) -> NeighborBank:
-    """Return the bank of a folder, built as far as it isn't there yet.
+) -> TeacherCache:
+    """Return the cache of a folder, and build what is missing of it.
 
     Args:
-        folder: where it is kept; None keeps nothing.
-        key: whatever decides what is in it; a bank of another key is built anew.
-        propose: makes the prompts; not called where they lie on disk.
-        start: the start model; not asked where all answers lie on disk.
-        longest: tokens of an answer at most.
-        top_k: likeliest tokens kept at each position.
+        folder: where it is kept; None keeps it in memory only.
+        key: everything that its content depends on; a cache with another key is built again.
+        propose: makes the prompts; not called if they are on disk.
+        start: the start model; not queried if all answers are on disk.
+        longest: largest number of tokens in an answer.
+        top_k: number of likeliest tokens kept at each position.
 
     Raises:
         RunError: the folder can't be written, or a part of it is damaged.
     """
     before = start.forwarded
-    with _told(folder):
+    with _cache_faults(folder):
         if folder is not None:
             _open(folder, key)
         neighbors = _prompts(folder, propose)
-        bank = NeighborBank()
+        cache = TeacherCache()
         for path, part in _parts(folder, neighbors):
             found = _read_part(path, part)
             if found is None:
                 found = _answered_part(path, part, start, longest, top_k)
-            bank.extend(found)
-    bank.built_tokens = start.forwarded - before
-    return bank
+            cache.extend(found)
+    cache.built_tokens = start.forwarded - before
+    return cache
 
 
-def read_bank(folder: Path, key: dict[str, Any]) -> NeighborBank | None:
-    """Return the bank of a folder if all of it is there; no model is asked.
+def read_cache(folder: Path, key: dict[str, Any]) -> TeacherCache | None:
+    """Return the cache of a folder if it is complete; queries no model.
 
     Raises:
         RunError: the folder can't be read, or a part of it is damaged.
     """
-    with _told(folder):
+    with _cache_faults(folder):
         file = folder / _KEY_FILE
         prompts = folder / _PROMPTS_FILE
         if not prompts.exists() or not file.exists() or file.read_bytes() != _key_content(key):
             return None
-        bank = NeighborBank()
+        cache = TeacherCache()
         for path, part in _parts(folder, _read_prompts(prompts)):
             stored = _read_part(path, part)
             if stored is None:
                 return None
-            bank.extend(stored)
-    return bank
+            cache.extend(stored)
+    return cache
 
 
 def answer_limit(wanted: int | None, known: int) -> int:
     """Return how many tokens a greedy answer may have.
 
     Args:
-        wanted: what `[anchor] answer_tokens` says; None: as many as the known answers' longest,
-            within bounds.
+        wanted: `[anchor] answer_tokens`; None: the length of the longest known answer, within
+            bounds.
         known: tokens of the longest known answer.
     """
     return wanted or min(max(known, _SHORTEST_ANSWER), _LONGEST_ANSWER)
 
 
-def bank_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:
-    """Return what decides a bank's content, for `build_bank`."""
-    return {"schema": 1, "seed": seed, "count": count, "kinds": kinds, **others}
+def cache_key(seed: int, count: int, kinds: dict[str, float], **others: Any) -> dict[str, Any]:
+    """Return the key of a cache: everything that its content depends on."""
+    return {"schema": 2, "seed": seed, "count": count, "kinds": kinds, **others}
 
 
 def digest(rows: Sequence[Tokens]) -> str:
-    """Return a short name of some prompts, for a bank's key."""
+    """Return a digest of some prompts, for a cache's key."""
     found = hashlib.sha256()
     for row in rows:
         found.update(np.asarray(row, dtype=np.int64).tobytes() + b"|")
@@ -182,7 +182,7 @@ def digest(rows: Sequence[Tokens]) -> str:
 
 
 @contextmanager
-def _told(folder: Path | None) -> Iterator[None]:
+def _cache_faults(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -243,17 +243,17 @@ def _parts(
         yield path, neighbors[at : at + PROMPTS_A_PART]
 
 
-def _read_part(path: Path | None, neighbors: Sequence[Neighbor]) -> NeighborBank | None:
+def _read_part(path: Path | None, neighbors: Sequence[Neighbor]) -> TeacherCache | None:
     if path is None or not path.exists():
         return None
     stored = load_file(path)
     ends = np.cumsum(stored["lengths"])[:-1]
     answers = [tuple(part.tolist()) for part in np.split(stored["answers"], ends)]
-    return NeighborBank(
+    return TeacherCache(
         [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)],
         [one.kind for one in neighbors],
         list(np.split(stored["top_ids"], ends)),
-        list(np.split(stored["top_chances"], ends)),
+        list(np.split(stored["top_logprobs"], ends)),
     )
 
 
@@ -263,11 +263,11 @@ def _answered_part(
     start: StartModel,
     longest: int,
     top_k: int,
-) -> NeighborBank:
+) -> TeacherCache:
     answers = start.answer([one.tokens for one in neighbors], longest)
     rows = [_row(one.tokens, answer) for one, answer in zip(neighbors, answers, strict=True)]
-    chances = start.answer_chances(rows, top_k)
-    bank = NeighborBank(
+    chances = start.answer_logprobs(rows, top_k)
+    cache = TeacherCache(
         rows,
         [one.kind for one in neighbors],
         [ids.astype(np.int32) for ids, _ in chances],
@@ -279,11 +279,11 @@ def _answered_part(
             {
                 "lengths": np.array([len(answer) for answer in answers], dtype=np.int32),
                 "answers": np.array([t for answer in answers for t in answer], dtype=np.int32),
-                "top_ids": np.concatenate(bank.top_ids),
-                "top_chances": np.concatenate(bank.top_chances),
+                "top_ids": np.concatenate(cache.top_ids),
+                "top_logprobs": np.concatenate(cache.top_logprobs),
             },
         )
-    return bank
+    return cache
 
 
 def _row(prompt: Tokens, answer: Tokens) -> Encoded:
