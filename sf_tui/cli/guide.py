@@ -6,7 +6,6 @@ pipe they come as they are.
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from importlib import resources
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 from sf_tui.cli.output import drawing_console, write_line
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 
 PAGES = {
     "quick-start": "from a fresh clone to a recovered model",
@@ -59,10 +58,8 @@ def page_text(topic: str) -> str:
         UsageError: there is no such page.
     """
     if topic not in PAGES:
-        near = difflib.get_close_matches(topic, PAGES, n=1)
         raise UsageError(
-            f"the guide has no page '{topic}'",
-            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(PAGES)}",
+            f"the guide has no page '{topic}'", did_you_mean(topic, PAGES, "there are")
         )
     page = resources.files("sf_tui.guide") / f"{topic}.md"
     return page.read_text(encoding="utf-8")

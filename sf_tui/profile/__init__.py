@@ -5,11 +5,11 @@ Knows keys, types, defaults, places and remedies. Opens no model, no data and no
 
 from __future__ import annotations
 
+from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
-from sf_tui.profile.nearest import did_you_mean, nearest_name
 from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborKinds, NeighborSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_told
 from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import sf_tui
-from sf_tui.errors import ProfileError
-from sf_tui.profile.nearest import did_you_mean
+from sf_tui.errors import ProfileError, did_you_mean
 
 STARTER_PREFIX = "starter:"
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sf_tui.errors import did_you_mean
 from sf_tui.profile.check_model import SCHEME
 from sf_tui.profile.describe import toml_value
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, REPLAY_STAGE
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.paths import is_missing, missing_hint
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile

@@ -15,7 +15,7 @@ from typing import Any
 import tomli
 from pydantic import ValidationError
 
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, nearest_name, nearest_names
 from sf_tui.home import user_path
 from sf_tui.profile.actions import lay_over_defaults
 from sf_tui.profile.builtin import builtin_profiles
@@ -24,7 +24,6 @@ from sf_tui.profile.check_tasks import task_notes
 from sf_tui.profile.check_train import overlay_problems
 from sf_tui.profile.checks import check_files, check_profile
 from sf_tui.profile.locate import locate_keys
-from sf_tui.profile.nearest import nearest_name, nearest_names
 from sf_tui.profile.override import apply_overrides
 from sf_tui.profile.paths import make_paths_absolute
 from sf_tui.profile.problems import Origin, raise_problems

@@ -12,9 +12,8 @@ from typing import Any
 
 import tomli
 
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.overlay import INSTEAD_OF
 from sf_tui.profile.paths import make_paths_absolute
 from sf_tui.profile.problems import Origin

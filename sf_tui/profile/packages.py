@@ -9,7 +9,7 @@ import re
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from sf_tui.profile.nearest import nearest_name
+from sf_tui.errors import nearest_name
 
 PACKAGE_PREFIX = "package:"
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sf_tui.errors import nearest_name
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.nearest import nearest_name
 from sf_tui.profile.packages import is_package_source, package_file
 
 # What `sf_tui.tasks` reads, and what people try to give it.

@@ -13,10 +13,9 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborSettings
 from sf_tui.profile.overlay import overlay_train
 from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings

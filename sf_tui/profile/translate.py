@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action
 from sf_tui.profile.describe import (
     choices,
@@ -24,7 +25,6 @@ from sf_tui.profile.describe import (
 )
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
-from sf_tui.profile.nearest import did_you_mean, nearest_name
 from sf_tui.profile.problems import QUOTES_HINT, Problem
 from sf_tui.profile.schema import Profile
 

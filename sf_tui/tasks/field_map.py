@@ -5,13 +5,12 @@ Knows also what to propose for rows that fit no schema. Knows nothing of files o
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sf_tui.errors import DataError
+from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.json_rows import kind_of
 from sf_tui.tasks.rows import Row, RowError
 from sf_tui.tasks.schemas import (
@@ -164,5 +163,5 @@ def near(name: str, names: Collection[str]) -> str:
     """Return "; did you mean 'x'?" for the name nearest to `name`, or nothing."""
     if len(names) > _MOST_COMPARED:
         return ""
-    close = difflib.get_close_matches(name, [str(other) for other in names], n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = nearest_name(name, [str(other) for other in names])
+    return f"; did you mean '{close}'?" if close else ""

@@ -7,7 +7,6 @@ first bytes decide; its suffix only tells texts apart. Knows nothing of schemas.
 from __future__ import annotations
 
 import bz2
-import difflib
 import gzip
 import lzma
 import re
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
-from sf_tui.errors import DataError
+from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.file_kinds import (
     ARROW_FILE,
     ARROW_STREAM,
@@ -96,9 +95,9 @@ def _what_is_there(path: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {shown_path(folder)}"
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    near = difflib.get_close_matches(path.name, names, n=1)
+    near = nearest_name(path.name, names)
     if near:
-        return f"did you mean '{near[0]}'?"
+        return f"did you mean '{near}'?"
     files = [name for name in names if name.lower().endswith(_FILE_SUFFIXES)]
     if files:
         more = f" and {len(files) - 5} more" if len(files) > 5 else ""
