@@ -217,7 +217,7 @@ def _check_others(profile: Profile) -> None:
     """
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.errors import DataError
-    from sf_tui.profile.check_diagnosis import diagnosis_files
+    from sf_tui.profile.check_data import diagnosis_files
 
     for problem in diagnosis_files(profile):
         raise DataError(f"[diagnose] {problem.text}", problem.hint)

@@ -198,7 +198,7 @@ def _profile_name(name: str | None, out: Path) -> str:
 
 def _written(option: str, value: str, out: Path) -> str:
     """Return a model or data option as the profile in `out` has to write it."""
-    from sf_tui.profile.paths import (
+    from sf_tui.profile.sources import (
         DATA_SUFFIXES,
         MODEL_SUFFIXES,
         absolute,

@@ -137,7 +137,7 @@ def refuse_other_profile(
         return
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.profile import load_profile
-    from sf_tui.profile.difference import differences
+    from sf_tui.profile.write import differences
 
     own = load_profile(run.profile)
     asked = load_profile(profile if profile is not None else run.profile, overrides, seed)

@@ -40,7 +40,7 @@ from sf_tui.engine.weight_check import (
 )
 from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings, starter_directory
-from sf_tui.profile.packages import is_package_source, package_hint
+from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.source_faults import first_line, model_faults
 from sf_tui.tasks.tokenizer import load_tokenizer
 

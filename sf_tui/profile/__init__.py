@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action, Rule
-from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborKinds, NeighborSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_told
-from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.schema import (
     BiographySettings,
     CheckpointSettings,
     CostSettings,
+    DiagnoseSettings,
     GuardSettings,
     ModelSettings,
     ProbeSettings,
     Profile,
+    RecoverSettings,
     StageSpec,
     TaskSettings,
     WindowSettings,
 )
+from sf_tui.profile.sources import builtin_profiles, starter_directory
 from sf_tui.profile.train_schema import FreezeSettings, ReplayStageSettings, TrainSettings
 from sf_tui.profile.write import dump_profile
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Rule
-from sf_tui.profile.check_diagnosis import check_old_examples
-from sf_tui.profile.check_tasks import has_old_task
+from sf_tui.profile.check_data import check_old_examples, has_old_task
 from sf_tui.profile.names import RESERVED_BY
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile

@@ -16,10 +16,10 @@ from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import Rule
 from sf_tui.profile.actions import DEFAULT_ACTIONS
-from sf_tui.profile.describe import choices, inner_model, toml_value
 from sf_tui.profile.names import RESERVED_KEYS
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.train_schema import DEFAULT_STEPS
+from sf_tui.profile.values import choices, inner_model, toml_value
 
 LONGEST = 10_000
 WIDTH = 100

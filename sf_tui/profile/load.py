@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,30 @@ from pydantic import ValidationError
 
 from sf_tui.errors import ProfileError, nearest_name, nearest_names
 from sf_tui.home import user_path
-from sf_tui.profile.actions import lay_over_defaults
-from sf_tui.profile.builtin import builtin_profiles
-from sf_tui.profile.check_anchor import anchor_notes
-from sf_tui.profile.check_tasks import task_notes
-from sf_tui.profile.check_train import overlay_problems
-from sf_tui.profile.checks import check_files, check_profile
-from sf_tui.profile.locate import locate_keys
+from sf_tui.masking import has_url_login
+from sf_tui.profile.actions import check_actions, lay_over_defaults
+from sf_tui.profile.check_anchor import anchor_notes, check_anchor
+from sf_tui.profile.check_data import (
+    DATA_KEYS,
+    check_biography,
+    check_diagnosis,
+    check_model,
+    check_tasks,
+    diagnosis_files,
+    model_files,
+    task_files,
+    task_notes,
+    uses_biography,
+)
+from sf_tui.profile.check_rules import check_guard, check_rules
+from sf_tui.profile.check_train import check_replay_stage, check_train_tables, overlay_problems
+from sf_tui.profile.locate import KeyPath, locate_keys
+from sf_tui.profile.names import BIOGRAPHY_TOKENIZER, RANDOM_MODEL
 from sf_tui.profile.override import apply_overrides
-from sf_tui.profile.paths import make_paths_absolute
-from sf_tui.profile.problems import Origin, raise_problems
-from sf_tui.profile.resolve import resolve_profile
-from sf_tui.profile.schema import Profile
+from sf_tui.profile.problems import Origin, Problem, raise_problems
+from sf_tui.profile.schema import BiographySettings, Profile
+from sf_tui.profile.sources import builtin_profiles, make_paths_absolute
+from sf_tui.profile.train_schema import DEFAULT_STEPS
 from sf_tui.profile.translate import problems_of
 
 PROFILE_SUFFIX = ".toml"
@@ -225,3 +237,70 @@ def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
         raise
     raise_problems(origin, problems)
     return profile
+
+
+def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
+    """Return what is wrong between the keys of a profile."""
+    return [
+        *check_logins(profile),
+        *check_model(profile, origin),
+        *check_tasks(profile, origin),
+        *check_biography(profile),
+        *check_train_tables(profile, origin),
+        *check_replay_stage(profile, origin),
+        *check_anchor(profile, origin),
+        *check_diagnosis(profile, origin),
+        *check_actions(profile, origin),
+        *check_rules(profile, origin),
+        *check_guard(profile),
+    ]
+
+
+def check_logins(profile: Profile) -> Iterator[Problem]:
+    """Find sources of models and data that hold a login: it would be stored and shown with them."""
+    places: list[tuple[KeyPath, object]] = [
+        (("model", key), getattr(profile.model, key)) for key in ("source", "tokenizer", "revision")
+    ]
+    for place, task in enumerate(profile.tasks):
+        places += [
+            (("tasks", place, key), getattr(task, key))
+            for key in ("data", "held_out", "split", "subset")
+        ]
+    for key in DATA_KEYS:
+        places.append((("diagnose", key), getattr(profile.diagnose, key)))
+    for path, value in places:
+        if isinstance(value, str) and has_url_login(value):
+            yield Problem(
+                path,
+                f"{path[-1]}: a URL with a user name or password in it",
+                "the profile is copied into the run directory: take the login away; for the Hub "
+                "use `hf auth login`, else download the file",
+            )
+
+
+def check_files(profile: Profile) -> list[Problem]:
+    """Return the files and directories that a profile names and that aren't there."""
+    return [*model_files(profile), *task_files(profile), *diagnosis_files(profile)]
+
+
+def resolve_profile(profile: Profile) -> Profile:
+    """Return the profile with every default filled in that follows from other keys."""
+    changes: dict[str, Any] = {
+        # Only the first task can be known beforehand; the others are learnt by standing there.
+        "tasks": [
+            task.model_copy(update={"learn": task.learn or place > 0})
+            for place, task in enumerate(profile.tasks)
+        ]
+    }
+    if profile.train.steps is None and profile.train.epochs is None:
+        changes["train"] = profile.train.model_copy(update={"steps": DEFAULT_STEPS})
+    watched = profile.watched_tasks()
+    if profile.replay_stage.task is None and watched:
+        changes["replay_stage"] = profile.replay_stage.model_copy(update={"task": watched[0]})
+    if profile.model.source == RANDOM_MODEL and profile.model.tokenizer is None:
+        # check_model has made sure that such a profile has biography tasks only.
+        changes["model"] = profile.model.model_copy(update={"tokenizer": BIOGRAPHY_TOKENIZER})
+    elif not uses_biography(profile):
+        # What is ignored is not written down either, so that it isn't noted anew on every load.
+        changes["biography"] = BiographySettings()
+    return profile.model_copy(update=changes)

@@ -1,9 +1,4 @@
-"""What a profile is: the tables and keys of its TOML file, their types, ranges and defaults.
-
-Knows what each key means (the descriptions are what `sf profile init` writes) and what a stage
-trains with. What one key says about another is checked in `checks`, defaults that depend on other
-keys are filled in by `resolve`.
-"""
+"""The tables of what tells a loss's kind and mends it: `[diagnose]` and `[recover]`."""
 
 from __future__ import annotations
 
@@ -18,11 +13,11 @@ from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
 from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborSettings
 from sf_tui.profile.overlay import overlay_train
-from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.train_schema import ReplayStageSettings, StrictTable, TrainSettings
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
+    Factor,
     FieldNames,
     HeldOut,
     Line,
@@ -30,11 +25,58 @@ from sf_tui.profile.values import (
     NotNegative,
     Part,
     PlainTable,
+    Positive,
     ProfileName,
     RowCount,
     Seed,
     Share,
+    StepCount,
 )
+
+
+class DiagnoseSettings(StrictTable):
+    """`[diagnose]`: the recovery test, on a copy of the weights."""
+
+    examples: Count = Field(
+        default=10, description="old examples that its examples arm is tuned on"
+    )
+    steps: StepCount | None = Field(
+        default=None, description="optimizer steps of an arm; default: chosen for each arm"
+    )
+    learning_rate: Positive | None = Field(
+        default=None, description="of every arm; default: found by a short search"
+    )
+    control: Line | None = Field(
+        default=None,
+        description="data of facts that the model never saw, written as a task's; they give the "
+        "guess floor",
+    )
+    unrelated: Line | None = Field(
+        default=None,
+        description="data of another task, written as a task's; adds the arm that is tuned on it",
+    )
+
+
+class RecoverSettings(StrictTable):
+    """`[recover]`: what op recover does, for good, and keeping the new task."""
+
+    examples: CountOrZero = Field(
+        default=0, description="old examples to train on; 0 = without any old data"
+    )
+    steps: StepCount = Field(default=150, description="optimizer steps at most; the best one stays")
+    learning_rate: Positive | None = Field(default=None, description="default: half of the stage's")
+    strength: Positive = Field(
+        default=1.0, description="weight of the KL to the start model beside the other losses"
+    )
+    old_share: Part = Field(
+        default=0.25,
+        description="share of a step's rows that are old examples, where there are some",
+    )
+    interpolate: Factor | None = Field(
+        default=None,
+        description="share kept of the change since the stage's start before the first step; "
+        "default: searched",
+    )
 
 
 class ModelSettings(StrictTable):

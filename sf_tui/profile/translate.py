@@ -15,7 +15,11 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action
-from sf_tui.profile.describe import (
+from sf_tui.profile.locate import KeyPath
+from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
+from sf_tui.profile.problems import QUOTES_HINT, Problem
+from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import (
     choices,
     inner_model,
     kind_of,
@@ -23,10 +27,6 @@ from sf_tui.profile.describe import (
     toml_value,
     wanted_text,
 )
-from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
-from sf_tui.profile.problems import QUOTES_HINT, Problem
-from sf_tui.profile.schema import Profile
 
 EXAMPLES: dict[str, str] = {
     "data": '"biography:new"',

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from sf_tui.cli.app import app
 from sf_tui.cli.guide import PAGES, page_text
 from sf_tui.errors import UsageError
-from sf_tui.profile.builtin import builtin_profiles
 from sf_tui.profile.reference import profile_reference
+from sf_tui.profile.sources import builtin_profiles
 from sf_tui.run.events import Event
 
 ROOT = Path(__file__).parents[2]

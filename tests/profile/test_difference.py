@@ -6,7 +6,7 @@ import pytest
 from ruled_profile import BASE
 
 from sf_tui.profile import dump_profile, parse_profile
-from sf_tui.profile.difference import differences
+from sf_tui.profile.write import differences
 
 
 @pytest.mark.parametrize(

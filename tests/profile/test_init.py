@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile, problems_told
-from sf_tui.profile.describe import inner_model
 from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import inner_model
 
 TEXT = new_profile(
     name="mine", model="org/model", old='odd "name"\\\n.jsonl\U000e0001', new="b/new.csv"

@@ -1,19 +1,132 @@
-"""Which values of a profile are paths, and where relative ones start.
+"""Where the profiles and starter models that come with sf are.
 
-Knows the keys that may hold a path and what a path looks like beside a hub or datasets id; opens
-no file.
+A wheel carries them inside the package, a checkout (or an editable install) has them at its top
+level. Knows names and places only; reads none of the files.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from sf_tui.errors import nearest_name
+import sf_tui
+from sf_tui.errors import ProfileError, did_you_mean, nearest_name
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.packages import is_package_source, package_file
+
+STARTER_PREFIX = "starter:"
+
+
+def package_directory() -> Path:
+    """Return the folder of the package `sf_tui`."""
+    return Path(sf_tui.__file__).resolve().parent
+
+
+def profiles_directory(package: Path | None = None) -> Path | None:
+    """Return the folder of the built-in profiles, or None if this installation has none.
+
+    Args:
+        package: the folder of the package; default: the one that runs.
+    """
+    package = package or package_directory()
+    # Inside the package first: beside an installed package `profiles` may be anybody's.
+    for folder in (package / "_profiles", package.parent / "profiles"):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def builtin_profiles(package: Path | None = None) -> dict[str, Path]:
+    """Return the built-in profiles' files by name, sorted."""
+    folder = profiles_directory(package)
+    if folder is None:
+        return {}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def starters(package: Path | None = None) -> dict[str, Path]:
+    """Return the starter models' directories by name, sorted."""
+    folder = profiles_directory(package)
+    if folder is None:
+        return {}
+    return {path.name: path for path in sorted(folder.glob("starters/*")) if path.is_dir()}
+
+
+def starter_directory(name: str, package: Path | None = None) -> Path:
+    """Return the directory of a starter model.
+
+    Args:
+        name: the starter's name, with or without "starter:" before it.
+        package: the folder of the package; default: the one that runs.
+
+    Raises:
+        ProfileError: no starter goes by that name; the hint has the nearest.
+    """
+    bare = name.removeprefix(STARTER_PREFIX)
+    known = starters(package)
+    if bare in known:
+        return known[bare]
+    raise ProfileError(f"no starter model is named '{bare}'", starter_hint(bare, known))
+
+
+def starter_hint(name: str, known: dict[str, Path]) -> str:
+    """Return what to do about a starter that doesn't exist."""
+    if not known:
+        return "this installation has no starter models; reinstall sf"
+    return did_you_mean(name, known, "starters")
+
+
+PACKAGE_PREFIX = "package:"
+
+_FORM = re.compile(r"package:(?P<name>[A-Za-z_][A-Za-z0-9_]*)/(?P<file>[^/\\\0][^\\\0]*)")
+
+
+def is_package_source(source: str) -> bool:
+    """Tell whether a source is written as one, right or wrong."""
+    return source.startswith(PACKAGE_PREFIX)
+
+
+def is_well_formed(source: str) -> bool:
+    """Tell whether a source names a package and a file inside it."""
+    found = _FORM.fullmatch(source)
+    return found is not None and ".." not in Path(found["file"]).parts
+
+
+def package_file(source: str) -> Path | None:
+    """Return the file that a source names, or None where it isn't installed."""
+    for folder in _folders(source):
+        file = folder / _parts(source)[1]
+        if file.is_file():
+            return file
+    return None
+
+
+def package_hint(source: str) -> str:
+    """Return what to do about a source whose file isn't there."""
+    name, file = _parts(source)
+    folders = _folders(source)
+    if not folders:
+        return f"install the package first, e.g. pip install {name.replace('_', '-')}"
+    names = [entry.name for folder in folders for entry in folder.iterdir()]
+    near = nearest_name(file, names)
+    return f"did you mean '{PACKAGE_PREFIX}{name}/{near}'?" if near else f"look into {folders[0]}"
+
+
+def _parts(source: str) -> tuple[str, str]:
+    found = _FORM.fullmatch(source)
+    return (found["name"], found["file"]) if found else ("", "")
+
+
+def _folders(source: str) -> list[Path]:
+    if not is_well_formed(source):
+        return []
+    # The finder of sys.path alone: it runs nothing of the package.
+    spec = PathFinder.find_spec(_parts(source)[0])
+    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+
 
 # What `sf_tui.tasks` reads, and what people try to give it.
 DATA_SUFFIXES = (
