@@ -11,7 +11,7 @@ from sf_tui.cli.output import drawing_console, write_json, write_line
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport
 
 app = typer.Typer(
     help="Measure on this machine: cost, speed and memory; how right the verdict is; repairs.",
@@ -131,8 +131,7 @@ def _measure_into(
     part: str, out: Path | None, arguments: dict[str, Any], threads: int, json: bool
 ) -> None:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.bench.processes import run_part
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport, run_part
     from sf_tui.run.directory import runs_home
 
     file = (out or runs_home().parent / "bench" / f"{part}.jsonl").absolute()
@@ -146,8 +145,7 @@ def _measure(
     part: str, model: str, steps: int | None, batch_size: int | None, threads: int, json: bool
 ) -> None:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.bench.processes import run_part
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport, run_part
 
     arguments = {
         "model": _absolute(model),

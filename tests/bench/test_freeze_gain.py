@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.bench.clock import Clock
 from sf_tui.bench.freeze_gain import FreezeGain, measure_freeze_gain
+from sf_tui.bench.harness import Clock
 from sf_tui.bench.scene import make_scene
 from sf_tui.worker.preparation import prepare_run
 

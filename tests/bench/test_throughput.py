@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sf_tui.bench.report import BenchReport
+from sf_tui.bench.harness import BenchReport
 from sf_tui.bench.throughput import measure_throughput
 
 
