@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
@@ -238,7 +238,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
     for note in assembled.notes:
         tell(f"note: {note}")
     settings = assembled.profile.diagnose
-    assembled.case.between = INTERRUPT.check
+    assembled.case.between = check_interrupt
     return run_test(
         assembled,
         examples=test["examples"],
@@ -246,7 +246,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
         learning_rate=test["learning_rate"] or settings.learning_rate,
         thorough=test["thorough"],
         told=tell,
-        on_step=lambda _: INTERRUPT.check(),
+        on_step=lambda _: check_interrupt(),
     )
 
 

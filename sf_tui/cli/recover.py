@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
@@ -224,7 +224,7 @@ def _repair(assembled: AssembledCase, settings: dict[str, Any], out: Path) -> Re
         assembled,
         **{**settings, "examples": examples},
         told=tell,
-        on_step=lambda _: INTERRUPT.check(),
+        on_step=lambda _: check_interrupt(),
     )
     if outcome.examples < examples:
         tell(f"note: only {outcome.examples} old examples are at hand")
@@ -249,7 +249,7 @@ def _edit(
 
 def _begin(assembled: AssembledCase) -> Callable[[str], None]:
     tell = narrator()
-    assembled.case.between = INTERRUPT.check
+    assembled.case.between = check_interrupt
     for note in assembled.notes:
         tell(f"note: {note}")
     return tell
