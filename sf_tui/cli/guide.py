@@ -33,10 +33,11 @@ PAGES = {
 
 def guide(
     topic: Annotated[
-        str | None, typer.Argument(help="A page; without one they are listed.")
+        str | None, typer.Argument(help="Show this page; default: list the pages.")
     ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="WORD", help="List the lines with a word.")
+        str | None,
+        typer.Option("--search", metavar="WORD", help="List the lines that contain WORD."),
     ] = None,
 ) -> None:
     """Read the guide, offline."""
