@@ -46,7 +46,9 @@ def diagnose(
     examples: Annotated[
         int | None,
         typer.Option(
-            "--examples", min=1, help="Safe old examples; default: \\[diagnose]'s, which is 10."
+            "--examples",
+            min=1,
+            help="Set the safe old examples; default: \\[diagnose]'s, which is 10.",
         ),
     ] = None,
     steps: Annotated[

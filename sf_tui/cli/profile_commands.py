@@ -35,6 +35,7 @@ def list_profiles(as_json: AsJson = False) -> None:
     """List the built-in profiles."""
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import builtin_profiles, load_profile
+    from sf_tui.profile.sources import examples_directory
 
     profiles = {name: load_profile(name) for name in builtin_profiles()}
     if as_json:
@@ -51,10 +52,12 @@ def list_profiles(as_json: AsJson = False) -> None:
         return
     if not profiles:
         write_line("this installation has no built-in profiles", err=True)
+        return
     for name, profile in profiles.items():
         tasks = ", ".join(task.name for task in profile.tasks)
         write_line(f"{name}\n  {profile.description}")
         write_line(f"  model {profile.model.source} · tasks {tasks}")
+    write_line(f"examples to copy: {examples_directory()}", err=True)
 
 
 @app.command()

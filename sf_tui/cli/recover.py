@@ -61,19 +61,21 @@ def recover(
         typer.Option(
             "--examples",
             min=0,
-            help="Old examples to train on; default: \\[recover]'s, else none with start weights and "
-            "10 without.",
+            help="Set the old examples; default: \\[recover]'s, else 0 (10 without start).",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps at most; default: \\[recover]'s.")
+        int | None, typer.Option("--steps", min=1, help="Limit the steps; default: \\[recover]'s.")
     ] = None,
     strength: Annotated[
         float | None, typer.Option("--strength", help="Weight of the KL to the start model.")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="default: \\[recover]'s, else half of the stage's."),
+        typer.Option(
+            "--learning-rate",
+            help="Set the rate; default: \\[recover]'s, else half of the stage's.",
+        ),
     ] = None,
     keep: Annotated[
         float | None,

@@ -39,6 +39,13 @@ def profiles_directory(package: Path | None = None) -> Path | None:
     return None
 
 
+def examples_directory(package: Path | None = None) -> Path:
+    """Return the folder of the examples to copy: a SLURM script, a profile for an own model."""
+    folder = profiles_directory(package)
+    assert folder is not None, "the examples are part of every installation"
+    return folder / "examples"
+
+
 def builtin_profiles(package: Path | None = None) -> dict[str, Path]:
     """Return the built-in profiles' files by name, sorted."""
     folder = profiles_directory(package)
