@@ -89,13 +89,13 @@ def check(
     Every mistake is reported with file, line and key; then the exit code is 2.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
-    from sf_tui.profile import load_profile, problems_told
+    from sf_tui.profile import load_profile, problems_in
 
     try:
         loaded = load_profile(profile, overrides or (), files=True)
     except ProfileError as error:
         if as_json:
-            problems = [{"message": line, "hint": hint} for line, hint in problems_told(error)]
+            problems = [{"message": line, "hint": hint} for line, hint in problems_in(error)]
             _print_json({"ok": False, "errors": problems})
         raise
     stages = loaded.stages()

@@ -1,4 +1,4 @@
-"""Profiles: what a run is asked to do, read from TOML and checked before anything is started.
+"""Profiles: TOML descriptions of a run, read and checked before anything is started.
 
 Knows keys, types, defaults, places and remedies. Opens no model, no data and no run directory.
 """
@@ -10,7 +10,7 @@ from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborKinds, NeighborSettings
-from sf_tui.profile.problems import ProfileProblemsError, problems_told
+from sf_tui.profile.problems import ProfileProblemsError, problems_in
 from sf_tui.profile.schema import (
     BiographySettings,
     CheckpointSettings,
@@ -60,6 +60,6 @@ __all__ = [
     "nearest_name",
     "new_profile",
     "parse_profile",
-    "problems_told",
+    "problems_in",
     "starter_directory",
 ]

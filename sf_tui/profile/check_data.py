@@ -1,4 +1,8 @@
-"""Rules of `[model]`: which source goes with which other keys. Opens no model."""
+"""Checks of `[model]`, `[[tasks]]`, `[biography]`, `[diagnose]` and `[recover]`.
+
+Which source goes with which keys, what is trained, and which data are distinct from the run's.
+Opens no model and no data.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ SCHEME = re.compile(r"^[A-Za-z_-]+:(?!//)")
 
 
 def check_model(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find what doesn't go together in `[model]`."""
+    """Find keys of `[model]` that contradict each other, and unknown sources."""
     model = profile.model
     source = ("model", "source")
     if model.source == RANDOM_MODEL:
@@ -38,7 +42,7 @@ def check_model(profile: Profile, origin: Origin) -> Iterator[Problem]:
         yield Problem(
             ("model", "config"),
             "config goes with a random model only",
-            f'take it away, or set source = "{RANDOM_MODEL}"',
+            f'remove it, or set source = "{RANDOM_MODEL}"',
         )
     if model.source.startswith(STARTER_PREFIX):
         name = model.source.removeprefix(STARTER_PREFIX)
@@ -55,7 +59,7 @@ def check_model(profile: Profile, origin: Origin) -> Iterator[Problem]:
     elif SCHEME.match(model.source):
         yield Problem(
             source,
-            f"source = {toml_value(model.source)}: no kind of source goes by this name",
+            f"source = {toml_value(model.source)}: unknown kind of source",
             "write starter:NAME, package:NAME/FILE, a directory, a Hugging Face id, a .gguf file "
             "or random",
         )
@@ -80,10 +84,10 @@ def _check_random(profile: Profile) -> Iterator[Problem]:
 
 
 def model_files(profile: Profile) -> Iterator[Problem]:
-    """Find the model's and tokenizer's places that aren't there."""
+    """Find paths of the model and tokenizer that don't exist."""
     for key, value in (("source", profile.model.source), ("tokenizer", profile.model.tokenizer)):
         if value is not None and is_package_source(value):
-            # One that is installed has become a path.
+            # If it were installed it would be a path by now.
             yield Problem(("model", key), f"{key}: there is no {value}", package_hint(value))
         elif is_missing(value):
             yield Problem(("model", key), f"{key}: there is no {value}", missing_hint(value))
@@ -96,7 +100,7 @@ ONLY_FOR_YOUR_DATA = ("held_out", "group", "fields", "split", "subset")
 
 
 def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find tasks that can't be told apart, have no data of a known kind or are never learnt."""
+    """Find tasks with the same name, with unknown data, or without training."""
     if not profile.tasks:
         yield Problem(("tasks",), "there is no task", "add [[tasks]] with name and data")
         return
@@ -106,7 +110,7 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
         if task.name == REPLAY_STAGE:
             yield Problem(
                 path,
-                f"name = '{REPLAY_STAGE}' is kept for the stage that [replay_stage] adds",
+                f"name = '{REPLAY_STAGE}' is reserved for the stage that [replay_stage] adds",
                 "give the task another name",
             )
         if task.name in seen:
@@ -121,19 +125,19 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
         if place and origin.raw["tasks"][place].get("learn") is False:
             yield Problem(
                 ("tasks", place, "learn"),
-                "learn = false: only the first task can be left as it is known",
-                "take learn away; a task that is only watched goes first",
+                "learn = false: only the first task can be used as already known",
+                "remove learn; a task that is only watched comes first",
             )
     if len(profile.tasks) == 1 and not profile.tasks[0].learn and not profile.replay_stage.steps:
         yield Problem(
             ("tasks", 0, "name"),
-            "there is nothing to train: the first task is taken as known",
+            "there is nothing to train: the first task counts as already known",
             "add a second task, or set learn = true",
         )
 
 
 def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
-    """Find data of a kind that there is not, at the key that names it."""
+    """Find an unknown kind of data at the key that names it."""
     if data in BIOGRAPHY_DATA or Path(data).is_absolute():
         return
     if SCHEME.match(data):
@@ -145,24 +149,24 @@ def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
 
 
 def check_biography(profile: Profile) -> Iterator[Problem]:
-    """Find settings that make no experiment."""
+    """Find settings of `[biography]` that give no experiment."""
     people = profile.biography.people
     if people < 2:
         yield Problem(
             ("biography", "people"),
             f"people = {people}: wanted at least 2",
-            "one part of the people is tuned on, the other is held out",
+            "some people are trained on, the others are held out",
         )
     if people + NEW_BIOGRAPHY_TASKS * profile.biography.new_people > MOST_PEOPLE:
         yield Problem(
             ("biography", "people"),
             f"people and {NEW_BIOGRAPHY_TASKS} x new_people come to more than {MOST_PEOPLE:,}",
-            "there are no more names to give; ask for fewer people",
+            "the generator has no more names; use fewer people",
         )
 
 
 def uses_biography(profile: Profile) -> bool:
-    """Tell whether anything in the profile is made by the biography generator."""
+    """Return whether the biography generator makes anything in the profile."""
     data = [task.data for task in profile.tasks]
     data += [profile.diagnose.control or "", profile.diagnose.unrelated or ""]
     return profile.model.tokenizer == BIOGRAPHY_TOKENIZER or any(
@@ -171,12 +175,12 @@ def uses_biography(profile: Profile) -> bool:
 
 
 def has_old_task(profile: Profile) -> bool:
-    """Tell whether a watched task is known while another is learnt."""
+    """Return whether a watched task exists before the last one."""
     return any(task.watch for task in profile.tasks[:-1])
 
 
 def task_notes(profile: Profile, origin: Origin) -> list[str]:
-    """Return what is set for tasks and changes nothing."""
+    """Return notes on settings of tasks that have no effect."""
     notes = []
     if origin.raw.get("biography") and not uses_biography(profile):
         notes.append("[biography] is ignored: no task uses it")
@@ -194,7 +198,7 @@ def task_notes(profile: Profile, origin: Origin) -> list[str]:
 
 
 def task_files(profile: Profile) -> Iterator[Problem]:
-    """Find the tasks' files that aren't there."""
+    """Find files of tasks that don't exist."""
     for place, task in enumerate(profile.tasks):
         for key, value in (("data", task.data), ("held_out", task.held_out)):
             if is_missing(value):
@@ -206,10 +210,10 @@ def task_files(profile: Profile) -> Iterator[Problem]:
 
 
 DATA_KEYS: dict[str, str] = {
-    "control": "name data of facts that the model never sees, e.g. biography:new-5",
-    "unrelated": "name data of a task that the run knows nothing of",
+    "control": "name data about facts that the model never sees, e.g. biography:new-5",
+    "unrelated": "name data of a task that is not part of the run",
 }
-"""The keys that name data, and what to do where it is the run's own."""
+"""The keys that name data, and the hint if the run itself uses that data."""
 
 SAME_FACTS: dict[str, str] = {
     "biography:old": "biography:pretrain",
@@ -219,7 +223,7 @@ SAME_FACTS: dict[str, str] = {
 
 
 def check_diagnosis(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find data that would teach or ask what is measured, and old examples of no task."""
+    """Find data that overlaps with the measured tasks, and old examples of no task."""
     diagnose = profile.diagnose
     for key, hint in DATA_KEYS.items():
         data = getattr(diagnose, key)
@@ -238,7 +242,7 @@ def check_diagnosis(profile: Profile, origin: Origin) -> Iterator[Problem]:
         yield Problem(
             ("diagnose", "unrelated"),
             "unrelated and control are about the same facts",
-            "the control tells what is guessed untaught; give one of them other data",
+            "the control measures guessing without teaching; use other data for one of them",
         )
     yield from _check_examples(profile, origin)
 
@@ -251,7 +255,7 @@ def _tasks_about(profile: Profile, data: str) -> list[str]:
     return [
         task.name
         for task in profile.tasks
-        # A split or a subset of a datasets id has rows of its own.
+        # A split or a subset of a datasets id has its own rows.
         if _facts(task.data) == _facts(data) and task.split is None and task.subset is None
     ]
 
@@ -270,13 +274,13 @@ def _check_examples(profile: Profile, origin: Origin) -> Iterator[Problem]:
 def check_old_examples(
     profile: Profile, path: KeyPath, op: str, arguments: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    """Find a recovery from old examples in a run that knows no old task.
+    """Find a recovery from old examples in a run without an old task.
 
     Args:
         profile: the profile.
-        path: the table that the arguments stand in.
-        op: what they are arguments of.
-        arguments: some or all of the op's.
+        path: the table of the arguments.
+        op: their op.
+        arguments: some or all of the op's arguments.
     """
     examples = arguments.get("examples")
     if op != "recover" or type(examples) is not int or examples < 1 or has_old_task(profile):
@@ -284,12 +288,12 @@ def check_old_examples(
     yield Problem(
         (*path, "examples"),
         f"examples = {examples}: no earlier task is watched that they could come from",
-        "watch a task before the last one, or take examples away",
+        "watch a task before the last one, or remove examples",
     )
 
 
 def diagnosis_files(profile: Profile) -> Iterator[Problem]:
-    """Find the files that `[diagnose]` names and that aren't there."""
+    """Find files named in `[diagnose]` that don't exist."""
     for key in DATA_KEYS:
         value = getattr(profile.diagnose, key)
         if is_missing(value):

@@ -1,7 +1,7 @@
-"""From a profile's name or file to a checked, resolved profile, or one error that tells it all.
+"""Load a profile by name or file: checked and resolved, or one error that lists every mistake.
 
-Knows the order of the steps: read, override, check types, check what spans keys, fill in. Opens
-no model and no data.
+Knows the order of the steps: read, override, check types, check rules that span keys, fill in
+defaults that depend on other keys. Opens no model and no data.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def load_profile(
 
     Args:
         reference: the path of a TOML file, or the name of a built-in profile.
-        overrides: `table.key=value` texts, laid over it in order; relative paths in them start
-            at the current directory.
-        seed: replaces the profile's own.
-        files: check too that the files and directories it names are there.
+        overrides: `table.key=value` texts, applied in order; relative paths in them start at
+            the current directory.
+        seed: replaces the profile's seed.
+        files: also check that the files and directories it names exist.
 
     Raises:
-        ProfileError: every mistake in it, each with file, line and key.
+        ProfileError: lists every mistake with file, line and key.
     """
     path = find_profile(reference)
     return parse_profile(
@@ -89,14 +89,14 @@ def parse_profile(
 
     Args:
         text: TOML.
-        name: what errors call the file.
-        base_dir: where relative paths start; default: the current directory.
+        name: the file's name in errors.
+        base_dir: the folder where relative paths start; default: the current directory.
         overrides: as in `load_profile`.
         seed: as in `load_profile`.
         files: as in `load_profile`.
 
     Raises:
-        ProfileError: every mistake in it, each with file, line and key.
+        ProfileError: lists every mistake with file, line and key.
     """
     raw = _parse(text, name)
     base_dir = base_dir or Path.cwd()
@@ -121,10 +121,10 @@ def parse_profile(
 
 
 def find_profile(reference: str | Path) -> Path:
-    """Return the file of a profile, given as a path or as the name of a built-in one.
+    """Return the file of a profile, given by path or as the name of a built-in one.
 
     Raises:
-        ProfileError: there is no such file or name; the hint has the nearest.
+        ProfileError: there is no such file or name; the hint gives the nearest.
     """
     path = user_path(reference) if isinstance(reference, str) else reference
     known = builtin_profiles()
@@ -172,7 +172,7 @@ def _unreadable(path: Path, error: OSError) -> ProfileError:
 
 def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
     if path.stem in known:
-        return f"the built-in profile goes by its name: {path.stem}"
+        return f"the built-in profile is given by its name: {path.stem}"
     if not path.parent.is_dir():
         return f"there is no directory {path.parent} either"
     near = nearest_name(path.name, [one.name for one in path.parent.glob("*.toml")])
@@ -183,7 +183,7 @@ def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
     )
 
 
-def _is_of_the_shell(path: Path, mode: int) -> bool:
+def _is_shell_pipe(path: Path, mode: int) -> bool:
     ends = stat.S_ISFIFO(mode) or path.name == "stdin"
     return ends and (path.is_relative_to("/dev") or path.is_relative_to("/proc"))
 
@@ -191,16 +191,16 @@ def _is_of_the_shell(path: Path, mode: int) -> bool:
 def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode
-        # A pipe of the shell's, as in `sf run <(…)`, has a writer; a device has no end.
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_of_the_shell(path, mode)):
+        # The shell's pipe in `sf run <(…)` has a writer; a device has no end.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_shell_pipe(path, mode)):
             raise ProfileError(
-                f"{path}: not a file but a device or a FIFO", "put the profile's text there"
+                f"{path}: not a file but a device or a FIFO", "name a file that holds the profile"
             )
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        # Editors on Windows put a byte order mark before the first line.
+        # Windows editors put a byte order mark before the first line.
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -219,9 +219,9 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         twice = "twice" in error.msg or "overwrite" in error.msg
         raise ProfileError(
             f"{name}:{error.lineno}: column {error.colno}: not valid TOML: {error.msg}",
-            "the same key or table stands further up already; keep one of them"
+            "the same key or table is already further up; keep one of them"
             if twice
-            else "texts need quotes, a list [ ], a table's name [ ] on a line of its own",
+            else "texts need quotes, lists [ ], and a table's name [ ] on its own line",
         ) from error
     except RecursionError as error:
         raise ProfileError(f"{name}:1: {error}", "nest its tables less deeply") from error
@@ -240,7 +240,7 @@ def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
 
 
 def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
-    """Return what is wrong between the keys of a profile."""
+    """Return the mistakes that span several keys of a profile whose types are right."""
     return [
         *check_logins(profile),
         *check_model(profile, origin),
@@ -257,7 +257,7 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
 
 
 def check_logins(profile: Profile) -> Iterator[Problem]:
-    """Find sources of models and data that hold a login: it would be stored and shown with them."""
+    """Find sources that contain a login: it would be stored and shown with the profile."""
     places: list[tuple[KeyPath, object]] = [
         (("model", key), getattr(profile.model, key)) for key in ("source", "tokenizer", "revision")
     ]
@@ -273,20 +273,20 @@ def check_logins(profile: Profile) -> Iterator[Problem]:
             yield Problem(
                 path,
                 f"{path[-1]}: a URL with a user name or password in it",
-                "the profile is copied into the run directory: take the login away; for the Hub "
+                "the profile is copied into the run directory: remove the login; for the Hub "
                 "use `hf auth login`, else download the file",
             )
 
 
 def check_files(profile: Profile) -> list[Problem]:
-    """Return the files and directories that a profile names and that aren't there."""
+    """Return the files and directories that a profile names and that don't exist."""
     return [*model_files(profile), *task_files(profile), *diagnosis_files(profile)]
 
 
 def resolve_profile(profile: Profile) -> Profile:
-    """Return the profile with every default filled in that follows from other keys."""
+    """Fill in the defaults that depend on other keys; the profile has no mistakes."""
     changes: dict[str, Any] = {
-        # Only the first task can be known beforehand; the others are learnt by standing there.
+        # Only the first task can be known beforehand; all others are trained.
         "tasks": [
             task.model_copy(update={"learn": task.learn or place > 0})
             for place, task in enumerate(profile.tasks)
@@ -298,9 +298,9 @@ def resolve_profile(profile: Profile) -> Profile:
     if profile.replay_stage.task is None and watched:
         changes["replay_stage"] = profile.replay_stage.model_copy(update={"task": watched[0]})
     if profile.model.source == RANDOM_MODEL and profile.model.tokenizer is None:
-        # check_model has made sure that such a profile has biography tasks only.
+        # check_model ensures that such a profile has biography tasks only.
         changes["model"] = profile.model.model_copy(update={"tokenizer": BIOGRAPHY_TOKENIZER})
     elif not uses_biography(profile):
-        # What is ignored is not written down either, so that it isn't noted anew on every load.
+        # Dropped, so that the note on an ignored table isn't repeated on every load.
         changes["biography"] = BiographySettings()
     return profile.model_copy(update=changes)

@@ -1,4 +1,8 @@
-"""The tables of what tells a loss's kind and mends it: `[diagnose]` and `[recover]`."""
+"""What a profile is: the tables and keys of its TOML file, their types, ranges and defaults.
+
+Knows the meaning of each key (the descriptions are what `sf profile init` writes) and what a stage
+trains with. Rules between keys and defaults that depend on other keys are in `load`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Where the profiles and starter models that come with sf are.
+"""Where models, data and profiles come from: built-in ones, Python packages, paths.
 
-A wheel carries them inside the package, a checkout (or an editable install) has them at its top
-level. Knows names and places only; reads none of the files.
+A wheel carries the built-in profiles and starters inside the package, a checkout has them at its
+top level. Knows which keys may hold a path and how a path differs from a hub or datasets id. Finds
+a package's file without importing the package. Reads no file.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ def profiles_directory(package: Path | None = None) -> Path | None:
     """Return the folder of the built-in profiles, or None if this installation has none.
 
     Args:
-        package: the folder of the package; default: the one that runs.
+        package: the folder of the package; default: the running one.
     """
     package = package or package_directory()
-    # Inside the package first: beside an installed package `profiles` may be anybody's.
+    # Inside the package first: `profiles` beside an installed package may be unrelated.
     for folder in (package / "_profiles", package.parent / "profiles"):
         if folder.is_dir():
             return folder
@@ -67,10 +68,10 @@ def starter_directory(name: str, package: Path | None = None) -> Path:
 
     Args:
         name: the starter's name, with or without "starter:" before it.
-        package: the folder of the package; default: the one that runs.
+        package: the folder of the package; default: the running one.
 
     Raises:
-        ProfileError: no starter goes by that name; the hint has the nearest.
+        ProfileError: there is no such starter; the hint gives the nearest.
     """
     bare = name.removeprefix(STARTER_PREFIX)
     known = starters(package)
@@ -80,7 +81,7 @@ def starter_directory(name: str, package: Path | None = None) -> Path:
 
 
 def starter_hint(name: str, known: dict[str, Path]) -> str:
-    """Return what to do about a starter that doesn't exist."""
+    """Return the hint for an unknown starter."""
     if not known:
         return "this installation has no starter models; reinstall sf"
     return did_you_mean(name, known, "starters")
@@ -92,18 +93,18 @@ _FORM = re.compile(r"package:(?P<name>[A-Za-z_][A-Za-z0-9_]*)/(?P<file>[^/\\\0][
 
 
 def is_package_source(source: str) -> bool:
-    """Tell whether a source is written as one, right or wrong."""
+    """Return whether a source starts with `package:`, well-formed or not."""
     return source.startswith(PACKAGE_PREFIX)
 
 
 def is_well_formed(source: str) -> bool:
-    """Tell whether a source names a package and a file inside it."""
+    """Return whether a source names a package and a file inside it."""
     found = _FORM.fullmatch(source)
     return found is not None and ".." not in Path(found["file"]).parts
 
 
 def package_file(source: str) -> Path | None:
-    """Return the file that a source names, or None where it isn't installed."""
+    """Return the file that a source names, or None if it isn't installed."""
     for folder in _folders(source):
         file = folder / _parts(source)[1]
         if file.is_file():
@@ -112,7 +113,7 @@ def package_file(source: str) -> Path | None:
 
 
 def package_hint(source: str) -> str:
-    """Return what to do about a source whose file isn't there."""
+    """Return the hint for a source whose file doesn't exist."""
     name, file = _parts(source)
     folders = _folders(source)
     if not folders:
@@ -130,12 +131,12 @@ def _parts(source: str) -> tuple[str, str]:
 def _folders(source: str) -> list[Path]:
     if not is_well_formed(source):
         return []
-    # The finder of sys.path alone: it runs nothing of the package.
+    # Only the finder of sys.path: it runs no code of the package.
     spec = PathFinder.find_spec(_parts(source)[0])
     return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
 
 
-# What `sf_tui.tasks` reads, and what people try to give it.
+# What `sf_tui.tasks` reads, and other files that users try.
 DATA_SUFFIXES = (
     *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".gz"),
     *(".txt", ".xlsx", ".arrow", ".zip"),
@@ -144,10 +145,9 @@ MODEL_SUFFIXES = (".gguf",)
 
 
 def looks_like_path(value: str, base: Path, suffixes: tuple[str, ...]) -> bool:
-    """Tell whether a value names a file or directory rather than something by its id.
+    """Return whether a value is a path rather than a hub or datasets id.
 
-    It does when it starts like a path, has more slashes than an id, ends like a file of ours, or
-    is there.
+    It is one if it starts like a path, has more slashes than an id, has a known suffix, or exists.
     """
     if "\0" in value or "://" in value or not value.strip():
         return False
@@ -157,12 +157,12 @@ def looks_like_path(value: str, base: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def absolute(value: str, base: Path) -> str:
-    """Return a path that doesn't depend on where one stands."""
+    """Return an absolute path, with `~` expanded and links kept."""
     return os.path.abspath(base / os.path.expanduser(value))  # noqa: PTH100, PTH111  keeps links
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is an absolute path at which there is nothing."""
+    """Return whether a value is an absolute path that doesn't exist."""
     return isinstance(value, str) and os.path.isabs(value) and not os.path.exists(value)  # noqa: PTH110, PTH117  never raise
 
 
@@ -172,7 +172,7 @@ def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -
     Args:
         raw: the profile as plain tables; may be malformed.
         base: the folder where relative paths start.
-        within: only what stands at or below this key.
+        within: change only values at or below this key.
     """
     for path, table in _path_keys(raw):
         if path[: len(within)] != within and within[: len(path)] != path:
@@ -182,7 +182,7 @@ def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -
         if not isinstance(value, str) or _is_special(path, value):
             continue
         if path[0] == "model" and is_package_source(value):
-            # What isn't installed stays as it is written; `check_model` tells of it.
+            # If it isn't installed it is kept as written; `check_model` reports it.
             table[key] = str(package_file(value) or value)
             continue
         suffixes = MODEL_SUFFIXES if path[0] == "model" else DATA_SUFFIXES
@@ -217,20 +217,20 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
 
 
 def missing_hint(value: object) -> str:
-    """Return what to do about a path that isn't there: the nearest name beside it, if any."""
+    """Return the hint for a missing path: the nearest name beside it, if any."""
     path = Path(str(value))
-    # `~name` of somebody whom this machine doesn't know was taken for a folder's name.
+    # `~name` of an unknown user was read as a folder's name.
     tilde = next((part for part in path.parts if part.startswith("~")), "")
     if tilde and not any(up.name == tilde and os.path.lexists(up) for up in (path, *path.parents)):
         return f"there is no user '{tilde[1:]}' on this machine, nor a folder named {tilde}"
-    # Not pathlib's, which raises where a name is too long.
+    # Not pathlib, which raises if a name is too long.
     if os.path.isdir(path.parent):  # noqa: PTH112
         near = nearest_name(path.name, _names_in(path.parent))
         if near is not None:
             return f"did you mean {path.parent / near}?"
     return (
-        "correct the path; a relative one starts at the profile's folder, and after --set where "
-        "you are"
+        "correct the path; a relative one starts at the profile's folder, after --set at the "
+        "current directory"
     )
 
 
@@ -238,5 +238,5 @@ def _names_in(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208  names, not paths
     except OSError:
-        # A hint is all that is lost.
+        # Only the hint is lost.
         return []

@@ -1,7 +1,8 @@
-"""The types of a profile's values: what is taken, and how a wanted value is told in words.
+"""The types of a profile's values, and values and types in words.
 
-Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is taken where a float
-is wanted, and no number may be infinite or NaN. Knows nothing of the keys that use them.
+Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is accepted for a float,
+and no number may be infinite or NaN. Wording is for messages and for generated profiles. Knows
+pydantic's fields and TOML's kinds of value, not particular keys.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
 
 
 def kind_of(value: object) -> str:
-    """Name the kind of a TOML value."""
+    """Return the name of a TOML value's kind."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, str):
@@ -206,7 +207,7 @@ def kind_of(value: object) -> str:
 
 
 def toml_value(value: object, longest: int = LONGEST_VALUE) -> str:
-    """Write a value as TOML has it, on one line and cut short."""
+    """Write a value as TOML on one line, cut to a length."""
     text = _toml(value)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -232,13 +233,13 @@ def _toml_key(key: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names one after the other, the last behind an "and"."""
+    """Join names by commas and a final "and"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def wanted_text(field: FieldInfo, value: object = None) -> str:
-    """Tell in words what a field takes, to somebody who gave it a value that it doesn't take."""
+    """Return in words what a field takes, given a value that it refused."""
     for note in field.metadata:
         if isinstance(note, Wanted):
             return note.given(value)
@@ -268,7 +269,7 @@ def _wanted(annotation: Any, value: object) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """Return the values that a field takes when they are a fixed list, else nothing."""
+    """Return the values of a field with a fixed list of them, else an empty list."""
     if get_origin(annotation) is Literal:
         return [str(value) for value in get_args(annotation)]
     if get_origin(annotation) in (Union, UnionType, Annotated):

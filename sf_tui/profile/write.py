@@ -1,4 +1,7 @@
-"""A profile as TOML that says everything and loads again to an equal profile."""
+"""Resolved profiles as TOML that loads to an equal profile, and the keys in which two differ.
+
+Compares resolved profiles, so a default that is written out is no difference. Knows no run.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ from sf_tui.profile.values import toml_value
 def dump_profile(profile: Profile) -> str:
     """Return the fully resolved TOML of a loaded profile.
 
-    Keys without a value are left out, except that an action without a console key says so
-    (otherwise it would get a default one back). Paths are absolute, as loading made them.
+    Keys without a value are omitted, except that an action without a console key has key = ""
+    (otherwise loading would give it the default key). Paths are absolute.
     """
     document = tomlkit.document()
     for name in Profile.model_fields:
@@ -101,11 +104,11 @@ class Difference:
     """A key with two values."""
 
     key: str
-    """As `--set` names it: `train.steps`, `tasks.new.data`."""
+    """As in `--set`: `train.steps`, `tasks.new.data`."""
     ours: str
-    """What the run has, as TOML."""
+    """The run's value as TOML."""
     theirs: str
-    """What is asked for, as TOML."""
+    """The other value as TOML."""
 
 
 def differences(ours: Profile, theirs: Profile) -> list[Difference]:
@@ -119,15 +122,15 @@ def _between(key: str, ours: Any, theirs: Any) -> Iterator[Difference]:
         for name in [*ours, *(name for name in theirs if name not in ours)]:
             inner = f"{key}.{name}" if key else str(name)
             yield from _between(inner, ours.get(name, _ABSENT), theirs.get(name, _ABSENT))
-        # The order of the tasks is the order in which they are learnt.
+        # The order of tasks is the order of training.
         if list(ours) != list(theirs) and set(ours) == set(theirs) and key in ("tasks", "rules"):
-            yield Difference(key, _told(list(ours)), _told(list(theirs)))
+            yield Difference(key, _as_text(list(ours)), _as_text(list(theirs)))
     elif ours != theirs:
-        yield Difference(key, _told(ours), _told(theirs))
+        yield Difference(key, _as_text(ours), _as_text(theirs))
 
 
 def _by_name(value: Any) -> Any:
-    """Turn a list of named tables into a table, as `--set` reaches into it."""
+    """Turn a list of named tables into a table by name, as `--set` addresses it."""
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
         names = [one.get("name") for one in value]
         if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
@@ -135,7 +138,7 @@ def _by_name(value: Any) -> Any:
     return value
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is _ABSENT:
         return "nothing"
     return "none" if value is None else mask_text(toml_value(value))
