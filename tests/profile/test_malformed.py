@@ -541,7 +541,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         add("[biography]\npeople = 1\n"),
         18,
         "[biography] people = 1: wanted at least 2",
-        "one part of the people is tuned on, the other is held out",
+        "some people are trained on, the others are held out",
     ),
     "element that is no table": (
         'name = "a"\ntasks = [\n  3,\n]\nmodel.source = "org/model"\n',
