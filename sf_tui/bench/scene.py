@@ -16,7 +16,7 @@ import numpy as np
 
 from sf_tui.errors import ModelError
 from sf_tui.profile import Profile, load_profile, parse_profile, starter_directory
-from sf_tui.tasks.tokenizer import STARTER, load_tokenizer
+from sf_tui.tasks.model_source import STARTER, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -31,8 +31,8 @@ from sf_tui.bench.harness import (
 )
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.batches import BatchOrder, EncodedSource, collate
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.worker.preparation import Prepared, prepare_run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -128,7 +128,9 @@ def measure_throughput(
     return report.as_plain()
 
 
-def _beside_trainer(prepared: Prepared, folder: Path) -> tuple[list[Reading], list[Reading], float]:
+def _beside_trainer(
+    prepared: PreparedRun, folder: Path
+) -> tuple[list[Reading], list[Reading], float]:
     """Train two copies of a model, a step each in turn.
 
     Returns:

@@ -16,6 +16,7 @@ from sf_tui.cli.interrupt import (
     install_sigint,
     was_interrupted,
 )
+from support import PATIENCE_S
 
 # A command whose work loses the interrupt, or has it come out as something else.
 COMMAND = """
@@ -89,7 +90,7 @@ def test_whatever_becomes_of_it_the_exit_code_says_interrupted(how: str) -> None
         [sys.executable, "-c", COMMAND, how],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         # A parent that ignores it would hand that down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
