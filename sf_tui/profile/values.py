@@ -33,14 +33,14 @@ MAX_EPOCHS = 10**6
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a key's value has to be, in words; stands in the annotation of its type."""
+    """The wanted value of a key in words; part of the annotation of its type."""
 
     text: str
     most: int | None = None
-    """The largest number that is taken; told where a number is beyond it."""
+    """The largest number accepted; named when a number exceeds it."""
 
     def given(self, value: object) -> str:
-        """Tell what is wanted, to somebody who gave this value."""
+        """Return what is wanted, for this value."""
         beyond = isinstance(value, int | float) and self.most is not None and value > self.most
         return f"at most {self.most:,}" if beyond else self.text
 
