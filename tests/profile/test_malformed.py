@@ -230,7 +230,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change('name = "new"\n', ""),
         10,
         "[[tasks]] number 2 the key 'name' is missing",
-        'add name = "my-name": what charts, rules and events call it',
+        'add name = "my-name": its name in charts, rules and events',
     ),
     "missing table": (
         change('[model]\nsource = "org/model"\n', ""),
