@@ -15,7 +15,7 @@ from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.directory import RunDirectory
