@@ -7,7 +7,6 @@ failure is a `ModelError` that names the source.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import logging
 from collections.abc import Sequence
@@ -45,9 +44,9 @@ from sf_tui.engine.weight_check import (
     refuse_size,
     refuse_unplaced,
 )
-from sf_tui.errors import ModelError
+from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings, starter_directory
-from sf_tui.profile.packages import is_package_source, package_hint
+from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 
 if TYPE_CHECKING:
@@ -216,8 +215,8 @@ def _nearest_entry(place: Path) -> str:
     if not place.parent.is_dir():
         return f"{place.parent} doesn't exist either"
     names = [entry.name for entry in place.parent.iterdir()]
-    near = difflib.get_close_matches(place.name, names, n=1)
-    return f"did you mean '{place.parent / near[0]}'?" if near else "check [model] source"
+    near = nearest_name(place.name, names)
+    return f"did you mean '{place.parent / near}'?" if near else "check [model] source"
 
 
 def _pretrained_model(

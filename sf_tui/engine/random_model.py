@@ -6,7 +6,6 @@ memory there, so the size of a deep model is extrapolated from a few blocks.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.errors import ModelError
+from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings
 from sf_tui.tasks.model_source import first_line, model_faults
 
@@ -81,10 +80,10 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
     # The names alone: the mapping itself would import every model's module (a second or two).
     known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
+        near = nearest_name(kind, known)
         raise ModelError(
             f"[model.config] model_type '{kind}' is no decoder that transformers knows",
-            f"did you mean '{near[0]}'?" if near else "for example gpt_neox or llama",
+            f"did you mean '{near}'?" if near else "for example gpt_neox or llama",
         )
     with model_faults(
         lambda error: ModelError(
@@ -96,10 +95,10 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
         names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
         for key in given:
             if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
+                near = nearest_name(key, names)
                 raise ModelError(
                     f"[model.config] unknown key '{key}' for a {kind} model",
-                    f"did you mean '{near[0]}'?" if near else "see the model's config class",
+                    f"did you mean '{near}'?" if near else "see the model's config class",
                 )
         ids = {
             "vocab_size": len(tokenizer),

@@ -16,7 +16,7 @@ from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events

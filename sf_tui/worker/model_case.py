@@ -12,7 +12,7 @@ from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.prepare import load_model_of
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, parse_profile
-from sf_tui.profile.describe import toml_value
+from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import NewTask
 from sf_tui.worker.case_data import Wanted, read_new_task, read_old_task
 from sf_tui.worker.cases import (

@@ -17,7 +17,7 @@ from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
