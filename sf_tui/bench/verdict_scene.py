@@ -79,7 +79,7 @@ class TrialScene:
         self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
 
     def begin(self) -> None:
-        """Restore the starter's weights."""
+        """Put the starter's weights into the model."""
         self._start.load_into(self._layout)
 
     def case(self, damaged: Damaged) -> RecoveryCase:
