@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from sf_tui.bench.alternating import PassOn, alternate, median_ratio
 from sf_tui.bench.clock import Clock
+from sf_tui.engine.prepare import Prepared, prepare_run
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.profile import Profile, StageSpec
-from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
 
 # The first step of each side makes the optimizer's moments.

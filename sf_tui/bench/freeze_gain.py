@@ -29,9 +29,9 @@ from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 
 if TYPE_CHECKING:
+    from sf_tui.engine.prepare import Prepared
     from sf_tui.profile import TrainSettings
     from sf_tui.tasks.encoding import Encoded
-    from sf_tui.worker.preparation import Prepared
 
 # The first steps fill caches and the optimizer's state.
 _WARM_UP = 2

@@ -23,11 +23,11 @@ from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.prepare import Prepared, prepare_run
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
-from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sf_tui.bench.verdict_scene import Damaged, TrialScene
-from sf_tui.diagnosis.judging import VerdictName
+from sf_tui.vocabulary.verdicts import VerdictName
 
 ENTRIES = 16
 """Biographies a step: each has as many tokens as five questions."""

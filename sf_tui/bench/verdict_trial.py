@@ -16,8 +16,8 @@ import numpy as np
 from sf_tui.bench.case_file import append_case, read_cases
 from sf_tui.bench.verdict_cases import CASES, TrialCase
 from sf_tui.bench.verdict_scene import TrialScene
-from sf_tui.diagnosis.arms import Arm
-from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.diagnosis.rules import ArmResult
+from sf_tui.diagnosis.verdict import Finding, decide_verdict
 from sf_tui.recovery.recovery_test import RecoveryTest
 
 # A trial of other rules must not be mixed with an earlier one's lines.
@@ -67,19 +67,19 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
     assert reference is not None  # the scene has all of the old data
     reference_verdict = decide_verdict(outcome.now, [reference], outcome.start)
     by_arm = {arm.name: decide_verdict(outcome.now, [arm], outcome.start) for arm in outcome.arms}
-    found = outcome.verdict.estimates
+    found = outcome.finding.estimates
     return {
         "schema": SCHEMA,
         "case": case.name,
         "label": case.label,
         "seed": scene.seed,
-        "verdict": outcome.verdict.name,
-        "closed": outcome.verdict.closed,
-        "arm": outcome.verdict.arm,
+        "verdict": outcome.finding.name,
+        "closed": outcome.finding.closed,
+        "arm": outcome.finding.arm,
         "start": found.start.value if found.start else None,
         "now": found.now.value,
-        "spurious_share": _share(outcome.verdict),
-        "interval": _interval(outcome.verdict),
+        "spurious_share": _share(outcome.finding),
+        "interval": _interval(outcome.finding),
         "reference_verdict": reference_verdict.name,
         "reference_recovered": reference.accuracy,
         "reference_share": _share(reference_verdict),
@@ -93,7 +93,7 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
     }
 
 
-def _arm_row(arm: Arm, verdict: Verdict) -> dict[str, Any]:
+def _arm_row(arm: ArmResult, verdict: Finding) -> dict[str, Any]:
     return {
         "verdict": verdict.name,
         "closed": verdict.closed,
@@ -108,11 +108,11 @@ def _arm_row(arm: Arm, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _share(verdict: Verdict) -> float | None:
+def _share(verdict: Finding) -> float | None:
     share = verdict.estimates.spurious_share
     return share.value if share else None
 
 
-def _interval(verdict: Verdict) -> list[float] | None:
+def _interval(verdict: Finding) -> list[float] | None:
     share = verdict.estimates.spurious_share
     return [share.low, share.high] if share else None

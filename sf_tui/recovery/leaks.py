@@ -1,4 +1,4 @@
-"""What no neighbor of a recovery test may teach: the very facts that the test asks for.
+"""What no neighbor of a recovery test may teach: the facts that the test asks for.
 
 The start model knows them all. Asked about a name made of a held-out person's first two words it
 tells that person's facts, and a model that is pulled towards such answers has learnt anew what the

@@ -1,4 +1,8 @@
-"""Scoring a model on rows of one task, example by example, by the task's own metric."""
+"""Scoring a model on rows of one task, example by example, by the task's own metric.
+
+Knows which rows choose a step and which are reported on, and what guessing would score. Knows
+neither weights from before nor recoveries.
+"""
 
 from __future__ import annotations
 
@@ -20,42 +24,42 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# Of the held-out examples so many choose the best step; all others are reported on.
 SELECTION_SHARE = 0.2
+"""Share of the held-out examples that choose the best step; the others are reported on."""
 _MOST_SELECTING = 128
 _FEWEST_SELECTING = 8
 
 
 @dataclass(frozen=True)
-class ScoredRows:
-    """Rows of a task with what scoring needs to know of them."""
+class EvalSet:
+    """Rows of a task to score, with their groups."""
 
     rows: tuple[Encoded, ...]
     groups: tuple[str, ...]
 
-    def part(self, places: Sequence[int]) -> ScoredRows:
-        """Return some of them."""
-        return ScoredRows(
+    def subset(self, places: Sequence[int]) -> EvalSet:
+        """Return the rows at some places."""
+        return EvalSet(
             tuple(self.rows[at] for at in places), tuple(self.groups[at] for at in places)
         )
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of rows."""
         return len(self.rows)
 
 
-def scored_rows(rows: Sequence[Encoded], groups: Sequence[str]) -> ScoredRows:
-    """Return rows with their groups; groups of hardly more than one row each count as one group.
+def eval_set(rows: Sequence[Encoded], groups: Sequence[str]) -> EvalSet:
+    """Return rows with their groups; groups of hardly more than one row each become one group.
 
-    A user's group key may name a document or a subject: it keeps rows together, and says nothing of
-    which answers could be taken for each other.
+    A user's group key may name a document or a subject. It keeps rows together, but does not show
+    which answers could be mistaken for each other.
     """
-    lumped = 4 * len(set(groups)) > len(rows)
-    return ScoredRows(tuple(rows), tuple("" if lumped else group for group in groups))
+    merged = 4 * len(set(groups)) > len(rows)
+    return EvalSet(tuple(rows), tuple("" if merged else group for group in groups))
 
 
-def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows]:
-    """Part the slice that chooses a step from the one that is reported on.
+def split_selection(rows: EvalSet, seed: int) -> tuple[EvalSet, EvalSet]:
+    """Split off the slice that chooses a step from the one that is reported on.
 
     Returns:
         A fifth of the rows (8 to 128, at most half), spread evenly over the groups, and the rest.
@@ -63,11 +67,15 @@ def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows
     order = spread_evenly(rows.groups, derive_seed(seed, "selection"))
     wanted = min(max(round(SELECTION_SHARE * len(rows)), _FEWEST_SELECTING), _MOST_SELECTING)
     count = min(wanted, len(rows) // 2)
-    return rows.part(sorted(order[:count])), rows.part(sorted(order[count:]))
+    return rows.subset(sorted(order[:count])), rows.subset(sorted(order[count:]))
 
 
 class Scorer:
-    """Scores rows under the model as it stands."""
+    """Scores rows under the model's current weights.
+
+    Attributes:
+        forwarded: tokens that were passed through the model so far.
+    """
 
     def __init__(
         self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
@@ -77,13 +85,13 @@ class Scorer:
         )
         self.forwarded = 0
 
-    def scores(self, rows: ScoredRows, metric: str) -> np.ndarray:
+    def scores(self, rows: EvalSet, metric: str) -> np.ndarray:
         """Return each row's score in [0, 1].
 
         Args:
             rows: what to score.
-            metric: `exact`, `first_token`, or anything else for the share of right answer tokens
-                (a likelihood has no share; its tokens stand in for it).
+            metric: a name of `vocabulary.metrics`; `nll` is scored by the share of correct answer
+                tokens, as a likelihood has no score in [0, 1].
 
         Returns:
             (rows,) float64.
@@ -97,22 +105,22 @@ class Scorer:
             return found.first_token.astype(np.float64)
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 
-    def loss(self, rows: ScoredRows) -> float:
-        """Return the cross-entropy of some rows' answers, in nats a token; there is a row."""
+    def loss(self, rows: EvalSet) -> float:
+        """Return the cross-entropy of at least one row's answers, in nats a token."""
         return self._probe(rows).measures()["nll"]
 
-    def accuracy(self, rows: ScoredRows, metric: str) -> float:
-        """Return the mean score."""
+    def accuracy(self, rows: EvalSet, metric: str) -> float:
+        """Return the mean score of some rows; 0 without any."""
         return float(self.scores(rows, metric).mean()) if rows.rows else 0.0
 
-    def _probe(self, rows: ScoredRows) -> ProbeResult:
+    def _probe(self, rows: EvalSet) -> ProbeResult:
         lengths = [len(row.input_ids) for row in rows.rows]
         self.forwarded += sum(lengths)
         return self._prober_of(max(lengths)).probe(rows.rows)
 
 
-def guess_floor(rows: ScoredRows) -> float:
-    """Return what always giving each group's most frequent answer would score."""
+def majority_baseline(rows: EvalSet) -> float:
+    """Return the score of always answering with each group's most frequent answer."""
     answers: dict[str, Counter[tuple[int, ...]]] = {}
     for row, group in zip(rows.rows, rows.groups, strict=True):
         answers.setdefault(group, Counter())[_answer(row)] += 1
@@ -120,15 +128,15 @@ def guess_floor(rows: ScoredRows) -> float:
     return right / len(rows) if len(rows) else 0.0
 
 
-def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None) -> ScoredRows:
-    """Return the rows with another row's answer each: facts that are not so.
+def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) -> EvalSet:
+    """Return the rows, each with another row's answer: false facts.
 
-    The stand-in for facts that the model never saw, where none are given: whoever gives these
-    answers has guessed. A row whose group holds no other answer that it has room for is left out.
+    They stand in for facts that the model never saw, where none are given: a model that gives these
+    answers is guessing. A row is left out where its group has no other answer that fits.
 
     Args:
         rows: the rows.
-        seed: decides who gets whose.
+        seed: decides which row gets which answer.
         max_length: tokens that the model takes; None: any number.
     """
     random = np.random.default_rng(derive_seed(seed, "exchanged"))
@@ -152,7 +160,7 @@ def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None)
             other = rows.rows[others[random.integers(len(others))]]
             found.append(_with_answer(rows.rows[at], other))
             groups.append(group)
-    return ScoredRows(tuple(found), tuple(groups))
+    return EvalSet(tuple(found), tuple(groups))
 
 
 def _answer(row: Encoded) -> tuple[int, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_tui.engine.prepare import Prepared
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.outcomes import StopRun
-from sf_tui.worker.preparation import Prepared
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import StopSignals

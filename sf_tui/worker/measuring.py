@@ -10,12 +10,12 @@ from typing import Any
 
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.prepare import PreparedTask
 from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.preparation import PreparedTask
 
 # What a probe costs beside its examples is drift, counted in trained tokens of the same model. It
 # reads every weight twice, which takes as long as so many tokens in a model of any size; and each

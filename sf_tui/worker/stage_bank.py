@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.prepare import Prepared
 from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
@@ -26,7 +27,6 @@ from sf_tui.neighbors.own_prompts import every_prompt, sample_prompts
 from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
-from sf_tui.worker.preparation import Prepared
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
 # once take longer (624 instead of 4,096 on the starter: a third).

@@ -18,8 +18,10 @@ import transformers
 from safetensors import SafetensorError
 
 from sf_tui import __version__
+from sf_tui.cases.inputs import check_inputs, told
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import REPLAY_STAGE
@@ -33,12 +35,10 @@ from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
-from sf_tui.worker.inputs import check_inputs, told
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import PreparationStopped, StopSignals

@@ -7,7 +7,7 @@ import pytest
 from sf_tui.bench.clock import Clock
 from sf_tui.bench.freeze_gain import FreezeGain, measure_freeze_gain
 from sf_tui.bench.scene import make_scene
-from sf_tui.worker.preparation import prepare_run
+from sf_tui.engine.prepare import prepare_run
 
 
 def _gain(directory: Path, folder: Path) -> FreezeGain:

@@ -134,7 +134,7 @@ def test_a_card_says_the_verdict_first_and_what_to_do_next(
     for arm in event["arms"]:
         assert arm in said
     assert "unrelated was not run" in said
-    assert "the old task anew" in said
+    assert "the old task again" in said
     assert all(" ".join(sentence.split()) in said for sentence in event["evidence"])
     assert "neighbors: 4 steps" in done.stderr
 
@@ -155,7 +155,7 @@ def test_a_run_that_lost_nothing_has_the_verdict_none(
     found = output(fork_host.run("diagnose", run, *QUICK, "--json"))
     assert (found["verdict"], found["start"], found["now"]) == ("none", 1.0, 1.0)
     assert found["cost"]["recipe"] is None
-    assert "go on with the model" in fork_host.run("diagnose", run, *QUICK).stdout
+    assert "continue with the model" in fork_host.run("diagnose", run, *QUICK).stdout
 
 
 def test_what_was_written_over_is_told_as_gone(
@@ -331,7 +331,7 @@ def test_a_repair_that_made_nothing_better_says_so(
 
     done = fork_host.run("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "1")
     assert done.poll() == 0, done.stderr
-    assert "made nothing better" in done.stdout
+    assert "Nothing is better" in done.stdout
     was, now = (load_file(one / "model.safetensors") for one in (spoiled / "model", out))
     assert all(bool((was[name] == now[name]).all()) for name in was)
 
@@ -377,7 +377,7 @@ def test_a_repair_runs_with_the_old_tasks_files_absent(
     found = output(done)
     assert found["old"]["before"] is not None
     assert found["start"] == 1.0
-    assert "no example of it is at hand" in done.stderr
+    assert "no example of it is available" in done.stderr
 
     scored.unlink()
     done = fork_host.run("recover", run, "--out", tmp_path / "b", *quick)

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnosis.scores import make_arm, right
-from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.diagnosis.verdict import Finding, decide_verdict
 from sf_tui.errors import UsageError
 
 
 def verdict_of(
     start: int, now: int, recovered: int, examples: int, resamples: int = 4000
-) -> Verdict:
+) -> Finding:
     """Return the verdict for so many right, the same examples first each time."""
     arm = make_arm(right(recovered, examples))
     return decide_verdict(right(now, examples), [arm], right(start, examples), resamples=resamples)

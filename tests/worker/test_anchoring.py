@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import anatomize, prompts_of
 from sf_tui.neighbors.own_prompts import every_prompt
@@ -16,7 +17,6 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
 from worker.conftest import (
     Begin,

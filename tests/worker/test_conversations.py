@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sf_tui.engine.prepare import read_task
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.preparation import read_task
 from worker.conftest import Operator, events_of, work
 
 CHATML = (

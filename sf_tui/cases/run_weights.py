@@ -1,6 +1,6 @@
-"""A run's weights: how far it has come, its newest ones that count, and those of a stage's start.
+"""A run's weights: how far it has come, the newest ones that count, those of a stage's start.
 
-Reads only; locks nothing, and knows no data.
+Reads only and locks nothing; knows no data.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoin
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.prepare import load_model_of
 from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.paths import absolute
@@ -20,15 +21,14 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.preparation import load_model_of
 from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"
 
 
 @dataclass(frozen=True)
-class ModelAtHand:
-    """A loaded model, its layers and where it runs."""
+class LoadedRun:
+    """A loaded model with its current weights, its layers and where it runs."""
 
     loaded: LoadedModel
     layout: ModelLayout
@@ -37,7 +37,7 @@ class ModelAtHand:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory tells before any weight is loaded."""
+    """What a run directory shows before any weight is loaded."""
 
     run: RunDirectory
     profile: Profile
@@ -47,11 +47,11 @@ class RunRecord:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The stage and the step that the newest weights stand at."""
+        """The stage and the step of the newest weights."""
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
-        assert stage is not None  # `read_record` has looked
+        assert stage is not None  # `read_record` has checked
         return stage.name, stage.step
 
     def start_of(self, stage: str) -> Path:
@@ -77,11 +77,11 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     return RunRecord(run, profile, history, point)
 
 
-def load_newest(record: RunRecord) -> ModelAtHand:
+def load_newest(record: RunRecord) -> LoadedRun:
     """Load a run's model with the newest weights that count.
 
-    The run's own `model/` needs no source; where it isn't there the profile's model stands in, and
-    either way a checkpoint's weights go on top.
+    The model is the run's own `model/`, else the profile's; a checkpoint's weights are loaded on
+    top of either.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -95,8 +95,8 @@ def load_newest(record: RunRecord) -> ModelAtHand:
             update={
                 "source": str(record.run.model),
                 "config": {},
-                # For some families transformers takes a class of its own for whatever tokenizer
-                # a directory has, and words become other tokens (Qwen3.5).
+                # For some families transformers ignores the directory's tokenizer class for one
+                # of its own, and words become other tokens (Qwen3.5).
                 "tokenizer": "biography" if words == "biography" else None,
                 "revision": None,
             }
@@ -108,20 +108,19 @@ def load_newest(record: RunRecord) -> ModelAtHand:
     layout = read_layout(loaded.model)
     if point is not None:
         load_checkpoint(point, layout, None)
-    return ModelAtHand(loaded, layout, compute)
+    return LoadedRun(loaded, layout, compute)
 
 
 def _has_model(run: RunDirectory) -> bool:
     return (run.model / "config.json").is_file()
 
 
-def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StartWeights:
-    """Find the start weights that somebody names.
+def open_start_model(name: str, model: LoadedRun) -> StartWeights:
+    """Return the start weights that are named.
 
     Args:
         name: a model directory, a checkpoint's folder, or starter:NAME.
-        loaded: the model that they must fit.
-        layout: its layers.
+        model: the model that they must fit.
 
     Raises:
         ModelError: they don't fit, or there are none.
@@ -132,13 +131,12 @@ def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> Sta
         folder = starter_directory(name)
     else:
         folder = Path(absolute(name, Path.cwd()))
-    names = loaded.composite.names if loaded.composite else None
-    return open_start_weights(folder, loaded.model, layout, names)
+    composite = model.loaded.composite
+    names = composite.names if composite else None
+    return open_start_weights(folder, model.loaded.model, model.layout, names)
 
 
-def find_start(
-    loaded: LoadedModel, layout: ModelLayout, checkpoint: Path, named: str | None
-) -> StartWeights | None:
+def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StartWeights | None:
     """Return the start weights that are named, else a stage's first checkpoint; None without both.
 
     Raises:
@@ -146,7 +144,7 @@ def find_start(
         RunError: the checkpoint can't be used.
     """
     if named is not None:
-        return open_start_model(named, loaded, layout)
+        return open_start_model(named, model)
     if read_checkpoint(checkpoint) is None:
         return None
-    return open_start_weights(checkpoint, loaded.model, layout)
+    return open_start_weights(checkpoint, model.loaded.model, model.layout)

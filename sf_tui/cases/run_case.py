@@ -1,0 +1,278 @@
+"""A run's model as a case for recovery test and repair: weights, start weights, both tasks.
+
+Of a run directory without a worker, or of the stage that a worker is playing, whose values it hands
+over. Reads only, and locks nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
+from sf_tui.cases.inputs import changed_inputs, told
+from sf_tui.cases.retrain_cost import training_tokens
+from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
+from sf_tui.cases.run_weights import LoadedRun, find_start, load_newest, read_record
+from sf_tui.engine.prepare import BIOGRAPHY, Prepared, PreparedTask
+from sf_tui.profile import Profile, StageSpec, TaskSettings
+from sf_tui.profile.paths import absolute
+from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
+from sf_tui.recovery.edits import StartWeights
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.history import History, Measures
+
+START_IS_SCORED = (
+    "the accuracy that is named is not used: the start weights are available and are scored"
+)
+
+
+@dataclass(frozen=True)
+class CaseOverrides:
+    """What a case takes from elsewhere than the run."""
+
+    task: str | None = None
+    """The old task; None: the watched one that lost most."""
+    stage: str | None = None
+    """The stage whose start the model is compared with; None: the last one of a new task."""
+    old: str | None = None
+    """Data of the old task."""
+    new: str | None = None
+    """Data of the new task."""
+    start_model: str | None = None
+    """A directory, a checkpoint or a starter with the weights from before."""
+    start_accuracy: float | None = None
+    """The old task's accuracy before, where there are no such weights."""
+
+
+@dataclass(frozen=True)
+class StagePoint:
+    """Where a worker is in the stage that it plays."""
+
+    spec: StageSpec
+    step: int
+    watches_old: bool
+    """Whether a watched task was learnt before the stage."""
+
+
+@dataclass(frozen=True)
+class RunCase:
+    """A case with the profile and the place in the run that it was taken from."""
+
+    case: RecoveryCase
+    profile: Profile
+    stage: str | None = None
+    """The stage that the weights belong to; None outside a run."""
+    step: int | None = None
+    since: str | None = None
+    """The stage whose start they are compared with."""
+    stage_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of a task's stage at its full length, of the tasks that were read."""
+    notes: tuple[str, ...] = ()
+    """For people: what is missing, and what stands in for it."""
+
+
+def build_case(
+    profile: Profile,
+    spec: StageSpec,
+    model: LoadedRun,
+    old: CaseTask | None,
+    new: CaseTask | None,
+    start: StartWeights | None,
+    known_start: StartAccuracy,
+    stage_tokens: int | None,
+) -> RecoveryCase:
+    """Assemble a case with the rates, the batches and the neighbors of a stage.
+
+    The test itself adds a control and another task.
+
+    Args:
+        profile: its [replay_stage], [neighbors] and [anchor] are used.
+        spec: the stage.
+        model: with its current weights.
+        old: the task that was lost.
+        new: the task that was learnt.
+        start: the weights from before.
+        known_start: what is known without them.
+        stage_tokens: that the stage trained on; None where the stage is unknown.
+    """
+    return RecoveryCase(
+        model.loaded,
+        model.layout,
+        model.compute,
+        old,
+        new,
+        start,
+        spec.train.learning_rate,
+        spec.train.batch_size,
+        spec.train.micro_batch,
+        stage_tokens,
+        known_start,
+        kinds=profile.neighbors.kinds,
+        anchor=profile.anchor,
+        seed=profile.seed,
+        reference_rate=profile.replay_stage.train.get("learning_rate"),
+        stage=spec.name,
+    )
+
+
+def run_case(
+    run: RunDirectory, profile: Profile, needs: CaseNeeds, overrides: CaseOverrides
+) -> RunCase:
+    """Assemble the case of a run without a worker: its newest checkpoint that counts.
+
+    Args:
+        run: the run; the caller holds its lock.
+        profile: the run's, perhaps with other settings of [diagnose] and [recover].
+        needs: what the case is for.
+        overrides: what is taken from elsewhere.
+
+    Raises:
+        RunError: the run has no weights yet, or a checkpoint can't be read.
+        UsageError: no such task or stage, or no task that was lost.
+        DataError: data are needed that can't be used.
+        ModelError: the model or the start model can't be loaded.
+    """
+    record = read_record(run, profile)
+    history = record.history
+    spec = choose_stage(profile, history, overrides.stage, overrides.task)
+    old_settings: TaskSettings | None = None
+    # With start weights a repair needs no old task to score; a test does.
+    if needs.scores_needed or overrides.task or watched_before(profile, history, spec):
+        old_settings = choose_old_task(profile, history, spec, overrides.task)
+    model = load_newest(record)
+    notes: list[str] = []
+    if record.point is None:
+        notes.append("the checkpoints are gone: the weights are those of the run's model/")
+    start = find_start(model, record.start_of(spec.name), overrides.start_model)
+    if start is None:
+        notes.append(f"the start weights of stage '{spec.name}' are gone")
+    elif overrides.start_accuracy is not None:
+        notes.append(START_IS_SCORED)
+    old: CaseTask | None = None
+    if old_settings is None:
+        notes.append(f"stage '{spec.name}' began with no watched task to be scored")
+    else:
+        settings = with_data(old_settings, overrides.old)
+        whole = overrides.old is not None
+        old, missing = read_old_task(profile, settings, model.loaded, needs, whole=whole)
+        notes += missing
+    changed = changed_inputs(run, profile)
+    if changed:
+        notes.append(
+            f"changed since the run began: {told(changed)}; the rows that are scored may differ "
+            "from the run's"
+        )
+    new_settings = with_data(profile.task(spec.task), overrides.new)
+    new, prepared_new = read_new_task(profile, new_settings, model.loaded)
+    known = StartAccuracy()
+    if overrides.start_accuracy is not None:
+        known = StartAccuracy(overrides.start_accuracy)
+    elif overrides.old is None and overrides.start_model is None and old_settings is not None:
+        known = _logged_start(history, spec.name, old_settings.name, old)
+    case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
+    stage, step = record.place
+    return RunCase(
+        case,
+        profile,
+        stage,
+        step,
+        spec.name,
+        _tokens_by_task(profile, {spec.task: prepared_new}),
+        tuple(notes),
+    )
+
+
+def live_case(
+    point: StagePoint,
+    prepared: Prepared,
+    history: History,
+    accuracy: Mapping[str, Measures],
+    start_folder: Path,
+    needs: CaseNeeds,
+    check_stop: Callable[[], None],
+) -> RunCase:
+    """Assemble the case of the stage that a worker is playing, with its current weights.
+
+    The case shares the worker's model: a test must restore it.
+
+    Args:
+        point: where the worker is.
+        prepared: the run's model and tasks.
+        history: the run so far.
+        accuracy: each task's measures as the worker remembers them. A resumed worker must choose
+            the same old task again, and its log may hold later probes.
+        start_folder: where the stage's first checkpoint belongs.
+        needs: what the case is for.
+        check_stop: raises where the run is to stop; asking the start model may take longer than a
+            scheduler waits.
+
+    Raises:
+        UsageError: no watched task was learnt before.
+        RunError: the stage's first checkpoint can't be used.
+    """
+    profile, spec = prepared.profile, point.spec
+    old_settings = choose_old_task(profile, history, spec, None, accuracy)
+    model = LoadedRun(prepared.loaded, prepared.layout, prepared.compute)
+    new = prepared.tasks[spec.task]
+    old = old_task_of(profile, prepared.tasks[old_settings.name], prepared.loaded, needs)
+    case = build_case(
+        profile,
+        spec,
+        model,
+        old,
+        new_task_of(new),
+        find_start(model, start_folder, None),
+        _logged_start(history, spec.name, old.name, old),
+        _tokens_of(spec, new),
+    )
+    case.check_stop = check_stop
+    trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}
+    return RunCase(
+        case,
+        profile,
+        spec.name,
+        point.step,
+        spec.name,
+        _tokens_by_task(profile, trained),
+    )
+
+
+def with_data(settings: TaskSettings, data: str | None) -> TaskSettings:
+    """Return a task's table with other data, which have no split of their own."""
+    if data is None:
+        return settings
+    place = data if data.startswith(BIOGRAPHY) else absolute_if_there(data)
+    return settings.model_copy(
+        update={"data": place, "held_out": None, "split": None, "subset": None}
+    )
+
+
+def absolute_if_there(data: str) -> str:
+    """Return a path relative to the current directory as an absolute one; an id unchanged."""
+    path = Path(absolute(data, Path.cwd()))
+    return str(path) if path.exists() or data.startswith((".", "/", "~")) else data
+
+
+def _tokens_of(spec: StageSpec, task: PreparedTask) -> int:
+    return training_tokens(spec.train, len(task.train), task.mean_length)
+
+
+def _tokens_by_task(profile: Profile, tasks: Mapping[str, PreparedTask]) -> dict[str, int]:
+    return {
+        name: training_tokens(profile.stage_train(name), len(task.train), task.mean_length)
+        for name, task in tasks.items()
+    }
+
+
+def _logged_start(history: History, stage: str, task: str, old: CaseTask | None) -> StartAccuracy:
+    """Return the old task's accuracy at the stage's start as the log has it."""
+    probes = history.stages[stage].probes
+    if old is None or not probes or probes[0].step != 0:
+        return StartAccuracy()
+    measures = probes[0].accuracy.get(task, {})
+    metric = "token_accuracy" if old.metric == "nll" else old.metric
+    if metric not in measures:
+        return StartAccuracy()
+    return StartAccuracy(measures[metric], int(measures["n"]))
