@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_tui.cases.choice import choose_stage
-from sf_tui.cases.run_weights import LoadedRun, load_newest, read_record
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
@@ -28,7 +28,6 @@ from sf_tui.neighbors.risk import RiskGroup, choose_sources, name_tasks_at_risk
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.run.directory import RunDirectory
 
 SOURCES = 12
 """Prompts of the new task whose neighbors are examined by default."""
@@ -110,8 +109,7 @@ def survey_profile(
 
 
 def survey_run(
-    run: RunDirectory,
-    profile: Profile,
+    record: RunRecord,
     task: str | None,
     prompts: int | None,
     log: Callable[[str], None],
@@ -119,8 +117,7 @@ def survey_run(
     """Return the tasks at risk by a stage's start model, and how far each has moved.
 
     Args:
-        run: the run; its newest checkpoint is compared with the stage's first one.
-        profile: its profile.
+        record: how far the run has come; its newest checkpoint is compared with the stage's first.
         task: the new task, which names the stage; None: the last stage that has begun.
         prompts: how many of its prompts are examined; None: `SOURCES`.
         log: gets a line about each part of the survey, for people.
@@ -128,9 +125,9 @@ def survey_run(
     Raises:
         UsageError: no such stage has begun.
         DataError: its data can't be used, or have no prompts.
-        RunError: the run has no weights, or those of the stage's start are gone.
+        RunError: the weights of the stage's start are gone.
     """
-    record = read_record(run, profile)
+    profile = record.profile
     spec = choose_stage(profile, record.history, task, None)
     place = record.start_of(spec.name)
     start = read_checkpoint(place)
@@ -139,7 +136,7 @@ def survey_run(
             f"{place}: the stage's first checkpoint is gone",
             "without the start weights nothing can be compared",
         )
-    log(f"loading {run.id}")
+    log(f"loading {record.run.id}")
     model = load_newest(record)
     survey = _RiskSurvey(profile, spec.task, model, prompts, log)
     with lent_weights(start, model.layout):

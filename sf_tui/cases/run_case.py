@@ -14,13 +14,12 @@ from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
 from sf_tui.cases.inputs import changed_inputs, told
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
-from sf_tui.cases.run_weights import LoadedRun, find_start, load_newest, read_record
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest
 from sf_tui.engine.prepare import BIOGRAPHY, Prepared, PreparedTask
 from sf_tui.profile import Profile, StageSpec, TaskSettings
 from sf_tui.profile.paths import absolute
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
 from sf_tui.recovery.edits import StartWeights
-from sf_tui.run.directory import RunDirectory
 from sf_tui.run.history import History, Measures
 
 START_IS_SCORED = (
@@ -117,25 +116,21 @@ def build_case(
     )
 
 
-def run_case(
-    run: RunDirectory, profile: Profile, needs: CaseNeeds, overrides: CaseOverrides
-) -> RunCase:
+def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
     """Assemble the case of a run without a worker: its newest checkpoint that counts.
 
     Args:
-        run: the run; the caller holds its lock.
-        profile: the run's, perhaps with other settings of [diagnose] and [recover].
+        record: how far the run has come; the caller holds the run's lock.
         needs: what the case is for.
         overrides: what is taken from elsewhere.
 
     Raises:
-        RunError: the run has no weights yet, or a checkpoint can't be read.
+        RunError: a checkpoint can't be read.
         UsageError: no such task or stage, or no task that was lost.
         DataError: data are needed that can't be used.
         ModelError: the model or the start model can't be loaded.
     """
-    record = read_record(run, profile)
-    history = record.history
+    profile, history = record.profile, record.history
     spec = choose_stage(profile, history, overrides.stage, overrides.task)
     old_settings: TaskSettings | None = None
     # With start weights a repair needs no old task to score; a test does.
@@ -158,7 +153,7 @@ def run_case(
         whole = overrides.old is not None
         old, missing = read_old_task(profile, settings, model.loaded, needs, whole=whole)
         notes += missing
-    changed = changed_inputs(run, profile)
+    changed = changed_inputs(record.run, profile)
     if changed:
         notes.append(
             f"changed since the run began: {told(changed)}; the rows that are scored may differ "

@@ -1,6 +1,6 @@
-"""A run's weights: how far it has come, the newest ones that count, those of a stage's start.
+"""A run's weights: the newest ones that count, and those of a stage's start.
 
-Reads only and locks nothing; knows no data.
+Reads only and locks nothing; knows no data. Which checkpoint counts is decided by the caller.
 """
 
 from __future__ import annotations
@@ -8,20 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, step_folder
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
-from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.paths import absolute
 from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import read_events
-from sf_tui.run.history import History, fold
-from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.shelf import CheckpointShelf
+from sf_tui.run.history import History
 
 _STARTER = "starter:"
 
@@ -37,7 +33,7 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory shows before any weight is loaded."""
+    """How far a run has come, as its directory shows before any weight is loaded."""
 
     run: RunDirectory
     profile: Profile
@@ -51,30 +47,12 @@ class RunRecord:
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
-        assert stage is not None  # `read_record` has checked
+        assert stage is not None  # a record has weights, so a stage has begun
         return stage.name, stage.step
 
     def start_of(self, stage: str) -> Path:
         """Return where a stage's first checkpoint belongs."""
-        return CheckpointShelf(self.run, self.profile.checkpoint).path(stage, 0)
-
-
-def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
-    """Read how far a run has come and which of its weights count.
-
-    Raises:
-        RunError: it has no weights yet, or its log can't be read.
-    """
-    events = list(read_events(run.events))
-    history = fold(events)
-    names = [stage.name for stage in profile.stages()]
-    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, Ledger(events))
-    if history.stage is None or (point is None and not _has_model(run)):
-        raise RunError(
-            f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
-            f"`sf resume {run.id}` goes on with it",
-        )
-    return RunRecord(run, profile, history, point)
+        return self.run.checkpoints / stage / step_folder(0)
 
 
 def load_newest(record: RunRecord) -> LoadedRun:
@@ -90,7 +68,7 @@ def load_newest(record: RunRecord) -> LoadedRun:
     profile, point = record.profile, record.point
     settings = profile.model
     words = settings.tokenizer or ("biography" if settings.source == "random" else None)
-    if _has_model(record.run):
+    if has_model(record.run):
         settings = settings.model_copy(
             update={
                 "source": str(record.run.model),
@@ -111,7 +89,8 @@ def load_newest(record: RunRecord) -> LoadedRun:
     return LoadedRun(loaded, layout, compute)
 
 
-def _has_model(run: RunDirectory) -> bool:
+def has_model(run: RunDirectory) -> bool:
+    """Tell whether a run has written its final model."""
     return (run.model / "config.json").is_file()
 
 

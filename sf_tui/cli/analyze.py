@@ -58,11 +58,12 @@ def neighbors(
     profile = load_profile(reference, set_ or ()) if run is None else run_profile(run, set_ or ())
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.risk_survey import survey_profile, survey_run
+    from sf_tui.worker.shelf import read_record
 
     if run is None:
         survey = survey_profile(profile, task, prompts, log)
     else:
-        survey = survey_run(run, profile, task, prompts, log)
+        survey = survey_run(read_record(run, profile), task, prompts, log)
     named = {"profile": reference} if run is None else {"run": run.id}
     if json:
         write_json(named | _as_json(survey))

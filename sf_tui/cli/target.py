@@ -163,10 +163,11 @@ def target_case(
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.model_case import model_case
     from sf_tui.cases.run_case import run_case
+    from sf_tui.worker.shelf import read_record
 
     log(f"loading {target.name}")
     if target.run is not None:
-        found = run_case(target.run, profile, needs, overrides)
+        found = run_case(read_record(target.run, profile), needs, overrides)
     else:
         found = model_case(profile, needs, overrides)
     for note in found.notes:

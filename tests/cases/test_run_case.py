@@ -22,6 +22,7 @@ from sf_tui.run.events import EventLog, read_events
 from sf_tui.run.history import History, fold
 from sf_tui.tasks.biography import Settings
 from sf_tui.tasks.biography.world import build_world
+from sf_tui.worker.shelf import read_record
 from tests.worker.conftest import (
     Begin,
     Operator,
@@ -37,7 +38,9 @@ TEN = CaseNeeds(10)
 def case_of(
     run: RunDirectory, needs: CaseNeeds = TEN, overrides: CaseOverrides | None = None
 ) -> RunCase:
-    return run_case(run, load_profile(run.profile), needs, overrides or CaseOverrides())
+    return run_case(
+        read_record(run, load_profile(run.profile)), needs, overrides or CaseOverrides()
+    )
 
 
 def weights_of(assembled: RunCase) -> dict[str, torch.Tensor]:
