@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sf_tui.cases.assemble import RunCase
 from sf_tui.cases.retrain_cost import retrain_tokens
 from sf_tui.cases.rows import read_others
-from sf_tui.cases.run_case import RunCase
 from sf_tui.diagnosis.event import compare_costs, diagnosis_fields
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
 from sf_tui.recovery.repair import Repair, RepairOutcome

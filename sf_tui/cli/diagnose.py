@@ -30,8 +30,8 @@ from sf_tui.cli.target import (
 from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
+    from sf_tui.cases.assemble import CaseOverrides, RunCase
     from sf_tui.cases.operations import Diagnosis
-    from sf_tui.cases.run_case import CaseOverrides, RunCase
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
 
@@ -113,7 +113,7 @@ def diagnose(
         _print(event, {"run": run_name(found.run)}, json=json)
         return
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.run_case import CaseOverrides
+    from sf_tui.cases.assemble import CaseOverrides
 
     overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy)
     if found.run is not None and new is not None:

@@ -34,7 +34,7 @@ from sf_tui.home import user_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sf_tui.cases.run_case import RunCase
+    from sf_tui.cases.assemble import RunCase
     from sf_tui.recovery.repair import RepairOutcome
 
 NEIGHBORS = "neighbors"
@@ -112,10 +112,10 @@ def recover(
     found = find_target(target)
     _refuse_live(found)
     # Deferred: torch and transformers take seconds to import.
+    from sf_tui.cases.assemble import CaseOverrides
     from sf_tui.cases.offline import check_out, write_model
     from sf_tui.cases.operations import EXAMPLES_WITHOUT_START
     from sf_tui.cases.rows import CaseNeeds
-    from sf_tui.cases.run_case import CaseOverrides
 
     out = check_out(out, found.folder, found.run)
     overrides = CaseOverrides(task, stage, old, new, start_model)

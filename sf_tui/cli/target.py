@@ -21,8 +21,8 @@ from sf_tui.errors import RunNotFoundError, UsageError
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
+    from sf_tui.cases.assemble import CaseOverrides, RunCase
     from sf_tui.cases.rows import CaseNeeds
-    from sf_tui.cases.run_case import CaseOverrides, RunCase
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
 
@@ -131,7 +131,7 @@ def target_profile(target: Target, settings: Sequence[str], overrides: CaseOverr
     if target.run is not None:
         return run_profile(target.run, settings)
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.model_case import model_profile
+    from sf_tui.cases.assemble import model_profile
 
     refuse_options(
         {"--task": overrides.task, "--stage": overrides.stage},
@@ -161,8 +161,7 @@ def target_case(
         SfError: weights or data can't be used.
     """
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.model_case import model_case
-    from sf_tui.cases.run_case import run_case
+    from sf_tui.cases.assemble import model_case, run_case
     from sf_tui.worker.shelf import read_record
 
     log(f"loading {target.name}")

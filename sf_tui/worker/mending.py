@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sf_tui.cases.assemble import RunCase, StagePoint, live_case
 from sf_tui.cases.operations import diagnose, repair
 from sf_tui.cases.rows import CaseNeeds
-from sf_tui.cases.run_case import RunCase, StagePoint, live_case
 from sf_tui.errors import RunError
 from sf_tui.recovery.repair import RepairOutcome, edit_model
 from sf_tui.run.events import read_events

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sf_tui.cases.run_case import StagePoint
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,

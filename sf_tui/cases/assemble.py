@@ -1,12 +1,12 @@
-"""A run's model as a case for recovery test and repair: weights, start weights, both tasks.
+"""Cases for recovery test and repair: weights, start weights and both tasks put together.
 
-Of a run directory without a worker, or of the stage that a worker is playing, whose values it hands
-over. Reads only, and locks nothing.
+Of a run without a worker, of the stage that a worker is playing (by values that it hands over), or
+of a bare model, whose data and start must be named. Reads only, and locks nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +14,20 @@ from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
 from sf_tui.cases.inputs import changed_inputs, told
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
-from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest
-from sf_tui.engine.prepare import BIOGRAPHY, Prepared, PreparedTask
-from sf_tui.profile import Profile, StageSpec, TaskSettings
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest, open_start_model
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.layout import read_layout
+from sf_tui.engine.prepare import BIOGRAPHY, Prepared, PreparedTask, load_model_of
+from sf_tui.errors import UsageError
+from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
+from sf_tui.profile.describe import toml_value
 from sf_tui.profile.paths import absolute
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
 from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.history import History, Measures
+
+OLD, NEW = "old", "new"
+"""A bare model's tasks."""
 
 START_IS_SCORED = (
     "the accuracy that is named is not used: the start weights are available and are scored"
@@ -232,6 +239,69 @@ def live_case(
         spec.name,
         _tokens_by_task(profile, trained),
     )
+
+
+def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]) -> Profile:
+    """Return a profile for a bare model: its source and the data that are named.
+
+    Args:
+        source: as `[model] source`; relative paths start at the current directory.
+        overrides: the data of both tasks.
+        settings: `table.key=value` texts, as for any profile; the tasks are `old` and `new`.
+
+    Raises:
+        UsageError: neither task has data.
+        ProfileError: a setting is invalid, or names a file that isn't there.
+    """
+    named = {OLD: overrides.old, NEW: overrides.new}
+    if not any(named.values()):
+        raise UsageError(
+            f"{source}: a model has no record of its tasks",
+            "name their data: --old DATA, --new DATA, or both",
+        )
+    lines = ['name = "model"', "[model]", f"source = {toml_value(source, 4096)}"]
+    for place, (name, data) in enumerate((n, d) for n, d in named.items() if d is not None):
+        lines += ["[[tasks]]", f'name = "{name}"', f"data = {toml_value(data, 4096)}"]
+        # A profile needs a stage, so a task alone gets one; its settings are used.
+        lines += ["learn = true"] if not place and not all(named.values()) else []
+    return parse_profile(
+        "\n".join(lines), name="the command line", base_dir=Path.cwd(), overrides=settings
+    )
+
+
+def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
+    """Assemble the case of a bare model.
+
+    Args:
+        profile: from `model_profile`.
+        needs: what the case is for.
+        overrides: the weights from before, or the old task's accuracy then.
+
+    Raises:
+        DataError: data can't be used.
+        ModelError: the model or the start model can't be loaded.
+    """
+    compute = choose_compute(profile.model.dtype, profile.train.threads)
+    loaded = load_model_of(profile, compute)
+    model = LoadedRun(loaded, read_layout(loaded.model), compute)
+    start = None
+    if overrides.start_model is not None:
+        start = open_start_model(overrides.start_model, model)
+    names = [task.name for task in profile.tasks]
+    scored = start is not None and overrides.start_accuracy is not None
+    notes = (START_IS_SCORED,) if scored else ()
+    old: CaseTask | None = None
+    if OLD in names:
+        old, missing = read_old_task(profile, profile.task(OLD), loaded, needs, whole=True)
+        notes = (*notes, *missing)
+    new: CaseTask | None = None
+    if NEW in names:
+        new, _ = read_new_task(profile, profile.task(NEW), loaded)
+    spec = profile.stages()[-1]
+    known = StartAccuracy(overrides.start_accuracy)
+    # The length of the stage that produced this model is unknown.
+    case = build_case(profile, spec, model, old, new, start, known, None)
+    return RunCase(case, profile, notes=notes)
 
 
 def with_data(settings: TaskSettings, data: str | None) -> TaskSettings:
