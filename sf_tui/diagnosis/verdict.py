@@ -228,6 +228,6 @@ def _none_sentences(closed: bool, estimates: RecoveryEstimates) -> list[str]:
     if drop is not None and not closed:
         sentences.append(
             f"Up to {100 * drop.high:.1f} points may still be lost; more held-out examples "
-            "would tell."
+            "would show it."
         )
     return sentences

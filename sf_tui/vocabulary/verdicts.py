@@ -105,6 +105,6 @@ CLEAR_VERDICTS = tuple(verdict.name for verdict in VERDICTS.values() if verdict.
 
 
 def is_recoverable(name: str) -> bool:
-    """Tell whether a verdict says that a recovery brings something back."""
+    """Tell whether a verdict means that a recovery brings something back."""
     verdict = VERDICTS.get(name)
     return verdict is not None and verdict.is_recoverable
