@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
-from sf_tui.cases.inputs import changed_inputs, told
+from sf_tui.cases.inputs import changed_inputs, describe_changes
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
 from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest, open_start_model
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.prepare import BIOGRAPHY, Prepared, PreparedTask, load_model_of
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
 from sf_tui.profile.describe import toml_value
@@ -163,8 +163,8 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     changed = changed_inputs(record.run, profile)
     if changed:
         notes.append(
-            f"changed since the run began: {told(changed)}; the rows that are scored may differ "
-            "from the run's"
+            f"changed since the run began: {describe_changes(changed)}; the rows that are scored "
+            "may differ from the run's"
         )
     new_settings = with_data(profile.task(spec.task), overrides.new)
     new, prepared_new = read_new_task(profile, new_settings, model.loaded)
@@ -188,7 +188,7 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
 
 def live_case(
     point: StagePoint,
-    prepared: Prepared,
+    prepared: PreparedRun,
     history: History,
     accuracy: Mapping[str, Measures],
     start_folder: Path,

@@ -15,7 +15,7 @@ from sf_tui.engine.prepare import BIOGRAPHY, read_task
 from sf_tui.errors import DataError, ModelError
 from sf_tui.profile import Profile, TrainSettings, starter_directory
 from sf_tui.profile.names import RANDOM_MODEL
-from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import Example, Task
 
 RECIPE_FILE = "recipe.json"

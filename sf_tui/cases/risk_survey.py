@@ -15,17 +15,22 @@ from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.prepare import Prepared, load_model_of, prepare_task, read_task
+from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
 from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.errors import DataError, RunError
-from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, anatomize
-from sf_tui.neighbors.bank import NeighborBank, answer_limit, build_bank
-from sf_tui.neighbors.divergence import DivergenceMeter
-from sf_tui.neighbors.exchanges import shares_beginnings
-from sf_tui.neighbors.own_prompts import PromptSample, sample_prompts
-from sf_tui.neighbors.proposing import Neighbor
+from sf_tui.neighbors.anatomy import (
+    AnatomizedPrompt,
+    Anatomy,
+    PromptSample,
+    anatomize,
+    sample_prompts,
+)
+from sf_tui.neighbors.anchor import DivergenceMeter
+from sf_tui.neighbors.cache import TeacherCache, answer_limit, build_cache
+from sf_tui.neighbors.propose import Neighbor
 from sf_tui.neighbors.risk import RiskGroup, choose_sources, name_tasks_at_risk
 from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.substitution import shares_prefixes
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
 
@@ -151,7 +156,7 @@ def survey_run(
 
 
 def risk_at_start(
-    prepared: Prepared, spec: StageSpec, steps: int, start: StartModel
+    prepared: PreparedRun, spec: StageSpec, steps: int, start: StartModel
 ) -> dict[str, Any] | None:
     """Return the fields of a stage's `tasks_at_risk` event.
 
@@ -171,7 +176,7 @@ def risk_at_start(
         return None
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
-    sources = choose_sources(anatomy, tokens, shared=shares_beginnings(start))
+    sources = choose_sources(anatomy, tokens, shared=shares_prefixes(start))
     if not sources:
         return None
     groups = name_tasks_at_risk(anatomy, sources, start)
@@ -183,7 +188,7 @@ def risk_at_start(
         "tokens": start.forwarded,
         "groups": [
             {
-                "frame": group.frame,
+                "frame": group.template,
                 "kind": group.kind,
                 "example": group.example,
                 "likelihood": group.likelihood,
@@ -237,7 +242,7 @@ class _RiskSurvey:
         self._log(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
-    def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighborBank, list[list[int]]]:
+    def ask_again(self, groups: list[RiskGroup]) -> tuple[TeacherCache, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
         self._log("the start model's answers to each group's likeliest prompts")
         longest = answer_limit(self._longest, self._sample.longest_answer)
@@ -251,10 +256,10 @@ class _RiskSurvey:
             ][:_ASKED_AGAIN]
             places.append(list(range(len(asked), len(asked) + len(fitting))))
             asked += [Neighbor(tokens, "substitution") for tokens in fitting]
-        bank = build_bank(None, {}, lambda: asked, self._start, longest=longest, top_k=self._top_k)
+        bank = build_cache(None, {}, lambda: asked, self._start, longest=longest, top_k=self._top_k)
         return bank, places
 
-    def measure(self, bank: NeighborBank, places: list[list[int]]) -> dict[int, Moved]:
+    def measure(self, bank: TeacherCache, places: list[list[int]]) -> dict[int, Moved]:
         """Return how far each group's answers have moved from the start model's."""
         self._log("the same answers with the current weights")
         loaded = self._model.loaded

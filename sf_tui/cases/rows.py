@@ -26,11 +26,11 @@ from sf_tui.profile.paths import is_missing
 from sf_tui.recovery.case import CaseTask
 from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.tasks.biography import biography_task
-from sf_tui.tasks.encoding import Encoded, encode_all
+from sf_tui.tasks.encoded_examples import encode_all
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.loaded_rows import load_examples
-from sf_tui.tasks.splitting import DEFAULT_MOST, split_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
-from sf_tui.tasks.user_data import load_held_out_file
+from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
 
 MOST_EXAMPLES = 4096
 """Old training rows that are encoded at most, unless all are needed: a test trains on ten of them
@@ -99,7 +99,7 @@ def old_task_of(
     """
     settings = profile.task(prepared.name)
     examples = _training_rows(profile, settings, prepared.task, loaded, needs)
-    held_out = eval_set(prepared.held_out, prepared.groups)
+    held_out = eval_set(prepared.held_out)
     return CaseTask(prepared.name, prepared.metric, held_out, examples)
 
 
@@ -118,7 +118,7 @@ def read_new_task(
 def new_task_of(prepared: PreparedTask) -> CaseTask:
     """Return a prepared task as a new task; of a drawn one, the examples of its first epoch."""
     rows = tuple(prepared.train.encoded(at, 0) for at in range(len(prepared.train)))
-    held_out = eval_set(prepared.held_out, prepared.groups)
+    held_out = eval_set(prepared.held_out)
     return CaseTask(prepared.name, prepared.metric, held_out, rows)
 
 
@@ -147,7 +147,7 @@ def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> Eval
             f"{data}: no row can be used: {'; '.join(encoded.notes())}",
             "shorten the rows, or name other data",
         )
-    return eval_set(encoded.rows, [taken[at].group for at in encoded.kept])
+    return eval_set(encoded.rows)
 
 
 def _split_whole(profile: Profile, settings: TaskSettings, needs: CaseNeeds) -> Task:
@@ -220,9 +220,8 @@ def _old_task(
             f"'{task.name}': no row to score on can be used: {'; '.join(held_out.notes())}",
             "raise [train] max_length, or shorten the rows",
         )
-    groups = [task.held_out[at].group for at in held_out.kept]
     metric = metric_of(settings, held_out.rows or examples)
-    return CaseTask(task.name, metric, eval_set(held_out.rows, groups), examples)
+    return CaseTask(task.name, metric, eval_set(held_out.rows), examples)
 
 
 def _training_rows(

@@ -1,6 +1,6 @@
 """Everything that a run needs before its first step: device, model, data as tokens.
 
-Every mistake in a profile's files and models comes to light here, before anything is trained.
+Reports every mistake in the files and models of a profile before anything is trained.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from sf_tui.engine.sources import DrawnSource, FixedSource
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.tasks.biography import biography_task
-from sf_tui.tasks.encoding import Encoded, EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.encoded_examples import EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.task import Example, FixedExamples, Task
-from sf_tui.tasks.template_date import date_note, fix_date
+from sf_tui.tasks.template import date_note, fix_date
 from sf_tui.tasks.user_data import user_task
 
 BIOGRAPHY = "biography:"
 
 MOST_REPEATED = 1024
-"""Largest batch of a split that has fewer rows: such a batch holds some of them twice."""
+"""Largest batch for a split with fewer rows; such a batch repeats rows."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,14 @@ class PreparedTask:
 
     task: Task
     metric: str
-    """`exact`, `first_token`, `token` or `nll`; what charts, rules and guards use."""
+    """Name of the metric that charts, rules and guards use."""
     watch: bool
     train: EncodedSource
     held_out: Sequence[Encoded]
-    groups: Sequence[str]
     mean_length: float
-    """Tokens of a training example, on average."""
+    """Mean number of tokens in a training example."""
     notes: tuple[str, ...]
-    """What became of rows that the tokenizer or the length limit left out."""
+    """Rows that the tokenizer or the length limit left out, and why."""
 
     @property
     def name(self) -> str:
@@ -53,8 +53,8 @@ class PreparedTask:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What the stages are played with."""
+class PreparedRun:
+    """Model, data and settings that the stages run with."""
 
     profile: Profile
     compute: ComputeSetting
@@ -63,22 +63,24 @@ class Prepared:
     freezer: Freezer
     tasks: dict[str, PreparedTask]
     notes: tuple[str, ...] = ()
-    """What the model's chat template and its generation settings do that nobody may expect."""
+    """Unexpected behavior of the model's chat template and generation settings."""
 
 
-def prepare_run(profile: Profile, threads: int | None, moment: datetime | None = None) -> Prepared:
+def prepare_run(
+    profile: Profile, threads: int | None, moment: datetime | None = None
+) -> PreparedRun:
     """Load the model and the tasks of a profile.
 
     Args:
         profile: the profile.
-        threads: CPU threads; what an earlier part of the run used, else None.
-        moment: when the run was made: the date that a chat template writes; None: now.
+        threads: CPU threads that an earlier part of the run used, else None.
+        moment: when the run was created: the date that a chat template writes; None: now.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
         DataError: a task's data can't be used.
     """
-    # Data first: they take no time to read, and most mistakes are in them.
+    # Data first: reading it is fast, and most mistakes are in it.
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
@@ -97,7 +99,7 @@ def prepare_run(profile: Profile, threads: int | None, moment: datetime | None =
     }
     missing = [token for token in stop_ids(loaded.model) if token not in stops]
     notes = (end_note(loaded.tokenizer, missing, stops), date_note(loaded.tokenizer))
-    return Prepared(
+    return PreparedRun(
         profile,
         compute,
         loaded,
@@ -116,7 +118,7 @@ def load_model_of(
 ) -> LoadedModel:
     """Load a profile's model, or another one in its place, as the profile's stages need it.
 
-    Its chat template writes the date of `moment`, or today's, for as long as it is loaded.
+    While it is loaded, its chat template writes the date of `moment`, or today's.
     """
     loaded = load_model(
         settings or profile.model,
@@ -142,10 +144,10 @@ def read_task(profile: Profile, settings: TaskSettings) -> Task:
 def prepare_task(
     profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel
 ) -> PreparedTask:
-    """Turn a task's examples into tokens.
+    """Encode a task's examples.
 
     Raises:
-        DataError: no example is short enough, or an example holds a token the model doesn't know.
+        DataError: no example is short enough, or an example can't be encoded.
     """
     trained = settings.name in {stage.task for stage in profile.stages()}
     held_out = encode_rows(profile, settings, task.held_out, loaded)
@@ -186,14 +188,13 @@ def prepare_task(
         settings.watch,
         train,
         held_out.rows,
-        [task.held_out[at].group for at in held_out.kept],
         sum(lengths) / len(lengths),
         tuple(notes),
     )
 
 
 def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
-    """Refuse a batch that repeats a small split many times, before it fills the memory."""
+    """Refuse a batch so much larger than its split that it would fill the memory."""
     for stage in profile.stages():
         size = stage.train.batch_size
         if stage.task == task and size > max(rows, MOST_REPEATED):
@@ -206,16 +207,16 @@ def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
 
 
 def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
-    """Return what a task is measured by; `auto` looks at the rows."""
+    """Return the metric of a task; `auto` depends on its rows."""
     return choose_metric(rows) if settings.metric == "auto" else settings.metric
 
 
 def encode_rows(
     profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
 ) -> EncodedExamples:
-    """Return some of a task's examples as tokens, those too long for its stage left out.
+    """Encode some of a task's examples; those too long for its stage are left out.
 
-    From then on the model's generation stops where their answers end.
+    Also makes the model's generation stop at the tokens that end their answers.
     """
     limit = loaded.row_limit(profile.stage_train(settings.name).max_length)
     encoded = encode_all(

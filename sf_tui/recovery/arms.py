@@ -18,7 +18,7 @@ import numpy as np
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, CaseTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.scoring import EvalSet, Scorer
@@ -84,7 +84,7 @@ class ArmContext:
     """Of the neighbors arm; None: by the stage's own work."""
     log: Callable[[str], None]
     on_step: Callable[[int], None] | None = None
-    bank: NeighborBank | None = None
+    bank: TeacherCache | None = None
     """Neighbors with the start model's answers; None where there are none."""
     start_selection: float | None = None
     """The start model's accuracy on the selection slice."""

@@ -18,15 +18,14 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
-from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import (
+from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
+from sf_tui.neighbors.cache import (
     MOST_PROMPTS,
-    NeighborBank,
+    TeacherCache,
     answer_limit,
-    build_bank,
+    build_cache,
 )
-from sf_tui.neighbors.divergence import DivergenceMeter
-from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose
+from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import AnchorSettings, NeighborKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
@@ -178,7 +177,7 @@ class RecoveryCase:
         left_out: LeftOut | None = None,
         beside: Anatomy | None = None,
         log: Callable[[str], None] | None = None,
-    ) -> NeighborBank | None:
+    ) -> TeacherCache | None:
         """Return neighbors with the start model's answers; the model has the start weights.
 
         None where the tasks have no prompts to make neighbors of.
@@ -211,7 +210,7 @@ class RecoveryCase:
                         found.setdefault(one.tokens, one)
             return list(found.values())
 
-        bank = build_bank(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
+        bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
         return bank if len(bank) else None
 
     def answer_tokens(self) -> int:
@@ -252,7 +251,7 @@ class RecoveryCase:
     def neighbors_loss(
         self,
         name: str,
-        bank: NeighborBank,
+        bank: TeacherCache,
         rows: int,
         strength: float = 1.0,
         *,

@@ -19,7 +19,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.repair_search import JointScore, find_keep
@@ -162,7 +162,7 @@ class Repair:
         with tried_out(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.known_start.accuracy
-            bank: NeighborBank | None = None
+            bank: TeacherCache | None = None
             if case.start is not None:
                 load_start(case.layout, case.start)
                 start_accuracy = _old_accuracy(case, self._scorer)
@@ -247,7 +247,7 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: NeighborBank | None) -> tuple[list[Loss], EvalSet | None]:
+    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], EvalSet | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
@@ -263,10 +263,10 @@ class Repair:
         parts.append(case.examples_loss("repair/old", trained, batch, weight))
         # The old side is scored on rows that are not trained on, where there are any.
         others = drawn[self._count :][:_SCORED_NEW]
-        return parts, eval_set(others or trained, [""] * len(others or trained))
+        return parts, eval_set(others or trained, grouped=False)
 
     def _scale_back(
-        self, now: Snapshot, kept_back: NeighborBank | None, new: EvalSet | None
+        self, now: Snapshot, kept_back: TeacherCache | None, new: EvalSet | None
     ) -> float | None:
         """Scale the change since the start back to where the mixture's loss is lowest."""
         case = self._case
@@ -300,8 +300,8 @@ class Repair:
         edit.apply(self._case.layout, self._case.start)
 
     def _part_bank(
-        self, bank: NeighborBank | None
-    ) -> tuple[NeighborBank | None, NeighborBank | None]:
+        self, bank: TeacherCache | None
+    ) -> tuple[TeacherCache | None, TeacherCache | None]:
         """Return the neighbors to learn from and those kept back to score with."""
         if bank is None or len(bank) < 2:
             return None, None
@@ -310,7 +310,7 @@ class Repair:
         count = min(_KEPT_BACK, len(bank) // _KEPT_BACK_SHARE or 1)
         return bank.part(places[count:]), bank.part(places[:count])
 
-    def _agreement(self, kept_back: NeighborBank | None) -> float | None:
+    def _agreement(self, kept_back: TeacherCache | None) -> float | None:
         if kept_back is None:
             return None
         meter = self._case.meter()
@@ -320,7 +320,7 @@ class Repair:
         """Return the new-task rows that score a step: trained ones, never held-out ones."""
         if self._new is None or not self._new.train:
             return None
-        rows = eval_set(self._new.train, [""] * len(self._new.train))
+        rows = eval_set(self._new.train, grouped=False)
         random = np.random.default_rng(derive_seed(self._case.seed, "scored-new"))
         places = random.permutation(len(rows))[:_SCORED_NEW]
         return rows.subset(sorted(places.tolist()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.scoring import EvalSet, Scorer
 
@@ -67,7 +67,7 @@ class JointScore:
         self,
         case: RecoveryCase,
         scorer: Scorer,
-        kept_back: NeighborBank | None,
+        kept_back: TeacherCache | None,
         old: EvalSet | None,
         new: EvalSet | None,
     ) -> None:

@@ -7,9 +7,8 @@ neither weights from before nor recoveries.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.probe_plan import spread_evenly
 from sf_tui.engine.probing import Prober, ProbeResult
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
+from sf_tui.tasks.task import majority_counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,30 +32,37 @@ _FEWEST_SELECTING = 8
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Rows of a task to score, with their groups."""
+    """Rows of a task that a model is scored on."""
 
     rows: tuple[Encoded, ...]
-    groups: tuple[str, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each row, within which one answer could be mistaken for another."""
+        return tuple(row.group for row in self.rows)
 
     def subset(self, places: Sequence[int]) -> EvalSet:
         """Return the rows at some places."""
-        return EvalSet(
-            tuple(self.rows[at] for at in places), tuple(self.groups[at] for at in places)
-        )
+        return EvalSet(tuple(self.rows[at] for at in places))
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.rows)
 
 
-def eval_set(rows: Sequence[Encoded], groups: Sequence[str]) -> EvalSet:
-    """Return rows with their groups; groups of hardly more than one row each become one group.
+def eval_set(rows: Sequence[Encoded], *, grouped: bool = True) -> EvalSet:
+    """Return rows for scoring; groups with fewer than four rows on average become one group.
 
     A user's group key may name a document or a subject. It keeps rows together, but does not show
     which answers could be mistaken for each other.
+
+    Args:
+        rows: what a model is scored on.
+        grouped: False makes them one group.
     """
-    merged = 4 * len(set(groups)) > len(rows)
-    return EvalSet(tuple(rows), tuple("" if merged else group for group in groups))
+    if not grouped or 4 * len({row.group for row in rows}) > len(rows):
+        rows = [replace(row, group="") for row in rows]
+    return EvalSet(tuple(rows))
 
 
 def split_selection(rows: EvalSet, seed: int) -> tuple[EvalSet, EvalSet]:
@@ -121,11 +128,8 @@ class Scorer:
 
 def majority_baseline(rows: EvalSet) -> float:
     """Return the score of always answering with each group's most frequent answer."""
-    answers: dict[str, Counter[tuple[int, ...]]] = {}
-    for row, group in zip(rows.rows, rows.groups, strict=True):
-        answers.setdefault(group, Counter())[_answer(row)] += 1
-    right = sum(max(counts.values()) for counts in answers.values())
-    return right / len(rows) if len(rows) else 0.0
+    counts = majority_counts((row.group, _answer(row)) for row in rows.rows)
+    return sum(most for most, _ in counts.values()) / len(rows) if len(rows) else 0.0
 
 
 def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) -> EvalSet:
@@ -144,8 +148,7 @@ def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) ->
     for at, group in enumerate(rows.groups):
         by_group.setdefault(group, []).append(at)
     found: list[Encoded] = []
-    groups: list[str] = []
-    for group, members in sorted(by_group.items()):
+    for _, members in sorted(by_group.items()):
         for at in members:
             own = _answer(rows.rows[at])
             room = (max_length or sys.maxsize) - _answer_start(rows.rows[at])
@@ -159,8 +162,7 @@ def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) ->
                 continue
             other = rows.rows[others[random.integers(len(others))]]
             found.append(_with_answer(rows.rows[at], other))
-            groups.append(group)
-    return EvalSet(tuple(found), tuple(groups))
+    return EvalSet(tuple(found))
 
 
 def _answer(row: Encoded) -> tuple[int, ...]:
@@ -170,9 +172,8 @@ def _answer(row: Encoded) -> tuple[int, ...]:
 def _with_answer(row: Encoded, other: Encoded) -> Encoded:
     prompt = row.input_ids[: _answer_start(row)]
     start = _answer_start(other)
-    return Encoded(
-        [*prompt, *other.input_ids[start:]], [*([NO_LOSS] * len(prompt)), *other.labels[start:]]
-    )
+    labels = [*([NO_LOSS] * len(prompt)), *other.labels[start:]]
+    return replace(row, input_ids=[*prompt, *other.input_ids[start:]], labels=labels)
 
 
 def _answer_start(row: Encoded) -> int:

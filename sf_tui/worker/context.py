@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_tui.engine.prepare import Prepared
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
@@ -25,7 +25,7 @@ class RunContext:
     run: RunDirectory
     log: EventLog
     ledger: Ledger
-    prepared: Prepared
+    prepared: PreparedRun
     shelf: CheckpointShelf
     commands: CommandTail
     signals: StopSignals

@@ -18,7 +18,7 @@ import transformers
 from safetensors import SafetensorError
 
 from sf_tui import __version__
-from sf_tui.cases.inputs import check_inputs, told
+from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
@@ -170,7 +170,7 @@ class Worker:
                 "alert",
                 level="warn",
                 code="data-changed",
-                message=f"data changed: {told(changed)}",
+                message=f"data changed: {describe_changes(changed)}",
                 stage="",
                 step=0,
             )

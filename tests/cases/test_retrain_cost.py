@@ -13,7 +13,7 @@ from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.prepare import read_task
 from sf_tui.engine.sources import FixedSource
 from sf_tui.profile import Profile, load_profile, starter_directory
-from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import FixedExamples
 
 STARTER = "starter:biography-mini"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.event import compare_costs, decompose, diagnosis_fields
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding, decide_verdict
+from support.scores import make_arm, right
 
 COST = compare_costs(seconds=30.1234567, tokens=90_000, gpu_hour=2.5, recipe_tokens=4_000_000)
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates
 from sf_tui.diagnosis.intervals import Estimate
 from sf_tui.diagnosis.rules import strongest_arm, verdict_of
+from support.scores import make_arm, right
 
 
 @pytest.mark.parametrize(
