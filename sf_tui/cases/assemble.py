@@ -20,8 +20,8 @@ from sf_tui.engine.layout import read_layout
 from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
-from sf_tui.profile.describe import toml_value
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
+from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
 from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.history import History, Measures

@@ -22,7 +22,7 @@ from sf_tui.engine.prepare import (
 from sf_tui.engine.probe_plan import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
-from sf_tui.profile.paths import is_missing
+from sf_tui.profile.sources import is_missing
 from sf_tui.recovery.case import CaseTask
 from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.tasks.biography import biography_task

@@ -14,7 +14,7 @@ from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
 from sf_tui.profile import Profile, starter_directory
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.history import History

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.target import (
     New,
@@ -45,7 +45,11 @@ def diagnose(
     stage: Stage = None,
     examples: Annotated[
         int | None,
-        typer.Option("--examples", min=1, help="Safe old examples; default: 10."),
+        typer.Option(
+            "--examples",
+            min=1,
+            help="Set the safe old examples; default: \\[diagnose]'s, which is 10.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Steps of the neighbors arm.")
@@ -174,7 +178,7 @@ def _test(
     needs = CaseNeeds(options["examples"], every_example=options["thorough"])
     with target_locked(target):
         case = target_case(target, profile, needs, overrides, log)
-        found = run_test(case, **options, log=log, on_step=lambda _: INTERRUPT.check())
+        found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
         if target.run is not None:
             event = append_diagnosis(target.run, found.fields)
             return event, {"run": target.name, **_more(case, found)}
@@ -195,7 +199,7 @@ def _check_others(profile: Profile) -> None:
     """
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.errors import DataError
-    from sf_tui.profile.check_diagnosis import diagnosis_files
+    from sf_tui.profile.check_data import diagnosis_files
 
     for problem in diagnosis_files(profile):
         raise DataError(f"[diagnose] {problem.text}", problem.hint)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.target import (
     New,
@@ -61,18 +61,21 @@ def recover(
         typer.Option(
             "--examples",
             min=0,
-            help="Old examples to train on; default: none with start weights, 10 without.",
+            help="Set the old examples; default: \\[recover]'s, else 0 (10 without start).",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps at most; default: 150.")
+        int | None, typer.Option("--steps", min=1, help="Limit the steps; default: \\[recover]'s.")
     ] = None,
     strength: Annotated[
         float | None, typer.Option("--strength", help="Weight of the KL to the start model.")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Learning rate; default: half of the stage's."),
+        typer.Option(
+            "--learning-rate",
+            help="Set the rate; default: \\[recover]'s, else half of the stage's.",
+        ),
     ] = None,
     keep: Annotated[
         float | None,
@@ -187,7 +190,7 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
         case,
         **{**options, "examples": examples},
         log=log,
-        on_step=lambda _: INTERRUPT.check(),
+        on_step=lambda _: check_interrupt(),
     )
     if outcome.examples < examples:
         log(f"note: only {outcome.examples} old examples are available")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_line
 from sf_tui.errors import RunNotFoundError, UsageError
 from sf_tui.home import user_path
@@ -171,7 +171,7 @@ def target_case(
         found = model_case(profile, needs, overrides)
     for note in found.notes:
         log(f"note: {note}")
-    found.case.check_stop = INTERRUPT.check
+    found.case.check_stop = check_interrupt
     return found
 
 

@@ -126,7 +126,7 @@ def calibration_table(
 def _as_pairs(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
-        raise ValueError(f"two lists of the same length are needed: {first.shape}, {second.shape}")
+        raise ValueError(f"two lists of as many cases are needed: {first.shape}, {second.shape}")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a case has no finite value")
     return first, second

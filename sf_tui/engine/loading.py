@@ -6,7 +6,6 @@ Every failure is told as a `ModelError` that names the source.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,9 +38,9 @@ from sf_tui.engine.weight_check import (
     refuse_size,
     refuse_unplaced,
 )
-from sf_tui.errors import ModelError
+from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings, starter_directory
-from sf_tui.profile.packages import is_package_source, package_hint
+from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 
 if TYPE_CHECKING:
@@ -206,8 +205,8 @@ def _nearest_entry(place: Path) -> str:
     if not place.parent.is_dir():
         return f"{place.parent} doesn't exist either"
     names = [entry.name for entry in place.parent.iterdir()]
-    near = difflib.get_close_matches(place.name, names, n=1)
-    return f"did you mean '{place.parent / near[0]}'?" if near else "check [model] source"
+    near = nearest_name(place.name, names)
+    return f"did you mean '{place.parent / near}'?" if near else "check [model] source"
 
 
 def _random_model(
@@ -241,10 +240,10 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
     # The names alone: the mapping itself would import every model's module (a second or two).
     known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
+        near = nearest_name(kind, known)
         raise ModelError(
             f"[model.config] model_type '{kind}' is no decoder that transformers knows",
-            f"did you mean '{near[0]}'?" if near else "for example gpt_neox or llama",
+            f"did you mean '{near}'?" if near else "for example gpt_neox or llama",
         )
     with model_faults(
         lambda error: ModelError(
@@ -256,10 +255,10 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
         names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
         for key in given:
             if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
+                near = nearest_name(key, names)
                 raise ModelError(
                     f"[model.config] unknown key '{key}' for a {kind} model",
-                    f"did you mean '{near[0]}'?" if near else "see the model's config class",
+                    f"did you mean '{near}'?" if near else "see the model's config class",
                 )
         ids = {
             "vocab_size": len(tokenizer),

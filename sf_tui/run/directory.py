@@ -5,7 +5,6 @@ Knows paths and `run.json`; what the other files hold is told by the modules nam
 
 from __future__ import annotations
 
-import difflib
 import os
 import secrets
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 import orjson
 
 from sf_tui import __version__
-from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError
+from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError, nearest_name
 from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.printable import printable
@@ -312,7 +311,7 @@ def find_run(reference: str) -> RunDirectory:
         raise RunNotFoundError(
             f"'{reference}' fits {len(fitting)} runs: {names}", "give more letters of the id"
         )
-    near = difflib.get_close_matches(reference, [run.id for run in runs], n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "`sf runs` lists the runs"
+    near = nearest_name(reference, [run.id for run in runs])
+    hint = f"did you mean '{near}'?" if near else "`sf runs` lists the runs"
     where = f"in {runs_home()}" if runs else f"(there is none yet in {runs_home()})"
     raise RunNotFoundError(f"no run '{reference}' {where}", hint)

@@ -261,7 +261,7 @@ def test_errors_of_a_diagnosis_are_for_people(
     refused(run("diagnose", spoiled, "--stage", "nwe"), 2, "nwe", "new")
     refused(run("diagnose", spoiled, "--control", "biography:unsen"), 2, "biography:unseen")
     refused(run("diagnose", spoiled, "--control", "gone.jsonl"), 2, "gone.jsonl")
-    refused(run("diagnose", spoiled, "--set", "train.steps=3"), 2, "says what the run was")
+    refused(run("diagnose", spoiled, "--set", "train.steps=3"), 2, "records what the run was")
     refused(run("diagnose", spoiled, "--start-model", tmp_path / "none"), 2, "no such directory")
     mini = "starter:biography-mini"
     refused(run("diagnose", spoiled, "--start-model", mini), 2, "the model's")

@@ -210,7 +210,6 @@ def test_family_is_probed_frozen_and_saved_exactly(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", [name for name in FAMILIES if name not in REST])
 def test_every_causal_family(
     kind: str, compute: ComputeSetting, make_tuner: MakeTuner, tmp_path: Path

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.recovery.edits.edit import Edit
 from sf_tui.recovery.edits.interpolate import Interpolate
 from sf_tui.recovery.edits.shift import ShiftEdit
@@ -33,11 +32,7 @@ def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
         UsageError: there is no such op, it doesn't take the argument, or not that value.
     """
     if op not in _EDITS:
-        near = difflib.get_close_matches(op, EDIT_OPS, n=1)
-        raise UsageError(
-            f"there is no edit '{op}'",
-            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(EDIT_OPS)}",
-        )
+        raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))
     make, takes = _EDITS[op]
     for name in arguments:
         if name not in takes:
