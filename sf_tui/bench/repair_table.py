@@ -17,7 +17,7 @@ import numpy as np
 
 from sf_tui.bench.harness import BenchReport, Figure, append_case, read_cases
 from sf_tui.bench.verdict_scene import TrialScene
-from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.repair import Repair, edit_model
 
 SCHEMA = 1

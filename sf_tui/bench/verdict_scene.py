@@ -13,15 +13,14 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import block_name, read_layout
+from sf_tui.engine.layout import block_name
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.profile import load_profile, starter_directory
 from sf_tui.recovery.case import CaseTask, RecoveryCase
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.scoring import eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
-from sf_tui.recovery.snapshot import load_start
 from sf_tui.tasks.biography.build import EntrySource, ask
 from sf_tui.tasks.biography.language import Form
 from sf_tui.tasks.biography.world import Person, Settings, World, build_world
@@ -61,7 +60,7 @@ class TrialScene:
         self._compute = choose_compute(profile.model.dtype, threads)
         self._kinds = profile.neighbors.kinds
         self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
-        self._layout = read_layout(self._loaded.model)
+        self._layout = self._loaded.layout
         self._start = open_start_weights(
             starter_directory(STARTER), self._loaded.model, self._layout
         )
@@ -80,8 +79,8 @@ class TrialScene:
         self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
 
     def begin(self) -> None:
-        """Restore the starter's weights."""
-        load_start(self._layout, self._start)
+        """Put the starter's weights into the model."""
+        self._start.load_into(self._layout)
 
     def case(self, damaged: Damaged) -> RecoveryCase:
         """Return the model in its present state as a case for the recovery test."""

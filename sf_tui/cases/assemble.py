@@ -16,14 +16,13 @@ from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
 from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest, open_start_model
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
 from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
 from sf_tui.profile.sources import absolute
 from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
-from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.history import History, Measures
 
 OLD, NEW = "old", "new"
@@ -85,7 +84,7 @@ def build_case(
     model: LoadedRun,
     old: CaseTask | None,
     new: CaseTask | None,
-    start: StartWeights | None,
+    start: StoredWeights | None,
     known_start: StartAccuracy,
     stage_tokens: int | None,
 ) -> RecoveryCase:
@@ -283,7 +282,7 @@ def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> 
     """
     compute = choose_compute(profile.model.dtype, profile.train.threads)
     loaded = load_model_of(profile, compute)
-    model = LoadedRun(loaded, read_layout(loaded.model), compute)
+    model = LoadedRun(loaded, loaded.layout, compute)
     start = None
     if overrides.start_model is not None:
         start = open_start_model(overrides.start_model, model)

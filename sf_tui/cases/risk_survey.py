@@ -12,11 +12,11 @@ from typing import Any
 
 from sf_tui.cases.choice import choose_stage
 from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
-from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
 from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
 from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anatomy import (
     AnatomizedPrompt,
@@ -107,7 +107,7 @@ def survey_profile(
     compute = choose_compute(profile.model.dtype, profile.train.threads)
     log(f"loading {profile.model.source}")
     loaded = load_model_of(profile, compute)
-    model = LoadedRun(loaded, read_layout(loaded.model), compute)
+    model = LoadedRun(loaded, loaded.layout, compute)
     survey = _RiskSurvey(profile, name, model, prompts, log)
     groups = survey.name_groups()
     return survey.result(name, None, [SurveyedGroup(group, None) for group in groups])
@@ -144,7 +144,7 @@ def survey_run(
     log(f"loading {record.run.id}")
     model = load_newest(record)
     survey = _RiskSurvey(profile, spec.task, model, prompts, log)
-    with lent_weights(start, model.layout):
+    with with_weights(checkpoint_weights(start, model.layout), model.layout):
         groups = survey.name_groups()
         bank, places = survey.ask_again(groups[:GROUPS_SHOWN])
     moved = survey.measure(bank, places)

@@ -19,7 +19,7 @@ from sf_tui.engine.prepare import (
     prepare_task,
     read_task,
 )
-from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.engine.probing import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
 from sf_tui.profile.sources import is_missing

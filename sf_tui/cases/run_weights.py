@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, step_folder
 from sf_tui.engine.compute import ComputeSetting, choose_compute
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import absolute
-from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.history import History
 
@@ -83,10 +84,9 @@ def load_newest(record: RunRecord) -> LoadedRun:
         profile.model.dtype, point.state["threads"] if point else profile.train.threads
     )
     loaded = load_model_of(profile, compute, settings, record.run.created)
-    layout = read_layout(loaded.model)
     if point is not None:
-        load_checkpoint(point, layout, None)
-    return LoadedRun(loaded, layout, compute)
+        load_checkpoint(point, loaded.layout, None)
+    return LoadedRun(loaded, loaded.layout, compute)
 
 
 def has_model(run: RunDirectory) -> bool:
@@ -94,7 +94,7 @@ def has_model(run: RunDirectory) -> bool:
     return (run.model / "config.json").is_file()
 
 
-def open_start_model(name: str, model: LoadedRun) -> StartWeights:
+def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
     """Return the start weights that are named.
 
     Args:
@@ -115,7 +115,7 @@ def open_start_model(name: str, model: LoadedRun) -> StartWeights:
     return open_start_weights(folder, model.loaded.model, model.layout, names)
 
 
-def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StartWeights | None:
+def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StoredWeights | None:
     """Return the start weights that are named, else a stage's first checkpoint; None without both.
 
     Raises:

@@ -58,7 +58,7 @@ def neighbors(
     profile = load_profile(reference, set_ or ()) if run is None else run_profile(run, set_ or ())
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.risk_survey import survey_profile, survey_run
-    from sf_tui.worker.shelf import read_record
+    from sf_tui.worker.checkpoints import read_record
 
     if run is None:
         survey = survey_profile(profile, task, prompts, log)

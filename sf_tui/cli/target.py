@@ -162,7 +162,7 @@ def target_case(
     """
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.assemble import model_case, run_case
-    from sf_tui.worker.shelf import read_record
+    from sf_tui.worker.checkpoints import read_record
 
     log(f"loading {target.name}")
     if target.run is not None:

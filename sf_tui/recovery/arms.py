@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, CaseTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named

@@ -17,6 +17,7 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import (
@@ -28,7 +29,6 @@ from sf_tui.neighbors.cache import (
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import AnchorSettings, NeighborKinds
-from sf_tui.recovery.edits.start_weights import StartWeights
 from sf_tui.recovery.leaks import Leaks
 from sf_tui.recovery.scoring import EvalSet, Scorer
 from sf_tui.tasks.encoding import Encoded
@@ -72,7 +72,7 @@ class RecoveryCase:
     compute: ComputeSetting
     old: CaseTask | None
     new: CaseTask | None
-    start: StartWeights | None
+    start: StoredWeights | None
     """The weights from before the stage; None where they are gone."""
     learning_rate: float
     """The stage's own; every rate is chosen from it."""

@@ -16,12 +16,12 @@ import numpy as np
 
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding, decide_verdict
+from sf_tui.engine.weights import weights_restored
 from sf_tui.errors import DataError
 from sf_tui.recovery.arms import ARMS, EXAMPLES, Arm, ArmContext, ReferenceArm, bank_size
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
-from sf_tui.recovery.snapshot import load_start, tried_out
 
 
 @dataclass
@@ -112,7 +112,7 @@ class RecoveryTest:
         begun = time.perf_counter()
         reference: ArmResult | None = None
         spent_on_reference = 0.0
-        with tried_out(case.model, case.layout) as now_weights:
+        with weights_restored(case.model, case.layout) as now_weights:
             self._log("scoring the model as it is")
             now = self._scores(self._held_out)
             self._raise_floor()
@@ -169,7 +169,7 @@ class RecoveryTest:
         if case.start is None:
             return None
         self._log("scoring the start weights")
-        load_start(case.layout, case.start)
+        case.start.load_into(case.layout)
         start = self._scores(self._held_out)
         self._raise_floor()
         context.start_selection = context.select()

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, RecoveryCase
@@ -25,7 +25,6 @@ from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.repair_search import JointScore, find_keep
 from sf_tui.recovery.scoring import EvalSet, Scorer, eval_set
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import load_start, tried_out
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -159,12 +158,12 @@ class Repair:
     def run(self) -> RepairOutcome:
         """Repair the model, and leave the weights of the best step in it."""
         case, begun = self._case, time.perf_counter()
-        with tried_out(case.model, case.layout, thaw=self._thaw) as now:
+        with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.known_start.accuracy
             bank: TeacherCache | None = None
             if case.start is not None:
-                load_start(case.layout, case.start)
+                case.start.load_into(case.layout)
                 start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbors:
                     rows = case.batch_size * self._steps
@@ -356,7 +355,7 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
     before_old, before_new = _score_both(case, scorer)
     now = Snapshot(case.layout)
     try:
-        load_start(case.layout, case.start)
+        case.start.load_into(case.layout)
         start = _old_accuracy(case, scorer)
         now.restore()
         edit.apply(case.layout, case.start)

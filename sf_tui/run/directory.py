@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import socket
 import stat
 from collections.abc import Sequence
@@ -24,12 +23,7 @@ from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.printable import printable
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
-from sf_tui.run.durable import (
-    aside_name,
-    remove_abandoned,
-    replace_file,
-    sync_directory,
-)
+from sf_tui.run.durable import aside_name, new_folder, remove_abandoned, replace_file
 from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, TEXTS, Field, fields_problem, map_of
 from sf_tui.run.regular_file import read_regular, reason_of
 
@@ -195,19 +189,16 @@ class RunDirectory:
         }
         aside = path.with_name(aside_name(secrets.token_hex(4), "making"))
         try:
-            aside.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(path.parent, None, "making")
-            # Prompts and answers are in it.
-            aside.mkdir(mode=0o700)
-            (aside / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-            (aside / "profile.toml").write_text(profile_text, encoding="utf-8")
-            (aside / "events.jsonl").touch()
-            (aside / "commands.jsonl").touch()
-            (aside / "lock").touch()
-            aside.rename(path)
-            sync_directory(path.parent)
+            with new_folder(path, aside) as folder:
+                # Prompts and answers are in it.
+                folder.chmod(0o700)
+                (folder / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+                (folder / "profile.toml").write_text(profile_text, encoding="utf-8")
+                (folder / "events.jsonl").touch()
+                (folder / "commands.jsonl").touch()
+                (folder / "lock").touch()
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
             raise RunError(
                 f"{path}: can't make a run directory: {error.strerror or error}",
                 "choose another place with --run-dir or $SF_HOME",

@@ -22,7 +22,7 @@ from sf_tui.run.events import EventLog, read_events
 from sf_tui.run.history import History, fold
 from sf_tui.tasks.biography import Settings
 from sf_tui.tasks.biography.world import build_world
-from sf_tui.worker.shelf import read_record
+from sf_tui.worker.checkpoints import read_record
 from support.quick_run import (
     Begin,
     Operator,
@@ -67,7 +67,7 @@ def test_a_runs_case_holds_its_newest_weights_and_its_stages_start(
     assert case.start is not None
     start = checkpoint_weights(undisturbed, "new", 0)
     for layer in case.layout.layers:
-        for name, tensor in case.start.layer(layer.name).items():
+        for name, tensor in case.start.tensors(layer.name):
             assert torch.equal(tensor, start[name])
     assert (assembled.stage, assembled.step, assembled.since) == ("new", 12, "new")
     assert case.old is not None

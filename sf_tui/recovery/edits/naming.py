@@ -1,4 +1,4 @@
-"""An edit by the name of its op. It knows the ops and their arguments, and no profile."""
+"""Finds a weight edit by the name of its op, and checks its arguments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.recovery.edits.edit import Edit
 from sf_tui.recovery.edits.interpolate import Interpolate
-from sf_tui.recovery.edits.shift import ShiftEdit
-from sf_tui.recovery.edits.spectral import SpectralEdit
+from sf_tui.recovery.edits.matrices import ShiftEdit, SpectralEdit
 
 _EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
     ShiftEdit.name: (ShiftEdit, frozenset({"alpha"})),
@@ -18,15 +17,15 @@ _EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
 }
 
 EDIT_OPS = tuple(_EDITS)
-"""Names of all ops that edit weights without data."""
+"""Names of the ops that edit weights without data."""
 
 
 def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
-    """Make the edit of an op.
+    """Return the edit of an op.
 
     Args:
         op: one of `EDIT_OPS`.
-        arguments: its own by name; one that is None, or absent, has its default.
+        arguments: by name; one that is None or absent takes its default.
 
     Raises:
         UsageError: there is no such op, it doesn't take the argument, or not that value.
