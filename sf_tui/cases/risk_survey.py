@@ -15,7 +15,7 @@ from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
 from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anatomy import (
