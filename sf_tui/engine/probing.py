@@ -7,7 +7,7 @@ forward pass and never a `generate`. Source: the same event is lm-evaluation-har
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.vocabulary.metrics import METRICS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,18 +45,40 @@ class ProbeResult:
         """Return the measures of all examples, or of a subset by index.
 
         Returns:
-            `exact` and `first_token` (shares of examples), `token` (share of answer tokens),
-            `nll` (nats a token) and `n` (examples).
+            The value of every metric, in its unit, and `n` (examples).
         """
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
-        tokens = int(self.answer_tokens[at].sum())
-        return {
-            "exact_match": float(self.exact[at].mean()),
-            "first_token_accuracy": float(self.first_token[at].mean()),
-            "token_accuracy": float(self.correct_tokens[at].sum() / tokens),
-            "nll": float(self.nll[at].sum() / tokens),
-            "n": len(self.exact[at]),
-        }
+        chosen = ProbeResult(
+            self.exact[at],
+            self.first_token[at],
+            self.correct_tokens[at],
+            self.answer_tokens[at],
+            self.nll[at],
+        )
+        found = {name: float(measure(chosen)) for name, measure in _MEASURES.items()}
+        return found | {"n": len(chosen.exact)}
+
+
+Measure = Callable[[ProbeResult], float]
+"""Computes one metric over all examples of a result."""
+
+_MEASURES: dict[str, Measure] = {
+    "exact_match": lambda found: found.exact.mean(),
+    "first_token_accuracy": lambda found: found.first_token.mean(),
+    "token_accuracy": lambda found: found.correct_tokens.sum() / int(found.answer_tokens.sum()),
+    "nll": lambda found: found.nll.sum() / int(found.answer_tokens.sum()),
+}
+
+
+def register_measure(name: str, measure: Measure) -> None:
+    """Add the computation of a registered metric to every probe.
+
+    Raises:
+        ValueError: there is no such metric, or its computation is known.
+    """
+    if name not in METRICS or name in _MEASURES:
+        raise ValueError(f"'{name}' is no metric without a computation")
+    _MEASURES[name] = measure
 
 
 def teacher_forced_matches(
