@@ -25,7 +25,8 @@ PAGES = {
     "headless": "scripts, exit codes, CI, SLURM, systemd",
     "measuring": "exact match, held out, drop, frozen",
     "profile": "every key of a profile",
-    "run-directory": "a run's files and events",
+    "run-directory": "a run's files",
+    "events": "every event of a run's log",
     "results": "what was measured, with the commands",
     "architecture": "layers, contracts, where to add something",
 }
