@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 from tui.written_run import WrittenRun
 
+from sf_tui.vocabulary.events import Alert, Rewound
+
 IN_NAMES = (
     "\x1b]0;title\x07\x1b]52;c;QUJD\x07\x1b]52;c;QUJD\x1b\\\x1b[2J\x1b[35;45;5m\x1bP1$q\x1b\\"
     "\x1b_a\x1b\\\x1bXs\x1b\\\x1bc\x9b2J\x9d0;title\x9c\x90q\x9c\r\b\b\x7f\x85\x0b\x0c\x0e"
@@ -65,10 +67,8 @@ def full_run(make_run: Callable[..., WrittenRun], name: str) -> WrittenRun:
     written.take_anchor(41)
     written.command("c-3", "rollback", "refused", 41, reason="no such checkpoint")
     written.diagnose(42)
-    written.event(
-        "rewound", stage="new", step=0, path="checkpoints/new/step-000000", reason="r", lost=42
-    )
-    written.event("alert", level="warn", code="x", message="m", stage="new", step=42)
+    written.event(Rewound(stage="new", step=0, reason="r", lost=42))
+    written.event(Alert(level="warn", code="x", message="m", stage="new", step=42))
     forge(written)
     return written
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.vocabulary.events import DiagnosisMade
     from sf_tui.worker.cases import AssembledCase, Replaced
     from sf_tui.worker.offline import Diagnosis
 
@@ -131,13 +132,14 @@ def diagnose(
     _print(event, more, json=json)
 
 
-def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict[str, Any]:
+def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> DiagnosisMade:
     """Have a living worker make the diagnosis and return its event."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.act import send_and_wait
     from sf_tui.errors import RunError
     from sf_tui.profile import load_profile
     from sf_tui.run.events import EventTail
+    from sf_tui.vocabulary.events import DiagnosisMade
 
     actions = load_profile(run.profile).actions
     name = next(name for name, action in actions.items() if action.op == "diagnose")
@@ -147,19 +149,18 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict
     tail = EventTail(run.events, offset=run.events.stat().st_size)
     narrator()(f"the worker of {run.id} makes the diagnosis between two steps")
     answer = send_and_wait(run, name, arguments, wait_s=_LIVE_WAIT_S)
-    if answer is None or answer["status"] != "done":
-        reason = answer["reason"] if answer else "no answer"
+    if answer is None or answer.status != "done":
+        reason = answer.reason if answer else "no answer"
         raise RunError(f"{run.id}: no diagnosis: {reason}", "see `sf show`")
-    said = [event for event in tail.poll() if event["type"] == "diagnosis"]
+    said = [event for event in tail.poll() if isinstance(event, DiagnosisMade)]
     if not said:
         raise RunError(f"{run.id}: the worker told no diagnosis", "see `sf show`")
-    event: dict[str, Any] = said[-1]
-    return event
+    return said[-1]
 
 
 def _diagnose_run(
     run: RunDirectory, overrides: Sequence[str], replaced: Replaced, test: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[DiagnosisMade, dict[str, Any]]:
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.worker.cases import run_case
     from sf_tui.worker.offline import append_diagnosis, locked
@@ -173,13 +174,13 @@ def _diagnose_run(
         tell(f"loading {run_name(run)}")
         assembled = run_case(run, profile, _wanted(test, profile.diagnose.examples), replaced)
         found = _test(assembled, test, tell)
-        event = append_diagnosis(run, found.fields)
+        event = append_diagnosis(run, found.event)
     return event, {"run": run_name(run), **_more(assembled, found)}
 
 
 def _diagnose_model(
     model: str, overrides: Sequence[str], replaced: Replaced, test: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[DiagnosisMade, dict[str, Any]]:
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.worker.model_case import model_case, model_profile
 
@@ -206,7 +207,7 @@ def _diagnose_model(
         "--start-model": replaced.start_model,
     }
     given = {option: value for option, value in named.items() if value is not None}
-    return found.fields, {"model": model, "given": given, **_more(assembled, found)}
+    return found.event, {"model": model, "given": given, **_more(assembled, found)}
 
 
 def _check_others(profile: Profile) -> None:
@@ -262,9 +263,13 @@ def _more(assembled: AssembledCase, found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def _print(event: dict[str, Any], more: dict[str, Any], *, json: bool) -> None:
+def _print(event: DiagnosisMade, more: dict[str, Any], *, json: bool) -> None:
     if json:
-        write_json(event | more)
+        # Deferred: not needed for `sf --help`.
+        from sf_tui.vocabulary.events import event_object, own_fields
+
+        line = event_object(event) if event.seq else own_fields(event)
+        write_json(line | more)
         return
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.diagnosis_card import print_card

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from sf_tui.diagnosis.json_numbers import rounded
+from sf_tui.vocabulary.event_records import CostEntry, DiagnosisCost
 
 _SECONDS_AN_HOUR = 3600
 
@@ -24,13 +24,9 @@ class Cost:
     money: float | None
     """In the currency of the price; None without a price or without seconds."""
 
-    def as_event(self) -> dict[str, Any]:
-        """Return it as JSON types."""
-        return {
-            "tokens": self.tokens,
-            "seconds": rounded(self.seconds),
-            "money": rounded(self.money),
-        }
+    def rounded(self, share: float | None = None) -> CostEntry:
+        """Return it as an event carries it, with a share of it if given."""
+        return CostEntry(self.tokens, rounded(self.seconds), rounded(self.money), rounded(share))
 
 
 @dataclass(frozen=True)
@@ -45,23 +41,24 @@ class CostComparison:
     tokens_per_second: float | None
     """The pace that their seconds are reckoned with."""
 
-    def as_event(self) -> dict[str, Any]:
-        """Return the test's own figures and below them the others', as JSON types.
+    def rounded(self) -> DiagnosisCost:
+        """Return the test's own figures and below them the others', as an event carries them.
 
         `share` is the test's tokens as a share of the other's.
         """
-        return {
-            **self.test.as_event(),
-            "tokens_per_second": rounded(self.tokens_per_second),
-            "old_task": self._beside(self.old_task),
-            "recipe": self._beside(self.recipe),
-        }
+        return DiagnosisCost(
+            tokens=self.test.tokens,
+            seconds=rounded(self.test.seconds),
+            money=rounded(self.test.money),
+            tokens_per_second=rounded(self.tokens_per_second),
+            old_task=self._beside(self.old_task),
+            recipe=self._beside(self.recipe),
+        )
 
-    def _beside(self, other: Cost | None) -> dict[str, Any] | None:
+    def _beside(self, other: Cost | None) -> CostEntry | None:
         if other is None:
             return None
-        share = self.test.tokens / other.tokens if other.tokens else None
-        return {**other.as_event(), "share": rounded(share)}
+        return other.rounded(self.test.tokens / other.tokens if other.tokens else None)
 
 
 def compare_costs(

@@ -31,8 +31,14 @@ from sf_tui.engine.checkpoint_state import (
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.errors import RunError
-from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_directory, sync_file
-from sf_tui.run.regular_file import read_regular
+from sf_tui.run.durable import (
+    exchange_folder,
+    follow_umask,
+    read_regular,
+    remove,
+    sync_directory,
+    sync_file,
+)
 
 _FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")

@@ -7,7 +7,6 @@ cost a quarter of what AdamW training takes already.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,19 +17,11 @@ from sf_tui.engine.checkpoint_state import way_on
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import Layer, ModelLayout
 from sf_tui.errors import RunError
+from sf_tui.vocabulary.event_records import LayerDrift
 
 # Differences are made in pieces of this many elements, so that no copy of a whole embedding
 # matrix is ever held.
 _PIECE = 1 << 22
-
-
-@dataclass(frozen=True)
-class LayerDrift:
-    """How far one layer has moved."""
-
-    name: str
-    relative_update: float
-    frozen: bool
 
 
 class DriftMeter:

@@ -19,7 +19,9 @@ from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
 from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
-from sf_tui.run.history import History, Measures, fold
+from sf_tui.run.state import RunState, fold
+from sf_tui.vocabulary.event_records import Measures
+from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.case_data import (
     OldRows,
     Wanted,
@@ -257,7 +259,7 @@ def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> Assembled
 
 
 def choose_stage(
-    profile: Profile, history: History, name: str | None, task: str | None
+    profile: Profile, history: RunState, name: str | None, task: str | None
 ) -> StageSpec:
     """Return the stage whose start a model is compared with.
 
@@ -289,7 +291,7 @@ def choose_stage(
 
 def choose_old_task(
     profile: Profile,
-    history: History,
+    history: RunState,
     stage: StageSpec,
     name: str | None,
     now: Mapping[str, Measures] | None = None,
@@ -336,16 +338,16 @@ def choose_old_task(
     return profile.task(max(watched, key=drop))
 
 
-def watched_before(profile: Profile, history: History, stage: StageSpec) -> list[str]:
+def watched_before(profile: Profile, history: RunState, stage: StageSpec) -> list[str]:
     """Return the watched tasks that were known when a stage began."""
     known = history.stages[stage.name].known
     return [task for task in profile.watched_tasks() if task in known and task != stage.task]
 
 
-def _probes_since(history: History, stage: str) -> list[Mapping[str, Measures]]:
+def _probes_since(history: RunState, stage: str) -> list[Mapping[str, Measures]]:
     names = list(history.stages)
     later = [history.stages[name] for name in names[names.index(stage) :]]
-    return [probe.accuracy for one in later for probe in one.probes]
+    return [probe.metrics for one in later for probe in one.probes]
 
 
 def with_data(settings: TaskSettings, data: str | None) -> TaskSettings:
@@ -364,13 +366,14 @@ def absolute_if_there(data: str) -> str:
     return str(path) if path.exists() or data.startswith((".", "/", "~")) else data
 
 
-def _told_start(history: History, stage: str, task: str, old: OldTask | None) -> KnownStart:
+def _told_start(history: RunState, stage: str, task: str, old: OldTask | None) -> KnownStart:
     """Return what the log tells of the old task at the stage's start."""
     probes = history.stages[stage].probes
     if old is None or not probes or probes[0].step != 0:
         return KnownStart()
-    measures = probes[0].accuracy.get(task, {})
-    metric = "token_accuracy" if old.metric == "nll" else old.metric
-    if metric not in measures:
+    measures = probes[0].metrics.get(task, {})
+    metric = old.metric if metric_named(old.metric).is_share else "token_accuracy"
+    value, examples = measures.get(metric), measures.get("n")
+    if value is None or examples is None:
         return KnownStart()
-    return KnownStart(measures[metric], int(measures["n"]))
+    return KnownStart(value, int(examples))

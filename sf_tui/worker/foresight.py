@@ -13,6 +13,8 @@ from sf_tui.neighbors.exchanges import shares_beginnings
 from sf_tui.neighbors.own_prompts import sample_prompts
 from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.event_records import RiskGroup
+from sf_tui.vocabulary.events import TasksAtRisk
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.outcomes import is_out_of_memory
 from sf_tui.worker.stage_bank import start_model
@@ -52,21 +54,22 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
             "warn", "tasks_at_risk", "no memory to name the tasks at risk by", spec.name, 0
         )
         return
-    context.tell(
-        "tasks_at_risk",
-        stage=spec.name,
-        step=0,
-        prompts=len(sources),
-        seconds=time.perf_counter() - begun,
-        tokens=start.forwarded,
-        groups=[
-            {
-                "frame": group.frame,
-                "kind": group.kind,
-                "example": group.example,
-                "likelihood": group.likelihood,
-                "prompts": len(group.members),
-            }
-            for group in groups[:_GROUPS_TOLD]
-        ],
+    context.log_event(
+        TasksAtRisk(
+            stage=spec.name,
+            step=0,
+            prompts=len(sources),
+            seconds=time.perf_counter() - begun,
+            tokens=start.forwarded,
+            groups=[
+                RiskGroup(
+                    frame=group.frame,
+                    kind=group.kind,
+                    example=group.example,
+                    likelihood=group.likelihood,
+                    prompts=len(group.members),
+                )
+                for group in groups[:_GROUPS_TOLD]
+            ],
+        )
     )

@@ -5,14 +5,14 @@ Decides which examples and how they become events and metrics; when to measure i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.probe_plan import HeldOutSize, plan_probes
 from sf_tui.engine.probing import Prober
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.events import Drift, Probe
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.preparation import PreparedTask
@@ -36,7 +36,8 @@ PROBE_SEED = 0
 UNKNOWN_BELOW = 0.02
 """A score at a stage's start that leaves nothing to lose."""
 
-Measures = dict[str, float]
+
+Measures = Mapping[str, float]
 
 
 def drift_cost_tokens(layout: ModelLayout) -> float:
@@ -111,7 +112,7 @@ class StageMeasuring:
 
         Args:
             step: optimizer steps done in the stage.
-            full: take the whole held-out splits; the paired measures are then given beside them.
+            full: score the whole held-out splits, and log the usual subset's metrics as well.
 
         Returns:
             `drop`, `old_accuracy`, `new_accuracy`, `drift`; None where there is no such thing.
@@ -125,27 +126,27 @@ class StageMeasuring:
             [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
         )
         accuracy: dict[str, Measures] = {}
-        paired: dict[str, Measures] = {}
+        subset: dict[str, Measures] = {}
         start = 0
         for name in self._tasks:
             places = range(start, start + len(chosen[name]))
             start = places.stop
-            accuracy[name] = paired[name] = result.measures(places)
+            accuracy[name] = subset[name] = result.measures(places)
             if full:
-                paired[name] = result.measures([places[at] for at in self._plan[name]])
+                subset[name] = result.measures([places[at] for at in self._plan[name]])
         if step == 0:
-            self.baseline = paired
-        drop = self._largest_drop(paired)
-        fields: dict[str, Any] = {"paired": paired} if full else {}
+            self.baseline = subset
+        drop = self._largest_drop(subset)
         if not (step == 0 and self._context.ledger.said("probe", self._stage, "0")):
-            self._context.tell(
-                "probe",
-                stage=self._stage,
-                step=step,
-                accuracy=accuracy,
-                full=full,
-                drop=drop,
-                **fields,
+            self._context.log_event(
+                Probe(
+                    stage=self._stage,
+                    step=step,
+                    metrics=accuracy,
+                    full=full,
+                    drop=drop,
+                    subset=subset if full else {},
+                )
             )
         self._context.accuracy = accuracy
         return {
@@ -178,8 +179,8 @@ class StageMeasuring:
         if self._drift is None:
             return 0.0
         layers = self._drift.measure()
-        self._context.tell("drift", stage=self._stage, step=step, layers=layers)
-        return max(layer.relative_update for layer in layers)
+        self._context.log_event(Drift(self._stage, step, layers))
+        return max(layer.relative_update or 0.0 for layer in layers)
 
     def score(self) -> float | None:
         """Return how good the last probe was for old and new together; None where none counts."""
@@ -188,14 +189,14 @@ class StageMeasuring:
         known = [part for part in parts if part is not None]
         return sum(known) / len(known) if known else None
 
-    def _largest_drop(self, paired: dict[str, Measures]) -> float | None:
+    def _largest_drop(self, subset: dict[str, Measures]) -> float | None:
         drops = []
         for name in self._old:
             metric = metric_named(self._tasks[name].metric)
-            drops.append(metric.drop(self.baseline[name][metric.name], paired[name][metric.name]))
+            drops.append(metric.drop(self.baseline[name][metric.name], subset[name][metric.name]))
         return max(drops, default=None)
 
-    def _lowest(self, accuracy: dict[str, Measures], names: Sequence[str]) -> float | None:
+    def _lowest(self, accuracy: Mapping[str, Measures], names: Sequence[str]) -> float | None:
         shares = [
             accuracy[name][self._tasks[name].metric]
             for name in names

@@ -57,7 +57,7 @@ class Mending:
             told=self._between,
             on_step=self._between,
         )
-        context.tell("diagnosis", **found.fields)
+        context.log_event(found.event)
         verdict = found.outcome.verdict
         return f"{verdict.name}: {verdict.evidence[0]}"
 

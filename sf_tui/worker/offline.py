@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
 from sf_tui.diagnosis.cost import compare_costs
-from sf_tui.diagnosis.event import diagnosis_fields
+from sf_tui.diagnosis.event import diagnosis_event
 from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
 from sf_tui.recovery.outcome import RecoveryOutcome, RepairOutcome
@@ -34,6 +33,7 @@ from sf_tui.run.durable import (
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import RunLock
+from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.worker.case_data import read_others
 from sf_tui.worker.cases import AssembledCase
 from sf_tui.worker.recipe_tokens import recipe_tokens
@@ -46,10 +46,10 @@ EXAMPLES_WITHOUT_START = 10
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A recovery test's outcome and the fields of its event."""
+    """A recovery test's outcome and its event."""
 
     outcome: RecoveryOutcome
-    fields: dict[str, Any]
+    event: DiagnosisMade
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def diagnose(
         recipe_tokens=anew.recipe,
     )
     reference = [outcome.reference] if outcome.reference else []
-    fields = diagnosis_fields(
+    event = diagnosis_event(
         outcome.verdict,
         [*outcome.arms, *reference],
         cost,
@@ -132,12 +132,13 @@ def diagnose(
         step=assembled.step,
         examples=outcome.examples,
         skipped=outcome.skipped,
+        since=assembled.since,
+        forwarded_tokens=outcome.forwarded,
     )
-    fields |= {"since": assembled.since, "forwarded_tokens": outcome.forwarded}
-    return Diagnosis(outcome, fields)
+    return Diagnosis(outcome, event)
 
 
-def append_diagnosis(run: RunDirectory, fields: dict[str, Any]) -> dict[str, Any]:
+def append_diagnosis(run: RunDirectory, event: DiagnosisMade) -> DiagnosisMade:
     """Write a `diagnosis` event behind a run's log and return it; the caller has the lock.
 
     Raises:
@@ -145,7 +146,7 @@ def append_diagnosis(run: RunDirectory, fields: dict[str, Any]) -> dict[str, Any
     """
     log = EventLog(run.events)
     try:
-        event = log.append("diagnosis", **fields)
+        event = log.append(event)
         log.sync()
     finally:
         log.close()

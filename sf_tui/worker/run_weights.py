@@ -18,7 +18,7 @@ from sf_tui.profile.paths import absolute
 from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
-from sf_tui.run.history import History, fold
+from sf_tui.run.state import RunState, fold
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.preparation import load_model_of
 from sf_tui.worker.shelf import CheckpointShelf
@@ -41,7 +41,7 @@ class RunRecord:
 
     run: RunDirectory
     profile: Profile
-    history: History
+    history: RunState
     point: Checkpoint | None
     """The newest checkpoint that counts; None where only `model/` is left."""
 

@@ -53,9 +53,9 @@ class CheckpointShelf:
         for stage in reversed(stages):
             found = self.current(stage)
             voided = ledger.voided
-            if voided is not None and voided["stage"] == stage:
+            if voided is not None and voided.stage == stage:
                 fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
-                target = [c for c in found if c.path.name == voided.get("checkpoint")]
+                target = [c for c in found if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
                 return found[-1]
@@ -104,9 +104,9 @@ class CheckpointShelf:
     def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
         """Make up for what a kill kept an earlier worker from: putting aside and pruning."""
         voided = ledger.voided
-        if voided is not None and voided["stage"] == stage:
+        if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided["step"] and checkpoint.seq < ledger.void_seq:
+                if checkpoint.step > voided.step and checkpoint.seq < ledger.void_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fork_client import ForkHost, SfProcess
 
-from sf_tui.run.events import Event, read_events
+from sf_tui.run.events import JsonObject, read_objects
 
 STEPS = 60
 
@@ -45,8 +45,8 @@ every = 1000
 """
 
 
-def events(run: Path, kind: str) -> list[Event]:
-    return [event for event in read_events(run / "events.jsonl") if event["type"] == kind]
+def events(run: Path, kind: str) -> list[JsonObject]:
+    return [event for event in read_objects(run / "events.jsonl") if event["type"] == kind]
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,29 +1,33 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from rich.cells import cell_len
 
 from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
+from sf_tui.vocabulary.event_records import RiskGroup
+from sf_tui.vocabulary.events import TasksAtRisk
 
 CAPITAL = "What is the capital of … ?"
 NEW = frozenset({"What", "is", "the", "currency", "of", "…", "?"})
 
 
-def named(*groups: tuple[str, str]) -> dict[str, Any]:
-    return {"groups": [{"kind": kind, "frame": frame} for kind, frame in groups]}
+def named(*groups: tuple[str, str]) -> TasksAtRisk:
+    return TasksAtRisk("new", groups=[RiskGroup(frame, kind) for kind, frame in groups])
 
 
 def test_only_other_tasks_are_at_risk_nearest_first() -> None:
-    event = named(("slot", "What is the currency of … ?"), ("frame", CAPITAL), ("frame", "Who … ?"))
+    event = named(
+        ("substitution", "What is the currency of … ?"),
+        ("same_template", CAPITAL),
+        ("same_template", "Who … ?"),
+    )
     assert frames_at_risk(event) == [CAPITAL, "Who … ?"]
     assert words_of_new_task(event) == NEW
     assert frames_at_risk({}) == []
 
 
 def test_a_frame_is_one_line_that_no_terminal_obeys() -> None:
-    event = named(("frame", "user:\n\tWhat is \x1b[31m… ?"), ("frame", "  \n"))
+    event = named(("same_template", "user:\n\tWhat is \x1b[31m… ?"), ("same_template", "  \n"))
     assert frames_at_risk(event) == ["user: What is \\x1b[31m… ?"]
 
 

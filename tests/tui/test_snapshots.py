@@ -102,11 +102,11 @@ def four_tasks(make_run: Callable[..., WrittenRun]) -> tuple[WrittenRun, dict[st
 
 
 async def picture(
-    scene: Callable[..., tuple[WrittenRun, dict[str, Any]]],
+    view: Callable[..., tuple[WrittenRun, dict[str, Any]]],
     make_run: Callable[..., WrittenRun],
     size: tuple[int, int],
 ) -> str:
-    written, options = scene(make_run)
+    written, options = view(make_run)
     app = ConsoleApp(written.run, written.options(**options))
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
@@ -115,7 +115,7 @@ async def picture(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "scene",
+    "view",
     [
         past_the_window,
         in_danger,
@@ -130,29 +130,29 @@ async def picture(
     ],
 )
 async def test_the_console_looks_right(
-    scene: Callable[..., tuple[WrittenRun, dict[str, Any]]],
+    view: Callable[..., tuple[WrittenRun, dict[str, Any]]],
     size: str,
     make_run: Callable[..., WrittenRun],
     svg: SnapshotAssertion,
 ) -> None:
-    assert await picture(scene, make_run, SIZES[size]) == svg
+    assert await picture(view, make_run, SIZES[size]) == svg
 
 
-@pytest.mark.parametrize("scene", [ascii_only, light])
+@pytest.mark.parametrize("view", [ascii_only, light])
 async def test_other_terminals_look_right(
-    scene: Callable[..., tuple[WrittenRun, dict[str, Any]]],
+    view: Callable[..., tuple[WrittenRun, dict[str, Any]]],
     make_run: Callable[..., WrittenRun],
     svg: SnapshotAssertion,
 ) -> None:
-    assert await picture(scene, make_run, SIZES["120x40"]) == svg
+    assert await picture(view, make_run, SIZES["120x40"]) == svg
 
 
-@pytest.mark.parametrize("scene", [in_danger, dead])
+@pytest.mark.parametrize("view", [in_danger, dead])
 @pytest.mark.parametrize("size", [(59, 19), (30, 8)])
 async def test_the_narrow_card_looks_right(
-    scene: Callable[..., tuple[WrittenRun, dict[str, Any]]],
+    view: Callable[..., tuple[WrittenRun, dict[str, Any]]],
     size: tuple[int, int],
     make_run: Callable[..., WrittenRun],
     svg: SnapshotAssertion,
 ) -> None:
-    assert await picture(scene, make_run, size) == svg
+    assert await picture(view, make_run, size) == svg

@@ -16,7 +16,7 @@ from fork_client import ForkHost, SfProcess
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail
+from sf_tui.run.events import EventTail, JsonObject
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from worker.conftest import (
     Begin,
@@ -52,12 +52,14 @@ def started(
 Started = Callable[..., tuple[SfProcess, RunDirectory]]
 
 
-def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bool]) -> Event:
+def wait_for(
+    run: RunDirectory, process: SfProcess, wanted: Callable[[JsonObject], bool]
+) -> JsonObject:
     """Wait until an event is told."""
     tail = EventTail(run.events)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for event in tail.poll():
+        for event in tail.iterate_objects():
             if wanted(event):
                 return event
         assert process.poll() is None, process.stderr
@@ -65,7 +67,7 @@ def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bo
     raise AssertionError(f"never told: {process.stderr}")
 
 
-def at(stage: str, step: int) -> Callable[[Event], bool]:
+def at(stage: str, step: int) -> Callable[[JsonObject], bool]:
     return lambda e: e["type"] == "step" and (e["stage"], e["step"]) == (stage, step)
 
 
@@ -462,7 +464,7 @@ def test_llama_directory_and_two_files_in_different_schemas_run_to_the_end(
     assert process.wait() == 0, process.stderr
     assert_well_told(run)
     finished = events_of(run)[-1]
-    assert {task: found["n"] for task, found in finished["accuracy"].items()} == {
+    assert {task: found["n"] for task, found in finished["metrics"].items()} == {
         "capitals": 4,
         "countries": 4,
     }
