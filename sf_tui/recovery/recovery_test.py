@@ -17,10 +17,10 @@ import numpy as np
 from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.verdict import decide_verdict
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.arm_size import neighbor_rows, neighbor_steps
 from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
@@ -32,7 +32,6 @@ from sf_tui.recovery.scoring import (
     split_selection,
 )
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import load_start, tried_out
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
@@ -128,7 +127,7 @@ class RecoveryTest:
         begun = time.perf_counter()
         reference: Arm | None = None
         spent_on_reference = 0.0
-        with tried_out(case.model, case.layout) as now_weights:
+        with weights_restored(case.model, case.layout) as now_weights:
             self._told("scoring the model as it is")
             now = self._scores(self._held_out)
             self._raise_floor()
@@ -188,13 +187,13 @@ class RecoveryTest:
             speaks=False,
         )
 
-    def _start_scores(self) -> tuple[np.ndarray | None, NeighborBank | None]:
+    def _start_scores(self) -> tuple[np.ndarray | None, TeacherCache | None]:
         """Ask the start model everything that it is needed for, once."""
         case = self._case
         if case.start is None:
             return None, None
         self._told("scoring the start weights")
-        load_start(case.layout, case.start)
+        case.start.load_into(case.layout)
         start = self._scores(self._held_out)
         self._raise_floor()
         self._start_selection = self._select()
@@ -243,7 +242,7 @@ class RecoveryTest:
         best[2].restore()
         self._finish_arm("examples", best[0], best[1], tokens=tokens, seconds=seconds)
 
-    def _run_neighbors(self, now: Snapshot, bank: NeighborBank | None) -> None:
+    def _run_neighbors(self, now: Snapshot, bank: TeacherCache | None) -> None:
         case = self._case
         if case.start is None:
             self._skipped["neighbors"] = "the weights from before the stage are not at hand"

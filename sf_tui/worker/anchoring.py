@@ -12,11 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
 from sf_tui.worker.context import RunContext
@@ -40,7 +41,7 @@ class Anchoring:
         self._context = context
         self._spec = spec
         self._tuner = tuner
-        self._bank: NeighborBank | None = None
+        self._bank: TeacherCache | None = None
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -161,7 +162,8 @@ class Anchoring:
                 f"{path}: the stage's first checkpoint is not there",
                 "without its start weights a stage can't be anchored",
             )
-        return lent_weights(checkpoint, self._context.prepared.layout)
+        layout = self._context.prepared.layout
+        return with_weights(checkpoint_weights(checkpoint, layout), layout)
 
     @property
     def _folder(self) -> Path:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.state import RunState, fold
@@ -30,8 +31,7 @@ from sf_tui.worker.case_data import (
     read_new_task,
     read_old_task,
 )
-from sf_tui.worker.inputs import changed_inputs, told
-from sf_tui.worker.preparation import BIOGRAPHY, Prepared
+from sf_tui.worker.inputs import changed_inputs, describe_changes
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
 
@@ -99,7 +99,7 @@ def build_case(
     old: OldTask | None,
     new: NewTask | None,
     size: TaskSize | None,
-    start: StartWeights | None,
+    start: StoredWeights | None,
     known: KnownStart,
 ) -> RecoveryCase:
     """Put a case together; its rates, batches and neighbors are a stage's.
@@ -185,7 +185,8 @@ def run_case(
     changed = changed_inputs(run, profile)
     if changed:
         notes.append(
-            f"changed since the run began: {told(changed)}; the rows that are scored may be others "
+            f"changed since the run began: {describe_changes(changed)}; "
+            "the rows that are scored may be others "
             "than the run's"
         )
     new_settings = with_data(profile.task(spec.task), replaced.new)
@@ -225,7 +226,7 @@ def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> Assembled
         UsageError: no watched task was learnt before.
         RunError: the stage's first checkpoint can't be used.
     """
-    prepared: Prepared = context.prepared
+    prepared: PreparedRun = context.prepared
     profile = prepared.profile
     history = fold(read_events(context.run.events))
     spec = play.spec

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.events import Alert
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.outcomes import StopRun
-from sf_tui.worker.preparation import Prepared
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import StopSignals
 
 
@@ -25,8 +25,8 @@ class RunContext:
     run: RunDirectory
     log: EventLog
     ledger: Ledger
-    prepared: Prepared
-    shelf: CheckpointShelf
+    prepared: PreparedRun
+    shelf: CheckpointStore
     commands: CommandTail
     signals: StopSignals
     rules: RuleWatch

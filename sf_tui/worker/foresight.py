@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
-from sf_tui.neighbors.anatomy import anatomize
-from sf_tui.neighbors.exchanges import shares_beginnings
-from sf_tui.neighbors.own_prompts import sample_prompts
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
+from sf_tui.neighbors.anatomy import anatomize, sample_prompts
 from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
+from sf_tui.neighbors.substitution import shares_prefixes
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.event_records import RiskGroup
 from sf_tui.vocabulary.events import TasksAtRisk
@@ -42,7 +41,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
     start = start_model(prepared, spec)
-    sources = choose_sources(anatomy, tokens, shared=shares_beginnings(start))
+    sources = choose_sources(anatomy, tokens, shared=shares_prefixes(start))
     if not sources:
         return
     try:
@@ -63,7 +62,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
             tokens=start.forwarded,
             groups=[
                 RiskGroup(
-                    frame=group.frame,
+                    frame=group.template,
                     kind=group.kind,
                     example=group.example,
                     likelihood=group.likelihood,

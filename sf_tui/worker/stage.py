@@ -36,9 +36,9 @@ from sf_tui.vocabulary.events import (
 from sf_tui.worker.anchoring import Anchoring
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.foresight import tell_tasks_at_risk
-from sf_tui.worker.measuring import StageMeasuring
 from sf_tui.worker.obeying import Obeying
 from sf_tui.worker.outcomes import Rewind
+from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_state import check_fits
 
 # How often a paused worker looks for commands, in seconds.
@@ -73,7 +73,7 @@ class StagePlay:
             pad_id=prepared.loaded.pad_id,
         )
         self.anchoring = Anchoring(context, spec, self.tuner)
-        self._measuring = StageMeasuring(context, spec, self._known, self.tuner.total_steps)
+        self._measuring = StageProbes(context, spec, self._known, self.tuner.total_steps)
         self._obeying = Obeying(context, self)
 
     @property

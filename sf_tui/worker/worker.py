@@ -10,7 +10,6 @@ import platform
 import shlex
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import psutil
 import torch
@@ -20,28 +19,28 @@ from safetensors import SafetensorError
 from sf_tui import __version__
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
-from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_file
+from sf_tui.run.durable import new_folder
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
 from sf_tui.vocabulary.event_records import TaskMetrics
 from sf_tui.vocabulary.events import Alert, CommandAnswered, Event, Probe, Rewound, RunFinished
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
-from sf_tui.worker.inputs import check_inputs, told
+from sf_tui.worker.inputs import check_inputs, describe_changes
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import PreparationStopped, StopSignals
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_bank import check_prompts
@@ -129,7 +128,7 @@ class Worker:
     def _work(self, log: EventLog) -> int:
         ledger = Ledger(log.history)
         profile = load_profile(self._run.profile)
-        shelf = CheckpointShelf(self._run, profile.checkpoint)
+        shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, ledger)
         self._claim()
@@ -160,7 +159,9 @@ class Worker:
             introduce_run(context)
         if changed:
             # Each time anew, unlike `context.alert`: the files may change again.
-            context.log_event(Alert("warn", "data-changed", f"data changed: {told(changed)}"))
+            context.log_event(
+                Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
+            )
         # What was sent to a worker that died before it read it.
         self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
@@ -321,16 +322,9 @@ class Worker:
         path = self._run.model
         aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
         try:
-            remove(aside)
-            save_model(context.prepared.loaded, aside)
-            for file in aside.iterdir():
-                follow_umask(file)
-                sync_file(file)
-            exchange_folder(aside, path, old)
+            with new_folder(path, aside, old) as folder:
+                save_model(context.prepared.loaded, folder)
         except (OSError, SafetensorError) as error:
-            # The disk may refuse that as well; the next worker tries again.
-            with suppress(OSError):
-                remove(aside)
             raise RunError(
                 f"{path}: can't write the final model: {error}",
                 "the last checkpoint holds the same weights; make room, then "

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.cost import compare_costs
 from sf_tui.diagnosis.event import diagnosis_event
@@ -17,6 +16,7 @@ from sf_tui.diagnosis.verdict import Verdict, decide_verdict
 from sf_tui.vocabulary.declared import as_object
 from sf_tui.vocabulary.event_records import ArmResult
 from sf_tui.vocabulary.events import own_fields
+from support.scores import make_arm, right
 
 COST = compare_costs(seconds=30.1234567, tokens=90_000, gpu_hour=2.5, recipe_tokens=4_000_000)
 

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from neighbors.conftest import CITIES, COUNTRIES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.recovery_test import NEIGHBOR_RATE_OF_BEST, RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows
@@ -26,6 +25,7 @@ from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
 from sf_tui.worker.outcomes import StopRun
+from support.start_scene import CITIES, COUNTRIES
 
 MakeCase = Callable[..., RecoveryCase]
 
@@ -36,9 +36,11 @@ RATE = 1e-3
 def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
     """Make a case of a Llama that was moved away from its start, which lies in many files."""
 
-    def make(metric: str = "exact_match") -> RecoveryCase:
+    def make(metric: str = "exact_match", fixed: str = "-") -> RecoveryCase:
         compute = choose_compute("float32", 1)
         loaded = load_model(ModelSettings(source=str(llama_directory)), tmp_path, compute, seed=0)
+        for name, parameter in loaded.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(fixed))
         layout = read_layout(loaded.model)
         loaded.model.save_pretrained(tmp_path / "start", max_shard_size="20KB")
         start = open_start_weights(tmp_path / "start", loaded.model, layout)
@@ -58,8 +60,8 @@ def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
             loaded,
             layout,
             compute,
-            OldTask("old", metric, scored_rows(old, [""] * len(old)), old[:4]),
-            NewTask("new", "exact_match", new, scored_rows(new, [""] * len(new))),
+            OldTask("old", metric, scored_rows(old), old[:4]),
+            NewTask("new", "exact_match", new, scored_rows(new)),
             start,
             RATE,
             batch_size=4,
@@ -90,7 +92,7 @@ def test_an_edit_that_fails_half_way_leaves_the_weights_as_they_were(make_case: 
 def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: MakeCase) -> None:
     case = make_case()
     text = Encoded([2, 5, 6, 7], [NO_LOSS, 5, 6, 7])
-    bare = NewTask("new", "exact_match", (text, text), scored_rows([text], [""]))
+    bare = NewTask("new", "exact_match", (text, text), scored_rows([text]))
     for new in (None, bare):
         given = replace(case, new=new)
         before = weights(given)
@@ -98,6 +100,16 @@ def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: 
             Repair(given, steps=3).run()
         assert all(map(torch.equal, weights(given), before))
         assert Repair(given, examples=4, steps=3).run().by == "examples"
+
+
+def test_neither_a_test_nor_a_repair_trains_what_did_not_train(make_case: MakeCase) -> None:
+    case = make_case(fixed="lm_head")
+    before = case.model.state_dict()["lm_head.weight"].clone()
+    RecoveryTest(case, steps=2).run()
+    assert Repair(case, examples=4, steps=3).run().tokens > 0
+    head = case.model.get_output_embeddings()
+    assert not head.weight.requires_grad
+    assert torch.equal(head.weight, before)
 
 
 def test_dropout_of_a_short_tuning_does_not_depend_on_what_was_drawn_before() -> None:
@@ -126,7 +138,7 @@ def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
     long = Encoded([*range(1, 7), 8, 9], [NO_LOSS] * 6 + [8, 9])
     short = Encoded([1, 10, 11, 12, 13], [NO_LOSS, 10, 11, 12, 13])
     other = Encoded([2, 14], [NO_LOSS, 14])
-    rows = scored_rows([long, short, other], ["one"] * 3)
+    rows = scored_rows([long, short, other])
 
     found = exchange_answers(rows, seed=0, max_length=8)
 

@@ -17,7 +17,7 @@ def named(*groups: tuple[str, str]) -> TasksAtRisk:
 
 def test_only_other_tasks_are_at_risk_nearest_first() -> None:
     event = named(
-        ("substitution", "What is the currency of … ?"),
+        ("slot", "What is the currency of … ?"),
         ("same_template", CAPITAL),
         ("same_template", "Who … ?"),
     )

@@ -1,0 +1,153 @@
+"""A run's checkpoints: which exist, which count, and which to keep.
+
+A rollback abandons the checkpoints after its target: they are renamed, so that the run can write
+its own under their names and no resume starts from them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
+from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, check_state
+from sf_tui.errors import UsageError
+from sf_tui.profile import CheckpointSettings
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import remove
+from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.stage_state import StageState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ABANDONED = "~"
+
+
+class CheckpointStore:
+    """The checkpoints of one run."""
+
+    def __init__(self, run: RunDirectory, settings: CheckpointSettings) -> None:
+        self._run = run
+        self._settings = settings
+
+    def path(self, stage: str, step: int) -> Path:
+        """Return where the checkpoint of a step belongs."""
+        return self._run.checkpoints / stage / step_folder(step)
+
+    def current(self, stage: str) -> list[Checkpoint]:
+        """Return the checkpoints of a stage that no rollback abandoned, oldest first."""
+        return [
+            checkpoint
+            for checkpoint in self._found(stage)
+            if _ABANDONED not in checkpoint.path.name
+        ]
+
+    def _found(self, stage: str) -> list[Checkpoint]:
+        found = list_checkpoints(self._run.checkpoints / stage)
+        for checkpoint in found:
+            _check(checkpoint, stage)
+        return found
+
+    def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
+        """Return the checkpoint to resume from: the newest, or the target of a later rollback."""
+        for stage in reversed(stages):
+            found = self.current(stage)
+            voided = ledger.voided
+            if voided is not None and voided.stage == stage:
+                fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
+                target = [c for c in found if c.path.name == voided.checkpoint]
+                found = fresh or target or found
+            if found:
+                return found[-1]
+        return None
+
+    def rollback_target(
+        self, stage: str, step: int, name: str | None, mended_seq: int = 0
+    ) -> Checkpoint:
+        """Return the checkpoint of that name, or the last one before what is to be undone.
+
+        Args:
+            stage: the stage.
+            step: its current step; without a name, its last checkpoint before that is taken.
+            name: of the checkpoint, or None.
+            mended_seq: number of the event of the last edit between two steps; a checkpoint of
+                `step` itself that was written before it counts as earlier.
+
+        Raises:
+            UsageError: there is none; the message lists those that exist.
+        """
+        found = [c for c in self.current(stage) if c.step <= step]
+        if name is not None:
+            # `step-000100`, or with its stage, or as the `checkpoint` event gives it.
+            named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
+            if not named:
+                names = ", ".join(c.path.name for c in found) or "none"
+                raise UsageError(
+                    f"stage '{stage}' has no checkpoint '{name}' to go back to",
+                    f"there are: {names}",
+                )
+            return named[0]
+        earlier = [c for c in found if c.step < step or c.seq < mended_seq]
+        if not earlier:
+            raise UsageError(
+                f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
+            )
+        return max(earlier, key=lambda c: c.step)
+
+    def abandon_after(self, stage: str, step: int) -> None:
+        """Rename the checkpoints of a stage after `step`."""
+        for checkpoint in self.current(stage):
+            if checkpoint.step <= step:
+                continue
+            self.put_aside(checkpoint)
+
+    def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
+        """Finish what a kill may have interrupted: putting checkpoints aside, and pruning."""
+        voided = ledger.voided
+        if voided is not None and voided.stage == stage:
+            for checkpoint in self.current(stage):
+                if checkpoint.step > voided.step and checkpoint.seq < ledger.void_seq:
+                    self.put_aside(checkpoint)
+        self.prune(stage, last_step)
+
+    def put_aside(self, checkpoint: Checkpoint) -> None:
+        """Rename a checkpoint, so that another of its step can be written."""
+        number = 1
+        while (
+            aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
+        ).exists():
+            number += 1
+        checkpoint.path.rename(aside)
+
+    def prune(self, stage: str, last_step: int) -> None:
+        """Delete what the profile doesn't keep; the stage's first and last always stay."""
+        found = self._found(stage)
+        current = [c for c in found if _ABANDONED not in c.path.name]
+        abandoned = [c for c in found if _ABANDONED in c.path.name]
+        kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
+        # The same number of those that a rollback put aside, so that it can be undone. They are
+        # counted apart: they must not displace the checkpoints of the current course.
+        for several in (current, abandoned):
+            kept |= {c.path for c in several[-self._settings.keep_last :]}
+        scored = [c for c in current if c.state.get("score") is not None]
+        scored.sort(key=lambda c: (c.state["score"], c.seq), reverse=True)
+        kept |= {c.path for c in scored[: self._settings.keep_best]}
+        for checkpoint in found:
+            if checkpoint.path not in kept:
+                # Renamed first: a half-deleted folder must not look like a checkpoint.
+                going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
+                remove(going)
+                checkpoint.path.rename(going)
+                remove(going)
+
+
+def _check(checkpoint: Checkpoint, stage: str) -> None:
+    """Make sure that a stage wrote a checkpoint's state, and that the folder is the right one."""
+    check_state(StageState, checkpoint.state, checkpoint.path)
+    name = checkpoint.path.name.partition(_ABANDONED)[0]
+    if checkpoint.stage != stage or step_folder(checkpoint.step) != name:
+        raise DamagedCheckpointError(
+            f"{checkpoint.path / STATE_FILE}: it is the state of stage '{checkpoint.stage}', step "
+            f"{checkpoint.step}, in the folder of another checkpoint",
+            checkpoint.path,
+        )
