@@ -325,6 +325,9 @@ class RunView(App[int], inherit_bindings=False):
 
     def _look_at_runs(self, count: int) -> None:
         """Read some lines of the run list anew, where it is shown."""
+        if not self.screen_stack:
+            # A timer may fire once more while the console closes.
+            return
         screen = self.screen_stack[0]
         if screen.has_class("-wide"):
             for _ in range(count):
