@@ -23,7 +23,7 @@ from sf_tui.run.durable import remove
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, start_model
 
-ANCHOR_LOSS = "anchor_loss"
+ANCHOR_LOSS = "anchor"
 """What `step` events call the divergence from the start model."""
 
 
