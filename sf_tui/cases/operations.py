@@ -15,6 +15,7 @@ from sf_tui.cases.rows import read_others
 from sf_tui.diagnosis.event import compare_costs, diagnosis_event
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
 from sf_tui.recovery.repair import Repair, RepairOutcome
+from sf_tui.vocabulary.events import DiagnosisMade
 
 EXAMPLES_WITHOUT_START = 10
 """Old examples that a repair trains on where there are no start weights."""
