@@ -20,7 +20,7 @@ from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
 from sf_tui.worker.preparation import prepare_run
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
 _STAGE = "new"

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sf_tui.profile.values import Wanted
+from sf_tui.profile.values import RegisteredName, Wanted
 
 LONGEST_VALUE = 60
 BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
@@ -74,6 +74,8 @@ def wanted_text(field: FieldInfo, value: object = None) -> str:
     for note in field.metadata:
         if isinstance(note, Wanted):
             return note.given(value)
+        if isinstance(note, RegisteredName):
+            return "one of " + ", ".join(note.names())
     return _wanted(field.annotation, value) or "another value"
 
 
@@ -99,8 +101,16 @@ def _wanted(annotation: Any, value: object) -> str:
     return ""
 
 
+def choices_of(field: FieldInfo) -> list[str]:
+    """Return the values that a field takes when they are a list of names, else nothing."""
+    for note in field.metadata:
+        if isinstance(note, RegisteredName):
+            return list(note.names())
+    return choices(field.annotation)
+
+
 def choices(annotation: Any) -> list[str]:
-    """Return the values that a field takes when they are a fixed list, else nothing."""
+    """Return the values that an annotation takes when they are a fixed list, else nothing."""
     if get_origin(annotation) is Literal:
         return [str(value) for value in get_args(annotation)]
     if get_origin(annotation) in (Union, UnionType, Annotated):

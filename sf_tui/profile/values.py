@@ -7,20 +7,27 @@ is wanted, and no number may be infinite or NaN. Knows nothing of the keys that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
+from sf_tui.vocabulary.ops import MAX_COUNT, MAX_STEPS, OPS
 
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
 
 # Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
 # that size does to a machine. Larger numbers are typing mistakes.
-MAX_COUNT = 10**9
-MAX_STEPS = 10**8
 MAX_ROWS = 10**6
 MAX_THREADS = 1024
 MAX_EPOCHS = 10**6
@@ -35,9 +42,35 @@ class Wanted:
     """The largest number that is taken; told where a number is beyond it."""
 
     def given(self, value: object) -> str:
-        """Tell what is wanted, to somebody who gave this value."""
+        """Return what is wanted, for an error about this value."""
         beyond = isinstance(value, int | float) and self.most is not None and value > self.most
         return f"at most {self.most:,}" if beyond else self.text
+
+
+@dataclass(frozen=True)
+class RegisteredName:
+    """One of the names that are registered when the profile is loaded; stands in an annotation."""
+
+    names: Callable[[], Collection[str]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check a name against the registry at the time of the validation."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self,
+        schema: core_schema.CoreSchema,
+        handler: GetJsonSchemaHandler,
+    ) -> dict[str, Any]:
+        """Return the names that are registered now as an enum."""
+        return {"type": "string", "enum": list(self.names())}
+
+    def _check(self, name: str) -> str:
+        if name not in self.names():
+            raise ValueError("not registered")
+        return name
 
 
 def _finite(value: object) -> object:
@@ -132,11 +165,6 @@ Epochs = Annotated[
     Field(gt=0, le=MAX_EPOCHS),
     Wanted("a number above 0", MAX_EPOCHS),
 ]
-ExampleCount = Annotated[
-    int,
-    Field(ge=0, le=MAX_COUNT),
-    Wanted("a whole number of at least 0 (of at least 1 for op diagnose)", MAX_COUNT),
-]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Wanted(f"a whole number from 0 to {MAX_SEED}")]
 Line = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), Wanted("text on one line that is not empty")
@@ -178,3 +206,4 @@ FieldNames = Annotated[
     dict[Annotated[str, AfterValidator(_data_field)], str],
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
+OpName = Annotated[str, RegisteredName(lambda: OPS)]

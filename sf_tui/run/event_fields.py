@@ -251,7 +251,7 @@ EVENTS: dict[str, tuple[Field, ...]] = {
         _must("status", TEXT),
         Field("action", TEXT),
         Field("op", MAYBE_TEXT),
-        Field("args", nullable(MAP)),
+        Field("arguments", nullable(MAP)),
         Field("by", TEXT),
         Field("value", MAYBE_NUMBER),
         Field("stage", MAYBE_TEXT),

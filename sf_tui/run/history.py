@@ -13,13 +13,13 @@ from typing import Any
 
 from sf_tui.run.event_fields import EVENTS, EventCheck
 from sf_tui.run.events import Event
+from sf_tui.vocabulary.commands import DONE, Command
 from sf_tui.vocabulary.metrics import Metric, metric_named
+from sf_tui.vocabulary.ops import ANCHORED, PAUSED, op_named
 
 Measures = dict[str, float]
 """`exact`, `first_token`, `token` (shares), `nll` (nats a token), `n` (examples)."""
 
-REPAIRING_OPS = frozenset({"recover", "shift-edit", "spectral-edit", "interpolate"})
-"""The ops that change the weights otherwise than by a step: a verdict from before is void."""
 _AFTERWORDS = frozenset({"run_finished", "diagnosis"})
 """What may be told of a run that has ended without its going on."""
 
@@ -96,20 +96,6 @@ class StageHistory:
         ]
 
 
-@dataclass(slots=True)
-class CommandHistory:
-    """One command and how far the worker has come with it."""
-
-    id: str
-    action: str
-    by: str
-    status: str
-    stage: str | None
-    step: int | None
-    reason: str | None
-    value: float | None
-
-
 @dataclass
 class History:
     """A run as its events tell it."""
@@ -121,7 +107,7 @@ class History:
     started: Event | None = None
     stages: dict[str, StageHistory] = field(default_factory=dict)
     stage: StageHistory | None = None
-    commands: dict[str, CommandHistory] = field(default_factory=dict)
+    commands: dict[str, Command] = field(default_factory=dict)
     alerts: list[Event] = field(default_factory=list)
     checkpoints: list[Event] = field(default_factory=list)
     rewinds: list[Event] = field(default_factory=list)
@@ -255,29 +241,25 @@ class History:
         self.checkpoints.append(event)
 
     def _on_command(self, event: Event) -> None:
-        self.commands[event["id"]] = CommandHistory(
-            event["id"],
-            event.get("action", ""),
-            event.get("by", ""),
-            event["status"],
-            event.get("stage"),
-            event.get("step"),
-            event.get("reason"),
-            event.get("value"),
-        )
-        if event["status"] == "done":
-            self._on_done(event)
+        command = self.commands.get(event["id"])
+        if command is None:
+            command = self.commands[event["id"]] = Command.from_event(event)
+        else:
+            command.update(event)
+        if command.status == DONE:
+            self._on_done(command)
 
-    def _on_done(self, event: Event) -> None:
-        op, stage = event.get("op"), self.stages.get(event.get("stage") or "")
-        if op in {"pause", "resume"}:
-            self.paused = op == "pause"
-        elif op in REPAIRING_OPS:
+    def _on_done(self, command: Command) -> None:
+        op, stage = op_named(command.op), self.stages.get(command.stage or "")
+        if PAUSED in (op.turns_on, op.turns_off):
+            self.paused = op.turns_on == PAUSED
+        elif op.changes_weights:
             self.diagnosis_holds = False
-        elif op in {"anchor", "unanchor"} and stage is not None:
-            arguments = event.get("args") or {}
+        elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
+            arguments = command.arguments
             anchor = Anchor(arguments.get("strength"), arguments.get("rows"))
-            stage.turn_anchor(event.get("step") or 0, anchor if op == "anchor" else None)
+            on = op.turns_on == ANCHORED
+            stage.turn_anchor(command.step or 0, anchor if on else None)
 
     def _on_rewound(self, event: Event) -> None:
         self.rewinds.append(event)

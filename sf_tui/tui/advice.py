@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from sf_tui.tui.actions import Action
 from sf_tui.tui.scene import Scene
+from sf_tui.vocabulary.ops import (
+    ANCHORED,
+    FROZEN,
+    GO_BACK,
+    OPS,
+    PROTECT,
+    RECOVER,
+    TEST,
+    ops_for,
+)
 
 MOST = 2
 """Actions suggested at a time; who must choose among more has not been advised."""
@@ -35,17 +45,18 @@ def closing_command(scene: Scene) -> str:
 
 def _fitting_ops(scene: Scene) -> tuple[list[str], list[str]]:
     """Return ops from the most to the least fitting, and those for when none of them is there."""
-    protecting = [] if scene.frozen_layers else ["freeze"]
-    protecting += [] if scene.anchor else ["anchor"]
+    on = {FROZEN: bool(scene.frozen_layers), ANCHORED: bool(scene.anchor)}
+    protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
+    recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
     if scene.verdict == "real":
         # Nothing in these weights can be brought back to the surface.
-        return ["rollback", *protecting], []
+        return [*going_back, *protecting], []
     if scene.verdict == "spurious":
-        # What is recovered now is lost again unless the next steps are held.
-        return ["recover", *reversed(protecting)], ["rollback"]
+        # What is recovered now is lost again unless the next steps are protected.
+        return [*recovering, *reversed(protecting)], going_back
     if scene.in_window:
-        return protecting, ["recover", "rollback"]
-    return ["recover"] if scene.verdict else ["recover", "diagnose"], ["rollback"]
+        return protecting, [*recovering, *going_back]
+    return recovering if scene.verdict else [*recovering, *ops_for(TEST)], going_back
 
 
 def _usable(scene: Scene, ops: list[str]) -> list[Action]:

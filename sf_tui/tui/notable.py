@@ -20,18 +20,11 @@ from sf_tui.tui.numbers import (
     format_value,
     seconds_since_epoch,
 )
+from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
+from sf_tui.vocabulary.ops import op_named
 
 CAPACITY = 2000
 """Rows kept; a run of weeks has more checkpoints than anyone scrolls through."""
-WORKING = {
-    "anchor": "anchoring",
-    "diagnose": "diagnosing",
-    "recover": "recovering",
-    "shift-edit": "editing",
-    "spectral-edit": "editing",
-    "interpolate": "interpolating",
-}
-"""The ops that take a while, and what the worker is doing meanwhile."""
 _QUICK_S = 2.0
 """How long an answer may take without anyone asking how long it took."""
 
@@ -65,32 +58,26 @@ class Notable:
 
 @dataclass
 class CommandRow(Notable):
-    """A command and how far the worker has come with it."""
+    """A command's row, one however far the worker has come with it."""
 
-    id: str = ""
-    action: str = ""
-    op: str = ""
-    by: str = "user"
+    command: Command = field(default_factory=lambda: Command("", ""))
     phases: list[str] = field(default_factory=list)
     """What was acknowledged so far, such as `requested`, `accepted @412`, `done`."""
-    status: str = "requested"
-    accepted: str = ""
-    """When the worker took it up; empty before that."""
 
     @property
     def doing(self) -> str:
         """What the worker is doing for it now, if that takes a while; else empty."""
-        return WORKING.get(self.op, "") if self.status == "accepted" else ""
-
-    def seconds_until(self, now_s: float) -> float:
-        """Return for how long the worker has been at it."""
-        began = seconds_since_epoch(self.accepted)
-        return 0.0 if began is None else max(now_s - began, 0.0)
+        return op_named(self.command.op).doing if self.command.status == ACCEPTED else ""
 
     @property
     def is_under_way(self) -> bool:
         """Whether the worker still owes an answer."""
-        return self.status in {"requested", "accepted"}
+        return self.command.is_pending
+
+    def seconds_until(self, now_s: float) -> float:
+        """Return for how long the worker has been at it."""
+        began = seconds_since_epoch(self.command.accepted)
+        return 0.0 if began is None else max(now_s - began, 0.0)
 
 
 class Notables:
@@ -117,12 +104,12 @@ class Notables:
         """Take a line of the command log, which the worker may not have seen yet."""
         identity = str(line["id"])
         if identity not in self.commands:
-            self._open_command(identity, line, "requested")
+            self._open_command(identity, line, REQUESTED)
 
     def newest_command(self, action: str | None = None) -> CommandRow | None:
         """Return the newest command, or the newest of one action."""
         for row in reversed(self.commands.values()):
-            if action is None or row.action == action:
+            if action is None or row.command.action == action:
                 return row
         return None
 
@@ -217,42 +204,39 @@ class Notables:
         )
 
     def _on_command(self, event: Event) -> None:
-        identity = str(event["id"])
-        status = str(event["status"])
-        row = self.commands.get(identity)
+        row = self.commands.get(str(event["id"]))
         if row is None:
-            row = self._open_command(identity, event, None)
-        row.op = event.get("op") or row.op
-        row.status = status
-        row.stage, row.step = event.get("stage", row.stage), event.get("step", row.step)
-        if status == "accepted":
-            row.accepted = event.get("time", "")
+            row = self._open_command(str(event["id"]), event, None)
+        command = row.command
+        command.update(event)
+        status = command.status
+        row.stage, row.step = command.stage, command.step
         phase = f"{status} @{event['step']}" if event.get("step") is not None else status
-        if row.phases and phase.removeprefix("done") == row.phases[-1].removeprefix("accepted"):
+        if row.phases and phase.removeprefix(DONE) == row.phases[-1].removeprefix(ACCEPTED):
             phase = status
-        if status in {"done", "failed"} and row.accepted:
+        if status in {DONE, FAILED} and command.accepted:
             took_s = row.seconds_until(seconds_since_epoch(event.get("time", "")) or 0.0)
             phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
         row.phases.append(phase)
-        if event.get("reason"):
-            row.phases[-1] += f" ({event['reason']})"
-        if status in {"refused", "failed"}:
+        if command.reason:
+            row.phases[-1] += f" ({command.reason})"
+        if status in {REFUSED, FAILED}:
             row.level = "error"
         _spell(row)
         self.version += 1
 
     def _open_command(self, identity: str, line: dict[str, Any], phase: str | None) -> CommandRow:
-        by = str(line.get("by", "user"))
+        command = Command.from_line(line)
+        command.value = line.get("value")
+        by_user = command.by == "user"
         row = CommandRow(
-            Kind.ACTION if by == "user" else Kind.RULE,
-            str(line.get("time", "")),
+            Kind.ACTION if by_user else Kind.RULE,
+            command.requested,
             line.get("stage"),
             line.get("step"),
             "",
-            id=identity,
-            action=str(line.get("action", "")),
-            by=by if line.get("value") is None else f"{by} at {format_value(line['value'])}",
-            phases=[phase] if phase else ["requested"] if by == "user" else [],
+            command=command,
+            phases=[phase] if phase else [REQUESTED] if by_user else [],
         )
         _spell(row)
         self.commands[identity] = row
@@ -272,5 +256,8 @@ def _spell_share(diagnosis: Event) -> str:
 
 
 def _spell(row: CommandRow) -> None:
-    by = "" if row.by == "user" else f" by rule {row.by}"
-    row.text = f"{row.action}{by}: {' > '.join(row.phases)}"
+    command = row.command
+    by = "" if command.by == "user" else f" by rule {command.by}"
+    if command.value is not None:
+        by += f" at {format_value(command.value)}"
+    row.text = f"{command.action}{by}: {' > '.join(row.phases)}"

@@ -14,6 +14,7 @@ from sf_tui.run.events import Event, EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.run.regular_file import open_regular
 from sf_tui.tui.numbers import seconds_since_epoch
+from sf_tui.vocabulary.ops import PAUSED, op_named
 
 RUNS_LISTED = 40
 """Runs that a list shows at most, newest first."""
@@ -84,8 +85,9 @@ def summarize_run(run: RunDirectory) -> RunSummary:
         elif type_ in {"step", "probe"}:
             stage, step, state = str(event.get("stage", "")), event.get("step"), "running"
         elif type_ == "command" and event.get("status") == "done":
-            if event.get("op") in {"pause", "resume"}:
-                paused = event["op"] == "pause"
+            op = op_named(event.get("op") or "")
+            if PAUSED in (op.turns_on, op.turns_off):
+                paused = op.turns_on == PAUSED
         elif type_ == "run_finished":
             state = str(event.get("status", "finished")).replace("_", " ")
         if type_ in {"probe", "run_finished"}:

@@ -280,7 +280,7 @@ class RunView(App[int], inherit_bindings=False):
         history = record.history
         return (
             len(record.notables.commands),
-            newest.status if newest else "",
+            newest.command.status if newest else "",
             history.status,
             history.stage.in_danger if history.stage else False,
             self.scene.liveness.state,

@@ -35,7 +35,7 @@ from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read
 
 if TYPE_CHECKING:
     from sf_tui.worker.context import RunContext
-    from sf_tui.worker.stage import StagePlay
+    from sf_tui.worker.ops import StageControl
 
 
 START_IS_SCORED = (
@@ -209,7 +209,7 @@ def run_case(
     )
 
 
-def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> AssembledCase:
+def live_case(context: RunContext, play: StageControl, wanted: Wanted) -> AssembledCase:
     """Assemble the case of the stage that a worker is playing, its model as it stands.
 
     Whoever tries something on it gives the model back as it was.

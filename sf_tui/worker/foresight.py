@@ -14,8 +14,8 @@ from sf_tui.neighbors.own_prompts import sample_prompts
 from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
 from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.outcomes import is_out_of_memory
 from sf_tui.worker.stage_bank import start_model
+from sf_tui.worker.stop import is_out_of_memory
 
 # The nearest decide; what stands behind so many is hardly a task any more.
 _GROUPS_TOLD = 20
@@ -35,7 +35,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
     # A forwarded token costs a third of a trained one.
     trained = steps * spec.train.batch_size * task.mean_length
     tokens = budget * trained * PROBED_TOKENS_A_TRAINED_ONE
-    if not tokens or context.ledger.said("tasks_at_risk", spec.name):
+    if not tokens or context.resume_log.has_event("tasks_at_risk", spec.name):
         return
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)

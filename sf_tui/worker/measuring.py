@@ -137,7 +137,7 @@ class StageMeasuring:
             self.baseline = paired
         drop = self._largest_drop(paired)
         fields: dict[str, Any] = {"paired": paired} if full else {}
-        if not (step == 0 and self._context.ledger.said("probe", self._stage, "0")):
+        if not (step == 0 and self._context.resume_log.has_event("probe", self._stage, "0")):
             self._context.tell(
                 "probe",
                 stage=self._stage,

@@ -19,8 +19,8 @@ from sf_tui.recovery.edits import StartWeights, open_start_weights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
-from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.preparation import load_model_of
+from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"
@@ -68,7 +68,7 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     events = list(read_events(run.events))
     history = fold(events)
     names = [stage.name for stage in profile.stages()]
-    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, Ledger(events))
+    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, ResumeLog(events))
     if history.stage is None or (point is None and not _has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights to look at",

@@ -14,7 +14,7 @@ from sf_tui.errors import UsageError
 from sf_tui.profile import CheckpointSettings
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import remove
-from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.stage_state import StageState
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class CheckpointShelf:
             _check(checkpoint, stage)
         return found
 
-    def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
+    def resume_point(self, stages: list[str], log: ResumeLog) -> Checkpoint | None:
         """Return the checkpoint to go on from: the newest one, or a later rollback's target."""
         for stage in reversed(stages):
             found = self.current(stage)
-            voided = ledger.voided
+            voided = log.rewound
             if voided is not None and voided["stage"] == stage:
-                fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
+                fresh = [checkpoint for checkpoint in found if checkpoint.seq > log.rewound_seq]
                 target = [c for c in found if c.path.name == voided.get("checkpoint")]
                 found = fresh or target or found
             if found:
@@ -62,7 +62,7 @@ class CheckpointShelf:
         return None
 
     def rollback_target(
-        self, stage: str, step: int, name: str | None, mended_seq: int = 0
+        self, stage: str, step: int, name: str | None, edited_seq: int = 0
     ) -> Checkpoint:
         """Return the checkpoint of that name, or the last one before what is to be undone.
 
@@ -70,7 +70,7 @@ class CheckpointShelf:
             stage: the stage.
             step: where it stands; its last checkpoint before that is taken.
             name: the checkpoint; None leaves it to the rest.
-            mended_seq: the event that told of weights changed between two steps: a checkpoint of
+            edited_seq: the event that told of weights changed between two steps: a checkpoint of
                 `step` itself that was written before it counts as earlier.
 
         Raises:
@@ -87,7 +87,7 @@ class CheckpointShelf:
                     f"there are: {names}",
                 )
             return named[0]
-        earlier = [c for c in found if c.step < step or c.seq < mended_seq]
+        earlier = [c for c in found if c.step < step or c.seq < edited_seq]
         if not earlier:
             raise UsageError(
                 f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
@@ -101,12 +101,12 @@ class CheckpointShelf:
                 continue
             self.put_aside(checkpoint)
 
-    def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
+    def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
         """Make up for what a kill kept an earlier worker from: putting aside and pruning."""
-        voided = ledger.voided
+        voided = log.rewound
         if voided is not None and voided["stage"] == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided["step"] and checkpoint.seq < ledger.void_seq:
+                if checkpoint.step > voided["step"] and checkpoint.seq < log.rewound_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 

@@ -53,7 +53,7 @@ def test_a_detached_run_from_start_to_resume(run_sf: RunSf, sf_home: Path) -> No
 
     frozen = run_sf("act", identity, "freeze", "--set", "layers=1", "--json")
     assert frozen.returncode == 0, frozen.stderr
-    assert json.loads(frozen.stdout)["args"] == {"layers": 1, "embeddings": True}
+    assert json.loads(frozen.stdout)["arguments"] == {"layers": 1, "embeddings": True}
     twice = run_sf("act", "last", "unfreeze")
     assert "done" in twice.stderr
     refused = run_sf("act", "last", "unfreeze")

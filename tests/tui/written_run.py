@@ -267,9 +267,9 @@ class WrittenRun:
 
     def take_anchor(self, step: int, stage: str = "new", strength: float = 1.0) -> None:
         arguments = {"strength": strength}
-        self.command("c-2", "anchor", "accepted", step, stage, args=arguments)
+        self.command("c-2", "anchor", "accepted", step, stage, arguments=arguments)
         self.anchor = arguments
-        self.command("c-2", "anchor", "done", step, stage, args=arguments)
+        self.command("c-2", "anchor", "done", step, stage, arguments=arguments)
 
     def name_neighbors(self, stage: str = "new", *frames: str) -> None:
         """Tell what the start model names beside the new task, as a worker does at step 0."""

@@ -27,7 +27,7 @@ from worker.conftest import (
     live_probes,
     work,
 )
-from worker.test_ledger import put_back
+from worker.test_resume_log import put_back
 from worker.test_worker import kill_and_resume, wait_for
 
 ANCHORED = 'tasks.new.train.strategy="anchor"'
@@ -40,7 +40,7 @@ name = "hold"
 metric = "drift"
 above = 0.05
 action = "anchor"
-args = {strength = 3.0}
+arguments = {strength = 3.0}
 """
 
 

@@ -16,7 +16,7 @@ from worker.conftest import (
     live_course,
     work,
 )
-from worker.test_ledger import put_back
+from worker.test_resume_log import put_back
 
 # The quick run's stages are so short that only a whole stage's worth pays for a prompt.
 WHOLE = "neighbors.survey_budget=1.0"

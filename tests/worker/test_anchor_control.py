@@ -106,7 +106,7 @@ def test_pressed_anchor_holds_from_the_next_step_to_the_start_of_the_stage(
         ("unanchor", "done"),
     ]
     assert commands_of(run) == done
-    assert events_of(run, "command")[0]["args"] == {"strength": 1.0}
+    assert events_of(run, "command")[0]["arguments"] == {"strength": 1.0}
     assert anchored_steps(run) == steps("new", 6, 7, 8, 9)
     said = reasons(run, "done")[0]
     assert "48 neighbor prompts" in said
@@ -141,7 +141,7 @@ def test_anchor_that_makes_no_sense_is_refused(begin: Begin) -> None:
     for reason, said in zip(reasons(run, "refused"), says, strict=True):
         assert said in reason
     # Another strength is another anchor, and the answers are there already.
-    assert [e["args"] for e in events_of(run, "command") if e["status"] == "done"] == [
+    assert [e["arguments"] for e in events_of(run, "command") if e["status"] == "done"] == [
         {"strength": 2.0},
         {"strength": 1.0},
     ]
@@ -253,14 +253,14 @@ def test_anchor_and_freeze_go_together(begin: Begin) -> None:
 def test_rule_anchors(begin: Begin) -> None:
     more = (
         '[[rules]]\nname = "hold"\nmetric = "drift"\nabove = 0.4\naction = "anchor"\n'
-        "args = {strength = 4.0}\n"
+        "arguments = {strength = 4.0}\n"
     )
     run = begin(more=more)
     assert work(run) == 0
     assert_well_told(run)
     accepted, done = events_of(run, "command")
     assert (accepted["by"], accepted["stage"], accepted["step"]) == ("hold", "old", 8)
-    assert done["args"] == {"strength": 4.0}
+    assert done["arguments"] == {"strength": 4.0}
     assert anchored_steps(run) == steps("old", *range(9, 13)) + steps("new", *range(1, 13))
 
 

@@ -17,7 +17,7 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 from worker.conftest import (
     PROFILE,
@@ -38,13 +38,13 @@ name = "hold"
 metric = "drift"
 above = 0.1
 action = "freeze"
-args = {layers = 1}
+arguments = {layers = 1}
 [[rules]]
 name = "back"
 metric = "drift"
 above = 0.4
 action = "rollback"
-args = {to = "step-000000"}
+arguments = {to = "step-000000"}
 [[rules]]
 name = "keep"
 metric = "loss"
@@ -273,7 +273,7 @@ name = "hold"
 metric = "loss"
 below = 100.0
 action = "freeze"
-args = {layers = 2}
+arguments = {layers = 2}
 """
     whole = begin(more=rules)
     assert work(whole) == 0

@@ -70,11 +70,11 @@ def test_lines_that_are_no_commands_are_passed_over(
         b"[]\n",
         b"{}\n",
         b"\n",
-        b'{"id": "x-1", "action": ["freeze"], "args": {}}\n',
-        b'{"id": "x-2", "action": "freeze", "args": [3]}\n',
-        b'{"id": "x-3", "action": "freeze", "args": "layers=2"}\n',
-        b'{"id": "x-4", "action": "nothing", "args": null, "by": null}\n',
-        b'{"id": {"a": 1}, "action": "nothing", "args": {"\\ud800": 1}}\n',
+        b'{"id": "x-1", "action": ["freeze"], "arguments": {}}\n',
+        b'{"id": "x-2", "action": "freeze", "arguments": [3]}\n',
+        b'{"id": "x-3", "action": "freeze", "arguments": "layers=2"}\n',
+        b'{"id": "x-4", "action": "nothing", "arguments": null, "by": null}\n',
+        b'{"id": {"a": 1}, "action": "nothing", "arguments": {"\\ud800": 1}}\n',
         b'{"id": "x-5", "action": "' + b"x" * 5000 + b'"}\n',
         b'{"id": "torn", "action": "sto',
     ]
@@ -124,7 +124,7 @@ def test_freeze_is_accepted_and_done_and_holds_to_the_last_bit(begin: Begin) -> 
 def test_half_of_the_blocks_is_said_in_numbers(begin: Begin) -> None:
     run = begin()
     work(run, Operator(run).at("old", 4, "freeze"))
-    assert [e["args"]["layers"] for e in events_of(run, "command")] == [2, 2]
+    assert [e["arguments"]["layers"] for e in events_of(run, "command")] == [2, 2]
 
 
 def test_second_freeze_adds_and_a_repeated_one_says_so(begin: Begin) -> None:
@@ -345,7 +345,7 @@ def test_command_between_two_stages_belongs_to_the_next(begin: Begin) -> None:
 
 def test_command_of_the_same_id_is_carried_out_once(begin: Begin) -> None:
     run = begin()
-    line = json.dumps({"id": "twice", "action": "checkpoint", "args": {}, "by": "user"}) + "\n"
+    line = json.dumps({"id": "twice", "action": "checkpoint", "arguments": {}, "by": "user"}) + "\n"
 
     def write(event: Event) -> None:
         if event["type"] == "step" and event["stage"] == "old" and event["step"] in (3, 5):
@@ -362,7 +362,7 @@ def test_own_action_has_its_own_arguments_and_a_command_may_replace_them(begin: 
     operator = Operator(run).at("old", 3, "hold").at("new", 3, "hold", layers=4)
     assert work(run, operator) == 0
     arguments: list[dict[str, Any]] = [
-        e["args"] for e in events_of(run, "command") if e["status"] == "done"
+        e["arguments"] for e in events_of(run, "command") if e["status"] == "done"
     ]
     assert arguments == [
         {"layers": 3, "embeddings": False},

@@ -22,7 +22,7 @@ from worker.conftest import (
     live_probes,
     work,
 )
-from worker.test_ledger import put_back
+from worker.test_resume_log import put_back
 
 # A repair of so few steps that the whole run still plays in seconds; scaled back, it has its effect
 # also where none of them is better than none.
@@ -34,7 +34,7 @@ name = "mend"
 metric = "drift"
 above = 0.05
 action = "recover"
-args = {steps = 4}
+arguments = {steps = 4}
 """
 
 

@@ -1,0 +1,84 @@
+"""Recovery test, repair and edits of the model that a stage trains, between two steps.
+
+A test restores the weights bit for bit. Repair and edits change them in place. Both follow from the
+weights, the profile and the seed alone, so that a resumed worker repeats them to the same result.
+"""
+
+from __future__ import annotations
+
+from sf_tui.recovery.outcome import RepairOutcome
+from sf_tui.vocabulary.commands import Command
+from sf_tui.vocabulary.ops import edit_names
+from sf_tui.worker.case_data import Wanted
+from sf_tui.worker.cases import AssembledCase, live_case
+from sf_tui.worker.offline import diagnose, edit, repair
+from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
+
+
+class _Diagnose(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        """Run the recovery test, log its event, and return the verdict in words."""
+        context, arguments = target.context, command.arguments
+        settings = context.profile.diagnose
+        found = diagnose(
+            _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
+            examples=arguments["examples"],
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            thorough=arguments["thorough"],
+            told=lambda _: context.stop_if_asked(),
+            on_step=lambda _: context.stop_if_asked(),
+        )
+        context.tell("diagnosis", **found.fields)
+        verdict = found.outcome.verdict
+        return f"{verdict.name}: {verdict.evidence[0]}"
+
+
+class _Recover(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        context, arguments = target.context, command.arguments
+        frozen = bool(context.prepared.freezer.frozen)
+        found = repair(
+            _case(target, examples=arguments["examples"], every_row=False),
+            examples=arguments["examples"],
+            steps=arguments["steps"],
+            strength=arguments["strength"],
+            learning_rate=None,
+            # Frozen weights stay as they are, bit for bit.
+            keep=1.0 if frozen else None,
+            told=lambda _: context.stop_if_asked(),
+            on_step=lambda _: context.stop_if_asked(),
+            thaw=not frozen,
+        )
+        return _summary(found)
+
+
+class _Edit(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        found = edit(_case(target, examples=0, every_row=False), command.op, command.arguments)
+        return _summary(found)
+
+
+def register_recovery_ops() -> None:
+    """Register the implementations of diagnose, recover and the edits."""
+    register_implementation("diagnose", _Diagnose())
+    register_implementation("recover", _Recover())
+    for name in edit_names():
+        register_implementation(name, _Edit())
+
+
+def _case(target: OpTarget, *, examples: int, every_row: bool) -> AssembledCase:
+    return live_case(target.context, target.stage, Wanted(examples, every_row))
+
+
+def _summary(found: RepairOutcome) -> str:
+    parts = [
+        f"{name} {before:.2f} to {after:.2f}"
+        for name, before, after in (
+            ("old", found.old.before, found.old.after),
+            ("new", found.new.before, found.new.after),
+        )
+        if before is not None and after is not None
+    ]
+    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbors" else ""
+    return ", ".join(parts) + steps
