@@ -16,7 +16,7 @@ from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
 from sf_tui.worker.context import RunContext
@@ -40,7 +40,7 @@ class AnchorControl:
         self._context = context
         self._spec = spec
         self._tuner = tuner
-        self._bank: NeighborBank | None = None
+        self._bank: TeacherCache | None = None
 
     @property
     def state(self) -> dict[str, Any] | None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
-from sf_tui.worker.preparation import Prepared
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
@@ -24,7 +24,7 @@ class RunContext:
     run: RunDirectory
     log: EventLog
     resume_log: ResumeLog
-    prepared: Prepared
+    prepared: PreparedRun
     shelf: CheckpointShelf
     commands: CommandTail
     signals: StopSignals

@@ -29,7 +29,7 @@ from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.foresight import tell_tasks_at_risk
-from sf_tui.worker.measuring import StageMeasuring
+from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_state import check_fits
 from sf_tui.worker.stop import Rewind
 
@@ -65,7 +65,7 @@ class StagePlay:
             pad_id=prepared.loaded.pad_id,
         )
         self.anchor = AnchorControl(context, spec, self.tuner)
-        self._measuring = StageMeasuring(context, spec, self._known, self.tuner.total_steps)
+        self._measuring = StageProbes(context, spec, self._known, self.tuner.total_steps)
         self._commands = CommandRunner(context, self)
 
     @property

@@ -10,19 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tui.driving import SIZE, screen_text
 from typer.testing import CliRunner
-from worker.conftest import (
-    PROFILE,
-    assert_well_told,
-    commands_of,
-    equal,
-    events_of,
-    final_weights,
-    live_course,
-    work,
-)
-from worker.test_resume_log import put_back
 
 from sf_tui.cli.app import app
 from sf_tui.errors import ProfileError
@@ -36,6 +24,18 @@ from sf_tui.tui.options import ConsoleOptions
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import OPS, Argument, Op, register_op
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
+from support.put_back import put_back
+from support.quick_run import (
+    PROFILE,
+    assert_well_told,
+    commands_of,
+    equal,
+    events_of,
+    final_weights,
+    live_course,
+    work,
+)
+from tui.driving import SIZE, screen_text
 
 SHRINK = Op(
     "shrink",

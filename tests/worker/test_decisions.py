@@ -8,7 +8,7 @@ import pytest
 
 from sf_tui.vocabulary.commands import Command
 from sf_tui.worker.decisions import CommandQueue, Decisions
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     assert_well_told,
     commands_of,
