@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import Result
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, UsageError
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.profile.reference import profile_json_schema, profile_reference
 from sf_tui.run.directory import RunDirectory
@@ -67,9 +68,8 @@ def shrink() -> Iterator[None]:
     del OPS[SHRINK.name]
 
 
-def sf(*arguments: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return done.exit_code, done.output
+def sf(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def begin(folder: Path, name: str) -> RunDirectory:
@@ -95,7 +95,8 @@ def shrunk(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
             sent.append(sf("act", run.path, "shrink", "--set", "share=2", "--wait", "0"))
 
     assert work(run, act) == 0
-    assert [code for code, _ in sent] == [0, 0, 2]
+    assert [result.exit_code for result in sent[:2]] == [0, 0]
+    assert isinstance(sent[2].exception, UsageError)
     return run
 
 
@@ -128,9 +129,7 @@ def test_the_worker_does_it_and_the_history_shows_it(shrunk: RunDirectory) -> No
         *[("shrink", "accepted"), ("shrink", "done")],
         *[("shrink-more", "accepted"), ("shrink-more", "done")],
     ]
-    code, text = sf("show", shrunk.path, "--json")
-    assert code == 0
-    first, second = json.loads(text)["commands"]
+    first, second = json.loads(sf("show", shrunk.path, "--json").stdout)["commands"]
     assert (first["op"], first["arguments"], first["step"]) == ("shrink", {"share": 0.5}, 5)
     assert (second["arguments"], second["reason"]) == ({"share": 0.02}, "smaller by 0.02")
     # It changes weights: probed at once, and the way back is saved.
