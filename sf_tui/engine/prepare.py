@@ -13,7 +13,7 @@ from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.sources import DrawnSource, FixedSource
 from sf_tui.errors import DataError
@@ -84,7 +84,7 @@ def prepare_run(
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
-    layout = read_layout(loaded.model)
+    layout = loaded.layout
     freezer = Freezer(layout)
     for stage in profile.stages():
         if stage.train.freeze is not None:

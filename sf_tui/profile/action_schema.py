@@ -20,10 +20,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from sf_tui.errors import UsageError
-from sf_tui.profile.describe import listed, toml_value, wanted_text
+from sf_tui.errors import UsageError, did_you_mean, nearest_name
 from sf_tui.profile.names import RuleMetric
-from sf_tui.profile.nearest import did_you_mean, nearest_name
 from sf_tui.profile.train_schema import StrictTable
 from sf_tui.profile.values import (
     Count,
@@ -34,6 +32,9 @@ from sf_tui.profile.values import (
     OpName,
     PlainTable,
     Wanted,
+    listed,
+    toml_value,
+    wanted_text,
 )
 from sf_tui.vocabulary.ops import OPS, Argument, op_named, ops_that_take
 

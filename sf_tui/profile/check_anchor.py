@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import RANDOM_MODEL
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.overlay import overlay_train
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile

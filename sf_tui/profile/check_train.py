@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.overlay import overlay_train
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile

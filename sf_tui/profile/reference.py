@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import argument_field, argument_meaning
-from sf_tui.profile.describe import inner_model, toml_value, wanted_text
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.translate import table_name
+from sf_tui.profile.values import inner_model, toml_value, wanted_text
 from sf_tui.vocabulary.ops import OPS
 
 INTRODUCTION = """\

@@ -1,23 +1,28 @@
-"""The types of a profile's values: what is taken, and how a wanted value is told in words.
+"""The types of a profile's values, and values and types in words.
 
-Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is taken where a float
-is wanted, and no number may be infinite or NaN. Knows nothing of the keys that use them.
+Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is accepted for a float,
+and no number may be infinite or NaN. Wording is for messages and for generated profiles. Knows
+pydantic's fields and TOML's kinds of value, not particular keys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
@@ -35,14 +40,14 @@ MAX_EPOCHS = 10**6
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a key's value has to be, in words; stands in the annotation of its type."""
+    """The wanted value of a key in words; part of the annotation of its type."""
 
     text: str
     most: int | None = None
-    """The largest number that is taken; told where a number is beyond it."""
+    """The largest number accepted; named when a number exceeds it."""
 
     def given(self, value: object) -> str:
-        """Return what is wanted, for an error about this value."""
+        """Return what is wanted, for this value."""
         beyond = isinstance(value, int | float) and self.most is not None and value > self.most
         return f"at most {self.most:,}" if beyond else self.text
 
@@ -207,3 +212,116 @@ FieldNames = Annotated[
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
 OpName = Annotated[str, RegisteredName(lambda: OPS)]
+
+
+LONGEST_VALUE = 60
+BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a TOML value's kind."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int):
+        return "a whole number"
+    if isinstance(value, float):
+        return "a number"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return "a date or time"
+
+
+def toml_value(value: object, longest: int = LONGEST_VALUE) -> str:
+    """Write a value as TOML on one line, cut to a length."""
+    text = _toml(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        inner = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in inner) + '"'
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(key)} = {_toml(inner)}" for key, inner in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return str(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if BARE_KEY.match(key) else _toml(key)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names by commas and a final "and"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def wanted_text(field: FieldInfo, value: object = None) -> str:
+    """Return in words what a field takes, given a value that it refused."""
+    for note in field.metadata:
+        if isinstance(note, Wanted):
+            return note.given(value)
+        if isinstance(note, RegisteredName):
+            return "one of " + ", ".join(note.names())
+    return _wanted(field.annotation, value) or "another value"
+
+
+def _wanted(annotation: Any, value: object) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *notes = get_args(annotation)
+        own = next((note.given(value) for note in notes if isinstance(note, Wanted)), "")
+        return own or _wanted(base, value)
+    if origin in (Union, UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return next(filter(None, (_wanted(part, value) for part in inner)), "")
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        return "text"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "a table"
+    if origin is list:
+        return "a list of tables"
+    return ""
+
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """Return the values that a field takes when they are a list of names, else an empty list."""
+    for note in field.metadata:
+        if isinstance(note, RegisteredName):
+            return list(note.names())
+    return choices(field.annotation)
+
+
+def choices(annotation: Any) -> list[str]:
+    """Return the values of a field with a fixed list of them, else an empty list."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [value for part in get_args(annotation) for value in choices(part)]
+    return []
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the table model inside an annotation like `Model | None`, `list[Model]`, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in get_args(annotation):
+        found = inner_model(part)
+        if found is not None:
+            return found
+    return None

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TeacherCache
@@ -161,7 +162,8 @@ class AnchorControl:
                 f"{path}: the stage's first checkpoint is not there",
                 "without its start weights a stage can't be anchored",
             )
-        return lent_weights(checkpoint, self._context.prepared.layout)
+        layout = self._context.prepared.layout
+        return with_weights(checkpoint_weights(checkpoint, layout), layout)
 
     @property
     def _folder(self) -> Path:

@@ -11,9 +11,9 @@ from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.stop import StopRun, StopSignals
 
 
@@ -25,7 +25,7 @@ class RunContext:
     log: EventLog
     resume_log: ResumeLog
     prepared: PreparedRun
-    shelf: CheckpointShelf
+    shelf: CheckpointStore
     commands: CommandTail
     signals: StopSignals
     rules: RuleWatch

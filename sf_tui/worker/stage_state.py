@@ -31,7 +31,7 @@ class StageState(BaseModel):
     logged: int = Field(ge=0)
     """Events in the log when it was written."""
     frozen: list[str]
-    held: list[str]
+    sticky_frozen: list[str]
     anchor: AnchorState | None
     sticky_anchor: float | None = Field(gt=0, allow_inf_nan=False)
     rules_crossed: list[str]

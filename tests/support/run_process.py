@@ -19,10 +19,12 @@ def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bo
     tail = EventTail(run.events)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
+        # Looked at first: what it writes before its end is read below.
+        has_ended = process.poll() is not None
         for event in tail.poll():
             if wanted(event):
                 return event
-        assert process.poll() is None, process.stderr
+        assert not has_ended, process.stderr
         time.sleep(0.002)
     raise AssertionError(f"never told: {process.stderr}")
 

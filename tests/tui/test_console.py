@@ -16,6 +16,7 @@ from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.zoom import ZoomScreen
+from support.console_scenes import three_stages
 from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
 from tui.written_run import WrittenRun
 
@@ -151,9 +152,7 @@ PRESSED_BEFORE = {
     "forward": ("[", "["),
     "next-mark": ("p", "p"),
     "live": ("[",),
-    # A run of one stage looks the same as its stage.
-    "narrow": ("<",),
-    "widen": ("<", "<"),
+    "widen": ("<",),
 }
 
 
@@ -165,20 +164,23 @@ def visible_state(app: ConsoleApp) -> tuple[object, ...]:
     return (screen_text(app), type(app.screen), app.focused, app.theme, app.clipboard, kept)
 
 
-async def test_every_console_key_changes_what_is_seen_or_kept(running: WrittenRun) -> None:
-    app = console_of(running)
+async def test_every_console_key_changes_what_is_seen_or_kept(make_run: MakeRun) -> None:
+    # Of several stages, so that charts of the run and of the stage differ.
+    written, _ = three_stages(make_run)
+    app = console_of(written)
     async with app.run_test(size=SIZE) as pilot:
         for entry in sorted(CONSOLE_KEYS, key=lambda entry: entry.command == "leave"):
             for key in entry.keys:
                 await pilot.press(*PRESSED_BEFORE.get(entry.command, ()))
                 before = visible_state(app)
                 await pilot.press("f12")
-                assert visible_state(app) == before, "a key without a meaning"
+                assert visible_state(app) == before, "a key without a meaning changed something"
                 await pilot.press(key)
                 assert visible_state(app) != before, f"{key} does nothing"
                 while len(app.screen_stack) > 1:
                     app.pop_screen()
                 app.scene.cursor = None
+                app.scene.range = "run"
                 app.scene.notice = ""
                 app.update_panels()
                 await pilot.pause()
