@@ -17,6 +17,7 @@ from sf_tui.vocabulary.ops import (
     TEST,
     ops_for,
 )
+from sf_tui.vocabulary.verdicts import is_recoverable
 
 MOST = 2
 """Actions suggested at a time; who must choose among more has not been advised."""
@@ -38,7 +39,7 @@ def closing_command(scene: Scene) -> str:
     drop, run = scene.drop, scene.run.id
     if scene.record.history.finished is None or drop is None or drop < scene.actions.alert_drop:
         return ""
-    if scene.verdict in {"spurious", "partial"}:
+    if is_recoverable(scene.verdict):
         return f"sf recover {run} --out DIR"
     return "" if scene.verdict else f"sf diagnose {run}"
 

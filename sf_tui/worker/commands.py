@@ -132,7 +132,7 @@ class CommandRunner:
                 name: getattr(table, name) if value is None else value
                 for name, value in arguments.items()
             }
-        if op.needs_old_task and not self._target.stage.watches_old_tasks:
+        if op.needs_old_task and not self._target.stage.point().watches_old:
             raise RunError("no watched task was learned before this stage: there is none to lose")
         arguments = implementation_of(op.name).check(self._target, arguments)
         return replace(command, op=op.name, arguments=arguments)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.errors import RunError
-from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.commands import Command
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
@@ -25,7 +25,6 @@ from sf_tui.worker.stop import CommandFailedError, StopRun
 class StageControl(Protocol):
     """What ops can ask of the stage that is being trained."""
 
-    spec: StageSpec
     anchor: AnchorControl
 
     @property
@@ -36,9 +35,8 @@ class StageControl(Protocol):
     def step(self) -> int:
         """Optimizer steps done."""
 
-    @property
-    def watches_old_tasks(self) -> bool:
-        """Whether a watched task was learned before."""
+    def point(self) -> StagePoint:
+        """Return where the stage is."""
 
     def save(self, *, asked_for: bool = False) -> Path:
         """Write a checkpoint of this step and return its folder."""

@@ -6,12 +6,14 @@ weights, the profile and the seed alone, so that a resumed worker repeats them t
 
 from __future__ import annotations
 
-from sf_tui.recovery.outcome import RepairOutcome
+from sf_tui.cases.assemble import RunCase, live_case
+from sf_tui.cases.operations import diagnose, repair
+from sf_tui.cases.rows import CaseNeeds
+from sf_tui.recovery.repair import RepairOutcome, edit_model
+from sf_tui.run.events import read_events
+from sf_tui.run.history import fold
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
-from sf_tui.worker.case_data import Wanted
-from sf_tui.worker.cases import AssembledCase, live_case
-from sf_tui.worker.offline import diagnose, edit, repair
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
 
 
@@ -19,19 +21,16 @@ class _Diagnose(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
         """Run the recovery test, log its event, and return the verdict in words."""
         context, arguments = target.context, command.arguments
-        settings = context.profile.diagnose
         found = diagnose(
             _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
             examples=arguments["examples"],
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
             thorough=arguments["thorough"],
-            told=lambda _: context.stop_if_asked(),
+            log=lambda _: context.stop_if_asked(),
             on_step=lambda _: context.stop_if_asked(),
         )
         context.tell("diagnosis", **found.fields)
-        verdict = found.outcome.verdict
-        return f"{verdict.name}: {verdict.evidence[0]}"
+        finding = found.outcome.finding
+        return f"{finding.name}: {finding.evidence[0]}"
 
 
 class _Recover(OpImplementation):
@@ -43,10 +42,9 @@ class _Recover(OpImplementation):
             examples=arguments["examples"],
             steps=arguments["steps"],
             strength=arguments["strength"],
-            learning_rate=None,
             # Frozen weights stay as they are, bit for bit.
             keep=1.0 if frozen else None,
-            told=lambda _: context.stop_if_asked(),
+            log=lambda _: context.stop_if_asked(),
             on_step=lambda _: context.stop_if_asked(),
             thaw=not frozen,
         )
@@ -55,7 +53,9 @@ class _Recover(OpImplementation):
 
 class _Edit(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
-        found = edit(_case(target, examples=0, every_row=False), command.op, command.arguments)
+        found = edit_model(
+            _case(target, examples=0, every_row=False).case, command.op, command.arguments
+        )
         return _summary(found)
 
 
@@ -67,8 +67,17 @@ def register_recovery_ops() -> None:
         register_implementation(name, _Edit())
 
 
-def _case(target: OpTarget, *, examples: int, every_row: bool) -> AssembledCase:
-    return live_case(target.context, target.stage, Wanted(examples, every_row))
+def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
+    context, point = target.context, target.stage.point()
+    return live_case(
+        point,
+        context.prepared,
+        fold(read_events(context.run.events)),
+        context.accuracy,
+        context.shelf.path(point.spec.name, 0),
+        CaseNeeds(examples, every_row),
+        context.stop_if_asked,
+    )
 
 
 def _summary(found: RepairOutcome) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -28,7 +29,7 @@ from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import Decisions
-from sf_tui.worker.foresight import tell_tasks_at_risk
+from sf_tui.worker.introduction import announce_risk
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_state import check_fits
 from sf_tui.worker.stop import Rewind
@@ -103,7 +104,7 @@ class StagePlay:
                 window=self._measuring.window,
             )
         if self._measuring.has_old_tasks:
-            tell_tasks_at_risk(context, self.spec, self.tuner.total_steps)
+            announce_risk(context, self.spec, self.tuner.total_steps)
         self._commands.resume_from(context.log.seq, 0)
         self.anchor.forget_bank()
         self.save()
@@ -213,10 +214,9 @@ class StagePlay:
         """Measure every layer's drift at this step and tell it."""
         self._measuring.drift(self.step)
 
-    @property
-    def watches_old_tasks(self) -> bool:
-        """Whether a watched task was learnt before."""
-        return self._measuring.has_old_tasks
+    def point(self) -> StagePoint:
+        """Return where the stage is, for what looks at its model between two steps."""
+        return StagePoint(self.spec, self.step, self._measuring.has_old_tasks)
 
     def tell_probe(self) -> None:
         """Probe at this step, after the weights were changed between two of them."""
