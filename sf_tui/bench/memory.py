@@ -24,7 +24,7 @@ from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.vocabulary.events import CheckpointWritten, Drift, Event, Probe, RunStarted, Step
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
 

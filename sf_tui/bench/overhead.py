@@ -31,7 +31,7 @@ from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.vocabulary.events import Event, Probe, Step
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
 _STAGE = "new"

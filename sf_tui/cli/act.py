@@ -1,4 +1,4 @@
-"""`sf act`: ask a running worker for an action and tell how it answered."""
+"""`sf act`: ask a running worker for an action and print its answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ import typer
 
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import RunError, UsageError
+from sf_tui.vocabulary.ops import OPS
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
     from sf_tui.vocabulary.events import CommandAnswered
 
 
+def complete_action(incomplete: str) -> list[tuple[str, str]]:
+    """Return the default actions that begin like this, with their help, for the shell."""
+    return [(op.name, op.help) for op in OPS.values() if op.name.startswith(incomplete)]
+
+
 def act(
     run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
     action: Annotated[
-        str, typer.Argument(help="An action of the run's profile, such as freeze or rollback.")
+        str,
+        typer.Argument(
+            help="An action of the run's profile, such as freeze or rollback.",
+            autocompletion=complete_action,
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -57,7 +67,7 @@ def act(
 def send_and_wait(
     run: RunDirectory, action: str, arguments: dict[str, Any], *, wait_s: float
 ) -> CommandAnswered | None:
-    """Send a command and return the worker's last word on it; None where it is not waited for.
+    """Send a command and return the event that ends it; None where it is not waited for.
 
     Raises:
         RunError: no worker is there, or it did not answer in time.

@@ -15,7 +15,7 @@ from sf_tui.run.liveness import RunLock, probe_liveness
 from sf_tui.run.log_repair import check_log, repair_log
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import RunFinished, RunStarted
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
 START_TIMEOUT_S = 600.0

@@ -30,6 +30,7 @@ from sf_tui.cli.target import (
 )
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
+from sf_tui.vocabulary.ops import edit_names, op_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from sf_tui.recovery.repair import RepairOutcome
 
 NEIGHBORS = "neighbors"
-EDITS = ("shift-edit", "spectral-edit", "interpolate")
+EDITS = edit_names()
 
 
 def recover(
@@ -54,7 +55,7 @@ def recover(
     ],
     by: Annotated[
         str,
-        typer.Option("--by", help="neighbors, shift-edit, spectral-edit or interpolate."),
+        typer.Option("--by", help=f"neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}."),
     ] = NEIGHBORS,
     examples: Annotated[
         int | None,
@@ -154,9 +155,10 @@ def _edit_arguments(
     """
     if by not in (NEIGHBORS, *EDITS):
         raise UsageError(f"--by {by}: no such method", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
-    if alpha is not None and by != "shift-edit":
+    takes = op_named(by).argument_names
+    if alpha is not None and "alpha" not in takes:
         raise UsageError("--alpha belongs to shift-edit", f"leave it out with --by {by}")
-    if keep is not None and by in ("shift-edit", "spectral-edit"):
+    if keep is not None and by != NEIGHBORS and "keep" not in takes:
         raise UsageError(
             f"--keep: {by} does not scale the change", "it belongs to neighbors and interpolate"
         )
@@ -165,7 +167,8 @@ def _edit_arguments(
             raise UsageError(f"{name} {value}: not a share", "it is a number from 0 to 1")
     if by == NEIGHBORS:
         return None
-    return {"shift-edit": {"alpha": alpha}, "interpolate": {"keep": keep}}.get(by, {})
+    given = {"alpha": alpha, "keep": keep}
+    return {name: given[name] for name in takes if name in given}
 
 
 def _refuse_live(target: Target) -> None:

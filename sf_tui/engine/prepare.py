@@ -91,7 +91,8 @@ def prepare_run(
             freezer.choose(stage.train.freeze.layers, embeddings=stage.train.freeze.embeddings)
     for action in profile.actions.values():
         if action.op == "freeze":
-            freezer.choose(action.layers, embeddings=action.embeddings)
+            wanted = action.own_arguments
+            freezer.choose(wanted["layers"], embeddings=wanted["embeddings"])
     stops = stop_ids(loaded.model)
     prepared = {
         settings.name: prepare_task(profile, settings, tasks[settings.name], loaded)

@@ -1,35 +1,42 @@
-"""The tables that say what can be done to a run: `[actions.NAME]`, and `[[rules]]` that do it.
+"""The tables `[actions.NAME]` and `[[rules]]`: what can be done to a run, and when by itself.
 
-Knows the ops' arguments, their types and which op takes which. Runs nothing.
+The ops and their arguments come from the vocabulary. Runs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from sf_tui.errors import UsageError, did_you_mean, nearest_name
-from sf_tui.profile.names import OP_ARGUMENTS, Op, RuleMetric, ops_that_take
+from sf_tui.profile.names import RuleMetric
 from sf_tui.profile.train_schema import StrictTable
 from sf_tui.profile.values import (
     Count,
-    CountOrZero,
-    ExampleCount,
-    Factor,
-    Kept,
     KeyName,
     Line,
     Name,
     Number,
+    OpName,
     PlainTable,
-    Positive,
-    StepCount,
+    Wanted,
     listed,
     toml_value,
     wanted_text,
 )
+from sf_tui.vocabulary.ops import OPS, Argument, op_named, ops_that_take
 
 
 class Rule(StrictTable):
@@ -48,54 +55,79 @@ class Rule(StrictTable):
     )
     once: bool = Field(default=True, description="fire at most once in a run")
     action: str = Field(description="the action to take, a name among [actions]")
-    args: PlainTable = Field(default={}, description="arguments that replace the action's own")
+    arguments: PlainTable = Field(default={}, description="arguments that replace the action's own")
 
 
 class Action(StrictTable):
     """`[actions.NAME]`: a named, keyed operation."""
 
-    op: Op = Field(description="what it does")
+    # The arguments of the op are keys of the same table. They are checked against the ops that are
+    # registered when the profile is loaded.
+    model_config = ConfigDict(extra="allow")
+
+    op: OpName = Field(description="what it does")
     key: KeyName = Field(default=None, description='the console\'s key for it; "" = none')
     label: Line | None = Field(
         default=None, description="what the console calls it; default: its name"
     )
     confirm: bool = Field(default=False, description="ask before doing it")
-    layers: CountOrZero | None = Field(
-        default=None, description="freeze: blocks from the bottom; default: half of them"
-    )
-    embeddings: bool = Field(default=True, description="freeze: the input embeddings too")
-    to: Line | None = Field(
-        default=None, description="rollback: the checkpoint's name; default: the last good one"
-    )
-    strength: Positive | None = Field(
-        default=None,
-        description="anchor, recover: weight of the KL to the start model; default: [anchor]'s or "
-        "[recover]'s",
-    )
-    examples: ExampleCount | None = Field(
-        default=None,
-        description="diagnose, recover: old examples to train on; default: [diagnose]'s or "
-        "[recover]'s",
-    )
-    thorough: bool = Field(
-        default=False, description="diagnose: add the recovery on half of the old data"
-    )
-    steps: StepCount | None = Field(
-        default=None, description="recover: optimizer steps; default: [recover]'s"
-    )
-    alpha: Factor = Field(
-        default=1.0, description="shift-edit: how much of each matrix's top direction is removed"
-    )
-    keep: Kept = Field(
-        default=0.7, description="interpolate: share kept of the change since the stage's start"
-    )
 
-    @field_validator("examples")
+    @model_validator(mode="wrap")
     @classmethod
-    def _examples_of_op(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value == 0 and info.data.get("op") == "diagnose":
-            raise ValueError("a diagnosis needs an example")
-        return value
+    def _check_arguments(cls, table: Any, validate: ModelWrapValidatorHandler[Action]) -> Action:
+        if not isinstance(table, dict):
+            return validate(table)
+        own = {key: value for key, value in table.items() if key in cls.model_fields}
+        name = own.get("op")
+        op = op_named(name) if isinstance(name, str) else op_named("")
+        arguments = dict(op.defaults)
+        errors: list[InitErrorDetails] = []
+        for key, value in table.items():
+            argument = op.argument(key)
+            if key in own:
+                continue
+            if argument is None:
+                # An argument of another op is reported with the ops that take it, later.
+                if not ops_that_take(key):
+                    errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=value))
+            elif not argument.accepts(value):
+                wrong = PydanticCustomError("argument", "not a value of this argument")
+                errors.append(InitErrorDetails(type=wrong, loc=(key,), input=value))
+            else:
+                arguments[key] = float(value) if argument.type is float else value
+        try:
+            action = validate(own | arguments)
+        except ValidationError as error:
+            errors = [
+                InitErrorDetails(
+                    type=found["type"],
+                    loc=found["loc"],
+                    input=found["input"],
+                    ctx=found.get("ctx", {}),
+                )
+                for found in error.errors()
+            ] + errors
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return action
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the table's schema with the arguments of every registered op."""
+        table = handler.resolve_ref_schema(handler(schema))
+        for name, takers in _takers().items():
+            shapes: list[dict[str, Any]] = []
+            for op in takers:
+                argument = op_named(op).argument(name)
+                shape = _json_shape(argument) if argument is not None else {}
+                if shape not in shapes:
+                    shapes.append(shape)
+            shape = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+            table["properties"][name] = {"description": argument_meaning(name, takers), **shape}
+        table["additionalProperties"] = False
+        return table
 
     def arguments(self, replaced: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the op's arguments, some of them replaced by a rule's or a command's own.
@@ -105,24 +137,84 @@ class Action(StrictTable):
         """
         own = self.own_arguments
         for name, value in (replaced or {}).items():
-            if name not in own:
+            argument = op_named(self.op).argument(name)
+            if argument is None:
                 raise UsageError(
                     f"op '{self.op}' takes no argument '{name}'", _argument_hint(name, own)
                 )
-            try:
-                Action.model_validate({"op": self.op, name: value})
-            except ValidationError as error:
-                field = Action.model_fields[name]
-                raise UsageError(
-                    f"{name} = {toml_value(value)}: wanted {wanted_text(field, value)}"
-                ) from error
+            left_out = value is None and argument.default is None
+            if not left_out and not argument.accepts(value):
+                wanted = wanted_text(argument_field(argument), value)
+                raise UsageError(f"{name} = {toml_value(value)}: wanted {wanted}")
             own[name] = value
         return own
 
     @property
     def own_arguments(self) -> dict[str, Any]:
         """The op's arguments as the profile gives them."""
-        return {name: getattr(self, name) for name in OP_ARGUMENTS[self.op]}
+        given = self.model_extra or {}
+        return {name: given[name] for name in op_named(self.op).argument_names}
+
+
+@lru_cache(maxsize=256)
+def argument_field(argument: Argument) -> FieldInfo:
+    """Return an argument as a field of a table, for messages about its value."""
+    annotation: Any = argument.type if argument.default is not None else argument.type | None
+    wanted: Any = Annotated[annotation, Wanted(argument.wanted, argument.largest_count)]
+    field = FieldInfo.from_annotated_attribute(wanted, argument.default)
+    field.description = argument.description
+    return field
+
+
+def action_fields(op: object = None) -> dict[str, FieldInfo]:
+    """Return the keys of an `[actions.NAME]` table.
+
+    Args:
+        op: whose arguments; of all registered ops where this is none of them.
+    """
+    arguments: dict[str, FieldInfo] = {}
+    for row in [OPS[op]] if isinstance(op, str) and op in OPS else OPS.values():
+        for argument in row.arguments:
+            arguments.setdefault(argument.name, argument_field(argument))
+    return {**Action.model_fields, **arguments}
+
+
+def documented_arguments() -> Iterable[tuple[str, Argument, str]]:
+    """Yield each argument once: its name, its first declaration, and its meaning for all ops."""
+    for name, takers in _takers().items():
+        argument = op_named(takers[0]).argument(name)
+        assert argument is not None
+        yield name, argument, f"{', '.join(takers)}: {argument_meaning(name, takers)}"
+
+
+def argument_meaning(name: str, ops: Iterable[str]) -> str:
+    """Return what an argument means for ops that take it, with the table of its default."""
+    rows = [op_named(op) for op in ops]
+    meanings: list[str] = []
+    for row in rows:
+        argument = row.argument(name)
+        if argument is not None and argument.description not in meanings:
+            meanings.append(argument.description)
+    tables = [f"[{row.settings}]'s" for row in rows if row.settings and row.defaults[name] is None]
+    return "; ".join(meanings) + (f"; default: {' or '.join(tables)}" if tables else "")
+
+
+def _takers() -> dict[str, list[str]]:
+    names = dict.fromkeys(argument for op in OPS.values() for argument in op.argument_names)
+    return {name: ops_that_take(name) for name in names}
+
+
+def _json_shape(argument: Argument) -> dict[str, Any]:
+    kinds = {int: "integer", float: "number", bool: "boolean", str: "string"}
+    bounds = {
+        "minimum": argument.minimum,
+        "exclusiveMinimum": argument.above,
+        "maximum": argument.maximum,
+        "exclusiveMaximum": argument.below,
+        "default": argument.default,
+    }
+    shape = {key: bound for key, bound in bounds.items() if bound is not None}
+    return {"type": kinds[argument.type], **shape}
 
 
 def _argument_hint(name: str, own: Mapping[str, Any]) -> str:
@@ -133,5 +225,5 @@ def _argument_hint(name: str, own: Mapping[str, Any]) -> str:
 
 
 def takers_text(ops: list[str]) -> str:
-    """Tell to which ops an argument belongs."""
+    """Return to which ops an argument belongs, as a sentence."""
     return f"it belongs to {'ops' if len(ops) > 1 else 'op'} {listed(ops)}"

@@ -1,6 +1,6 @@
 """The actions that every profile has, and how a profile's own are laid over them.
 
-Knows ops' default names and keys and who keeps a key that two actions want. Runs nothing.
+Decides which action keeps a key that two of them want. Runs nothing.
 """
 
 from __future__ import annotations
@@ -11,30 +11,23 @@ from typing import Any
 
 from sf_tui.profile.action_schema import takers_text
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import NAME_PATTERN, RESERVED_KEYS, ops_that_take
+from sf_tui.profile.names import NAME_PATTERN, RESERVED_KEYS
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.values import toml_value
+from sf_tui.vocabulary.ops import OPS, op_named, ops_that_take
 
-DEFAULT_ACTIONS: dict[str, dict[str, Any]] = {
-    "freeze": {"op": "freeze", "key": "f"},
-    "unfreeze": {"op": "unfreeze", "key": "u"},
-    "anchor": {"op": "anchor", "key": "a"},
-    "unanchor": {"op": "unanchor", "key": "o"},
-    "pause": {"op": "pause", "key": "space"},
-    # Pausing a second time resumes, so it needs no key of its own.
-    "resume": {"op": "resume"},
-    "checkpoint": {"op": "checkpoint", "key": "c"},
-    "rollback": {"op": "rollback", "key": "b", "confirm": True},
-    "diagnose": {"op": "diagnose", "key": "d"},
-    "recover": {"op": "recover", "key": "r", "confirm": True},
-    # Edits change the weights at once and are rare enough for the palette.
-    "shift-edit": {"op": "shift-edit", "confirm": True},
-    "spectral-edit": {"op": "spectral-edit", "confirm": True},
-    "interpolate": {"op": "interpolate", "confirm": True},
-    # Never a single key: it stands too near the others.
-    "stop": {"op": "stop"},
-}
+
+def default_actions() -> dict[str, dict[str, Any]]:
+    """Return the raw table of the action that each op has without a word in the profile."""
+    return {
+        op.name: {
+            "op": op.name,
+            **({"key": op.key} if op.key else {}),
+            **({"confirm": True} if op.confirm else {}),
+        }
+        for op in OPS.values()
+    }
 
 
 def lay_over_defaults(own: object) -> object:
@@ -47,9 +40,10 @@ def lay_over_defaults(own: object) -> object:
         own = {}
     if not isinstance(own, dict):
         return own
-    actions: dict[str, Any] = {name: dict(action) for name, action in DEFAULT_ACTIONS.items()}
+    defaults = default_actions()
+    actions: dict[str, Any] = {name: dict(action) for name, action in defaults.items()}
     for name, action in own.items():
-        default = DEFAULT_ACTIONS.get(name)
+        default = defaults.get(name)
         inherits = default is not None and isinstance(action, dict)
         if inherits and default is not None and action.get("op", default["op"]) == default["op"]:
             actions[name] = {**default, **action}
@@ -102,10 +96,11 @@ def _check_keys(
         path = ("actions", name, "key")
         if not isinstance(key, str) or not key:
             continue
-        if profile.actions[name].op == "stop":
+        op = profile.actions[name].op
+        if not op_named(op).may_have_key:
             yield Problem(
                 path,
-                "op 'stop' takes no key, so that no slip of a finger ends a run",
+                f"op '{op}' takes no key, so that no slip of a finger ends a run",
                 "take the key away; stopping is in the palette and in `sf stop`",
             )
         elif key in RESERVED_KEYS:

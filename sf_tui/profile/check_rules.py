@@ -110,12 +110,12 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
             f"action '{rule.action}' has nothing to diagnose: no earlier task is watched",
             "watch a task before the last one, or remove the rule",
         )
-    yield from check_old_examples(profile, ("rules", place, "args"), action.op, rule.args)
-    for name, value in rule.args.items():
+    yield from check_old_examples(profile, ("rules", place, "arguments"), action.op, rule.arguments)
+    for name, value in rule.arguments.items():
         try:
             action.arguments({name: value})
         except UsageError as error:
-            yield Problem(("rules", place, "args", name), error.message, error.hint)
+            yield Problem(("rules", place, "arguments", name), error.message, error.hint)
 
 
 def check_guard(profile: Profile) -> Iterator[Problem]:

@@ -14,12 +14,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sf_tui.profile.action_schema import Rule
-from sf_tui.profile.actions import DEFAULT_ACTIONS
+from sf_tui.profile.action_schema import Rule, argument_field, documented_arguments
 from sf_tui.profile.names import RESERVED_KEYS
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.train_schema import DEFAULT_STEPS
-from sf_tui.profile.values import choices, inner_model, toml_value
+from sf_tui.profile.values import choices_of, inner_model, toml_value
+from sf_tui.vocabulary.ops import OPS, Argument
 
 LONGEST = 10_000
 WIDTH = 100
@@ -64,17 +64,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "below": 0.5,
         "within_steps": 150,
         "action": "freeze",
-        "args": {"layers": 2},
+        "arguments": {"layers": 2},
     },
     "actions": {
         "op": "freeze",
         "key": "2",
         "label": "Freeze two blocks",
-        "layers": 2,
-        "to": "new/step-000100",
-        "strength": 2.0,
-        "examples": 10,
-        "steps": 150,
     },
     "guard": {"old_accuracy": 0.8, "new_accuracy": 0.95},
     "cost": {"gpu_hour": 2.5},
@@ -170,10 +165,7 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
     lines = _summary(table)
     if table is Rule:
         return [*lines, "#[[rules]]", *_keys(key, table, {})]
-    keyed = {name: action["key"] for name, action in DEFAULT_ACTIONS.items() if "key" in action}
-    shown = ", ".join(
-        f"{name} ({keyed[name]})" if name in keyed else name for name in DEFAULT_ACTIONS
-    )
+    shown = ", ".join(f"{op.name} ({op.key})" if op.key else op.name for op in OPS.values())
     return [
         *lines,
         *textwrap.wrap(
@@ -186,7 +178,14 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
         f"# Keys that the console keeps for itself: {' '.join(RESERVED_KEYS)}",
         "#[actions.freeze-two]",
         *_keys(key, table, {}),
+        *(line for row in documented_arguments() for line in _argument(*row)),
     ]
+
+
+def _argument(name: str, argument: Argument, meaning: str) -> list[str]:
+    field = argument_field(argument)
+    examples = {} if argument.default is not None else {name: argument.example}
+    return [f"# {meaning}", *_key(name, field, {}, examples)[1:]]
 
 
 def _keys(
@@ -205,7 +204,7 @@ def _key(
     key: str, field: FieldInfo, given: Mapping[str, Any], examples: Mapping[str, Any] = {}
 ) -> list[str]:
     meaning = f"# {field.description}"
-    allowed = choices(field.annotation)
+    allowed = choices_of(field)
     if allowed and not all(value in meaning for value in allowed):
         meaning += f" ({', '.join(allowed)})"
     if key in given:

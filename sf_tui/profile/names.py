@@ -1,4 +1,4 @@
-"""Every name that a profile may use: metrics, strategies, ops with their arguments, keys.
+"""Every name that a profile may use: metrics, strategies, keys. Ops are in the vocabulary.
 
 Knows also the names that the design has and this version has not, so that they are refused as
 what they are. Knows nothing of TOML, files or validation.
@@ -19,40 +19,6 @@ else:
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Strategy = Literal["seq", "freeze", "anchor"]
 Schedule = Literal["constant", "linear", "cosine"]
-Op = Literal[
-    "freeze",
-    "unfreeze",
-    "anchor",
-    "unanchor",
-    "pause",
-    "resume",
-    "checkpoint",
-    "rollback",
-    "diagnose",
-    "recover",
-    "shift-edit",
-    "spectral-edit",
-    "interpolate",
-    "stop",
-]
-
-OP_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "freeze": ("layers", "embeddings"),
-    "unfreeze": (),
-    "anchor": ("strength",),
-    "unanchor": (),
-    "pause": (),
-    "resume": (),
-    "checkpoint": (),
-    "rollback": ("to",),
-    "diagnose": ("examples", "thorough"),
-    "recover": ("examples", "steps", "strength"),
-    "shift-edit": ("alpha",),
-    "spectral-edit": (),
-    "interpolate": ("keep",),
-    "stop": (),
-}
-"""The arguments that each op takes."""
 
 NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
     "strategy": frozenset({"replay", "ewc", "lamol", "gradient-projection", "task-vector"}),
@@ -95,11 +61,6 @@ RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
 
 RESERVED_BY = ("user", "worker")
 """Who else a command may be by; a rule of that name would be taken for them."""
-
-
-def ops_that_take(argument: str) -> list[str]:
-    """Name the ops that take an argument."""
-    return [op for op, taken in OP_ARGUMENTS.items() if argument in taken]
 
 
 def is_key_name(key: str) -> bool:

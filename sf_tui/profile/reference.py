@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sf_tui.profile.names import OP_ARGUMENTS
+from sf_tui.profile.action_schema import argument_field, argument_meaning
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.translate import table_name
 from sf_tui.profile.values import inner_model, toml_value, wanted_text
+from sf_tui.vocabulary.ops import OPS
 
 INTRODUCTION = """\
 # Profile reference
@@ -77,12 +78,29 @@ def _cell(text: str) -> str:
 
 
 def _op_section() -> str:
-    rows = [
-        f"| `{op}` | {', '.join(f'`{name}`' for name in arguments) or '–'} |"
-        for op, arguments in OP_ARGUMENTS.items()
+    ops = [
+        f"| `{op.name}` | {op.help} | {f'`{op.key}`' if op.key else '–'} | "
+        f"{'changes the weights' if op.changes_weights else '–'} | "
+        f"{', '.join(f'`{name}`' for name in op.argument_names) or '–'} |"
+        for op in OPS.values()
     ]
-    head = ["## Ops", "", "What `op` can be, and which of the keys above each op takes.", ""]
-    return "\n".join([*head, "| op | arguments |", "|---|---|", *rows, ""])
+    arguments = [
+        f"| `{op.name}` | `{argument.name}` | {wanted_text(argument_field(argument))} | "
+        f"{_default(argument_field(argument))} | "
+        f"{_cell(argument_meaning(argument.name, [op.name]))} |"
+        for op in OPS.values()
+        for argument in op.arguments
+    ]
+    return "\n".join(
+        [
+            *("## Ops", "", "What `op` can be. Each op is also an action of its own name.", ""),
+            *("| op | does | key | weights | arguments |", "|---|---|---|---|---|", *ops, ""),
+            "Arguments are keys of `[actions.NAME]`, of a rule's `arguments`, and of `--set` in",
+            *("`sf act`.", ""),
+            *("| op | argument | takes | default | meaning |", "|---|---|---|---|---|"),
+            *(*arguments, ""),
+        ]
+    )
 
 
 def profile_json_schema() -> dict[str, Any]:

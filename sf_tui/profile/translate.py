@@ -14,13 +14,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from sf_tui.errors import did_you_mean, nearest_name
-from sf_tui.profile.action_schema import Action
+from sf_tui.profile.action_schema import Action, action_fields
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
+from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION
 from sf_tui.profile.problems import QUOTES_HINT, Problem
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.values import (
     choices,
+    choices_of,
     inner_model,
     kind_of,
     listed,
@@ -69,8 +70,27 @@ def problems_of(
     return problems
 
 
-def _reach(model: type[BaseModel], path: KeyPath) -> tuple[KeyPath, FieldInfo | None, Any]:
+def fields_of(table: type[BaseModel], raw: object = None) -> dict[str, FieldInfo]:
+    """Return the keys of a table; of an action, those that its op takes.
+
+    Args:
+        table: its model.
+        raw: the table as it was given, if any.
+    """
+    if table is Action:
+        return action_fields(raw.get("op") if isinstance(raw, dict) else None)
+    return dict(table.model_fields)
+
+
+def _reach(
+    model: type[BaseModel], path: KeyPath, raw: object = None
+) -> tuple[KeyPath, FieldInfo | None, Any]:
     """Walk down the schema as far as it goes.
+
+    Args:
+        model: where to begin.
+        path: the keys.
+        raw: what was validated as `model`.
 
     Returns:
         The path that it knows, the field there (None for an element of a list or a named table)
@@ -82,9 +102,10 @@ def _reach(model: type[BaseModel], path: KeyPath) -> tuple[KeyPath, FieldInfo | 
     for part in path:
         table = _table_of(here)
         if table is not None:
-            if part not in table.model_fields:
+            fields = fields_of(table, _value_at(raw, reached) if raw is not None else None)
+            if part not in fields:
                 break
-            field = table.model_fields[str(part)]
+            field = fields[str(part)]
             here = field.annotation
         elif get_origin(here) in (list, dict) and inner_model(here) is not None:
             field, here = None, get_args(here)[-1]
@@ -115,12 +136,10 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
     key = str(path[-1])
     table = _table_at(model, path[:-1])
     full = (*above, *path)
-    if table is Action:
-        op = _value_at(raw, path[:-1])
-        op_name = op.get("op") if isinstance(op, dict) else None
-        known = [name for name in Action.model_fields if _op_takes(str(op_name), name)]
+    if table is not None:
+        known = list(fields_of(table, _value_at(raw, path[:-1])))
     else:
-        known = list(table.model_fields) if table is not None else list(DATA_FIELDS)
+        known = list(DATA_FIELDS)
     text = f"unknown key '{key}'"
     near = nearest_name(key, known)
     if near is None and (elsewhere := _tables_with(key)):
@@ -130,11 +149,6 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
     return Problem(full, text, did_you_mean(key, known, "keys"))
 
 
-def _op_takes(op: str, name: str) -> bool:
-    arguments = {argument for taken in OP_ARGUMENTS.values() for argument in taken}
-    return name not in arguments or name in OP_ARGUMENTS.get(op, ())
-
-
 def _tables_with(key: str) -> list[str]:
     """Name the tables that have a key of this name, also those within a table."""
     found = []
@@ -142,7 +156,7 @@ def _tables_with(key: str) -> list[str]:
         table = inner_model(field.annotation)
         if table is None:
             continue
-        if key in table.model_fields:
+        if key in fields_of(table):
             found.append(table_name(name))
         for inner_name, inner_field in table.model_fields.items():
             inner = inner_model(inner_field.annotation)
@@ -175,7 +189,7 @@ def _missing(model: type[BaseModel], path: KeyPath, above: KeyPath) -> Problem:
 
 
 def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: object) -> Problem:
-    path, field, _ = _reach(model, path)
+    path, field, _ = _reach(model, path, raw)
     full = (*above, *path)
     value = _value_at(raw, path)
     key = str(path[-1]) if path else ""
@@ -188,7 +202,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             f"write it as {table_name(str(path[0]))}",
             table=0,
         )
-    allowed = choices(field.annotation)
+    allowed = choices_of(field)
     if allowed and isinstance(value, str) and value in NOT_IN_THIS_VERSION.get(key, ()):
         return Problem(
             full,
@@ -235,7 +249,7 @@ def _kinds(annotation: Any) -> set[type]:
 def _value_hint(
     model: type[BaseModel], path: KeyPath, key: str, field: FieldInfo, value: object
 ) -> str:
-    allowed = choices(field.annotation)
+    allowed = choices_of(field)
     if allowed:
         near = nearest_name(value, allowed) if isinstance(value, str) else None
         return (

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
+from sf_tui.vocabulary.ops import MAX_COUNT, MAX_STEPS, OPS
 
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
 
 # Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
 # that size does to a machine. Larger numbers are typing mistakes.
-MAX_COUNT = 10**9
-MAX_STEPS = 10**8
 MAX_ROWS = 10**6
 MAX_THREADS = 1024
 MAX_EPOCHS = 10**6
@@ -43,6 +50,32 @@ class Wanted:
         """Return what is wanted, for this value."""
         beyond = isinstance(value, int | float) and self.most is not None and value > self.most
         return f"at most {self.most:,}" if beyond else self.text
+
+
+@dataclass(frozen=True)
+class RegisteredName:
+    """One of the names that are registered when the profile is loaded; stands in an annotation."""
+
+    names: Callable[[], Collection[str]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check a name against the registry at the time of the validation."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self,
+        schema: core_schema.CoreSchema,
+        handler: GetJsonSchemaHandler,
+    ) -> dict[str, Any]:
+        """Return the names that are registered now as an enum."""
+        return {"type": "string", "enum": list(self.names())}
+
+    def _check(self, name: str) -> str:
+        if name not in self.names():
+            raise ValueError("not registered")
+        return name
 
 
 def _finite(value: object) -> object:
@@ -137,11 +170,6 @@ Epochs = Annotated[
     Field(gt=0, le=MAX_EPOCHS),
     Wanted("a number above 0", MAX_EPOCHS),
 ]
-ExampleCount = Annotated[
-    int,
-    Field(ge=0, le=MAX_COUNT),
-    Wanted("a whole number of at least 0 (of at least 1 for op diagnose)", MAX_COUNT),
-]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), Wanted(f"a whole number from 0 to {MAX_SEED}")]
 Line = Annotated[
     str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), Wanted("text on one line that is not empty")
@@ -183,6 +211,7 @@ FieldNames = Annotated[
     dict[Annotated[str, AfterValidator(_data_field)], str],
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
+OpName = Annotated[str, RegisteredName(lambda: OPS)]
 
 
 LONGEST_VALUE = 60
@@ -243,6 +272,8 @@ def wanted_text(field: FieldInfo, value: object = None) -> str:
     for note in field.metadata:
         if isinstance(note, Wanted):
             return note.given(value)
+        if isinstance(note, RegisteredName):
+            return "one of " + ", ".join(note.names())
     return _wanted(field.annotation, value) or "another value"
 
 
@@ -266,6 +297,14 @@ def _wanted(annotation: Any, value: object) -> str:
     if origin is list:
         return "a list of tables"
     return ""
+
+
+def choices_of(field: FieldInfo) -> list[str]:
+    """Return the values that a field takes when they are a list of names, else an empty list."""
+    for note in field.metadata:
+        if isinstance(note, RegisteredName):
+            return list(note.names())
+    return choices(field.annotation)
 
 
 def choices(annotation: Any) -> list[str]:

@@ -17,7 +17,6 @@ from sf_tui.masking import mask_text
 from sf_tui.printable import printable_toml
 from sf_tui.profile.action_schema import Action
 from sf_tui.profile.check_data import uses_biography
-from sf_tui.profile.names import OP_ARGUMENTS
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.values import toml_value
 
@@ -70,10 +69,8 @@ def _actions(actions: dict[str, Action]) -> Table:
     tables = tomlkit.table(is_super_table=True)
     for name, action in actions.items():
         table = tomlkit.table()
-        for key in ("op", "key", "label", "confirm", *OP_ARGUMENTS[action.op]):
-            value = getattr(action, key)
-            if key == "key":
-                value = value or ""
+        own = {key: getattr(action, key) for key in Action.model_fields}
+        for key, value in {**own, "key": action.key or "", **action.own_arguments}.items():
             if value is not None:
                 table.add(key, _item(value))
         tables.add(name, table)

@@ -42,7 +42,7 @@ def request_command(
         "id": identity,
         "time": rfc3339_now(),
         "action": action,
-        "args": arguments or {},
+        "arguments": arguments or {},
         "by": by,
     }
     try:

@@ -8,9 +8,10 @@ a long run has millions of them. Reads no files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sf_tui.vocabulary.commands import DONE, Command
 from sf_tui.vocabulary.event_records import AnchorState, Measures, TaskMetrics
 from sf_tui.vocabulary.events import (
     Alert,
@@ -31,9 +32,8 @@ from sf_tui.vocabulary.events import (
     TasksAtRisk,
 )
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC, Metric, metric_named
+from sf_tui.vocabulary.ops import ANCHORED, PAUSED, op_named
 
-REPAIRING_OPS = frozenset({"recover", "shift-edit", "spectral-edit", "interpolate"})
-"""The ops that change the weights other than by a step: an earlier verdict is void."""
 PROBES_KEPT = 400
 """Newest probes kept of each stage, beside its first one and those of its danger window."""
 _AFTER_THE_END = (RunFinished, DiagnosisMade)
@@ -113,24 +113,6 @@ class StageState:
             self.in_danger = step < self.window
 
 
-@dataclass(slots=True)
-class CommandState:
-    """One command and how far the worker has come with it."""
-
-    id: str
-    action: str
-    op: str
-    by: str
-    status: str
-    stage: str | None
-    step: int | None
-    reason: str | None
-    value: float | None
-    arguments: dict[str, Any]
-    seq: int
-    """The newest event about it."""
-
-
 class RunState:
     """What is true of a run after some of its events.
 
@@ -148,7 +130,7 @@ class RunState:
         self.started: RunStarted | None = None
         self.stages: dict[str, StageState] = {}
         self.stage: StageState | None = None
-        self.commands: dict[str, CommandState] = {}
+        self.commands: dict[str, Command] = {}
         self.alerts: list[Alert | LinesLost] = []
         self.checkpoints: list[CheckpointWritten] = []
         self.rewinds: list[Rewound] = []
@@ -291,32 +273,27 @@ class RunState:
         self.checkpoints.append(event)
 
     def _on_command(self, event: CommandAnswered) -> None:
-        before = self.commands.get(event.id)
-        command = self.commands[event.id] = CommandState(
-            event.id,
-            event.action,
-            event.op or (before.op if before else ""),
-            event.by,
-            event.status,
-            event.stage,
-            event.step,
-            event.reason,
-            event.value,
-            dict(event.arguments or (before.arguments if before else {})),
-            event.seq,
-        )
-        if event.status == "done":
+        known = self.commands.get(event.id)
+        if known is None:
+            command = Command.from_event(event)
+        else:
+            # Another object: the earlier one may be waiting to be applied again.
+            command = replace(known)
+            command.update(event)
+        self.commands[event.id] = command
+        if command.status == DONE:
             self._on_done(command)
 
-    def _on_done(self, command: CommandState) -> None:
-        op, stage = command.op, self.stages.get(command.stage or "")
-        if op in {"pause", "resume"}:
-            self.paused = op == "pause"
-        elif op in REPAIRING_OPS:
+    def _on_done(self, command: Command) -> None:
+        op, stage = op_named(command.op), self.stages.get(command.stage or "")
+        if PAUSED in (op.turns_on, op.turns_off):
+            self.paused = op.turns_on == PAUSED
+        elif op.changes_weights:
+            # An earlier verdict is about other weights.
             self.diagnosis_holds = False
-        elif op in {"anchor", "unanchor"} and stage is not None:
+        elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
-            anchor = AnchorState(strength, rows) if op == "anchor" else None
+            anchor = AnchorState(strength, rows) if op.turns_on == ANCHORED else None
             stage.set_anchor(command.step or 0, anchor)
 
     def _on_rewound(self, event: Rewound) -> None:

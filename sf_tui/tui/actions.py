@@ -1,7 +1,7 @@
 """What an operator can do to the run: the profile's actions, sent as commands.
 
-Reads the resolved profile that lies with the run, so that an action of a newer version still has
-its key. Decides whether an action may be sent now; the worker decides whether it is done.
+Reads the run's resolved profile. Decides whether an action may be sent now; the worker decides
+whether it is done.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.live_state import LiveState
+from sf_tui.vocabulary.ops import PAUSED, op_named
 
 DEBOUNCE_S = 0.6
 """A held key repeats 30 times a second: only a press after a pause as long as this acts."""
@@ -25,14 +26,6 @@ ALERT_DROP = 0.20
 """The profile's own default of [window] alert_drop."""
 ANCHOR_STRENGTH = 1.0
 """The profile's own default of [anchor] strength."""
-_AFTER_THE_END = {
-    "diagnose": "sf diagnose {run}",
-    "recover": "sf recover {run} --out DIR",
-    "shift-edit": "sf recover {run} --by shift-edit --out DIR",
-    "spectral-edit": "sf recover {run} --by spectral-edit --out DIR",
-    "interpolate": "sf recover {run} --by interpolate --out DIR",
-}
-"""What does an op's work on a run whose worker has ended."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 _CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
 
@@ -51,7 +44,7 @@ class Action:
     @property
     def needs_typed_yes(self) -> bool:
         """Whether it throws work away, so that a `yes` must be typed in full."""
-        return self.op in {"rollback", "stop"}
+        return op_named(self.op).typed_yes
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ def read_actions(run: RunDirectory) -> RunActions:
                 name=name,
                 op=op,
                 # Stopping is never a single key, whatever a file says.
-                key="" if op == "stop" else str(table.get("key") or ""),
+                key=str(table.get("key") or "") if op_named(op).may_have_key else "",
                 label=str(table.get("label") or name),
                 confirm=bool(table.get("confirm", False)),
                 arguments={key: value for key, value in table.items() if key not in _OWN_KEYS},
@@ -159,8 +152,8 @@ def rollback_targets(run: RunDirectory, live: LiveState) -> list[RollbackTarget]
     return [targets[step] for step in sorted(targets, reverse=True)]
 
 
-class ActionDesk:
-    """Takes what the operator wants and sends it, or says why not.
+class ActionSender:
+    """Sends the operator's actions to the worker, or returns why that is not possible.
 
     Args:
         run: whose worker is asked.
@@ -190,34 +183,37 @@ class ActionDesk:
         self._last_press[key] = now
         return before is not None and now - before < DEBOUNCE_S
 
-    def refusal(self, state: WorkerState, action: Action | None = None) -> str:
+    def why_not(self, state: WorkerState, action: Action | None = None) -> str:
         """Return why an action can't be sent now, with what to do; nothing if it can."""
         if self.read_only:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
         if state is WorkerState.FINISHED:
-            if action is not None and action.op in _AFTER_THE_END:
-                command = _AFTER_THE_END[action.op].format(run=self.run.id)
+            after = op_named(action.op).after_end if action is not None else ""
+            if after:
+                command = after.format(run=self.run.id)
                 return f"the run has ended; `{command}` does that now"
             return f"the run has ended; `sf resume {self.run.id}` goes on if steps are left"
         if state is WorkerState.DEAD:
             return f"the worker is dead; `sf resume {self.run.id}` goes on from its checkpoint"
         return ""
 
-    def meant_by(self, action: Action, live: LiveState) -> Action:
-        """Return what a key means now: pausing a run that is paused, or about to be, resumes it."""
-        resume = self.actions.of_op("resume")
-        if action.op != "pause" or resume is None:
+    def resolve_toggle(self, action: Action, live: LiveState) -> Action:
+        """Return what a key does now: pausing a run that is paused, or about to be, resumes it."""
+        op = op_named(action.op)
+        resume = self.actions.of_op(op.inverse)
+        if op.turns_on != PAUSED or resume is None:
             return action
         newest = next(
             (
-                row
+                row.command
                 for row in reversed(live.activity.commands.values())
-                if row.is_under_way and self._op_of(row.action) in {"pause", "resume"}
+                if row.command.is_pending
+                and self._op_of(row.command.action) in {op.name, op.inverse}
             ),
             None,
         )
         if newest is not None:
-            return resume if self._op_of(newest.action) == "pause" else action
+            return resume if self._op_of(newest.action) == op.name else action
         return resume if live.paused else action
 
     def send(self, action: Action, arguments: dict[str, Any] | None = None) -> str:
@@ -227,7 +223,7 @@ class ActionDesk:
             RunError: the console is read-only, or the command log can't be written.
         """
         if self.read_only:
-            raise RunError(self.refusal(WorkerState.ALIVE))
+            raise RunError(self.why_not(WorkerState.ALIVE))
         return request_command(self.run, action.name, arguments)
 
     def _op_of(self, name: str) -> str:

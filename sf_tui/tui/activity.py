@@ -19,6 +19,7 @@ from sf_tui.tui.numbers import (
     format_value,
     seconds_since_epoch,
 )
+from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
 from sf_tui.vocabulary.events import (
     Alert,
     CheckpointWritten,
@@ -34,18 +35,10 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     TasksAtRisk,
 )
+from sf_tui.vocabulary.ops import op_named
 
 CAPACITY = 2000
 """Rows kept; a run of weeks has more checkpoints than anyone scrolls through."""
-WORKING = {
-    "anchor": "anchoring",
-    "diagnose": "diagnosing",
-    "recover": "recovering",
-    "shift-edit": "editing",
-    "spectral-edit": "editing",
-    "interpolate": "interpolating",
-}
-"""The ops that take a while, and what the worker is doing meanwhile."""
 _QUICK_S = 2.0
 """How long an answer may take without anyone asking how long it took."""
 
@@ -79,32 +72,26 @@ class Entry:
 
 @dataclass
 class CommandRow(Entry):
-    """A command and how far the worker has come with it."""
+    """The row of a command, one row however far the worker has come with it."""
 
-    id: str = ""
-    action: str = ""
-    op: str = ""
-    by: str = "user"
+    command: Command = field(default_factory=lambda: Command("", ""))
     phases: list[str] = field(default_factory=list)
     """What was acknowledged so far, such as `requested`, `accepted @412`, `done`."""
-    status: str = "requested"
-    accepted: str = ""
-    """When the worker took it up; empty before that."""
 
     @property
     def doing(self) -> str:
         """What the worker is doing for it now, if that takes a while; else empty."""
-        return WORKING.get(self.op, "") if self.status == "accepted" else ""
-
-    def seconds_until(self, now_s: float) -> float:
-        """Return for how long the worker has been at it."""
-        began = seconds_since_epoch(self.accepted)
-        return 0.0 if began is None else max(now_s - began, 0.0)
+        return op_named(self.command.op).doing if self.command.status == ACCEPTED else ""
 
     @property
     def is_under_way(self) -> bool:
         """Whether the worker still owes an answer."""
-        return self.status in {"requested", "accepted"}
+        return self.command.is_pending
+
+    def seconds_until(self, now_s: float) -> float:
+        """Return for how long the worker has been at it."""
+        began = seconds_since_epoch(self.command.accepted)
+        return 0.0 if began is None else max(now_s - began, 0.0)
 
 
 class ActivityLog:
@@ -143,22 +130,16 @@ class ActivityLog:
 
     def add_request(self, line: dict[str, Any]) -> None:
         """Take a line of the command log, which the worker may not have seen yet."""
-        identity = str(line["id"])
-        if identity not in self.commands:
+        command = Command.from_line(line)
+        if command.id not in self.commands:
             value = line.get("value")
-            self._open_command(
-                identity,
-                by=str(line.get("by", "user")),
-                time=str(line.get("time", "")),
-                action=str(line.get("action", "")),
-                value=value if isinstance(value, int | float) else None,
-                requested=True,
-            )
+            command.value = value if isinstance(value, int | float) else None
+            self._open_command(command, requested=True)
 
     def newest_command(self, action: str | None = None) -> CommandRow | None:
         """Return the newest command, or the newest of one action."""
         for row in reversed(self.commands.values()):
-            if action is None or row.action == action:
+            if action is None or row.command.action == action:
                 return row
         return None
 
@@ -173,57 +154,40 @@ class ActivityLog:
     def _add_command(self, event: CommandAnswered) -> None:
         row = self.commands.get(event.id)
         if row is None:
-            row = self._open_command(
-                event.id,
-                by=event.by,
-                time=event.time,
-                action=event.action,
-                value=event.value,
-                requested=False,
-            )
-        row.op = event.op or row.op
-        row.status = event.status
-        row.stage, row.step = event.stage, event.step
-        if event.status == "accepted":
-            row.accepted = event.time
-        phase = f"{event.status} @{event.step}" if event.step is not None else event.status
-        if row.phases and phase.removeprefix("done") == row.phases[-1].removeprefix("accepted"):
-            phase = event.status
-        if event.status in {"done", "failed"} and row.accepted:
+            command = Command(event.id, event.action, by=event.by or "user", requested=event.time)
+            command.value = event.value
+            row = self._open_command(command, requested=False)
+        command = row.command
+        command.update(event)
+        row.stage, row.step = command.stage, command.step
+        status = command.status
+        phase = f"{status} @{event.step}" if event.step is not None else status
+        if row.phases and phase.removeprefix(DONE) == row.phases[-1].removeprefix(ACCEPTED):
+            phase = status
+        if status in {DONE, FAILED} and command.accepted:
             took_s = row.seconds_until(seconds_since_epoch(event.time) or 0.0)
             phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
         row.phases.append(phase)
-        if event.reason:
-            row.phases[-1] += f" ({event.reason})"
-        if event.status in {"refused", "failed"}:
+        if command.reason:
+            row.phases[-1] += f" ({command.reason})"
+        if status in {REFUSED, FAILED}:
             row.level = "error"
         _spell(row)
         self.version += 1
 
-    def _open_command(
-        self,
-        identity: str,
-        *,
-        by: str,
-        time: str,
-        action: str,
-        value: float | None,
-        requested: bool,
-    ) -> CommandRow:
-        by = by or "user"
+    def _open_command(self, command: Command, *, requested: bool) -> CommandRow:
+        by_user = command.by == "user"
         row = CommandRow(
-            Kind.ACTION if by == "user" else Kind.RULE,
-            time,
+            Kind.ACTION if by_user else Kind.RULE,
+            command.requested,
             None,
             None,
             "",
-            id=identity,
-            action=action,
-            by=by if value is None else f"{by} at {format_value(value)}",
-            phases=["requested"] if requested or by == "user" else [],
+            command=command,
+            phases=[REQUESTED] if requested or by_user else [],
         )
         _spell(row)
-        self.commands[identity] = row
+        self.commands[command.id] = row
         while len(self.commands) > CAPACITY:
             del self.commands[next(iter(self.commands))]
         self._append(row)
@@ -290,5 +254,8 @@ def _spell_share(event: DiagnosisMade) -> str:
 
 
 def _spell(row: CommandRow) -> None:
-    by = "" if row.by == "user" else f" by rule {row.by}"
-    row.text = f"{row.action}{by}: {' > '.join(row.phases)}"
+    command = row.command
+    by = "" if command.by == "user" else f" by rule {command.by}"
+    if command.value is not None:
+        by += f" at {format_value(command.value)}"
+    row.text = f"{command.action}{by}: {' > '.join(row.phases)}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sf_tui.tui.actions import Action
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PROTECT, RECOVER, TEST, ops_for
 from sf_tui.vocabulary.verdicts import is_recoverable
 
 MOST = 2
@@ -36,17 +37,18 @@ def closing_command(view: ViewState) -> str:
 
 def _fitting_ops(view: ViewState) -> tuple[list[str], list[str]]:
     """Return ops from the most to the least fitting, and those for when none of them is there."""
-    protecting = [] if view.frozen_layers else ["freeze"]
-    protecting += [] if view.anchor else ["anchor"]
+    on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+    protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
+    recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
     if view.verdict == "real":
         # Nothing in these weights can be brought back to the surface.
-        return ["rollback", *protecting], []
+        return [*going_back, *protecting], []
     if view.verdict == "spurious":
-        # What is recovered now is lost again unless the next steps are held.
-        return ["recover", *reversed(protecting)], ["rollback"]
+        # What is recovered now is lost again unless the next steps are protected.
+        return [*recovering, *reversed(protecting)], going_back
     if view.in_window:
-        return protecting, ["recover", "rollback"]
-    return ["recover"] if view.verdict else ["recover", "diagnose"], ["rollback"]
+        return protecting, [*recovering, *going_back]
+    return recovering if view.verdict else [*recovering, *ops_for(TEST)], going_back
 
 
 def _usable(view: ViewState, ops: list[str]) -> list[Action]:

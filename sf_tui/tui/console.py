@@ -15,7 +15,7 @@ from textual.screen import ModalScreen, Screen
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionDesk, rollback_targets
+from sf_tui.tui.actions import Action, ActionSender, rollback_targets
 from sf_tui.tui.colors import DARK, LIGHT
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
 from sf_tui.tui.dialogs.filter import FilterDialog
@@ -75,7 +75,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
-        self.desk = ActionDesk(
+        self.desk = ActionSender(
             run,
             self.view.actions,
             read_only=self.options.read_only,
@@ -109,11 +109,11 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Do an action of the profile, ask first, or say why not."""
         view, clock = self.view, self.options.steady_clock
         self.look_at_worker()
-        refusal = self.desk.refusal(view.liveness.state, action)
+        refusal = self.desk.why_not(view.liveness.state, action)
         if refusal:
             self.say(refusal, "warn")
             return
-        action = self.desk.meant_by(action, view.live)
+        action = self.desk.resolve_toggle(action, view.live)
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.live)
             if not targets:

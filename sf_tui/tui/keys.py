@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sf_tui.tui.actions import Action
+from sf_tui.vocabulary.ops import op_named
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ def shown_key(key: str) -> str:
 def action_help(action: Action) -> str:
     """Return what an action does, whether it asks first, and its arguments, in a sentence."""
     arguments = ", ".join(f"{name} {_spelled(value)}" for name, value in action.arguments.items())
-    said = _OP_HELP.get(action.op, f"op {action.op}")
+    help_ = op_named(action.op).help
     asked = "; asks first" if action.confirm and not action.needs_typed_yes else ""
     typed = "; wants a typed yes" if action.needs_typed_yes else ""
-    return f"{said}{asked}{typed}{f' ({arguments})' if arguments else ''}"
+    return f"{help_}{asked}{typed}{f' ({arguments})' if arguments else ''}"
 
 
 def keyed_actions(actions: Sequence[Action]) -> list[Action]:
@@ -85,21 +86,3 @@ def _spelled(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-_OP_HELP = {
-    "freeze": "hold the bottom layers",
-    "unfreeze": "let every layer move again",
-    "pause": "pause before the next step; again: go on",
-    "resume": "go on after a pause",
-    "checkpoint": "save weights and optimizer now",
-    "anchor": "hold answers beside the new task to the start model's",
-    "unanchor": "let the answers move again",
-    "diagnose": "test on a copy whether what is lost can be recovered",
-    "recover": "repair the weights by a short tuning",
-    "shift-edit": "take the common shift out of the change",
-    "spectral-edit": "keep of the change only what rises above noise",
-    "interpolate": "move back towards the stage's start",
-    "rollback": "go back to a checkpoint of this stage",
-    "stop": "checkpoint and end the run; `sf resume` can go on",
-}

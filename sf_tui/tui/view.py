@@ -312,7 +312,7 @@ class RunView(App[int], inherit_bindings=False):
         newest = live.activity.newest_command()
         return (
             len(live.activity.commands),
-            newest.status if newest else "",
+            newest.command.status if newest else "",
             live.status,
             live.stage.in_danger if live.stage else False,
             self.view.liveness.state,

@@ -12,7 +12,7 @@ from pathlib import Path
 from sf_tui.guarded_stream import guard_streams
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import remove
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
-from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.stage_state import StageState
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ class CheckpointStore:
             _check(checkpoint, stage)
         return found
 
-    def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
+    def resume_point(self, stages: list[str], log: ResumeLog) -> Checkpoint | None:
         """Return the checkpoint to resume from: the newest, or the target of a later rollback."""
         for stage in reversed(stages):
             found = self.current(stage)
-            voided = ledger.voided
+            voided = log.rewound
             if voided is not None and voided.stage == stage:
-                fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
+                fresh = [checkpoint for checkpoint in found if checkpoint.seq > log.rewound_seq]
                 target = [c for c in found if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
@@ -65,7 +65,7 @@ class CheckpointStore:
         return None
 
     def rollback_target(
-        self, stage: str, step: int, name: str | None, mended_seq: int = 0
+        self, stage: str, step: int, name: str | None, edited_seq: int = 0
     ) -> Checkpoint:
         """Return the checkpoint of that name, or the last one before what is to be undone.
 
@@ -73,7 +73,7 @@ class CheckpointStore:
             stage: the stage.
             step: its current step; without a name, its last checkpoint before that is taken.
             name: of the checkpoint, or None.
-            mended_seq: number of the event of the last edit between two steps; a checkpoint of
+            edited_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
 
         Raises:
@@ -90,7 +90,7 @@ class CheckpointStore:
                     f"there are: {names}",
                 )
             return named[0]
-        earlier = [c for c in found if c.step < step or c.seq < mended_seq]
+        earlier = [c for c in found if c.step < step or c.seq < edited_seq]
         if not earlier:
             raise UsageError(
                 f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
@@ -104,12 +104,12 @@ class CheckpointStore:
                 continue
             self.put_aside(checkpoint)
 
-    def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
+    def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
         """Finish what a kill may have interrupted: putting checkpoints aside, and pruning."""
-        voided = ledger.voided
+        voided = log.rewound
         if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided.step and checkpoint.seq < ledger.void_seq:
+                if checkpoint.step > voided.step and checkpoint.seq < log.rewound_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 
@@ -153,7 +153,7 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     events = list(read_events(run.events))
     history = fold(events)
     names = [stage.name for stage in profile.stages()]
-    point = CheckpointStore(run, profile.checkpoint).resume_point(names, Ledger(events))
+    point = CheckpointStore(run, profile.checkpoint).resume_point(names, ResumeLog(events))
     if history.stage is None or (point is None and not has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights to look at",

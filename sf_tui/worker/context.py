@@ -12,10 +12,9 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.outcomes import StopRun
+from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopRun, StopSignals
 
 
 @dataclass
@@ -24,18 +23,18 @@ class RunContext:
 
     run: RunDirectory
     log: EventLog
-    ledger: Ledger
+    resume_log: ResumeLog
     prepared: PreparedRun
     shelf: CheckpointStore
     commands: CommandTail
     signals: StopSignals
     rules: RuleWatch
-    held: list[str] = field(default_factory=list)
+    sticky_frozen: list[str] = field(default_factory=list)
     """Layers that an action or a rule froze; they stay frozen from stage to stage."""
-    held_anchor: float | None = None
+    sticky_anchor: float | None = None
     """Strength with which an action or a rule anchored; each later stage is held to its start."""
-    hear_stop: Callable[[], None] | None = None
-    """Carries out a stop that waits in the command log, ahead of what else waits there."""
+    poll_stop: Callable[[], None] | None = None
+    """Carries out a stop in the command log ahead of the commands before it."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What the last probe found, on the whole held-out splits where it took them."""
 
@@ -52,16 +51,16 @@ class RunContext:
     def stop_if_asked(self) -> None:
         """Raise StopRun where a signal or a command wants it, in the middle of something long."""
         self.stop_if_signalled()
-        if self.hear_stop is not None:
-            self.hear_stop()
+        if self.poll_stop is not None:
+            self.poll_stop()
 
     def log_event(self, event: AnyEvent) -> AnyEvent:
         """Write an event, remember it, and return it as it is in the log."""
         event = self.log.append(event)
-        self.ledger.add(event)
+        self.resume_log.add(event)
         return event
 
     def alert(self, level: str, code: str, message: str, stage: str = "", step: int = 0) -> None:
         """Write an alert, once for each stage and code."""
-        if not self.ledger.said("alert", stage, code):
+        if not self.resume_log.has_event("alert", stage, code):
             self.log_event(Alert(level, code, message, stage, step))

@@ -11,8 +11,8 @@ from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.event_records import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.outcomes import is_out_of_memory
 from sf_tui.worker.stage_bank import start_model
+from sf_tui.worker.stop import is_out_of_memory
 
 # AdamW in float32: the weights and two moments, four bytes each.
 _CHECKPOINT_BYTES_A_PARAMETER = 12
@@ -91,7 +91,7 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         spec: the stage.
         steps: its length.
     """
-    if context.ledger.said("tasks_at_risk", spec.name):
+    if context.resume_log.has_event("tasks_at_risk", spec.name):
         return
     prepared = context.prepared
     try:

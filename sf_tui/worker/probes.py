@@ -133,7 +133,7 @@ class StageProbes:
         if step == 0:
             self.baseline = subset
         drop = self._largest_drop(subset)
-        if not (step == 0 and self._context.ledger.said("probe", self._stage, "0")):
+        if not (step == 0 and self._context.resume_log.has_event("probe", self._stage, "0")):
             self._context.log_event(
                 Probe(
                     stage=self._stage,

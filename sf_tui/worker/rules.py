@@ -1,14 +1,14 @@
-"""Rules: which of the profile's bounds a step has just crossed.
+"""The profile's bounds: rules, which fire when a step crosses one, and guards at the run's end.
 
-A rule fires when its metric crosses the bound, not for as long as it lies beyond. What firing does
-is not known here.
+A rule fires once per crossing, not at every step beyond its bound. What its action does is not
+known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sf_tui.profile import Rule
+from sf_tui.profile import GuardSettings, Rule
 
 
 class RuleWatch:
@@ -24,7 +24,7 @@ class RuleWatch:
         return sorted(self._crossed)
 
     def restore(self, crossed: Collection[str]) -> None:
-        """Take up what a checkpoint remembers."""
+        """Restore the state of a checkpoint."""
         self._crossed = set(crossed)
 
     def begin_stage(self) -> None:
@@ -54,3 +54,30 @@ class RuleWatch:
             else:
                 self._crossed.discard(rule.name)
         return firing
+
+
+def failed_guards(
+    guard: GuardSettings, accuracy: Mapping[str, float], *, old: Sequence[str], new: str
+) -> list[str]:
+    """Return a sentence for each `[guard]` bound that does not hold.
+
+    Args:
+        guard: the bounds.
+        accuracy: each task's own metric at the end, on its whole held-out split.
+        old: the watched tasks learned before the last one.
+        new: the last task that was learned.
+    """
+    failed = []
+    if guard.old_accuracy is not None:
+        failed += [
+            f"[guard] old_accuracy: '{task}' ended at {accuracy[task]:.3f}, "
+            f"below {guard.old_accuracy:g}"
+            for task in old
+            if accuracy[task] < guard.old_accuracy
+        ]
+    if guard.new_accuracy is not None and accuracy[new] < guard.new_accuracy:
+        failed.append(
+            f"[guard] new_accuracy: '{new}' ended at {accuracy[new]:.3f}, "
+            f"below {guard.new_accuracy:g}"
+        )
+    return failed

@@ -34,13 +34,14 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
-from sf_tui.worker.anchoring import Anchoring
+from sf_tui.worker.anchor_control import AnchorControl
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk
-from sf_tui.worker.obeying import Obeying
-from sf_tui.worker.outcomes import Rewind
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_state import check_fits
+from sf_tui.worker.stop import Rewind
 
 # How often a paused worker looks for commands, in seconds.
 _PAUSED_POLL_S = 0.1
@@ -54,7 +55,7 @@ class StagePlay:
 
     Attributes:
         tuner: the training itself; its `step` is how far the stage has come.
-        anchoring: what holds it to its start's answers, if anything does.
+        anchor: whether and how it is anchored to its start.
     """
 
     def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str]) -> None:
@@ -73,9 +74,9 @@ class StagePlay:
             seed=context.profile.seed,
             pad_id=prepared.loaded.pad_id,
         )
-        self.anchoring = Anchoring(context, spec, self.tuner)
+        self.anchor = AnchorControl(context, spec, self.tuner)
         self._measuring = StageProbes(context, spec, self._known, self.tuner.total_steps)
-        self._obeying = Obeying(context, self)
+        self._commands = CommandRunner(context, self)
 
     @property
     def name(self) -> str:
@@ -90,33 +91,35 @@ class StagePlay:
     def begin(self) -> None:
         """Start the stage from the weights at hand: first probe, first checkpoint."""
         context = self._context
-        context.prepared.freezer.restore(context.held)
+        context.prepared.freezer.restore(context.sticky_frozen)
         strategy_named(self.spec.train.strategy).begin(
-            StageContext(context.prepared.freezer, self.spec.train, self.anchoring.choose)
+            StageContext(context.prepared.freezer, self.spec.train, self.anchor.choose)
         )
-        if context.held_anchor is not None:
-            self.anchoring.hold(context.held_anchor)
+        if context.sticky_anchor is not None:
+            self.anchor.hold(context.sticky_anchor)
         context.rules.begin_stage()
         self._tell_started()
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
         self._measuring.say_unknown_tasks()
-        if self._measuring.window and not context.ledger.said("danger", self.name, "entered"):
+        if self._measuring.window and not context.resume_log.has_event(
+            "danger", self.name, "entered"
+        ):
             context.log_event(
                 Danger(stage=self.name, step=0, state="entered", window=self._measuring.window)
             )
         if self._measuring.has_old_tasks:
             announce_risk(context, self.spec, self.tuner.total_steps)
-        self._obeying.remember_from(context.log.seq, 0)
-        self.anchoring.forget_bank()
+        self._commands.resume_from(context.log.seq, 0)
+        self.anchor.forget_bank()
         self.save()
         self._measure_drift_from_start()
         self._ready_anchor(at_start=True)
 
     def _tell_started(self) -> None:
         context = self._context
-        if not context.ledger.said("stage_started", self.name):
-            anchor = self.anchoring.state
+        if not context.resume_log.has_event("stage_started", self.name):
+            anchor = self.anchor.state
             context.log_event(
                 StageStarted(
                     stage=self.name,
@@ -136,12 +139,12 @@ class StagePlay:
         # Only a log that was damaged and repaired doesn't say so.
         self._tell_started()
         # A kill behind the checkpoint may have come before its event, or before what follows it.
-        told = context.ledger.checkpoint_seq(self.name, checkpoint.path.name)
+        told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
         if told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
-        context.shelf.settle(self.name, self.tuner.total_steps, context.ledger)
+        context.shelf.settle(self.name, self.tuner.total_steps, context.resume_log)
         self._measure_drift_from_start()
-        self._obeying.remember_from(checkpoint.seq, checkpoint.step)
+        self._commands.resume_from(checkpoint.seq, checkpoint.step)
         self._ready_anchor()
 
     def play(self) -> None:
@@ -153,15 +156,15 @@ class StagePlay:
         """
         while True:
             try:
-                self._obey()
+                decisions = self._obey()
                 if self.step >= self.tuner.total_steps:
                     break
-                self._finish_step(self.tuner.advance())
+                self._finish_step(self.tuner.advance(), decisions)
             except NonFiniteLossError as error:
                 self._recover_from_nan(error)
             except Rewind:
                 continue
-        if not self._context.ledger.said("stage_finished", self.name):
+        if not self._context.resume_log.has_event("stage_finished", self.name):
             self._context.log_event(
                 StageFinished(
                     stage=self.name,
@@ -180,18 +183,18 @@ class StagePlay:
         if before is not None:
             # One that an operator asked for stays so when a stop writes it anew.
             asked_for = asked_for or before.state.get("asked_for") is True
-            if before.seq < context.ledger.mended_seq(self.name):
+            if before.seq < context.resume_log.edited_seq(self.name):
                 # Other weights of the same step: the way back from what was done to them.
                 context.shelf.put_aside(before)
         state: dict[str, Any] = {
             "stage": self.name,
             "step": self.step,
-            "seq": self._obeying.settled_seq,
+            "seq": self._commands.queue.applied_seq,
             "logged": context.log.seq,
             "frozen": context.prepared.freezer.frozen,
-            "held": context.held,
-            "anchor": self.anchoring.state,
-            "held_anchor": context.held_anchor,
+            "sticky_frozen": context.sticky_frozen,
+            "anchor": self.anchor.state,
+            "sticky_anchor": context.sticky_anchor,
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "accuracy": context.accuracy,
@@ -243,7 +246,7 @@ class StagePlay:
             )
         )
         self._context.shelf.abandon_after(self.name, checkpoint.step)
-        self._obeying.forget()
+        self._commands.drop_replays()
         self._ready_anchor()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -256,9 +259,9 @@ class StagePlay:
         )
         load_checkpoint(checkpoint, context.prepared.layout, self.tuner.optimizer)
         context.prepared.freezer.restore(checkpoint.state["frozen"])
-        context.held = list(checkpoint.state["held"])
-        self.anchoring.restore(checkpoint.state["anchor"])
-        context.held_anchor = checkpoint.state["held_anchor"]
+        context.sticky_frozen = list(checkpoint.state["sticky_frozen"])
+        self.anchor.restore(checkpoint.state["anchor"])
+        context.sticky_anchor = checkpoint.state["sticky_anchor"]
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         self._measuring.baseline = checkpoint.state["baseline"]
@@ -266,7 +269,7 @@ class StagePlay:
         self._set_learning_rate_factor()
 
     def _ready_anchor(self, *, at_start: bool = False) -> None:
-        took = self.anchoring.make_ready(at_start=at_start)
+        took = self.anchor.make_ready(at_start=at_start)
         if took is not None:
             self._context.alert("info", "anchor", took, self.name, self.step)
 
@@ -279,16 +282,25 @@ class StagePlay:
 
     def _set_learning_rate_factor(self) -> None:
         settings = self.spec.train
-        nans = self._context.ledger.nan_rewinds.get(self.name, 0)
+        nans = self._context.resume_log.nan_rewinds.get(self.name, 0)
         # A run that stopped at a NaN and is resumed keeps the rate that its profile says.
         lowered = nans if settings.on_nan == "continue" else 0
         self.tuner.learning_rate_factor = settings.nan_lr_factor**lowered
 
-    def _obey(self) -> None:
-        while self._obeying.obey():
+    def _obey(self) -> Decisions:
+        """Do everything that is due before the next step; return what was decided about it."""
+        following = self.step + 1
+        probe = following == self.tuner.total_steps or self._measuring.is_due(following)
+        while True:
+            decisions = self._commands.queue.before_step(self.step, probe=probe)
+            self._commands.apply(decisions)
+            if not decisions.is_final:
+                continue
+            if not self._commands.paused:
+                return decisions
             time.sleep(_PAUSED_POLL_S)
 
-    def _finish_step(self, outcome: StepOutcome) -> None:
+    def _finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
         context, step = self._context, self.step
         last = step == self.tuner.total_steps
         context.log_event(
@@ -303,12 +315,12 @@ class StagePlay:
             )
         )
         metrics: dict[str, float | None] = {"loss": outcome.loss, "grad_norm": outcome.grad_norm}
-        if last or self._measuring.is_due(step):
+        if decisions.probe:
             metrics |= self._measuring.probe(step, full=last)
             metrics["drift"] = self._measuring.drift(step)
         self._watch_danger(step, metrics.get("drop"))
-        for rule, value in context.rules.evaluate(metrics, step):
-            self._obeying.fire(rule, value)
+        for fired in self._commands.queue.after_step(metrics, step):
+            self._commands.apply(fired)
         if last:
             self._warn_of_divergence(outcome)
         if last or step % context.profile.checkpoint.every == 0:
@@ -327,7 +339,7 @@ class StagePlay:
                 step,
             )
         leaves = step == self._measuring.window
-        if leaves and not context.ledger.said("danger", self.name, "left"):
+        if leaves and not context.resume_log.has_event("danger", self.name, "left"):
             context.log_event(
                 Danger(stage=self.name, step=step, state="left", window=self._measuring.window)
             )
@@ -335,7 +347,7 @@ class StagePlay:
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:
         context = self._context
         context.alert("error", "nan", error.message, self.name, error.step)
-        again = self.spec.train.on_nan == "continue" and not context.ledger.nan_rewinds
+        again = self.spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
         # One of the step before is the very state that gave this loss, and would give it again.
         earlier = [c for c in context.shelf.current(self.name) if c.step < error.step - 1]
         for checkpoint in reversed(earlier):
@@ -369,7 +381,7 @@ class StagePlay:
 
     def _warn_of_divergence(self, outcome: StepOutcome) -> None:
         """Alert at the stage's end where the loss ended far above its first value."""
-        first = self._context.ledger.first_loss(self.name)
+        first = self._context.resume_log.first_loss(self.name)
         if first is not None and outcome.loss > max(_DIVERGED_FACTOR * first, first + 1.0):
             self._context.alert(
                 "warn",

@@ -31,9 +31,9 @@ class StageState(BaseModel):
     logged: int = Field(ge=0)
     """Events in the log when it was written."""
     frozen: list[str]
-    held: list[str]
+    sticky_frozen: list[str]
     anchor: AnchorState | None
-    held_anchor: float | None = Field(gt=0, allow_inf_nan=False)
+    sticky_anchor: float | None = Field(gt=0, allow_inf_nan=False)
     rules_crossed: list[str]
     baseline: dict[str, dict[str, float | None]]
     accuracy: dict[str, dict[str, float | None]]
@@ -62,7 +62,7 @@ def check_fits(
     wrong = None
     if checkpoint.step > last_step:
         wrong = f"step {checkpoint.step}, and the stage has {last_step}"
-    for key, known in (("frozen", layers), ("held", layers), ("rules_crossed", rules)):
+    for key, known in (("frozen", layers), ("sticky_frozen", layers), ("rules_crossed", rules)):
         strange = [name for name in state[key] if name not in known]
         if strange:
             kind = "rule" if key == "rules_crossed" else "layer"

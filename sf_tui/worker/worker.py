@@ -31,19 +31,23 @@ from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
+from sf_tui.vocabulary.commands import DONE, REFUSED, Command
 from sf_tui.vocabulary.event_records import TaskMetrics
-from sf_tui.vocabulary.events import Alert, CommandAnswered, Event, Probe, Rewound, RunFinished
+from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.introduction import introduce_run
-from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.obeying import read_command
-from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
-from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.signals import PreparationStopped, StopSignals
+from sf_tui.worker.resume_log import ResumeLog
+from sf_tui.worker.rules import RuleWatch, failed_guards
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_bank import check_prompts
+from sf_tui.worker.stop import (
+    PreparationStopped,
+    StopRun,
+    StopSignals,
+    as_run_error,
+    one_line,
+)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -126,13 +130,13 @@ class Worker:
             return
 
     def _work(self, log: EventLog) -> int:
-        ledger = Ledger(log.history)
+        resume_log = ResumeLog(log.history)
         profile = load_profile(self._run.profile)
         shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
-        resume_point = shelf.resume_point(names, ledger)
+        resume_point = shelf.resume_point(names, resume_log)
         self._claim()
-        resumed = ledger.said("run_started")
+        resumed = resume_log.has_event("run_started")
         changed = check_inputs(
             self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
         )
@@ -146,7 +150,7 @@ class Worker:
         context = RunContext(
             self._run,
             log,
-            ledger,
+            resume_log,
             prepared,
             shelf,
             CommandTail(self._run.commands),
@@ -196,17 +200,10 @@ class Worker:
     def _refuse_commands(self, context: RunContext, reason: str) -> None:
         """Answer what nobody will carry out."""
         for line in context.commands.poll():
-            command = read_command(line)
-            if command.id not in context.ledger.entries:
-                context.log_event(
-                    CommandAnswered(
-                        id=command.id,
-                        action=command.action,
-                        by=command.by,
-                        status="refused",
-                        reason=reason,
-                    )
-                )
+            command = Command.from_line(line)
+            if command.id not in context.resume_log.commands:
+                command.arguments = {}
+                context.log_event(command.answer(REFUSED, reason))
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
         stages = context.profile.stages()
@@ -245,11 +242,11 @@ class Worker:
         self, context: RunContext, stages: list[StageSpec], point: Checkpoint
     ) -> None:
         # A later stage may have begun without coming to its first checkpoint: it begins anew.
-        begun = [s.name for s in stages if context.ledger.said("stage_started", s.name)]
+        begun = [s.name for s in stages if context.resume_log.has_event("stage_started", s.name)]
         # The log may have lost all of them, and was repaired.
         later = bool(begun) and begun[-1] != point.stage
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
-        lost = max(context.ledger.last_step(stage) - step, 0)
+        lost = max(context.resume_log.last_step(stage) - step, 0)
         context.log_event(Rewound(stage=stage, step=step, lost=lost, reason="resumed"))
         then = point.state["torch"]
         if then != torch.__version__:
@@ -263,7 +260,7 @@ class Worker:
             )
 
     def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
-        lost = context.ledger.last_step(spec.name)
+        lost = context.resume_log.last_step(spec.name)
         context.log_event(Rewound(stage=spec.name, step=0, lost=lost, reason="resumed"))
 
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
@@ -271,18 +268,8 @@ class Worker:
             play.save()
         self._write_model(context)
         if stop.command is not None:
-            entry = context.ledger.entries[stop.command]
-            context.log_event(
-                CommandAnswered(
-                    id=entry.id,
-                    action=entry.action,
-                    op=entry.op,
-                    by=entry.by,
-                    status="done",
-                    stage=entry.stage,
-                    step=entry.step,
-                )
-            )
+            command = context.resume_log.commands[stop.command]
+            context.log_event(command.answer(DONE))
         self._refuse_commands(context, "the run was being stopped")
         context.log_event(
             RunFinished(

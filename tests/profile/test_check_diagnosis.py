@@ -219,10 +219,10 @@ TAKE_AWAY = "watch a task before the last one, or remove examples"
             TAKE_AWAY,
         ),
         (
-            RULE.format("recover") + "args = {examples = 3}\n",
+            RULE.format("recover") + "arguments = {examples = 3}\n",
             13,
-            "[[rules]] 'protect' args: examples = 3: no earlier task is watched that they could "
-            "come from",
+            "[[rules]] 'protect' arguments: examples = 3: no earlier task is watched that they "
+            "could come from",
             TAKE_AWAY,
         ),
         (
@@ -263,7 +263,7 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         (
             "diagnose",
             {"examples": 0},
-            "examples = 0: wanted a whole number of at least 0 (of at least 1 for op diagnose)",
+            "examples = 0: wanted a whole number of at least 1",
             "",
         ),
         (

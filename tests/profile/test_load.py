@@ -11,7 +11,8 @@ import pytest
 
 from sf_tui.errors import ProfileError, UsageError
 from sf_tui.profile import Profile, load_profile, parse_profile
-from sf_tui.profile.names import DATA_FIELDS, OP_ARGUMENTS
+from sf_tui.profile.names import DATA_FIELDS
+from sf_tui.vocabulary.ops import OPS
 
 MODEL = 'name = "prod"\n[model]\nsource = "org/model"\n'
 TASKS = (
@@ -145,7 +146,7 @@ def test_every_op_is_reachable_without_a_word() -> None:
         "interpolate": None,
         "stop": None,
     }
-    assert {action.op for action in actions.values()} == set(OP_ARGUMENTS)
+    assert {action.op for action in actions.values()} == set(OPS)
     asking = ["rollback", "recover", "shift-edit", "spectral-edit", "interpolate"]
     assert [name for name, action in actions.items() if action.confirm] == asking
 

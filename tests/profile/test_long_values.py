@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sf_tui.errors import ProfileError, SfError, shorten
 from sf_tui.profile import parse_profile
 from sf_tui.profile.schema import Profile
+from sf_tui.vocabulary.ops import OPS
 
 BASE = """name = "long"
 [model]
@@ -55,7 +56,15 @@ def _table(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-KEYS = [*keys(), "fields.unknown", "tasks.new.fields.prompt", "tasks.new.fields.x", "no.such.key"]
+ARGUMENTS = [f"actions.{op.name}.{name}" for op in OPS.values() for name in op.argument_names]
+KEYS = [
+    *keys(),
+    *ARGUMENTS,
+    "fields.unknown",
+    "tasks.new.fields.prompt",
+    "tasks.new.fields.x",
+    "no.such.key",
+]
 VALUES = {
     "word": "x" * 100_000,
     "words": "x y " * 25_000,

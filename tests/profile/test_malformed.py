@@ -346,8 +346,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "diagnosis without an example": (
         add(ACTION.format("ask", "diagnose") + "examples = 0\n"),
         19,
-        "[actions.ask] examples = 0: wanted a whole number of at least 0 (of at least 1 for op "
-        "diagnose)",
+        "[actions.ask] examples = 0: wanted a whole number of at least 1",
         "leave 'examples' out for the default",
     ),
     "anchor that holds nothing": (
@@ -441,21 +440,21 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         "write a share, e.g. above = 0.2",
     ),
     "rule with a wrong argument": (
-        rule() + "args = {layers = 2, depth = 1}\n",
+        rule() + "arguments = {layers = 2, depth = 1}\n",
         22,
-        "[[rules]] 'protect' args: op 'freeze' takes no argument 'depth'",
+        "[[rules]] 'protect' arguments: op 'freeze' takes no argument 'depth'",
         "arguments: layers, embeddings",
     ),
     "rule with another op's argument": (
-        rule(action="anchor") + "args = {examples = 2}\n",
+        rule(action="anchor") + "arguments = {examples = 2}\n",
         22,
-        "[[rules]] 'protect' args: op 'anchor' takes no argument 'examples'",
+        "[[rules]] 'protect' arguments: op 'anchor' takes no argument 'examples'",
         "it belongs to ops diagnose and recover",
     ),
     "rule that anchors by a wrong weight": (
-        rule(action="anchor") + "args = {strength = -1}\n",
+        rule(action="anchor") + "arguments = {strength = -1}\n",
         22,
-        "[[rules]] 'protect' args: strength = -1: wanted a number above 0",
+        "[[rules]] 'protect' arguments: strength = -1: wanted a number above 0",
         "",
     ),
     "rule that takes a user's name": (
@@ -601,7 +600,7 @@ KEYS = st.sampled_from(
         *("name", "seed", "model.source", "model.config", "tasks.0", "tasks.new.train"),
         *("tasks.0.held_out", "tasks.0.fields.prompt", "biography.people", "train.freeze"),
         *("train.freeze.layers", "train.strategy", "replay_stage.train", "replay_stage.steps"),
-        *("rules.0.args", "actions.freeze", "actions.freeze.op", "actions.x.key"),
+        *("rules.0.arguments", "actions.freeze", "actions.freeze.op", "actions.x.key"),
         *("actions.op.op", "guard.old_accuracy", "zz.y"),
         *(
             "anchor.strength",

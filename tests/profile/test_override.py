@@ -95,14 +95,14 @@ def test_arguments_of_new_ops_are_reached() -> None:
         "actions.shift-edit.alpha=0.5",
         "actions.interpolate.keep=0",
         "rules.protect.action=recover",
-        "rules.protect.args.steps=20",
+        "rules.protect.arguments.steps=20",
     )
     recover = profile.action("recover")
     assert (recover.key, recover.confirm, recover.examples) == ("r", True, 10)
     assert profile.action("diagnose").arguments() == {"examples": None, "thorough": True}
     assert profile.action("shift-edit").alpha == 0.5
     assert profile.action("interpolate").keep == 0.0
-    assert recover.arguments(profile.rules[0].args)["steps"] == 20
+    assert recover.arguments(profile.rules[0].arguments)["steps"] == 20
 
 
 def test_later_option_wins() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sf_tui.profile import dump_profile, parse_profile
-from sf_tui.profile.names import OP_ARGUMENTS
+from sf_tui.vocabulary.ops import OPS
 
 SHARE = st.floats(0, 1) | st.sampled_from([0, 1])
 POSITIVE = st.floats(1e-12, 1e6, exclude_min=True) | st.integers(1, 10**6)
@@ -128,9 +128,9 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
     keys = draw(st.lists(KEYS, min_size=4, max_size=4, unique=True))
     actions: dict[str, Any] = {}
     for name, key in zip(action_names, keys, strict=False):
-        op = draw(st.sampled_from([op for op in OP_ARGUMENTS if op != "stop"]))
+        op = draw(st.sampled_from([op for op in OPS if op != "stop"]))
         actions[name] = {"op": op, "key": key, "label": draw(LINE), "confirm": draw(st.booleans())}
-        taken = {argument: ARGUMENTS[argument] for argument in OP_ARGUMENTS[op]}
+        taken = {argument: ARGUMENTS[argument] for argument in OPS[op].argument_names}
         actions[name].update(draw(st.fixed_dictionaries({}, optional=taken)))
     if draw(st.booleans()):
         actions.setdefault("freeze", {"embeddings": draw(st.booleans())})

@@ -25,7 +25,7 @@ from sf_tui.recovery.scoring import eval_set, exchange_answers
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
-from sf_tui.worker.outcomes import StopRun
+from sf_tui.worker.stop import StopRun
 from support.start_scene import CITIES, COUNTRIES
 
 MakeCase = Callable[..., RecoveryCase]

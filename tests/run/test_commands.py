@@ -29,7 +29,7 @@ def test_command_says_who_wants_what(run: RunDirectory) -> None:
     identity = request_command(run, "freeze", {"layers": 2}, by="ada")
     (line,) = CommandTail(run.commands).poll()
     assert line["id"] == identity
-    assert (line["action"], line["args"], line["by"]) == ("freeze", {"layers": 2}, "ada")
+    assert (line["action"], line["arguments"], line["by"]) == ("freeze", {"layers": 2}, "ada")
     assert line["time"].endswith("Z")
 
 
@@ -44,7 +44,7 @@ def test_commands_of_many_writers_at_once_are_all_there_and_whole(run: RunDirect
     assert tail.unreadable == 0
     assert len({line["id"] for line in lines}) == len(lines) == 200
     for number in range(4):
-        own = [line["args"]["layers"] for line in lines if line["by"] == f"writer-{number}"]
+        own = [line["arguments"]["layers"] for line in lines if line["by"] == f"writer-{number}"]
         assert own == list(range(50))
 
 

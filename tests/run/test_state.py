@@ -54,9 +54,9 @@ class Story:
     def rewind(self, step: int, reason: str) -> None:
         self.tell("rewound", stage="new", step=step, lost=1, reason=reason)
 
-    def command(self, op: str, status: str, step: int = 1, **args: Any) -> None:
+    def command(self, op: str, status: str, step: int = 1, **arguments: Any) -> None:
         self.tell(
-            "command", id=op, action=op, op=op, arguments=args, by="user", status=status,
+            "command", id=op, action=op, op=op, arguments=arguments, by="user", status=status,
             stage="new", step=step,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject, read_objects
 from sf_tui.vocabulary.events import event_object
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
 # Dropout, so that random numbers count; sizes that make no layer like another.

@@ -36,7 +36,9 @@ def screen_text(app: ConsoleApp) -> str:
 
 def sent(written: WrittenRun) -> list[tuple[str, dict[str, Any]]]:
     """Return the commands in the run's command log."""
-    return [(line["action"], line["args"]) for line in CommandTail(written.run.commands).poll()]
+    return [
+        (line["action"], line["arguments"]) for line in CommandTail(written.run.commands).poll()
+    ]
 
 
 def let_time_pass(app: ConsoleApp, seconds: float = 5.0) -> None:

@@ -7,15 +7,15 @@ import pytest
 from sf_tui.errors import RunError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.actions import ActionDesk, read_actions, rollback_targets
+from sf_tui.tui.actions import ActionSender, read_actions, rollback_targets
 from sf_tui.tui.feed import RunFeed
 from tui.written_run import FakeClock, WrittenRun
 
 
-def desk_of(written: WrittenRun, *, read_only: bool = False) -> tuple[ActionDesk, FakeClock]:
+def desk_of(written: WrittenRun, *, read_only: bool = False) -> tuple[ActionSender, FakeClock]:
     clock = FakeClock()
     actions = read_actions(written.run)
-    return ActionDesk(written.run, actions, read_only=read_only, steady_clock=clock), clock
+    return ActionSender(written.run, actions, read_only=read_only, steady_clock=clock), clock
 
 
 def test_actions_are_those_of_the_runs_own_profile(running: WrittenRun) -> None:
@@ -59,16 +59,16 @@ def test_pausing_a_paused_run_resumes_it(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
     pause = desk.actions.of_op("pause")
     assert pause is not None
-    assert desk.meant_by(pause, feed.live).op == "pause"
+    assert desk.resolve_toggle(pause, feed.live).op == "pause"
     identity = request_command(running.run, "pause")
     feed.poll()
-    assert desk.meant_by(pause, feed.live).op == "resume", "it is about to be paused"
+    assert desk.resolve_toggle(pause, feed.live).op == "resume", "it is about to be paused"
     running.command(identity, "pause", "done", 85)
     feed.poll()
-    assert desk.meant_by(pause, feed.live).op == "resume"
+    assert desk.resolve_toggle(pause, feed.live).op == "resume"
     identity = request_command(running.run, "resume")
     feed.poll()
-    assert desk.meant_by(pause, feed.live).op == "pause"
+    assert desk.resolve_toggle(pause, feed.live).op == "pause"
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_nothing_is_sent_to_a_worker_that_is_gone(
     running: WrittenRun, state: WorkerState, word: str
 ) -> None:
     desk, _ = desk_of(running)
-    refusal = desk.refusal(state)
+    refusal = desk.why_not(state)
     assert word in refusal
     assert f"sf resume {running.run.id}" in refusal
 
 
 def test_a_read_only_desk_sends_nothing_and_says_so(running: WrittenRun) -> None:
     desk, _ = desk_of(running, read_only=True)
-    assert "read-only" in desk.refusal(WorkerState.ALIVE)
+    assert "read-only" in desk.why_not(WorkerState.ALIVE)
     freeze = desk.actions.of_key("f")
     assert freeze is not None
     with pytest.raises(RunError, match="read-only"):

@@ -44,7 +44,7 @@ name = "hold"
 metric = "drift"
 above = 0.05
 action = "anchor"
-args = {strength = 3.0}
+arguments = {strength = 3.0}
 """
 
 

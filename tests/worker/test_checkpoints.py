@@ -14,15 +14,15 @@ from sf_tui.errors import UsageError
 from sf_tui.profile import CheckpointSettings
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.ledger import Ledger
+from sf_tui.worker.resume_log import ResumeLog
 
 # As a stage writes it.
 STATE: dict[str, Any] = {
     "logged": 0,
     "frozen": [],
-    "held": [],
+    "sticky_frozen": [],
     "anchor": None,
-    "held_anchor": None,
+    "sticky_anchor": None,
     "rules_crossed": [],
     "baseline": {},
     "accuracy": {},
@@ -118,12 +118,12 @@ def test_folder_that_a_kill_left_half_deleted_is_in_nobodys_way(tmp_path: Path) 
 
 def test_resume_takes_the_newest_of_the_latest_stage(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "run")
-    assert shelf.shelf.resume_point(["old", "new"], Ledger()) is None
+    assert shelf.shelf.resume_point(["old", "new"], ResumeLog()) is None
     shelf.put(0, "old")
     shelf.put(30, "old")
-    assert shelf.shelf.resume_point(["old", "new"], Ledger()).path.name == "step-000030"
+    assert shelf.shelf.resume_point(["old", "new"], ResumeLog()).path.name == "step-000030"
     shelf.put(0, "new")
-    found = shelf.shelf.resume_point(["old", "new"], Ledger())
+    found = shelf.shelf.resume_point(["old", "new"], ResumeLog())
     assert (found.stage, found.step) == ("new", 0)
 
 
@@ -135,7 +135,7 @@ def test_resume_after_a_rollback_takes_its_target_until_there_is_a_newer_one(
     shelf = Shelf(tmp_path / "run")
     for step in (0, 10, 20, 30):
         shelf.put(step)
-    ledger = Ledger([rewound(100, 10, checkpoint="step-000010")])
+    ledger = ResumeLog([rewound(100, 10, checkpoint="step-000010")])
     if put_aside:
         shelf.shelf.abandon_after("new", 10)
     assert shelf.shelf.resume_point(["new"], ledger).step == 10
@@ -149,7 +149,7 @@ def test_rollback_in_an_earlier_stage_says_nothing_of_a_later_one(tmp_path: Path
     for step in (0, 10):
         shelf.put(step, "new")
     shelf.put(0, "new-2")
-    ledger = Ledger([rewound(2, 0, checkpoint="step-000000")])
+    ledger = ResumeLog([rewound(2, 0, checkpoint="step-000000")])
     assert shelf.shelf.resume_point(["new", "new-2"], ledger).stage == "new-2"
 
 

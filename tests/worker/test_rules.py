@@ -73,7 +73,7 @@ def test_new_stage_arms_every_rule_and_a_checkpoint_remembers() -> None:
 
 
 def test_freeze_by_rule_is_told_with_its_value_and_holds(begin: Begin) -> None:
-    run = begin(more=rule("drift", "above = 0.4", "freeze", "args = {layers = 2}"))
+    run = begin(more=rule("drift", "above = 0.4", "freeze", "arguments = {layers = 2}"))
     assert work(run) == 0
     assert_well_told(run)
     accepted, done = events_of(run, "command")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sf_tui.worker.signals import PreparationStopped, StopSignals
+from sf_tui.worker.stop import PreparationStopped, StopSignals
 
 TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 

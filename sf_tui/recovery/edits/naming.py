@@ -9,15 +9,16 @@ from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.recovery.edits.edit import Edit
 from sf_tui.recovery.edits.interpolate import Interpolate
 from sf_tui.recovery.edits.matrices import ShiftEdit, SpectralEdit
+from sf_tui.vocabulary.ops import edit_names, op_named
 
-_EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
-    ShiftEdit.name: (ShiftEdit, frozenset({"alpha"})),
-    SpectralEdit.name: (SpectralEdit, frozenset()),
-    Interpolate.name: (Interpolate, frozenset({"keep"})),
+_EDITS: dict[str, Callable[..., Edit]] = {
+    ShiftEdit.name: ShiftEdit,
+    SpectralEdit.name: SpectralEdit,
+    Interpolate.name: Interpolate,
 }
 
-EDIT_OPS = tuple(_EDITS)
-"""Names of the ops that edit weights without data."""
+EDIT_OPS = edit_names()
+"""Names of all ops that edit weights without data."""
 
 
 def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
@@ -32,11 +33,11 @@ def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
     """
     if op not in _EDITS:
         raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))
-    make, takes = _EDITS[op]
+    make, takes = _EDITS[op], op_named(op).argument_names
     for name in arguments:
         if name not in takes:
             raise UsageError(
                 f"{op} takes no argument '{name}'",
-                f"it takes: {', '.join(sorted(takes))}" if takes else "it takes none",
+                f"it takes: {', '.join(takes)}" if takes else "it takes none",
             )
     return make(**{name: value for name, value in arguments.items() if value is not None})

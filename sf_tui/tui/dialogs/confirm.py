@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from textwrap import wrap
 
-from sf_tui.tui.actions import Action
-from sf_tui.tui.consequences import consequences
+from sf_tui.tui.actions import Action, RunActions
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
-from sf_tui.tui.keys import action_help
+from sf_tui.tui.keys import action_help, shown_key
 from sf_tui.tui.lines import Line
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
 
 
 class ConfirmDialog(Dialog[Action]):
@@ -31,10 +31,10 @@ class ConfirmDialog(Dialog[Action]):
         """Return the question and what a yes would do."""
         del height
         sentences = consequences(self._action, self.view.actions) or [action_help(self._action)]
-        said = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
+        lines = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
         return [
             [(f"{self._action.label}?", "strong")],
-            *([(line, "text")] for line in said),
+            *([(line, "text")] for line in lines),
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
             keys_line(("y", "send it"), ("n or esc", "leave it")),
@@ -51,3 +51,15 @@ class ConfirmDialog(Dialog[Action]):
 def _place(view: ViewState) -> str:
     stage = view.live.stage
     return f", asked at {stage.name}@{stage.step}" if stage else ""
+
+
+def consequences(action: Action, actions: RunActions) -> list[str]:
+    """Return what an action does to the run's weights and how to undo it; empty for most ops."""
+    op = op_named(action.op)
+    if op.consequence is None:
+        return []
+    settings = actions.repair if op.settings == "recover" else {}
+    sentences = list(op.consequence({**op.defaults, **settings, **action.arguments}))
+    rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
+    key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
+    return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]

@@ -17,6 +17,7 @@ from sf_tui.tui.numbers import (
     format_value,
 )
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
 
 _BAR_CELLS = 30
 _GAP = "   "
@@ -138,16 +139,16 @@ class DangerStrip(Panel):
         parts: list[Line] = []
         if view.frozen_layers:
             parts.append([(f"{len(view.frozen_layers)} layers frozen", "ok")])
-            parts[-1] += self._undo("unfreeze") if detail else []
+            parts[-1] += self._undo(FROZEN) if detail else []
         if view.anchor is not None:
             parts.append([("anchored", "ok")])
             if detail and view.anchor_loss is not None:
                 parts[-1].append((f", KL {format_value(view.anchor_loss)}", "text"))
-            parts[-1] += self._undo("unanchor") if detail else []
+            parts[-1] += self._undo(ANCHORED) if detail else []
         return join(parts)
 
-    def _undo(self, op: str) -> Line:
-        undo = self.view.actions.of_op(op)
+    def _undo(self, state: str) -> Line:
+        undo = self.view.actions.of_op(op_that_turns_off(state))
         over = self.view.live.finished is not None
         if over or undo is None or not undo.key:
             return []

@@ -6,14 +6,10 @@ from sf_tui.tui.actions import Action
 from sf_tui.tui.keys import CONSOLE_KEYS, keyed_actions, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, line_width, spread
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
 _ALWAYS = 2
 """Of the console's own keys in the footer, those that no action pushes out: leave and help."""
-_IMPORTANCE = (
-    *("freeze", "unfreeze", "anchor", "unanchor", "recover", "diagnose"),
-    *("pause", "rollback", "checkpoint"),
-)
-"""Ops by how much hangs on knowing their key in time; others come behind them."""
 
 
 class Footer(Panel):
@@ -59,21 +55,28 @@ class Footer(Panel):
             newest = view.live.activity.newest_command(action.name)
             waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
             label = action.label
-            if action.op == "pause" and view.live.paused:
-                label = "resume"
+            op = op_named(action.op)
+            if op.turns_on == PAUSED and view.live.paused:
+                label = op.inverse
             parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
         return parts
 
     def _most_important_first(self) -> list[Action]:
         """Return the keyed actions; what would change nothing now is left out."""
         view = self.view
-        idle = set() if view.frozen_layers else {"unfreeze"}
-        idle.add("anchor" if view.anchor else "unanchor")
-        rank = {op: index for index, op in enumerate(_IMPORTANCE)}
-        if view.frozen_layers:
+        on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+
+        def is_idle(op: Op) -> bool:
+            # A second freeze adds layers; a second anchor changes nothing.
+            anchored_again = op.turns_on == ANCHORED and on[ANCHORED]
+            return anchored_again or not on.get(op.turns_off, True)
+
+        def rank(op: Op) -> int:
             # It has been done; what undoes it counts for more now.
-            rank["freeze"] = rank["rollback"]
-        return sorted(
-            (action for action in keyed_actions(view.actions.actions) if action.op not in idle),
-            key=lambda action: rank.get(action.op, len(rank)),
-        )
+            done = op.turns_on == FROZEN and on[FROZEN]
+            return last_resort if done else op.footer_rank
+
+        last_resort = max(OPS[name].footer_rank for name in ops_for(GO_BACK))
+        actions = keyed_actions(view.actions.actions)
+        useful = [action for action in actions if not is_idle(op_named(action.op))]
+        return sorted(useful, key=lambda action: rank(op_named(action.op)))

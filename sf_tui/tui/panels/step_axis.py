@@ -6,6 +6,8 @@ from sf_tui.tui.activity import CommandRow, Kind
 from sf_tui.tui.axes import step_label, step_ticks
 from sf_tui.tui.chart import Mark
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.commands import DONE
+from sf_tui.vocabulary.ops import op_named
 
 _CELLS_A_NUMBER = 11
 
@@ -67,13 +69,16 @@ def marks(view: ViewState, *, labels: bool) -> list[Mark]:
         if row.kind is Kind.CHECKPOINT:
             found.append(Mark(x, "", "muted", glyphs.ring))
         elif isinstance(row, CommandRow):
+            command = row.command
+            op = op_named(command.op)
             # A pause changes nothing about the run, and a checkpoint has its own sign.
-            if row.op in {"pause", "resume", "checkpoint", "rollback", "stop"}:
+            if not op.charted:
                 continue
-            if row.op == "diagnose" and (row.stage, row.step) in judged:
+            if op.result_event and (row.stage, row.step) in judged:
                 continue
-            if row.status == "done":
-                name = row.action if row.kind is Kind.ACTION else f"{row.action} (rule)"
+            if command.status == DONE:
+                action = command.action
+                name = action if row.kind is Kind.ACTION else f"{action} (rule)"
                 found.append(Mark(x, name if labels else "", "ok", glyphs.tasks[1]))
         elif row.kind is Kind.REWIND:
             reason = row.text.partition("(")[2].partition(")")[0]

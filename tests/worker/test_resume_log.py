@@ -15,7 +15,7 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 from support.put_back import put_back
 from support.quick_run import (
@@ -37,13 +37,13 @@ name = "hold"
 metric = "drift"
 above = 0.1
 action = "freeze"
-args = {layers = 1}
+arguments = {layers = 1}
 [[rules]]
 name = "back"
 metric = "drift"
 above = 0.4
 action = "rollback"
-args = {to = "step-000000"}
+arguments = {to = "step-000000"}
 [[rules]]
 name = "keep"
 metric = "loss"
@@ -225,7 +225,7 @@ name = "hold"
 metric = "loss"
 below = 100.0
 action = "freeze"
-args = {layers = 2}
+arguments = {layers = 2}
 """
     whole = begin(more=rules)
     assert work(whole) == 0

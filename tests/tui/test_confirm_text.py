@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sf_tui.tui.actions import Action, RunActions
-from sf_tui.tui.consequences import consequences
+from sf_tui.tui.dialogs.confirm import consequences
 
 
 def action(op: str, key: str = "", **arguments: Any) -> Action:

@@ -70,11 +70,11 @@ def test_lines_that_are_no_commands_are_passed_over(
         b"[]\n",
         b"{}\n",
         b"\n",
-        b'{"id": "x-1", "action": ["freeze"], "args": {}}\n',
-        b'{"id": "x-2", "action": "freeze", "args": [3]}\n',
-        b'{"id": "x-3", "action": "freeze", "args": "layers=2"}\n',
-        b'{"id": "x-4", "action": "nothing", "args": null, "by": null}\n',
-        b'{"id": {"a": 1}, "action": "nothing", "args": {"\\ud800": 1}}\n',
+        b'{"id": "x-1", "action": ["freeze"], "arguments": {}}\n',
+        b'{"id": "x-2", "action": "freeze", "arguments": [3]}\n',
+        b'{"id": "x-3", "action": "freeze", "arguments": "layers=2"}\n',
+        b'{"id": "x-4", "action": "nothing", "arguments": null, "by": null}\n',
+        b'{"id": {"a": 1}, "action": "nothing", "arguments": {"\\ud800": 1}}\n',
         b'{"id": "x-5", "action": "' + b"x" * 5000 + b'"}\n',
         b'{"id": "torn", "action": "sto',
     ]
@@ -345,7 +345,7 @@ def test_command_between_two_stages_belongs_to_the_next(begin: Begin) -> None:
 
 def test_command_of_the_same_id_is_carried_out_once(begin: Begin) -> None:
     run = begin()
-    line = json.dumps({"id": "twice", "action": "checkpoint", "args": {}, "by": "user"}) + "\n"
+    line = json.dumps({"id": "twice", "action": "checkpoint", "arguments": {}, "by": "user"}) + "\n"
 
     def write(event: JsonObject) -> None:
         if event["type"] == "step" and event["stage"] == "old" and event["step"] in (3, 5):

@@ -27,8 +27,8 @@ ANCHOR_LOSS = "anchor"
 """What `step` events call the divergence from the start model."""
 
 
-class Anchoring:
-    """The anchor of one stage.
+class AnchorControl:
+    """Whether and how one stage is anchored.
 
     Attributes:
         strength: λ; None where the stage is not anchored.
@@ -90,8 +90,8 @@ class Anchoring:
             f"{strength:g}; {took or 'their answers were there already'}"
         )
 
-    def let_go(self) -> None:
-        """Train on without it; the bank stays."""
+    def release(self) -> None:
+        """Continue without the anchor; the bank stays."""
         self.strength = None
         self._apply()
 

@@ -34,7 +34,7 @@ name = "mend"
 metric = "drift"
 above = 0.05
 action = "recover"
-args = {steps = 4}
+arguments = {steps = 4}
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sf_tui.errors import RunError
-from sf_tui.worker.outcomes import OutOfMemoryError, as_run_error, is_out_of_memory, one_line
+from sf_tui.worker.stop import OutOfMemoryError, as_run_error, is_out_of_memory, one_line
 
 
 def raised_by_the_allocator() -> BaseException:

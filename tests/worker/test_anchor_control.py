@@ -252,7 +252,7 @@ def test_anchor_and_freeze_go_together(begin: Begin) -> None:
 def test_rule_anchors(begin: Begin) -> None:
     more = (
         '[[rules]]\nname = "hold"\nmetric = "drift"\nabove = 0.4\naction = "anchor"\n'
-        "args = {strength = 4.0}\n"
+        "arguments = {strength = 4.0}\n"
     )
     run = begin(more=more)
     assert work(run) == 0

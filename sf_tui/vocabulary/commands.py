@@ -1,0 +1,107 @@
+"""A command: one request for an action of the profile, and how far the worker has come with it.
+
+The command log, the event log, the worker and the console share this record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_tui.vocabulary.events import CommandAnswered
+
+REQUESTED = "requested"
+ACCEPTED = "accepted"
+DONE = "done"
+FAILED = "failed"
+REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        id: the same in the command log and in every event about it.
+        action: name of the profile's action.
+        op: what the action does; empty until the worker has accepted it.
+        arguments: of the op, all of them once it is accepted. Anything else that JSON has where
+            the command log was written by hand.
+        by: `user`, a rule's name, or another name that the sender chose.
+        value: the metric's value that made a rule fire.
+        status: `requested`, `accepted`, `done`, `failed` or `refused`.
+        stage: where the worker answered.
+        step: optimizer step of the stage at that moment.
+        reason: the worker's words.
+        requested: time of the request, RFC 3339; empty where it is unknown.
+        accepted: time at which the worker accepted it; empty before that.
+        seq: number of the last event about it; 0 before the first.
+    """
+
+    id: str
+    action: str
+    op: str = ""
+    arguments: Any = field(default_factory=dict)
+    by: str = "user"
+    value: float | None = None
+    status: str = REQUESTED
+    stage: str | None = None
+    step: int | None = None
+    reason: str | None = None
+    requested: str = ""
+    accepted: str = ""
+    seq: int = 0
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> Command:
+        """Return the command of one line of the command log, however odd the line is."""
+        arguments = line.get("arguments")
+        return cls(
+            str(line.get("id", "unnamed")),
+            str(line.get("action", "")),
+            arguments={} if arguments is None else arguments,
+            by=str(line.get("by", "user")),
+            requested=str(line.get("time", "")),
+        )
+
+    @classmethod
+    def from_event(cls, event: CommandAnswered) -> Command:
+        """Return the command that an event is about, as far as the event describes it."""
+        command = cls(event.id, event.action, by=event.by)
+        command.update(event)
+        return command
+
+    def update(self, event: CommandAnswered) -> None:
+        """Take the state from an event; what the event leaves out stays as it is."""
+        self.status = event.status
+        self.op = event.op or self.op
+        self.arguments = event.arguments or self.arguments
+        self.stage = event.stage
+        self.step = event.step
+        self.reason = event.reason
+        self.seq = event.seq or self.seq
+        if event.value is not None:
+            self.value = event.value
+        if self.status == ACCEPTED:
+            self.accepted = event.time
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the worker still owes an answer."""
+        return self.status in (REQUESTED, ACCEPTED)
+
+    def answer(self, status: str, reason: str | None = None) -> CommandAnswered:
+        """Return the event that gives it a status."""
+        return CommandAnswered(
+            id=self.id,
+            action=self.action,
+            op=self.op,
+            arguments=self.arguments,
+            by=self.by,
+            value=self.value,
+            status=status,
+            stage=self.stage,
+            step=self.step,
+            reason=reason,
+        )

@@ -1,0 +1,339 @@
+"""Every op: what an operator, a rule or a script can ask of a run. One row for each.
+
+The profile, the worker, the console, the histories and the guide read these rows. What an op does
+to a model is registered by the op's name in the worker and is not known here.
+
+Another package adds an op with `register_op` before a profile is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sf_tui.vocabulary.op import (
+    ANCHORED,
+    FROZEN,
+    GO_BACK,
+    PAUSED,
+    PROTECT,
+    RECOVER,
+    TEST,
+    Argument,
+    Op,
+)
+
+__all__ = [
+    "ANCHORED",
+    "FROZEN",
+    "GO_BACK",
+    "OPS",
+    "PAUSED",
+    "PROTECT",
+    "RECOVER",
+    "TEST",
+    "Argument",
+    "Op",
+    "edit_names",
+    "op_named",
+    "op_that_turns_off",
+    "ops_for",
+    "ops_that_take",
+    "register_op",
+]
+
+MAX_COUNT = 10**9
+MAX_STEPS = 10**8
+
+OPS: dict[str, Op] = {}
+"""Every registered op by name, in the order in which lists show them."""
+
+_UNKNOWN = Op("", "an op that this version does not have")
+
+
+def register_op(op: Op) -> None:
+    """Add an op; its implementation is registered in the worker.
+
+    Raises:
+        ValueError: an op of that name is registered already.
+    """
+    if op.name in OPS:
+        raise ValueError(f"op '{op.name}' is registered already")
+    OPS[op.name] = op
+
+
+def op_named(name: str) -> Op:
+    """Return the op of a name; for an unknown name, one without properties."""
+    return OPS.get(name, _UNKNOWN)
+
+
+def ops_for(purpose: str) -> list[str]:
+    """Return the names of the ops that serve a purpose."""
+    return [op.name for op in OPS.values() if op.purpose == purpose]
+
+
+def op_that_turns_off(state: str) -> str:
+    """Return the name of the op that turns a state off; empty if there is none."""
+    return next((op.name for op in OPS.values() if op.turns_off == state), "")
+
+
+def ops_that_take(argument: str) -> list[str]:
+    """Return the names of the ops that take an argument."""
+    return [op.name for op in OPS.values() if op.argument(argument) is not None]
+
+
+def edit_names() -> tuple[str, ...]:
+    """Return the names of the ops that edit weights without data and without steps."""
+    return tuple(op.name for op in OPS.values() if op.edit)
+
+
+def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
+    steps, examples = arguments.get("steps"), arguments.get("examples")
+    long = f"{steps} steps at most" if steps is not None else "as many steps as [recover] says"
+    if examples is None:
+        old = "old examples as [recover] says"
+    else:
+        old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
+    yield (
+        "Tuning waits while the run's own weights are repaired: on rows of the new task, "
+        f"neighbor prompts and {old}, {long}. The best step is kept."
+    )
+    yield "Every task is probed, then tuning goes on from there."
+
+
+def _edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+    def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
+        yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
+        yield "Every task is probed before and after, then tuning goes on from there."
+
+    return consequence
+
+
+def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument | None) -> Op:
+    return Op(
+        name,
+        help_,
+        () if argument is None else (argument,),
+        doing=doing,
+        # An edit is rare enough to be found by name in the palette: it has no key.
+        confirm=True,
+        consequence=_edit_consequence(changes),
+        changes_weights=True,
+        replayed=True,
+        needs_old_task=True,
+        edit=True,
+        after_end=f"sf recover {{run}} --by {name} --out DIR",
+    )
+
+
+for _op in (
+    Op(
+        "freeze",
+        "hold the bottom layers",
+        (
+            Argument(
+                "layers",
+                int,
+                "blocks from the bottom; default: half of them",
+                minimum=0,
+                maximum=MAX_COUNT,
+                example=2,
+            ),
+            Argument("embeddings", bool, "the input embeddings too", default=True),
+        ),
+        key="f",
+        purpose=PROTECT,
+        turns_on=FROZEN,
+        inverse="unfreeze",
+        replayed=True,
+        footer_rank=0,
+    ),
+    Op(
+        "unfreeze",
+        "let every layer move again",
+        key="u",
+        turns_off=FROZEN,
+        inverse="freeze",
+        replayed=True,
+        footer_rank=1,
+    ),
+    Op(
+        "anchor",
+        "hold answers beside the new task to the start model's",
+        (
+            Argument(
+                "strength",
+                float,
+                "weight of the KL to the start model",
+                above=0,
+                example=2.0,
+            ),
+        ),
+        settings="anchor",
+        key="a",
+        doing="anchoring",
+        purpose=PROTECT,
+        turns_on=ANCHORED,
+        inverse="unanchor",
+        replayed=True,
+        footer_rank=2,
+    ),
+    Op(
+        "unanchor",
+        "let the answers move again",
+        key="o",
+        turns_off=ANCHORED,
+        inverse="anchor",
+        replayed=True,
+        footer_rank=3,
+    ),
+    Op(
+        "pause",
+        "pause before the next step; again: go on",
+        key="space",
+        turns_on=PAUSED,
+        inverse="resume",
+        charted=False,
+        footer_rank=6,
+    ),
+    Op(
+        "resume",
+        "go on after a pause",
+        # Pausing a second time resumes, so it needs no key of its own.
+        turns_off=PAUSED,
+        inverse="pause",
+        charted=False,
+    ),
+    Op("checkpoint", "save weights and optimizer now", key="c", charted=False, footer_rank=8),
+    Op(
+        "rollback",
+        "go back to a checkpoint of this stage",
+        (
+            Argument(
+                "to",
+                str,
+                "the checkpoint's name; default: the last good one",
+                example="new/step-000100",
+            ),
+        ),
+        key="b",
+        confirm=True,
+        typed_yes=True,
+        purpose=GO_BACK,
+        ends_step=True,
+        charted=False,
+        footer_rank=7,
+    ),
+    Op(
+        "diagnose",
+        "test on a copy whether what is lost can be recovered",
+        (
+            Argument(
+                "examples",
+                int,
+                "old examples to train on",
+                minimum=1,
+                maximum=MAX_COUNT,
+                example=10,
+            ),
+            Argument("thorough", bool, "add the recovery on half of the old data", default=False),
+        ),
+        settings="diagnose",
+        key="d",
+        doing="diagnosing",
+        purpose=TEST,
+        needs_old_task=True,
+        after_end="sf diagnose {run}",
+        result_event="diagnosis",
+        footer_rank=5,
+    ),
+    Op(
+        "recover",
+        "repair the weights by a short tuning",
+        (
+            Argument(
+                "examples",
+                int,
+                "old examples to train on",
+                minimum=0,
+                maximum=MAX_COUNT,
+                example=10,
+            ),
+            Argument(
+                "steps",
+                int,
+                "optimizer steps",
+                minimum=1,
+                maximum=MAX_STEPS,
+                example=150,
+            ),
+            Argument(
+                "strength",
+                float,
+                "weight of the KL to the start model",
+                above=0,
+                example=2.0,
+            ),
+        ),
+        settings="recover",
+        key="r",
+        doing="recovering",
+        confirm=True,
+        consequence=_recover_consequence,
+        purpose=RECOVER,
+        changes_weights=True,
+        replayed=True,
+        needs_old_task=True,
+        after_end="sf recover {run} --out DIR",
+        footer_rank=4,
+    ),
+    _edit(
+        "shift-edit",
+        help_="take the common shift out of the change",
+        doing="editing",
+        changes="takes the strongest common direction out of every block matrix's change since "
+        "the stage began (alpha {alpha})",
+        argument=Argument(
+            "alpha",
+            float,
+            "how much of each matrix's top direction is removed",
+            default=1.0,
+            above=0,
+            maximum=1,
+        ),
+    ),
+    _edit(
+        "spectral-edit",
+        help_="keep of the change only what rises above noise",
+        doing="editing",
+        changes="keeps of every block matrix's change since the stage began only the directions "
+        "that rise above noise",
+        argument=None,
+    ),
+    _edit(
+        "interpolate",
+        help_="move back towards the stage's start",
+        doing="interpolating",
+        changes="moves every weight back towards the stage's start and keeps {keep} of its change",
+        argument=Argument(
+            "keep",
+            float,
+            "share kept of the change since the stage's start",
+            default=0.7,
+            minimum=0,
+            below=1,
+        ),
+    ),
+    Op(
+        "stop",
+        "checkpoint and end the run; `sf resume` can go on",
+        # Never a single key: it would be too close to the others.
+        may_have_key=False,
+        typed_yes=True,
+        ends_step=True,
+        interrupts=True,
+        charted=False,
+    ),
+):
+    register_op(_op)
+del _op

@@ -1,0 +1,273 @@
+"""The implementations of the ops: how each is checked, applied, and applied again on a resume.
+
+What an op takes and what it means is its row in `sf_tui.vocabulary.ops`. Another package registers
+its implementation with `register_implementation`, under the name of the row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from sf_tui.cases.assemble import StagePoint
+from sf_tui.engine.checkpoint import Checkpoint
+from sf_tui.engine.checkpoint_state import DamagedCheckpointError
+from sf_tui.engine.layout import EMBEDDINGS
+from sf_tui.errors import RunError
+from sf_tui.vocabulary.commands import Command
+from sf_tui.worker.anchor_control import AnchorControl
+from sf_tui.worker.context import RunContext
+from sf_tui.worker.stop import CommandFailedError, StopRun
+
+
+class StageControl(Protocol):
+    """What ops can ask of the stage that is being trained."""
+
+    anchor: AnchorControl
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    def point(self) -> StagePoint:
+        """Return where the stage is."""
+
+    def save(self, *, asked_for: bool = False) -> Path:
+        """Write a checkpoint of this step and return its folder."""
+
+    def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
+        """Go back to a checkpoint of this stage."""
+
+    def tell_probe(self) -> None:
+        """Probe all tasks at this step."""
+
+    def tell_drift(self) -> None:
+        """Log the drift of every layer at this step."""
+
+
+@dataclass
+class OpTarget:
+    """What an op acts on.
+
+    Attributes:
+        context: the run.
+        stage: the stage that is being trained.
+        paused: whether the stage waits for a resume before its next step.
+    """
+
+    context: RunContext
+    stage: StageControl
+    paused: bool = False
+
+
+class OpImplementation(ABC):
+    """One op, between two optimizer steps."""
+
+    fails_alone: ClassVar[bool] = True
+    """Whether a failure of the system inside `apply` is the command's only, and the run goes on."""
+
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return the arguments to apply the op with, or raise why the command is refused.
+
+        Args:
+            target: what the op acts on; it is not changed.
+            arguments: all of the op's, valid and with the profile's defaults.
+
+        Raises:
+            SfError: the reason.
+        """
+        return arguments
+
+    @abstractmethod
+    def apply(self, target: OpTarget, command: Command) -> str | None:
+        """Do it, and return one line for the answer.
+
+        Raises:
+            CommandFailedError: it failed; the run is as it was.
+            RunError: it failed; the run ends, unless `fails_alone`.
+        """
+
+    def replay(self, target: OpTarget, command: Command) -> None:
+        """Do it again after a resume, at the same step, to the same effect on the weights.
+
+        Only called for an op whose row is `replayed`.
+        """
+        self.apply(target, command)
+
+
+_IMPLEMENTATIONS: dict[str, OpImplementation] = {}
+
+
+def register_implementation(name: str, implementation: OpImplementation) -> None:
+    """Say how the op of a name is done; a later call replaces an earlier one."""
+    _IMPLEMENTATIONS[name] = implementation
+
+
+def implementation_of(name: str) -> OpImplementation:
+    """Return the implementation of an op.
+
+    Raises:
+        RunError: none is registered.
+    """
+    if name not in _IMPLEMENTATIONS:
+        raise RunError(
+            f"op '{name}' has no implementation in this worker",
+            "import the package that registers it before the run is started",
+        )
+    return _IMPLEMENTATIONS[name]
+
+
+class _Freeze(OpImplementation):
+    fails_alone = False
+
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        freezer = target.context.prepared.freezer
+        freezer.choose(arguments["layers"], embeddings=arguments["embeddings"])
+        return arguments | {"layers": freezer.resolve(arguments["layers"])}
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        fresh = self._freeze(target, command.arguments)
+        # At once, so that the operator sees the layers marked before the next probe.
+        target.stage.tell_drift()
+        done = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
+        if EMBEDDINGS in fresh and target.context.prepared.freezer.freezes_output_head:
+            done += "; the output projection is tied to the embeddings and frozen with them"
+        return done
+
+    def replay(self, target: OpTarget, command: Command) -> None:
+        self._freeze(target, command.arguments)
+
+    def _freeze(self, target: OpTarget, arguments: dict[str, Any]) -> list[str]:
+        context, freezer = target.context, target.context.prepared.freezer
+        layers, embeddings = arguments["layers"], arguments["embeddings"]
+        # Layers that the stage's own strategy froze do not stay frozen beyond the stage.
+        wanted = freezer.choose(layers, embeddings=embeddings)
+        context.sticky_frozen += [n for n in wanted if n not in context.sticky_frozen]
+        return freezer.freeze(layers, embeddings=embeddings)
+
+
+class _Unfreeze(OpImplementation):
+    fails_alone = False
+
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not target.context.prepared.freezer.frozen:
+            raise RunError("nothing is frozen")
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        freed = target.context.prepared.freezer.frozen
+        self.replay(target, command)
+        target.stage.tell_drift()
+        return f"free again: {_span(freed)}"
+
+    def replay(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
+        target.context.sticky_frozen = []
+        target.context.prepared.freezer.unfreeze()
+
+
+class _Anchor(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        target.stage.anchor.check(arguments["strength"])
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        done = target.stage.anchor.press(command.arguments["strength"])
+        target.context.sticky_anchor = command.arguments["strength"]
+        return done
+
+
+class _Unanchor(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        if target.stage.anchor.strength is None:
+            raise RunError("the stage is not anchored")
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:  # noqa: ARG002
+        target.stage.anchor.release()
+        target.context.sticky_anchor = None
+        return "the steps that follow are plain ones"
+
+
+class _Pause(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        if target.paused:
+            raise RunError("the run is paused already")
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
+        target.paused = True
+
+
+class _Resume(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not target.paused:
+            raise RunError("the run is not paused")
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
+        target.paused = False
+
+
+class _Save(OpImplementation):
+    # A checkpoint that can't be written ends the run: its steps would be lost later.
+    fails_alone = False
+
+    def apply(self, target: OpTarget, command: Command) -> str:  # noqa: ARG002
+        return target.stage.save(asked_for=True).name
+
+
+class _Rollback(OpImplementation):
+    fails_alone = False
+
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._checkpoint(target, arguments)
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        stage = target.stage
+        checkpoint = self._checkpoint(target, command.arguments)
+        try:
+            # Before anything is changed: the run goes on as it was.
+            checkpoint.verify()
+        except DamagedCheckpointError as error:
+            raise CommandFailedError(f"{error.message}; roll back to another one") from error
+        lost = stage.step - checkpoint.step
+        stage.rewind(checkpoint, "rollback")
+        return f"back at {checkpoint.path.name}, {lost} steps lost"
+
+    def _checkpoint(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
+        context, stage = target.context, target.stage
+        return context.shelf.rollback_target(
+            stage.name, stage.step, arguments["to"], context.resume_log.edited_seq(stage.name)
+        )
+
+
+class _Stop(OpImplementation):
+    fails_alone = False
+
+    def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
+        raise StopRun(f"by {command.by}", command.id)
+
+
+def _span(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "nothing"
+
+
+for _name, _implementation in {
+    "freeze": _Freeze(),
+    "unfreeze": _Unfreeze(),
+    "anchor": _Anchor(),
+    "unanchor": _Unanchor(),
+    "pause": _Pause(),
+    "resume": _Resume(),
+    "checkpoint": _Save(),
+    "rollback": _Rollback(),
+    "stop": _Stop(),
+}.items():
+    register_implementation(_name, _implementation)

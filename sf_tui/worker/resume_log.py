@@ -1,0 +1,162 @@
+"""What the log already records, so that a resumed worker repeats nothing and forgets nothing.
+
+Commands that were done after the checkpoint are applied again at their step without new events. A
+rule's firing that is in the log is not logged twice. A rollback voids what came before it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from sf_tui.run.state import RunState
+from sf_tui.vocabulary.commands import ACCEPTED, DONE, Command
+from sf_tui.vocabulary.events import (
+    EVENTS,
+    Alert,
+    Danger,
+    Event,
+    OnRewind,
+    Probe,
+    Rewound,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TasksAtRisk,
+)
+from sf_tui.vocabulary.ops import op_named
+
+_VOIDING = frozenset({"rollback", "nan"})
+
+
+class ResumeLog:
+    """The run's state, and what a worker must not write or do twice.
+
+    Attributes:
+        state: the fold of the log.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.state = RunState()
+        self._logged: dict[tuple[str, ...], int] = {}
+        for event in events:
+            self.add(event)
+
+    @property
+    def commands(self) -> dict[str, Command]:
+        """Every command by id."""
+        return self.state.commands
+
+    @property
+    def _voiding(self) -> list[Rewound]:
+        return [event for event in self.state.rewinds if event.reason in _VOIDING]
+
+    @property
+    def rewound(self) -> Rewound | None:
+        """The last rewind that discarded work on purpose; None without one."""
+        return self._voiding[-1] if self._voiding else None
+
+    @property
+    def rewound_seq(self) -> int:
+        """Number of that rewind; commands before it are void. 0 without one."""
+        return self.rewound.seq if self.rewound else 0
+
+    @property
+    def rewinds(self) -> int:
+        """Rollbacks and NaNs so far; part of the id of a rule's firing."""
+        return len(self._voiding)
+
+    @property
+    def nan_rewinds(self) -> dict[str, int]:
+        """For each stage, the NaNs after which it was rewound."""
+        return Counter(event.stage for event in self.state.rewinds if event.reason == "nan")
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        self.state.add(event)
+        if isinstance(event, Rewound):
+            self._forget(event)
+        elif isinstance(event, Probe):
+            self._logged.setdefault((event.TYPE, event.stage, str(event.step)), event.step)
+        elif isinstance(event, Danger):
+            self._logged[event.TYPE, event.stage, event.state] = event.step
+        elif isinstance(event, Alert):
+            self._logged[event.TYPE, event.stage or "", event.code] = event.step or 0
+        elif isinstance(event, StageStarted | StageFinished | TasksAtRisk):
+            self._logged[event.TYPE, event.stage] = 0
+        elif isinstance(event, RunStarted):
+            self._logged[event.TYPE, ""] = 0
+
+    def has_event(self, kind: str, stage: str = "", word: str | None = None) -> bool:
+        """Return whether an event of that kind, stage and state or code is logged and not void."""
+        return ((kind, stage) if word is None else (kind, stage, word)) in self._logged
+
+    def last_step(self, stage: str) -> int:
+        """Return the last logged step of a stage; 0 without one."""
+        return self.state.stages[stage].step if stage in self.state.stages else 0
+
+    def checkpoint_seq(self, stage: str, name: str) -> int:
+        """Return the `seq` of the last event about a checkpoint of that name; 0 without one."""
+        return next(
+            (
+                event.seq
+                for event in reversed(self.state.checkpoints)
+                if event.stage == stage and event.path.rpartition("/")[2] == name
+            ),
+            0,
+        )
+
+    def first_loss(self, stage: str) -> float | None:
+        """Return the loss of a stage's first step, in nats; None without one."""
+        return self.state.stages[stage].first_loss if stage in self.state.stages else None
+
+    def to_replay(self, stage: str, after_seq: int) -> list[Command]:
+        """Return the commands of a stage to apply again after a checkpoint, in their order."""
+        since = max(after_seq, self.rewound_seq)
+        return sorted(
+            (
+                command
+                for command in self.commands.values()
+                if command.stage == stage
+                and command.status == DONE
+                and op_named(command.op).replayed
+                and command.seq > since
+            ),
+            key=lambda command: command.seq,
+        )
+
+    def edited_seq(self, stage: str) -> int:
+        """Return the last event about weights changed between two steps; 0 without one."""
+        return max(
+            (
+                command.seq
+                for command in self.commands.values()
+                if command.stage == stage
+                and command.status == DONE
+                and op_named(command.op).changes_weights
+                and command.seq > self.rewound_seq
+            ),
+            default=0,
+        )
+
+    def unfinished(self) -> list[Command]:
+        """Return the commands that were accepted and never came to an end."""
+        return [command for command in self.commands.values() if command.status == ACCEPTED]
+
+    def has_fired(self, rule: str) -> bool:
+        """Return whether a rule has fired in this run."""
+        return any(
+            command.by == rule and command.status in {ACCEPTED, DONE}
+            for command in self.commands.values()
+        )
+
+    def _forget(self, event: Rewound) -> None:
+        """Let what a rollback or a NaN has taken back be written again."""
+        if event.reason in _VOIDING:
+            self._logged = {
+                key: at
+                for key, at in self._logged.items()
+                if EVENTS[key[0]].ON_REWIND is OnRewind.STAYS
+                or key[1] != event.stage
+                or at <= event.step
+            }

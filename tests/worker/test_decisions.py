@@ -1,0 +1,70 @@
+"""What a step obeys is plain data: it can be sent as JSON and has the same effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from sf_tui.vocabulary.commands import Command
+from sf_tui.worker.decisions import CommandQueue, Decisions
+from support.quick_run import (
+    Begin,
+    assert_well_told,
+    commands_of,
+    equal,
+    final_weights,
+    live_course,
+    work,
+)
+from worker.test_resume_log import RULES, firings, operate
+
+
+def test_decisions_survive_json() -> None:
+    decisions = Decisions(
+        "new",
+        12,
+        replays=(Command("c-1", "hold", "freeze", {"layers": 2}, status="done", seq=7, step=11),),
+        stop="by signal SIGTERM",
+        commands=(
+            Command("protect:new:12:0", "anchor", arguments={"strength": 1.5}, value=0.25),
+            Command("odd", "freeze", arguments=["by", "hand"]),
+        ),
+        probe=True,
+    )
+    assert Decisions.from_json(decisions.to_json()) == decisions
+    assert not decisions.is_final
+    assert Decisions("new", 12, probe=True).is_final
+
+
+def test_decisions_that_went_through_json_have_the_same_effect(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = begin(more=RULES, name="plain")
+    assert work(plain, operate(plain)) == 0
+
+    before_step, after_step = CommandQueue.before_step, CommandQueue.after_step
+    sent: list[Decisions] = []
+
+    def send(decisions: Decisions) -> Decisions:
+        sent.append(decisions)
+        return Decisions.from_json(decisions.to_json())
+
+    def before(self: CommandQueue, step: int, *, probe: bool) -> Decisions:
+        return send(before_step(self, step, probe=probe))
+
+    def after(
+        self: CommandQueue, metrics: Mapping[str, float | None], step: int
+    ) -> Iterator[Decisions]:
+        return map(send, after_step(self, metrics, step))
+
+    monkeypatch.setattr(CommandQueue, "before_step", before)
+    monkeypatch.setattr(CommandQueue, "after_step", after)
+    run = begin(more=RULES, name="sent")
+    assert work(run, operate(run)) == 0
+    assert_well_told(run)
+    assert commands_of(run) == commands_of(plain)
+    assert firings(run) == firings(plain)
+    assert live_course(run) == live_course(plain)
+    assert equal(final_weights(run), final_weights(plain))
+    assert {command.by for one in sent for command in one.commands} >= {"hold", "back"}
