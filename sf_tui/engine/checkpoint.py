@@ -8,7 +8,7 @@ more than the training itself. Nothing is read from a file whose checksum has no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,10 @@ def step_folder(step: int) -> str:
 def layer_file(checkpoint: Path, layer: str) -> Path:
     """Return the file with a layer's weights."""
     return checkpoint / "weights" / f"{layer}.safetensors"
+
+
+def _strategy_file(checkpoint: Path, strategy: str) -> Path:
+    return checkpoint / "strategies" / f"{strategy}.safetensors"
 
 
 def _moment_file(checkpoint: Path, layer: str) -> Path:
@@ -96,6 +100,17 @@ class Checkpoint:
         """
         return self._verified(_moment_file(self.path, layer))
 
+    def strategy_tensors(self, strategy: str) -> dict[str, torch.Tensor]:
+        """Return what a strategy stored, in main memory; empty where it stored no tensors.
+
+        Raises:
+            DamagedCheckpointError: the file is missing or damaged.
+        """
+        file = _strategy_file(self.path, strategy)
+        if file.relative_to(self.path).as_posix() not in self.state["files"]:
+            return {}
+        return _read_file(self._verified(file), self)
+
     def verify(self) -> None:
         """Compare the checksums of all its files.
 
@@ -114,6 +129,7 @@ def save_checkpoint(
     layout: ModelLayout,
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
+    strategies: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
 ) -> int:
     """Write a checkpoint and return its size in bytes.
 
@@ -124,6 +140,7 @@ def save_checkpoint(
         optimizer: AdamW whose moments are stored; None where the stage has not begun.
         state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. Added to it
             are the format, the layers whose moments are stored, and every file's checksum.
+        strategies: what strategies store, by strategy and name.
 
     Raises:
         RunError: no room on the disk, or it can't be written; what was there before is untouched.
@@ -149,7 +166,14 @@ def save_checkpoint(
             if moments:
                 write(_moment_file(aside, layer.name), moments)
                 with_moments.append(layer.name)
-        for folder in (aside / "weights", aside / "optimizer"):
+        folders = [aside / "weights", aside / "optimizer"]
+        if strategies:
+            (aside / "strategies").mkdir()
+            folders.append(aside / "strategies")
+        for strategy, tensors in (strategies or {}).items():
+            stored = {name: t.detach().contiguous() for name, t in tensors.items()}
+            write(_strategy_file(aside, strategy), stored)
+        for folder in folders:
             sync_directory(folder)
         whole = state | {"format": FORMAT, "optimizer": with_moments, "files": files}
         (aside / STATE_FILE).write_bytes(dump_state(whole))

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 
 from sf_tui.masking import has_url_login
 from sf_tui.profile.actions import check_actions
-from sf_tui.profile.check_anchor import check_anchor
 from sf_tui.profile.check_diagnosis import DATA_KEYS, check_diagnosis, diagnosis_files
 from sf_tui.profile.check_model import check_model, model_files
 from sf_tui.profile.check_rules import check_guard, check_rules
 from sf_tui.profile.check_tasks import check_biography, check_tasks, task_files
-from sf_tui.profile.check_train import check_replay_stage, check_train_tables
+from sf_tui.profile.check_train import (
+    check_anchor,
+    check_replay_stage,
+    check_strategies,
+    check_train_tables,
+)
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
@@ -30,7 +34,8 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         *check_biography(profile),
         *check_train_tables(profile, origin),
         *check_replay_stage(profile, origin),
-        *check_anchor(profile, origin),
+        *check_strategies(profile, origin),
+        *check_anchor(profile),
         *check_diagnosis(profile, origin),
         *check_actions(profile, origin),
         *check_rules(profile, origin),

@@ -19,9 +19,8 @@ from sf_tui.errors import ProfileError
 from sf_tui.home import user_path
 from sf_tui.profile.actions import lay_over_defaults
 from sf_tui.profile.builtin import builtin_profiles
-from sf_tui.profile.check_anchor import anchor_notes
 from sf_tui.profile.check_tasks import task_notes
-from sf_tui.profile.check_train import overlay_problems
+from sf_tui.profile.check_train import overlay_problems, strategy_notes
 from sf_tui.profile.checks import check_files, check_profile
 from sf_tui.profile.locate import locate_keys
 from sf_tui.profile.nearest import nearest_name, nearest_names
@@ -29,7 +28,7 @@ from sf_tui.profile.override import apply_overrides
 from sf_tui.profile.paths import make_paths_absolute
 from sf_tui.profile.problems import Origin, raise_problems
 from sf_tui.profile.resolve import resolve_profile
-from sf_tui.profile.schema import Profile
+from sf_tui.profile.schema import Profile, current_schema
 from sf_tui.profile.translate import problems_of
 
 PROFILE_SUFFIX = ".toml"
@@ -102,7 +101,7 @@ def parse_profile(
     if files and not problems:
         problems = check_files(profile)
     raise_problems(origin, problems)
-    notes = [*task_notes(profile, origin), *anchor_notes(profile)]
+    notes = [*task_notes(profile, origin), *strategy_notes(profile)]
     profile = resolve_profile(profile)
     profile._base_dir = base_dir
     profile._notes = tuple(notes)
@@ -217,9 +216,10 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
+    schema = current_schema()
     problems = overlay_problems(whole)
     try:
-        profile = Profile.model_validate(whole)
+        profile = schema.model_validate(whole)
     except ValidationError as error:
         problems = [*problems_of(error.errors(include_url=False), whole), *problems]
         raise_problems(origin, problems)

@@ -1,4 +1,4 @@
-"""Every name that a profile may use: metrics, strategies, ops with their arguments, keys.
+"""Every name that a profile may use: metrics, ops with their arguments, keys.
 
 Knows also the names that the design has and this version has not, so that they are refused as
 what they are. Knows nothing of TOML, files or validation.
@@ -11,7 +11,6 @@ from typing import Literal
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 TaskMetric = Literal["auto", "exact_match", "first_token_accuracy", "token_accuracy", "nll"]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
-Strategy = Literal["seq", "freeze", "anchor"]
 Schedule = Literal["constant", "linear", "cosine"]
 Op = Literal[
     "freeze",
@@ -49,7 +48,7 @@ OP_ARGUMENTS: dict[str, tuple[str, ...]] = {
 """The arguments that each op takes."""
 
 NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
-    "strategy": frozenset({"replay", "ewc", "lamol", "gradient-projection", "task-vector"}),
+    "strategy": frozenset({"lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
 """For each key, the values that the design names and this version does not have."""

@@ -1,35 +1,11 @@
-"""The tables of what stands in for old data: `[anchor]` and `[neighbors]`."""
+"""`[neighbors]`: prompts that stand in for old data."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from sf_tui.profile.train_schema import StrictTable
-from sf_tui.profile.values import NotNegative, Positive, RowCount, Share
-
-
-class AnchorSettings(StrictTable):
-    """`[anchor]`: how a stage, and a repair, is held to the model that the stage started from."""
-
-    strength: Positive = Field(
-        default=1.0, description="weight of the KL to the start model beside the new task's loss"
-    )
-    rows: RowCount | None = Field(
-        default=None, description="neighbor prompts an optimizer step; default: batch_size"
-    )
-    cache_size: RowCount | None = Field(
-        default=None,
-        description="neighbor prompts in the cache; default: one for each row of each step, "
-        "<= 16384",
-    )
-    answer_tokens: RowCount | None = Field(
-        default=None,
-        description="longest answer of the start model in tokens; default: the new task's "
-        "longest, from 4 to 32",
-    )
-    top_k: RowCount = Field(
-        default=64, description="how many of the start model's likeliest tokens are kept"
-    )
+from sf_tui.profile.values import NotNegative, Share
 
 
 class NeighborKinds(StrictTable):

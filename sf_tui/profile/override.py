@@ -15,9 +15,9 @@ import tomli
 from sf_tui.errors import ProfileError
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.overlay import INSTEAD_OF
 from sf_tui.profile.paths import make_paths_absolute
 from sf_tui.profile.problems import Origin
+from sf_tui.profile.train_schema import INSTEAD_OF
 
 # A value that opens like this was meant as TOML, so a mistake in it is told.
 TOML_OPENINGS = ('"', "'", "[", "{")

@@ -14,8 +14,9 @@ from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.describe import inner_model, toml_value, wanted_text
 from sf_tui.profile.names import OP_ARGUMENTS
-from sf_tui.profile.schema import Profile
+from sf_tui.profile.schema import current_schema
 from sf_tui.profile.translate import table_name
+from sf_tui.vocabulary.strategies import STRATEGIES
 
 INTRODUCTION = """\
 # Profile reference
@@ -28,12 +29,13 @@ writes a commented profile, `sf profile check FILE` reports every mistake with f
 
 def profile_reference() -> str:
     """Return the reference of all keys as Markdown, one section a table."""
-    fields = Profile.model_fields
+    fields = current_schema().model_fields
     plain = [item for item in fields.items() if inner_model(item[1].annotation) is None]
     tables = [item for item in fields.items() if inner_model(item[1].annotation) is not None]
     sections = [INTRODUCTION, _section("At the top", "", plain)]
     for name, field in tables:
         sections += _table_sections(table_name(name), field)
+    sections.append(_strategy_section())
     sections.append(_op_section())
     return "\n".join(sections)
 
@@ -76,6 +78,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _strategy_section() -> str:
+    rows = [
+        f"| `{one.name}` | {_cell(one.description)} | {f'`[{one.table}]`' if one.table else '–'} | "
+        f"{_cell(one.old_data_of_defaults)} | {_cell(one.cost)} | {_cell(one.source)} |"
+        for one in STRATEGIES.values()
+    ]
+    head = ["## Strategies", "", "What `strategy` can be.", ""]
+    columns = ["| strategy | what it does | settings | old data | cost | source |"]
+    return "\n".join([*head, *columns, "|---|---|---|---|---|---|", *rows, ""])
+
+
 def _op_section() -> str:
     rows = [
         f"| `{op}` | {', '.join(f'`{name}`' for name in arguments) or '–'} |"
@@ -89,7 +102,7 @@ def profile_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a profile."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Profile.model_json_schema(),
+        **current_schema().model_json_schema(),
         "title": "sf profile",
     }
 

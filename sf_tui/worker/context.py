@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
@@ -32,8 +33,8 @@ class RunContext:
     rules: RuleWatch
     held: list[str] = field(default_factory=list)
     """Layers that an action or a rule froze; they stay frozen from stage to stage."""
-    held_anchor: float | None = None
-    """Strength with which an action or a rule anchored; each later stage is held to its start."""
+    carried: Carried = field(default_factory=dict)
+    """What strategies of the stages before carry into the next one."""
     hear_stop: Callable[[], None] | None = None
     """Carries out a stop that waits in the command log, ahead of what else waits there."""
     accuracy: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -220,6 +220,9 @@ class Obeying:
     def _check(self, op: str, arguments: dict[str, Any]) -> None:
         """Raise the reason for which a command can't be accepted."""
         freezer, stage = self._context.prepared.freezer, self._stage
+        refusal = stage.loop.refusal(op)
+        if refusal is not None:
+            raise RunError(refusal)
         if op == "freeze":
             freezer.choose(arguments["layers"], embeddings=arguments["embeddings"])
         elif op == "unfreeze" and not freezer.frozen:
@@ -270,7 +273,7 @@ class Obeying:
 
     def _apply_anchor(self, arguments: dict[str, Any]) -> str:
         said = self._stage.anchoring.press(arguments["strength"])
-        self._context.held_anchor = arguments["strength"]
+        self._stage.anchoring.held = arguments["strength"]
         return said
 
     def _unanchor(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
@@ -279,7 +282,7 @@ class Obeying:
 
     def _apply_unanchor(self, arguments: dict[str, Any]) -> None:  # noqa: ARG002
         self._stage.anchoring.let_go()
-        self._context.held_anchor = None
+        self._stage.anchoring.held = None
 
     def _diagnose(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
         with failing_alone(self._context.run.path):

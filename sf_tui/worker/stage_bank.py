@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
 from sf_tui.neighbors.bank import (
@@ -26,6 +25,7 @@ from sf_tui.neighbors.own_prompts import every_prompt, sample_prompts
 from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
+from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.preparation import Prepared
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
@@ -149,15 +149,9 @@ def _left_out(prepared: Prepared) -> LeftOut | None:
     return LeftOut(subjects) if names else None
 
 
-def check_prompts(prepared: Prepared) -> None:
-    """Find, before anything is trained, a stage that can't be anchored and whose strategy does.
-
-    Raises:
-        DataError: as `StageBank`.
-    """
-    for spec in prepared.profile.stages():
-        if strategy_named(spec.train.strategy).needs_prompts:
-            StageBank(prepared, spec)
+def bank_folder(run: RunDirectory, stage: str) -> Path:
+    """Return where a stage's bank is kept."""
+    return run.path / "neighbors" / stage
 
 
 def start_model(

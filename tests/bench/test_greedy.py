@@ -8,7 +8,7 @@ from sf_tui.bench.against_generate import Comparison
 from sf_tui.bench.clock import Clock
 from sf_tui.bench.greedy import GreedyDecoder, Question
 from sf_tui.bench.scene import make_scene
-from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 from sf_tui.worker.preparation import Prepared, prepare_run

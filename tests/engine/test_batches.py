@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.conftest import make_rows
-from sf_tui.engine.batches import BatchOrder, collate, derive_seed
-from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.batches import BatchOrder, FixedSource, collate, derive_seed
 from sf_tui.tasks.encoding import Encoded
 
 quick = settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.conftest import MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
+from sf_tui.engine.step import build_optimizer, learning_rate_at
 from sf_tui.profile import TrainSettings
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from engine.conftest import MakeModel, MakeTuner, make_rows, weights
-from sf_tui.engine.tuning import NonFiniteLossError
+from sf_tui.engine.loop import NonFiniteLossError
 from sf_tui.tasks.encoding import Encoded
 
 

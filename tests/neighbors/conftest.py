@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anatomy import Anatomy, anatomize, prompts_of
 from sf_tui.neighbors.start_model import StartModel

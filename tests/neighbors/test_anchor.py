@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from neighbors.conftest import Scene
-from sf_tui.engine.batches import collate
+from sf_tui.engine.batches import FixedSource, collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.bank import NeighborBank, build_bank

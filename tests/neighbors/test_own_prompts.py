@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neighbors.conftest import Scene
-from sf_tui.engine.sources import DrawnSource, FixedSource
+from sf_tui.engine.batches import DrawnSource, FixedSource
 from sf_tui.neighbors.own_prompts import MOST_SAMPLED, every_prompt, sample_prompts
 from sf_tui.profile import BiographySettings
 from sf_tui.tasks.biography import biography_task

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from sf_tui.engine.batches import BatchOrder
+from sf_tui.engine.batches import BatchOrder, FixedSource
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.sources import FixedSource
 from sf_tui.profile import Profile, load_profile, starter_directory
 from sf_tui.tasks.encoding import encode_all
 from sf_tui.tasks.task import FixedExamples
