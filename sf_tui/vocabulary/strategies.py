@@ -227,7 +227,7 @@ for _declaration in (
         cost="about a second plain step for each step, and the start model's answers once",
         source="this project's experiment; distillation (Hinton et al. 2015, arXiv 1503.02531) "
         "towards the model's own past (Li and Hoiem 2016, arXiv 1606.09282)",
-        implementation="sf_tui.worker.anchoring:Anchoring",
+        implementation="sf_tui.worker.anchor_control:AnchorControl",
         settings=AnchorSettings,
         table="anchor",
         needs=frozenset({"neighbor_prompts", "start_weights"}),

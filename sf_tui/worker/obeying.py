@@ -195,7 +195,7 @@ class Obeying:
                 raise UsageError(f"args = {command.arguments!r:.60}: wanted an object")
             arguments = action.arguments(command.arguments)
             if action.op == "anchor":
-                arguments["strength"] = self._stage.anchoring.resolve(arguments["strength"])
+                arguments["strength"] = self._stage.anchor.resolve(arguments["strength"])
             arguments = self._mending.resolve(action.op, arguments)
             self._check(action.op, arguments)
         except SfError as error:
@@ -228,8 +228,8 @@ class Obeying:
         elif op == "unfreeze" and not freezer.frozen:
             raise RunError("nothing is frozen")
         elif op == "anchor":
-            stage.anchoring.check(arguments["strength"])
-        elif op == "unanchor" and stage.anchoring.strength is None:
+            stage.anchor.check(arguments["strength"])
+        elif op == "unanchor" and stage.anchor.strength is None:
             raise RunError("the stage is not anchored")
         elif op == "diagnose" or op in MENDING_OPS:
             self._mending.check()
@@ -272,8 +272,8 @@ class Obeying:
             return self._apply_anchor(arguments)
 
     def _apply_anchor(self, arguments: dict[str, Any]) -> str:
-        said = self._stage.anchoring.press(arguments["strength"])
-        self._stage.anchoring.held = arguments["strength"]
+        said = self._stage.anchor.press(arguments["strength"])
+        self._stage.anchor.held = arguments["strength"]
         return said
 
     def _unanchor(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
@@ -281,8 +281,8 @@ class Obeying:
         return "the steps that follow are plain ones"
 
     def _apply_unanchor(self, arguments: dict[str, Any]) -> None:  # noqa: ARG002
-        self._stage.anchoring.let_go()
-        self._stage.anchoring.held = None
+        self._stage.anchor.let_go()
+        self._stage.anchor.held = None
 
     def _diagnose(self, command: Command, arguments: dict[str, Any]) -> str:  # noqa: ARG002
         with failing_alone(self._context.run.path):

@@ -19,7 +19,7 @@ from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
-from sf_tui.worker.anchoring import Anchoring
+from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.foresight import tell_tasks_at_risk
 from sf_tui.worker.measuring import StageMeasuring
@@ -66,11 +66,11 @@ class StagePlay:
         self._obeying = Obeying(context, self)
 
     @property
-    def anchoring(self) -> Anchoring:
+    def anchor(self) -> AnchorControl:
         """What holds the stage to its start's answers, for the ops that switch it on and off."""
-        anchoring = self.strategies.get("anchor")
-        assert isinstance(anchoring, Anchoring)
-        return anchoring
+        control = self.strategies.get("anchor")
+        assert isinstance(control, AnchorControl)
+        return control
 
     @property
     def name(self) -> str:
@@ -120,7 +120,7 @@ class StagePlay:
                 steps=self.loop.total_steps,
                 known=self._known,
                 frozen=context.prepared.freezer.frozen,
-                anchor=self.anchoring.summary,
+                anchor=self.anchor.summary,
             )
 
     def take_up(self, checkpoint: Checkpoint) -> None:

@@ -34,7 +34,7 @@ class AnchorFacts(StrategyFacts):
     held: float | None = Field(gt=0)
 
 
-class Anchoring(Strategy):
+class AnchorControl(Strategy):
     """The anchor of one stage, by the profile, by an action or by a rule.
 
     Attributes:
