@@ -10,7 +10,6 @@ from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.nearest import did_you_mean, nearest_name
-from sf_tui.profile.neighbor_schema import NeighborKinds, NeighborSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_told
 from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.schema import (
@@ -25,7 +24,12 @@ from sf_tui.profile.schema import (
     TaskSettings,
     WindowSettings,
 )
-from sf_tui.profile.train_schema import ReplayStageSettings, TrainSettings
+from sf_tui.profile.train_schema import (
+    NeighborKinds,
+    NeighborSettings,
+    ReplayStageSettings,
+    TrainSettings,
+)
 from sf_tui.profile.write import dump_profile
 from sf_tui.vocabulary.strategies import AnchorSettings, FreezeSettings
 

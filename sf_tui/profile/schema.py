@@ -18,9 +18,9 @@ from sf_tui.errors import UsageError
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
 from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.neighbor_schema import NeighborSettings
 from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.train_schema import (
+    NeighborSettings,
     ReplayStageSettings,
     StrictTable,
     TrainSettings,

@@ -1,4 +1,4 @@
-"""How a stage is trained: `[train]`, `[replay_stage]`, and one `[train]` table laid over another.
+"""How a stage is trained: `[train]`, tables laid over it, `[neighbors]` and `[replay_stage]`.
 
 The strategies' names and tables come from `sf_tui.vocabulary.strategies`; those that were
 registered since are taken in by `take_in_strategies`, which everything that reads a profile or the
@@ -39,7 +39,14 @@ from sf_tui.vocabulary.strategies import (
     strategy_declared,
 )
 
-__all__ = ["FreezeSettings", "ReplayStageSettings", "StrictTable", "TrainSettings"]
+__all__ = [
+    "FreezeSettings",
+    "NeighborKinds",
+    "NeighborSettings",
+    "ReplayStageSettings",
+    "StrictTable",
+    "TrainSettings",
+]
 
 DEFAULT_STEPS = 300
 
@@ -129,6 +136,44 @@ class ReplayStageSettings(StrictTable):
         default=None, description="on which task; default: the first watched one"
     )
     train: PlainTable = Field(default={}, description="any keys of [train], for this stage alone")
+
+
+class NeighborKinds(StrictTable):
+    """`[neighbors.kinds]`: weights of the kinds of neighbor prompts; 0 leaves a kind out."""
+
+    substitution: NotNegative = Field(
+        default=1.0, description="a new prompt with one token exchanged for another likely one"
+    )
+    same_template: NotNegative = Field(
+        default=2.0, description="the new prompts' frame around other slot words"
+    )
+    random_words: NotNegative = Field(
+        default=1.0, description="random words around such slot words"
+    )
+    random_tokens: NotNegative = Field(
+        default=1.0, description="random tokens in the model's own prompt format"
+    )
+    written: NotNegative = Field(
+        default=0.0, description="prompts that the start model writes or continues"
+    )
+
+
+class NeighborSettings(StrictTable):
+    """`[neighbors]`: prompts beside the new task's, made by the start model, from no old data."""
+
+    survey_budget: Share = Field(
+        default=0.03,
+        description="share of a stage's work that naming the tasks at risk may take at its start; "
+        "0 = don't",
+    )
+    exclude_tasks: list[str] = Field(
+        default_factory=list,
+        description="tasks whose subjects no neighbor prompt of an anchor may repeat: an anchor "
+        "needs no such task, but a measurement of what it keeps may",
+    )
+    kinds: NeighborKinds = Field(
+        default_factory=NeighborKinds, description="a table: the weight of each kind of neighbor"
+    )
 
 
 INSTEAD_OF: dict[str, str] = {
