@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,17 +11,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 from filelock import FileLock
-from fork_client import ForkHost
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+from support import PATIENCE_S, RUN_PATIENCE_S
+from support.fork_client import ForkHost
 
 # Before anything imports torch, and for every process that a test starts: several threads that
 # share their cores with other tests take ten times as long as one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same examples every time: a run of the suite tells of the change at hand, not of its luck.
-settings.register_profile("steady", derandomize=True, deadline=None)
+# How long they take to make says only how slow the machine is.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("steady")
+
+# Building the tree of commands takes 60 ms, most of what a command takes in this process; it is the
+# same each time. `typer.testing` takes the function from here when it is imported, after this.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 RunSf = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -37,7 +48,9 @@ def sf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_sf() -> RunSf:
     """Run `sf` in a process of its own and return what it printed and how it ended."""
 
-    def run(*arguments: str | Path, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, timeout: float = PATIENCE_S
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sf_tui.cli", *map(str, arguments)],
             capture_output=True,
@@ -64,13 +77,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(shared_folder: Path, run_sf: RunSf) -> Path:
+def finished_run(shared_folder: Path, fork_host: ForkHost) -> Path:
     """Return the directory of a finished `biography-tiny` run; tests read it and copy it."""
     path = shared_folder / "finished" / "biography-tiny-run"
     with FileLock(shared_folder / "finished.lock"):
         if not path.exists():
-            done = run_sf("run", "biography-tiny", "--no-ui", "--run-dir", path)
-            assert done.returncode == 0, done.stderr
+            run = fork_host.start("run", "biography-tiny", "--no-ui", "--run-dir", path)
+            assert run.wait(RUN_PATIENCE_S) == 0, run.stderr
     return path
 
 

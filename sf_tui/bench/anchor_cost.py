@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from sf_tui.bench.alternating import PassOn, alternate, median_ratio
 from sf_tui.bench.clock import Clock
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.profile import Profile, StageSpec
-from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
 
 # The first step of each side makes the optimizer's moments.
@@ -87,7 +87,7 @@ def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> An
     )
 
 
-def _tuner(prepared: Prepared, spec: StageSpec) -> StageTuner:
+def _tuner(prepared: PreparedRun, spec: StageSpec) -> StageTuner:
     return StageTuner(
         prepared.loaded.model,
         prepared.layout,

@@ -29,9 +29,9 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.tuning import StageTuner
 
 if TYPE_CHECKING:
+    from sf_tui.engine.prepare import PreparedRun
     from sf_tui.profile import TrainSettings
     from sf_tui.tasks.encoding import Encoded
-    from sf_tui.worker.preparation import Prepared
 
 # The first steps fill caches and the optimizer's state.
 _WARM_UP = 2
@@ -55,7 +55,7 @@ class FreezeGain:
 
 
 def measure_freeze_gain(
-    prepared: Prepared,
+    prepared: PreparedRun,
     rows: Sequence[Encoded],
     settings: TrainSettings,
     clock: Clock,
@@ -141,7 +141,7 @@ def _time_step(tuner: StageTuner, stamps: _Stamps) -> float:
     return stamps.at["ended"] - stamps.at["begun"]
 
 
-def _block_module(prepared: Prepared, index: int) -> nn.Module:
+def _block_module(prepared: PreparedRun, index: int) -> nn.Module:
     """Return the module of a block: the outermost one with just its parameters."""
     wanted = {id(p) for p in prepared.layout.blocks[index].parameters.values()}
     model: Any = prepared.loaded.model
@@ -167,7 +167,7 @@ def _share_below(layout: ModelLayout, blocks: int) -> float:
     return frozen / layout.elements
 
 
-def _tied_gradient(prepared: Prepared, rows: Sequence[Encoded], clock: Clock) -> float:
+def _tied_gradient(prepared: PreparedRun, rows: Sequence[Encoded], clock: Clock) -> float:
     """Return the seconds that the output projection's weight gradient takes."""
     model: Any = prepared.loaded.model
     weight = model.get_output_embeddings().weight

@@ -14,12 +14,12 @@ import torch
 from sf_tui.bench.processes import peak_memory_bytes
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.bench.trainer_peer import make_trainer, rows_in_order
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import RunError, UsageError
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 

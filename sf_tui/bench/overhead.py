@@ -23,11 +23,11 @@ from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, read_events
-from sf_tui.worker.preparation import Prepared, prepare_run
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 
@@ -212,7 +212,7 @@ def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
     return {task: measures["n"] for task, measures in first["accuracy"].items()}
 
 
-def _time_drift(prepared: Prepared, run: RunDirectory, clock: Clock) -> float:
+def _time_drift(prepared: PreparedRun, run: RunDirectory, clock: Clock) -> float:
     """Return the seconds that a measurement of drift takes."""
     start = run.checkpoints / _STAGE / "step-000000"
     meter = DriftMeter(prepared.layout, Freezer(prepared.layout), start)
@@ -225,7 +225,7 @@ def _time_drift(prepared: Prepared, run: RunDirectory, clock: Clock) -> float:
 
 
 def _against_generate(
-    prepared: Prepared, clock: Clock
+    prepared: PreparedRun, clock: Clock
 ) -> tuple[tuple[Figure, ...], dict[str, Any]]:
     rows = [row for task in prepared.tasks.values() for row in task.held_out]
     comparison = Comparison(prepared.loaded, prepared.compute, rows, clock)

@@ -12,7 +12,7 @@ from typing import Any
 from sf_tui.bench.word_rows import own_words, write_word_rows
 from sf_tui.errors import ModelError
 from sf_tui.profile import Profile, load_profile, parse_profile, starter_directory
-from sf_tui.tasks.tokenizer import STARTER, load_tokenizer
+from sf_tui.tasks.model_source import STARTER, load_tokenizer
 
 STARTER_MODEL = "starter:biography-mini"
 _STARTER_PROFILE = "biography-mini"

@@ -23,8 +23,8 @@ from sf_tui.bench.freeze_gain import measure_freeze_gain
 from sf_tui.bench.report import BenchReport, Figure
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.bench.trainer_peer import make_trainer, rows_in_order
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.worker.preparation import Prepared, prepare_run
 
 _STAGE = "new"
 _STARTER_STEPS = 100
@@ -113,7 +113,9 @@ def measure_throughput(
     return report.as_plain()
 
 
-def _beside_trainer(prepared: Prepared, folder: Path) -> tuple[list[Reading], list[Reading], float]:
+def _beside_trainer(
+    prepared: PreparedRun, folder: Path
+) -> tuple[list[Reading], list[Reading], float]:
     """Train the same model twice, by turns.
 
     Returns:

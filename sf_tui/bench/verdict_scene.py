@@ -22,10 +22,11 @@ from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.scoring import scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.recovery.snapshot import load_start
-from sf_tui.tasks.biography.source import EntrySource, ask
-from sf_tui.tasks.biography.templates import Form
+from sf_tui.tasks.biography.build import EntrySource, ask
+from sf_tui.tasks.biography.language import Form
 from sf_tui.tasks.biography.world import Person, Settings, World, build_world
-from sf_tui.tasks.encoding import Encoded, encode_all
+from sf_tui.tasks.encoded_examples import encode_all
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.task import Example
 
 STARTER = "biography-mini"
@@ -72,10 +73,10 @@ class TrialScene:
         self.old = OldTask(
             "old",
             "exact_match",
-            scored_rows(self._encode(held_out), [example.group for example in held_out]),
+            scored_rows(self._encode(held_out)),
             self._encode(tuned),
         )
-        self._control = scored_rows(self._encode(control), [one.group for one in control])
+        self._control = scored_rows(self._encode(control))
         self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
 
     def begin(self) -> None:
@@ -87,7 +88,7 @@ class TrialScene:
         rows = damaged.new
         new = None
         if rows:
-            new = NewTask("new", "exact_match", rows, scored_rows(rows, [""] * len(rows)))
+            new = NewTask("new", "exact_match", rows, scored_rows(rows, grouped=False))
         mean = sum(len(row.input_ids) for row in self.old.examples) / len(self.old.examples)
         return RecoveryCase(
             self._loaded,

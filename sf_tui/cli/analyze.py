@@ -114,7 +114,7 @@ def _group_json(rank: int, one: SurveyedGroup) -> dict[str, Any]:
     group, moved = one.group, one.moved
     fields: dict[str, Any] = {
         "rank": rank,
-        "frame": group.frame,
+        "frame": group.template,
         "kind": group.kind,
         "likelihood": group.likelihood,
         "prompts": len(group.members),
@@ -143,7 +143,7 @@ def _print(survey: Survey, name: str) -> None:
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for rank, one in enumerate(survey.groups, start=1):
-        asks = Text(printable(one.group.frame))
+        asks = Text(printable(one.group.template))
         asks.append(f"\n  {printable(one.group.example)}", style="dim")
         table.add_row(str(rank), asks, *_cells(one, survey.step))
     console.print(table)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
-    from sf_tui.tasks.control_tokens import ControlTokens
-    from sf_tui.tasks.encoding import EncodedExamples
+    from sf_tui.tasks.encoded_examples import EncodedExamples
     from sf_tui.tasks.loaded_rows import LoadedExamples
     from sf_tui.tasks.task import Example
+    from sf_tui.tasks.text_tokens import ControlTokens
 
 # English text in the vocabularies of today's models; only used where no tokenizer is given.
 CHARACTERS_PER_TOKEN = 4
@@ -155,8 +155,9 @@ def _in_tokens(
     control_tokens: ControlTokens,
 ) -> tuple[Findings, list[Piece]]:
     # Deferred: the tokenizer brings in transformers, which takes seconds.
-    from sf_tui.tasks.encoding import NO_LOSS, choose_metric, encode_all
-    from sf_tui.tasks.tokenizer import load_tokenizer
+    from sf_tui.tasks.encoded_examples import choose_metric, encode_all
+    from sf_tui.tasks.encoding import NO_LOSS
+    from sf_tui.tasks.model_source import load_tokenizer
 
     write_line(f"reading {loaded.shown} with the tokenizer of {model}", err=True)
     tokenizer = load_tokenizer(expand_home(model), Path.cwd())
@@ -173,7 +174,7 @@ def _in_tokens(
         pieces.append((upto[len(text) :], learnt))
         text, start = upto, end
     sample = {
-        "place": loaded.examples[encoded.kept[0]].place,
+        "place": first.place,
         "input_ids": first.input_ids,
         "labels": first.labels,
     }
@@ -198,7 +199,7 @@ def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[in
     """Say which learnt ends the model's generation runs past; empty where nothing tells."""
     # Deferred: generation configs bring in transformers, which takes seconds.
     from sf_tui.engine.generation_end import end_note, stops_of_source
-    from sf_tui.tasks.tokenizer import STARTER
+    from sf_tui.tasks.model_source import STARTER
 
     name = model
     if model.startswith(STARTER):
@@ -237,14 +238,14 @@ def _in_characters(loaded: LoadedExamples) -> tuple[Findings, list[Piece]]:
 
 def _longest_exact_answer() -> int:
     # Deferred like everything of the tasks.
-    from sf_tui.tasks.encoding import LONGEST_EXACT_ANSWER
+    from sf_tui.tasks.encoded_examples import LONGEST_EXACT_ANSWER
 
     return LONGEST_EXACT_ANSWER
 
 
 def _plain_pieces(example: Example) -> list[Piece]:
     # Deferred like everything of the tasks.
-    from sf_tui.tasks.chat import plain_segments
+    from sf_tui.tasks.encoding import plain_segments
 
     if example.messages:
         return [(segment.text, segment.learnt) for segment in plain_segments(example.messages)]

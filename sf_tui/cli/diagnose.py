@@ -92,7 +92,7 @@ def diagnose(
     overrides = [*(set_ or [])]
     for key, data in (("control", control), ("unrelated", unrelated)):
         if data is not None:
-            overrides.append(f"diagnosis.{key}={orjson.dumps(data).decode()}")
+            overrides.append(f"diagnose.{key}={orjson.dumps(data).decode()}")
     if found.run is not None and is_live(found.run):
         refuse_options(
             {

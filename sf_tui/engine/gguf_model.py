@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from sf_tui.errors import ModelError
-from sf_tui.tasks.source_faults import first_line, model_faults
+from sf_tui.tasks.model_source import first_line, model_faults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

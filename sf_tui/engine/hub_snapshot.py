@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sf_tui.engine.model_files import INDEX, SINGLE, shards_of
 from sf_tui.errors import ModelError
-from sf_tui.tasks.source_faults import first_line, model_faults
+from sf_tui.tasks.model_source import first_line, model_faults
 
 # Small files first: they decide which weights are downloaded. A repository often holds the same
 # weights twice (Mistral's consolidated.safetensors), so "*.safetensors" would double the download.

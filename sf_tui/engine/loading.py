@@ -42,8 +42,7 @@ from sf_tui.engine.weight_check import (
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.packages import is_package_source, package_hint
-from sf_tui.tasks.source_faults import first_line, model_faults
-from sf_tui.tasks.tokenizer import load_tokenizer
+from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -16,8 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.errors import ModelError
-from sf_tui.tasks.model_config import CONFIG, read_model_config, refuse_own_code
-from sf_tui.tasks.source_faults import first_line
+from sf_tui.tasks.model_source import CONFIG, first_line, read_model_config, refuse_own_code
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.profile import ProbeSettings
+from sf_tui.tasks.encoding import Encoded
 
 # A trained token costs a forward pass and about two forward passes' worth of backward; a probed
 # one the forward pass alone.
@@ -19,20 +21,22 @@ PROBED_TOKENS_A_TRAINED_ONE = 3
 
 
 @dataclass(frozen=True)
-class HeldOutSize:
-    """What planning needs to know of one task's held-out split."""
+class HeldOutRows:
+    """One task's held-out split; a probe is spread evenly over the groups of its rows."""
 
-    lengths: Sequence[int]
-    """Tokens of each example."""
-    groups: Sequence[str]
-    """Group of each example; a probe is spread evenly over them."""
+    rows: Sequence[Encoded]
     weight: int = 1
     """Its share of a probe's tokens, beside the other tasks'."""
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.input_ids) for row in self.rows]
 
 
 def plan_probes(
     settings: ProbeSettings,
-    held_out: Mapping[str, HeldOutSize],
+    held_out: Mapping[str, HeldOutRows],
     *,
     tokens_a_step: float,
     fixed_cost: float,
@@ -68,7 +72,8 @@ def plan_probes(
     waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
     for place, task in enumerate(waiting):
         size = held_out[task]
-        order = spread_evenly(size.groups, derive_seed(seed, task, "probe"))
+        groups = [row.group for row in size.rows]
+        order = spread_evenly(groups, derive_seed(seed, task, "probe"))
         # By the examples' own lengths: a short group's mean says nothing of a long one's.
         costs = np.cumsum([size.lengths[at] for at in order])
         share = size.weight / sum(held_out[name].weight for name in waiting[place:])

@@ -15,7 +15,7 @@ import torch
 from sf_tui.engine.model_files import ModelFiles
 from sf_tui.engine.model_size import count_weights, refuse_memory
 from sf_tui.errors import ModelError
-from sf_tui.tasks.source_faults import first_line, model_faults
+from sf_tui.tasks.model_source import first_line, model_faults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,23 +1,124 @@
-"""The anchor: λ · KL(start model ‖ model) on fresh neighbor prompts, added to every step.
+"""KL divergence from the start model on neighbor prompts: measured, and as the anchor's loss.
 
-Which prompts a step takes is a pure function of (seed, stage, step), as with the step's own batch.
+KL(start model ‖ model) at every position of the start model's own greedy answer. The start model's
+k likeliest tokens are one outcome each, and all others together are one more. The divergence over
+these outcomes is a lower bound of the full one; it is zero, with zero gradient, exactly where both
+models agree on them. Which prompts a step takes is a pure function of (seed, stage, step), as with
+the step's own batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sf_tui.engine.batches import BatchOrder
+import torch
+
+from sf_tui.engine.batches import BatchOrder, collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.neighbors.bank import NeighborBank
-from sf_tui.neighbors.divergence import DivergenceMeter
+from sf_tui.engine.forward import AnswerForward
+from sf_tui.neighbors.cache import TeacherCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def divergences(
+    logits: torch.Tensor, top_ids: torch.Tensor, top_logprobs: torch.Tensor
+) -> torch.Tensor:
+    """Return KL(start ‖ model) at each answer position, in nats.
+
+    Args:
+        logits: (tokens, vocabulary) float32, the model's.
+        top_ids: (tokens, k) the start model's likeliest tokens.
+        top_logprobs: (tokens, k) their log-probabilities under the start model.
+
+    Returns:
+        (tokens,) divergences; not negative, up to rounding.
+    """
+    total = logits.logsumexp(-1, keepdim=True)
+    ours = logits.gather(-1, top_ids) - total
+    found = (top_logprobs.exp() * (top_logprobs - ours)).sum(-1)
+    if top_ids.shape[-1] == logits.shape[-1]:
+        return found
+    # All other tokens are one outcome, with the probability that the likeliest leave.
+    left = (1 - top_logprobs.double().exp().sum(-1)).clamp(min=1e-12).float()
+    others = logits.scatter(-1, top_ids, -torch.inf).logsumexp(-1) - total.squeeze(-1)
+    return found + left * (left.log() - others)
+
+
+class DivergenceMeter:
+    """Measures KL to the start model on the rows of a cache."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        *,
+        pad_id: int,
+        pass_tokens: int = 2048,
+    ) -> None:
+        """Prepare forward passes of a model.
+
+        Args:
+            model: the model; measured with the weights that it has at each call.
+            compute: device and precision.
+            pad_id: token id for padding.
+            pass_tokens: tokens in one forward pass of `measure`, padding included.
+        """
+        self._pass_tokens = pass_tokens
+        self._forward = AnswerForward(model)
+        self._model = model
+        self._compute = compute
+        self._pad_id = pad_id
+
+    def sums(self, cache: TeacherCache, places: Sequence[int]) -> tuple[torch.Tensor, int, int]:
+        """Return the divergence summed over the answer tokens of some rows, with its graph.
+
+        Returns:
+            The sum (a scalar tensor, in nats), the number of answer tokens, and of all tokens.
+        """
+        device = self._compute.device
+        batch = collate([cache.rows[at] for at in places], self._pad_id)
+        top_ids, top_logprobs = cache.logprobs(places)
+        with self._compute.autocast():
+            logits, _ = self._forward(batch.to(device))
+        parts = divergences(logits, top_ids.to(device), top_logprobs.to(device))
+        return parts.sum(), batch.answer_tokens, batch.tokens
+
+    @torch.no_grad()
+    def measure(self, cache: TeacherCache, places: Sequence[int]) -> tuple[float, float]:
+        """Return the mean divergence over some rows, and the share of unchanged answers.
+
+        Returns:
+            Mean KL in nats per answer token; share of the rows in which every answer token is
+            still the likeliest, so that greedy decoding gives the start model's answer.
+        """
+        was_training = self._model.training
+        self._model.eval()
+        total, tokens, kept = 0.0, 0, 0
+        try:
+            lengths = [len(cache.rows[at].input_ids) for at in places]
+            for within in passes_within(lengths, self._pass_tokens):
+                part = [places[at] for at in within]
+                batch = collate([cache.rows[place] for place in part], self._pad_id)
+                top_ids, top_logprobs = cache.logprobs(part)
+                device = self._compute.device
+                with self._compute.autocast():
+                    logits, targets = self._forward(batch.to(device))
+                parts = divergences(logits, top_ids.to(device), top_logprobs.to(device))
+                total += float(parts.sum())
+                tokens += batch.answer_tokens
+                right = (logits.argmax(-1) == targets).cpu()
+                counts = [cache.rows[place].answer_tokens for place in part]
+                kept += sum(bool(row.all()) for row in right.split(counts))
+        finally:
+            self._model.train(was_training)
+        return total / max(tokens, 1), kept / max(len(places), 1)
+
+
 class Anchor:
-    """Adds its loss to the gradient of a step.
+    """λ · KL(start model ‖ model) on neighbor prompts, added to the gradient of each step.
 
     Old-data access: none. Source: the prompts and figures of this project's own experiment; the
     loss is knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) towards the model's own
@@ -25,14 +126,14 @@ class Anchor:
 
     Attributes:
         strength: λ.
-        rows: neighbor prompts a step.
+        rows: neighbor prompts per step.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         compute: ComputeSetting,
-        bank: NeighborBank,
+        cache: TeacherCache,
         *,
         strength: float,
         rows: int,
@@ -44,13 +145,15 @@ class Anchor:
     ) -> None:
         self.strength = strength
         self.rows = rows
-        self._bank = bank
+        self._cache = cache
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        # Answers of a kind are of a length: grouped, most steps are without any of the short ones,
-        # and a model that learns beside them lets go of what those hold.
-        self._order = BatchOrder(bank, rows, seed, f"{stage}/anchor", length_grouped=length_grouped)
+        # Answers of one kind have similar lengths: grouped by length, most steps would have no
+        # short answers, and the model would forget what those hold.
+        self._order = BatchOrder(
+            cache, rows, seed, f"{stage}/anchor", length_grouped=length_grouped
+        )
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of λ · KL on the prompts of one step to the parameters'.
@@ -59,16 +162,16 @@ class Anchor:
             step: optimizer step of the stage, from 1.
 
         Returns:
-            The mean KL in nats an answer token, without λ, and the tokens it took.
+            The mean KL in nats per answer token, without λ, and the number of tokens read.
         """
         places = [index for index, _ in self._order.entries(step)]
-        answer_tokens = max(sum(self._bank.rows[at].answer_tokens for at in places), 1)
+        answer_tokens = max(sum(self._cache.rows[at].answer_tokens for at in places), 1)
         total, tokens = 0.0, 0
         for at in range(0, len(places), self._rows_a_pass):
             part = places[at : at + self._rows_a_pass]
-            divergence, _, seen = self._meter.sums(self._bank, part)
+            divergence, _, seen = self._meter.sums(self._cache, part)
             loss = divergence / answer_tokens
-            # Without a parameter that trains on its way it has no graph, and nothing to add.
+            # If every parameter that it depends on is frozen, it has no graph and no gradient.
             if loss.requires_grad:
                 self._compute.backward(self.strength * loss)
             total += loss.item()

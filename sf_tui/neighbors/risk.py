@@ -1,7 +1,7 @@
-"""The tasks at risk: what a start model takes for the nearest to a new task, before any training.
+"""The tasks at risk: the tasks nearest to a new task by the start model, before any training.
 
-The likely one-token substitutions of a few of the new task's prompts, put together by their frame:
-the question that is asked, whatever it is asked about. Knows of no run and of no old task.
+Groups likely one-token substitutions in a few of the new task's prompts by their template: the
+question, whatever it is asked about. Knows no run and no old task.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from sf_tui.neighbors.substitution import Substitution, substitute, substitution
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FRAME = "same_template"
-"""Kind of a group that asks something else: another task."""
-SLOT = "slot"
-"""Kind of a group that asks the same of something else: the new task itself."""
 
-# One prompt is worth having even where it costs more than the budget; beyond this it isn't.
+OTHER_TASK = "same_template"
+"""Kind of a group with a template that the new task does not have: another task."""
+SAME_TASK = "slot"
+"""Kind of a group with a template of the new task: the new task itself, about something else."""
+
+# One prompt may cost more than the budget, up to this many times.
 _DEAREST_IN_BUDGETS = 3
 
-# Beyond so many prompts of a task hardly a frame is new, and a long stage could pay for thousands.
+# More prompts hardly add a template, and the budget of a long stage would pay for thousands.
 _MOST_SOURCES = 256
 
-# Not the run's seed: runs on the same data from the same model name the same tasks.
+# Not the run's seed: runs on the same data with the same model report the same tasks.
 _SEED = derive_seed("tasks at risk")
 
 
@@ -38,10 +39,10 @@ _SEED = derive_seed("tasks at risk")
 class RiskGroup:
     """Prompts that differ only in their slot."""
 
-    frame: str
+    template: str
     """The question with "…" for each run of slot tokens."""
     kind: str
-    """`frame` or `slot`."""
+    """`OTHER_TASK` or `SAME_TASK`."""
     likelihood: float
     """Mean log-likelihood of a token of the likeliest prompt's text, in nats."""
     example: str
@@ -53,17 +54,17 @@ class RiskGroup:
 def choose_sources(
     anatomy: Anatomy, tokens: float, *, shared: bool = False
 ) -> list[AnatomizedPrompt]:
-    """Return the prompts whose substitutions so many forwarded tokens pay for.
+    """Return the prompts whose substitutions fit a budget of forwarded tokens.
 
-    They are spread evenly over the task's own frames and the same for every run. One comes back
-    even where it costs up to three times as much, none where it costs more.
+    They are spread evenly over the task's templates and are the same for every run. The first one
+    may cost up to three times the budget; if it costs more, none is returned.
 
     Args:
         anatomy: of the new task's prompts.
-        tokens: what the model may be given.
-        shared: whether what substitutions begin with is given to it once (`shares_beginnings`).
+        tokens: the budget.
+        shared: whether the model reads a shared prefix once (`shares_prefixes`).
     """
-    order = spread_evenly([str(prompt.frame) for prompt in anatomy.prompts], _SEED)
+    order = spread_evenly([str(prompt.template) for prompt in anatomy.prompts], _SEED)
     chosen: list[AnatomizedPrompt] = []
     spent = 0
     for prompt in (anatomy.prompts[at] for at in order[:_MOST_SOURCES]):
@@ -77,34 +78,34 @@ def choose_sources(
 def name_tasks_at_risk(
     anatomy: Anatomy, sources: Sequence[AnatomizedPrompt], start: StartModel
 ) -> list[RiskGroup]:
-    """Return what the start model takes for the nearest to a task, the likeliest first.
+    """Return groups of the prompts nearest to a task by the start model, the likeliest first.
 
     Args:
         anatomy: of the new task's prompts.
-        sources: those of its prompts that are exchanged in.
+        sources: the prompts to substitute in.
         start: the start model.
     """
-    opening, closing = len(anatomy.format.opening), len(anatomy.format.closing)
+    opening, closing = len(anatomy.chat_format.opening), len(anatomy.chat_format.closing)
 
     def text_of(tokens: Sequence[int]) -> slice:
         return slice(opening, len(tokens) - closing)
 
     def mean(found: Substitution) -> float:
-        # A text that opens the row has no prediction of its first token.
+        # Without an opening, the first token of a text is not predicted.
         return found.likelihood / max(len(found.tokens) - closing - max(opening, 1), 1)
 
     groups: dict[Tokens, list[Substitution]] = {}
     for found in sorted(substitute(anatomy, sources, start), key=mean, reverse=True):
-        groups.setdefault(found.frame, []).append(found)
+        groups.setdefault(found.template, []).append(found)
     tokenizer = start.tokenizer
     return [
         RiskGroup(
-            frame_text(
+            template_text(
                 members[0].tokens[text_of(members[0].tokens)],
                 members[0].slot[text_of(members[0].tokens)],
                 tokenizer,
             ),
-            FRAME if members[0].in_frame else SLOT,
+            OTHER_TASK if members[0].is_other_task else SAME_TASK,
             mean(members[0]),
             _decode(members[0].tokens[text_of(members[0].tokens)], tokenizer),
             tuple(member.tokens for member in members),
@@ -113,18 +114,18 @@ def name_tasks_at_risk(
     ]
 
 
-def frame_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a text with "…" for each run of slot tokens, spaced as the text itself is.
+def template_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a text with "…" for each run of slot tokens and its own spacing.
 
     Args:
-        text: a prompt's tokens without its format.
+        text: a prompt's tokens without the chat format.
         slot: for each token whether it belongs to the slot.
         tokenizer: the model's.
     """
     borders = [at for at in range(1, len(text)) if slot[at] != slot[at - 1]]
     shown, before = "", ""
     for start, end in zip([0, *borders], [*borders, len(text)], strict=True):
-        # What a run of tokens reads as behind those before it: alone it may lose its space.
+        # Decoded together with the tokens before it: alone it could lose its leading space.
         upto = _decode(text[:end], tokenizer)
         piece = upto[len(before) :]
         before = upto

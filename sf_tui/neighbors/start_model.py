@@ -1,7 +1,7 @@
-"""What a stage's start model is asked: samples, greedy answers, answers' chances.
+"""Queries to a stage's start model: samples, greedy answers, log-probabilities of answers.
 
-Reads a model and never changes it; every draw comes from a generator of its own, so that training
-beside it goes on as it would have.
+Never changes the model. Every draw comes from its own generator, so training continues as it would
+have without the queries.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import torch
 
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward, LastForward
+from sf_tui.errors import ModelError
 from sf_tui.neighbors.anatomy import Tokens
-from sf_tui.neighbors.answer_ends import answer_ends
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.template import find_closing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,19 +26,19 @@ if TYPE_CHECKING:
     from sf_tui.engine.compute import ComputeSetting
 
 
-# A large vocabulary makes logits the largest thing by far: half a gigabyte of them in a pass.
+# With a large vocabulary the logits take most of the memory: half a gigabyte of them in a pass.
 _MOST_LOGITS = 2**27
 
 
 class StartModel:
-    """The model as it stands before a stage.
+    """The model as it is before a stage.
 
     Attributes:
-        model: the model itself, to be given rows within `asking`.
-        device: where it lies.
-        forwarded: tokens that it was given so far, for the cost that is told.
-        pass_tokens: tokens with padding of one forward pass.
-        answer_logits: a forward pass for the logits that predict answer tokens.
+        model: the model itself; run it within `inference`.
+        device: the model's device.
+        forwarded: tokens that it has read so far, for the reported cost.
+        pass_tokens: tokens in one forward pass, padding included.
+        answer_logits: the forward pass that returns only the logits of answer tokens.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class StartModel:
         """Wrap a model.
 
         Args:
-            model: a causal language model with the start weights in it.
+            model: a causal language model with the start weights.
             tokenizer: its tokenizer.
             compute: device and precision.
             pad_id: token id for padding.
-            pass_tokens: tokens with padding of one forward pass; fewer with a large vocabulary.
-            between: called before each pass; what it raises ends the asking, with nothing changed.
+            pass_tokens: tokens in one forward pass, padding included; lowered if the vocabulary
+                is large.
+            between: called before each pass; an exception from it ends the query and changes
+                nothing.
         """
         self.tokenizer = tokenizer
         self.forwarded = 0
@@ -73,16 +76,16 @@ class StartModel:
         embedding: Any = model.get_input_embeddings()
         self.embeddings: torch.Tensor = embedding.weight
         self.pass_tokens = min(pass_tokens, max(_MOST_LOGITS // len(self.embeddings), 1))
-        # Rows beyond the tokenizer's vocabulary are padding of the matrix: no text holds them.
+        # Rows beyond the tokenizer's vocabulary pad the matrix; they occur in no text.
         known = set(tokenizer.get_vocab().values()) - special
         self.words = np.array(sorted(i for i in known if i < len(self.embeddings)), dtype=np.int64)
-        """Token ids that text is made of: the vocabulary without special tokens."""
+        """Token ids that text can contain: the vocabulary without special tokens."""
         self.vocabulary = len(self.embeddings)
-        """Tokens that the model knows; logits beyond them are padding."""
+        """Size of the embedding matrix; logits beyond it are padding."""
         unwanted = torch.ones(len(self.embeddings), dtype=torch.bool)
         unwanted[torch.from_numpy(self.words)] = False
         self.unwanted = unwanted.to(compute.device)
-        """(vocabulary,) True for tokens that no text is made of."""
+        """(vocabulary,) True for tokens that text cannot contain."""
         self._ends = answer_ends(model, tokenizer)
 
     @property
@@ -91,14 +94,14 @@ class StartModel:
         return self._ends[0]
 
     @contextmanager
-    def asking(self, tokens: int) -> Iterator[None]:
-        """Return the context of a forward pass, which leaves the model as it was.
+    def inference(self, tokens: int) -> Iterator[None]:
+        """Run forward passes inside this context, without gradients and in evaluation mode.
 
         Args:
-            tokens: what the model is given in it.
+            tokens: number of tokens that the model reads in it.
 
         Raises:
-            BaseException: whatever `between` raises, before anything is done.
+            BaseException: whatever `between` raises, before the pass starts.
         """
         if self._between is not None:
             self._between()
@@ -114,18 +117,18 @@ class StartModel:
     def fill(
         self, prompts: Sequence[Tokens], spans: Sequence[tuple[int, int]], seed: int
     ) -> list[Tokens]:
-        """Return each prompt with one span drawn anew from the model's own next-token chances.
+        """Return each prompt with one span sampled from the model's next-token distribution.
 
         Args:
             prompts: whole prompts.
-            spans: for each, the first position to draw and the one behind the last.
-            seed: decides the draws.
+            spans: for each, the first position to sample and the position after the last.
+            seed: determines the samples.
         """
         generator = torch.Generator().manual_seed(seed)
         found: list[Tokens] = [()] * len(prompts)
         shapes: dict[tuple[int, int, int], list[int]] = {}
         for at, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):
-            # Position 0 has nothing before it to be drawn from.
+            # Nothing precedes position 0, so it cannot be sampled.
             shapes.setdefault((max(span[0], 1), span[1], len(prompt)), []).append(at)
         for (start, end, _), members in sorted(shapes.items()):
             size = max(self.pass_tokens // max(end, 1), 1)
@@ -133,11 +136,11 @@ class StartModel:
                 part = members[begin : begin + size]
                 ids = torch.tensor([prompts[at][:start] for at in part])
                 for _ in range(start, end):
-                    with self.asking(ids.numel()):
+                    with self.inference(ids.numel()):
                         logits = self._last(ids.to(self.device))
                         logits = logits[:, : self.vocabulary]
-                    chances = torch.softmax(logits.masked_fill(self.unwanted, -torch.inf), -1)
-                    drawn = torch.multinomial(chances.cpu(), 1, generator=generator)
+                    probabilities = torch.softmax(logits.masked_fill(self.unwanted, -torch.inf), -1)
+                    drawn = torch.multinomial(probabilities.cpu(), 1, generator=generator)
                     ids = torch.cat([ids, drawn], 1)
                 for at, row in zip(part, ids.tolist(), strict=True):
                     found[at] = (*row, *prompts[at][end:])
@@ -148,10 +151,10 @@ class StartModel:
 
         Args:
             prompts: whole prompts.
-            longest: tokens after which an answer without an end is cut.
+            longest: number of tokens after which an unfinished answer is cut.
 
         Returns:
-            For each prompt its answer, with the end token where the model set one.
+            For each prompt its answer, with the end token if the model wrote one.
         """
         found: list[Tokens] = [()] * len(prompts)
         lengths = [len(prompt) + longest for prompt in prompts]
@@ -163,13 +166,13 @@ class StartModel:
                 ids[row, width - len(prompts[at]) :] = prompts[at]
                 mask[row, width - len(prompts[at]) :] = 1
             model: Any = self.model
-            with self.asking(sum(lengths[at] for at in places)):
+            with self.inference(sum(lengths[at] for at in places)):
                 out = model.generate(
                     input_ids=torch.from_numpy(ids).to(self.device),
                     attention_mask=torch.from_numpy(mask).to(self.device),
                     max_new_tokens=longest,
                     do_sample=False,
-                    # What a model's own generation_config asks for would make it no greedy answer.
+                    # The model's own generation_config could ask for anything but a greedy answer.
                     num_beams=1,
                     repetition_penalty=1.0,
                     no_repeat_ngram_size=0,
@@ -185,14 +188,14 @@ class StartModel:
                 found[at] = tuple(row[: end + 1])
         return found
 
-    def answer_chances(
+    def answer_logprobs(
         self, rows: Sequence[Encoded], top_k: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the most likely tokens at every answer position of some rows.
+        """Return the likeliest tokens at every answer position of some rows.
 
         Args:
             rows: prompts with the model's own greedy answers.
-            top_k: how many tokens; at most the vocabulary's size.
+            top_k: number of tokens; at most the vocabulary's size.
 
         Returns:
             For each row, (answer tokens, top_k) token ids and their log-probabilities, in nats.
@@ -200,19 +203,46 @@ class StartModel:
         found: list[Any] = [None] * len(rows)
         for places in self._passes([len(row.input_ids) for row in rows]):
             batch = collate([rows[at] for at in places], self.pad_id)
-            with self.asking(batch.tokens):
+            with self.inference(batch.tokens):
                 logits, _ = self.answer_logits(batch.to(self.device))
-                chances, ids = torch.log_softmax(logits, -1).topk(min(top_k, logits.shape[-1]))
+                logprobs, ids = torch.log_softmax(logits, -1).topk(min(top_k, logits.shape[-1]))
             ends = np.cumsum([rows[at].answer_tokens for at in places])[:-1]
             several = zip(
                 places,
                 np.split(ids.int().cpu().numpy(), ends),
-                np.split(chances.float().cpu().numpy(), ends),
+                np.split(logprobs.float().cpu().numpy(), ends),
                 strict=True,
             )
-            for at, row_ids, row_chances in several:
-                found[at] = (row_ids, row_chances)
+            for at, row_ids, row_logprobs in several:
+                found[at] = (row_ids, row_logprobs)
         return found
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
         return passes_within(lengths, self.pass_tokens)
+
+
+def answer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the ids of the tokens that end an answer, the tokenizer's end token first.
+
+    Args:
+        model: its generation config is asked.
+        tokenizer: has an end token, and perhaps a chat template.
+    """
+    found = [int(tokenizer.eos_token_id)]
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if named is not None:
+        found += [named] if isinstance(named, int) else list(named)
+    found += _turn_ends(tokenizer)
+    return tuple(dict.fromkeys(found))
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token that the chat template ends an answer with, if there is one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    try:
+        closing = find_closing(tokenizer)
+    except ModelError:
+        # It can't write a question and its answer: the rows are joined without it, then.
+        return []
+    return list(tokenizer.encode(closing.end, add_special_tokens=False)[-1:])

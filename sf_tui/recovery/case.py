@@ -14,15 +14,9 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
-from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import (
-    MOST_PROMPTS,
-    NeighborBank,
-    answer_limit,
-    build_bank,
-)
-from sf_tui.neighbors.divergence import DivergenceMeter
-from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose
+from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
+from sf_tui.neighbors.cache import MOST_PROMPTS, TeacherCache, answer_limit, build_cache
+from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import NeighborKinds
 from sf_tui.recovery.edits.start_weights import StartWeights
@@ -174,7 +168,7 @@ class RecoveryCase:
         left_out: LeftOut | None = None,
         beside: Anatomy | None = None,
         told: Callable[[str], None] | None = None,
-    ) -> NeighborBank | None:
+    ) -> TeacherCache | None:
         """Return neighbors with the start model's answers; its weights are in the model now.
 
         Args:
@@ -203,7 +197,7 @@ class RecoveryCase:
                         found.setdefault(one.tokens, one)
             return list(found.values())
 
-        bank = build_bank(None, {}, proposed, start, longest=longest, top_k=self.top_k)
+        bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.top_k)
         return bank if len(bank) else None
 
     def answer_tokens(self) -> int:
@@ -244,7 +238,7 @@ class RecoveryCase:
     def neighbors_part(
         self,
         name: str,
-        bank: NeighborBank,
+        bank: TeacherCache,
         rows: int,
         strength: float = 1.0,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.scoring import ScoredRows, Scorer
 
@@ -21,7 +21,7 @@ class JointScore:
         self,
         case: RecoveryCase,
         scorer: Scorer,
-        kept_back: NeighborBank | None,
+        kept_back: TeacherCache | None,
         old: ScoredRows | None,
         new: ScoredRows | None,
     ) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
-from sf_tui.neighbors.bank import NeighborBank
-from sf_tui.neighbors.proposing import LeftOut
+from sf_tui.neighbors.cache import TeacherCache
+from sf_tui.neighbors.propose import LeftOut
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Leaks:
         self.subjects = LeftOut({part for subject, _ in asked for part in _most_of(subject)})
         self._telling = _telling_words(asked)
 
-    def without(self, bank: NeighborBank) -> NeighborBank:
+    def without(self, bank: TeacherCache) -> TeacherCache:
         """Return a bank's rows but those that answer what the test asks for.
 
         Such a row has a held-out example's answer, and in its prompt a word of that one's subject

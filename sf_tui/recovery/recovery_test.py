@@ -20,7 +20,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.arm_size import neighbor_rows, neighbor_steps
 from sf_tui.recovery.case import UNKNOWN_RATES, OldTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
@@ -188,7 +188,7 @@ class RecoveryTest:
             speaks=False,
         )
 
-    def _start_scores(self) -> tuple[np.ndarray | None, NeighborBank | None]:
+    def _start_scores(self) -> tuple[np.ndarray | None, TeacherCache | None]:
         """Ask the start model everything that it is needed for, once."""
         case = self._case
         if case.start is None:
@@ -243,7 +243,7 @@ class RecoveryTest:
         best[2].restore()
         self._finish_arm("examples", best[0], best[1], tokens=tokens, seconds=seconds)
 
-    def _run_neighbors(self, now: Snapshot, bank: NeighborBank | None) -> None:
+    def _run_neighbors(self, now: Snapshot, bank: TeacherCache | None) -> None:
         case = self._case
         if case.start is None:
             self._skipped["neighbors"] = "the weights from before the stage are not at hand"

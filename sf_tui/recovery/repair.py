@@ -18,7 +18,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
 from sf_tui.errors import DataError
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.joint_score import JointScore
@@ -110,7 +110,7 @@ class Repair:
         with tried_out(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.start_accuracy
-            bank: NeighborBank | None = None
+            bank: TeacherCache | None = None
             if case.start is not None:
                 load_start(case.layout, case.start)
                 start_accuracy = _old_accuracy(case, self._scorer)
@@ -195,7 +195,7 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: NeighborBank | None) -> tuple[list[Loss], ScoredRows | None]:
+    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], ScoredRows | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
@@ -211,10 +211,10 @@ class Repair:
         parts.append(case.examples_part("repair/old", trained, batch, weight))
         # What scores the old side must not have been trained on, where there is more than that.
         others = drawn[self._count :][:_SCORED_NEW]
-        return parts, scored_rows(others or trained, [""] * len(others or trained))
+        return parts, scored_rows(others or trained, grouped=False)
 
     def _scale_back(
-        self, now: Snapshot, kept_back: NeighborBank | None, new: ScoredRows | None
+        self, now: Snapshot, kept_back: TeacherCache | None, new: ScoredRows | None
     ) -> float | None:
         """Scale the change since the start back to where the mixture's loss is lowest."""
         case = self._case
@@ -248,8 +248,8 @@ class Repair:
         edit.apply(self._case.layout, self._case.start)
 
     def _part_bank(
-        self, bank: NeighborBank | None
-    ) -> tuple[NeighborBank | None, NeighborBank | None]:
+        self, bank: TeacherCache | None
+    ) -> tuple[TeacherCache | None, TeacherCache | None]:
         """Return the neighbors to learn from and those kept back to score by."""
         if bank is None or len(bank) < 2:
             return None, None
@@ -258,7 +258,7 @@ class Repair:
         count = min(_KEPT_BACK, len(bank) // _KEPT_BACK_SHARE or 1)
         return bank.part(places[count:]), bank.part(places[:count])
 
-    def _agreement(self, kept_back: NeighborBank | None) -> float | None:
+    def _agreement(self, kept_back: TeacherCache | None) -> float | None:
         if kept_back is None:
             return None
         meter = self._case.meter()
@@ -268,7 +268,7 @@ class Repair:
         """Return the new-task rows that a step is scored by: trained ones, never held-out ones."""
         if self._new is None or not self._new.train:
             return None
-        rows = scored_rows(self._new.train, [""] * len(self._new.train))
+        rows = scored_rows(self._new.train, grouped=False)
         random = np.random.default_rng(derive_seed(self._case.seed, "scored-new"))
         places = random.permutation(len(rows))[:_SCORED_NEW]
         return rows.part(sorted(places.tolist()))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.probe_plan import spread_evenly
 from sf_tui.engine.probing import Prober, ProbeResult
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
+from sf_tui.tasks.task import majority_counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,30 +28,37 @@ _FEWEST_SELECTING = 8
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Rows of a task with what scoring needs to know of them."""
+    """Rows of a task that a model is scored on."""
 
     rows: tuple[Encoded, ...]
-    groups: tuple[str, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each row, within which one answer could be taken for another."""
+        return tuple(row.group for row in self.rows)
 
     def part(self, places: Sequence[int]) -> ScoredRows:
-        """Return some of them."""
-        return ScoredRows(
-            tuple(self.rows[at] for at in places), tuple(self.groups[at] for at in places)
-        )
+        """Return the rows at some places."""
+        return ScoredRows(tuple(self.rows[at] for at in places))
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self.rows)
 
 
-def scored_rows(rows: Sequence[Encoded], groups: Sequence[str]) -> ScoredRows:
-    """Return rows with their groups; groups of hardly more than one row each count as one group.
+def scored_rows(rows: Sequence[Encoded], *, grouped: bool = True) -> ScoredRows:
+    """Return rows for scoring; groups with fewer than four rows on average become one group.
 
-    A user's group key may name a document or a subject: it keeps rows together, and says nothing of
+    A user's group key may name a document or a subject: it keeps rows together, and does not tell
     which answers could be taken for each other.
+
+    Args:
+        rows: what a model is scored on.
+        grouped: False makes them one group.
     """
-    lumped = 4 * len(set(groups)) > len(rows)
-    return ScoredRows(tuple(rows), tuple("" if lumped else group for group in groups))
+    if not grouped or 4 * len({row.group for row in rows}) > len(rows):
+        rows = [replace(row, group="") for row in rows]
+    return ScoredRows(tuple(rows))
 
 
 def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows]:
@@ -113,11 +120,8 @@ class Scorer:
 
 def guess_floor(rows: ScoredRows) -> float:
     """Return what always giving each group's most frequent answer would score."""
-    answers: dict[str, Counter[tuple[int, ...]]] = {}
-    for row, group in zip(rows.rows, rows.groups, strict=True):
-        answers.setdefault(group, Counter())[_answer(row)] += 1
-    right = sum(max(counts.values()) for counts in answers.values())
-    return right / len(rows) if len(rows) else 0.0
+    counts = majority_counts((row.group, _answer(row)) for row in rows.rows)
+    return sum(most for most, _ in counts.values()) / len(rows) if len(rows) else 0.0
 
 
 def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None) -> ScoredRows:
@@ -136,8 +140,7 @@ def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None)
     for at, group in enumerate(rows.groups):
         by_group.setdefault(group, []).append(at)
     found: list[Encoded] = []
-    groups: list[str] = []
-    for group, members in sorted(by_group.items()):
+    for _, members in sorted(by_group.items()):
         for at in members:
             own = _answer(rows.rows[at])
             room = (max_length or sys.maxsize) - _answer_start(rows.rows[at])
@@ -151,8 +154,7 @@ def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None)
                 continue
             other = rows.rows[others[random.integers(len(others))]]
             found.append(_with_answer(rows.rows[at], other))
-            groups.append(group)
-    return ScoredRows(tuple(found), tuple(groups))
+    return ScoredRows(tuple(found))
 
 
 def _answer(row: Encoded) -> tuple[int, ...]:
@@ -162,9 +164,8 @@ def _answer(row: Encoded) -> tuple[int, ...]:
 def _with_answer(row: Encoded, other: Encoded) -> Encoded:
     prompt = row.input_ids[: _answer_start(row)]
     start = _answer_start(other)
-    return Encoded(
-        [*prompt, *other.input_ids[start:]], [*([NO_LOSS] * len(prompt)), *other.labels[start:]]
-    )
+    labels = [*([NO_LOSS] * len(prompt)), *other.labels[start:]]
+    return replace(row, input_ids=[*prompt, *other.input_ids[start:]], labels=labels)
 
 
 def _answer_start(row: Encoded) -> int:

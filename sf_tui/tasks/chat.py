@@ -1,151 +1,53 @@
-"""A conversation as prompts and completions, turn by turn, by the model's chat template.
+"""Conversations as prompts and completions, turn by turn, by the model's chat template.
 
-Knows templates and where an assistant's turn stands in their text. Knows nothing of token ids.
+Knows templates and where an assistant's turn is in their text. Knows nothing of token ids.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from sf_tui.errors import DataError, ModelError
-from sf_tui.tasks.rendering import RefusalError, ThoughtStyle, render_turns
+from sf_tui.errors import DataError
+from sf_tui.tasks.messages import ThoughtMarks, split_thoughts
 from sf_tui.tasks.task import Message
-from sf_tui.tasks.thoughts import (
+from sf_tui.tasks.template import (
+    ANSWER_STAND_IN,
+    Closing,
     OpenedThoughts,
-    ThoughtMarks,
+    RefusalError,
+    ThoughtStyle,
+    between_turns,
     closed_thoughts,
+    closing_of,
+    find_closing,
     find_marks,
     opened_thoughts,
-    split_thoughts,
+    render_turns,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Closing", "RefusalError", "find_closing", "render_turns"]
-
-
-class Segment(NamedTuple):
-    """A piece of text; `learnt` says whether its tokens carry loss."""
-
-    text: str
-    learnt: bool
-
-
-@dataclass(frozen=True)
-class Closing:
-    """What a template writes after an assistant's text."""
-
-    whole: str
-    """All of it, when that turn is the last one."""
-    end: str
-    """The part up to and with the end-of-turn token; empty when the template has none."""
-
 
 @dataclass(frozen=True)
 class TurnText:
-    """One assistant's turn as the model meets it."""
+    """One assistant's turn as the model reads it."""
 
     prompt: str
-    """What `apply_chat_template` gives for the turns before it, with a generation prompt."""
+    """The output of `apply_chat_template` for the turns before it, with a generation prompt."""
     completion: str
-    """What the model has to generate from there, with the token that ends the turn."""
+    """The text that the model has to generate, with the token that ends the turn."""
     ended: bool
-    """Whether the completion closes with an end token of the template's own."""
+    """Whether the completion ends with an end token that the template writes."""
     thoughts_lost: bool
-    """Whether the row has thoughts for this turn that the template can render nowhere."""
+    """Whether the row has thoughts for this turn that the template can't render."""
 
 
-# No template has a reason to change them, and no data holds them.
-_MARK = "QXZJ7ANSWER7JZXQ"
-_THOUGHT = "QXZJ7THOUGHT7JZXQ"
-
-# Added tokens that are not special end a turn only if they look like control tokens: "\n\n" and
-# ordinary words are added to vocabularies, too.
-_CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-
-_PROMPT_COMPLETION = (
-    "give prompt/completion rows, which are joined as they stand, or another tokenizer"
-)
-
-
-def plain_segments(messages: Sequence[Message]) -> list[Segment]:
-    """Return the turns joined by newlines: what a model without a chat template reads."""
-    segments: list[Segment] = []
-    unlearnt = ""
-    for message in messages:
-        if message.role == "assistant" and message.learnt:
-            segments += [Segment(unlearnt, False), Segment(message.inline or message.content, True)]
-            unlearnt = "\n"
-        else:
-            unlearnt += (message.inline or message.content) + "\n"
-    return segments
-
-
-def find_closing(tokenizer: PreTrainedTokenizerBase) -> Closing:
-    """Find out what the chat template writes after an assistant's text.
-
-    Raises:
-        ModelError: if the template can't render one question and one answer.
-    """
-    try:
-        text = render_turns(tokenizer, [Message("user", "Hello"), Message("assistant", _MARK)])
-    except RefusalError as error:
-        raise ModelError(
-            f"the model's chat template can't render a question and its answer: {error}",
-            _PROMPT_COMPLETION,
-        ) from error
-    before, mark, whole = text.rpartition(_MARK)
-    if not mark or not before:
-        raise ModelError(
-            "the model's chat template leaves out the assistant's text", _PROMPT_COMPLETION
-        )
-    return _closing_of(whole, tokenizer, _between_turns(tokenizer))
-
-
-def _between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what the template writes from an answer on where another turn follows."""
-    turns = [Message("user", "Hello"), Message("assistant", _MARK), Message("user", "Hello")]
-    try:
-        return render_turns(tokenizer, turns).rpartition(_MARK)[2]
-    except RefusalError:
-        # It takes single answers only: then nothing stands between turns.
-        return ""
-
-
-def _closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Cut what follows an answer behind the template's first end token.
-
-    A template may close with two end tokens (end of turn, end of text): the first is what the
-    model must write, and what generation stops at. Where the tokenizer's own end token closes every
-    turn, not just the last, the model must write all up to it: Cohere's templates close the
-    response, then the turn. An end token is special, and never blank.
-    """
-    eos = str(tokenizer.eos_token or "")
-    if eos.strip() and eos in whole:
-        closing = whole[: whole.index(eos) + len(eos)]
-        if between.startswith(closing):
-            return Closing(whole, closing)
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    special = {token.content for token in added if token.special} | set(
-        tokenizer.all_special_tokens
-    )
-    shaped = {token.content for token in added if _CONTROL_SHAPE.fullmatch(token.content)}
-    for tokens in (special, shaped):
-        found = [
-            (whole.index(token), -len(token), token)
-            for token in tokens
-            if token.strip() and token in whole
-        ]
-        if found:
-            start, _, token = min(found)
-            return Closing(whole, whole[: start + len(token)])
-    return Closing(whole, "")
+_THOUGHT_STAND_IN = "QXZJ7THOUGHT7JZXQ"
 
 
 class ChatTurns:
@@ -156,12 +58,12 @@ class ChatTurns:
 
     @cached_property
     def closing(self) -> Closing:
-        """What the template writes after an answer; ModelError if it can't write one."""
+        """The text that the template writes after an answer; ModelError if it can't write one."""
         return find_closing(self._tokenizer)
 
     @cached_property
     def _between(self) -> str:
-        return _between_turns(self._tokenizer)
+        return between_turns(self._tokenizer)
 
     @cached_property
     def _source(self) -> str:
@@ -169,13 +71,13 @@ class ChatTurns:
 
     @cached_property
     def _own_marks(self) -> ThoughtMarks | None:
-        """The marks around thoughts that this template knows."""
+        """The marks that this template uses around thoughts."""
         found = find_marks(self._source)
         if found is None:
             try:
                 prompt = render_turns(self._tokenizer, [Message("user", "Hello")], generation=True)
             except RefusalError:
-                # It takes no lone question; the rows' own prompts are looked at one by one.
+                # It refuses a single question; then each row's own prompt is examined.
                 return None
             opened = opened_thoughts(prompt, self._source)
             found = opened.marks if opened is not None else None
@@ -187,11 +89,13 @@ class ChatTurns:
 
     @cached_property
     def _style(self) -> ThoughtStyle:
-        turns = [Message("user", "Hello"), Message("assistant", _MARK, _THOUGHT)]
+        turns = [Message("user", "Hello"), Message("assistant", ANSWER_STAND_IN, _THOUGHT_STAND_IN)]
         styles: tuple[ThoughtStyle, ...] = ("keys", "inline")
         for style in styles:
             try:
-                if _THOUGHT in render_turns(self._tokenizer, turns, False, style, self._marks):
+                if _THOUGHT_STAND_IN in render_turns(
+                    self._tokenizer, turns, False, style, self._marks
+                ):
                     return style
             except RefusalError:
                 # It may refuse thoughts in one place and take them in another.
@@ -203,7 +107,7 @@ class ChatTurns:
 
         Args:
             messages: the turns, the last an assistant's.
-            place: where the row stands, for errors.
+            place: the place of the row, for errors.
 
         Raises:
             DataError: if the template refuses the roles, or leaves out or changes a turn.
@@ -212,7 +116,7 @@ class ChatTurns:
         turns = [self._with_own_marks(message) for message in messages]
         attempts = [turns]
         if any(turn.role == "tool" for turn in turns):
-            # Many templates know no tools: what a tool answered is then given as a user's turn.
+            # Many templates have no tool role: retry with the tool's output as a user's turn.
             attempts.append([replace(t, role="user") if t.role == "tool" else t for t in turns])
         problem = ""
         for attempt in attempts:
@@ -231,7 +135,7 @@ class ChatTurns:
         )
 
     def _with_own_marks(self, message: Message) -> Message:
-        """Read thoughts between marks that only this template knows."""
+        """Read thoughts between marks that only this template uses."""
         if message.role != "assistant" or message.thoughts or self._own_marks is None:
             return message
         split = split_thoughts(message.content, self._own_marks)
@@ -253,7 +157,7 @@ class ChatTurns:
             if message.role != "assistant" and not _stands_in(message.content, prompt):
                 raise RefusalError(f"it leaves out or changes turn {number} ({message.role})")
         text = self._render(messages[: at + 1])
-        # Read from its end: what stands before an answer depends on thoughts and channels.
+        # Search from the end: the text before an answer depends on thoughts and channels.
         body = self._without_closing(messages[: at + 1], text)
         if body is None:
             raise RefusalError(f"it leaves out or changes turn {at + 1} (assistant)")
@@ -273,7 +177,7 @@ class ChatTurns:
     def _without_closing(
         self, messages: Sequence[Message], text: str
     ) -> tuple[str, Closing] | None:
-        """Return a text up to its last answer's end, and what the template has written after it."""
+        """Return a text up to the end of its last answer, and the text after it."""
         answer = messages[-1].content.strip()
         closing = self.closing
         for attempt in range(2):
@@ -281,27 +185,27 @@ class ChatTurns:
             if text.endswith(closing.whole) and body.rstrip().endswith(answer):
                 return body, closing
             if attempt == 0:
-                # It closes this conversation otherwise than a question with its answer.
-                marked = replace(messages[-1], content=_MARK)
+                # It closes this conversation differently from one question and its answer.
+                marked = replace(messages[-1], content=ANSWER_STAND_IN)
                 if marked.inline:
-                    marked = replace(marked, inline=marked.inline.replace(answer, _MARK))
-                whole = self._render([*messages[:-1], marked]).rpartition(_MARK)[2]
-                closing = _closing_of(whole, self._tokenizer, self._between)
+                    marked = replace(marked, inline=marked.inline.replace(answer, ANSWER_STAND_IN))
+                whole = self._render([*messages[:-1], marked]).rpartition(ANSWER_STAND_IN)[2]
+                closing = closing_of(whole, self._tokenizer, self._between)
         return None
 
     def _completion(
         self, prompt: str, text: str, before: Sequence[Message], turn: Message
     ) -> str | None:
-        """Return what a model has to generate after `prompt`, without its end.
+        """Return the text that a model has to generate after `prompt`, without its end.
 
         Args:
-            prompt: the turns before it, with what opens the answer.
+            prompt: the turns before the answer, with the opening of the answer.
             text: the same turns and the answer, without its closing.
-            before: the turns before it.
+            before: the turns before the answer.
             turn: the assistant's turn.
 
         Returns:
-            None where the template writes the turn otherwise than its prompt begins it.
+            None if the rendered turn does not continue its prompt.
         """
         if text.startswith(prompt):
             completion = text[len(prompt) :]
@@ -309,7 +213,7 @@ class ChatTurns:
                 return self._with_cut_thoughts(prompt, completion, turn)
             return completion
         if not turn.thoughts:
-            # The prompt opens thoughts where this template's text without any has none.
+            # The prompt opens thoughts; the template writes no marks for a turn without thoughts.
             known = self._emptied_thoughts(prompt, before, turn)
             if known is not None:
                 return known
@@ -318,15 +222,15 @@ class ChatTurns:
             return self._after_opened(prompt, opened, text[len(opened.before) :], before, turn)
         closed = closed_thoughts(prompt)
         if closed is not None and text.startswith(closed):
-            # The prompt has an empty block of thoughts that the history does without.
+            # The prompt has an empty block of thoughts that the rendered history omits.
             return self._answer_alone(text[len(closed) :], turn)
         return _from_last_turn_on(prompt, text, before, turn)
 
     def _with_cut_thoughts(self, prompt: str, completion: str, turn: Message) -> str:
-        """Give a completion its thoughts back that the template cuts even from the last turn.
+        """Restore thoughts that the template removes even from the last turn.
 
-        Templates that cut thoughts off are those of models that write them: DeepSeek-R1. Where the
-        prompt has closed the thoughts already, the model has none to write.
+        Templates of models that write thoughts remove them: DeepSeek-R1. If the prompt has already
+        closed the thoughts, the model has none to write.
         """
         marks, written = self._own_marks, _before_answer(completion, turn)
         if marks is None or marks.closing in written or closed_thoughts(prompt) is not None:
@@ -337,14 +241,14 @@ class ChatTurns:
     def _emptied_thoughts(
         self, prompt: str, before: Sequence[Message], turn: Message
     ) -> str | None:
-        """Return the completion with thoughts opened and closed around nothing, if it can be."""
+        """Return the completion with an empty block of thoughts; None if it can't be rendered."""
         if self._style == "left out":
             return None
-        messages = [*before, replace(turn, thoughts=_THOUGHT, inline="")]
+        messages = [*before, replace(turn, thoughts=_THOUGHT_STAND_IN, inline="")]
         found = self._without_closing(messages, self._render(messages))
-        if found is None or not found[0].startswith(prompt + _THOUGHT):
+        if found is None or not found[0].startswith(prompt + _THOUGHT_STAND_IN):
             return None
-        return found[0][len(prompt + _THOUGHT) :]
+        return found[0][len(prompt + _THOUGHT_STAND_IN) :]
 
     def _after_opened(
         self,
@@ -354,7 +258,7 @@ class ChatTurns:
         before: Sequence[Message],
         turn: Message,
     ) -> str:
-        """Return thoughts, their closing and the answer, after a prompt that opens thoughts."""
+        """Return thoughts, closing mark and answer, for a prompt that opens thoughts."""
         marks, space = opened.marks, opened.space
         thoughts, answer = turn.thoughts, self._answer_alone(rest, turn)
         gap = "\n\n" if "\n" in space else ""
@@ -368,19 +272,19 @@ class ChatTurns:
         return thoughts + space + marks.closing + gap + answer
 
     def _answer_alone(self, text: str, turn: Message) -> str:
-        """Return what the template has written for a turn, without thoughts and their marks."""
+        """Return the rendered turn without thoughts and their marks."""
         written = _before_answer(text, turn)
         if self._marks.closing in written:
             text = text[len(written) :]
-        # Where thoughts stood before it, blanks between them and the answer were left.
+        # Whitespace between the thoughts and the answer is left over.
         return text.lstrip() if turn.thoughts else text
 
     def _thoughts_off(self, before: Sequence[Message]) -> str | None:
-        """Return the prompt as the template writes it when no thoughts are wanted."""
+        """Return the prompt that the template writes with thinking turned off."""
         try:
             return self._render(before, generation=True, enable_thinking=False, thinking=False)
         except RefusalError:
-            # It can't: then there is nothing to learn from it.
+            # It can't render that.
             return None
 
 
@@ -391,10 +295,10 @@ def _before_answer(completion: str, turn: Message) -> str:
 def _from_last_turn_on(
     prompt: str, text: str, before: Sequence[Message], turn: Message
 ) -> str | None:
-    """Return the completion where both texts agree from the last turn before the answer on.
+    """Return the completion if both texts agree from the last turn before the answer on.
 
-    Mistral's templates write the system text into the last turn of all, if that is a user's: so
-    the prompt holds it, and the same conversation with its answer does not.
+    Mistral's templates write the system text into the last user's turn, if that ends the
+    conversation: so the prompt has it and the same conversation with its answer does not.
     """
     asked = before[-1].content.strip() if before else ""
     head = _before_answer(text, turn)
@@ -406,7 +310,7 @@ def _from_last_turn_on(
 
 
 def _stands_in(content: str, text: str) -> bool:
-    """Tell whether a template has written a content, as it stands or as JSON."""
+    """Return whether a text contains a content, as it is or as a JSON string."""
     content = content.strip()
     if content in text:
         return True

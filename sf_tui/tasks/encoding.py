@@ -1,144 +1,70 @@
-"""Examples as token ids with their labels, ready to be put into batches.
+"""One example as token ids with labels, ready for a batch.
 
-Knows where loss is carried and that nothing is ever cut. Knows nothing of tensors or padding.
+Decides which tokens carry loss, and never cuts an example. Knows nothing of tensors or padding.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from sf_tui.errors import DataError, ModelError
-from sf_tui.tasks.chat import ChatTurns, TurnText, plain_segments
-from sf_tui.tasks.control_tokens import ControlCount, ControlTokenFinder, ControlTokens
-from sf_tui.tasks.joining import TextTokens
-from sf_tui.tasks.row_size import is_too_long
-from sf_tui.tasks.rows import BadRow, bad_rows_error, count_rows
-from sf_tui.tasks.task import Example
-from sf_tui.tasks.template_date import date_note
+from sf_tui.tasks.chat import ChatTurns, TurnText
+from sf_tui.tasks.task import Example, Message
+from sf_tui.tasks.text_tokens import ControlCount, ControlTokenFinder, ControlTokens, TextTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NO_LOSS = -100
 
-# In tokens that carry loss. Longer answers are hardly ever reproduced to the last token, so their
-# exact match would be a flat zero.
-LONGEST_EXACT_ANSWER = 32
+NO_LOSS = -100
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example as a causal model reads it."""
+    """One example as tokens, with its group and place."""
 
     input_ids: list[int]
     labels: list[int]
-    """As long as `input_ids` and aligned with them; `NO_LOSS` where no loss is carried."""
+    """Aligned with `input_ids`; `NO_LOSS` for tokens that carry no loss."""
+    group: str = field(default="", compare=False)
+    """The group of its example. Equality compares tokens and labels only."""
+    place: str = field(default="", compare=False)
+    """Where that example was read: file:line, or a name from the generator."""
 
     @property
     def answer_tokens(self) -> int:
-        """Return how many tokens carry loss, end tokens included."""
+        """Return the number of tokens that carry loss, end tokens included."""
         return sum(label != NO_LOSS for label in self.labels)
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """What one row becomes."""
+    """The examples made from one row."""
 
     examples: list[Encoded]
-    """One, or one for each learnt turn of a conversation that can't be learnt as a whole."""
+    """One, or one per learned turn of a conversation that can't be learned as a whole."""
     ends: frozenset[int]
-    """Token ids that its answers end with."""
+    """Token ids at the end of its answers."""
     thoughts_lost: int = 0
-    """Turns whose thoughts the chat template can render nowhere."""
-
-
-@dataclass(frozen=True)
-class EncodedExamples:
-    """Many examples as tokens, without those that can't be used, and what became of these."""
-
-    rows: list[Encoded]
-    kept: list[int]
-    """For each of `rows`, which of the given examples it is; a split conversation stands here
-    several times."""
-    given: int
-    """How many examples there were."""
-    max_length: int | None
-    too_long: int = 0
-    """How many have more than `max_length` tokens and are left out."""
-    first_too_long: str = ""
-    """The place of the first of them."""
-    refused: tuple[BadRow, ...] = ()
-    """Examples that the tokenizer or its chat template can't take and that are left out."""
-    with_unknown: int = 0
-    """How many of `rows` hold a word that the tokenizer doesn't know."""
-    split: int = 0
-    """How many of the given examples became one for each of their turns."""
-    made: int = 0
-    """How many those became."""
-    thoughts_lost: int = 0
-    """Assistant turns whose thoughts the chat template can render nowhere."""
-    ends: frozenset[int] = frozenset()
-    """Token ids that answers end with."""
-    control: ControlCount = field(default_factory=ControlCount)
-    """Control tokens in the text of the given examples."""
-    control_tokens: ControlTokens = "text"
-    """What is done with them."""
-    template_note: str = ""
-    """What the chat template writes that no row says; empty where nothing."""
-
-    def notes(self) -> tuple[str, ...]:
-        """Say in sentences what was left out and why, and what became of rows."""
-        notes = []
-        if self.split:
-            notes.append(
-                f"{self.split} of {count_rows(self.given)} became {self.made} examples, one for "
-                "each assistant turn: the model's chat template writes earlier turns otherwise "
-                "than the last one"
-            )
-        if self.too_long:
-            units = count_rows(self.given)
-            if self.split:
-                units = f"{self.given - self.split + self.made} examples"
-            notes.append(
-                f"{self.too_long} of {units} have more than {self.max_length} "
-                f"tokens and are left out, not cut (the first: {self.first_too_long})"
-            )
-        if self.refused:
-            notes.append(
-                f"{len(self.refused)} of {count_rows(self.given)} can't be encoded and are left "
-                f"out, the first: {self.refused[0]}"
-            )
-        if self.with_unknown:
-            notes.append(
-                f"{self.with_unknown} of {count_rows(len(self.rows))} hold words that the "
-                "tokenizer doesn't know"
-            )
-        if self.thoughts_lost:
-            notes.append(
-                f"the thoughts of {self.thoughts_lost} assistant turns are left out: the model's "
-                "chat template has no place for them"
-            )
-        control = self.control.note(count_rows(self.given), self.control_tokens)
-        return (*notes, control) if control else tuple(notes)
+    """Number of turns whose thoughts the chat template can't render."""
 
 
 class Encoder:
-    """Turns examples into token ids for one tokenizer, whose habits it finds out once.
+    """Turns examples into token ids for one tokenizer, whose behavior it examines once.
 
-    A prompt and its completion are joined as they stand. A conversation goes through the chat
-    template, turn by turn: each is learnt from the very prompt that generation would give, and
-    as one sequence where those prompts only append to each other. Without a template its turns are
-    joined by newlines. An end token closes every example and carries loss.
+    A prompt and its completion are joined unchanged. A conversation goes through the chat template
+    turn by turn: each turn is learned from the prompt that generation would use, and all as one
+    sequence if each prompt extends the one before. Without a template, newlines join the turns. An
+    end token closes every example and carries loss.
 
     Args:
         tokenizer: the model's.
-        control_tokens: what is done with control tokens in a row's text.
+        control_tokens: how control tokens in a row's text are handled.
 
-    Raises ModelError if the tokenizer has no end token, or a chat template without sense.
+    Raises ModelError if the tokenizer has no end token or its chat template is unusable.
     """
 
     def __init__(
@@ -153,13 +79,13 @@ class Encoder:
         self.end_id: int = tokenizer.eos_token_id
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self.control = ControlCount()
-        """Control tokens in the text of all rows that were encoded."""
+        """Control tokens in the text of all rows encoded so far."""
         self._control_tokens = control_tokens
         self._turns = ChatTurns(tokenizer)
 
     @cached_property
     def _opening(self) -> list[int]:
-        """The tokens that the tokenizer sets before a text by itself."""
+        """The tokens that the tokenizer adds before a text."""
         bare = self.ids("a")
         full = list(self.tokenizer.encode("a"))
         for start in range(len(full) - len(bare) + 1):
@@ -176,14 +102,14 @@ class Encoder:
         return ControlTokenFinder(self.tokenizer, self._turns.closing.end)
 
     def ids(self, text: str) -> list[int]:
-        """Return the tokens of a text alone, with none that the tokenizer would add."""
+        """Return the tokens of a text, without those that the tokenizer adds."""
         return TextTokens(self.tokenizer).ids(text)
 
     def encode(self, example: Example) -> Encoded:
-        """Return the tokens of an example that is learnt as a whole, and which carry loss.
+        """Encode an example that becomes a single sequence.
 
         Raises:
-            DataError: if the chat template refuses it, an answer has no token, or it is a
+            DataError: the chat template refuses it, an answer has no token, or it is a
                 conversation that becomes several examples.
         """
         made = self.encode_row(example).examples
@@ -195,11 +121,11 @@ class Encoder:
         return made[0]
 
     def encode_row(self, example: Example) -> EncodedRow:
-        """Return the tokens of all examples that a row becomes.
+        """Encode all examples that a row becomes.
 
         Raises:
-            DataError: if the chat template refuses it, no turn is learnt, an answer has no token,
-                or control tokens stand in its text that must not.
+            DataError: the chat template refuses it, no turn is learned, an answer has no token, or
+                its text holds control tokens that are errors.
         """
         chat = bool(example.messages) and self.has_chat_template
         learnt = [m for m in example.messages if m.role == "assistant" and m.learnt]
@@ -226,30 +152,30 @@ class Encoder:
         except DataError as error:
             if not hidden:
                 raise
-            # Nobody knows the stand-ins.
-            told = error.message
+            # Stand-ins mean nothing to a user.
+            message = error.message
             for sign, token in hidden.items():
-                told = told.replace(sign, token)
+                message = message.replace(sign, token)
             place = f"{example.place}: "
-            told = told if told.startswith(place) else place + told
-            raise DataError(told, error.hint) from error
+            message = message if message.startswith(place) else place + message
+            raise DataError(message, error.hint) from error
 
     def _chat_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         turns = self._turns.cut(example.messages, example.place)
-        examples = [self._encode_turn(turn, tokens, example.place) for turn in turns]
+        examples = [self._encode_turn(turn, tokens, example) for turn in turns]
         ends = frozenset(one.input_ids[-1] for one in examples)
         lost = sum(turn.thoughts_lost for turn in turns)
         return EncodedRow(_as_one_sequence(examples) or examples, ends, lost)
 
-    def _encode_turn(self, turn: TurnText, tokens: TextTokens, place: str) -> Encoded:
+    def _encode_turn(self, turn: TurnText, tokens: TextTokens, example: Example) -> Encoded:
         prompt, completion = tokens.join([turn.prompt, turn.completion])
-        _check_answer(completion, place)
+        _check_answer(completion, example.place)
         if not turn.ended and completion[-1] != self.end_id:
             completion = [*completion, self.end_id]
-        # A template writes its own opening.
-        encoded = Encoded([*prompt, *completion], [NO_LOSS] * len(prompt) + completion)
-        encoded.labels[0] = NO_LOSS
-        return encoded
+        # The template writes the opening.
+        labels = [NO_LOSS] * len(prompt) + completion
+        labels[0] = NO_LOSS
+        return Encoded([*prompt, *completion], labels, example.group, example.place)
 
     def _plain_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         if example.messages:
@@ -268,14 +194,15 @@ class Encoder:
             input_ids.append(self.end_id)
             labels.append(self.end_id)
         opening = self._opening
-        # A text that has an opening already gets no second.
+        # Add no second opening.
         if input_ids[: len(opening)] != opening:
             input_ids[:0] = opening
             labels[:0] = [NO_LOSS] * len(opening)
-        # Nothing stands before the first token, so nothing can predict it.
+        # Nothing predicts the first token.
         labels[0] = NO_LOSS
         lost = sum(bool(m.thoughts) and not m.inline for m in example.messages)
-        return EncodedRow([Encoded(input_ids, labels)], frozenset({self.end_id}), lost)
+        encoded = Encoded(input_ids, labels, example.group, example.place)
+        return EncodedRow([encoded], frozenset({self.end_id}), lost)
 
 
 def _check_answer(part: Sequence[int], place: str) -> None:
@@ -287,9 +214,9 @@ def _check_answer(part: Sequence[int], place: str) -> None:
 
 
 def _as_one_sequence(examples: Sequence[Encoded]) -> list[Encoded] | None:
-    """Return the turns of a conversation as one example, if that learns the very same tokens.
+    """Return the turns of a conversation as one example, if that learns the same tokens.
 
-    It does where each turn's prompt goes on from the turn before and its end, token for token.
+    It does if each turn's prompt starts with the tokens of the turn before it.
     """
     labels: list[int] = []
     before: list[int] = []
@@ -298,7 +225,7 @@ def _as_one_sequence(examples: Sequence[Encoded]) -> list[Encoded] | None:
             return None
         labels += example.labels[len(before) :]
         before = example.input_ids
-    return [Encoded(before, labels)]
+    return [replace(examples[-1], input_ids=before, labels=labels)]
 
 
 def encode_example(
@@ -307,9 +234,9 @@ def encode_example(
     """Encode one example; for many, an `Encoder` or `encode_all` is faster.
 
     Raises:
-        DataError: if it has more than `max_length` tokens, can't be encoded, or is a conversation
+        DataError: it has more than `max_length` tokens, can't be encoded, or is a conversation
             that becomes several examples.
-        ModelError: if the tokenizer has no end token.
+        ModelError: the tokenizer has no end token.
     """
     encoded = Encoder(tokenizer).encode(example)
     if max_length is not None and len(encoded.input_ids) > max_length:
@@ -320,86 +247,21 @@ def encode_example(
     return encoded
 
 
-def encode_all(
-    examples: Iterable[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None = None,
-    on_bad_row: str = "error",
-    control_tokens: ControlTokens = "text",
-) -> EncodedExamples:
-    """Encode examples, leaving out and counting those that are too long.
+class Segment(NamedTuple):
+    """A piece of text; the tokens of a `learnt` one carry loss."""
 
-    A conversation whose turns can't be learnt as one sequence becomes one example for each.
-
-    Args:
-        examples: what to encode.
-        tokenizer: the model's.
-        max_length: the most tokens that an example may have; None for no bound.
-        on_bad_row: `error`, or `skip` to leave out and count what can't be encoded.
-        control_tokens: what is done with control tokens in a row's text.
-
-    Raises:
-        DataError: if the chat template refuses rows and they are not to be skipped.
-        ModelError: if the tokenizer has no end token.
-    """
-    encoder = Encoder(tokenizer, control_tokens)
-    unknown_id = tokenizer.unk_token_id
-    rows: list[Encoded] = []
-    kept: list[int] = []
-    refused: list[BadRow] = []
-    ends: set[int] = set()
-    hint = first_too_long = ""
-    given = too_long = with_unknown = split = made = thoughts_lost = 0
-    for number, example in enumerate(examples):
-        given += 1
-        try:
-            if is_too_long(example, max_length):
-                too_long += 1
-                first_too_long = first_too_long or example.place
-                continue
-            row = encoder.encode_row(example)
-        except DataError as error:
-            refused.append(BadRow(example.place, error.message.removeprefix(f"{example.place}: ")))
-            hint = hint or error.hint
-            continue
-        ends |= row.ends
-        thoughts_lost += row.thoughts_lost
-        if len(row.examples) > 1:
-            split += 1
-            made += len(row.examples)
-        for encoded in row.examples:
-            if max_length is not None and len(encoded.input_ids) > max_length:
-                too_long += 1
-                first_too_long = first_too_long or example.place
-                continue
-            rows.append(encoded)
-            kept.append(number)
-            # Some tokenizers name their end token as the unknown one too.
-            if unknown_id not in (None, encoder.end_id) and unknown_id in encoded.input_ids:
-                with_unknown += 1
-    if refused and (on_bad_row == "error" or len(refused) == given):
-        raise bad_rows_error(refused, len(refused), given, hint)
-    return EncodedExamples(
-        rows,
-        kept,
-        given,
-        max_length,
-        too_long,
-        first_too_long,
-        tuple(refused),
-        with_unknown,
-        split,
-        made,
-        thoughts_lost,
-        frozenset(ends),
-        encoder.control,
-        control_tokens,
-        date_note(tokenizer),
-    )
+    text: str
+    learnt: bool
 
 
-def choose_metric(rows: Sequence[Encoded]) -> Literal["exact_match", "token_accuracy"]:
-    """Return what `metric = "auto"` means for these examples, by their median answer."""
-    if rows and statistics.median(row.answer_tokens for row in rows) > LONGEST_EXACT_ANSWER:
-        return "token_accuracy"
-    return "exact_match"
+def plain_segments(messages: Sequence[Message]) -> list[Segment]:
+    """Return the turns joined by newlines, for a model without a chat template."""
+    segments: list[Segment] = []
+    unlearnt = ""
+    for message in messages:
+        if message.role == "assistant" and message.learnt:
+            segments += [Segment(unlearnt, False), Segment(message.inline or message.content, True)]
+            unlearnt = "\n"
+        else:
+            unlearnt += (message.inline or message.content) + "\n"
+    return segments

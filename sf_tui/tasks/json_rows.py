@@ -1,6 +1,6 @@
 """Rows of JSON Lines and of JSON files, each with the line that it starts on.
 
-Knows JSON. Knows nothing of schemas: what a row must hold is decided elsewhere.
+Knows JSON and nothing of schemas.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.rows import BadRow, Row
+from sf_tui.tasks.rows import BadRow, Row, kind_of
 
-# A single object in a file may be one row; these lists inside it are then its own, not rows.
+# If a file is one object with any of these lists, the object is the row.
 _LISTS_OF_A_ROW = frozenset({"messages", "conversations", "tools", "history"})
 
 _WHITESPACE = " \t\r\n"
@@ -23,29 +23,12 @@ _WHITESPACE = " \t\r\n"
 _NOT_AN_OBJECT = "is {kind}, not an object with fields"
 
 
-def kind_of(value: Any) -> str:
-    """Return what a person would call the JSON type of `value`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return f"a number ({value})" if len(str(value)) <= 20 else "a number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    return type(value).__name__
-
-
 def json_lines(lines: Iterable[bytes], shown: str) -> Iterator[Row | BadRow]:
-    """Yield the rows of JSON Lines; blank lines, CRLF and a leading byte order mark are no rows.
+    """Yield the rows of JSON Lines; ignores blank lines, CR and a leading byte order mark.
 
     Args:
-        lines: the file's lines as bytes, broken at "\\n" alone.
-        shown: how the file is called in places.
+        lines: the file's lines as bytes, split at "\\n" only.
+        shown: the file's name in places.
     """
     for number, line in enumerate(lines, 1):
         if number == 1:
@@ -57,8 +40,8 @@ def json_lines(lines: Iterable[bytes], shown: str) -> Iterator[Row | BadRow]:
 
 def _rows_of_line(line: bytes, shown: str, number: int) -> Iterator[Row | BadRow]:
     row = _line_row(line, f"{shown}:{number}")
-    # Inside JSON a carriage return only stands between values. Old Macs, and tools that imitate
-    # them, end lines with it: then the whole file is one line here.
+    # In JSON a carriage return can only be whitespace. Some tools end lines with it, as old Macs
+    # did; then the whole file is one line here.
     if isinstance(row, BadRow) and b"\r" in line:
         for at, part in enumerate(line.split(b"\r")):
             if part.strip():
@@ -74,13 +57,13 @@ def _line_row(line: bytes, place: str) -> Row | BadRow:
         return BadRow(place, _syntax_reason(line, error))
     if not isinstance(value, dict):
         return BadRow(place, _NOT_AN_OBJECT.format(kind=kind_of(value)))
-    # orjson keeps the last of two equal keys without a word.
+    # orjson silently keeps the last of two equal keys.
     if _members(value) != _written_members(line):
         try:
             problems = _decode(line.decode(), 0).problems
         except RecursionError:
             return BadRow(place, "nested too deeply")
-        except ValueError as error:  # an integer of thousands of digits
+        except ValueError as error:  # an integer with thousands of digits
             return BadRow(place, f"invalid JSON: {error}")
         if problems:
             return BadRow(place, problems[0])
@@ -91,11 +74,11 @@ _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 
 
 def _written_members(line: bytes) -> int:
-    """Return how many members the objects of a JSON text have, doubled keys counted twice.
+    """Return the number of members in the objects of a JSON text, duplicate keys included.
 
-    A quote before a colon ends a key, unless it stands inside a text, where a backslash precedes
-    it. Returns -1 where that can't tell: a space before a colon, or a text that ends with a
-    backslash. So a line is parsed a second time, slowly, only if a key is doubled or might be.
+    A quote before a colon ends a key, except inside a string, where a backslash precedes it.
+    Returns -1 if that rule does not hold: a space before a colon, or a string that ends with a
+    backslash. So only lines that may have a duplicate key are parsed again, slowly.
     """
     if b'\\\\"' in line or _SPACED_COLON.search(line):
         return -1
@@ -103,7 +86,7 @@ def _written_members(line: bytes) -> int:
 
 
 def _members(value: Any) -> int:
-    """Return how many members the objects inside a value have, at any depth."""
+    """Return the number of members in the objects inside a value, at any depth."""
     members = 0
     waiting = [value]
     while waiting:
@@ -134,11 +117,11 @@ def json_document(text: str, shown: str) -> Iterator[Row | BadRow]:
 
     Args:
         text: the whole file.
-        shown: how the file is called in places.
+        shown: the file's name in places.
 
     Raises:
-        DataError: if the text is no JSON or holds no single list of rows. One syntax error hides
-            where the next row starts, so it is an error of the file and not of a row.
+        DataError: the text is not JSON or has no single list of rows. After a syntax error the
+            start of the next row is unknown, so it is a fault of the file, not of a row.
     """
     start = _skip(text, 0)
     if text[start : start + 1] == "[":
@@ -171,7 +154,7 @@ class _Decoded(NamedTuple):
 
 
 def _decode(text: str, start: int) -> _Decoded:
-    """Parse the value at `start`; doubled keys and NaN are problems, not errors."""
+    """Parse the value at `start`; duplicate keys and NaN become problems, not errors."""
     problems: list[str] = []
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,7 +180,7 @@ def _decode_or_fail(text: str, start: int, shown: str) -> _Decoded:
         raise _syntax_error(text, error.pos, error.msg, shown) from error
     except RecursionError as error:
         raise _syntax_error(text, start, "nested too deeply", shown) from error
-    except ValueError as error:  # an integer of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise _syntax_error(text, start, str(error), shown) from error
 
 
@@ -228,7 +211,7 @@ def _list_rows(text: str, start: int, shown: str) -> Iterator[Row | BadRow]:
 
 
 def _object(text: str, start: int, shown: str) -> tuple[dict[str, Any], dict[str, int], list[str]]:
-    """Parse the object at `start`; return it, where each value begins, and its problems."""
+    """Parse the object at `start`; return it, the start of each value, and its problems."""
     if text[start : start + 1] != "{":
         raise DataError(
             f"{shown}:{_line_of(text, start)}: holds neither a list nor an object",
@@ -259,7 +242,7 @@ def _object(text: str, start: int, shown: str) -> tuple[dict[str, Any], dict[str
 
 
 def _after_element(text: str, end: int, closing: str, shown: str) -> int:
-    """Return where the next element begins, or where `closing` stands."""
+    """Return the position of the next element or of `closing`."""
     position = _skip(text, end)
     mark = text[position : position + 1]
     if mark == closing:

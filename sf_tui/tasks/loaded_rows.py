@@ -1,6 +1,6 @@
-"""All rows of one file or data set as examples: schema, bad rows, fields not used, notes.
+"""All rows of a file or data set as examples: schema, bad rows, unused fields, notes for the user.
 
-Knows what a person must be told of the rows. Knows nothing of splits or tokens.
+Knows nothing of splits or tokens.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.field_map import FieldMap, field_map, near, unrecognized
-from sf_tui.tasks.json_rows import kind_of
+from sf_tui.tasks.fields import FieldMap, UnusedFields, field_map, near, unrecognized
 from sf_tui.tasks.marks import check_row_marks, is_present
 from sf_tui.tasks.reading import locate, read_rows, shown_path
 from sf_tui.tasks.rows import (
@@ -23,6 +22,8 @@ from sf_tui.tasks.rows import (
     RowError,
     bad_rows_error,
     count_rows,
+    kind_of,
+    listed,
 )
 from sf_tui.tasks.schemas import (
     Schema,
@@ -34,38 +35,36 @@ from sf_tui.tasks.schemas import (
     row_example,
     used_fields,
 )
-from sf_tui.tasks.splitting import prompt_key
-from sf_tui.tasks.task import Example
-from sf_tui.tasks.unused import UnusedFields, listed
+from sf_tui.tasks.task import Example, prompt_key
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 
-# Two quotes, each at the border of a cell, make one row of all lines between them, and nothing is
-# wrong with it but its length. Rows of a file whose answers have line breaks are many.
+# Two stray quotes, each at the border of a cell, make one valid row of all lines between them; only
+# its length shows it. In a file with multi-line answers, many rows have line breaks.
 ODD_LINES = 3
 ODD_SHARE = 0.05
 
-# Jinja-like marks that a data set's user was meant to fill in, as in "I am {{name}}".
+# Placeholders that the user of a data set should have filled in, as in "I am {{name}}".
 _UNFILLED = re.compile(r"\{\{\s*\w+\s*\}\}")
 
 
 @dataclass(frozen=True)
 class LoadedExamples:
-    """What one file or data set holds."""
+    """The examples of one file or data set."""
 
     shown: str
-    """How it is called in messages."""
+    """Its name in messages."""
     examples: tuple[Example, ...]
-    """One for each good row, at least one."""
+    """One per good row; at least one."""
     schema: Schema
     rows: int
-    """How many rows were read, good and bad."""
+    """Number of rows read, good and bad."""
     bad: int
-    """How many rows are left out."""
+    """Number of rows left out."""
     first_bad: tuple[BadRow, ...]
     notes: tuple[str, ...]
     unused: tuple[tuple[str, int], ...] = ()
-    """Fields and turn keys that nothing reads, each with the number of good rows that have it."""
+    """Fields and turn keys that nothing reads, each with its number of good rows."""
 
 
 def load_examples(
@@ -80,19 +79,19 @@ def load_examples(
 ) -> LoadedExamples:
     """Read all examples of a file or a data set.
 
-    The first row that makes an example decides on the schema; rows of another are bad rows.
+    The first row that makes an example decides the schema; rows of another schema are bad rows.
 
     Args:
         data: a path, relative to `base_dir` or absolute, or a `datasets` id.
         base_dir: where relative paths start.
-        fields: which field is which, where the names don't tell.
+        fields: the `fields` table, for rows whose names fit no schema.
         on_bad_row: `error`, or `skip` to leave bad rows out and count them.
-        group: the field whose value becomes the examples' group.
+        group: the field with the group of an example.
         split: the split of a data set's id.
         subset: the configuration of a data set's id.
 
     Raises:
-        DataError: if there is a bad row (and they are not to be skipped) or no good one.
+        DataError: there is a bad row that is not skipped, or no good row.
     """
     path = locate(data, base_dir)
     shown = data if path is None else shown_path(path)
@@ -119,7 +118,7 @@ def load_examples(
 
 
 class _Collector:
-    """Takes rows one by one and keeps the examples, the first bad rows and the counts."""
+    """Turns rows into examples one by one, and keeps the first bad rows and counts."""
 
     def __init__(self, mapped: FieldMap | None, group: str | None) -> None:
         self.mapped = mapped
@@ -131,18 +130,18 @@ class _Collector:
         self.bad = 0
         self.first_bad: list[BadRow] = []
         self.fields: dict[str, None] = {}
-        """Every field seen, in the order of their first appearance."""
+        """Every field seen, in order of first appearance."""
         self.recognized_any = False
         self.hint = ""
-        """What to do about the first bad row, where the usual advice does not help."""
+        """Advice on the first bad row with a hint of its own."""
         self.unused = UnusedFields()
         self.contexts: Counter[str] = Counter()
         self.long_rows = 0
-        """How many rows reach over several lines of a table's text."""
+        """Number of rows that span several lines."""
         self.longest: Row | None = None
 
     def add(self, row: Row | BadRow) -> None:
-        # A broken record may have swallowed others: each of its lines may have been a row.
+        # A broken record may contain other rows: count each of its lines.
         lines = row.lines if isinstance(row, BadRow) else 1
         self.rows += lines
         if isinstance(row, Row):
@@ -207,7 +206,7 @@ class _Collector:
         return str(value)
 
     def nothing_usable(self, shown: str) -> DataError:
-        """Build the error for data without a good row: its cause may be the same for all."""
+        """Build the error for data without a good row; all rows may have the same fault."""
         if self.fields:
             keys = dict.fromkeys([self.group], "group") if self.group is not None else {}
             for name, key in (self.mapped.names() if self.mapped else {}).items():
@@ -225,7 +224,7 @@ class _Collector:
         return DataError(f"{error.message}: no row is left", error.hint)
 
     def _long_rows_are_odd(self) -> bool:
-        """Tell whether few rows of a table have line breaks, and one of them several."""
+        """Return whether few rows have line breaks, and one of them several."""
         rows = self.rows - self.long_rows
         return (
             self.longest is not None
@@ -282,13 +281,13 @@ class _Collector:
 
 
 def _asked_twice(examples: Iterable[Example]) -> tuple[int, int]:
-    """Return how many prompts have several answers, and in how many rows they stand."""
+    """Return the number of prompts with several answers, and the number of their rows."""
     answers: dict[int, int] = {}
     several: set[int] = set()
     rows: Counter[int] = Counter()
     for example in examples:
         if not example.messages and not example.prompt.strip():
-            continue  # plain text, which asks nothing
+            continue  # plain text has no prompt
         prompt = hash(prompt_key(example))
         first = next((m.content for m in example.messages if m.role == "assistant"), "")
         answer = hash(first or example.completion)

@@ -1,4 +1,4 @@
-"""Fields that decide whether a row or a turn may be learnt, whatever data sets call them.
+"""Fields that decide whether a row or a turn may be learned, under the names that data sets use.
 
 Knows names and values of such marks. Knows nothing of schemas, files or tokens.
 
@@ -14,8 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from sf_tui.tasks.json_rows import kind_of
-from sf_tui.tasks.rows import RowError
+from sf_tui.tasks.rows import RowError, kind_of
 
 
 class Mark(Enum):
@@ -26,11 +25,11 @@ class Mark(Enum):
     OMIT = "omit"
     """1 or true: don't learn. 0 or false: learn."""
     LEARN_FLAG = "learn flag"
-    """Like LEARN, but only true and false count: a number is data of another meaning."""
+    """Like LEARN, but only true and false count: a number has another meaning."""
     OMIT_FLAG = "omit flag"
     """Like OMIT, but only true and false count."""
     UNCLEAR = "unclear"
-    """Data sets use both meanings, or mark parts of a text: any value is refused."""
+    """Data sets use it in both meanings, or for parts of a text: any value is refused."""
 
 
 _ANYWHERE = {
@@ -58,7 +57,7 @@ TURN_MARKS: Mapping[str, Mark] = {
     **_ANYWHERE,
     **dict.fromkeys(("mask", "train_detail", "training_detail", "token_mask"), Mark.UNCLEAR),
 }
-"""Keys of a turn; an assistant's turn that is not to be learnt carries no loss."""
+"""Marks of a turn; an assistant's turn that is marked as not learned carries no loss."""
 
 ROW_MARKS: Mapping[str, Mark] = {
     **_ANYWHERE,
@@ -79,10 +78,10 @@ ROW_MARKS: Mapping[str, Mark] = {
     ),
     **dict.fromkeys(("train_detail", "training_detail", "token_mask"), Mark.UNCLEAR),
 }
-"""Fields of a row; a row that is not to be learnt is a bad one."""
+"""Marks of a row; a row that is marked as not learned is a bad row."""
 
-# A row's field of this name is as often a quantity: the sample's weight in kilograms, the loss
-# that a model had on it. Only these shares of 1 can be meant as what is learnt.
+# In rows these names are as often quantities: the weight of a sample in kilograms, the loss of a
+# model on it. Only values from 0 to 1 can be marks.
 _ALSO_QUANTITIES = frozenset({"weight", "loss", "training"})
 
 MEDIA: Mapping[str, str] = {
@@ -106,7 +105,7 @@ MEDIA: Mapping[str, str] = {
         "audio",
     ),
 }
-"""Fields and part types that hold what a text model can't see, and what that is."""
+"""Fields and part types that a text model can't read, and what they contain."""
 
 PREFERENCES = (
     ("chosen", "rejected"),
@@ -118,13 +117,13 @@ PREFERENCES = (
     ("preferred_output", "non_preferred_output"),
     ("preferred_output", "rejected_output"),
 )
-"""Fields for the better and the worse of two answers."""
+"""Fields with the better and the worse of two answers."""
 
 _WORDS = {"true": True, "false": False, "yes": True, "no": False}
 
 
 def is_present(value: Any) -> bool:
-    """Tell whether a field says anything: null, and empty texts, lists and objects don't."""
+    """Return whether a field has a value; null and empty texts, lists and objects are none."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -137,17 +136,17 @@ def is_present(value: Any) -> bool:
 
 
 def is_learnt(turn: Mapping[str, Any], role: str, where: str) -> bool:
-    """Return whether a turn's marks leave it to be learnt; only an assistant's can be.
+    """Return whether a turn's marks let it be learned; only an assistant's turn can be.
 
     Args:
-        turn: the turn as it stands in the row.
-        role: the role that it plays here.
-        where: how problems name the turn.
+        turn: the turn as read from the row.
+        role: its role, as in `Message.role`.
+        where: the turn's name in messages.
 
     Raises:
-        RowError: a mark asks for what can't be done, or two marks contradict each other.
+        RowError: a mark asks for something impossible, or two marks contradict each other.
     """
-    said: dict[bool, str] = {}
+    found: dict[bool, str] = {}
     for key, mark in _marks_in(turn, TURN_MARKS):
         learnt = _read(turn[key], mark)
         shown = f"{where} has {key} = {_shown(turn[key])}"
@@ -168,24 +167,24 @@ def is_learnt(turn: Mapping[str, Any], role: str, where: str) -> bool:
                 f"{shown}, but only assistant turns can carry loss, not the {role}'s",
                 f"take out {key}, or the turn",
             )
-        said[learnt] = key
-    if len(said) == 2:
-        raise RowError(f"{where}: {said[True]} and {said[False]} contradict each other")
-    return False not in said
+        found[learnt] = key
+    if len(found) == 2:
+        raise RowError(f"{where}: {found[True]} and {found[False]} contradict each other")
+    return False not in found
 
 
 def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[str]:
-    """Refuse a row that must not be learnt, or that only makes sense with more than its text.
+    """Refuse a row that must not be learned, or that needs more than its text.
 
     Args:
         values: the row's fields.
-        chosen: fields that a `fields` table names: these are data, whatever they are called.
+        chosen: fields that a `fields` table names: they are data whatever their name.
 
     Returns:
-        Fields that were understood as marks and leave the row to be learnt.
+        Fields that were read as marks and let the row be learned.
 
     Raises:
-        RowError: a field says that the row must not be learnt, or needs an image or the like.
+        RowError: a field forbids learning the row, or holds an image or other media.
     """
     understood = set()
     for key, mark in _marks_in(values, ROW_MARKS):
@@ -220,7 +219,7 @@ MEDIA_HINT = (
 
 
 def check_turn_media(turn: Mapping[str, Any], where: str) -> None:
-    """Refuse a turn with an image or the like beside its text.
+    """Refuse a turn with an image or other media.
 
     Raises:
         RowError: if there is one.
@@ -240,53 +239,53 @@ def _marks_in(values: Mapping[str, Any], marks: Mapping[str, Mark]) -> Iterator[
 
 
 def _read(value: Any, mark: Mark) -> bool | None:
-    """Return whether a mark leaves its text to be learnt; None if it says neither."""
+    """Return whether a mark lets its text be learned; None if its value is neither."""
     if mark is Mark.UNCLEAR:
         return None
-    said: Any = value
+    stated: Any = value
     if isinstance(value, str):  # a table's cell
         word = value.strip().lower()
-        said = _WORDS.get(word)
-        if said is None and mark in (Mark.LEARN, Mark.OMIT):
+        stated = _WORDS.get(word)
+        if stated is None and mark in (Mark.LEARN, Mark.OMIT):
             try:
-                said = float(word)
+                stated = float(word)
             except ValueError:
                 return None
-    if not isinstance(said, bool):
-        if mark in (Mark.LEARN_FLAG, Mark.OMIT_FLAG) or not isinstance(said, (int, float)):
+    if not isinstance(stated, bool):
+        if mark in (Mark.LEARN_FLAG, Mark.OMIT_FLAG) or not isinstance(stated, (int, float)):
             return None
-        if said not in (0, 1):
+        if stated not in (0, 1):
             return None
-    return bool(said) == (mark in (Mark.LEARN, Mark.LEARN_FLAG))
+    return bool(stated) == (mark in (Mark.LEARN, Mark.LEARN_FLAG))
 
 
 def _is_other(key: str, value: Any) -> bool:
-    """Tell whether a row's field holds something else under a mark's name."""
+    """Return whether a row's field has a mark's name but another meaning."""
     if key.lower() in _ALSO_QUANTITIES:
         try:
             return key.lower() != "weight" or not 0 <= float(value) <= 1
         except (TypeError, ValueError):
             return True
-    # A word is no weight: `supervised: "by hand"`.
+    # A word is not a mark: `supervised: "by hand"`.
     return isinstance(value, str) and not value.strip().replace(".", "", 1).isdigit()
 
 
-# What a text holds at the place of an image: <image>, <|image_pad|>, <video>, [IMG].
+# Placeholders for media in a text: <image>, <|image_pad|>, <video>, [IMG].
 _PLACE_OF_MEDIA = re.compile(r"<\W?(image|img|video|audio|sound)|\[(image|img)\]", re.IGNORECASE)
 
-# What a table's cell holds where there is none.
+# Values of a table's cell that mean none.
 _NO_MEDIA = frozenset({"0", "0.0", "false", "no", "none", "null", "nan", "n/a", "[]", "{}"})
 
-# Names of files, addresses, ids and encoded bytes have digits, or signs that words do not have.
+# File names, addresses, ids and encoded bytes have digits or characters that words do not have.
 _WORDS_ALONE = re.compile(r"[^\W\d_]{1,30}(?:[ ,.;:!?'\"()-]+[^\W\d_]{1,30})*[.!?]?")
 
 
 def _holds_media(value: Any, values: Mapping[str, Any]) -> bool:
-    """Tell whether a field of a medium's name holds one, or where one lies.
+    """Return whether a field named after a medium holds one, or its path.
 
     Args:
         value: the field's.
-        values: the row or turn; a place for an image in its texts tells what the field is for.
+        values: the row or turn; a placeholder in its texts shows that the field holds media.
     """
     if not is_present(value) or value is False or value == 0:
         return False

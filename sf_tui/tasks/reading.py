@@ -1,7 +1,7 @@
-"""Where a user's rows come from: a file of a known format, or a data set's id.
+"""Reads the rows of a file, a folder or a data set's id, in whatever format they come.
 
-Knows paths, suffixes and compression; each format has a module of its own. What a file is, its
-first bytes decide; its suffix only tells texts apart. Knows nothing of schemas.
+The first bytes of a file decide its format; the suffix only distinguishes text formats. Each format
+has its own module. Knows nothing of schemas.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import gzip
 import lzma
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,30 +21,97 @@ from typing import Any, BinaryIO, Literal, cast
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.file_kinds import (
-    ARROW_FILE,
-    ARROW_STREAM,
-    BZIP2,
-    GZIP,
-    HEAD_BYTES,
-    PARQUET,
-    XZ,
-    hint_for,
-    kind_by_content,
-    special_file,
-)
-from sf_tui.tasks.folder_rows import folder_files
-from sf_tui.tasks.hub_rows import hub_rows
+from sf_tui.tasks.data_sets import folder_files, hub_rows
 from sf_tui.tasks.json_rows import json_document, json_lines
 from sf_tui.tasks.rows import BadRow, Row
 from sf_tui.tasks.table_rows import arrow_rows, csv_rows, parquet_rows
+
+GZIP, XZ, BZIP2 = "gzip", "xz", "bzip2"
+PARQUET, ARROW_FILE, ARROW_STREAM = "parquet", "an Arrow file", "an Arrow stream"
+
+ZIP = "a zip archive"
+
+# The mark of a tar file starts at byte 257.
+HEAD_BYTES = 264
+
+_MARKS: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", GZIP),
+    (b"\xfd7zXZ\x00", XZ),
+    (b"BZh", BZIP2),
+    (b"PAR1", PARQUET),
+    (b"PARE", "an encrypted parquet file"),
+    (b"ARROW1\x00\x00", ARROW_FILE),
+    (b"\xff\xff\xff\xff", ARROW_STREAM),
+    (b"FEA1", "a Feather file of version 1"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4"),
+    (b"PK\x03\x04", ZIP),
+    (b"PK\x05\x06", ZIP),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ORC", "an ORC file"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GGUF", "a GGUF model"),
+    *((bytes((0x80, protocol)), "a Python pickle") for protocol in range(2, 6)),
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file itself"),
+)
+
+_HINTS = {
+    "compressed by zstd": "unpack it first: zstd -d FILE",
+    "compressed by lz4": "unpack it first: lz4 -d FILE",
+    ZIP: "unpack it first: unzip FILE",
+    "an Excel workbook": "save the sheet as CSV (UTF-8)",
+    "an old Excel or Word file": "save the sheet as CSV (UTF-8)",
+    "a Git LFS pointer, not the file itself": "fetch the file: git lfs pull",
+    "a tar archive": "unpack it first: tar xf FILE",
+}
+
+
+def kind_by_content(head: bytes) -> str | None:
+    """Return the kind of a file by its first `HEAD_BYTES` bytes; None if it may be text."""
+    if head.startswith(b"PK") and (b"[Content_Types]" in head or b"xl/" in head):
+        return "an Excel workbook"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head.startswith(b"BZh") and head[4:10] != b"1AY&SY":
+        return None
+    if head.startswith(b"ORC") and (len(head) < 4 or head[3] >= 32):
+        return None  # a text that starts with ORC
+    return next((kind for mark, kind in _MARKS if head.startswith(mark)), None)
+
+
+def hint_for(kind: str, known: str) -> str:
+    """Return advice for a file of a kind that can't be read."""
+    return _HINTS.get(kind, f"write it as one of {known}")
+
+
+def special_file(path: Path) -> str | None:
+    """Return the kind of a path that is neither a file nor a folder, without opening it."""
+    mode = path.stat().st_mode
+    for test, kind in (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return kind
+    return None
+
 
 _JSON = (".jsonl", ".ndjson", ".json")
 _TABLES = (".csv", ".tsv")
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".xz", ".bz2")
 
-# A name that ends so means a file, even when no such file exists.
+# Names with these endings are files, even if no such file exists.
 _FILE_SUFFIXES = (
     *(*_JSON, *_TABLES, *_PARQUET, *_COMPRESSED),
     *(".arrow", ".feather", ".txt", ".xlsx", ".zip", ".zst"),
@@ -61,14 +129,14 @@ KNOWN_FORMATS = "JSONL, JSON, CSV, TSV (each may be .gz), parquet and Arrow"
 
 
 def locate(data: str, base_dir: Path) -> Path | None:
-    """Return the file that `data` names, or None when it can only be a data set's id.
+    """Return the file that `data` names, or None if it can only be a data set's id.
 
     Args:
         data: a path, relative to `base_dir` or absolute, or an id such as `owner/name`.
-        base_dir: where relative paths start.
+        base_dir: directory that relative paths start from.
 
     Raises:
-        DataError: if it names a file that isn't there, or is neither path nor id.
+        DataError: it names a missing file, or is neither a path nor an id.
     """
     if not data.strip():
         raise DataError("data: is empty", f"name a file ({KNOWN_FORMATS}) or a data set's id")
@@ -107,7 +175,7 @@ def _what_is_there(path: Path) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """Return how a path is told: from the working directory where it lies below it."""
+    """Return a path for messages: relative to the working directory if it is below it."""
     here = Path.cwd()
     path = path if path.is_absolute() else here / path
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
@@ -116,11 +184,11 @@ def shown_path(path: Path) -> str:
 def read_rows(
     data: str, base_dir: Path, split: str | None = None, subset: str | None = None
 ) -> Iterator[Row | BadRow]:
-    """Yield the rows of a file or of a data set, good and bad, in their order.
+    """Yield the rows of a file or of a data set in order, good and bad.
 
     Args:
         data: a path or a data set's id; see `locate`.
-        base_dir: where relative paths start.
+        base_dir: directory that relative paths start from.
         split: the split of a data set.
         subset: the configuration of a data set.
 
@@ -145,10 +213,10 @@ def read_rows(
 
 
 def data_files(path: Path, split: str | None = None, subset: str | None = None) -> list[Path]:
-    """Return the files whose rows make up what a task's `data` names, in the order of reading.
+    """Return the files that a task's `data` names, in reading order.
 
     Raises:
-        DataError: if it is a folder in which that can't be told, or can't be read.
+        DataError: it is a folder that is ambiguous or can't be read.
     """
     if not path.is_dir():
         return [path]
@@ -162,7 +230,7 @@ def data_files(path: Path, split: str | None = None, subset: str | None = None) 
 
 
 def file_rows(path: Path) -> Iterator[Row | BadRow]:
-    """Yield the rows of one file, good and bad, in their order.
+    """Yield the rows of one file in order, good and bad.
 
     Raises:
         DataError: if the file is missing, empty, unreadable or of an unknown format.
@@ -187,7 +255,7 @@ def file_rows(path: Path) -> Iterator[Row | BadRow]:
         packed = next((end for end in _COMPRESSED if name.endswith(end)), "")
         suffix = Path(name.removesuffix(packed)).suffix
         if suffix in _PARQUET and not packed:
-            yield from parquet_rows(path, shown)  # says why it is none
+            yield from parquet_rows(path, shown)  # raises the error
         elif suffix in _TABLES:
             yield from csv_rows(file, shown, tabs=suffix == ".tsv")
         elif suffix in _JSON:
@@ -207,13 +275,13 @@ def _content_of(file: BinaryIO) -> str | None:
 
 @contextmanager
 def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
-    """Open a file for bytes, unpacked where it is compressed, past the ways that files fail.
+    """Open a file for bytes, decompressed if needed; faults become `DataError`.
 
     Yields:
-        The file at its start, and how it is compressed.
+        The file at its start, and its compression.
     """
     try:
-        # Opening a pipe waits for a writer, and a run reads its data again when it is resumed.
+        # Opening a pipe would block, and a resumed run could not read it again.
         special = special_file(path)
         if special is not None:
             raise DataError(
@@ -224,11 +292,11 @@ def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
             compression = kind_by_content(plain.read(HEAD_BYTES))
         opener = _OPENERS.get(compression or "")
         with opener(path, "rb") if opener else path.open("rb") as opened:
-            file = cast(BinaryIO, opened)  # the unpacking ones read like any other
+            file = cast(BinaryIO, opened)  # decompressing files read like any other
             head = file.read(4)
             if not head:
                 raise DataError(f"{shown}: the file is empty", "it must hold at least two rows")
-            # Without a mark of the byte order, every other byte of a file's first words is NUL.
+            # Without a byte order mark, every other byte of ASCII text is NUL.
             if head.startswith((b"\xff\xfe\0\0", b"\0\0")):
                 raise DataError(f"{shown}: the text is UTF-32", "save the file as UTF-8")
             if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0\0" in (
@@ -249,7 +317,7 @@ def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
 
 
 def _json_rows(file: BinaryIO, shown: str, suffix: str) -> Iterator[Row | BadRow]:
-    """Yield rows of one JSON text or of JSON Lines: the content tells, whatever the suffix."""
+    """Return the rows of JSON or JSON Lines; the content decides, not the suffix."""
     if _holds_one_text(file, suffix):
         text = file.read().decode("utf-8-sig", errors="surrogateescape")
         return json_document(text, shown)
@@ -257,7 +325,7 @@ def _json_rows(file: BinaryIO, shown: str, suffix: str) -> Iterator[Row | BadRow
 
 
 def _holds_one_text(file: BinaryIO, suffix: str) -> bool:
-    """Tell one JSON text from JSON Lines by its first line; the file is then at its start."""
+    """Return whether a file is one JSON text, not JSON Lines; leaves it at its start."""
     first = b""
     while not first:
         line = file.readline()
@@ -269,6 +337,6 @@ def _holds_one_text(file: BinaryIO, suffix: str) -> bool:
     try:
         value = orjson.loads(first)
     except orjson.JSONDecodeError:
-        # A row that is broken over lines, or a list of rows; else the first row is a bad one.
+        # An object or a list over several lines; otherwise the first row is a bad row.
         return first in (b"{", b"[") or first[:1] == b"[" or (suffix == ".json" and more)
     return not more and (isinstance(value, list) or suffix == ".json")

@@ -1,7 +1,7 @@
 """The conventional schemas of tuning data, and how a row of each becomes an example.
 
-A row's schema is recognized by its fields; a `fields` table in the profile names them for
-anything else. Knows nothing of files or tokens.
+A row's schema is recognized by its fields; for other rows the profile's `fields` table names them.
+Knows nothing of files or tokens.
 """
 
 from __future__ import annotations
@@ -12,29 +12,27 @@ from typing import Any
 
 import orjson
 
-from sf_tui.tasks.json_rows import kind_of
 from sf_tui.tasks.marks import PREFERENCES, is_present
-from sf_tui.tasks.rows import Row, RowError
+from sf_tui.tasks.messages import check_turns, read_turns, text_of
+from sf_tui.tasks.rows import Row, RowError, kind_of, listed
 from sf_tui.tasks.task import Example, Message
-from sf_tui.tasks.turns import check_turns, read_turns, text_of
-from sf_tui.tasks.unused import listed
 
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """One way in which data sets write their rows."""
+    """A conventional layout of rows."""
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
     build: Callable[[Values], Example]
-    """Make the example of a row that has the required fields; raises RowError."""
+    """Makes an example from a row with the required fields; raises RowError."""
 
 
 CONTEXTS = ("context", "passage", "paragraph", "background", "document", "article")
-"""Fields with the text that a question is about."""
+"""Fields with a text that a question is about."""
 
 CONTEXTS_OF_QUESTIONS = (*CONTEXTS, "input")
 
@@ -42,10 +40,10 @@ CONTEXTS_OF_QUESTIONS = (*CONTEXTS, "input")
 def _build_completion(values: Values) -> Example:
     if has_turns(values):
         return _build_conversational(values)
-    # An empty prompt is plain text to go on with: a pretraining corpus.
+    # An empty prompt means plain text: a pretraining corpus.
     prompt = text_of(values["prompt"], "'prompt'", may_be_empty=True)
     for name in CONTEXTS:
-        # The prompt is learnt exactly as it stands, so where a context goes is the user's to say.
+        # The prompt is used unchanged, so the user must say where the context goes.
         if is_present(text := values.get(name)) and not (isinstance(text, str) and text in prompt):
             raise RowError(
                 f"has a field '{name}' that the prompt does not hold: is it part of the prompt?",
@@ -57,7 +55,7 @@ def _build_completion(values: Values) -> Example:
 
 
 def has_turns(values: Values) -> bool:
-    """Tell whether prompt or completion are lists of turns instead of texts."""
+    """Return whether prompt or completion is a list of turns instead of a text."""
     return any(
         isinstance(value := values.get(key), (list, tuple))
         and bool(value)
@@ -67,7 +65,7 @@ def has_turns(values: Values) -> bool:
 
 
 def _build_conversational(values: Values) -> Example:
-    """Make a conversation whose answers in the prompt are given, and those after it learnt."""
+    """Make a conversation in which only the answers of the completion are learned."""
     asked, answered = values["prompt"], values["completion"]
     if isinstance(asked, str):
         asked = [{"role": "user", "content": asked}] if asked.strip() else []
@@ -91,10 +89,10 @@ def _pair(question: str, answer: str) -> Callable[[Values], Example]:
 
 
 def _with_context(values: Values, names: Collection[str], asked: str) -> str:
-    """Return a question with the text that it is about before it, and a blank line between.
+    """Return a question with its context before it, separated by a blank line.
 
     Raises:
-        RowError: there are several such texts, or it is no text: the user must say what is meant.
+        RowError: there are several contexts, or it is not a text: the user must choose.
     """
     found = [name for name in names if is_present(values.get(name))]
     if not found:
@@ -129,7 +127,7 @@ def _build_instruction(values: Values) -> Example:
 
 
 def _history(values: Values) -> list[Message]:
-    """Return earlier turns, written as pairs of question and answer."""
+    """Return the earlier turns of `history`, pairs of question and answer."""
     turns = []
     history = values.get("history") or []
     if not isinstance(history, (list, tuple)):
@@ -150,26 +148,28 @@ def _turns(field: str) -> Callable[[Values], Example]:
 
 
 def _conversation(values: Values, turns: tuple[Message, ...], field: str = "turns") -> Example:
-    """Make an example of turns and the row's own `system` text and `tools`.
+    """Make an example from turns and the row's `system` text and `tools`.
 
-    Tools are told in the system turn, as text: without them a call would come from nowhere, and
+    Tools become text in the system turn: without them the model could not know what to call, and
     chat templates differ in how, or whether, they take them.
     """
-    told = []
+    system = []
     if values.get("system"):
         if turns[0].role == "system":
             raise RowError("has both a 'system' field and a system turn")
-        told.append(text_of(values["system"], "'system'", may_be_empty=True))
+        system.append(text_of(values["system"], "'system'", may_be_empty=True))
     given = [values[key] for key in ("tools", "functions") if _holds_tools(values.get(key))]
     if len(given) == 2 and given[0] != given[1]:
         raise RowError("has both 'tools' and 'functions'", "keep the one that is meant")
     for tools in given[:1]:
-        told.append(f"Tools:\n{tools if isinstance(tools, str) else orjson.dumps(tools).decode()}")
-    if told:
+        system.append(
+            f"Tools:\n{tools if isinstance(tools, str) else orjson.dumps(tools).decode()}"
+        )
+    if system:
         if turns[0].role == "system":
-            told.insert(0, turns[0].content)
+            system.insert(0, turns[0].content)
             turns = turns[1:]
-        turns = (Message("system", text_of("\n\n".join(told), "'tools'")), *turns)
+        turns = (Message("system", text_of("\n\n".join(system), "'tools'")), *turns)
     check_turns(turns, field)
     return Example(messages=turns)
 
@@ -181,7 +181,7 @@ def _holds_tools(tools: Any) -> bool:
 _AROUND_TURNS = ("system", "tools", "functions")
 _AROUND_QUESTIONS = (*_AROUND_TURNS, *CONTEXTS_OF_QUESTIONS)
 
-# The first that fits decides: whole conversations before their parts.
+# The first match decides: whole conversations before their parts.
 SCHEMAS: tuple[Schema, ...] = (
     Schema("messages", ("messages",), _AROUND_TURNS, _turns("messages")),
     Schema("conversations", ("conversations",), _AROUND_TURNS, _turns("conversations")),
@@ -205,25 +205,25 @@ _ANSWERS = ("completion", "answer", "output", "response")
 
 
 def recognize(values: Mapping[str, Any] | Collection[str]) -> Schema | None:
-    """Return the first schema whose required fields are all there.
+    """Return the first schema whose required fields are all present.
 
-    Of a row's fields those that say something count first: tables fill absent ones with null.
+    Fields with a value count first, because tables fill absent fields with null.
     """
     names = set(values)
     if isinstance(values, Mapping):
-        said = {name for name in names if values[name] is not None}
-        names = said if any(set(s.required) <= said for s in SCHEMAS) else names
+        filled = {name for name in names if values[name] is not None}
+        names = filled if any(set(s.required) <= filled for s in SCHEMAS) else names
     return next((s for s in SCHEMAS if set(s.required) <= names), None)
 
 
 def also_fitting(schema: Schema, fields: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the other schemas that `fields` would fit as well."""
+    """Return the names of the other schemas that `fields` also fit."""
     fitting = [s.name for s in SCHEMAS if set(s.required) <= set(fields)]
     return tuple(name for name in fitting if name != schema.name)
 
 
 def check_answers(schema: Schema, values: Values) -> None:
-    """Refuse a row with a second answer beside the one that its schema reads.
+    """Refuse a row with a second answer that its schema does not read.
 
     Raises:
         RowError: there are two, and they differ.
@@ -242,10 +242,10 @@ def check_answers(schema: Schema, values: Values) -> None:
 
 
 def check_preference(values: Values) -> None:
-    """Refuse a row with a better and a worse answer: which one is learnt is for a fields table.
+    """Refuse a row with a better and a worse answer; a fields table must choose one.
 
     Raises:
-        RowError: it is one; its hint is the table to write.
+        RowError: it is one; the hint is the table to write.
     """
     for better, worse in PREFERENCES:
         chosen, rejected = values.get(better), values.get(worse)
@@ -266,25 +266,25 @@ def check_preference(values: Values) -> None:
 
 
 def used_fields(schema: Schema, values: Values) -> set[str]:
-    """Return the names of the fields that a row of a schema is made of."""
+    """Return the names of the fields of a row that its schema reads."""
     if schema.build is _build_completion and not has_turns(values):
         return {*schema.required, *CONTEXTS}
     return {*schema.required, *schema.optional}
 
 
 def context_of(schema: Schema, values: Values) -> str | None:
-    """Return the field whose text is set before a row's question, if there is one."""
+    """Return the field whose text goes before a row's question, if there is one."""
     names = [name for name in CONTEXTS_OF_QUESTIONS if name in schema.optional]
     if schema.build is _build_instruction:
-        names.remove("input")  # has a place of its own, after the instruction
+        names.remove("input")  # goes after the instruction
     return next((name for name in names if is_present(values.get(name))), None)
 
 
 def row_example(schema: Schema, row: Row, group: str = "") -> Example:
-    """Make the example of a row.
+    """Make an example from a row.
 
     Raises:
-        RowError: if a field is missing, empty or of the wrong type.
+        RowError: a field is missing, empty or of the wrong type.
     """
     for field in schema.required:
         if field not in row.values:

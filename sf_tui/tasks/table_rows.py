@@ -1,6 +1,6 @@
 """Rows of CSV, TSV, parquet and Arrow files, each with its line or row number.
 
-Knows the formats. Knows nothing of schemas.
+Knows the formats and nothing of schemas.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import BinaryIO
 from sf_tui.errors import DataError
 from sf_tui.tasks.rows import BadRow, Row
 
-# The csv module refuses cells above 128 KiB by itself; long answers are told later, in tokens.
+# The csv module refuses cells above 128 KiB; too long answers are reported later, in tokens.
 _LARGEST_CELL = 2**31 - 1
 
 _PARQUET_ROWS_AT_ONCE = 1024
 
 
-# The line by which Excel is told the delimiter; no column's name.
+# The line that sets the delimiter for Excel.
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 class _Lines:
-    """The lines of a file, and those that were taken since the last record began."""
+    """The lines of a file, and those read since the last record started."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
@@ -50,31 +50,31 @@ class _Lines:
 
 
 def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | BadRow]:
-    """Yield the rows of a CSV file whose first line names the columns; every cell is text.
+    """Yield the rows of a CSV file whose first line names the columns. Every cell is text.
 
-    Bytes that are not UTF-8 become lone surrogates, which make their row a bad one later.
+    Bytes that are not UTF-8 become lone surrogates, which later make their row a bad row.
 
-    A quote that is never closed makes one record of many rows. Such a record is one bad row that
-    counts each of its lines; after it, a row with a stray quote is a bad one too, because where
-    records begin is in doubt.
+    An unclosed quote turns many rows into one record. Such a record is one bad row that counts each
+    of its lines. After it, a row with a stray quote is a bad row too, because the start of a record
+    is uncertain.
 
     Args:
-        file: opened for bytes; a leading byte order mark is no part of the first name.
-        shown: how the file is called in places.
-        tabs: whether tabs part the cells; otherwise it is what a line `sep=` says, or the one of
-            `,` `;` and tab that the header holds most of outside quotes.
+        file: opened for bytes; a leading byte order mark is ignored.
+        shown: the file's name in places.
+        tabs: whether tabs separate the cells; otherwise a line `sep=` sets the delimiter, or it is
+            the one of `,` `;` and tab that is most frequent in the header outside quotes.
 
     Raises:
-        DataError: if there is no header, or it names a column twice.
+        DataError: there is no header, or it names a column twice.
     """
     csv.field_size_limit(_LARGEST_CELL)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _Lines(text)
     first, above = text.readline(), 0
-    if told := _DELIMITER_LINE.fullmatch(first):
+    if named := _DELIMITER_LINE.fullmatch(first):
         first, above = text.readline(), 1
     bare = _QUOTED.sub("", first)
-    delimiter = "\t" if tabs else told[1] if told else max(",;\t", key=bare.count)
+    delimiter = "\t" if tabs else named[1] if named else max(",;\t", key=bare.count)
     lines.give_back(first)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
@@ -94,7 +94,7 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
         raise DataError(
             f"{shown}:{above + 1}: the header names '{min(twice)}' twice", "rename one of them"
         )
-    # Records whose quotes stand at the borders of cells alone; see the doubt above.
+    # Records with quotes only at the borders of cells; see `in_doubt`.
     mark = re.escape(delimiter)
     sound = re.compile(
         rf'(?:"(?:[^"]|"")*"|[^"{mark}\r\n]*)'
@@ -112,13 +112,15 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
         except csv.Error as error:
             end = above + reader.line_num
             in_doubt = in_doubt or end > start
-            yield BadRow(place, f"invalid CSV: {_said(error)}{_reach(start, end)}", end - start + 1)
+            yield BadRow(
+                place, f"invalid CSV: {_reason_of(error)}{_reach(start, end)}", end - start + 1
+            )
             continue
         end = above + reader.line_num
         if not cells:
             continue
         if len(cells) != len(header):
-            # A record over several lines with too many cells: its quote was another one's end.
+            # A record over several lines with too many cells: its quote closed another one.
             in_doubt = in_doubt or end > start
             reason = f"has {len(cells)} columns where the header has {len(header)}"
             yield BadRow(place, f"{reason}{_reach(start, end)}", end - start + 1)
@@ -132,14 +134,14 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
             yield Row(place, dict(zip(header, cells, strict=True)), end - start + 1)
 
 
-def _said(error: csv.Error) -> str:
+def _reason_of(error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return "a quote is opened and never closed"
     return str(error)
 
 
 def _reach(start: int, end: int) -> str:
-    """Return how far a record reaches, where that is further than its first line."""
+    """Return a note on the last line of a record that spans several."""
     return f"; the record reaches to line {end}" if end > start else ""
 
 
@@ -147,9 +149,9 @@ def parquet_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
     """Yield the rows of a parquet file, numbered from 1.
 
     Raises:
-        DataError: if the file is no parquet or is damaged.
+        DataError: the file is not parquet or is damaged.
     """
-    # Heavy, and JSON files do without it.
+    # Deferred: slow to import, and JSON files do not need it.
     import pyarrow
     import pyarrow.parquet
 
@@ -172,9 +174,9 @@ def arrow_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
     """Yield the rows of an Arrow IPC file (also Feather 2) or stream, numbered from 1.
 
     Raises:
-        DataError: if the file is damaged.
+        DataError: the file is damaged.
     """
-    # Heavy, and JSON files do without it.
+    # Deferred: slow to import, and JSON files do not need it.
     import pyarrow
     import pyarrow.ipc
 
@@ -189,7 +191,7 @@ def arrow_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
             else:
                 batches = iter(pyarrow.ipc.open_stream(file))
             for batch in batches:
-                # A batch may hold a whole file; rows as Python objects take many times its room.
+                # A batch can hold the whole file, and Python objects take many times its memory.
                 for start in range(0, batch.num_rows, _PARQUET_ROWS_AT_ONCE):
                     for values in batch.slice(start, _PARQUET_ROWS_AT_ONCE).to_pylist():
                         number += 1

@@ -1,11 +1,12 @@
-"""What a task is: named data with a train split and a held-out split that no training sees.
+"""Tasks: named data with a train split and a held-out split that no training reads.
 
 Knows nothing of files, generators, tokenizers or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,33 +18,38 @@ class Message:
     role: str
     content: str
     thoughts: str = ""
-    """What an assistant reasons before its answer, without the marks around it."""
+    """An assistant's reasoning before its answer, without the marks around it."""
     learnt: bool = True
-    """Whether an assistant's turn carries loss; a row may say that it does not."""
+    """Whether an assistant's turn carries loss; a row can turn it off."""
     inline: str = ""
-    """Thoughts, marks and answer exactly as the row has them, where they stand in one text."""
+    """Thoughts, marks and answer as the row has them, if it has them in one text."""
 
 
 @dataclass(frozen=True)
 class Example:
     """One prompt with its answer, or one conversation.
 
-    Either `prompt` and `completion` are texts, joined as they stand, or `messages` holds the
-    conversation and the model's chat template renders it; every assistant turn that is learnt
-    carries loss.
+    Either `prompt` and `completion` are texts that are joined unchanged, or `messages` holds a
+    conversation that the model's chat template renders; every `learnt` assistant turn carries
+    loss.
     """
 
     prompt: str = ""
     completion: str = ""
     messages: tuple[Message, ...] = ()
     group: str = ""
-    """What a probe spreads its examples over (an attribute, a user's group key)."""
+    """An attribute, or the value of a user's group key; probes are spread evenly over groups."""
     place: str = ""
-    """Where it was read: file:line, or a name of the generator's."""
+    """Where it was read: file:line, or a name from the generator."""
+
+    @property
+    def answer(self) -> str | tuple[str, ...]:
+        """What a model has to write: the completion, or the content of each assistant turn."""
+        return tuple(m.content for m in self.messages if m.role == "assistant") or self.completion
 
 
 class ExampleSource(Protocol):
-    """The train split: a fixed number of entries, each of which may be drawn anew."""
+    """A train split: a fixed number of entries, which may read differently in each epoch."""
 
     def __len__(self) -> int:
         """Return the number of entries in one epoch."""
@@ -64,19 +70,64 @@ class FixedExamples:
         """Return the number of examples."""
         return len(self.examples)
 
-    def example(self, index: int, draw: int) -> Example:  # noqa: ARG002  the protocol's
-        """Return example `index`, whatever the epoch."""
+    def example(self, index: int, draw: int) -> Example:  # noqa: ARG002  required by the protocol
+        """Return example `index`, the same in every epoch."""
         return self.examples[index]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Named data: what training sees, and what it is scored on."""
+    """Named data: a train split, and held-out examples that score it."""
 
     name: str
     train: ExampleSource
     held_out: Sequence[Example]
     guess_floor: dict[str, float] = field(default_factory=dict)
-    """For each group, the share that its most frequent answer alone gets right."""
+    """For each group, the score of always giving its most frequent answer."""
     notes: tuple[str, ...] = ()
-    """What a person should know of this data: its schema, its split, rows left out."""
+    """Notes for the user: the schema, the split, rows left out."""
+
+
+def prompt_key(example: Example) -> tuple[str, ...]:
+    """Return a key that two examples share if they have the same prompt.
+
+    The prompt of a conversation is everything before its first answer, because a longer
+    conversation contains the answers of a shorter one. Plain text has no prompt and is its own
+    key.
+    """
+    if example.messages:
+        first = next(i for i, m in enumerate(example.messages) if m.role == "assistant")
+        return tuple(f"{m.role}:{m.content}" for m in example.messages[:first])
+    if example.prompt.strip():
+        return ("prompt", example.prompt)
+    return ("text", example.completion)
+
+
+def content_key(example: Example) -> tuple[str, ...]:
+    """Return a key that two examples share if they are identical."""
+    if example.messages:
+        return tuple(f"{m.role}:{m.thoughts}\x1f{m.content}" for m in example.messages)
+    return ("prompt", example.prompt, "completion", example.completion)
+
+
+def majority_counts(answers: Iterable[tuple[str, Hashable]]) -> dict[str, tuple[int, int]]:
+    """Return for each group how often its most frequent answer occurs, and its number of answers.
+
+    Args:
+        answers: the group and the answer of each example.
+    """
+    groups: dict[str, Counter[Hashable]] = {}
+    for group, answer in answers:
+        groups.setdefault(group, Counter())[answer] += 1
+    return {group: (max(found.values()), found.total()) for group, found in groups.items()}
+
+
+def guess_floor(examples: Iterable[Example], *, grouped: bool = True) -> dict[str, float]:
+    """Return for each group the score of always giving its most frequent answer.
+
+    Args:
+        examples: what a model is scored on.
+        grouped: False takes all examples as one group, "".
+    """
+    counts = majority_counts((one.group if grouped else "", one.answer) for one in examples)
+    return {group: most / total for group, (most, total) in counts.items()}

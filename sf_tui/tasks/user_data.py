@@ -1,27 +1,26 @@
 """A user's own data as a task: read, recognized, checked and split.
 
-Knows the rules of the split and what a person must be told. Knows nothing of tokens.
+Holds out by number or share, whole groups at a time, and the same rows every time. Knows nothing of
+tokens.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.loaded_rows import LoadedExamples, load_examples
 from sf_tui.tasks.reading import locate, shown_path
-from sf_tui.tasks.rows import (
-    count_rows,
-)
-from sf_tui.tasks.splitting import content_key, prompt_key, split_examples
-from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.rows import count_rows
+from sf_tui.tasks.task import Example, FixedExamples, Task, content_key, guess_floor, prompt_key
 
 
 class DataSettings(Protocol):
-    """What a profile says of one task's data; its `[[tasks]]` table has all of it."""
+    """The settings of one task's data, as in a profile's `[[tasks]]` table."""
 
     @property
     def name(self) -> str:
@@ -37,11 +36,11 @@ class DataSettings(Protocol):
 
     @property
     def group(self) -> str | None:
-        """The field whose rows stay on one side of the split."""
+        """The field that keeps rows with the same value on one side of the split."""
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Which field is which, for schemas that aren't recognized."""
+        """The `fields` table, for schemas that aren't recognized."""
 
     @property
     def on_bad_row(self) -> str:
@@ -57,15 +56,15 @@ class DataSettings(Protocol):
 
 
 def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
-    """Make a task of a user's own data.
+    """Read a user's own data as a task.
 
     Args:
         settings: the task's table of a profile.
-        base_dir: where relative paths start.
-        seed: decides which rows are held out when `held_out` names no file.
+        base_dir: directory that relative paths start from.
+        seed: determines which rows are held out if `held_out` names no file.
 
     Raises:
-        DataError: if the data can't be used; the message says where and what to do.
+        DataError: the data can't be used; the message has the place and what to do.
     """
     loaded = _load(settings, settings.data, base_dir)
     if isinstance(settings.held_out, str):
@@ -76,13 +75,14 @@ def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
         name=settings.name,
         train=FixedExamples(tuple(train)),
         held_out=tuple(held_out),
-        guess_floor=_guess_floor(held_out),
+        # A user's groups keep rows together and do not describe the question: one floor for all.
+        guess_floor=guess_floor(held_out, grouped=False),
         notes=(*loaded.notes, *notes),
     )
 
 
 def load_held_out_file(settings: DataSettings, file: str, base_dir: Path) -> LoadedExamples:
-    """Read the file of held-out rows that a task names, whatever has become of its other data.
+    """Read a task's file of held-out rows, even if its other data are missing.
 
     Raises:
         DataError: the file can't be used.
@@ -127,7 +127,7 @@ def _by_split(
 def _beside_file(
     settings: DataSettings, file: str, loaded: LoadedExamples, base_dir: Path
 ) -> _Parts:
-    """Take held-out rows from a file, and leave what they hold out of training."""
+    """Take held-out rows from a file, and remove them from training."""
     if locate(file, base_dir) is None:
         raise DataError(
             f'held_out = "{file}": no such file in {shown_path(base_dir)}',
@@ -163,13 +163,130 @@ def _beside_file(
     return train, scored.examples, notes
 
 
-def _guess_floor(held_out: Iterable[Example]) -> dict[str, float]:
-    """Return the share of the most frequent answer among all held-out rows.
+DEFAULT_SHARE = 0.10
+DEFAULT_MOST = 512
 
-    A user's groups say what stays together, not what is asked, so they have no floor of their own.
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of examples, each list in file order."""
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+    units: int
+    """Number of sets of examples that stay together; each example is one if none must."""
+
+
+def held_out_count(rows: int, held_out: float | None, shown: str) -> int:
+    """Return the number of rows to hold out.
+
+    Args:
+        rows: number of rows.
+        held_out: a share between 0 and 1, a number of rows, or None for 10 %, at most 512.
+        shown: the data's name in errors.
+
+    Raises:
+        DataError: one side would be empty.
     """
-    answers: Counter[Any] = Counter(
-        tuple(m.content for m in example.messages if m.role == "assistant") or example.completion
-        for example in held_out
+    if rows < 2:
+        raise DataError(
+            f"{shown}: {rows} row{'' if rows == 1 else 's'} can't be split into training and "
+            "held-out rows",
+            'add rows, or name a file of held-out rows: held_out = "held-out.jsonl"',
+        )
+    if held_out is None:
+        return max(1, min(DEFAULT_MOST, round(DEFAULT_SHARE * rows)))
+    if isinstance(held_out, int):
+        if not 1 <= held_out < rows:
+            raise DataError(
+                f"{shown}: held_out = {held_out} of {rows} rows",
+                f"it must be at least 1 and leave a row to train on: at most {rows - 1}",
+            )
+        return held_out
+    if not 0 < held_out < 1:
+        raise DataError(
+            f"{shown}: held_out = {held_out} is no share",
+            "give a share between 0 and 1, a number of rows, or a file",
+        )
+    return min(rows - 1, max(1, round(held_out * rows)))
+
+
+def split_examples(
+    examples: Sequence[Example],
+    held_out: float | None,
+    seed: int,
+    shown: str = "data",
+    by_group: bool = False,
+) -> Split:
+    """Choose which examples are held out.
+
+    Examples with the same prompt stay on one side, and so do those of one group. The choice
+    depends on the seed and the content of the examples, not on their order; adding rows later
+    moves few others to the other side.
+
+    Args:
+        examples: at least two.
+        held_out: see `held_out_count`; fewer if groups don't fit.
+        seed: determines the choice.
+        shown: the data's name in errors.
+        by_group: whether examples with the same `group` stay together.
+
+    Raises:
+        DataError: one side would be empty.
+    """
+    wanted = held_out_count(len(examples), held_out, shown)
+    units = _units(examples, by_group)
+    if len(units) == 1:
+        what = "group or prompt" if by_group else "prompt"
+        raise DataError(
+            f"{shown}: all {len(examples)} rows have one {what} in common, so they can't be split",
+            'choose another group key, or name a file: held_out = "held-out.jsonl"',
+        )
+    drawn = sorted(
+        units, key=lambda unit: min(_draw(examples[index], seed, by_group) for index in unit)
     )
-    return {"": max(answers.values()) / answers.total()}
+    chosen: list[int] = []
+    for unit in drawn:
+        if len(chosen) + len(unit) <= wanted:
+            chosen += unit
+        if len(chosen) == wanted:
+            break
+    if not chosen:  # every unit is larger than the wanted number
+        chosen = min(drawn, key=len)
+    outside = set(chosen)
+    return Split(
+        train=tuple(index for index in range(len(examples)) if index not in outside),
+        held_out=tuple(sorted(chosen)),
+        units=len(units),
+    )
+
+
+def _draw(example: Example, seed: int, by_group: bool) -> bytes:
+    """Return a hash of an example; the unit with the smallest hash goes first."""
+    key = ("group", example.group) if by_group else prompt_key(example)
+    text = "\x1f".join((str(seed), *key))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _units(examples: Sequence[Example], by_group: bool) -> list[list[int]]:
+    """Return the sets of examples that must stay together (union-find over their keys)."""
+    parent = list(range(len(examples)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[tuple[str, ...], int] = {}
+    for index, example in enumerate(examples):
+        keys = [("prompt key", *prompt_key(example))]
+        if by_group:
+            keys.append(("group key", example.group))
+        for key in keys:
+            other = first.setdefault(key, index)
+            parent[root(index)] = root(other)
+    units: dict[int, list[int]] = {}
+    for index in range(len(examples)):
+        units.setdefault(root(index), []).append(index)
+    return list(units.values())

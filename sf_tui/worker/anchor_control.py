@@ -17,7 +17,7 @@ from sf_tui.engine.step import Loss
 from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -53,7 +53,7 @@ class AnchorControl(Strategy):
         self._prepared = stage.prepared
         self._spec = stage.spec
         self._run_context = stage.context
-        self._bank: NeighborBank | None = None
+        self._bank: TeacherCache | None = None
         self._loss: Anchor | None = None
 
     @property

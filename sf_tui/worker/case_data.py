@@ -11,19 +11,7 @@ from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.probe_plan import spread_evenly
-from sf_tui.errors import DataError
-from sf_tui.profile import Profile, TaskSettings
-from sf_tui.profile.paths import is_missing
-from sf_tui.recovery.case import NewTask, OldTask
-from sf_tui.recovery.scoring import ScoredRows, scored_rows
-from sf_tui.tasks.biography import biography_task
-from sf_tui.tasks.encoding import Encoded, encode_all
-from sf_tui.tasks.loaded_rows import load_examples
-from sf_tui.tasks.splitting import DEFAULT_MOST, split_examples
-from sf_tui.tasks.task import Example, FixedExamples, Task
-from sf_tui.tasks.user_data import load_held_out_file
-from sf_tui.worker.preparation import (
+from sf_tui.engine.prepare import (
     BIOGRAPHY,
     PreparedTask,
     encode_rows,
@@ -31,6 +19,18 @@ from sf_tui.worker.preparation import (
     prepare_task,
     read_task,
 )
+from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.errors import DataError
+from sf_tui.profile import Profile, TaskSettings
+from sf_tui.profile.paths import is_missing
+from sf_tui.recovery.case import NewTask, OldTask
+from sf_tui.recovery.scoring import ScoredRows, scored_rows
+from sf_tui.tasks.biography import biography_task
+from sf_tui.tasks.encoded_examples import encode_all
+from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.loaded_rows import load_examples
+from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
 
 # A test trains on ten old examples and a repair seldom on more than a thousand; only the paper's
 # own recovery wants them all.
@@ -105,7 +105,7 @@ def old_task_of(
     """
     settings = profile.task(prepared.name)
     examples = _training_rows(profile, settings, prepared.task, loaded, wanted)
-    held_out = scored_rows(prepared.held_out, prepared.groups)
+    held_out = scored_rows(prepared.held_out)
     return OldTask(prepared.name, prepared.metric, held_out, examples)
 
 
@@ -124,7 +124,7 @@ def read_new_task(
 def new_task_of(prepared: PreparedTask) -> NewTask:
     """Return a task that a worker has prepared as a new task; a drawn one as its first epoch is."""
     rows = tuple(prepared.train.encoded(at, 0) for at in range(len(prepared.train)))
-    held_out = scored_rows(prepared.held_out, prepared.groups)
+    held_out = scored_rows(prepared.held_out)
     return NewTask(prepared.name, prepared.metric, rows, held_out)
 
 
@@ -153,7 +153,7 @@ def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> Scor
             f"{data}: no row can be used: {'; '.join(encoded.notes())}",
             "shorten the rows, or name other data",
         )
-    return scored_rows(encoded.rows, [taken[at].group for at in encoded.kept])
+    return scored_rows(encoded.rows)
 
 
 def _split_whole(profile: Profile, settings: TaskSettings, wanted: Wanted) -> Task:
@@ -227,9 +227,8 @@ def _old_task(
             f"'{task.name}': no row to score on can be used: {'; '.join(held_out.notes())}",
             "raise [train] max_length, or shorten the rows",
         )
-    groups = [task.held_out[at].group for at in held_out.kept]
     metric = metric_of(settings, held_out.rows or examples)
-    return OldTask(task.name, metric, scored_rows(held_out.rows, groups), examples)
+    return OldTask(task.name, metric, scored_rows(held_out.rows), examples)
 
 
 def _training_rows(

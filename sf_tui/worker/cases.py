@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
@@ -28,8 +29,7 @@ from sf_tui.worker.case_data import (
     read_new_task,
     read_old_task,
 )
-from sf_tui.worker.inputs import changed_inputs, told
-from sf_tui.worker.preparation import BIOGRAPHY, Prepared
+from sf_tui.worker.inputs import changed_inputs, describe_changes
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, find_start, load_newest, read_record
 
@@ -183,7 +183,8 @@ def run_case(
     changed = changed_inputs(run, profile)
     if changed:
         notes.append(
-            f"changed since the run began: {told(changed)}; the rows that are scored may be others "
+            f"changed since the run began: {describe_changes(changed)}; "
+            "the rows that are scored may be others "
             "than the run's"
         )
     new_settings = with_data(profile.task(spec.task), replaced.new)
@@ -223,7 +224,7 @@ def live_case(context: RunContext, play: StagePlay, wanted: Wanted) -> Assembled
         UsageError: no watched task was learnt before.
         RunError: the stage's first checkpoint can't be used.
     """
-    prepared: Prepared = context.prepared
+    prepared: PreparedRun = context.prepared
     profile = prepared.profile
     history = fold(read_events(context.run.events))
     spec = play.spec

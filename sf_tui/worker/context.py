@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
@@ -13,7 +14,6 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.outcomes import StopRun
-from sf_tui.worker.preparation import Prepared
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import StopSignals
@@ -26,7 +26,7 @@ class RunContext:
     run: RunDirectory
     log: EventLog
     ledger: Ledger
-    prepared: Prepared
+    prepared: PreparedRun
     shelf: CheckpointShelf
     commands: CommandTail
     signals: StopSignals

@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 
 from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
-from sf_tui.neighbors.anatomy import anatomize
-from sf_tui.neighbors.exchanges import shares_beginnings
-from sf_tui.neighbors.own_prompts import sample_prompts
+from sf_tui.neighbors.anatomy import anatomize, sample_prompts
 from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
+from sf_tui.neighbors.substitution import shares_prefixes
 from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.outcomes import is_out_of_memory
@@ -40,7 +39,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
     begun = time.perf_counter()
     anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
     start = start_model(prepared, spec)
-    sources = choose_sources(anatomy, tokens, shared=shares_beginnings(start))
+    sources = choose_sources(anatomy, tokens, shared=shares_prefixes(start))
     if not sources:
         return
     try:
@@ -61,7 +60,7 @@ def tell_tasks_at_risk(context: RunContext, spec: StageSpec, steps: int) -> None
         tokens=start.forwarded,
         groups=[
             {
-                "frame": group.frame,
+                "frame": group.template,
                 "kind": group.kind,
                 "example": group.example,
                 "likelihood": group.likelihood,

@@ -1,12 +1,12 @@
-"""What a run was started with outside its folder, by digest; and what of it has changed since.
+"""Digests of the files outside a run's directory that it was started with, and changes since.
 
-`inputs.json` in the run directory keeps for each key of the profile that names files their sizes
-and digests, as they were when the run first prepared. Knows files, not what stands in them.
+`inputs.json` in the run directory holds sizes and digests for each key of the profile that names
+files, as of the run's first preparation. Reads bytes only and parses nothing.
 
-Promised: any change of a data file, configuration, tokenizer or weight file up to 64 MiB is found,
-and any change of size. Of larger weight files 64 blocks of 1 MiB, evenly spaced from the first byte
-to the last, are read: a model trained further differs in all of them, but one altered byte between
-two blocks is not found. A new modification time alone is no change.
+Finds any change to a data file, configuration, tokenizer or weight file up to 64 MiB, and any
+change of size. Of larger weight files it reads 64 blocks of 1 MiB, evenly spaced from the first
+byte to the last: a model trained further differs in all of them, but a byte altered between two
+blocks is not found. A new modification time alone is not a change.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ SCHEMA_VERSION = 1
 _BLOCK = 1 << 20
 _BLOCKS = 64
 _WEIGHTS = (".safetensors", ".gguf")
-# What is read of a model directory; anything else in it (a README, a training log) may change.
+# Suffixes read in a model directory; other files in it (a README, a training log) may change.
 _OF_A_MODEL = (*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken")
-_MOST_TOLD = 5
+_MOST_SHOWN = 5
 
 Digests = dict[str, dict[str, Any]]
 """By the file's path: `bytes` and `sha256`."""
@@ -44,10 +44,10 @@ Digests = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Change:
-    """One file that is no longer what the run was started with."""
+    """A file that differs from what the run was started with."""
 
     key: str
-    """The profile's key that names it or its folder."""
+    """The key of the profile that names it or its folder."""
     path: str
     what: str
     """How it differs, in words."""
@@ -56,13 +56,13 @@ class Change:
 def take_inputs(profile: Profile) -> dict[str, Digests]:
     """Return the digests of all files that a profile names, by its keys.
 
-    What is not there, or can't be read, is left out: whoever needs it tells of it by name.
+    Files that are missing or can't be read are left out; the code that needs them reports them.
     """
     return {key: _digests(place, data=data) for key, place, data in _places(profile)}
 
 
 def record_inputs(run: RunDirectory, inputs: dict[str, Digests], **more: Any) -> None:
-    """Write what a run is started with into its directory.
+    """Write the record of a run's inputs into its directory.
 
     Raises:
         RunError: it can't be written.
@@ -79,7 +79,7 @@ def record_inputs(run: RunDirectory, inputs: dict[str, Digests], **more: Any) ->
 
 
 def read_record(run: RunDirectory) -> dict[str, Any] | None:
-    """Return what a run was started with; None for a run of a version that kept no record.
+    """Return the record of a run's inputs; None without one.
 
     Raises:
         RunError: the record is damaged.
@@ -99,7 +99,7 @@ def read_record(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def changes(then: dict[str, Digests], now: dict[str, Digests]) -> list[Change]:
-    """Return the files that differ; a key of which nothing is left now is not told here."""
+    """Return the files that differ; leaves out keys whose files are all gone."""
     found = []
     for key, files in then.items():
         current = now.get(key, {})
@@ -114,7 +114,7 @@ def changes(then: dict[str, Digests], now: dict[str, Digests]) -> list[Change]:
 
 
 def changed_inputs(run: RunDirectory, profile: Profile) -> list[Change]:
-    """Return what has changed since a run began, for a reader that goes on regardless.
+    """Return what has changed since a run began, without refusing it.
 
     Raises:
         RunError: the record is damaged.
@@ -126,13 +126,13 @@ def changed_inputs(run: RunDirectory, profile: Profile) -> list[Change]:
 def check_inputs(
     run: RunDirectory, profile: Profile, *, begun: bool, accept_changed: bool
 ) -> list[Change]:
-    """Compare a run's files with its record, or make the record at the run's beginning.
+    """Compare a run's files with its record, or write the record at the run's beginning.
 
     Args:
-        run: the run; the caller has its lock.
+        run: the run; the caller holds its lock.
         profile: the run's.
-        begun: whether the run has come further than its first preparation.
-        accept_changed: keep the new digests beside the old ones and go on.
+        begun: whether the run has passed its first preparation.
+        accept_changed: add the new digests to the record and go on.
 
     Returns:
         The changes that were accepted.
@@ -151,13 +151,13 @@ def check_inputs(
         return []
     if not accept_changed:
         raise DataError(
-            f"changed since the run began: {told(found)}",
+            f"changed since the run began: {describe_changes(found)}",
             "put back what the run began with, or go on with what is there now: `sf resume "
             f"{run.path} --accept-changed-data` (rows, batches and held-out rows may be others)",
         )
     earlier = facts.get("replaced")
     replaced = {"taken": facts.get("taken"), "inputs": facts["inputs"]}
-    # A file that is gone keeps its digest: it may come back.
+    # Keep the digest of a missing file: it may come back.
     merged = {key: now.get(key) or files for key, files in facts["inputs"].items()} | {
         key: files for key, files in now.items() if files
     }
@@ -165,10 +165,10 @@ def check_inputs(
     return found
 
 
-def told(found: list[Change]) -> str:
-    """Name the changed files, the first ones of many."""
-    lines = [f"{change.path} ({change.key}): {change.what}" for change in found[:_MOST_TOLD]]
-    rest = len(found) - _MOST_TOLD
+def describe_changes(found: list[Change]) -> str:
+    """Return a text with the changed files, at most five of them."""
+    lines = [f"{change.path} ({change.key}): {change.what}" for change in found[:_MOST_SHOWN]]
+    rest = len(found) - _MOST_SHOWN
     return "; ".join([*lines, *([f"and {rest} more files"] if rest > 0 else [])])
 
 
@@ -198,7 +198,7 @@ def _well_formed(inputs: object) -> bool:
 
 
 def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
-    """Return key, place and whether it is data of what a profile names on this machine."""
+    """Yield key, path and whether it is data, for each local path that a profile names."""
     model = profile.model
     if model.source.startswith(STARTER_PREFIX):
         yield "model.source", starter_directory(model.source.removeprefix(STARTER_PREFIX)), False
@@ -240,9 +240,9 @@ def _files(place: Path, *, data: bool) -> Iterator[Path]:
 
 
 def _digest(path: Path, *, whole: bool) -> dict[str, Any] | None:
-    """Return a regular file's size and digest; None where there is none that can be read."""
+    """Return a regular file's size and digest; None if it can't be read."""
     try:
-        # A pipe would be waited for without end.
+        # Opening a pipe would block.
         if not stat.S_ISREG(path.stat().st_mode):
             return None
         with path.open("rb", buffering=0) as file:

@@ -1,7 +1,4 @@
-"""What a run says of itself before its first step: its parts, and every note on them.
-
-Knows events; decides nothing.
-"""
+"""The first events of a run: what it is made of, and every note on its parts."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ import torch
 
 from sf_tui.worker.context import RunContext
 
-# AdamW in fp32: the weights and two moments, four bytes each.
+# AdamW in float32: the weights and two moments, four bytes each.
 _CHECKPOINT_BYTES_A_PARAMETER = 12
 
 
 def introduce_run(context: RunContext) -> None:
-    """Write what the run is made of, and what the user must know before its first step."""
+    """Write `run_started` and the alerts that a user should see before the first step."""
     prepared, profile = context.prepared, context.profile
     context.tell(
         "run_started",

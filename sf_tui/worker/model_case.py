@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
+from sf_tui.engine.prepare import load_model_of
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, parse_profile
 from sf_tui.profile.describe import toml_value
@@ -22,7 +23,6 @@ from sf_tui.worker.cases import (
     Replaced,
     build_case,
 )
-from sf_tui.worker.preparation import load_model_of
 from sf_tui.worker.recipe_tokens import TaskSize, size_of
 from sf_tui.worker.run_weights import ModelAtHand, open_start_model
 

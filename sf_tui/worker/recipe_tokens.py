@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedTask, read_task
 from sf_tui.errors import DataError, ModelError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.names import RANDOM_MODEL
-from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import Example, Task
-from sf_tui.worker.preparation import BIOGRAPHY, PreparedTask, read_task
 
 RECIPE_FILE = "recipe.json"
 

@@ -12,19 +12,24 @@ from dataclasses import dataclass
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
+from sf_tui.engine.prepare import load_model_of, prepare_task, read_task
 from sf_tui.errors import DataError, RunError
-from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, anatomize
-from sf_tui.neighbors.bank import NeighborBank, answer_limit, build_bank
-from sf_tui.neighbors.divergence import DivergenceMeter
-from sf_tui.neighbors.own_prompts import PromptSample, sample_prompts
-from sf_tui.neighbors.proposing import Neighbor
+from sf_tui.neighbors.anatomy import (
+    AnatomizedPrompt,
+    Anatomy,
+    PromptSample,
+    anatomize,
+    sample_prompts,
+)
+from sf_tui.neighbors.anchor import DivergenceMeter
+from sf_tui.neighbors.cache import TeacherCache, answer_limit, build_cache
+from sf_tui.neighbors.propose import Neighbor
 from sf_tui.neighbors.risk import RiskGroup, choose_sources, name_tasks_at_risk
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import Profile
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.cases import choose_stage
-from sf_tui.worker.preparation import load_model_of, prepare_task, read_task
 from sf_tui.worker.run_weights import ModelAtHand, load_newest, read_record
 
 SOURCES = 12
@@ -192,7 +197,7 @@ class _Surveying:
         self._told(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
-    def ask_again(self, groups: list[RiskGroup]) -> tuple[NeighborBank, list[list[int]]]:
+    def ask_again(self, groups: list[RiskGroup]) -> tuple[TeacherCache, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
         self._told("the start model's answers to each group's likeliest prompts")
         longest = answer_limit(self._longest, self._sample.longest_answer)
@@ -206,10 +211,10 @@ class _Surveying:
             ][:_ASKED_AGAIN]
             places.append(list(range(len(asked), len(asked) + len(fitting))))
             asked += [Neighbor(tokens, "substitution") for tokens in fitting]
-        bank = build_bank(None, {}, lambda: asked, self._start, longest=longest, top_k=self._top_k)
+        bank = build_cache(None, {}, lambda: asked, self._start, longest=longest, top_k=self._top_k)
         return bank, places
 
-    def measure(self, bank: NeighborBank, places: list[list[int]]) -> dict[int, Moved]:
+    def measure(self, bank: TeacherCache, places: list[list[int]]) -> dict[int, Moved]:
         """Return how far each group's answers are from the start's, under the weights of now."""
         self._told("the same answers under the weights of now")
         loaded = self._model.loaded

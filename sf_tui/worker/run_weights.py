@@ -12,6 +12,7 @@ from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoin
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.prepare import load_model_of
 from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.paths import absolute
@@ -20,7 +21,6 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.preparation import load_model_of
 from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"

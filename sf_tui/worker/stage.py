@@ -22,9 +22,9 @@ from sf_tui.run.durable import remove
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.foresight import tell_tasks_at_risk
-from sf_tui.worker.measuring import StageMeasuring
 from sf_tui.worker.obeying import Obeying
 from sf_tui.worker.outcomes import Rewind
+from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_state import check_fits
 from sf_tui.worker.stage_strategies import stage_strategies
@@ -62,7 +62,7 @@ class StagePlay:
             raise RunError(f"stage '{spec.name}': {refusal}", "train it with another strategy")
         self.strategies = stage_strategies(context, spec, self._known)
         loop.attach(self.strategies)
-        self._measuring = StageMeasuring(context, spec, self._known, loop.total_steps)
+        self._measuring = StageProbes(context, spec, self._known, loop.total_steps)
         self._obeying = Obeying(context, self)
 
     @property

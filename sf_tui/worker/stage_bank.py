@@ -10,23 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.errors import DataError
-from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
-from sf_tui.neighbors.bank import (
+from sf_tui.neighbors.anatomy import Tokens, anatomize, every_prompt, prompts_of, sample_prompts
+from sf_tui.neighbors.cache import (
     MOST_PROMPTS,
-    NeighborBank,
+    TeacherCache,
     answer_limit,
-    bank_key,
-    build_bank,
+    build_cache,
+    cache_key,
     digest,
-    read_bank,
+    read_cache,
 )
-from sf_tui.neighbors.own_prompts import every_prompt, sample_prompts
-from sf_tui.neighbors.proposing import LeftOut, Neighbor, propose, subjects_of
+from sf_tui.neighbors.propose import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.preparation import Prepared
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
 # once take longer (624 instead of 4,096 on the starter: a third).
@@ -43,7 +42,7 @@ class StageBank:
         longest: tokens of an answer at most.
     """
 
-    def __init__(self, prepared: Prepared, spec: StageSpec) -> None:
+    def __init__(self, prepared: PreparedRun, spec: StageSpec) -> None:
         """Plan it; no model is asked.
 
         Args:
@@ -77,7 +76,7 @@ class StageBank:
                 f"answer of {self.longest} tokens within {self._limit}",
                 "lower [anchor] answer_tokens, or raise [train] max_length",
             )
-        self._key = bank_key(
+        self._key = cache_key(
             profile.seed,
             self.count,
             self._kinds,
@@ -89,15 +88,15 @@ class StageBank:
             left_out=digest(sorted(left_out.subjects)) if left_out else None,
         )
 
-    def read(self, folder: Path) -> NeighborBank | None:
+    def read(self, folder: Path) -> TeacherCache | None:
         """Return the bank if all of it lies in a folder.
 
         Raises:
             RunError: the folder can't be read, or a part of it is damaged.
         """
-        return read_bank(folder, self._key)
+        return read_cache(folder, self._key)
 
-    def build(self, start: StartModel, folder: Path | None) -> NeighborBank:
+    def build(self, start: StartModel, folder: Path | None) -> TeacherCache:
         """Return the bank, made as far as it does not lie in a folder already.
 
         Args:
@@ -108,7 +107,7 @@ class StageBank:
             DataError: the start model proposes nothing.
             RunError: the folder can't be written, or a part of it is damaged.
         """
-        return build_bank(
+        return build_cache(
             folder,
             self._key,
             lambda: self._propose(start),
@@ -139,7 +138,7 @@ class StageBank:
         return self._limit is None or len(prompt) + self.longest <= self._limit
 
 
-def _left_out(prepared: Prepared) -> LeftOut | None:
+def _left_out(prepared: PreparedRun) -> LeftOut | None:
     """Return the subjects of the tasks that `[neighbors] exclude_tasks` names."""
     names = prepared.profile.neighbors.exclude_tasks
     subjects: set[Tokens] = set()
@@ -155,7 +154,7 @@ def bank_folder(run: RunDirectory, stage: str) -> Path:
 
 
 def start_model(
-    prepared: Prepared, spec: StageSpec, between: Callable[[], None] | None = None
+    prepared: PreparedRun, spec: StageSpec, between: Callable[[], None] | None = None
 ) -> StartModel:
     """Return the model at hand as one that is asked, in passes about as large as a step's.
 

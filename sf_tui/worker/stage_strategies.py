@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
 from sf_tui.engine.loop import TrainingLoop
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
 from sf_tui.engine.tuning import StageTuner
@@ -16,14 +17,13 @@ from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.recovery.edits import open_start_weights
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.preparation import Prepared
 
 
 @dataclass(frozen=True)
 class RunStage(StrategyStage):
     """A stage of a run, for strategies that need more of the run than its engine."""
 
-    prepared: Prepared
+    prepared: PreparedRun
     spec: StageSpec
     context: RunContext | None
     """None before the run is begun, while the stages are only checked."""
@@ -63,7 +63,7 @@ def stage_strategies(context: RunContext, spec: StageSpec, known: Sequence[str])
     )
 
 
-def check_strategies(prepared: Prepared) -> None:
+def check_strategies(prepared: PreparedRun) -> None:
     """Find, before anything is trained, a stage that can't be trained with its strategy.
 
     Raises:
@@ -78,7 +78,7 @@ def check_strategies(prepared: Prepared) -> None:
 
 
 def _run_stage(
-    prepared: Prepared, spec: StageSpec, known: Sequence[str], context: RunContext | None
+    prepared: PreparedRun, spec: StageSpec, known: Sequence[str], context: RunContext | None
 ) -> RunStage:
     old: dict[str, EncodedSource] = {
         name: prepared.tasks[name].train for name in known if name != spec.task

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from sf_tui import __version__
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import REPLAY_STAGE
@@ -33,12 +34,11 @@ from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
-from sf_tui.worker.inputs import check_inputs, told
+from sf_tui.worker.inputs import check_inputs, describe_changes
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import PreparationStopped, StopSignals
@@ -176,7 +176,7 @@ class Worker:
                 "alert",
                 level="warn",
                 code="data-changed",
-                message=f"data changed: {told(changed)}",
+                message=f"data changed: {describe_changes(changed)}",
                 stage="",
                 step=0,
             )

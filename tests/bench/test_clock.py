@@ -15,12 +15,17 @@ def test_the_processor_counts_on_one_cpu_thread_alone(device: str, threads: int,
     assert Clock.for_device(device, threads).name == name
 
 
-def test_sleep_takes_no_processor_time() -> None:
-    before = read_clocks()
-    time.sleep(0.2)
-    passed = read_clocks().since(before)
-    assert passed.wall >= 0.2
-    assert passed.processor < 0.15
+def test_a_reading_is_of_the_wall_and_of_this_process() -> None:
+    clocks = (time.perf_counter, time.process_time)
+    earliest = [clock() for clock in clocks]
+    reading = read_clocks()
+    latest = [clock() for clock in clocks]
+    for before, found, after in zip(earliest, reading, latest, strict=True):
+        assert before <= found <= after
+
+
+def test_what_has_passed_is_told_for_each_clock() -> None:
+    assert Reading(7.0, 2.5).since(Reading(4.0, 2.0)) == Reading(3.0, 0.5)
 
 
 def test_a_clock_takes_its_own_part_of_a_reading() -> None:

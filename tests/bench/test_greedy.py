@@ -9,13 +9,14 @@ from sf_tui.bench.clock import Clock
 from sf_tui.bench.greedy import GreedyDecoder, Question
 from sf_tui.bench.scene import make_scene
 from sf_tui.engine.batches import FixedSource
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
-from sf_tui.worker.preparation import Prepared, prepare_run
+from support.ticking_clock import TickingClock
 
 
 @pytest.fixture(scope="module")
-def half_learnt(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def half_learnt(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedRun:
     """Return a model that knows half of its held-out rows by heart."""
     profile = make_scene(
         str(llama_directory),
@@ -47,7 +48,7 @@ def test_a_question_is_the_row_taken_apart() -> None:
     assert question.as_row() == row
 
 
-def test_probe_and_generate_agree_on_every_example(half_learnt: Prepared) -> None:
+def test_probe_and_generate_agree_on_every_example(half_learnt: PreparedRun) -> None:
     rows = half_learnt.tasks["new"].held_out
     by_probe, by_generate = Comparison(
         half_learnt.loaded, half_learnt.compute, rows, Clock(True)
@@ -56,7 +57,7 @@ def test_probe_and_generate_agree_on_every_example(half_learnt: Prepared) -> Non
     assert (by_probe == by_generate).all()
 
 
-def test_the_batch_changes_nothing_about_what_is_generated(half_learnt: Prepared) -> None:
+def test_the_batch_changes_nothing_about_what_is_generated(half_learnt: PreparedRun) -> None:
     questions = [Question.of(row) for row in half_learnt.tasks["new"].held_out]
     alone, together = (
         GreedyDecoder(half_learnt.loaded, half_learnt.compute, size).exact(questions)
@@ -65,10 +66,14 @@ def test_the_batch_changes_nothing_about_what_is_generated(half_learnt: Prepared
     assert (alone == together).all()
 
 
-def test_speed_is_measured_on_answers_of_the_length_asked_for(half_learnt: Prepared) -> None:
+def test_speed_is_measured_on_answers_of_the_length_asked_for(half_learnt: PreparedRun) -> None:
     rows = half_learnt.tasks["new"].held_out
-    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows, Clock(True))
+    # A probe, `generate`, and nothing between two rounds.
+    clock = TickingClock(seconds_between_readings=(0.0, 2.0, 10.0))
+    comparison = Comparison(half_learnt.loaded, half_learnt.compute, rows, clock)
     long, own = comparison.speed(8, 20), comparison.speed(8, None)
     assert long.answer_tokens == 20
     assert own.answer_tokens < 10
-    assert long.times_faster > 0
+    for speed in (long, own):
+        assert (speed.probe_seconds, speed.generate_seconds) == (2.0, 10.0)
+        assert speed.times_faster == 5.0

@@ -15,7 +15,6 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tui.written_run import WrittenRun
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
@@ -26,6 +25,7 @@ from sf_tui.run.events import EventLog, read_events
 from sf_tui.run.history import fold
 from sf_tui.tui.feed import RunFeed
 from sf_tui.tui.summary import summarize_run
+from tui.written_run import WrittenRun
 
 GARBAGE: list[Any] = [None, True, -3, 10**9, 2**64 - 1, 1e308, "x", "", [], ["x"], {}, {"a": [1]}]
 
@@ -117,7 +117,10 @@ def test_an_odd_lock_is_read_past(home: Path, kind: str) -> None:
             repair_before_resume(RunDirectory(home / "bad"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(seed=st.integers(0, 2**32))
 def test_any_change_of_the_log_is_survived_and_repaired(home: Path, seed: int) -> None:
     dice = random.Random(seed)

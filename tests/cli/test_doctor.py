@@ -21,6 +21,7 @@ from sf_tui.cli.doctor_checks import (
     check_signs,
     read_logind,
 )
+from support import PATIENCE_S
 
 
 def logind(root: Path, **files: str) -> Path:
@@ -137,6 +138,6 @@ def test_the_doctor_imports_no_torch() -> None:
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout.strip() == "False"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from sf_tui.cli.interrupt import INTERRUPTED, Interrupt
+from support import PATIENCE_S
 
 # A command whose work loses the interrupt, or has it come out as something else.
 COMMAND = """
@@ -82,7 +83,7 @@ def test_whatever_becomes_of_it_the_exit_code_says_interrupted(how: str) -> None
         [sys.executable, "-c", COMMAND, how],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         # A parent that ignores it would hand that down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fork_client import ForkHost, SfProcess
 
 from sf_tui.run.events import Event, read_events
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
 
 STEPS = 60
 
@@ -50,17 +51,15 @@ def events(run: Path, kind: str) -> list[Event]:
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def stop_early(process: SfProcess, run: Path) -> None:
-    """Send SIGTERM once the first stage has begun; the worker saves and ends."""
-    log = run / "events.jsonl"
-    wait_for(lambda: process.poll() is not None or (log.exists() and events(run, "stage_started")))
-    process.send(signal.SIGTERM)
+def stop_early(fork_host: ForkHost, *command: str | Path) -> None:
+    """Run a command whose run gets SIGTERM when its first stage begins; the worker saves."""
+    process = fork_host.start(*command, signals_at=[(signal.SIGTERM, {"type": "stage_started"})])
     assert process.wait() == 5, process.stderr
 
 
@@ -90,8 +89,7 @@ def scene(
     for name, lines in rows.items():
         (scene / f"{name}.jsonl").write_text("".join(lines))
     scene.profile.write_text(PROFILE.format(steps=STEPS))
-    process = fork_host.start("run", scene.profile, "--no-ui", "--run-dir", scene.run)
-    stop_early(process, scene.run)
+    stop_early(fork_host, "run", scene.profile, "--no-ui", "--run-dir", scene.run)
     return scene
 
 
@@ -216,7 +214,7 @@ def test_same_command_with_set_goes_on(fork_host: ForkHost, scene: Scene, tmp_pa
         "--set",
         "train.steps=50",
     )
-    stop_early(fork_host.start(*command), run)
+    stop_early(fork_host, *command)
     done = fork_host.run(*command)
     assert done.wait() == 0, done.stderr
     [stage] = events(run, "run_started")[0]["stages"]
@@ -246,7 +244,8 @@ def test_home_is_expanded_wherever_a_path_is_given(
     ):
         done = fork_host.run(*arguments)
         assert done.wait() == 0, (arguments, done.stderr)
-    stop_early(fork_host.start("run", scene.profile, "--no-ui", "--run-dir=~/x"), home / "x")
+    stop_early(fork_host, "run", scene.profile, "--no-ui", "--run-dir=~/x")
+    assert events(home / "x", "run_finished")
     assert (home / "z/pretrain.jsonl").is_file()
     assert not (tmp_path / "~").exists()
 
@@ -284,7 +283,7 @@ def test_secret_on_the_command_line_is_masked(
     secret = "hf_AbCdEfGhIjKlMnOpQrStUvWx"
     more = ("--set", f"description={secret}", "--set", "seed=5")
     run = tmp_path / "run"
-    stop_early(fork_host.start("run", scene.profile, "--no-ui", "--run-dir", run, *more), run)
+    stop_early(fork_host, "run", scene.profile, "--no-ui", "--run-dir", run, *more)
     argv = json.loads((run / "run.json").read_text())["argv"]
     assert "description=***" in argv
     assert "seed=5" in argv
@@ -298,8 +297,7 @@ def test_profile_whose_name_opens_with_a_dash(
     monkeypatch.chdir(scene.folder)
     shutil.copy(scene.profile, "-p.toml")
     run = tmp_path / "run"
-    process = fork_host.start("run", "--no-ui", "--run-dir", run, "--", "-p.toml")
-    stop_early(process, run)
+    stop_early(fork_host, "run", "--no-ui", "--run-dir", run, "--", "-p.toml")
     assert fork_host.run("profile", "check", "--", "-p.toml").wait() == 0
     refused(fork_host.run("run", "-p.toml", "--no-ui"), "./-p.toml")
 

@@ -16,15 +16,16 @@ from typing import Any
 import orjson
 import pytest
 import tomli
-from hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
-from pseudo_terminal import Terminal
-from tui.written_run import PROFILE, WrittenRun
 
 import sf_tui.cli
 from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.liveness import RunLock
+from support import PATIENCE_S
+from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
+from support.pseudo_terminal import Terminal
+from tui.written_run import PROFILE, WrittenRun
 
 Sf = Callable[..., tuple[int, str, str]]
 Command = tuple[str, ...]
@@ -85,7 +86,8 @@ def answer_commands(written: WrittenRun, status: str, reason: str) -> threading.
     tail = CommandTail(asked, asked.stat().st_size if asked.exists() else 0)
 
     def answer() -> None:
-        for _ in range(400):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             for line in tail.poll():
                 written.command(line["id"], line["action"], status, 43, reason=reason)
                 return
@@ -289,7 +291,7 @@ def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
     from sf_tui.worker.risk_survey import Survey, SurveyedGroup
 
     sf("analyze", "neighbors", f"r{IN_NAMES}")
-    group = RiskGroup(EVERYWHERE, "frame", -3.0, EVERYWHERE, ())
+    group = RiskGroup(EVERYWHERE, "same_template", -3.0, EVERYWHERE, ())
     survey = Survey(EVERYWHERE, "new", None, 1, (SurveyedGroup(group, None),), 1, 1.0, 1)
     _print(survey, EVERYWHERE)
 
@@ -386,8 +388,7 @@ def test_what_was_typed_comes_back_printable(
 
 def test_on_a_terminal_only_colors_are_sent(forged: WrittenRun) -> None:
     terminal = Terminal(["-m", "sf_tui.cli", "show", str(forged.run.path)], {})
-    terminal.process.wait(30)
-    terminal.read(0.3)
+    terminal.read_to_end()
     terminal.end()
     assert b"QUJD" in terminal.data
     # The line discipline makes \r\n of every line end.
@@ -472,8 +473,8 @@ def test_traceback_passes_no_color_of_a_message_and_keeps_the_exit_code(
     assert "r\\x1b[35;45;5m" in done.stderr
     terminal = Terminal(["-m", "sf_tui.cli", "show", "r\x1b[35;45;5m", "--debug"], {})
     try:
-        terminal.read_until("RunNotFoundError")
-        terminal.read(0.5)
+        assert terminal.read_to_end() == 3
+        assert "RunNotFoundError" in terminal.screen()
     finally:
         terminal.end()
     assert b"\x1b[35;45;5m" not in terminal.data

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.arms import strongest_arm
+from support.scores import make_arm, right
 
 
 @pytest.mark.parametrize(

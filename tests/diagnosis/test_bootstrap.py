@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diagnosis.scores import right
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates, estimate_recovery, paired_difference
 from sf_tui.diagnosis.intervals import Estimate, wilson_estimate
 from sf_tui.errors import UsageError
+from support.scores import right
 
 FEW = 300
 """Resamples where the exact ends don't matter."""

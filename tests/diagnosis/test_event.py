@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.cost import compare_costs
 from sf_tui.diagnosis.event import diagnosis_fields
 from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from support.scores import make_arm, right
 
 COST = compare_costs(seconds=30.1234567, tokens=90_000, gpu_hour=2.5, recipe_tokens=4_000_000)
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnosis.scores import make_arm, right
 from sf_tui.diagnosis.verdict import Verdict, decide_verdict
 from sf_tui.errors import UsageError
+from support.scores import make_arm, right
 
 
 def verdict_of(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.conftest import make_rows
 from sf_tui.engine.batches import BatchOrder, FixedSource, collate, derive_seed
 from sf_tui.tasks.encoding import Encoded
+from support.tiny_models import make_rows
 
 quick = settings(deadline=None, max_examples=60)
 

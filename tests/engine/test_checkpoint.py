@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.conftest import SHAPES, MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine import checkpoint_state
 from sf_tui.engine.checkpoint import (
     Checkpoint,
@@ -24,6 +23,7 @@ from sf_tui.engine.checkpoint import (
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
 from sf_tui.errors import RunError
+from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
 
 def state(step: int = 3, seq: int = 7, stage: str = "new") -> dict[str, object]:

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from composite_models import FAMILIES, write_composite
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from engine.conftest import MakeTuner, make_rows, weights
 from sf_tui.engine.batches import collate
 from sf_tui.engine.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from sf_tui.engine.composite import class_to_load
@@ -29,6 +27,8 @@ from sf_tui.errors import ModelError, RunError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.edits import open_start_weights
 from sf_tui.tasks.encoding import Encoded
+from support.composite_models import FAMILIES, write_composite
+from support.tiny_models import MakeTuner, make_rows, weights
 
 Load = Callable[..., LoadedModel]
 USUAL = ("gemma3", "qwen3_5", "mistral3", "qwen2_5_vl")

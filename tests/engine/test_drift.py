@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.conftest import SHAPES, MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.checkpoint import save_checkpoint
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
+from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
 
 @pytest.mark.parametrize("shape", SHAPES)

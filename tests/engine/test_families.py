@@ -15,8 +15,6 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
-from engine.conftest import MakeTuner, weights
-from engine.families import VOCABULARY, tiny_config
 from sf_tui.engine.composite import class_to_load, has_text_part
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.direction import refuse_kind, refuse_looking_ahead, refuse_other_positions
@@ -25,6 +23,8 @@ from sf_tui.engine.layout import read_layout
 from sf_tui.engine.probing import Prober
 from sf_tui.errors import ModelError
 from sf_tui.tasks.encoding import Encoded
+from support.families import VOCABULARY, tiny_config
+from support.tiny_models import MakeTuner, weights
 
 FAMILIES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
@@ -210,7 +210,6 @@ def test_family_is_probed_frozen_and_saved_exactly(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", [name for name in FAMILIES if name not in REST])
 def test_every_causal_family(
     kind: str, compute: ComputeSetting, make_tuner: MakeTuner, tmp_path: Path

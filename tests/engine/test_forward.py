@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from engine.conftest import SHAPES, MakeModel, make_rows
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.kept_prefix import SHORTEST
 from sf_tui.tasks.encoding import Encoded
+from support.tiny_models import SHAPES, MakeModel, make_rows
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from engine.conftest import SHAPES, MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.errors import ModelError
+from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
 
 def names_of(layout: ModelLayout, layers: list[str]) -> set[str]:

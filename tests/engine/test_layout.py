@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.conftest import SHAPES, MakeModel
-from engine.families import tiny_config
 from sf_tui.engine.layout import read_layout
 from sf_tui.errors import ModelError
+from support.families import tiny_config
+from support.tiny_models import SHAPES, MakeModel
 
 BEFORE_THE_BLOCKS = {
     "gpt_neox": {"gpt_neox.embed_in.weight"},

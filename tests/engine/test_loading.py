@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from engine.conftest import weights
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model, save_model
 from sf_tui.errors import ModelError, SfError
 from sf_tui.profile import ModelSettings
+from support.tiny_models import weights
 
 Load = Callable[..., LoadedModel]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,9 @@ def built(config: dict[str, Any]) -> Any:
     ],
 )
 def test_absurd_size_is_refused_by_its_key(config: dict[str, Any], key: str, value: int) -> None:
-    began = time.monotonic()
     with pytest.raises(ModelError) as caught:
         built({**config, key: value})
     assert f"{key} = {value:,}" in caught.value.message
-    assert time.monotonic() - began < 20
 
 
 def test_message_compares_what_it_needs_with_the_machine() -> None:

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE, HeldOutSize, plan_probes
+from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE, HeldOutRows, plan_probes
 from sf_tui.profile import ProbeSettings
+from sf_tui.tasks.encoding import Encoded
 
 SPLIT = st.lists(
     st.tuples(st.integers(1, 400), st.sampled_from(["", "a", "b", "c"])), min_size=1, max_size=200
 )
 
 
-def plan(held_out: dict[str, HeldOutSize], **options: Any) -> dict[str, list[int]]:
+def plan(held_out: dict[str, HeldOutRows], **options: Any) -> dict[str, list[int]]:
     given = {
         "tokens_a_step": 1000.0,
         "fixed_cost": 0.0,
@@ -29,8 +30,13 @@ def plan(held_out: dict[str, HeldOutSize], **options: Any) -> dict[str, list[int
     return plan_probes(chosen, held_out, **given)
 
 
-def size(count: int, length: int = 10, groups: list[str] | None = None) -> HeldOutSize:
-    return HeldOutSize([length] * count, groups or [""] * count)
+def rows(lengths: list[int], groups: list[str]) -> HeldOutRows:
+    pairs = zip(lengths, groups, strict=True)
+    return HeldOutRows([Encoded([0] * length, [], group) for length, group in pairs])
+
+
+def size(count: int, length: int = 10, groups: list[str] | None = None) -> HeldOutRows:
+    return rows([length] * count, groups or [""] * count)
 
 
 @settings(deadline=None, max_examples=200)
@@ -51,7 +57,7 @@ def test_probe_keeps_within_its_budget(
     budget_in_window: float,
 ) -> None:
     held_out = {
-        str(number): HeldOutSize([one for one, _ in split], [one for _, one in split])
+        str(number): rows([one for one, _ in split], [one for _, one in split])
         for number, split in enumerate(splits)
     }
     wanted = ProbeSettings(budget=budget, budget_in_window=budget_in_window)
@@ -141,7 +147,7 @@ def test_choice_is_the_same_every_time_and_another_for_another_seed() -> None:
 def test_long_examples_of_a_small_group_do_not_break_the_budget() -> None:
     lengths = [10] * 1000 + [1000] * 50
     groups = ["short"] * 1000 + ["long"] * 50
-    chosen = plan({"old": HeldOutSize(lengths, groups)}, tokens_a_step=20_000.0)["old"]
+    chosen = plan({"old": rows(lengths, groups)}, tokens_a_step=20_000.0)["old"]
     assert sum(lengths[at] for at in chosen) <= 0.1 * 5 * 20_000 * 3
 
 

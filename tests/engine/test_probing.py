@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.conftest import MakeModel, MakeTuner, make_rows
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.prepare import read_task
 from sf_tui.engine.probing import Prober, ProbeResult
 from sf_tui.profile import ModelSettings, load_profile
-from sf_tui.tasks.encoding import Encoded, Encoder, encode_all
+from sf_tui.tasks.encoded_examples import encode_all
+from sf_tui.tasks.encoding import Encoded, Encoder
 from sf_tui.tasks.task import Example
-from sf_tui.worker.preparation import read_task
+from support.tiny_models import MakeModel, MakeTuner, make_rows
 
 
 def probe(loaded: LoadedModel, rows: list[Encoded], compute: ComputeSetting) -> ProbeResult:

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.conftest import MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.freezing import Freezer
@@ -29,6 +28,7 @@ from sf_tui.vocabulary.strategies import (
     L2StartSettings,
     ReplaySettings,
 )
+from support.tiny_models import MakeModel, MakeTuner, make_rows, weights
 
 SETTINGS: dict[str, Any] = {
     "freeze": FreezeSettings(layers=1),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from engine.conftest import MakeModel, MakeTuner, make_rows, weights
 from sf_tui.engine.loop import NonFiniteLossError
 from sf_tui.tasks.encoding import Encoded
+from support.tiny_models import MakeModel, MakeTuner, make_rows, weights
 
 
 def plain_loss(model: PreTrainedModel, rows: list[Encoded]) -> float:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 
 from sf_tui.run.events import EventTail, read_events
+from support import RUN_PATIENCE_S
+from support.fork_client import ForkHost
 
 FALLING = ("--set", "train.lr_schedule=cosine", "--set", "train.min_lr_ratio=0.05")
-# A whole stage with its bank takes a minute on a core of its own.
-PATIENCE_S = 600.0
 ANCHORED = ("--set", "train.strategy=anchor", *FALLING)
 SHORT = (
     *("--set", "train.steps=60", "--set", "anchor.cache_size=1500"),
@@ -23,7 +22,7 @@ SHORT = (
 
 def _play(host: ForkHost, path: Path, *arguments: str) -> list[dict[str, Any]]:
     done = host.start("run", "biography-mini", "--no-ui", "--run-dir", path, *arguments)
-    assert done.wait(PATIENCE_S) == 0, done.stderr
+    assert done.wait(RUN_PATIENCE_S) == 0, done.stderr
     return list(read_events(path / "events.jsonl"))
 
 
@@ -34,6 +33,7 @@ def _accuracies(events: list[dict[str, Any]]) -> tuple[float, float, float]:
     return first["old"]["exact_match"], last["old"]["exact_match"], last["new"]["exact_match"]
 
 
+@pytest.mark.timeout(RUN_PATIENCE_S)
 def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
     fork_host: ForkHost, tmp_path: Path
 ) -> None:
@@ -90,7 +90,7 @@ def test_anchor_pressed_early_ends_near_one_from_the_first_step_and_a_kill_costs
     time.sleep(1.0)
     process.kill()
     acting.wait()
-    assert fork_host.start("resume", run, "--no-ui").wait(PATIENCE_S) == 0
+    assert fork_host.start("resume", run, "--no-ui").wait(RUN_PATIENCE_S) == 0
     events = list(read_events(run / "events.jsonl"))
     (pressed,) = [e for e in events if e["type"] == "command" and e["op"] == "anchor"][:1]
     assert pressed["step"] <= 30
@@ -101,7 +101,7 @@ def test_anchor_pressed_early_ends_near_one_from_the_first_step_and_a_kill_costs
 
 def _wait(run: Path, wanted: Any) -> None:
     tail = EventTail(run / "events.jsonl")
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + RUN_PATIENCE_S
     while time.monotonic() < deadline:
         if any(wanted(event) for event in tail.poll()):
             return

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 from safetensors.torch import load_file
 
 from sf_tui.run.events import read_events
+from support import RUN_PATIENCE_S
+from support.fork_client import ForkHost
 
 Events = list[dict[str, Any]]
+
+pytestmark = pytest.mark.timeout(RUN_PATIENCE_S)
+SHORT_REPLAY = 150
+"""Steps on the old task after which it is back; the paper takes 400."""
 
 RULE_PROFILE = """
 [[rules]]
@@ -40,7 +45,8 @@ def _exact(probe: dict[str, Any], task: str) -> float:
 
 
 def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
-    done = host.run("run", "biography-mini", "--no-ui", "--json", "--run-dir", path, *arguments)
+    line = ("run", "biography-mini", "--no-ui", "--json", "--run-dir", path, *arguments)
+    done = host.run(*line, timeout_s=RUN_PATIENCE_S)
     assert done.poll() == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events == list(read_events(path / "events.jsonl"))
@@ -51,10 +57,10 @@ def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
 @pytest.fixture(scope="module")
 def plain(fork_host: ForkHost, tmp_path_factory: pytest.TempPathFactory) -> Events:
     path = tmp_path_factory.mktemp("mini") / "plain"
-    return _play(fork_host, path, "--seed", "1", "--set", "replay_stage.steps=400")
+    return _play(fork_host, path, "--seed", "1", "--set", f"replay_stage.steps={SHORT_REPLAY}")
 
 
-def _check_the_finding(events: Events) -> None:
+def _check_the_finding(events: Events, replay_steps: int) -> None:
     new, recover = _probes(events, "new"), _probes(events, "replay")
     start = new[0]["accuracy"]["old"]["exact_match"]
     window = [probe for probe in new if probe["step"] <= 150]
@@ -63,12 +69,12 @@ def _check_the_finding(events: Events) -> None:
     assert min(_exact(probe, "old") for probe in window) <= start / 2
     assert new[-1]["accuracy"]["old"]["exact_match"] <= start / 2
     assert new[-1]["accuracy"]["new"]["exact_match"] >= 0.98
-    assert recover[-1]["step"] == 400
+    assert recover[-1]["step"] == replay_steps
     assert recover[-1]["accuracy"]["old"]["exact_match"] >= 0.9 * start
 
 
 def test_plain_tuning_shows_the_papers_finding(plain: Events) -> None:
-    _check_the_finding(plain)
+    _check_the_finding(plain, SHORT_REPLAY)
 
 
 def test_the_danger_window_is_entered_and_left_with_an_alert_between(plain: Events) -> None:
@@ -94,7 +100,8 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
     shown = fork_host.run("profile", "show", "biography-mini")
     profile.write_text(shown.stdout + RULE_PROFILE)
     path = tmp_path / "ruled"
-    done = fork_host.run("run", profile, "--no-ui", "--seed", "1", "--run-dir", path)
+    line = ("run", profile, "--no-ui", "--seed", "1", "--run-dir", path)
+    done = fork_host.run(*line, timeout_s=RUN_PATIENCE_S)
     assert done.poll() == 0, done.stderr
     events = list(read_events(path / "events.jsonl"))
     fired = [e for e in events if e["type"] == "command" and e["by"] == "protect-old-task"]
@@ -120,7 +127,7 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
 @pytest.mark.parametrize("seed", ["2", "3", "4", "5"])
 def test_other_seeds_show_it_too(fork_host: ForkHost, tmp_path: Path, seed: str) -> None:
     _check_the_finding(
-        _play(fork_host, tmp_path / "run", "--seed", seed, "--set", "replay_stage.steps=400")
+        _play(fork_host, tmp_path / "run", "--seed", seed, "--set", "replay_stage.steps=400"), 400
     )
 
 
@@ -128,6 +135,7 @@ def test_a_guard_decides_the_exit_code(fork_host: ForkHost, tmp_path: Path) -> N
     done = fork_host.run(
         *("run", "biography-mini", "--no-ui", "--run-dir", tmp_path / "run"),
         *("--set", "guard.old_accuracy=0.8", "--set", "train.steps=60"),
+        timeout_s=RUN_PATIENCE_S,
     )
     assert done.poll() == 4, done.stderr
     assert "old_accuracy" in done.stderr

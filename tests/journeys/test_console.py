@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pseudo_terminal import Terminal
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, read_events
 from sf_tui.run.liveness import WorkerState, probe_liveness
+from support import PATIENCE_S
+from support.pseudo_terminal import Terminal
 
 LOST = 75
-PATIENCE_S = 90.0
-"""A worker imports torch first, on a machine that does much else."""
-FEW_STEPS = ("--set", "tasks.0.train.steps=400", "--set", "tasks.1.train.steps=60")
+MANY_STEPS = ("--set", "tasks.0.train.steps=20000")
+"""More than are taken before a test ends the run."""
 
 OpenSf = Callable[..., Terminal]
 
@@ -77,24 +77,22 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
 ) -> None:
     path = sf_home / "runs" / "journey"
     run = RunDirectory(path)
-    terminal = open_sf("run", "biography-tiny", "--run-dir", path, *FEW_STEPS)
-    assert terminal.read_until("waiting for the worker") < 3.0, "long before torch is imported"
-    terminal.read_until("grad norm", PATIENCE_S)
+    terminal = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
+    # Drawn while the worker imports torch, which this process never does.
+    terminal.read_until("waiting for the worker")
+    assert "torch" not in Path(f"/proc/{terminal.process.pid}/maps").read_text()
+    terminal.read_until("grad norm")
     wait_for(run, is_step)
-    terminal.read(2.5)
-    assert "tokens/s" in terminal.screen()
+    terminal.read_until("tokens/s")
 
-    before = [event for event in read_events(run.events) if event["type"] == "step"][-1]["step"]
     terminal.press("f")
-    terminal.read_until("freeze: requested → accepted", PATIENCE_S)
+    terminal.read_until("freeze: requested → accepted")
     accepted, done = commands_of(run, "freeze")
     assert (accepted["status"], done["status"]) == ("accepted", "done")
-    assert accepted["step"] <= before + 60
-    terminal.read_until("frozen", PATIENCE_S)
+    terminal.read_until("frozen")
 
     terminal.press("q")
-    terminal.read(2.0)
-    assert terminal.process.wait(10) == 0
+    assert terminal.read_to_end() == 0
     assert "sf attach journey" in terminal.data.decode()
     left_at = probe_liveness(run)
     assert left_at.state is WorkerState.ALIVE
@@ -102,23 +100,22 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     wait_for(run, lambda event: event["type"] == "step" and event["seq"] > last + 5)
 
     again = open_sf("attach", "journey")
-    again.read_until("freeze: requested → accepted", PATIENCE_S)
-    again.read_until("frozen", PATIENCE_S)
+    again.read_until("freeze: requested → accepted")
+    again.read_until("frozen")
     again.press(":")
-    again.read_until("esc leave", PATIENCE_S)
+    again.read_until("esc leave")
     again.press("stop")
     again.read(0.6)
     again.press("\r")
-    again.read_until("type yes", PATIENCE_S)
+    again.read_until("type yes")
     again.press("yes")
     again.read(0.6)
     again.press("\r")
     finished = wait_for(run, lambda event: event["type"] == "run_finished")
     assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
-    again.read_until("stopped exit 5", PATIENCE_S)
+    again.read_until("stopped exit 5")
     again.press("q")
-    again.read(1.0)
-    assert again.process.wait(10) == 0
+    assert again.read_to_end() == 0
 
     seqs = [event["seq"] for event in read_events(run.events)]
     assert seqs == list(range(1, len(seqs) + 1))
@@ -134,19 +131,19 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
 def test_a_lost_terminal_costs_the_run_nothing(open_sf: OpenSf, sf_home: Path) -> None:
     path = sf_home / "runs" / "lost"
     run = RunDirectory(path)
-    first = open_sf("run", "biography-tiny", "--run-dir", path, *FEW_STEPS)
+    first = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
     wait_for(run, is_step)
     chance = random.Random(0)
     for attempt in range(4):
         terminal = first if attempt == 0 else open_sf("attach", "lost")
-        terminal.read_until("grad norm", PATIENCE_S)
+        terminal.read_until("grad norm")
         terminal.read(chance.uniform(0.0, 1.0))
         if attempt % 2:
             terminal.process.kill()
             terminal.process.wait()
         else:
             terminal.hang_up()
-            assert terminal.process.wait(2.0) == LOST
+            assert terminal.process.wait(PATIENCE_S) == LOST
         assert probe_liveness(run).state is WorkerState.ALIVE
     last = list(read_events(run.events))[-1]["seq"]
     wait_for(run, lambda event: event["seq"] > last + 10)
@@ -164,10 +161,7 @@ def test_a_run_that_can_not_begin_says_why_and_leaves_nothing(
     terminal = open_sf(
         "run", "biography-mini", "--run-dir", path, "--set", f"model.source={broken}"
     )
-    deadline = time.monotonic() + PATIENCE_S
-    while terminal.process.poll() is None and time.monotonic() < deadline:
-        terminal.read(0.2)
-    assert terminal.process.wait(1) == 2
+    assert terminal.read_to_end() == 2
     assert "broken" in terminal.data.decode()
     assert not path.exists()
 

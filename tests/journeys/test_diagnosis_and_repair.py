@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fork_client import ForkHost
 from safetensors.torch import load_file
 
 from sf_tui.run.events import read_events
+from support import PATIENCE_S
+from support.fork_client import ForkHost
 
 PROFILE = """\
 name = "second"
@@ -41,7 +42,7 @@ def _events(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _wait_for_step(run: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not (run / "events.jsonl").exists() or len(_events(run, "step")) < step:
         assert time.monotonic() < deadline, f"step {step} never came"
         time.sleep(0.1)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fork_client import ForkHost
+
+from support.fork_client import ForkHost
 
 PROFILE = """
 name = "mine"

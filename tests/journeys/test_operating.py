@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_client import ForkHost
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.liveness import WorkerState, probe_liveness
+from support import PATIENCE_S
+from support.fork_client import ForkHost
 
 RunSf = Callable[..., Any]
 
@@ -32,7 +33,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _wait_for_step(run: Path, stage: str, step: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         for event in read_events(run / "events.jsonl"):
             if event["type"] == "step" and (event["stage"], event["step"]) == (stage, step):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,39 +9,13 @@ import pytest
 from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.loading import load_model
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.neighbors.anatomy import Anatomy, anatomize, prompts_of
-from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import BiographySettings, ModelSettings, TrainSettings
 from sf_tui.tasks.biography import biography_task
-from sf_tui.tasks.encoding import Encoded, encode_example
+from sf_tui.tasks.encoding import encode_example
 from sf_tui.tasks.task import Example, FixedExamples
-
-COUNTRIES = ("Austria", "Belgium", "Chile", "Denmark", "Egypt", "France", "Greece", "Hungary")
-CITIES = ("Vienna", "Brussels", "Santiago", "Copenhagen", "Cairo", "Paris", "Athens", "Budapest")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A model and a new task for it."""
-
-    loaded: LoadedModel
-    compute: ComputeSetting
-    rows: list[Encoded]
-
-    @property
-    def anatomy(self) -> Anatomy:
-        return anatomize(prompts_of(self.rows), self.loaded.tokenizer)
-
-    def start(self, between: Callable[[], None] | None = None) -> StartModel:
-        return StartModel(
-            self.loaded.model,
-            self.loaded.tokenizer,
-            self.compute,
-            pad_id=self.loaded.pad_id,
-            between=between,
-        )
+from support.start_scene import CITIES, COUNTRIES, Scene
 
 
 @pytest.fixture(scope="session")

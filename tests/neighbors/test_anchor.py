@@ -10,19 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neighbors.conftest import Scene
 from sf_tui.engine.batches import FixedSource, collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.tuning import StageTuner
-from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.bank import NeighborBank, build_bank
-from sf_tui.neighbors.divergence import DivergenceMeter
-from sf_tui.neighbors.proposing import propose
+from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
+from sf_tui.neighbors.cache import TeacherCache, build_cache
+from sf_tui.neighbors.propose import propose
 from sf_tui.profile import TrainSettings
+from support.start_scene import Scene
 
-KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
+KINDS = {"substitution": 1.0, "same_template": 1.0, "random_words": 1.0, "random_tokens": 1.0}
 
 
 def copied(scene: Scene) -> Scene:
@@ -32,14 +31,14 @@ def copied(scene: Scene) -> Scene:
     return Scene(loaded, scene.compute, scene.rows)
 
 
-def bank_of(scene: Scene, count: int = 192) -> NeighborBank:
+def bank_of(scene: Scene, count: int = 192) -> TeacherCache:
     start = scene.start()
-    return build_bank(
+    return build_cache(
         None, {}, lambda: propose(scene.anatomy, start, KINDS, count, 0), start, longest=4, top_k=64
     )
 
 
-def anchor_of(scene: Scene, bank: NeighborBank, rows_a_pass: int = 16, rows: int = 16) -> Anchor:
+def anchor_of(scene: Scene, bank: TeacherCache, rows_a_pass: int = 16, rows: int = 16) -> Anchor:
     return Anchor(
         scene.loaded.model,
         scene.compute,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 
-from neighbors.conftest import Scene
-from sf_tui.neighbors.answer_ends import answer_ends
-from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.start_model import StartModel, answer_ends
+from support.start_scene import Scene
 
 
 def test_an_answer_ends_at_what_the_generation_config_names(untrained: Scene) -> None:

@@ -9,20 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neighbors.conftest import Scene
 from sf_tui.errors import RunError
-from sf_tui.neighbors.bank import (
-    PROMPTS_A_PART,
-    NeighborBank,
-    bank_key,
-    build_bank,
-    read_bank,
-)
-from sf_tui.neighbors.proposing import Neighbor, propose
+from sf_tui.neighbors.cache import PROMPTS_A_PART, TeacherCache, build_cache, cache_key, read_cache
+from sf_tui.neighbors.propose import Neighbor, propose
+from support.start_scene import Scene
 
-KINDS = {"substitution": 1.0, "frame": 1.0, "words": 1.0, "tokens": 1.0}
+KINDS = {"substitution": 1.0, "same_template": 1.0, "random_words": 1.0, "random_tokens": 1.0}
 COUNT = PROMPTS_A_PART + 100
-KEY = bank_key(0, COUNT, KINDS, stage="new")
+KEY = cache_key(0, COUNT, KINDS, stage="new")
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -35,9 +29,9 @@ def build(
     key: dict[str, Any] = KEY,
     between: Callable[[], None] | None = None,
     seed: int = 0,
-) -> NeighborBank:
+) -> TeacherCache:
     start = scene.start(between)
-    return build_bank(
+    return build_cache(
         folder,
         key,
         lambda: propose(scene.anatomy, start, KINDS, COUNT, seed),
@@ -62,9 +56,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def equal(one: NeighborBank, other: NeighborBank) -> bool:
-    def arrays(bank: NeighborBank) -> Sequence[np.ndarray]:
-        return [*bank.top_ids, *bank.top_chances]
+def equal(one: TeacherCache, other: TeacherCache) -> bool:
+    def arrays(bank: TeacherCache) -> Sequence[np.ndarray]:
+        return [*bank.top_ids, *bank.top_logprobs]
 
     return (
         one.rows == other.rows
@@ -84,7 +78,7 @@ def test_bank_is_read_from_disk_and_the_model_is_not_asked(untrained: Scene, who
     def refuse() -> None:
         raise AssertionError("asked")
 
-    read = read_bank(whole, KEY)
+    read = read_cache(whole, KEY)
     again = build(untrained, whole, between=refuse)
     assert read is not None
     assert again.built_tokens == read.built_tokens == 0
@@ -101,7 +95,7 @@ def test_bank_that_was_broken_off_is_gone_on_with_to_the_last_bit(
     build(untrained, None, between=lambda: passes.append(None))
     with pytest.raises(Interrupted):
         build(untrained, folder, between=after(int(share * len(passes))))
-    assert read_bank(folder, KEY) is None
+    assert read_cache(folder, KEY) is None
     build(untrained, folder)
     assert contents(folder) == contents(whole)
 
@@ -110,7 +104,7 @@ def test_finished_parts_are_not_made_again(untrained: Scene, whole: Path, tmp_pa
     folder = tmp_path / "new"
     full = build(untrained, folder).built_tokens
     (folder / "part-0001.safetensors").unlink()
-    assert read_bank(folder, KEY) is None
+    assert read_cache(folder, KEY) is None
     assert 0 < build(untrained, folder).built_tokens < full / 4
     assert contents(folder) == contents(whole)
 
@@ -119,10 +113,10 @@ def test_bank_of_another_key_is_made_anew(untrained: Scene, tmp_path: Path) -> N
     folder = tmp_path / "new"
     build(untrained, folder)
     before = contents(folder)
-    other = bank_key(1, COUNT, KINDS, stage="new")
-    assert read_bank(folder, other) is None
+    other = cache_key(1, COUNT, KINDS, stage="new")
+    assert read_cache(folder, other) is None
     build(untrained, folder, other, seed=1)
-    assert read_bank(folder, KEY) is None
+    assert read_cache(folder, KEY) is None
     after_ = contents(folder)
     assert after_.keys() == before.keys()
     assert all(after_[name] != before[name] for name in before)
@@ -141,17 +135,17 @@ def test_folder_that_is_none_or_damaged_is_an_error_with_its_name(
     part = folder / "part-0000.safetensors"
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.raises(RunError, match=str(folder)):
-        read_bank(folder, KEY)
+        read_cache(folder, KEY)
 
 
 def test_neighbors_are_never_the_tasks_own_prompts(untrained: Scene) -> None:
     start, anatomy = untrained.start(), untrained.anatomy
-    found = propose(anatomy, start, {"frame": 1.0}, 12, 0)
+    found = propose(anatomy, start, {"same_template": 1.0}, 12, 0)
     prompts = {prompt.tokens for prompt in anatomy.prompts}
     assert len({one.tokens for one in found}) == 12
     assert not prompts & {one.tokens for one in found}
     # Of a task whose prompts are only sampled, the others are its own as well.
     own = {one.tokens for one in found[::2]}
-    others = propose(anatomy, start, {"frame": 1.0}, 12, 0, own=own)
+    others = propose(anatomy, start, {"same_template": 1.0}, 12, 0, own=own)
     assert not (prompts | own) & {one.tokens for one in others}
-    assert all(isinstance(one, Neighbor) and one.kind == "frame" for one in others)
+    assert all(isinstance(one, Neighbor) and one.kind == "same_template" for one in others)

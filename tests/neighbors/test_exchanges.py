@@ -18,11 +18,11 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-from neighbors.conftest import Scene
 from sf_tui.engine.kept_prefix import SHORTEST
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
-from sf_tui.neighbors.exchanges import Exchange, likely_exchanges, shares_beginnings
 from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.substitution import Replacement, likely_replacements, shares_prefixes
+from support.start_scene import Scene
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16}
@@ -58,7 +58,7 @@ def places_of(prompts: Sequence[AnatomizedPrompt]) -> list[list[int]]:
     return [list(range(max(prompt.first, 1), prompt.end)) for prompt in prompts]
 
 
-def reckoned(model: torch.nn.Module, prompt: AnatomizedPrompt, exchange: Exchange) -> float:
+def reckoned(model: torch.nn.Module, prompt: AnatomizedPrompt, exchange: Replacement) -> float:
     """Return the sum that a text's likelihood is, from the model's plain logits."""
     text = list(prompt.tokens[: prompt.end])
     text[exchange.at] = exchange.token
@@ -71,7 +71,7 @@ def reckoned(model: torch.nn.Module, prompt: AnatomizedPrompt, exchange: Exchang
 def check(start: StartModel, prompts: Sequence[AnatomizedPrompt], count: int = 4) -> None:
     """Check every exchange of some prompts against the model's plain logits."""
     places = places_of(prompts)
-    found = likely_exchanges(start, prompts, places, count)
+    found = likely_replacements(start, prompts, places, count)
     for prompt, here, exchanges in zip(prompts, places, found, strict=True):
         assert [one.at for one in exchanges] == [at for at in here for _ in range(count)]
         assert not any(one.token == prompt.tokens[one.at] for one in exchanges)
@@ -95,7 +95,7 @@ def test_the_sum_over_a_texts_tokens(
 ) -> None:
     found: Scene = request.getfixturevalue(scene)
     start = found.start()
-    assert shares_beginnings(start)
+    assert shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:length].tolist()), start.words, closing=(3, 4)))
 
 
@@ -104,7 +104,7 @@ def test_models_that_keep_everything(
     config: type[PreTrainedConfig], sizes: dict[str, Any], untrained: Scene
 ) -> None:
     start = small_start(untrained, config, sizes)
-    assert shares_beginnings(start)
+    assert shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:20].tolist()), start.words))
 
 
@@ -113,7 +113,7 @@ def test_a_model_that_keeps_less_is_given_all_every_time(
     config: type[PreTrainedConfig], sizes: dict[str, Any], untrained: Scene
 ) -> None:
     start = small_start(untrained, config, sizes)
-    assert not shares_beginnings(start)
+    assert not shares_prefixes(start)
     check(start, prompts_behind(tuple(start.words[:20].tolist()), start.words))
 
 
@@ -121,7 +121,7 @@ def test_passes_of_any_size_give_the_same(starter: Scene) -> None:
     prompts = starter.anatomy.prompts[:6]
     loaded = starter.loaded
     several = [
-        likely_exchanges(
+        likely_replacements(
             StartModel(
                 loaded.model,
                 loaded.tokenizer,
@@ -149,7 +149,7 @@ def test_passes_of_any_size_give_the_same(starter: Scene) -> None:
 def test_what_stands_before_an_exchange_is_given_once(untrained: Scene) -> None:
     start = untrained.start()
     prompts = prompts_behind(tuple(start.words[:20].tolist()), start.words)
-    likely_exchanges(start, prompts, places_of(prompts), 4)
+    likely_replacements(start, prompts, places_of(prompts), 4)
     asked = 1  # whether it can be
     opening = 19
     texts = sum(len(prompt.tokens) - 1 - opening for prompt in prompts)
@@ -167,7 +167,7 @@ def test_texts_behind_different_openings_are_given_whole(untrained: Scene) -> No
 def test_no_token_that_text_is_not_made_of_is_exchanged_for(untrained: Scene) -> None:
     start = untrained.start()
     prompts = untrained.anatomy.prompts[:2]
-    found = likely_exchanges(start, prompts, places_of(prompts), start.vocabulary)
+    found = likely_replacements(start, prompts, places_of(prompts), start.vocabulary)
     words = set(start.words.tolist())
     assert len(words) < start.vocabulary
     for prompt, exchanges in zip(prompts, found, strict=True):
@@ -179,5 +179,5 @@ def test_no_token_that_text_is_not_made_of_is_exchanged_for(untrained: Scene) ->
 def test_prompts_without_a_place_have_no_exchange(untrained: Scene) -> None:
     start = untrained.start()
     prompts = untrained.anatomy.prompts[:3]
-    found = likely_exchanges(start, prompts, [[], [prompts[1].first], []], 2)
+    found = likely_replacements(start, prompts, [[], [prompts[1].first], []], 2)
     assert [len(here) for here in found] == [0, 2, 0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from neighbors.conftest import Scene
 from sf_tui.engine.batches import DrawnSource, FixedSource
-from sf_tui.neighbors.own_prompts import MOST_SAMPLED, every_prompt, sample_prompts
+from sf_tui.neighbors.anatomy import MOST_SAMPLED, every_prompt, sample_prompts
 from sf_tui.profile import BiographySettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
+from support.start_scene import Scene
 
 
 def numbered(count: int) -> FixedSource:

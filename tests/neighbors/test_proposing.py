@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neighbors.conftest import Scene
-from sf_tui.neighbors.anatomy import anatomize, frame_of
-from sf_tui.neighbors.proposing import propose
+from sf_tui.neighbors.anatomy import anatomize, template_of
+from sf_tui.neighbors.propose import propose
+from support.start_scene import Scene
 
 
 def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(starter: Scene) -> None:
@@ -20,7 +20,8 @@ def test_substitutions_ask_another_task_and_none_of_the_tasks_own_questions(star
             and sum(a != b for a, b in zip(prompt.tokens, neighbor.tokens, strict=True)) == 1
         ]
         assert any(
-            frame_of(neighbor.tokens, prompt.slot, prompt.first, prompt.end) not in anatomy.frames
+            template_of(neighbor.tokens, prompt.slot, prompt.first, prompt.end)
+            not in anatomy.templates
             for prompt in beside
         )
 

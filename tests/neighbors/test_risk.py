@@ -7,10 +7,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from neighbors.conftest import COUNTRIES, Scene
 from sf_tui.neighbors.anatomy import anatomize
-from sf_tui.neighbors.risk import FRAME, SLOT, choose_sources, frame_text, name_tasks_at_risk
+from sf_tui.neighbors.risk import (
+    OTHER_TASK,
+    SAME_TASK,
+    choose_sources,
+    name_tasks_at_risk,
+    template_text,
+)
 from sf_tui.neighbors.substitution import substitution_cost
+from support.start_scene import COUNTRIES, Scene
 
 
 def test_a_model_names_what_it_knows_without_being_told(taught: Scene) -> None:
@@ -18,7 +24,7 @@ def test_a_model_names_what_it_knows_without_being_told(taught: Scene) -> None:
     groups = name_tasks_at_risk(anatomy, anatomy.prompts[:3], taught.start())
     nearest = groups[0]
     # What all prompts end with passes for the answer mark: no chat template parts it from the text.
-    assert (nearest.frame, nearest.kind) == ("What is the capital of …", FRAME)
+    assert (nearest.template, nearest.kind) == ("What is the capital of …", OTHER_TASK)
     assert nearest.example in {f"What is the capital of {country}" for country in COUNTRIES[:3]}
     assert len(nearest.members) == 3
 
@@ -27,13 +33,13 @@ def test_groups_are_by_frame_and_the_tasks_own_is_told_apart(starter: Scene) -> 
     anatomy = starter.anatomy
     groups = name_tasks_at_risk(anatomy, anatomy.prompts[:8], starter.start())
     assert [g.likelihood for g in groups] == sorted((g.likelihood for g in groups), reverse=True)
-    assert len({group.frame for group in groups}) == len(groups)
-    (own,) = [group for group in groups if group.kind == SLOT]
-    assert own.frame == "Question: birthday of …?"
+    assert len({group.template for group in groups}) == len(groups)
+    (own,) = [group for group in groups if group.kind == SAME_TASK]
+    assert own.template == "Question: birthday of …?"
     prompts = {prompt.tokens for prompt in anatomy.prompts}
     for group in groups:
         assert not prompts & set(group.members)
-        before, _, behind = group.frame.partition("…")
+        before, _, behind = group.template.partition("…")
         assert group.example.startswith(before)
         assert group.example.endswith(behind)
 
@@ -49,7 +55,7 @@ def test_the_same_prompts_give_the_same_names(starter: Scene) -> None:
 def test_likelihood_is_the_mean_of_the_texts_tokens(untrained: Scene) -> None:
     anatomy = untrained.anatomy
     start = untrained.start()
-    opening, closing = len(anatomy.format.opening), len(anatomy.format.closing)
+    opening, closing = len(anatomy.chat_format.opening), len(anatomy.chat_format.closing)
     assert opening == 1
     for group in name_tasks_at_risk(anatomy, anatomy.prompts[:1], start)[:4]:
         text = group.members[0][: len(group.members[0]) - closing]
@@ -108,7 +114,7 @@ def test_frame_is_spaced_as_its_text_is(
         ids = subwords.encode(piece.removeprefix("*"))
         text += ids
         slot += [piece.startswith("*")] * len(ids)
-    assert frame_text(tuple(text), tuple(slot), subwords) == shown
+    assert template_text(tuple(text), tuple(slot), subwords) == shown
 
 
 def test_a_template_that_refuses_a_lone_question_leaves_the_rows_to_show_their_format(
@@ -127,6 +133,6 @@ def test_a_lone_prompt_is_not_all_format(untrained: Scene) -> None:
     tokenizer = untrained.loaded.tokenizer
     prompt = tuple(tokenizer.encode("What is the capital of Chile?"))
     assert prompt[0] == tokenizer.bos_token_id
-    form = anatomize([prompt], tokenizer).format
+    form = anatomize([prompt], tokenizer).chat_format
     assert form.opening == prompt[:1]
     assert form.closing == prompt[-2:]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ruled_profile import BASE
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import parse_profile
+from support.ruled_profile import BASE
 
 # Each with the largest number that is taken.
 BOUNDED = {

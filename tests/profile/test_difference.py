@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ruled_profile import BASE
 
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.profile.difference import differences
+from support.ruled_profile import BASE
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +68,6 @@ VALUES = {
 @pytest.mark.parametrize("value", VALUES)
 def test_long_value_is_cut_at_every_key(value: str, tmp_path: Path) -> None:
     for key in KEYS:
-        began = time.monotonic()
         try:
             loaded = parse_profile(
                 BASE, base_dir=tmp_path, overrides=[f"{key}={VALUES[value]}"], files=True
@@ -80,7 +78,6 @@ def test_long_value_is_cut_at_every_key(value: str, tmp_path: Path) -> None:
             assert said.startswith(("--set ", "profile.toml:")), (key, said)
         else:
             assert all(len(note) < 8000 for note in loaded.notes), key
-        assert time.monotonic() - began < 2, key
 
 
 def test_name_of_a_task_becomes_a_folder_and_has_its_length() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from neighbors.conftest import CITIES, COUNTRIES
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sf_tui.engine.compute import choose_compute
@@ -26,6 +25,7 @@ from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
 from sf_tui.worker.outcomes import StopRun
+from support.start_scene import CITIES, COUNTRIES
 
 MakeCase = Callable[..., RecoveryCase]
 
@@ -58,8 +58,8 @@ def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
             loaded,
             layout,
             compute,
-            OldTask("old", metric, scored_rows(old, [""] * len(old)), old[:4]),
-            NewTask("new", "exact_match", new, scored_rows(new, [""] * len(new))),
+            OldTask("old", metric, scored_rows(old), old[:4]),
+            NewTask("new", "exact_match", new, scored_rows(new)),
             start,
             RATE,
             batch_size=4,
@@ -90,7 +90,7 @@ def test_an_edit_that_fails_half_way_leaves_the_weights_as_they_were(make_case: 
 def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: MakeCase) -> None:
     case = make_case()
     text = Encoded([2, 5, 6, 7], [NO_LOSS, 5, 6, 7])
-    bare = NewTask("new", "exact_match", (text, text), scored_rows([text], [""]))
+    bare = NewTask("new", "exact_match", (text, text), scored_rows([text]))
     for new in (None, bare):
         given = replace(case, new=new)
         before = weights(given)
@@ -126,7 +126,7 @@ def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
     long = Encoded([*range(1, 7), 8, 9], [NO_LOSS] * 6 + [8, 9])
     short = Encoded([1, 10, 11, 12, 13], [NO_LOSS, 10, 11, 12, 13])
     other = Encoded([2, 14], [NO_LOSS, 14])
-    rows = scored_rows([long, short, other], ["one"] * 3)
+    rows = scored_rows([long, short, other])
 
     found = exchange_answers(rows, seed=0, max_length=8)
 

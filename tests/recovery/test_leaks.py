@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from sf_tui.neighbors.bank import NeighborBank
+from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.leaks import Leaks
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
@@ -41,9 +41,9 @@ def asked(tokenizer: PreTrainedTokenizerFast, name: Sequence[str], answer: str) 
 def kept(leaks: Leaks, rows: Sequence[Encoded]) -> list[bool]:
     """Tell for each row whether a bank keeps it."""
     nothing = [np.zeros((1, 1))] * len(rows)
-    bank = NeighborBank(list(rows), ["frame"] * len(rows), nothing, nothing)
+    bank = TeacherCache(list(rows), ["frame"] * len(rows), nothing, nothing)
     left = leaks.without(bank)
-    assert len(left.kinds) == len(left.top_ids) == len(left.top_chances) == len(left)
+    assert len(left.kinds) == len(left.top_ids) == len(left.top_logprobs) == len(left)
     return [any(row is other for other in left.rows) for row in rows]
 
 

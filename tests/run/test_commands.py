@@ -12,6 +12,7 @@ import pytest
 from sf_tui.errors import RunError, UsageError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.directory import RunDirectory
+from support import PATIENCE_S
 
 WRITER = """\
 import sys
@@ -37,7 +38,7 @@ def test_commands_of_many_writers_at_once_are_all_there_and_whole(run: RunDirect
         subprocess.Popen([sys.executable, "-c", WRITER, str(run.path), f"writer-{number}"])
         for number in range(4)
     ]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0, 0]
+    assert [writer.wait(timeout=PATIENCE_S) for writer in writers] == [0, 0, 0, 0]
     tail = CommandTail(run.commands)
     lines = tail.poll()
     assert tail.unreadable == 0

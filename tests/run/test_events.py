@@ -19,7 +19,9 @@ from sf_tui.run.clock import parse_rfc3339
 from sf_tui.run.events import EventLog, EventTail, JsonLinesTail, read_events
 
 shared_folder = settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -8,14 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from sf_tui.errors import DataError, ModelError
 from sf_tui.tasks.biography import build_tokenizer
-from sf_tui.tasks.encoding import (
-    NO_LOSS,
-    Encoded,
-    Encoder,
-    choose_metric,
-    encode_all,
-    encode_example,
-)
+from sf_tui.tasks.encoded_examples import choose_metric, encode_all
+from sf_tui.tasks.encoding import NO_LOSS, Encoded, Encoder, encode_example
 from sf_tui.tasks.task import Example, Message
 
 Fast = PreTrainedTokenizerFast
@@ -74,7 +70,9 @@ def test_the_prompt_is_what_the_model_is_asked_with_and_the_text_is_whole(
     assert encoded.labels == [NO_LOSS] * first + encoded.input_ids[first:]
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(st.text(max_size=20), st.text(min_size=1, max_size=20))
 def test_any_prompt_and_completion_read_as_their_text(
     plain_tokenizer: Fast, prompt: str, completion: str
@@ -353,14 +351,16 @@ def test_too_long_examples_are_left_out_and_counted(plain_tokenizer: Fast) -> No
         for count in (1, 30, 2, 40)
     ]
     encoded = encode_all(examples, plain_tokenizer, max_length=20)
-    assert (encoded.kept, encoded.too_long, encoded.given) == ([0, 2], 2, 4)
+    assert [row.place for row in encoded.rows] == ["x.jsonl:1", "x.jsonl:2"]
+    assert (encoded.too_long, encoded.given) == (2, 4)
     assert encoded.rows[1] == encode_example(examples[2], plain_tokenizer)
     (note,) = encoded.notes()
     assert note == (
         "2 of 4 rows have more than 20 tokens and are left out, not cut (the first: x.jsonl:30)"
     )
     assert encode_all(examples, plain_tokenizer, max_length=2).rows == []
-    assert encode_all(examples, plain_tokenizer).kept == [0, 1, 2, 3]
+    rows = encode_all(examples, plain_tokenizer).rows
+    assert [row.place for row in rows] == [example.place for example in examples]
 
 
 def test_rows_that_the_template_refuses_are_errors_or_left_out(chat_tokenizer: Fast) -> None:
@@ -370,7 +370,7 @@ def test_rows_that_the_template_refuses_are_errors_or_left_out(chat_tokenizer: F
         encode_all(examples, chat_tokenizer)
     assert caught.value.message.startswith("x.jsonl:7: the model's chat template refuses")
     encoded = encode_all(examples, chat_tokenizer, on_bad_row="skip")
-    assert encoded.kept == [0]
+    assert encoded.rows == [encode_example(examples[0], chat_tokenizer)]
     assert "1 of 2 rows can't be encoded" in encoded.notes()[0]
     with pytest.raises(DataError, match="1 of 1 row can't be used"):
         encode_all(examples[1:], chat_tokenizer, on_bad_row="skip")
@@ -399,3 +399,15 @@ def test_an_encoder_gives_what_encode_example_gives(chat_tokenizer: Fast) -> Non
     encoder = Encoder(chat_tokenizer)
     for example in (chat("Who?", "Ada."), Example(prompt="Who?", completion=" Ada.")):
         assert encoder.encode(example) == encode_example(example, chat_tokenizer)
+
+
+def test_rows_carry_the_group_and_place_of_their_example(chat_tokenizer: Fast) -> None:
+    asked = Example("Who?", " Ada.", group="people", place="x.jsonl:1")
+    conversation = replace(chat("Who?", "Ada.", "And then?", "Rome."), group="talk")
+    rows = encode_all([asked, conversation], chat_tokenizer).rows
+    assert [(row.group, row.place) for row in rows] == [
+        ("people", "x.jsonl:1"),
+        ("talk", "x.jsonl:7"),
+    ]
+    # Rows that read the same are equal, wherever they come from.
+    assert rows[0] == encode_example(replace(asked, group="", place=""), chat_tokenizer)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.hub_rows import hub_rows
+from sf_tui.tasks.data_sets import hub_rows
 from sf_tui.tasks.rows import Row
 
 
@@ -48,7 +48,7 @@ def test_a_part_that_is_not_there_is_told(
 
 def test_without_a_network_the_remedy_is_told(tmp_path: Path) -> None:
     code = (
-        "from sf_tui.tasks.hub_rows import hub_rows; from sf_tui.errors import DataError\n"
+        "from sf_tui.tasks.data_sets import hub_rows; from sf_tui.errors import DataError\n"
         "try: list(hub_rows('nobody/nothing', None, None))\n"
         "except DataError as error: print(error)\n"
     )

@@ -5,14 +5,9 @@ from typing import Any
 import pytest
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.field_map import field_map, unrecognized
+from sf_tui.tasks.fields import field_map, unrecognized
 from sf_tui.tasks.rows import Row, RowError
-from sf_tui.tasks.schemas import (
-    SCHEMAS,
-    also_fitting,
-    recognize,
-    row_example,
-)
+from sf_tui.tasks.schemas import SCHEMAS, also_fitting, recognize, row_example
 from sf_tui.tasks.task import Message
 
 

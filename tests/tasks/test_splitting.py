@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.splitting import held_out_count, prompt_key, split_examples
-from sf_tui.tasks.task import Example, Message
+from sf_tui.tasks.task import Example, Message, prompt_key
+from sf_tui.tasks.user_data import held_out_count, split_examples
 
 
 def rows(count: int) -> list[Example]:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import copy
 from datetime import UTC, datetime
 
-import chat_templates as templates
 from transformers import PreTrainedTokenizerFast
 
-from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import Example, Message
-from sf_tui.tasks.template_date import fix_date
+from sf_tui.tasks.template import fix_date
+from support import chat_templates as templates
 
 ROW = Example(messages=(Message("user", "Who?"), Message("assistant", "Ada.")))
 

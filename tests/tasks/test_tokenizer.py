@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from sf_tui.errors import ModelError
-from sf_tui.tasks.tokenizer import load_tokenizer
+from sf_tui.tasks.model_source import load_tokenizer
 
 
 def test_a_tokenizer_is_loaded_from_its_directory(

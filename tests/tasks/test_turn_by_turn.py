@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import chat_templates as templates
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_all, encode_example
+from sf_tui.tasks.encoded_examples import encode_all
+from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
+from sf_tui.tasks.messages import read_turns
 from sf_tui.tasks.task import Example, Message
-from sf_tui.tasks.turns import read_turns
+from support import chat_templates as templates
 
 Fast = PreTrainedTokenizerFast
 Turns = list[dict[str, Any]]
@@ -259,7 +260,8 @@ def test_split_rows_are_reported(tokenizer: Fast) -> None:
         for number, turns in enumerate([TWO, TWO[:2], INLINE], 1)
     ]
     encoded = encode_all(examples, tokenizer)
-    assert (encoded.kept, encoded.given, encoded.split) == ([0, 0, 1, 2, 2], 3, 2)
+    places = [row.place.removeprefix("x.jsonl:") for row in encoded.rows]
+    assert (places, encoded.given, encoded.split) == ([*"11233"], 3, 2)
     assert "2 of 3 rows became 4 examples, one for each assistant turn" in encoded.notes()[0]
     longest = max(len(row.input_ids) for row in encoded.rows)
     shorter = encode_all(examples, tokenizer, longest - 1)
@@ -328,7 +330,7 @@ def test_an_end_of_turn_that_was_added_as_no_special_token(tokenizer: Fast) -> N
 def test_a_template_that_never_ends_is_refused(
     tokenizer: Fast, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sf_tui.tasks.rendering.LONGEST_RENDERING", 0.3)
+    monkeypatch.setattr("sf_tui.tasks.template.LONGEST_RENDERING", 0.3)
     # Only a later turn sets it off, so the row is what is refused.
     tokenizer.chat_template = "{% if messages | length > 2 %}" + loop + "{% endif %}"
     tokenizer.chat_template += templates.CHATML

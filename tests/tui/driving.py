@@ -9,6 +9,8 @@ from textual.pilot import Pilot
 from sf_tui.run.commands import CommandTail
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.dialogs.dialog import DEAF_FOR_S
+from sf_tui.tui.lines import fit
+from sf_tui.tui.panels.panel import Panel
 from tui.written_run import FakeClock, WrittenRun
 
 SIZE = (120, 40)
@@ -16,6 +18,14 @@ SIZE = (120, 40)
 
 def console_of(written: WrittenRun, **options: Any) -> ConsoleApp:
     return ConsoleApp(written.run, written.options(**options))
+
+
+def panel_text(written: WrittenRun, panel: type[Panel], width: int) -> str:
+    """Return a panel's first line as it stands at a width, without starting the application."""
+    app = console_of(written)
+    app.look_at_worker()
+    line, *_ = panel(app.scene).compose_lines(width, 2)
+    return "".join(text for text, _ in fit(line, width, app.scene.glyphs.ellipsis)).rstrip()
 
 
 def screen_text(app: ConsoleApp) -> str:

@@ -16,6 +16,7 @@ from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.zoom import ZoomScreen
+from support.console_scenes import three_stages
 from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
 from tui.written_run import WrittenRun
 
@@ -146,19 +147,44 @@ async def test_the_palette_offers_every_action_and_every_key(running: WrittenRun
         assert sent(running) == [("freeze", {})]
 
 
-async def test_every_console_key_does_something_and_none_ends_the_console(
-    running: WrittenRun,
-) -> None:
-    app = console_of(running)
+# What is pressed first, where a key has nothing to do otherwise.
+PRESSED_BEFORE = {
+    "forward": ("[", "["),
+    "next-mark": ("p", "p"),
+    "live": ("[",),
+    "widen": ("<",),
+}
+
+
+def visible_state(app: ConsoleApp) -> tuple[object, ...]:
+    """Return all that a key of the console can change."""
+    if app.return_value is not None:
+        return (app.return_value,)
+    kept = sorted((app.scene.run.path / "console").glob("*"))
+    return (screen_text(app), type(app.screen), app.focused, app.theme, app.clipboard, kept)
+
+
+async def test_every_console_key_changes_what_is_seen_or_kept(make_run: MakeRun) -> None:
+    # Of several stages, so that charts of the run and of the stage differ.
+    written, _ = three_stages(make_run)
+    app = console_of(written)
     async with app.run_test(size=SIZE) as pilot:
-        for entry in CONSOLE_KEYS:
-            if entry.command in {"leave", "screenshot", "copy"}:
-                continue
-            app.run_command(entry.command)
-            await pilot.pause()
-            while len(app.screen_stack) > 1:
-                app.pop_screen()
-        assert app.is_running
+        for entry in sorted(CONSOLE_KEYS, key=lambda entry: entry.command == "leave"):
+            for key in entry.keys:
+                await pilot.press(*PRESSED_BEFORE.get(entry.command, ()))
+                before = visible_state(app)
+                await pilot.press("f12")
+                assert visible_state(app) == before, "a key without a meaning changed something"
+                await pilot.press(key)
+                assert visible_state(app) != before, f"{key} does nothing"
+                while len(app.screen_stack) > 1:
+                    app.pop_screen()
+                app.scene.cursor = None
+                app.scene.range = "run"
+                app.scene.notice = ""
+                app.update_panels()
+                await pilot.pause()
+    assert app.return_value == 0
 
 
 async def test_help_lists_every_key_of_profile_and_console(running: WrittenRun) -> None:
@@ -316,7 +342,7 @@ async def test_values_are_copied_to_clipboard_and_file(running: WrittenRun) -> N
         await pilot.press("m")
         saved = list((running.run.path / "console").glob("*.md"))
         assert saved[0].read_text() == app.clipboard
-        assert "| old (exact) | 0.995 |" in app.clipboard
+        assert "| old (exact_match) | 0.995 |" in app.clipboard
         assert "step 85 of 300" in app.clipboard
 
 

@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tui.driving import console_of, screen_text
+from sf_tui.tui.panels.danger_strip import DangerStrip
+from tui.driving import console_of, panel_text, screen_text
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
 
 
-async def strip_of(written: WrittenRun, width: int = 80) -> str:
+def strip_of(written: WrittenRun, width: int = 80) -> str:
     """Return the strip's first line."""
-    app = console_of(written)
-    async with app.run_test(size=(width, 24 if width < 110 else 40)) as pilot:
-        await pilot.pause()
-        return screen_text(app).splitlines()[2].rstrip()
+    return panel_text(written, DangerStrip, width)
 
 
 @pytest.fixture
@@ -30,40 +28,40 @@ def at_risk(make_run: MakeRun) -> WrittenRun:
     return written
 
 
-async def test_the_nearest_task_at_risk_is_named_from_the_first_step_on(
+def test_the_nearest_task_at_risk_is_named_from_the_first_step_on(
     at_risk: WrittenRun,
 ) -> None:
-    assert await strip_of(at_risk) == (
+    assert strip_of(at_risk) == (
         "DANGER WINDOW 0/150   ● old 0.0 points   at risk: What is the capital of … ?"
     )
 
 
-async def test_the_newest_naming_counts(at_risk: WrittenRun) -> None:
+def test_the_newest_naming_counts(at_risk: WrittenRun) -> None:
     at_risk.name_neighbors("new", "Who wrote … ?")
-    assert "at risk: Who wrote … ?" in await strip_of(at_risk)
+    assert "at risk: Who wrote … ?" in strip_of(at_risk)
 
 
-async def test_a_frame_is_cut_to_the_room_that_is_left(at_risk: WrittenRun) -> None:
+def test_a_frame_is_cut_to_the_room_that_is_left(at_risk: WrittenRun) -> None:
     at_risk.take_anchor(0)
     at_risk.steps(1, 12)
-    strip = await strip_of(at_risk)
+    strip = strip_of(at_risk)
     assert strip.startswith("DANGER WINDOW 12/150   ● old")
     assert "   anchored   at risk: … capital of …" in strip
 
 
 @pytest.mark.parametrize("width", range(60, 130, 3))
-async def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) -> None:
+def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) -> None:
     at_risk.steps(1, 40)
-    strip = await strip_of(at_risk, width)
+    strip = strip_of(at_risk, width)
     assert strip.startswith("DANGER WINDOW 40/150   ● old −46.7 points")
     assert "▸ f freeze" in strip
     assert ("a anchor" in strip) or width < 66
     assert len(strip) <= width
 
 
-async def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
+def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
     at_risk.event("tasks_at_risk", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
-    assert "at risk" not in await strip_of(at_risk, 120)
+    assert "at risk" not in strip_of(at_risk, 120)
 
 
 async def test_an_anchored_run_says_so_in_every_place(at_risk: WrittenRun) -> None:
@@ -112,9 +110,9 @@ async def test_replay_shows_the_anchor_where_the_cursor_is(at_risk: WrittenRun) 
         assert "anchored" not in screen_text(app).splitlines()[2]
 
 
-async def test_behind_the_end_the_command_that_helps_is_named(at_risk: WrittenRun) -> None:
+def test_behind_the_end_the_command_that_helps_is_named(at_risk: WrittenRun) -> None:
     at_risk.steps(1, 300)
     at_risk.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
     at_risk.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
     at_risk.beat(age_s=100)
-    assert f"▸ sf diagnose {at_risk.run.id}" in await strip_of(at_risk, 120)
+    assert f"▸ sf diagnose {at_risk.run.id}" in strip_of(at_risk, 120)

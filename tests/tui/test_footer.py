@@ -6,47 +6,43 @@ import pytest
 
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
 from sf_tui.tui.dialogs.palette import PaletteDialog
-from tui.driving import SIZE, console_of, open_dialog, screen_text, sent
+from sf_tui.tui.panels.footer import Footer
+from tui.driving import SIZE, console_of, open_dialog, panel_text, screen_text, sent
 from tui.written_run import WrittenRun
 
 
-async def footer_of(written: WrittenRun, width: int) -> str:
-    app = console_of(written)
-    async with app.run_test(size=(width, 24)) as pilot:
-        await pilot.pause()
-        return screen_text(app).splitlines()[-1]
+def footer_of(written: WrittenRun, width: int) -> str:
+    return panel_text(written, Footer, width)
 
 
-async def test_at_80_columns_the_most_important_keys_are_told(running: WrittenRun) -> None:
-    footer = await footer_of(running, 80)
+def test_at_80_columns_the_most_important_keys_are_told(running: WrittenRun) -> None:
+    footer = footer_of(running, 80)
     assert footer.split() == (
         "f freeze a anchor r recover d diagnose space pause q leave ? help".split()  # noqa: SIM905
     )
 
 
 @pytest.mark.parametrize("width", range(60, 200, 7))
-async def test_how_to_leave_and_where_help_is_are_always_told(
-    running: WrittenRun, width: int
-) -> None:
-    footer = await footer_of(running, width)
+def test_how_to_leave_and_where_help_is_are_always_told(running: WrittenRun, width: int) -> None:
+    footer = footer_of(running, width)
     assert "q leave  ? help" in footer
     assert footer.startswith("f freeze  a anchor")
 
 
-async def test_with_more_room_all_keys_are_told(running: WrittenRun) -> None:
-    footer = await footer_of(running, 150)
+def test_with_more_room_all_keys_are_told(running: WrittenRun) -> None:
+    footer = footer_of(running, 150)
     for key in ("b rollback", "c checkpoint", "v careful save", ": palette", "z zoom"):
         assert key in footer
 
 
-async def test_only_what_would_change_something_is_told(running: WrittenRun) -> None:
-    footer = await footer_of(running, 150)
+def test_only_what_would_change_something_is_told(running: WrittenRun) -> None:
+    footer = footer_of(running, 150)
     assert "unfreeze" not in footer
     assert "unanchor" not in footer
     running.freeze(85)
     running.probe(85)
     running.take_anchor(85)
-    footer = await footer_of(running, 150)
+    footer = footer_of(running, 150)
     assert "u unfreeze" in footer
     assert "o unanchor" in footer
     assert "a anchor" not in footer

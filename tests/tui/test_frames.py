@@ -16,14 +16,18 @@ def named(*groups: tuple[str, str]) -> dict[str, Any]:
 
 
 def test_only_other_tasks_are_at_risk_nearest_first() -> None:
-    event = named(("slot", "What is the currency of … ?"), ("frame", CAPITAL), ("frame", "Who … ?"))
+    event = named(
+        ("slot", "What is the currency of … ?"),
+        ("same_template", CAPITAL),
+        ("same_template", "Who … ?"),
+    )
     assert frames_at_risk(event) == [CAPITAL, "Who … ?"]
     assert words_of_new_task(event) == NEW
     assert frames_at_risk({}) == []
 
 
 def test_a_frame_is_one_line_that_no_terminal_obeys() -> None:
-    event = named(("frame", "user:\n\tWhat is \x1b[31m… ?"), ("frame", "  \n"))
+    event = named(("same_template", "user:\n\tWhat is \x1b[31m… ?"), ("same_template", "  \n"))
     assert frames_at_risk(event) == ["user: What is \\x1b[31m… ?"]
 
 

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pseudo_terminal import Terminal
 
 from sf_tui.tui.terminal import TerminalWatch, is_lost, is_writable
+from support import PATIENCE_S
+from support.pseudo_terminal import Terminal
 from tui.written_run import WrittenRun
 
 LOST = 75
-GONE_WITHIN_S = 1.0
-SLACK_S = 2.0
-"""For machines that do much else beside the tests."""
-
+QUIET_S = 2.0
+"""More than the time between two looks of the console at its run."""
 
 OpenConsole = Callable[..., Terminal]
 
@@ -47,27 +46,27 @@ def test_the_first_frame_comes_and_q_says_how_to_come_back(
 ) -> None:
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
-    # By the processor's time, which does not depend on what else the machine does; 0.46 s were
-    # measured, and a console that imported torch would take many times as long.
-    assert sum(psutil.Process(terminal.process.pid).cpu_times()[:2]) < 2.0
+    # A console that imported torch would need seconds for its first frame.
+    mapped = Path(f"/proc/{terminal.process.pid}/maps").read_text()
+    assert "site-packages" in mapped
+    assert "torch" not in mapped
     # Its last beat is of long ago.
     terminal.read_until("worker dead")
     terminal.press("q")
-    terminal.read(1.0)
-    assert terminal.process.wait(5) == 0
+    assert terminal.read_to_end() == 0
     assert f"sf resume {running.run.id}" in terminal.data.decode() or (
         f"sf attach {running.run.id}" in terminal.data.decode()
     )
     assert b"\x1b[?1049l" in terminal.data, "the screen that was there before is back"
 
 
-def test_closing_the_terminal_ends_the_console_within_a_second(
+def test_closing_the_terminal_ends_the_console(
     running: WrittenRun, open_console: OpenConsole
 ) -> None:
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
     terminal.hang_up()
-    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == LOST
+    assert terminal.process.wait(PATIENCE_S) == LOST
 
 
 def test_sighup_ends_the_console_and_gives_the_terminal_back(
@@ -76,8 +75,7 @@ def test_sighup_ends_the_console_and_gives_the_terminal_back(
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
     terminal.process.send_signal(signal.SIGHUP)
-    terminal.read(GONE_WITHIN_S)
-    assert terminal.process.wait(SLACK_S) == LOST
+    assert terminal.read_to_end() == LOST
     assert b"\x1b[?1049l" in terminal.data
     echo = termios.tcgetattr(terminal.master)[3] & termios.ECHO
     assert echo, "typed letters show again"
@@ -87,7 +85,13 @@ def test_sigterm_ends_the_console(running: WrittenRun, open_console: OpenConsole
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
     terminal.process.terminate()
-    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == 143
+    assert terminal.read_to_end() == 143
+
+
+def unread_bytes(terminal: Terminal) -> int:
+    """Return the number of bytes that the console has written and nothing has read."""
+    answer = fcntl.ioctl(terminal.master, termios.FIONREAD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def test_a_terminal_that_stops_reading_is_waited_for_but_can_still_hang_up(
@@ -95,28 +99,32 @@ def test_a_terminal_that_stops_reading_is_waited_for_but_can_still_hang_up(
 ) -> None:
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
-    for step in range(86, 110):
-        running.step(step, loss=float(step))
-        time.sleep(0.05)
     # Resizing makes whole frames, until the kernel takes no more of them.
-    for width in (100, 120) * 20:
-        fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-        terminal.process.send_signal(signal.SIGWINCH)
-        time.sleep(0.02)
+    deadline = time.monotonic() + PATIENCE_S
+    unread = 0
+    while (grown := unread_bytes(terminal)) > unread or not grown:
+        assert time.monotonic() < deadline, "the terminal never fills up"
+        unread = grown
+        for width in (100, 120) * 10:
+            fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+            terminal.process.send_signal(signal.SIGWINCH)
+            time.sleep(0.03)
     process = psutil.Process(terminal.process.pid)
-    before = sum(process.cpu_times()[:2])
-    time.sleep(1.0)
-    assert sum(process.cpu_times()[:2]) - before < 0.5, "waiting costs nothing"
+    busy_share = 1.0
+    while busy_share > 0.2:
+        assert time.monotonic() < deadline, "waiting keeps the processor busy"
+        before, began = sum(process.cpu_times()[:2]), time.monotonic()
+        time.sleep(1.0)
+        busy_share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - began)
     assert terminal.process.poll() is None
     terminal.hang_up()
-    assert terminal.process.wait(GONE_WITHIN_S + SLACK_S) == LOST
+    assert terminal.process.wait(PATIENCE_S) == LOST
 
 
 def test_a_still_run_sends_nothing(running: WrittenRun, open_console: OpenConsole) -> None:
     terminal = open_console(running.run.path)
     terminal.read_until("accuracy")
-    terminal.read(1.5)
-    assert terminal.read(2.0) == 0
+    terminal.read_until_quiet(QUIET_S)
 
 
 def test_the_console_can_be_killed_and_the_run_is_as_it_was(
@@ -153,7 +161,7 @@ def test_the_console_never_imports_torch() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout.strip() == "[]"
 
@@ -164,9 +172,8 @@ def test_a_hung_up_terminal_is_told_at_once() -> None:
         assert not is_lost(slave)
         assert is_writable(slave)
         os.close(master)
-        began = time.monotonic()
-        assert is_lost(slave, wait_s=5.0)
-        assert time.monotonic() - began < 1.0
+        # Longer than a test may take: it must not wait for that.
+        assert is_lost(slave, wait_s=100_000.0)
     finally:
         os.close(slave)
 
@@ -181,7 +188,7 @@ def test_a_terminal_that_takes_nothing_for_long_is_taken_for_lost() -> None:
             os.write(slave, b"x" * 256)
         watch = TerminalWatch(slave, slave, leave=codes.append, stalled_after_s=0.6)
         watch.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not codes and time.monotonic() < deadline:
             time.sleep(0.1)
         watch.stop()

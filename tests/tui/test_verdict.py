@@ -32,7 +32,7 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
         "recovered 0.951 (0.930 to 0.968)",
         "alignment lost 0.541  knowledge lost 0.044",
         "spurious share 0.925 (0.880 to 0.957)",
-        "▸ neighbors      0.951   0.017    40  21 s",
+        "▸ neighbors       0.951   0.017    40  21 s",
         "  examples        0.560   0.020    20   9 s",
         "  unrelated       0.610   0.085!   30  12 s",
         "  edit        skipped: no weights of the stage's start",

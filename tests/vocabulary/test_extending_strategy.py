@@ -9,7 +9,6 @@ import pytest
 import torch
 from pydantic import Field
 from typer.testing import CliRunner
-from worker.conftest import PROFILE, Begin, Operator, equal, events_of, final_weights, work
 
 from sf_tui.cli.app import app
 from sf_tui.engine.step import Loss
@@ -18,6 +17,7 @@ from sf_tui.errors import ProfileError
 from sf_tui.profile import dump_profile, load_profile, new_profile, parse_profile, problems_told
 from sf_tui.profile.reference import profile_json_schema, profile_reference
 from sf_tui.profile.schema import current_schema
+from sf_tui.run.directory import RunDirectory
 from sf_tui.run.history import fold
 from sf_tui.vocabulary.settings import Factor
 from sf_tui.vocabulary.strategies import (
@@ -26,6 +26,7 @@ from sf_tui.vocabulary.strategies import (
     StrategySettings,
     register_strategy,
 )
+from support.quick_run import PROFILE, Operator, equal, events_of, final_weights, work
 
 
 class FadeSettings(StrategySettings):
@@ -149,8 +150,12 @@ def test_name_or_table_of_another_strategy_is_refused() -> None:
         )
 
 
-def test_worker_trains_obeys_and_resumes_with_it(begin: Begin) -> None:
-    whole, parts = begin(*FADED, name="whole"), begin(*FADED, name="parts")
+def test_worker_trains_obeys_and_resumes_with_it(tmp_path: Path) -> None:
+    text = dump_profile(parse_profile(PROFILE, overrides=FADED))
+    whole, parts = (
+        RunDirectory.create(tmp_path / name, profile_text=text, profile_name="quick", argv=["sf"])
+        for name in ("whole", "parts")
+    )
     assert work(whole, Operator(whole).at("new", 2, "freeze", layers=1)) == 0
     history = fold(events_of(whole))
     assert history.stages["new"].strategy == "fade"

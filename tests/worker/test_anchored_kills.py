@@ -7,15 +7,18 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fork_client import ForkHost, SfProcess
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from worker.conftest import (
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
+from support.put_back import put_back
+from support.quick_run import (
     PROFILE,
     Begin,
     Operator,
@@ -27,12 +30,13 @@ from worker.conftest import (
     live_probes,
     work,
 )
-from worker.test_ledger import put_back
-from worker.test_worker import kill_and_resume, wait_for
+from support.run_process import kill_and_resume, wait_for
 
 ANCHORED = 'tasks.new.train.strategy="anchor"'
 # A bank of three parts, which takes a second or two.
 LARGE = "anchor.cache_size=2200"
+# Where a run is held until a test lets it go on.
+HELD = (signal.SIGSTOP, {"type": "step", "stage": "new", "step": 1})
 
 RULE = """\
 [[rules]]
@@ -124,19 +128,21 @@ Start = Callable[..., tuple[SfProcess, RunDirectory]]
 def started(fork_host: ForkHost, profile_file: Path, tmp_path: Path) -> Start:
     """Start `sf run --no-ui` on the quick profile, with settings, in a process of its own."""
 
-    def start(*settings: str) -> tuple[SfProcess, RunDirectory]:
+    def start(*settings: str, **options: Any) -> tuple[SfProcess, RunDirectory]:
         run = RunDirectory(tmp_path / "process")
         arguments = [part for setting in settings for part in ("--set", setting)]
         line = ("run", profile_file, "--no-ui", "--run-dir", run.path, *arguments)
-        return fork_host.start(*line), run
+        return fork_host.start(*line, **options), run
 
     return start
 
 
 def wait_for_part(run: RunDirectory, process: SfProcess, stage: str, number: int) -> None:
     part = run.path / "neighbors" / stage / f"part-{number:04d}.safetensors"
+    deadline = time.monotonic() + PATIENCE_S
     while not part.exists():
         assert process.poll() is None, process.stderr
+        assert time.monotonic() < deadline, process.stderr
         time.sleep(0.002)
 
 
@@ -180,15 +186,16 @@ def test_end_while_the_bank_is_made_costs_nothing_that_was_made(
 def test_end_between_a_commands_acceptance_and_its_end_loses_it_not(
     fork_host: ForkHost, started: Start, begin: Begin, number: signal.Signals, parts: int
 ) -> None:
-    process, run = started(LARGE, "tasks.new.train.steps=40")
-    wait_for(run, process, lambda e: e["type"] == "step" and e["stage"] == "new")
+    signals = [HELD] if parts else [HELD, (number, {"type": "command", "status": "accepted"})]
+    process, run = started(LARGE, "tasks.new.train.steps=40", signals_at=signals)
+    process.wait_until_stopped()
     request_command(run, "anchor")
-    accepted = wait_for(run, process, lambda e: e["type"] == "command")
-    assert accepted["status"] == "accepted"
+    process.send(signal.SIGCONT)
     if parts:
         wait_for_part(run, process, "new", 0)
-    process.send(number)
+        process.send(number)
     process.wait()
+    accepted = events_of(run, "command")[0]
     assert events_of(run, "command")[-1]["status"] == "accepted"
     assert fork_host.run("resume", run.path, "--no-ui").wait() == 0
     assert_well_told(run)
@@ -213,9 +220,10 @@ def test_kills_at_random_moments_change_no_bit(
 def test_a_stop_is_heard_while_another_command_is_at_work(
     fork_host: ForkHost, started: Start, begin: Begin
 ) -> None:
-    process, run = started(LARGE, "tasks.new.train.steps=40")
-    wait_for(run, process, lambda e: e["type"] == "step" and e["stage"] == "new")
+    process, run = started(LARGE, "tasks.new.train.steps=40", signals_at=[HELD])
+    process.wait_until_stopped()
     request_command(run, "anchor")
+    process.send(signal.SIGCONT)
     accepted = wait_for(run, process, lambda e: e["type"] == "command")
     freeze = request_command(run, "freeze")
     stop = request_command(run, "stop")

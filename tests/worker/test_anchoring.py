@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import DataError
-from sf_tui.neighbors.anatomy import anatomize, prompts_of
-from sf_tui.neighbors.own_prompts import every_prompt
-from sf_tui.neighbors.proposing import LeftOut, subjects_of
+from sf_tui.neighbors.anatomy import anatomize, every_prompt, prompts_of
+from sf_tui.neighbors.propose import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from sf_tui.worker.preparation import prepare_run
 from sf_tui.worker.stage_bank import StageBank, start_model
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,
@@ -221,7 +220,7 @@ def test_strategys_own_anchor_ends_with_its_stage(begin: Begin) -> None:
     assert {e["stage"]: e["anchor"] is not None for e in events_of(whole, "stage_started")} == {
         "old": False,
         "new": True,
-        "recover": False,
+        "replay": False,
     }
 
 

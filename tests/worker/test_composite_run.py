@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from composite_models import FAMILIES, write_composite
-from fork_client import ForkHost
 from safetensors.torch import load_file
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import PROFILE, events_of, live_course, work
+from support.composite_models import FAMILIES, write_composite
+from support.fork_client import ForkHost
+from support.quick_run import PROFILE, events_of, live_course, work
 
 USUAL = ("gemma3",)
 
@@ -57,7 +58,7 @@ def test_killed_and_resumed_run_writes_the_same_directory(
         while process.poll() is None and (
             not run.events.exists() or len(events_of(run, "checkpoint")) <= known
         ):
-            pass
+            time.sleep(0.01)
         process.kill()
         process = fork_host.start("resume", run.path, "--no-ui")
     assert process.wait() == 0, process.stderr

@@ -23,10 +23,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sf_tui.engine.prepare import read_task
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.preparation import read_task
-from worker.conftest import Operator, events_of, work
+from support.quick_run import Operator, events_of, work
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"

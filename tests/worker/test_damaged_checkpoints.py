@@ -16,7 +16,7 @@ import pytest
 from sf_tui.engine.checkpoint_state import dump_state
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

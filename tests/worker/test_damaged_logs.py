@@ -11,7 +11,7 @@ from sf_tui.cli.launching import finished_exit_code, repair_before_resume
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
-from worker.conftest import Begin, Operator, equal, events_of, final_weights, work
+from support.quick_run import Begin, Operator, equal, events_of, final_weights, work
 
 
 @pytest.mark.parametrize("damage", ["emptied", "cut", "field", "begin"])

@@ -21,9 +21,10 @@ import orjson
 import pytest
 
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import assert_well_told, events_of, live_course, live_probes
+from support import PATIENCE_S
+from support.quick_run import assert_well_told, events_of, live_course, live_probes
 
-HOST = Path(__file__).with_name("fault_host.py")
+HOST = Path(__file__).parents[1] / "support" / "fault_host.py"
 
 PROFILE = """\
 name = "faults"
@@ -139,7 +140,7 @@ class FaultHost:
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE_S)
         self._errors.close()
 
     def _read(self) -> Any:

@@ -17,7 +17,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import (
+from support.put_back import put_back
+from support.quick_run import (
     Begin,
     assert_well_told,
     equal,
@@ -16,7 +17,6 @@ from worker.conftest import (
     live_course,
     work,
 )
-from worker.test_ledger import put_back
 
 # The quick run's stages are so short that only a whole stage's worth pays for a prompt.
 WHOLE = "neighbors.survey_budget=1.0"

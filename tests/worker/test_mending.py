@@ -9,7 +9,8 @@ import pytest
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from worker.conftest import (
+from support.put_back import put_back
+from support.quick_run import (
     PROFILE,
     Begin,
     Operator,
@@ -22,7 +23,6 @@ from worker.conftest import (
     live_probes,
     work,
 )
-from worker.test_ledger import put_back
 
 # A repair of so few steps that the whole run still plays in seconds; scaled back, it has its effect
 # also where none of them is better than none.
@@ -91,7 +91,7 @@ def test_a_mended_run_that_is_killed_ends_with_the_same_weights(
 def test_a_recovery_test_leaves_the_run_as_it_would_have_been(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
-    run = begin(*SHORT[:2])
+    run = begin(*SHORT)
     operator = Operator(run).at("new", 3, "diagnose", thorough=True).at("new", 9, "diagnose")
     assert work(run, operator) == 0
     found = events_of(run, "diagnosis")

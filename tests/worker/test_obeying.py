@@ -11,7 +11,7 @@ import pytest
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

@@ -9,10 +9,10 @@ import pytest
 from sf_tui.engine.batches import BatchOrder, FixedSource
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.prepare import read_task
 from sf_tui.profile import Profile, load_profile, starter_directory
-from sf_tui.tasks.encoding import encode_all
+from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import FixedExamples
-from sf_tui.worker.preparation import read_task
 from sf_tui.worker.recipe_tokens import RECIPE_FILE, recipe_tokens
 
 STARTER = "starter:biography-mini"

@@ -7,7 +7,7 @@ import pytest
 from sf_tui.profile import Rule
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.rules import RuleWatch
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

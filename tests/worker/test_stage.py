@@ -10,7 +10,7 @@ from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
 from sf_tui.run.history import fold
-from worker.conftest import (
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fork_client import ForkHost, SfProcess
 
+from sf_tui.engine.prepare import prepare_run
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.preparation import prepare_run
-from worker.conftest import (
+from support.fork_client import ForkHost, SfProcess
+from support.put_back import put_back
+from support.quick_run import (
     PROFILE,
     Begin,
     Operator,
@@ -23,8 +24,7 @@ from worker.conftest import (
     live_course,
     work,
 )
-from worker.test_ledger import put_back
-from worker.test_worker import kill_and_resume
+from support.run_process import kill_and_resume
 
 # A third task, so that what a strategy carries from stage to stage counts.
 THIRD = """\
@@ -125,14 +125,10 @@ def test_kill_minus_nine_of_a_process_changes_no_bit(
 
 
 @pytest.mark.parametrize(("strategy", "needed"), [("l2-start", False), ("replay", True)])
-def test_old_rows_are_encoded_only_where_a_strategy_needs_them(
-    begin: Begin, strategy: str, needed: bool
-) -> None:
-    run = begin("tasks.old.learn=false", f'tasks.new.train.strategy="{strategy}"', name=strategy)
-    prepared = prepare_run(load_profile(run.profile), 1)
-    assert (len(prepared.tasks["old"].train) > 0) == needed
+def test_old_rows_are_encoded_only_where_a_strategy_needs_them(strategy: str, needed: bool) -> None:
+    profile = load_profile("biography-mini", [f'train.strategy="{strategy}"'])
+    old = prepare_run(profile, 1).tasks["old"]
+    assert (len(old.train) > 0) == needed
     # Probes are planned by it, so it must not depend on the strategy.
-    assert prepared.tasks["old"].mean_length == pytest.approx(
-        sum(len(row.input_ids) for row in prepared.tasks["old"].held_out)
-        / len(prepared.tasks["old"].held_out)
-    )
+    lengths = [len(row.input_ids) for row in old.held_out]
+    assert old.mean_length == pytest.approx(sum(lengths) / len(lengths))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
-from fork_client import ForkHost, SfProcess
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from worker.conftest import (
+from support import PATIENCE_S
+from support.fork_client import ForkHost, SfProcess
+from support.quick_run import (
     Begin,
     Operator,
     assert_well_told,
@@ -29,6 +29,7 @@ from worker.conftest import (
     live_course,
     work,
 )
+from support.run_process import Started, at, kill_and_resume, wait_for
 
 
 @pytest.fixture
@@ -37,45 +38,20 @@ def started(
 ) -> Callable[..., tuple[SfProcess, RunDirectory]]:
     """Start `sf run --no-ui` on the quick profile in a process of its own."""
 
-    def start(
-        *arguments: str, limits: dict[str, int] | None = None
-    ) -> tuple[SfProcess, RunDirectory]:
+    def start(*arguments: str, **options: Any) -> tuple[SfProcess, RunDirectory]:
         run = RunDirectory(tmp_path / "run")
-        process = fork_host.start(
-            "run", profile_file, "--no-ui", "--run-dir", run.path, *arguments, limits=limits
-        )
+        line = ("run", profile_file, "--no-ui", "--run-dir", run.path, *arguments)
+        process = fork_host.start(*line, **options)
         return process, run
 
     return start
-
-
-Started = Callable[..., tuple[SfProcess, RunDirectory]]
-
-
-def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bool]) -> Event:
-    """Wait until an event is told."""
-    tail = EventTail(run.events)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for event in tail.poll():
-            if wanted(event):
-                return event
-        assert process.poll() is None, process.stderr
-        time.sleep(0.002)
-    raise AssertionError(f"never told: {process.stderr}")
-
-
-def at(stage: str, step: int) -> Callable[[Event], bool]:
-    return lambda e: e["type"] == "step" and (e["stage"], e["step"]) == (stage, step)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_signal_stops_with_everything_saved_and_the_run_goes_on_later(
     started: Started, undisturbed: RunDirectory, number: signal.Signals
 ) -> None:
-    process, run = started()
-    wait_for(run, process, at("old", 3))
-    process.send(number)
+    process, run = started(signals_at=[(number, {"type": "step", "stage": "old", "step": 3})])
     assert process.wait() == 5
     finished = events_of(run)[-1]
     assert (finished["type"], finished["status"], finished["exit_code"]) == (
@@ -121,31 +97,12 @@ def test_signal_reaches_a_paused_run(fork_host: ForkHost, started: Started) -> N
 
 
 def test_hangup_of_the_terminal_ends_nothing(started: Started, undisturbed: RunDirectory) -> None:
-    process, run = started()
-    wait_for(run, process, at("old", 3))
-    for _ in range(3):
-        process.send(signal.SIGHUP)
+    hangups = [
+        (signal.SIGHUP, {"type": "step", "stage": "old", "step": step}) for step in (3, 4, 5)
+    ]
+    process, run = started(signals_at=hangups)
     assert process.wait() == 0
     assert equal(final_weights(run), final_weights(undisturbed))
-
-
-def kill_and_resume(
-    fork_host: ForkHost, started: Started, kills: int, seed: int, *arguments: str
-) -> RunDirectory:
-    """Kill a run at random moments, going on each time, until so many kills are done."""
-    moments = random.Random(seed)
-    process, run = started(*arguments)
-    for _ in range(kills):
-        deadline = time.monotonic() + moments.uniform(0.05, 1.0)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        process.kill()
-        if not run.run_json.exists():
-            process, run = started(*arguments)
-        else:
-            process = fork_host.start("resume", run.path, "--no-ui")
-    assert process.wait() == 0, process.stderr
-    return run
 
 
 def test_kills_at_random_moments_change_no_bit(
@@ -212,12 +169,8 @@ def test_one_line_starts_a_run_and_goes_on_with_it(
 ) -> None:
     run = RunDirectory(tmp_path / "run")
     line = ("run", profile_file, "--no-ui", "--json", "--resume", "--run-dir", run.path)
-    first = fork_host.start(*line)
-    while not run.events.exists():
-        assert first.poll() is None, first.stderr
-        time.sleep(0.001)
-    wait_for(run, first, at("old", 5))
-    first.send(signal.SIGUSR1)
+    step = {"type": "step", "stage": "old", "step": 5}
+    first = fork_host.start(*line, signals_at=[(signal.SIGUSR1, step)])
     assert first.wait() == 5
     second = fork_host.run(*line)
     assert second.wait() == 0
@@ -422,7 +375,7 @@ def test_detached_run_is_paused_frozen_stopped_and_resumed(
     fork_host: ForkHost, profile_file: Path, tmp_path: Path
 ) -> None:
     run = RunDirectory(tmp_path / "run")
-    line = ("run", profile_file, "--detach", "--run-dir", run.path, "--set", "train.steps=2000")
+    line = ("run", profile_file, "--detach", "--run-dir", run.path, "--set", "train.steps=20000")
     begun = fork_host.run(*line)
     assert begun.wait() == 0, begun.stderr
     assert begun.stdout.strip() == str(run.path)
@@ -432,7 +385,7 @@ def test_detached_run_is_paused_frozen_stopped_and_resumed(
         assert probe_liveness(run).state is WorkerState.ALIVE
     finally:
         assert fork_host.run("stop", run.path).wait() == 0
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while probe_liveness(run).state is not WorkerState.FINISHED:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,12 +1,10 @@
-"""The paper's synthetic experiment: made-up people, what is told of them and what is asked.
+"""The paper's synthetic experiment: invented people, texts about them and questions.
 
-Everything is drawn from seeds, on any machine the same. What a model makes of it is not known
-here.
+Everything is drawn from seeds and is the same on every machine. Knows nothing of models.
 """
 
 from sf_tui.tasks.biography.build import TASKS, biography_task
-from sf_tui.tasks.biography.templates import Form
-from sf_tui.tasks.biography.tokens import build_tokenizer
+from sf_tui.tasks.biography.language import Form, build_tokenizer
 from sf_tui.tasks.biography.world import BiographySettings, Settings
 from sf_tui.tasks.biography.write import write_biography
 

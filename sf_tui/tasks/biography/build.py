@@ -1,17 +1,76 @@
-"""The tasks of the synthetic Biography experiment.
+"""The tasks of the experiment: entries about people, questions about their facts.
 
 Knows which people train and score which task. Knows nothing of tokens or files.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from sf_tui.errors import UsageError
-from sf_tui.tasks.biography.source import EntrySource, ask
-from sf_tui.tasks.biography.world import NEW_TASKS, BiographySettings, build_world
-from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.biography.language import ATTRIBUTES, QUESTIONS, SENTENCES, Form
+from sf_tui.tasks.biography.rng import pick, seeded, shuffled
+from sf_tui.tasks.biography.world import NEW_TASKS, BiographySettings, Person, build_world
+from sf_tui.tasks.task import Example, FixedExamples, Task, guess_floor
+
+
+class EntrySource:
+    """Biography entries, one per person, drawn again in every epoch.
+
+    New wording in every epoch makes facts answerable: after the old task the held-out questions
+    score 0.99, and with five fixed entries per person 0.70 in the same number of steps.
+
+    Args:
+        people: entry `index` is about `people[index]`.
+        seed: determines templates and order, together with `index` and `draw`.
+        stream: a name that separates the draws of training and of scoring.
+    """
+
+    def __init__(self, people: Sequence[Person], seed: int, stream: str = "train") -> None:
+        self.people = people
+        self.seed = seed
+        self.stream = stream
+
+    def __len__(self) -> int:
+        """Return the number of people."""
+        return len(self.people)
+
+    def example(self, index: int, draw: int) -> Example:
+        """Return the entry about person `index` in epoch `draw`."""
+        stream = seeded("biography", self.seed, "entry", self.stream, index, draw)
+        person = self.people[index]
+        sentences = [
+            pick(stream, SENTENCES[attribute]).format(
+                name=person.name, value=person.facts[attribute]
+            )
+            for attribute in shuffled(stream, ATTRIBUTES)
+        ]
+        return Example(
+            completion=" ".join(sentences), place=f"biography entry {index}, draw {draw}"
+        )
+
+
+def ask(people: Sequence[Person], form: Form, what: str) -> tuple[Example, ...]:
+    """Return one question for each attribute of each person, grouped by attribute.
+
+    The completion starts with the space after the answer mark.
+
+    Args:
+        people: the people asked about.
+        form: the form of the questions.
+        what: the task's name, for the examples' places.
+    """
+    return tuple(
+        Example(
+            prompt=QUESTIONS[form][attribute].format(name=person.name),
+            completion=f" {person.facts[attribute]}",
+            group=attribute,
+            place=f"biography {what}: {person.name}, {attribute}",
+        )
+        for person in people
+        for attribute in ATTRIBUTES
+    )
+
 
 TASKS: tuple[str, ...] = (
     "pretrain",
@@ -21,7 +80,7 @@ TASKS: tuple[str, ...] = (
     "unseen",
 )
 
-# Entries are long (about 56 tokens) beside questions; a hundred tell the loss well enough.
+# Entries are long (about 56 tokens); a hundred measure the loss well enough.
 HELD_OUT_ENTRIES = 100
 
 
@@ -29,15 +88,15 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
     """Build one task of the experiment.
 
     Args:
-        which: `pretrain` (entries about everybody but the new people), `old` (questions about the
-            tuned part, scored on the held-out part), `new-1` … `new-5` (questions about people
-            whom pretraining never mentions, scored on the same questions: memorization, as in the
-            paper), `new`, which is `new-1`, or `unseen` (the old task's questions about people whom
-            no other task mentions: what is answered there is guessed).
+        which: `pretrain` (entries about all but the new people), `old` (questions about the tuned
+            people, scored on the held-out people), `new-1` … `new-5` (questions about people that
+            pretraining never mentions, scored on the same questions: memorization, as in the
+            paper), `new`, which is `new-1`, or `unseen` (the old task's questions about people
+            that no other task mentions: every right answer is a guess).
         settings: people, shares, form and seeds.
 
     Raises:
-        UsageError: if there is no such task or the settings make no experiment.
+        UsageError: there is no such task, or the settings make no experiment.
     """
     if which not in TASKS:
         raise UsageError(
@@ -45,11 +104,11 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
         )
     world = build_world(settings)
     if which == "pretrain":
-        everybody = world.pretrained
-        scored = EntrySource(everybody[:HELD_OUT_ENTRIES], settings.seed, stream="held-out")
+        people = world.pretrained
+        scored = EntrySource(people[:HELD_OUT_ENTRIES], settings.seed, stream="held-out")
         return Task(
             name=which,
-            train=EntrySource(everybody, settings.seed),
+            train=EntrySource(people, settings.seed),
             held_out=tuple(scored.example(index, 0) for index in range(len(scored))),
         )
     if which == "old":
@@ -67,18 +126,10 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
 
 
 def _same_questions(which: str, questions: tuple[Example, ...]) -> Task:
-    """Return a task that is scored on what it trains."""
+    """Return a task that is scored on the questions that it trains."""
     return Task(
         name=which,
         train=FixedExamples(questions),
         held_out=questions,
         guess_floor=guess_floor(questions),
     )
-
-
-def guess_floor(examples: Sequence[Example]) -> dict[str, float]:
-    """Return for each group the share of its most frequent answer: what guessing it would score."""
-    answers: dict[str, Counter[str]] = {}
-    for example in examples:
-        answers.setdefault(example.group, Counter())[example.completion] += 1
-    return {group: max(counts.values()) / sum(counts.values()) for group, counts in answers.items()}

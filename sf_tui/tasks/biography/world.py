@@ -1,7 +1,6 @@
-"""Who there is and what is true of them.
+"""The people of the experiment, their facts, and the part of the experiment that each belongs to.
 
-Knows people and their facts, all drawn from seeds, and who belongs to which part of the
-experiment. Knows nothing of sentences, questions or tokens.
+All are drawn from seeds. Knows nothing of sentences, questions or tokens.
 """
 
 from __future__ import annotations
@@ -12,61 +11,62 @@ from functools import lru_cache
 from typing import Protocol
 
 from sf_tui.errors import UsageError
-from sf_tui.tasks.biography.draws import pick, seeded
-from sf_tui.tasks.biography.templates import FORMS, Form
-from sf_tui.tasks.biography.words import (
+from sf_tui.tasks.biography.language import (
     CITIES,
     COMPANIES,
     DAYS,
     FIRST_NAMES,
+    FORMS,
     MAJORS,
     MIDDLE_NAMES,
     MONTHS,
     SURNAMES,
     UNIVERSITIES,
     YEARS,
+    Form,
 )
+from sf_tui.tasks.biography.rng import pick, seeded
 
 NEW_TASKS = 5
 
-# Six questions each: 300 tell a guess floor of 0.05 to within 0.03.
+# Six questions each: 300 questions measure a guess floor of 0.05 to within 0.03.
 UNSEEN_PEOPLE = 50
 
-# Of the 2.6 million full names; beyond it drawing unused ones would get slow.
+# Of the 2.6 million full names; with more people, drawing unused names would be slow.
 MOST_PEOPLE = 1_000_000
 
 
 class BiographySettings(Protocol):
-    """What the experiment is made from: a profile's `[biography]` table or anything like it."""
+    """The settings of the experiment, as in a profile's `[biography]` table."""
 
     @property
     def people(self) -> int:
-        """How many people pretraining tells about."""
+        """Number of people in pretraining."""
         ...
 
     @property
     def train_share(self) -> float:
-        """The share of them whose questions the old task trains; the rest is its held-out part."""
+        """Share of them whose questions the old task trains; the others are held out."""
         ...
 
     @property
     def new_people(self) -> int:
-        """How many people each new task is about."""
+        """Number of people in each new task."""
         ...
 
     @property
     def question_form(self) -> Form:
-        """How the new tasks ask."""
+        """Form of the new tasks' questions."""
         ...
 
     @property
     def seed(self) -> int:
-        """What decides the pretraining people, all facts about them and where companies sit."""
+        """Determines the pretraining people, their facts and the cities of companies."""
         ...
 
     @property
     def new_seed(self) -> int:
-        """What decides, together with `seed`, who the new people are."""
+        """Determines, together with `seed`, the new people."""
         ...
 
 
@@ -92,18 +92,18 @@ class Person:
 
 @dataclass(frozen=True)
 class World:
-    """Everybody in the experiment; no name occurs twice."""
+    """All people of the experiment; no name occurs twice."""
 
     tuned: tuple[Person, ...]
     held_out: tuple[Person, ...]
     new: tuple[tuple[Person, ...], ...]
     """The people of new-1 … new-5, whom pretraining never mentions."""
     unseen: tuple[Person, ...]
-    """Whom no other task mentions."""
+    """People that no other task mentions."""
 
     @property
     def pretrained(self) -> tuple[Person, ...]:
-        """Everybody whom pretraining tells about."""
+        """All people in pretraining."""
         return self.tuned + self.held_out
 
 
@@ -111,7 +111,7 @@ def check_settings(settings: BiographySettings) -> None:
     """Refuse settings that make no experiment.
 
     Raises:
-        UsageError: naming the setting and what it may be.
+        UsageError: with the setting and its allowed values.
     """
     if settings.people < 2:
         raise UsageError(
@@ -143,13 +143,13 @@ def check_settings(settings: BiographySettings) -> None:
 
 
 def build_world(settings: BiographySettings) -> World:
-    """Draw everybody and their facts from the settings' seeds, the same on every machine.
+    """Draw all people and their facts from the settings' seeds, the same on every machine.
 
-    More people with the same seed are the same people and some more; the pretraining people don't
-    depend on `new_people` or `new_seed`.
+    More people with the same seed include the same people; the pretraining people don't depend on
+    `new_people` or `new_seed`.
 
     Raises:
-        UsageError: if the settings make no experiment.
+        UsageError: the settings make no experiment.
     """
     check_settings(settings)
     return _build(
@@ -159,7 +159,7 @@ def build_world(settings: BiographySettings) -> World:
 
 @lru_cache(maxsize=8)
 def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int) -> World:
-    # Where companies sit is a fact of the world: new people's companies sit there too.
+    # A company has the same city for new people.
     sites = seeded("biography", seed, "sites")
     company_city = {company: pick(sites, CITIES) for company in COMPANIES}
     taken: set[str] = set()
@@ -170,7 +170,7 @@ def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int)
         )
         for number in range(1, NEW_TASKS + 1)
     )
-    # After all others and from a stream of its own, so that nobody else changes by it.
+    # Last and from its own stream, so that it changes no other people.
     unseen = _draw_people(seeded("biography", seed, "unseen"), UNSEEN_PEOPLE, company_city, taken)
     boundary = min(max(round(people * tuned), 1), people - 1)
     return World(tuned=old[:boundary], held_out=old[boundary:], new=new, unseen=unseen)

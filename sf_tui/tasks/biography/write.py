@@ -1,6 +1,6 @@
-"""The experiment as files that any prompt/completion reader takes.
+"""The experiment as files that any prompt/completion reader can load.
 
-Knows the files and how they come to be there whole or not at all. Knows nothing of tokens.
+Writes all files or none. Knows nothing of tokens.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sf_tui.tasks.biography.build import biography_task
 from sf_tui.tasks.biography.world import NEW_TASKS, BiographySettings, Settings, check_settings
 from sf_tui.tasks.task import Example, Task
 
-# A file can't tell people anew in every epoch, as the generator does; 20 tellings of each come
-# near it (one for each of an attribute's sentences).
+# A file can't draw entries again in every epoch; 20 entries per person come close, one for each of
+# an attribute's sentences.
 ENTRIES_PER_PERSON = 20
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: rows of each file and, for each scored task, its guess floors."""
+    """Number of rows in each file and, for each scored task, its guess floors."""
 
     rows: dict[str, int]
     guess_floor: dict[str, dict[str, float]]
@@ -33,27 +33,27 @@ class Summary:
 def write_biography(
     directory: Path, settings: BiographySettings, entries: int = ENTRIES_PER_PERSON
 ) -> Summary:
-    """Write the experiment as JSONL, together with `experiment.json`, which says how it was made.
+    """Write the experiment as JSONL, with its settings in `experiment.json`.
 
-    Rows have `prompt` and `completion`, which join as they stand, and questions the attribute as
-    `group`. In `pretrain.jsonl` the prompt is empty and the completion is an entry.
+    Rows have `prompt` and `completion`, which are joined unchanged; questions also have their
+    attribute as `group`. In `pretrain.jsonl` the prompt is empty and the completion is an entry.
 
     Args:
-        directory: a new or an empty directory; on failure nothing is left there.
+        directory: a new or an empty directory; left empty on failure.
         settings: people, shares, form and seeds.
-        entries: how many entries to write about each person.
+        entries: number of entries per person.
 
     Raises:
-        UsageError: if `directory` holds something or can't be written, or if the settings make no
+        UsageError: `directory` is not empty or can't be written, or the settings make no
             experiment.
     """
     check_settings(settings)
     if entries < 1:
         raise UsageError(f"entries is {entries}; it must be at least 1")
-    # Absolute, so that the directory has a name and a parent even when it was given as ".".
+    # Absolute, so that the directory has a name and a parent even if it was given as ".".
     directory = directory.absolute()
     try:
-        # What a killed process left in there doesn't make it occupied.
+        # Leftovers of a killed process don't count.
         remove_abandoned(directory, directory.name, "writing")
         remove_abandoned(directory.parent, directory.name, "writing")
         _refuse_occupied(directory)
@@ -76,7 +76,7 @@ def _refuse_occupied(directory: Path) -> None:
 
 def _write_aside(directory: Path, settings: BiographySettings, entries: int) -> Summary:
     existed = directory.is_dir()
-    # Beside the files' last place, so that renaming never crosses a file system.
+    # Beside the final place, so that renaming never crosses file systems.
     home = directory if existed else directory.parent
     home.mkdir(parents=True, exist_ok=True)
     aside = home / aside_name(directory.name, "writing")
@@ -84,7 +84,7 @@ def _write_aside(directory: Path, settings: BiographySettings, entries: int) -> 
     try:
         summary = _write_files(aside, settings, entries)
         if existed:
-            # The directory itself stays: it may be a mount point or somebody's working directory.
+            # Keep the directory: it may be a mount point or a working directory.
             for file in sorted(aside.iterdir()):
                 file.rename(directory / file.name)
         else:

@@ -2,10 +2,9 @@ import pytest
 
 from sf_tui.errors import UsageError
 from sf_tui.tasks.biography import TASKS, Settings, biography_task
-from sf_tui.tasks.biography.build import guess_floor
-from sf_tui.tasks.biography.templates import ATTRIBUTES
+from sf_tui.tasks.biography.language import ATTRIBUTES
 from sf_tui.tasks.biography.world import build_world
-from sf_tui.tasks.task import Example, Task
+from sf_tui.tasks.task import Example, Task, guess_floor
 
 SETTINGS = Settings(people=40, train_share=0.75, new_people=5, seed=2)
 

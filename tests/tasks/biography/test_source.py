@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.tasks.biography.source import EntrySource, ask
-from sf_tui.tasks.biography.templates import ATTRIBUTES, SENTENCES
+from sf_tui.tasks.biography.build import EntrySource, ask
+from sf_tui.tasks.biography.language import ATTRIBUTES, SENTENCES
 from sf_tui.tasks.biography.world import Person, Settings, build_world
 
 PEOPLE = build_world(Settings(people=40, seed=5)).pretrained

@@ -3,8 +3,7 @@ from collections import Counter
 
 import pytest
 
-from sf_tui.tasks.biography.templates import ATTRIBUTES, FORMS, QUESTIONS, SENTENCES
-from sf_tui.tasks.biography.words import LISTS
+from sf_tui.tasks.biography.language import ATTRIBUTES, FORMS, LISTS, QUESTIONS, SENTENCES
 
 
 def frame_tokens(text: str) -> list[str]:

@@ -5,9 +5,7 @@ import pytest
 from transformers import AutoTokenizer, GPTNeoXConfig, PreTrainedTokenizerFast
 
 from sf_tui.tasks.biography import TASKS, Settings, biography_task, build_tokenizer
-from sf_tui.tasks.biography.templates import FORMS, QUESTIONS, SENTENCES
-from sf_tui.tasks.biography.tokens import vocabulary
-from sf_tui.tasks.biography.words import LISTS
+from sf_tui.tasks.biography.language import FORMS, LISTS, QUESTIONS, SENTENCES, vocabulary
 from sf_tui.tasks.task import Example
 
 

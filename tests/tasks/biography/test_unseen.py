@@ -1,5 +1,5 @@
 from sf_tui.tasks.biography import Settings, biography_task
-from sf_tui.tasks.biography.templates import ATTRIBUTES
+from sf_tui.tasks.biography.language import ATTRIBUTES
 from sf_tui.tasks.biography.world import build_world
 
 OTHER = Settings(people=30, new_people=4, question_form="other", new_seed=3)

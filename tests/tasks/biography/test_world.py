@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sf_tui.errors import UsageError
-from sf_tui.tasks.biography.templates import ATTRIBUTES
+from sf_tui.tasks.biography.language import ATTRIBUTES
 from sf_tui.tasks.biography.world import Settings, World, build_world
 
 

@@ -1,0 +1,231 @@
+"""Everything that a run needs before its first step: device, model, data as tokens.
+
+Reports every mistake in the files and models of a profile before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
+from sf_tui.engine.compute import ComputeSetting, choose_compute
+from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
+from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.errors import DataError
+from sf_tui.profile import ModelSettings, Profile, TaskSettings
+from sf_tui.tasks.biography import biography_task
+from sf_tui.tasks.encoded_examples import EncodedExamples, choose_metric, encode_all
+from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.tasks.template import date_note, fix_date
+from sf_tui.tasks.user_data import user_task
+
+BIOGRAPHY = "biography:"
+
+MOST_REPEATED = 1024
+"""Largest batch for a split with fewer rows; such a batch repeats rows."""
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """One task as tokens."""
+
+    task: Task
+    metric: str
+    """Name of the metric that charts, rules and guards use."""
+    watch: bool
+    train: EncodedSource
+    held_out: Sequence[Encoded]
+    mean_length: float
+    """Mean number of tokens in a training example."""
+    notes: tuple[str, ...]
+    """Rows that the tokenizer or the length limit left out, and why."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """Model, data and settings that the stages run with."""
+
+    profile: Profile
+    compute: ComputeSetting
+    loaded: LoadedModel
+    layout: ModelLayout
+    freezer: Freezer
+    tasks: dict[str, PreparedTask]
+    notes: tuple[str, ...] = ()
+    """Unexpected behavior of the model's chat template and generation settings."""
+
+
+def prepare_run(
+    profile: Profile, threads: int | None, moment: datetime | None = None
+) -> PreparedRun:
+    """Load the model and the tasks of a profile.
+
+    Args:
+        profile: the profile.
+        threads: CPU threads that an earlier part of the run used, else None.
+        moment: when the run was created: the date that a chat template writes; None: now.
+
+    Raises:
+        ModelError: the model or its tokenizer can't be loaded.
+        DataError: a task's data can't be used.
+    """
+    # Data first: reading it is fast, and most mistakes are in it.
+    tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
+    compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
+    loaded = load_model_of(profile, compute, moment=moment)
+    layout = read_layout(loaded.model)
+    freezer = Freezer(layout)
+    for action in profile.actions.values():
+        if action.op == "freeze":
+            freezer.choose(action.layers, embeddings=action.embeddings)
+    stops = stop_ids(loaded.model)
+    prepared = {
+        settings.name: prepare_task(profile, settings, tasks[settings.name], loaded)
+        for settings in profile.tasks
+    }
+    missing = [token for token in stop_ids(loaded.model) if token not in stops]
+    notes = (end_note(loaded.tokenizer, missing, stops), date_note(loaded.tokenizer))
+    return PreparedRun(
+        profile,
+        compute,
+        loaded,
+        layout,
+        freezer,
+        prepared,
+        tuple(note for note in notes if note),
+    )
+
+
+def load_model_of(
+    profile: Profile,
+    compute: ComputeSetting,
+    settings: ModelSettings | None = None,
+    moment: datetime | None = None,
+) -> LoadedModel:
+    """Load a profile's model, or another one in its place, as the profile's stages need it.
+
+    While it is loaded, its chat template writes the date of `moment`, or today's.
+    """
+    loaded = load_model(
+        settings or profile.model,
+        profile.base_dir,
+        compute,
+        seed=profile.seed,
+        gradient_checkpointing=any(
+            stage.train.gradient_checkpointing for stage in profile.stages()
+        ),
+    )
+    fix_date(loaded.tokenizer, moment or datetime.now())
+    return loaded
+
+
+def read_task(profile: Profile, settings: TaskSettings) -> Task:
+    """Read or generate one task's data; neither model nor tokenizer is needed."""
+    if settings.data.startswith(BIOGRAPHY):
+        made = biography_task(settings.data.removeprefix(BIOGRAPHY), profile.biography)
+        return Task(settings.name, made.train, made.held_out, made.guess_floor, made.notes)
+    return user_task(settings, profile.base_dir, profile.seed)
+
+
+def prepare_task(
+    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel
+) -> PreparedTask:
+    """Encode a task's examples.
+
+    Raises:
+        DataError: no example is short enough, or an example can't be encoded.
+    """
+    trained = settings.name in {stage.task for stage in profile.stages()}
+    encoded = trained or settings.name in profile.tasks_of_old_examples()
+    held_out = encode_rows(profile, settings, task.held_out, loaded)
+    if not held_out.rows:
+        raise DataError(
+            f"[[tasks]] '{task.name}': no held-out row can be used: {_why(held_out)}",
+            "raise [train] max_length, or shorten the rows",
+        )
+    train: EncodedSource
+    notes = [f"held-out split: {note}" for note in held_out.notes()]
+    if isinstance(task.train, FixedExamples):
+        examples = task.train.examples if encoded else ()
+        rows = encode_rows(profile, settings, examples, loaded)
+        if trained and not rows.rows:
+            raise DataError(
+                f"[[tasks]] '{task.name}': no row is left to train on: {_why(rows)}",
+                "raise [train] max_length, shorten the rows, or hold fewer out",
+            )
+        notes += [f"training split: {note}" for note in rows.notes()]
+        train = FixedSource(rows.rows)
+        lengths = [len(row.input_ids) for row in rows.rows] if trained else []
+    else:
+        train = DrawnSource(task.train, loaded.tokenizer)
+        lengths = []
+    held_out_lengths = [len(row.input_ids) for row in held_out.rows]
+    beyond = sum(length > (loaded.max_length or length) for length in lengths + held_out_lengths)
+    if beyond:
+        notes.append(
+            f"{beyond} rows have more tokens than the {loaded.max_length} positions that the model "
+            "was made for; what it answers there is uncertain"
+        )
+    if trained:
+        _refuse_batch(profile, settings.name, len(train))
+    lengths = lengths or held_out_lengths
+    return PreparedTask(
+        task,
+        metric_of(settings, held_out.rows),
+        settings.watch,
+        train,
+        held_out.rows,
+        sum(lengths) / len(lengths),
+        tuple(notes),
+    )
+
+
+def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
+    """Refuse a batch so much larger than its split that it would fill the memory."""
+    for stage in profile.stages():
+        size = stage.train.batch_size
+        if stage.task == task and size > max(rows, MOST_REPEATED):
+            raise DataError(
+                f"[[tasks]] '{task}': [train] batch_size = {size} is more than the {rows} rows to "
+                f"train on (stage '{stage.name}')",
+                f"make it at most {max(rows, MOST_REPEATED)}; a batch larger than the split "
+                "repeats its rows",
+            )
+
+
+def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
+    """Return the metric of a task; `auto` depends on its rows."""
+    return choose_metric(rows) if settings.metric == "auto" else settings.metric
+
+
+def encode_rows(
+    profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
+) -> EncodedExamples:
+    """Encode some of a task's examples; those too long for its stage are left out.
+
+    Also makes the model's generation stop at the tokens that end their answers.
+    """
+    limit = loaded.row_limit(profile.stage_train(settings.name).max_length)
+    encoded = encode_all(
+        examples,
+        loaded.tokenizer,
+        limit,
+        on_bad_row=settings.on_bad_row,
+        control_tokens=settings.control_tokens,
+    )
+    stop_at(loaded.model, encoded.ends)
+    return encoded
+
+
+def _why(rows: EncodedExamples) -> str:
+    return "; ".join(rows.notes()) or "the split left none"

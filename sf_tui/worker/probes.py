@@ -1,0 +1,201 @@
+"""The measurements of one stage: probes on the same examples throughout, and drift.
+
+Chooses the examples and turns results into events and metrics. The stage decides when to measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sf_tui.engine.drift import DriftMeter
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.prepare import PreparedTask
+from sf_tui.engine.probe_plan import HeldOutRows, plan_probes
+from sf_tui.engine.probing import Prober
+from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.metrics import metric_named
+from sf_tui.worker.context import RunContext
+
+# Cost of drift, the part of a probe beside its examples, in trained tokens of the same model. It
+# reads every weight twice, which takes as long as `_DRIFT_TOKENS` tokens in a model of any size.
+# Python and the file reader add a cost per tensor, which matters only in a small model. Measured by
+# `sf bench overhead` on one core: 40 on the starter (1 M parameters, 52 tensors), 15 on a model of
+# 135 M (272 tensors).
+_DRIFT_TOKENS = 15.0
+_DRIFT_PARAMETERS_A_TENSOR = 500_000
+
+# An old task is lost gradually, and its curve decides what to do; the new task is learned within a
+# few steps, so a coarse curve is enough.
+OLD_TASK_WEIGHT = 3
+
+# Not the run's seed: runs on the same data are measured on the same examples, so that their curves
+# can be compared whatever their seeds and strategies.
+PROBE_SEED = 0
+
+UNKNOWN_BELOW = 0.02
+"""Scores up to this at a stage's start leave nothing to lose."""
+
+Measures = dict[str, float]
+
+
+def drift_cost_tokens(layout: ModelLayout) -> float:
+    """Return the cost of measuring drift, in trained tokens of the same model."""
+    tensors = sum(len(layer.parameters) for layer in layout.layers)
+    return _DRIFT_TOKENS + _DRIFT_PARAMETERS_A_TENSOR * tensors / layout.elements
+
+
+class StageProbes:
+    """Probes every task that a stage knows and compares with the stage's start.
+
+    Attributes:
+        baseline: each task's measures before the first step, on the examples of every probe.
+    """
+
+    def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str], steps: int):
+        prepared = context.prepared
+        self._context = context
+        self._stage = spec.name
+        names = [n for n in prepared.tasks if n in known or n == spec.task]
+        self._tasks: dict[str, PreparedTask] = {name: prepared.tasks[name] for name in names}
+        self._own = prepared.tasks[spec.task]
+        self._old = [n for n in known if prepared.tasks[n].watch and n != spec.task]
+        self.window = min(context.profile.window.steps, steps) if self._old else 0
+        self.baseline: dict[str, Measures] = {}
+        self._drift: DriftMeter | None = None
+
+        tokens_a_step = self._own.mean_length * spec.train.batch_size
+        settings = context.profile.probe
+        self._plan = plan_probes(
+            settings,
+            {
+                name: HeldOutRows(task.held_out, OLD_TASK_WEIGHT if name in self._old else 1)
+                for name, task in self._tasks.items()
+            },
+            tokens_a_step=tokens_a_step,
+            fixed_cost=drift_cost_tokens(prepared.layout),
+            window=self.window,
+            steps=steps,
+            seed=PROBE_SEED,
+        )
+        longest = max(len(row.input_ids) for task in self._tasks.values() for row in task.held_out)
+        self._prober = Prober(
+            prepared.loaded.model,
+            prepared.compute,
+            pad_id=prepared.loaded.pad_id,
+            batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
+            batch_size=settings.batch_size,
+        )
+
+    @property
+    def has_old_tasks(self) -> bool:
+        """Whether there is a watched earlier task."""
+        return bool(self._old)
+
+    def measure_from(self, meter: DriftMeter) -> None:
+        """Set where drift is measured from."""
+        self._drift = meter
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a probe is due after a step."""
+        settings = self._context.profile.probe
+        every = settings.every_in_window if step <= self.window else settings.every
+        return step % every == 0
+
+    def probe(self, step: int, *, full: bool) -> dict[str, float | None]:
+        """Probe, write the events, and return the metrics that rules may watch.
+
+        Args:
+            step: optimizer steps done in the stage.
+            full: take the whole held-out splits; the event then also has the measures on the
+                examples of every probe.
+
+        Returns:
+            `drop`, `old_accuracy`, `new_accuracy`; None where not defined.
+        """
+        chosen = {
+            name: range(len(task.held_out)) if full else self._plan[name]
+            for name, task in self._tasks.items()
+        }
+        # All tasks in one call, so that a forward pass can hold rows of several tasks.
+        result = self._prober.probe(
+            [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
+        )
+        accuracy: dict[str, Measures] = {}
+        paired: dict[str, Measures] = {}
+        start = 0
+        for name in self._tasks:
+            places = range(start, start + len(chosen[name]))
+            start = places.stop
+            accuracy[name] = paired[name] = result.measures(places)
+            if full:
+                paired[name] = result.measures([places[at] for at in self._plan[name]])
+        if step == 0:
+            self.baseline = paired
+        drop = self._largest_drop(paired)
+        fields: dict[str, Any] = {"paired": paired} if full else {}
+        if not (step == 0 and self._context.ledger.said("probe", self._stage, "0")):
+            self._context.tell(
+                "probe",
+                stage=self._stage,
+                step=step,
+                accuracy=accuracy,
+                full=full,
+                drop=drop,
+                **fields,
+            )
+        self._context.accuracy = accuracy
+        return {
+            "drop": drop,
+            "old_accuracy": self._lowest(accuracy, self._old),
+            "new_accuracy": self._lowest(accuracy, [self._own.name]),
+        }
+
+    def say_unknown_tasks(self) -> None:
+        """Alert if an old task is near 0 in `baseline`."""
+        for name in self._old:
+            task = self._tasks[name]
+            known = self.baseline[name].get(task.metric)
+            share = metric_named(task.metric).is_share
+            if not share or known is None or known > UNKNOWN_BELOW:
+                continue
+            self._context.alert(
+                "warn",
+                f"unknown-{name}",
+                f"'{name}' is at {known:.3f} ({task.metric}) before the first step: the model does "
+                "not know it as it is asked here, so no drop can be seen and no rule on drop can "
+                "fire; ask it in the form in which it was taught (chat rows for a chat model), or "
+                "watch another metric",
+                self._stage,
+                0,
+            )
+
+    def drift(self, step: int) -> float:
+        """Measure drift, write the event, and return the largest layer's relative update."""
+        if self._drift is None:
+            return 0.0
+        layers = self._drift.measure()
+        self._context.tell("drift", stage=self._stage, step=step, layers=layers)
+        return max(layer.relative_update for layer in layers)
+
+    def score(self) -> float | None:
+        """Return the mean of the lowest old score and the new one; None without any."""
+        accuracy = self._context.accuracy
+        parts = [self._lowest(accuracy, names) for names in (self._old, [self._own.name]) if names]
+        known = [part for part in parts if part is not None]
+        return sum(known) / len(known) if known else None
+
+    def _largest_drop(self, paired: dict[str, Measures]) -> float | None:
+        drops = []
+        for name in self._old:
+            metric = metric_named(self._tasks[name].metric)
+            drops.append(metric.drop(self.baseline[name][metric.name], paired[name][metric.name]))
+        return max(drops, default=None)
+
+    def _lowest(self, accuracy: dict[str, Measures], names: Sequence[str]) -> float | None:
+        shares = [
+            accuracy[name][self._tasks[name].metric]
+            for name in names
+            if metric_named(self._tasks[name].metric).is_share
+        ]
+        return min(shares, default=None)

@@ -1,1 +1,0 @@
-"""Tests of verdict, intervals, cost and calibration."""
