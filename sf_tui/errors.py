@@ -1,25 +1,31 @@
-"""What can go wrong, told to people: what happened, where, and what to do.
+"""Errors that a person can act on: what happened, where, and what to do.
 
-An error is raised where its cause is known and shown once, by the command line. It knows its
-exit code; it knows nothing about terminals.
+An error is raised where its cause is known and shown once, by the command line. It has an exit
+code and knows nothing about terminals. The nearest known name of a mistyped one, which most hints
+need, is found here too.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 from sf_tui.masking import mask_url_logins
 
 _LONGEST_LINE = 2000
 _LONGEST_WORD = 300
+# difflib's default: finds "steps" for "step" and "learning_rate" for "lerning_rate", and nothing
+# for a word that merely has the same length.
+_NEAR_ENOUGH = 0.6
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 
 def shorten(text: str) -> str:
-    """Return a message in which no line is a wall of what it quotes.
+    """Return a message whose lines are short enough to read.
 
-    A line of up to 2,000 letters stays as it is; in a longer one the long words lose their middle,
-    and the line itself if that is not enough.
+    A line of up to 2,000 characters is kept. In a longer one the middle of each long word is cut,
+    then the middle of the line if that is not enough.
     """
     if len(text) <= _LONGEST_LINE:
         return text
@@ -38,12 +44,43 @@ def _cut(text: str, most: int) -> str:
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to a word, or None when none is close."""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=_NEAR_ENOUGH)
+    return names[found[0]] if found else None
+
+
+def nearest_names(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to `count` known names close to a word, the closest first."""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=count, cutoff=_NEAR_ENOUGH)
+    return [names[name] for name in found]
+
+
+def did_you_mean(word: str, known: Iterable[str], kind: str = "") -> str:
+    """Return a hint: the nearest known name, or all of them when none is close.
+
+    Args:
+        word: the name that was given.
+        known: the names that exist.
+        kind: what the names are, in the plural ("keys", "ops"); begins the list of all.
+    """
+    names = list(known)
+    near = nearest_name(word, names)
+    if near is not None:
+        return f"did you mean '{near}'?"
+    if not names:
+        return f"there are no {kind}" if kind else ""
+    return f"{kind or 'known'}: {', '.join(names)}"
+
+
 class SfError(Exception):
     """A failure that a person can act on.
 
     Args:
-        message: what happened and where (file:line, key, row), in one line.
-        hint: what to do about it, in one line; may be empty.
+        message: one line: what happened and where (file:line, key, row).
+        hint: one line: what to do about it; may be empty.
     """
 
     exit_code = 1
@@ -65,13 +102,13 @@ class UsageError(SfError):
 
 
 class ProfileError(SfError):
-    """A profile can't be read or makes no sense; the message opens with file:line and key."""
+    """A profile can't be read or is invalid; the message begins with file:line and key."""
 
     exit_code = 2
 
 
 class DataError(SfError):
-    """A data file can't be used; the message opens with file:line (or file and row)."""
+    """A data file can't be used; the message begins with file:line (or file and row)."""
 
     exit_code = 2
 
@@ -83,7 +120,7 @@ class ModelError(SfError):
 
 
 class RunNotFoundError(SfError):
-    """No run goes by that name."""
+    """No run has that name."""
 
     exit_code = 3
 
@@ -95,10 +132,10 @@ class RunError(SfError):
 
 
 class RunDamagedError(RunError):
-    """A file of a run's directory is damaged; what else is there may still be read."""
+    """A file in a run's directory is damaged; the others may still be readable."""
 
 
 class RunBusyError(RunError):
-    """Another worker has the run; nothing of it was touched, and nothing failed."""
+    """Another worker has the run; nothing was changed and nothing failed."""
 
     exit_code = 2

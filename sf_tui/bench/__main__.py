@@ -1,6 +1,6 @@
-"""One part of a benchmark in a process of its own: `python -m sf_tui.bench PART ARGUMENTS`.
+"""One part of a benchmark in a child process: `python -m sf_tui.bench PART ARGUMENTS`.
 
-Prints one JSON object on stdout; whatever the libraries print goes to stderr.
+Prints one JSON object on stdout; the output of libraries goes to stderr.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sf_tui.bench.processes import failure_told
+from sf_tui.bench.harness import failure_json
 from sf_tui.errors import SfError
 from sf_tui.guarded_stream import guard_streams
 
@@ -19,7 +19,7 @@ Part = Callable[..., dict[str, Any]]
 
 
 def _part_named(name: str) -> Part:
-    # Each part imports only what it needs: what a process holds is what is measured.
+    # Each part imports only what it needs: the memory of the process is what is measured.
     if name == "overhead":
         from sf_tui.bench.overhead import measure_overhead
 
@@ -36,25 +36,26 @@ def _part_named(name: str) -> Part:
         from sf_tui.bench.repair_table import measure_repair
 
         return measure_repair
-    from sf_tui.bench import memory_sides
+
+    from sf_tui.bench import memory
 
     sides: dict[str, Part] = {
-        "memory-scene": memory_sides.make_memory_scene,
-        "memory-run": memory_sides.measure_run,
-        "memory-trainer": memory_sides.measure_trainer,
+        "memory-scene": memory.make_memory_scene,
+        "memory-run": memory.measure_run,
+        "memory-trainer": memory.measure_trainer,
     }
     return sides[name]
 
 
 def main() -> int:
-    """Run the part that the command line names; return the exit code."""
+    """Run the part named on the command line; return the exit code."""
     guard_streams()
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
     try:
         with contextlib.redirect_stdout(sys.stderr):
             found = _part_named(name)(**arguments)
     except SfError as error:
-        print(failure_told(error))
+        print(failure_json(error))
         return error.exit_code
     print(json.dumps(found))
     return 0

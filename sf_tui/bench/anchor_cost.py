@@ -1,7 +1,7 @@
-"""What an anchor costs: a step with it beside a plain one, and the start model's answers once.
+"""Cost of an anchor: an anchored step against a plain one, and the one-time cost of its cache.
 
-Both sides tune the same stage from the same weights, a step each in turn, and nothing else: no
-probes, no events. The anchor takes as many neighbor prompts a step as there are new rows.
+Both sides train the same stage from the same weights, a step each in turn, without probes and
+events. The anchor uses as many neighbor prompts per step as there are new rows.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from sf_tui.bench.alternating import PassOn, alternate, median_ratio
-from sf_tui.bench.clock import Clock
+from sf_tui.bench.harness import Clock, PassOn, alternate, median_ratio
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anchor import Anchor
@@ -23,17 +22,17 @@ _WARMUP = 1
 
 @dataclass(frozen=True)
 class AnchorCost:
-    """What was found; seconds are medians over steps, by the clock that counts."""
+    """The cost of an anchor; seconds are medians over steps on the benchmark's clock."""
 
     times_a_plain_step: float
     plain_seconds: float
     anchored_seconds: float
     repetitions: int
     cache_seconds: float
-    """To propose and answer all neighbor prompts of a stage, once."""
+    """One-time: propose and answer all neighbor prompts of a stage."""
     cache_prompts: int
     cache_tokens: int
-    """Tokens that the start model was given for it."""
+    """Tokens that the start model processed for it."""
 
     @property
     def cache_in_plain_steps(self) -> float:
@@ -101,14 +100,14 @@ def _tuner(prepared: PreparedRun, spec: StageSpec) -> StageTuner:
 
 
 class _Steps:
-    """One side: so many steps, a leg each."""
+    """One side: a number of steps, one per leg."""
 
     def __init__(self, tuner: StageTuner, steps: int) -> None:
         self._tuner = tuner
         self._steps = steps
 
     def play(self, pass_on: PassOn) -> None:
-        """Do the steps."""
+        """Take the steps."""
         for _ in range(self._steps):
             self._tuner.advance()
             pass_on()

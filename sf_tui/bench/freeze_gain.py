@@ -1,15 +1,14 @@
-"""How much of the work that a freeze makes needless is really saved.
+"""The share of the work made redundant by a freeze that is really saved.
 
-A step of the whole model and one with half of its blocks and the embeddings frozen, by turns on the
-same rows. What the freeze could save is timed inside the whole step, where a gradient passes the
-border to the part that would be frozen:
+A step of the whole model and one with half of the blocks and the embeddings frozen alternate on the
+same rows. The possible saving is timed inside the whole step, at the border below which blocks
+would be frozen:
 
-    allowed = backward below the border + (clipping + optimizer) * share of the parameters below it
+    possible = backward below the border + (clipping + optimizer) * share of parameters below it
 
-With tied weights the output projection is frozen too, and its weight gradient is needless: the
-same product, timed by itself, is added. What may be saved beside this (activations that need not
-be kept, the first trainable block's gradient to its input) isn't counted, so that the share can
-come out above 1.
+With tied weights the output projection is frozen too and its weight gradient is redundant: the
+same product, timed alone, is added. Further savings (activations that need not be kept, the input
+gradient of the first trainable block) are not counted, so the share can exceed 1.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sf_tui.bench.clock import Clock
+from sf_tui.bench.harness import Clock
 from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
@@ -33,24 +32,24 @@ if TYPE_CHECKING:
     from sf_tui.profile import TrainSettings
     from sf_tui.tasks.encoding import Encoded
 
-# The first steps fill caches and the optimizer's state.
+# The first steps fill caches and the optimizer state.
 _WARM_UP = 2
 
 
 @dataclass(frozen=True)
 class FreezeGain:
-    """Seconds of a step and its parts, each the median over repetitions."""
+    """Seconds of a step and its parts, medians over repetitions."""
 
     share: float
-    """Time saved by the time that could be."""
+    """Time saved relative to the time that could be saved."""
     whole_step: float
     frozen_step: float
     backward_below: float
-    """Of the whole step's backward, what lies below the border."""
+    """Part of the whole step's backward pass that is below the border."""
     update: float
-    """Clipping and optimizer of the whole step."""
+    """Clipping and optimizer in the whole step."""
     parameters_below: float
-    """Share of the parameters that are frozen."""
+    """Share of the parameters that is frozen."""
     tied_gradient: float
 
 
@@ -62,14 +61,14 @@ def measure_freeze_gain(
     *,
     repetitions: int,
 ) -> FreezeGain:
-    """Time whole and frozen steps by turns.
+    """Time whole and frozen steps in turn.
 
     Args:
-        prepared: model, layout and freezer; the model is trained in place.
+        prepared: model, layout and freezer; trains the model in place.
         rows: one batch, the same in every step.
-        settings: how a step is made.
-        clock: what a step is timed by.
-        repetitions: how many of each are timed.
+        settings: how to train.
+        clock: times the steps.
+        repetitions: number of timed steps of each kind.
     """
     stamps = _Stamps(prepared.compute.device, clock)
     layout, freezer = prepared.layout, prepared.freezer
@@ -98,8 +97,8 @@ def measure_freeze_gain(
         frozen = _time_step(tuner, stamps)
         if repetition < _WARM_UP:
             continue
-        allowed = backward + update * below + tied
-        shares.append((whole - frozen) / allowed)
+        possible = backward + update * below + tied
+        shares.append((whole - frozen) / possible)
         parts.append((whole, frozen, backward, update))
     watch.remove()
     freezer.unfreeze()
@@ -109,14 +108,14 @@ def measure_freeze_gain(
 
 @dataclass
 class _Stamps:
-    """When each point of the last step was passed, in seconds."""
+    """Times of the points in the last step, in seconds."""
 
     device: torch.device
     clock: Clock
     at: dict[str, float] = field(default_factory=dict)
 
     def set(self, name: str) -> None:
-        """Pass a point."""
+        """Record the time of a point."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         self.at[name] = self.clock.now()
@@ -124,7 +123,7 @@ class _Stamps:
 
 @dataclass(frozen=True)
 class _StampedCompute(ComputeSetting):
-    """Tells when the backward pass has ended."""
+    """Records the end of the backward pass."""
 
     stamps: _Stamps
 
@@ -142,7 +141,7 @@ def _time_step(tuner: StageTuner, stamps: _Stamps) -> float:
 
 
 def _block_module(prepared: PreparedRun, index: int) -> nn.Module:
-    """Return the module of a block: the outermost one with just its parameters."""
+    """Return the module of a block: the outermost one with exactly its parameters."""
     wanted = {id(p) for p in prepared.layout.blocks[index].parameters.values()}
     model: Any = prepared.loaded.model
     found: nn.Module = next(
@@ -152,7 +151,7 @@ def _block_module(prepared: PreparedRun, index: int) -> nn.Module:
 
 
 def _watch_border(block: nn.Module, stamps: _Stamps) -> Any:
-    """Stamp the moment in which the gradient of a block's input is complete."""
+    """Record the time at which the gradient of a block's input is complete."""
 
     def before(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001
         hidden = given[0] if given else named["hidden_states"]
@@ -168,7 +167,7 @@ def _share_below(layout: ModelLayout, blocks: int) -> float:
 
 
 def _tied_gradient(prepared: PreparedRun, rows: Sequence[Encoded], clock: Clock) -> float:
-    """Return the seconds that the output projection's weight gradient takes."""
+    """Return the median time of the output projection's weight gradient in seconds."""
     model: Any = prepared.loaded.model
     weight = model.get_output_embeddings().weight
     tokens = sum(row.answer_tokens for row in rows)

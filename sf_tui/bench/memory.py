@@ -1,16 +1,30 @@
-"""`sf bench memory`: the peak memory of a run beside that of transformers' Trainer.
+"""`sf bench memory`: peak memory of a run against that of transformers' Trainer.
 
-Each side is a process of its own, one after the other; this one only compares. What the sides do
-is told in `memory_sides`.
+Each side runs in its own process, one after the other. The run has probes, checkpoints and a
+freeze command halfway, and writes its final model. Trainer only trains, on the same model, rows
+and precision. Both processes import this whole module.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from pathlib import Path
+from typing import Any
 
-from sf_tui.bench.processes import run_part
-from sf_tui.bench.report import BenchReport, Figure
+import torch
+
+from sf_tui.bench.harness import BenchReport, Figure, peak_memory_bytes, run_part
+from sf_tui.bench.scene import is_starter, make_scene
+from sf_tui.bench.throughput import make_trainer, rows_in_order
+from sf_tui.engine.prepare import prepare_run
+from sf_tui.errors import RunError, UsageError
+from sf_tui.profile import dump_profile, load_profile
+from sf_tui.run.commands import request_command
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import Event, read_events
+from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.worker import Worker
 
 
 def measure_memory(
@@ -20,7 +34,7 @@ def measure_memory(
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        steps: optimizer steps of each side; None for the model's own number.
+        steps: optimizer steps of each side; None: chosen for the model.
         batch_size: examples a step.
         threads: CPU threads of each side.
 
@@ -52,7 +66,7 @@ def measure_memory(
         (
             Figure(
                 "ratio_to_trainer",
-                "peak memory of a run by that of transformers' Trainer",
+                "peak memory of a run relative to transformers' Trainer",
                 ours["peak_bytes"] / trainer["peak_bytes"],
                 "at most 1.1",
             ),
@@ -77,3 +91,114 @@ def measure_memory(
             "frozen_layers": ours["frozen_layers"],
         },
     )
+
+
+_STAGE = "new"
+_STARTER_STEPS = 60
+_OWN_STEPS = 20
+_PROBE_EVERY = 5
+_FEWEST_STEPS = 4 * _PROBE_EVERY
+
+
+def make_memory_scene(
+    model: str, folder: str, steps: int | None, batch_size: int | None, threads: int
+) -> dict[str, Any]:
+    """Write the profile that both sides use to `folder`.
+
+    Raises:
+        UsageError: too few steps.
+        ModelError: the model can't be used.
+    """
+    steps = steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS)
+    if steps < _FEWEST_STEPS:
+        raise UsageError(
+            f"--steps {steps}: too few for probes, checkpoints and a freeze",
+            f"at least {_FEWEST_STEPS}",
+        )
+    profile = make_scene(
+        model,
+        Path(folder),
+        batch_size=batch_size,
+        threads=threads,
+        settings={
+            "train.steps": steps,
+            "train.warmup_steps": 0,
+            "probe.every_in_window": _PROBE_EVERY,
+            "checkpoint.every": steps // 4,
+        },
+    )
+    _scene_file(folder).write_text(dump_profile(profile), encoding="utf-8")
+    return {"steps": steps, "batch_size": profile.stage_train(_STAGE).batch_size}
+
+
+def measure_run(folder: str) -> dict[str, Any]:
+    """Run the profile; return the memory peak and what was done."""
+    profile = load_profile(_scene_file(folder))
+    steps = profile.stage_train(_STAGE).steps or 0
+    run = RunDirectory.create(
+        Path(folder) / "run",
+        profile_text=dump_profile(profile),
+        profile_name=profile.name,
+        argv=["sf", "bench"],
+    )
+    loaded_bytes = 0
+
+    def hear(event: Event) -> None:
+        nonlocal loaded_bytes
+        if event["type"] == "run_started":
+            loaded_bytes = peak_memory_bytes()
+        if event["type"] == "step" and event["step"] == steps // 2:
+            request_command(run, "freeze", by="bench")
+
+    worker = Worker(run, StopSignals())
+    worker.listen(hear)
+    worker.work()
+    events = list(read_events(run.events))
+    started = events[0]
+    last_drift = [event for event in events if event["type"] == "drift"][-1]
+    frozen = sum(layer["frozen"] for layer in last_drift["layers"])
+    if not frozen:
+        raise RunError("the freeze halfway through the run did not happen", f"see {run.events}")
+    return {
+        "peak_bytes": _peak_bytes(),
+        "loaded_bytes": loaded_bytes,
+        "parameters": started["model"]["parameters"],
+        "device": started["device"],
+        "precision": started["precision"],
+        "probes": sum(event["type"] == "probe" for event in events),
+        "checkpoints": sum(event["type"] == "checkpoint" for event in events),
+        "frozen_layers": frozen,
+    }
+
+
+def measure_trainer(folder: str) -> dict[str, Any]:
+    """Train on the same rows with Trainer; return the memory peak."""
+    profile = load_profile(_scene_file(folder))
+    settings = profile.stage_train(_STAGE)
+    prepared = prepare_run(profile, settings.threads)
+    loaded_bytes = peak_memory_bytes()
+    steps = settings.total_steps(len(prepared.tasks[_STAGE].train))
+    rows = rows_in_order(
+        prepared.tasks[_STAGE].train, settings, stage=_STAGE, seed=profile.seed, steps=steps
+    )
+    make_trainer(
+        prepared.loaded.model,
+        rows,
+        settings,
+        prepared.compute,
+        steps=steps,
+        pad_id=prepared.loaded.pad_id,
+        folder=Path(folder) / "trainer",
+    ).train()
+    return {"peak_bytes": _peak_bytes(), "loaded_bytes": loaded_bytes}
+
+
+def _scene_file(folder: str) -> Path:
+    return Path(folder) / "scene.toml"
+
+
+def _peak_bytes() -> int:
+    """Return the peak of the memory that holds the model: the GPU's, or this process's."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return peak_memory_bytes()

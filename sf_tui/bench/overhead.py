@@ -1,8 +1,12 @@
-"""`sf bench overhead`: what probes and an anchor cost a run, and what probes save on `generate`.
+"""`sf bench overhead`: cost of probes and of an anchor, and speed of a probe against `generate`.
 
-Two workers play the same run side by side, one with the default probes and one with none but the
-full ones at the stage's start and end, a step each in turn. All that a probe brings with it
-is in its cost: drift, events, rules.
+Two workers run the same profile side by side, a step each in turn: one with the default probes, one
+with only the full ones at the start and end of the stage. The cost of a probe includes everything
+that comes with it: drift, events, rules.
+
+A leg lasts from the end of one step to the end of the next. All probes of a stage use the same
+examples, so each adds the same time, while steps differ in length. The cost is therefore the
+median time that a probe adds, divided by the mean time from probe to probe without it.
 """
 
 from __future__ import annotations
@@ -10,16 +14,14 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sf_tui.bench.against_generate import BATCH_SIZES, LONG_ANSWER, Comparison
-from sf_tui.bench.alternating import PassOn, alternate
 from sf_tui.bench.anchor_cost import AnchorCost, measure_anchor
-from sf_tui.bench.clock import Clock
-from sf_tui.bench.probe_cost import Schedule, probe_cost
-from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.generation import BATCH_SIZES, LONG_ANSWER, Comparison
+from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate, median_ratio
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
@@ -42,14 +44,14 @@ _ANCHORED_STEPS = 24
 def measure_overhead(
     model: str, steps: int | None, batch_size: int | None, threads: int
 ) -> dict[str, Any]:
-    """Measure probes and the anchor on one model; see `sf bench overhead --help`.
+    """Measure probes and an anchor on one model; see `sf bench overhead --help`.
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        steps: optimizer steps of each run, half of them in the danger window; None for the
-            model's own number.
+        steps: optimizer steps of each run, half of them in the danger window; None: chosen for
+            the model.
         batch_size: examples a step.
-        threads: CPU threads, pinned already.
+        threads: CPU threads, already pinned.
 
     Returns:
         A `BenchReport` as plain types.
@@ -71,17 +73,17 @@ def measure_overhead(
         window, outside = _split_steps(
             steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS), every, every_in_window
         )
-        # One step more, so that the last leg ends before the stage's last, full probe.
+        # One step more, so that the last leg ends before the full probe at the stage's end.
         profile = _lasting(scene, window, window + outside + 1)
         probed = _make_run(folder / "probed", profile)
         bare = _make_run(folder / "bare", _without_probes(profile))
-        _say(f"{window + outside} steps with probes and as many without, by turns")
+        _log(f"{window + outside} steps with probes and as many without, in turn")
         schedule = Schedule(window, every, every_in_window)
         legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
         tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
         prepared = prepare_run(tuned, threads)
         clock = Clock.for_device(prepared.compute.device.type, threads)
-        # The first leg holds the preparation, the full probe and the first step.
+        # The first leg includes preparation, the full probe and the first step.
         cost = probe_cost(schedule, clock.seconds(legs[1:]), clock.seconds(bare_legs[1:]))
         wall = Clock(by_processor=False)
         by_wall = probe_cost(schedule, wall.seconds(legs[1:]), wall.seconds(bare_legs[1:]))
@@ -89,18 +91,18 @@ def measure_overhead(
         second_a_token = (cost.seconds_a_step_in_window + cost.seconds_a_step_outside) / 2 / tokens
         drift = _time_drift(prepared, probed, clock)
         speed, speed_measured = _against_generate(prepared, clock)
-        _say(f"{_ANCHORED_STEPS} anchored steps and as many plain ones, by turns")
+        _log(f"{_ANCHORED_STEPS} anchored steps and as many plain ones, in turn")
         anchor = measure_anchor(profile, _STAGE, _ANCHORED_STEPS, threads)
         report = BenchReport(
             "overhead",
             (
                 Figure(
                     "in_window",
-                    "cost of probes in the danger window, by the run's time without them",
+                    "cost of probes in the danger window, relative to the time without them",
                     cost.in_window,
                     "at most 0.12",
                 ),
-                Figure("outside", "cost of probes outside of it", cost.outside, "at most 0.04"),
+                Figure("outside", "the same outside the window", cost.outside, "at most 0.04"),
                 *speed,
                 *_anchor_figures(anchor),
             ),
@@ -138,28 +140,26 @@ def _anchor_figures(anchor: AnchorCost) -> tuple[Figure, ...]:
     return (
         Figure(
             "anchored_step",
-            "an anchored step by a plain one, as many neighbor prompts as new rows",
+            "time of an anchored step relative to a plain one (as many neighbors as rows)",
             anchor.times_a_plain_step,
             "at most 2.5",
         ),
         Figure(
             "anchor_cache_seconds",
-            f"once: the start model's answers to {anchor.cache_prompts} neighbor prompts",
+            f"once per stage: the start model's answers to {anchor.cache_prompts} neighbor prompts",
             anchor.cache_seconds,
         ),
-        Figure(
-            "anchor_cache_steps", "the same as a number of plain steps", anchor.cache_in_plain_steps
-        ),
+        Figure("anchor_cache_steps", "the same, in plain steps", anchor.cache_in_plain_steps),
     )
 
 
 def _split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:
-    """Return steps in the window and outside of it: halves, in whole probe intervals."""
+    """Return the steps in the window and outside it: halves, in whole probe intervals."""
     outside = steps // 2 // every * every
     window = (steps - outside) // every_in_window * every_in_window
     if not (outside and window):
         raise UsageError(
-            f"--steps {steps}: too few to hold a probe outside the danger window",
+            f"--steps {steps}: too few for a probe outside the danger window",
             f"at least {2 * every}",
         )
     return window, outside
@@ -186,34 +186,34 @@ def _make_run(path: Path, profile: Profile) -> RunDirectory:
 
 
 class _Legs:
-    """One worker, whose run ends a leg after each step, before what follows it."""
+    """A worker that ends a leg after each step, before anything that follows the step."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._pass_on: PassOn = lambda: None
 
     def play(self, pass_on: PassOn) -> None:
-        """Play the whole run."""
+        """Run the whole profile."""
         self._pass_on = pass_on
         worker = Worker(self._run, StopSignals())
         worker.listen(self._hear)
         worker.work()
 
     def _hear(self, event: Event) -> None:
-        # What comes after a step (its probe, drift, rules) is told after its `step` event.
+        # What follows a step (probe, drift, rules) comes after its `step` event.
         if event["type"] == "step":
             self._pass_on()
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
-    """Return how many examples of each task a probe took."""
+    """Return the number of examples that a probe uses, by task."""
     probes = (event for event in read_events(run.events) if event["type"] == "probe")
     first = next(event for event in probes if not event["full"])
     return {task: measures["n"] for task, measures in first["accuracy"].items()}
 
 
 def _time_drift(prepared: PreparedRun, run: RunDirectory, clock: Clock) -> float:
-    """Return the seconds that a measurement of drift takes."""
+    """Return the median time of a drift measurement in seconds."""
     start = run.checkpoints / _STAGE / "step-000000"
     meter = DriftMeter(prepared.layout, Freezer(prepared.layout), start)
     seconds = []
@@ -229,27 +229,27 @@ def _against_generate(
 ) -> tuple[tuple[Figure, ...], dict[str, Any]]:
     rows = [row for task in prepared.tasks.values() for row in task.held_out]
     comparison = Comparison(prepared.loaded, prepared.compute, rows, clock)
-    _say(f"greedy generate on {len(rows)} held-out examples")
+    _log(f"greedy `generate` on {len(rows)} held-out examples")
     by_probe, by_generate = comparison.exact(BATCH_SIZES[-1])
     batches = ", ".join(map(str, BATCH_SIZES))
-    _say(f"speed against generate, {batches} examples at once")
+    _log(f"speed against `generate`, {batches} examples at once")
     short = [comparison.speed(size, None) for size in BATCH_SIZES]
     long = [comparison.speed(size, LONG_ANSWER) for size in BATCH_SIZES]
     figures = (
         Figure(
             "times_faster_than_generate",
-            f"one pass against generate, one example at once, answers of {LONG_ANSWER} tokens",
+            f"a probe's speed relative to generate, batch 1, answers of {LONG_ANSWER} tokens",
             long[0].times_faster,
             "at least 5",
         ),
         Figure(
             "times_faster_than_generate_short",
-            f"the same, the tasks' own answers ({short[0].answer_tokens:g} tokens)",
+            f"the same with the tasks' own answers ({short[0].answer_tokens:g} tokens)",
             short[0].times_faster,
         ),
         Figure(
             "agreement",
-            "held-out examples on which both agree about exact match",
+            "share of held-out examples with the same exact match by both",
             float((by_probe == by_generate).mean()),
             "1.0",
         ),
@@ -263,5 +263,59 @@ def _against_generate(
     }
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     print(f"sf bench overhead: {what}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps at which a run probes."""
+
+    window: int
+    every: int
+    every_in_window: int
+
+    def holds_probe(self, index: int) -> bool:
+        """Return whether leg `index`, which follows step `index` + 1, contains a probe."""
+        step = index + 1
+        return step % (self.every_in_window if step <= self.window else self.every) == 0
+
+
+@dataclass(frozen=True)
+class ProbeCost:
+    """The cost of probes; seconds are medians or means over legs."""
+
+    in_window: float
+    """Relative to the run's time in the danger window without probes."""
+    outside: float
+    probes: int
+    seconds_a_probe: float
+    seconds_a_step_in_window: float
+    seconds_a_step_outside: float
+    legs_without_probe: float
+    """Time of the legs without a probe relative to the same legs of the other run; 1 when the
+    probes account for the whole cost."""
+
+
+def probe_cost(schedule: Schedule, probed: Sequence[float], bare: Sequence[float]) -> ProbeCost:
+    """Compare the legs of a run with those of the same run without probes.
+
+    Args:
+        schedule: the steps at which the first run probes.
+        probed: seconds of each leg; the first lasts from the end of step 1 to the end of step 2.
+        bare: the same for the run without probes.
+    """
+    holding = [at for at in range(len(probed)) if schedule.holds_probe(at)]
+    others = [at for at in range(len(probed)) if not schedule.holds_probe(at)]
+    added = statistics.median(probed[at] - bare[at] for at in holding)
+    inside = statistics.mean(bare[: schedule.window])
+    outside = statistics.mean(bare[schedule.window :])
+    return ProbeCost(
+        added / (inside * schedule.every_in_window),
+        added / (outside * schedule.every),
+        len(holding),
+        added,
+        inside,
+        outside,
+        median_ratio([probed[at] for at in others], [bare[at] for at in others]) if others else 1.0,
+    )

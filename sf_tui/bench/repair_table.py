@@ -1,8 +1,8 @@
-"""`sf bench repair`: what brings an old task back, at what cost to the new one.
+"""`sf bench repair`: what brings an old task back, and what it costs the new one.
 
-Old and new accuracy over steps for replay of 0, 10, 100, 1000 and all old examples, with the start
-model's answers to neighbors and without, and for every edit of the weights alone. One line of
-JSON a repair; what is in the file is not played again.
+Old and new accuracy over steps when 0, 10, 100, 1000 and all old examples are replayed, with and
+without the start model's answers to neighbors, and for every weight edit alone. Each repair is one
+line of JSON; a repair already in the file is skipped.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from sf_tui.bench.case_file import append_case, read_cases
-from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.harness import BenchReport, Figure, append_case, read_cases
 from sf_tui.bench.verdict_scene import TrialScene
-from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.repair import Repair, edit_model
 
 SCHEMA = 1
 EXAMPLES = (0, 10, 100, 1000, None)
-"""Old examples that are replayed; None for all of them."""
+"""Numbers of replayed old examples; None: all."""
 KEEPS = (0.9, 0.8, 0.7, 0.6)
 STEPS = 150
 EVERY = 25
@@ -31,7 +30,7 @@ EVERY = 25
 
 @dataclass(frozen=True)
 class Scene:
-    """What the old task was damaged with."""
+    """How the old task was damaged."""
 
     name: str
     people: int
@@ -42,13 +41,13 @@ SCENES = (Scene("25 people, 6e-4", 25, 6e-4), Scene("100 people, 3e-4", 100, 3e-
 
 
 def measure_repair(out: str, seeds: int, threads: int, steps: int = STEPS) -> dict[str, Any]:
-    """Play what is missing of the table, and return it as a `BenchReport` in JSON types.
+    """Run the missing repairs of the table and return it as a `BenchReport` in JSON types.
 
     Args:
         out: file of the repairs, one JSON object a line.
-        seeds: how many seeds.
+        seeds: number of seeds.
         threads: CPU threads.
-        steps: of every repair.
+        steps: optimizer steps of every repair.
     """
     path = Path(out)
     for seed in range(1, seeds + 1):
@@ -163,7 +162,7 @@ def _report(rows: Sequence[dict[str, Any]], conditions: dict[str, Any]) -> Bench
             figures.append(
                 Figure(
                     key,
-                    f"{scene.name}: old task after {name}, share of its start ({before:.2f} "
+                    f"{scene.name}: old task after {name} relative to its start ({before:.2f} "
                     f"before; {min(old):.2f} to {max(old):.2f}), new task {new:.2f}",
                     float(np.mean(old)),
                 )

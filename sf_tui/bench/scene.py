@@ -1,18 +1,25 @@
-"""What is measured: the starter in its own scene, or any model on rows of its own words.
+"""What is measured: the starter model with its own tasks, or any model on rows of its own words.
 
-A scene is a profile like any other; benchmarks set steps, probes and checkpoints as they need.
+A scene is an ordinary profile; benchmarks set its steps, probes and checkpoints. Rows for models
+without data are prompts and answers made of the model's own vocabulary. The answers repeat words
+of their prompts, so that a model can learn them in a few steps and exact match is not 0.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sf_tui.bench.word_rows import own_words, write_word_rows
+import numpy as np
+
 from sf_tui.errors import ModelError
 from sf_tui.profile import Profile, load_profile, parse_profile, starter_directory
 from sf_tui.tasks.model_source import STARTER, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 STARTER_MODEL = "starter:biography-mini"
 _STARTER_PROFILE = "biography-mini"
@@ -44,25 +51,25 @@ batch_size = {batch_size}
 
 
 def is_starter(model: str) -> bool:
-    """Tell whether a model comes with data of its own."""
+    """Return whether a model comes with its own data."""
     return model.startswith(STARTER)
 
 
 def make_scene(
     model: str, folder: Path, *, batch_size: int | None, threads: int, settings: Mapping[str, Any]
 ) -> Profile:
-    """Return a profile with one stage, `new`, in which the task `old` is watched.
+    """Return a profile with one stage, `new`, which watches the task `old`.
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        folder: where rows of the model's own words go, and a GGUF file's weights as a directory.
-        batch_size: examples a step; None for the scene's own.
+        folder: for rows of the model's own words and the converted weights of a GGUF file.
+        batch_size: examples per step; None: the scene's own.
         threads: CPU threads.
-        settings: further `table.key` settings by their values; numbers only.
+        settings: values of other keys by `table.key`; numbers only.
 
     Raises:
-        ProfileError: there is no such starter.
-        ModelError: there is no such model, or it can't be used.
+        ProfileError: the starter does not exist.
+        ModelError: the model does not exist or can't be used.
     """
     if is_starter(model):
         starter_directory(model)
@@ -97,8 +104,8 @@ def _toml_string(text: str) -> str:
 
 
 def _plain_directory(model: str, folder: Path) -> str:
-    """Write a GGUF file's weights as a directory: reading it takes twice the model's memory."""
-    # Heavy, and only GGUF files need it.
+    """Convert a GGUF file to a model directory: reading GGUF takes twice the model's memory."""
+    # Deferred: heavy, and only GGUF files need it.
     from sf_tui.engine.compute import choose_compute
     from sf_tui.engine.loading import load_model, save_model
     from sf_tui.profile import ModelSettings
@@ -108,3 +115,60 @@ def _plain_directory(model: str, folder: Path) -> str:
     loaded = load_model(ModelSettings(source=model), Path.cwd(), compute, seed=0)
     save_model(loaded, plain)
     return str(plain)
+
+
+# How BPE and SentencePiece vocabularies write the space before a word.
+_SPACES = "Ġ▁"
+_FEWEST_WORDS = 20
+_PROMPT_WORDS = (6, 40)
+# A prompt of 40 words has an answer of 6, one of 6 words an answer of 1.
+_PROMPT_WORDS_AN_ANSWER_WORD = 6
+
+
+def own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the plain words that are single tokens, in the vocabulary's order.
+
+    Raises:
+        ModelError: the tokenizer has too few.
+    """
+    vocabulary = tokenizer.get_vocab()
+    marked = [token for token in vocabulary if token[0] in _SPACES]
+    # A vocabulary without such marks splits words by other means.
+    candidates = marked or [
+        token for token in vocabulary if token not in tokenizer.all_special_tokens
+    ]
+    words = [
+        (vocabulary[token], token.lstrip(_SPACES))
+        for token in candidates
+        if token.lstrip(_SPACES).isascii() and token.lstrip(_SPACES).isalpha()
+    ]
+    if len(words) < _FEWEST_WORDS:
+        raise ModelError(
+            f"the tokenizer has only {len(words)} plain words as tokens",
+            "benchmark rows are made of such words; use a model with a text tokenizer",
+        )
+    return [word for _, word in sorted(words)]
+
+
+def write_word_rows(
+    path: Path, words: list[str], count: int, *, seed: int, from_end: bool = False
+) -> None:
+    """Write `count` rows of varying length as prompt/completion JSONL.
+
+    Args:
+        path: the file.
+        words: the words to draw from.
+        count: number of rows.
+        seed: of words and lengths.
+        from_end: answers repeat the prompt's last words instead of its first.
+    """
+    random = np.random.default_rng(seed)
+    lines = []
+    for _ in range(count):
+        length = int(random.integers(_PROMPT_WORDS[0], _PROMPT_WORDS[1] + 1))
+        prompt = [words[at] for at in random.integers(len(words), size=length)]
+        answer = length // _PROMPT_WORDS_AN_ANSWER_WORD
+        repeated = prompt[-answer:] if from_end else prompt[:answer]
+        row = {"prompt": " ".join(prompt), "completion": " " + " ".join(repeated)}
+        lines.append(json.dumps(row) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")

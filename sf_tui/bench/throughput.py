@@ -1,7 +1,7 @@
-"""`sf bench throughput`: tokens a second beside transformers' Trainer, and what a freeze gains.
+"""`sf bench throughput`: tokens per second against transformers' Trainer, and the gain of a freeze.
 
-Both sides do the same steps on the same rows from the same weights, a step each in turn; neither
-probes, logs or saves.
+Both sides take the same steps on the same rows from the same weights, a step each in turn. Neither
+probes, logs or saves. Trainer gets the same order, padding, precision and AdamW.
 """
 
 from __future__ import annotations
@@ -11,20 +11,35 @@ import math
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from sf_tui.bench.alternating import PassOn, alternate, median_ratio
-from sf_tui.bench.clock import Clock, Reading
 from sf_tui.bench.freeze_gain import measure_freeze_gain
-from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.harness import (
+    BenchReport,
+    Clock,
+    Figure,
+    PassOn,
+    Reading,
+    alternate,
+    median_ratio,
+)
 from sf_tui.bench.scene import is_starter, make_scene
-from sf_tui.bench.trainer_peer import make_trainer, rows_in_order
+from sf_tui.engine.batches import BatchOrder, EncodedSource, collate
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.tuning import StageTuner
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sf_tui.engine.compute import ComputeSetting
+    from sf_tui.profile import TrainSettings
+    from sf_tui.tasks.encoding import Encoded
 
 _STAGE = "new"
 _STARTER_STEPS = 100
@@ -40,9 +55,9 @@ def measure_throughput(
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        steps: timed optimizer steps of each side; None for the model's own number.
+        steps: timed optimizer steps of each side; None: chosen for the model.
         batch_size: examples a step.
-        threads: CPU threads, pinned already.
+        threads: CPU threads, already pinned.
 
     Returns:
         A `BenchReport` as plain types.
@@ -58,16 +73,16 @@ def measure_throughput(
             folder,
             batch_size=batch_size,
             threads=threads,
-            # Trainer counts warm-up steps from 0, we from 1.
+            # Trainer counts warm-up steps from 0, sf from 1.
             settings={"train.steps": timed + _WARM_UP, "train.warmup_steps": 0},
         )
         prepared = prepare_run(profile, threads)
         settings = profile.stage_train(_STAGE)
-        _say(f"{timed} steps of each side, by turns")
+        _log(f"{timed} steps of each side, in turn")
         legs, trainer_legs, difference = _beside_trainer(prepared, folder)
         clock = Clock.for_device(prepared.compute.device.type, threads)
         ours, trainer = clock.seconds(legs), clock.seconds(trainer_legs)
-        _say(f"{timed} whole and {timed} half-frozen steps, by turns")
+        _log(f"{timed} whole and {timed} half-frozen steps, in turn")
         first = rows_in_order(
             prepared.tasks[_STAGE].train, settings, stage=_STAGE, seed=profile.seed, steps=1
         )
@@ -78,13 +93,13 @@ def measure_throughput(
         (
             Figure(
                 "ratio_to_trainer",
-                "tokens a second by those of transformers' Trainer",
+                "tokens per second relative to transformers' Trainer",
                 median_ratio(trainer, ours),
                 "at least 1",
             ),
             Figure(
                 "freeze_gain_share",
-                "time that freezing half of the blocks saves, by what it could save",
+                "time saved by freezing half of the blocks, relative to what it could save",
                 gain.share,
                 "at least 0.8",
             ),
@@ -116,11 +131,11 @@ def measure_throughput(
 def _beside_trainer(
     prepared: PreparedRun, folder: Path
 ) -> tuple[list[Reading], list[Reading], float]:
-    """Train the same model twice, by turns.
+    """Train two copies of a model, a step each in turn.
 
     Returns:
-        What each timed step took, ours and Trainer's, and how far the weights are apart at the
-        end, by how far they have moved: near 0 when both did the same work.
+        The times of sf's and of Trainer's steps, and the distance between the final weights
+        relative to the distance that they moved: near 0 when both did the same work.
     """
     profile, compute, loaded = prepared.profile, prepared.compute, prepared.loaded
     task, settings = prepared.tasks[_STAGE], profile.stage_train(_STAGE)
@@ -186,5 +201,88 @@ def _apart(
     return math.sqrt(apart / max(moved, 1e-30))
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     print(f"sf bench throughput: {what}", file=sys.stderr, flush=True)
+
+
+class _AtStepEnd(TrainerCallback):
+    """Calls a function after each optimizer step."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:  # noqa: ARG002
+        self._call()
+
+
+def rows_in_order(
+    source: EncodedSource, settings: TrainSettings, *, stage: str, seed: int, steps: int
+) -> list[Encoded]:
+    """Return the rows of a stage's first steps in the order in which `StageTuner` uses them."""
+    order = BatchOrder(
+        source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
+    )
+    return [source.encoded(*entry) for step in range(1, steps + 1) for entry in order.entries(step)]
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    settings: TrainSettings,
+    compute: ComputeSetting,
+    *,
+    steps: int,
+    pad_id: int,
+    folder: Path,
+    at_step_end: Callable[[], None] = lambda: None,
+) -> Trainer:
+    """Return a Trainer that takes `steps` steps over `rows`, in whole batches and in order.
+
+    Args:
+        model: the model, trained in place.
+        rows: `steps` times `batch_size` rows.
+        settings: learning rate, betas, clipping; the schedule must be constant without warm-up.
+        compute: device and precision of `StageTuner`.
+        steps: optimizer steps.
+        pad_id: token id for padding.
+        folder: Trainer's output directory; nothing is written to it.
+        at_step_end: called after each optimizer step.
+    """
+
+    def batch_of(rows: Sequence[Encoded]) -> dict[str, Any]:
+        batch = collate(rows, pad_id)
+        # No attention mask, as in sf: rows are padded on the right.
+        return {"input_ids": batch.input_ids, "labels": batch.labels}
+
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        adam_epsilon=settings.epsilon,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused",
+        use_cpu=compute.device.type == "cpu",
+        bf16=compute.accelerator.mixed_precision == "bf16",
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=compute.device.type != "cpu",
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    data: Any = rows
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        data_collator=batch_of,
+        callbacks=[_AtStepEnd(at_step_end)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer

@@ -1,7 +1,7 @@
-"""`sf bench verdict`: the trial scored: does the verdict say what is known to be true.
+"""`sf bench verdict`: score the verdict on cases whose truth is known.
 
-Cases whose label the reference recovery contradicts are listed apart and don't count as right or
-wrong; none is dropped in silence.
+Cases whose label the reference recovery contradicts are listed separately and don't count as right
+or wrong; none is dropped silently.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sf_tui.bench.report import BenchReport, Figure
-from sf_tui.bench.verdict_cases import CASES
-from sf_tui.bench.verdict_trial import play_trial, read_trial
+from sf_tui.bench.harness import BenchReport, Figure
+from sf_tui.bench.verdict_trial import CASES, play_trial, read_trial
 from sf_tui.diagnosis.calibration import (
     calibration_table,
     confusion_matrix,
@@ -25,7 +24,7 @@ from sf_tui.diagnosis.judging import VERDICTS
 from sf_tui.errors import DataError
 
 CLEAR = ("none", "spurious", "real")
-"""The labels on which a verdict must be right; *partial* has no border that is not a convention."""
+"""The labels on which the verdict must be right; the borders of *partial* are a convention."""
 
 Row = dict[str, Any]
 
@@ -33,13 +32,13 @@ Row = dict[str, Any]
 def measure_verdict(
     out: str, seeds: int, threads: int, cases: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Play what is missing of the trial and score all of it.
+    """Run the missing cases of the trial and score all of it.
 
     Args:
         out: file of the cases, one JSON object a line.
-        seeds: how many seeds.
+        seeds: number of seeds.
         threads: CPU threads.
-        cases: names of the cases to play; None for all.
+        cases: names of the cases to run; None: all.
 
     Returns:
         A `BenchReport` as JSON types.
@@ -58,11 +57,11 @@ def measure_verdict(
 
 
 def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
-    """Score the verdict, and every arm as if it had the verdict alone.
+    """Score the verdict, and each arm as if it decided alone.
 
     Args:
-        rows: the cases, as the trial wrote them.
-        conditions: what they were played with.
+        rows: the cases as the trial recorded them.
+        conditions: what they were run with.
     """
     contradicted = [row for row in rows if not is_confirmed(row)]
     confirmed = [row for row in rows if is_confirmed(row)]
@@ -73,7 +72,7 @@ def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
     return BenchReport(
         "verdict",
         (
-            Figure("cases", "cases played", len(rows), "at least 60"),
+            Figure("cases", "cases run", len(rows), "at least 60"),
             Figure("confirmed", "cases that the reference confirms", len(confirmed)),
             *_figures("", "the verdict", whole),
             *_figures("neighbors_", "the neighbors arm alone", neighbors),
@@ -99,7 +98,7 @@ def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
 
 
 def is_confirmed(row: Row) -> bool:
-    """Tell whether the reference recovery agrees with a case's label."""
+    """Return whether the reference recovery agrees with a case's label."""
     return bool(row["reference_verdict"] == row["label"])
 
 
@@ -107,14 +106,14 @@ def _figures(prefix: str, who: str, score: dict[str, Any]) -> tuple[Figure, ...]
     return (
         Figure(
             f"{prefix}accuracy",
-            f"{who}: none, spurious and real cases called by their name "
+            f"{who}: share of none, spurious and real cases labeled right "
             f"({score['accuracy_low']:.2f} to {score['accuracy_high']:.2f})",
             score["accuracy"],
             "at least 0.95",
         ),
         Figure(
             f"{prefix}real_called_spurious",
-            f"{who}: real cases called spurious with a closed interval",
+            f"{who}: real cases labeled spurious with a closed interval",
             score["real_called_spurious"],
             "0",
         ),
@@ -133,14 +132,14 @@ def _figures(prefix: str, who: str, score: dict[str, Any]) -> tuple[Figure, ...]
 
 
 def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
-    said = [_said(row, arm) for row in rows]
-    clear = [(row["label"], one) for row, one in zip(rows, said, strict=True)]
+    outcomes = [_outcome(row, arm) for row in rows]
+    clear = [(row["label"], one) for row, one in zip(rows, outcomes, strict=True)]
     clear = [(label, one) for label, one in clear if label in CLEAR]
     accuracy = labelling_accuracy([a for a, _ in clear], [one["verdict"] for _, one in clear])
     shares = [
         (one["spurious_share"], row["reference_share"])
-        for row, one in zip(rows, said, strict=True)
-        # Nothing was lost in a *none* case: a share of it is noise over noise.
+        for row, one in zip(rows, outcomes, strict=True)
+        # A *none* case lost nothing: its share is noise over noise.
         if row["label"] != "none"
         and one["spurious_share"] is not None
         and row["reference_share"] is not None
@@ -153,11 +152,11 @@ def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
         "accuracy_high": accuracy.high,
         "clear_cases": len(clear),
         "confusion": confusion_matrix(
-            [row["label"] for row in rows], [one["verdict"] for one in said]
+            [row["label"] for row in rows], [one["verdict"] for one in outcomes]
         ).tolist(),
         "real_called_spurious": sum(
             row["label"] == "real" and one["verdict"] == "spurious" and one["closed"]
-            for row, one in zip(rows, said, strict=True)
+            for row, one in zip(rows, outcomes, strict=True)
         ),
         "spearman": spearman(ours, theirs) or 0.0,
         "share_error": errors.mean_absolute,
@@ -166,7 +165,7 @@ def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
     }
 
 
-def _said(row: Row, arm: str | None) -> dict[str, Any]:
+def _outcome(row: Row, arm: str | None) -> dict[str, Any]:
     if arm is None:
         return row
     found: dict[str, Any] = row["arms"].get(

@@ -1,7 +1,7 @@
-"""The stage of the verdict's trial: the starter, its people, and every way to damage it.
+"""The model behind `sf bench verdict` and `sf bench repair`: the starter, and ways to damage it.
 
-One model serves all cases; each begins from the starter's own weights. What a case's truth is
-follows from how it was damaged, and is confirmed elsewhere by the reference recovery.
+One model serves all cases; each starts from the starter's weights. How a case is damaged decides
+its true verdict, which the reference recovery confirms elsewhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import block_name, read_layout
+from sf_tui.engine.layout import block_name
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.profile import load_profile, starter_directory
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.scoring import scored_rows
 from sf_tui.recovery.short_tuning import tune_briefly
-from sf_tui.recovery.snapshot import load_start
 from sf_tui.tasks.biography.build import EntrySource, ask
 from sf_tui.tasks.biography.language import Form
 from sf_tui.tasks.biography.world import Person, Settings, World, build_world
@@ -32,11 +31,11 @@ from sf_tui.tasks.task import Example
 STARTER = "biography-mini"
 BATCH = 48
 
-# What every test may spend is a share of this stage's tokens, however long the damage took.
+# A test may spend a share of the tokens of a stage of this length, whatever the damage took.
 STAGE_STEPS = 300
 
 REFERENCE_RATE = 1.5e-4
-"""The built-in experiment's own recovery (`[replay_stage.train]` of its profile)."""
+"""Learning rate of the built-in experiment's replay stage (`[replay_stage.train]`)."""
 
 _ENTRIES_A_PERSON = 20
 _CONTROL_PEOPLE = 50
@@ -44,16 +43,16 @@ _CONTROL_PEOPLE = 50
 
 @dataclass(frozen=True)
 class Damaged:
-    """What a way of damaging leaves to be told of."""
+    """How the model was damaged."""
 
     new: tuple[Encoded, ...]
-    """Rows that were tuned on; none where weights were damaged directly."""
+    """Rows trained on; empty if the weights were damaged directly."""
     new_held_out: tuple[Encoded, ...]
     learning_rate: float
 
 
 class TrialScene:
-    """The starter with one seed's new people."""
+    """The starter model with the new people of one seed."""
 
     def __init__(self, seed: int, *, threads: int, most_new_people: int = 400) -> None:
         profile = load_profile(STARTER, [f"train.threads={threads}"])
@@ -61,7 +60,7 @@ class TrialScene:
         self._compute = choose_compute(profile.model.dtype, threads)
         self._kinds = profile.neighbors.kinds.model_dump()
         self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
-        self._layout = read_layout(self._loaded.model)
+        self._layout = self._loaded.layout
         self._start = open_start_weights(
             starter_directory(STARTER), self._loaded.model, self._layout
         )
@@ -81,10 +80,10 @@ class TrialScene:
 
     def begin(self) -> None:
         """Put the starter's weights into the model."""
-        load_start(self._layout, self._start)
+        self._start.load_into(self._layout)
 
     def case(self, damaged: Damaged) -> RecoveryCase:
-        """Return the model as it stands as a case for the recovery test."""
+        """Return the model in its present state as a case for the recovery test."""
         rows = damaged.new
         new = None
         if rows:
@@ -110,7 +109,7 @@ class TrialScene:
         )
 
     def tune(self, rows: Sequence[Encoded], steps: int, rate: float, batch: int = BATCH) -> Damaged:
-        """Tune on rows as a stage does, at a constant rate."""
+        """Train on rows as a stage does, at a constant rate."""
         part = ExamplesLoss.on_rows(
             self._loaded.model,
             self._compute,
@@ -132,9 +131,9 @@ class TrialScene:
         return Damaged(tuple(rows), tuple(rows), rate)
 
     def new_people(
-        self, people: int, form: Form = "same", answer: Callable[[str], str] = lambda said: said
+        self, people: int, form: Form = "same", answer: Callable[[str], str] = lambda text: text
     ) -> tuple[Encoded, ...]:
-        """Return questions about new people, their answers as they are or written otherwise."""
+        """Return questions about new people; `answer` may reword their answers."""
         asked = ask(self.world.new[0][:people], form, "new")
         return self._encode([replace(one, completion=answer(one.completion)) for one in asked])
 
@@ -143,12 +142,12 @@ class TrialScene:
         return self.old.examples
 
     def biographies(self, contradicted: float) -> tuple[Encoded, ...]:
-        """Return entries about the held-out people, of some of whom nothing true is told.
+        """Return entries about the held-out people, some of them with false facts.
 
         Args:
-            contradicted: share of them that are told with somebody else's facts.
+            contradicted: share of people who get another person's facts.
         """
-        persons = self._told_otherwise(contradicted)
+        persons = self._with_false_facts(contradicted)
         entries = EntrySource(persons, self.seed, stream="trial")
         return self._encode(
             [
@@ -159,20 +158,20 @@ class TrialScene:
         )
 
     def wrong_answers(self) -> tuple[Encoded, ...]:
-        """Return the held-out people's questions, every one answered with somebody else's fact."""
-        return self._encode(ask(self._told_otherwise(1.0), "same", "contradicted"))
+        """Return the held-out people's questions, each answered with another person's fact."""
+        return self._encode(ask(self._with_false_facts(1.0), "same", "contradicted"))
 
-    def _told_otherwise(self, share: float) -> list[Person]:
-        """Return the held-out people, the first of them with somebody else's facts."""
-        told, others = self.world.held_out, self.world.new[3]
-        count = round(share * len(told))
+    def _with_false_facts(self, share: float) -> list[Person]:
+        """Return the held-out people; the first `share` of them have another person's facts."""
+        people, others = self.world.held_out, self.world.new[3]
+        count = round(share * len(people))
         return [
             Person(person.name, others[at].facts) if at < count else person
-            for at, person in enumerate(told)
+            for at, person in enumerate(people)
         ]
 
     def word_pairs(self) -> tuple[Encoded, ...]:
-        """Return a task that has nothing to do with people: a word for a word, after a mark."""
+        """Return a task unrelated to people: one word as the answer to another."""
         words = sorted({value for person in self.world.new[2] for value in person.facts.values()})[
             :150
         ]
@@ -185,7 +184,7 @@ class TrialScene:
 
     @torch.no_grad()
     def add_noise(self, sigmas: float, rate: float = 4e-4) -> Damaged:
-        """Add Gaussian noise to every MLP matrix, in standard deviations of its own entries."""
+        """Add Gaussian noise to every MLP matrix, in standard deviations of its entries."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "noise"))
         for parameter in self._mlp(range(len(self._layout.blocks))):
             noise = torch.randn(parameter.shape, generator=generator)

@@ -1,13 +1,16 @@
-"""The `sf` command: its sub-commands, and the one place where errors are shown."""
+"""The `sf` command: its subcommands, and the only place where errors are printed."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sf_tui import __version__
 from sf_tui.cli import (
@@ -22,17 +25,54 @@ from sf_tui.cli import (
     guide,
     profile_commands,
     recover,
-    resume,
     run,
     runs,
     show,
     stop,
 )
-from sf_tui.cli.interrupt import INTERRUPT, INTERRUPTED
+from sf_tui.cli.interrupt import INTERRUPTED, install_sigint, was_interrupted
 from sf_tui.cli.output import write_line
-from sf_tui.cli.usage_errors import PrintableGroup
 from sf_tui.errors import SfError
 from sf_tui.guarded_stream import guard_streams
+from sf_tui.printable import printable
+
+
+class PrintableGroup(TyperGroup):
+    """The root command, whose usage errors quote arguments printably.
+
+    All parsing of subcommands happens inside these two calls.
+    """
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Parse the root's own options."""
+        with _printable_errors():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, *arguments: Any, **more: Any) -> Any:
+        """Parse and run the subcommand."""
+        with _printable_errors():
+            return super().invoke(*arguments, **more)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # typer has no public base class of usage errors; only they have format_message.
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            file = _dashed_file() if message.startswith("No such option") else None
+            more = f" For the file {file} write ./{file}" if file else ""
+            error.message = printable(message + more)  # type: ignore[attr-defined]
+        raise
+
+
+def _dashed_file() -> str | None:
+    """Return an argument that was parsed as options and is the name of a file."""
+    dashed = (argument for argument in sys.argv[1:] if argument.startswith("-"))
+    return next((argument for argument in dashed if os.path.lexists(argument)), None)
+
 
 app = typer.Typer(
     name="sf",
@@ -42,7 +82,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data = typer.Typer(help="Look at data and make the built-in experiment's.", no_args_is_help=True)
+data = typer.Typer(
+    help="Check data files, and write those of the built-in experiment.", no_args_is_help=True
+)
 data.command("check")(data_check.check)
 data.command("biography")(data_biography.biography)
 
@@ -53,7 +95,7 @@ app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("act")(act.act)
 app.command("stop")(stop.stop)
-app.command("resume")(resume.resume)
+app.command("resume")(run.resume)
 app.command("diagnose")(diagnose.diagnose)
 app.command("recover")(recover.recover)
 app.add_typer(analyze.app, name="analyze")
@@ -78,8 +120,10 @@ def options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
-    # Taken from the arguments by `main`, wherever it stands; here for the help.
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    # `main` removes it from the arguments at any position; declared here for the help.
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error.")
+    ] = False,
 ) -> None:
     """Tune language models on one task after another and watch what is forgotten."""
 
@@ -89,22 +133,22 @@ def main() -> None:
     guard_streams()
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("SF_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    INTERRUPT.heed()
+    install_sigint()
     try:
         app(args=arguments)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read stdout has gone; nothing is left to say, not even at exit.
+        # The reader of stdout is gone; write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if debug:
-            # By this path and not by Python's own: it quotes what a color may stand in.
+            # Not by Python itself: a traceback quotes text that may contain escape sequences.
             write_line(traceback.format_exc(), err=True)
             sys.exit(error.exit_code if isinstance(error, SfError) else 1)
-        if INTERRUPT.came:
-            # Whatever a library made of it.
+        if was_interrupted():
+            # A library turned the interrupt into another error.
             sys.exit(INTERRUPTED)
         if isinstance(error, SfError):
             show_error(error)
@@ -118,5 +162,5 @@ def main() -> None:
 
 
 def show_error(error: SfError) -> None:
-    """Print an error to stderr: what and where in the first line, what to do below."""
+    """Print an error to stderr: what and where on the first line, what to do below."""
     write_line(f"sf: {error}", err=True)

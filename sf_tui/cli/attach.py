@@ -1,6 +1,6 @@
-"""`sf attach` and `sf watch`: the console of a run that is going on or has ended.
+"""`sf attach` and `sf watch`: the console of a run, live or finished.
 
-Leaving the console never ends a run: the worker is a process of its own.
+Leaving the console never ends a run: the worker is a separate process.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from sf_tui.errors import UsageError
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
 
-Lite = Annotated[bool, typer.Option("--lite", help="Fewer updates and no mouse: for slow links.")]
-Ascii = Annotated[bool, typer.Option("--ascii", help="No braille and no line drawing.")]
-Light = Annotated[bool, typer.Option("--light", help="Begin with the light theme.")]
+Lite = Annotated[
+    bool, typer.Option("--lite", help="Send fewer updates, without mouse (slow links).")
+]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw without braille and lines.")]
+Light = Annotated[bool, typer.Option("--light", help="Start with the light theme; default: dark.")]
 
 
 def attach(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run's id, a prefix of it, `last`, or a directory; none: choose."),
+        typer.Argument(help="A run's id, a prefix, `last` or a directory; default: choose."),
     ] = None,
     lite: Lite = False,
     ascii_only: Ascii = False,
@@ -73,15 +75,15 @@ def attach_to(
         read_only: send nothing to it.
         lite: fewer updates.
         ascii_only: no braille.
-        light: begin with the light theme.
-        worker_ended: of a run whose worker was only just started, whether that process has ended.
+        light: start with the light theme.
+        worker_ended: for a worker that was just started: whether its process has ended.
 
     Returns:
-        0, or 75, 130 or 1 if the console did not end by the operator's wish. With `worker_ended`
-        also the exit code of a run that ended meanwhile, and -1 for one that began nothing.
+        0, or 75, 130 or 1 if the operator did not close the console. With `worker_ended` also the
+        exit code of a run that ended meanwhile, and -1 for a run that did not start.
 
     Raises:
-        RunError: the directory is no run, or of a newer version.
+        RunError: the directory is not a run, or of a newer version.
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
@@ -89,16 +91,16 @@ def attach_to(
     from sf_tui.tui.session import open_console, parting_word
 
     run.read_run_json()
-    said_before = run.events.stat().st_size if run.events.exists() else 0
+    offset = run.events.stat().st_size if run.events.exists() else 0
     options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
         write_line(parting_word(run, code), err=True)
-    return code or (_exit_code_since(run, said_before) if worker_ended is not None else 0)
+    return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 
 def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
-    """Let the operator choose a run from a list; None if they leave it.
+    """Let the operator choose a run from a list; None if they choose none.
 
     Raises:
         UsageError: there is no terminal, or no run.
@@ -109,13 +111,13 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     from sf_tui.tui.session import pick_run, require_terminal
 
     if not list_runs():
-        raise UsageError(f"no run yet in {runs_home()}", "`sf run` starts one")
+        raise UsageError(f"no runs in {runs_home()}", "`sf run` starts one")
     require_terminal("name the run: `sf attach RUN`; `sf runs` lists them")
     return pick_run(ConsoleOptions(ascii_only=ascii_only, light=light))
 
 
-def _exit_code_since(run: RunDirectory, said_before: int) -> int:
-    """Return the exit code of a run that has ended since; 0 while it goes on."""
+def _exit_code_since(run: RunDirectory, offset: int) -> int:
+    """Return the exit code of a run that ended after `offset` of its log; 0 while it runs."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.events import EventTail
     from sf_tui.run.liveness import last_event_type
@@ -123,7 +125,7 @@ def _exit_code_since(run: RunDirectory, said_before: int) -> int:
     if last_event_type(run) != "run_finished":
         return 0
     code = 0
-    for event in EventTail(run.events, said_before).iterate():
+    for event in EventTail(run.events, offset).iterate():
         if event.get("type") == "run_finished":
             code = int(event.get("exit_code", 0))
     return code

@@ -1,4 +1,4 @@
-"""`sf bench`: probes' cost, speed and memory, the verdict's trial, the table of repairs."""
+"""`sf bench`: cost of probes, speed and memory, accuracy of the verdict, the table of repairs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from sf_tui.cli.output import drawing_console, write_json, write_line
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport
 
 app = typer.Typer(
-    help="Measure on this machine: cost, speed and memory; how right the verdict is; repairs.",
+    help="Measure cost, speed, memory, the verdict's accuracy and repairs.",
     no_args_is_help=True,
 )
 
 _Model = Annotated[
-    str, typer.Option("--model", help="starter:NAME, a model directory, or a .gguf file.")
+    str, typer.Option("--model", help="Measure on starter:NAME, a model directory or a .gguf file.")
 ]
 _Steps = Annotated[
     int | None,
-    typer.Option("--steps", min=1, help="Optimizer steps; default: chosen for the model."),
+    typer.Option("--steps", min=1, help="Set the optimizer steps; default: chosen for the model."),
 ]
 _BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", min=1, help="Examples a step; default: 48 (starter) or 8."),
+    typer.Option(
+        "--batch-size", min=1, help="Set the examples per step; default: 48 (starter) or 8."
+    ),
 ]
-_Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of what is measured.")]
+_Threads = Annotated[
+    int, typer.Option("--threads", min=1, help="Pin the CPU threads that are used.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 STARTER = "starter:biography-mini"
@@ -43,11 +47,11 @@ def overhead(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure what probes and an anchor cost a run, and probes beside `generate`.
+    """Measure the cost of probes and of an anchor, and probes against `generate`.
 
-    A run with probes at the default budget and the same run without play side by side, a
-    step each in turn; so do anchored and plain steps. Then one teacher-forced pass and batched
-    greedy `generate` answer the same examples.
+    A run with default probes and the same run without take a step each in turn, and so do
+    anchored and plain steps. Then one teacher-forced pass and batched greedy `generate` answer
+    the same examples.
     """
     _measure("overhead", model, steps, batch_size, threads, json)
 
@@ -60,7 +64,7 @@ def throughput(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure tokens a second beside transformers' Trainer, and what freezing half gains."""
+    """Measure tokens per second against transformers' Trainer, and the gain of a freeze."""
     _measure("throughput", model, steps, batch_size, threads, json)
 
 
@@ -72,7 +76,7 @@ def memory(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure the peak memory of a run beside that of transformers' Trainer."""
+    """Measure the peak memory of a run against transformers' Trainer."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.bench.memory import measure_memory
 
@@ -85,10 +89,10 @@ _Out = Annotated[
         "--out",
         parser=user_path,
         metavar="FILE",
-        help="File of the cases, one JSON object a line; what is in it isn't played again.",
+        help="Add cases to this JSONL file and skip those in it; default: in SF_HOME.",
     ),
 ]
-_Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")]
+_Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Set the number of seeds.")]
 
 
 @app.command()
@@ -96,15 +100,16 @@ def verdict(
     out: _Out = None,
     seeds: _Seeds = 3,
     case: Annotated[
-        list[str] | None, typer.Option("--case", help="Only this case (repeatable).")
+        list[str] | None,
+        typer.Option("--case", help="Run only this case; repeatable; default: all."),
     ] = None,
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
     """Score the verdict of `sf diagnose` on cases whose truth is known by construction.
 
-    75 damaged models of four kinds; each label is confirmed by the paper's own recovery. About
-    an hour and a half on one core; cut it off when you like and call it again.
+    75 damaged models of four kinds; the paper's own recovery confirms each label. Takes about
+    90 minutes on one core; an interrupted call continues when it is repeated.
     """
     arguments = {"seeds": seeds, "threads": threads, "cases": case or None}
     _measure_into("verdict", out, arguments, threads, json)
@@ -114,14 +119,16 @@ def verdict(
 def repair(
     out: _Out = None,
     seeds: _Seeds = 2,
-    steps: Annotated[int, typer.Option("--steps", min=25, help="Steps of each repair.")] = 150,
+    steps: Annotated[
+        int, typer.Option("--steps", min=25, help="Set the optimizer steps of each repair.")
+    ] = 150,
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
     """Measure what brings an old task back: examples, neighbors, and edits of the weights.
 
     Old and new accuracy for 0, 10, 100, 1000 and all old examples, with neighbors and without,
-    and for every edit without data. Cut it off when you like and call it again.
+    and for every edit without data. An interrupted call continues when it is repeated.
     """
     arguments = {"seeds": seeds, "threads": threads, "steps": steps}
     _measure_into("repair", out, arguments, threads, json)
@@ -131,13 +138,12 @@ def _measure_into(
     part: str, out: Path | None, arguments: dict[str, Any], threads: int, json: bool
 ) -> None:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.bench.processes import run_part
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport, run_part
     from sf_tui.run.directory import runs_home
 
     file = (out or runs_home().parent / "bench" / f"{part}.jsonl").absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_line(f"sf bench {part}: cases go to {file}", err=True)
+    write_line(f"sf bench {part}: cases are added to {file}", err=True)
     found = run_part(part, {"out": str(file), **arguments}, threads)
     _show(BenchReport.from_plain(found), json)
 
@@ -146,8 +152,7 @@ def _measure(
     part: str, model: str, steps: int | None, batch_size: int | None, threads: int, json: bool
 ) -> None:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.bench.processes import run_part
-    from sf_tui.bench.report import BenchReport
+    from sf_tui.bench.harness import BenchReport, run_part
 
     arguments = {
         "model": _absolute(model),
@@ -159,7 +164,7 @@ def _measure(
 
 
 def _absolute(model: str) -> str:
-    """Return a model on this machine as a path that holds from everywhere."""
+    """Return a local model as an absolute path."""
     path = user_path(model)
     return str(path.absolute()) if path.exists() else model
 

@@ -1,6 +1,6 @@
 """`sf data biography`: write the synthetic experiment as JSONL files.
 
-Knows options and what is printed; the files themselves are the tasks' business.
+Knows options and output; the tasks package writes the files.
 """
 
 from __future__ import annotations
@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 def biography(
     out: Annotated[
         Path,
-        typer.Option(parser=user_path, metavar="DIR", help="Directory to write: new or empty."),
+        typer.Option(
+            parser=user_path, metavar="DIR", help="Write to this directory, which is new or empty."
+        ),
     ],
-    people: Annotated[int, typer.Option(help="People whom pretraining tells about.")] = 400,
+    people: Annotated[int, typer.Option(help="Set the number of people in pretraining.")] = 400,
     tuned: Annotated[
-        float, typer.Option(help="Share of them whose questions the old task trains.")
+        float, typer.Option(help="Set the share of people that the old task trains on.")
     ] = 0.75,
-    new_people: Annotated[int, typer.Option(help="People of each new task.")] = 25,
+    new_people: Annotated[
+        int, typer.Option(help="Set the number of people in each new task.")
+    ] = 25,
     form: Annotated[
-        str, typer.Option(help="How new tasks ask: same | other (no word of the old questions).")
+        str, typer.Option(help="Ask new questions in the same or other words: same | other.")
     ] = "same",
-    seed: Annotated[int, typer.Option(help="Decides people and facts.")] = 0,
-    new_seed: Annotated[int, typer.Option(help="Decides who the new people are.")] = 0,
-    entries: Annotated[int, typer.Option(help="Entries to write about each person.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed the people and their facts.")] = 0,
+    new_seed: Annotated[int, typer.Option(help="Seed the new people.")] = 0,
+    entries: Annotated[int, typer.Option(help="Set the number of entries about each person.")] = 20,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object.")
     ] = False,
 ) -> None:
     """Write the synthetic Biography experiment as prompt/completion JSONL files."""
-    # Deferred so that no other command pays for the generator.
+    # Deferred: only this command needs the generator.
     from sf_tui.tasks.biography import Settings, write_biography
 
-    # The generator refuses an unknown form, with the forms that there are.
+    # The generator refuses an unknown form and lists the known ones.
     settings = Settings(people, tuned, new_people, cast("Form", form), seed, new_seed)
     summary = write_biography(out, settings, entries)
     if as_json:
@@ -52,7 +56,7 @@ def biography(
     write_line(f"wrote {out}")
     for name, rows in summary.rows.items():
         write_line(f"  {name:<20} {rows:>8,} rows")
-    write_line("guess floors (what the most frequent answer scores)")
+    write_line("guess floors (score of the most frequent answer)")
     for task, floors in summary.guess_floor.items():
-        told = " · ".join(f"{attribute} {floor:.2f}" for attribute, floor in floors.items())
-        write_line(f"  {task:<6} {told}")
+        scores = " · ".join(f"{attribute} {floor:.2f}" for attribute, floor in floors.items())
+        write_line(f"  {task:<6} {scores}")

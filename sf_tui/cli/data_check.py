@@ -1,6 +1,6 @@
-"""`sf data check`: show how a data file is understood, before anything is trained on it.
+"""`sf data check`: show how a data file is read, before training on it.
 
-Knows options and what is printed. What rows mean and how they become tokens is the tasks' business.
+Knows options and output. The tasks package reads rows and encodes them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ CHARACTERS_PER_TOKEN = 4
 # A table may have any number of columns.
 MOST_UNUSED_FIELDS = 100
 
-# In characters: a screen and a half, and two lines of it for each of many pieces.
+# In characters: a screen and a half, and two lines for each of many pieces.
 LONGEST_SAMPLE = 3000
 SHORTEST_PIECE = 160
 
-# What carries loss stands between these: a color alone would be lost in a pipe.
+# Mark what carries loss; a color alone would be lost in a pipe.
 OPENS, CLOSES = "⟦", "⟧"
 
 Piece = tuple[str, bool]
@@ -47,14 +47,14 @@ Piece = tuple[str, bool]
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a check found; `--json` prints these fields."""
+    """The result of a check; `--json` prints these fields."""
 
     file: str
     schema: str
     rows: int
     bad_rows: dict[str, Any]
     unit: str
-    """`tokens`, or `characters` where no model is given."""
+    """`tokens`, or `characters` without a model."""
     lengths: dict[str, float]
     answer_lengths: dict[str, float]
     max_length: int | None
@@ -64,41 +64,37 @@ class Findings:
     sample: dict[str, Any]
     notes: list[str]
     unused_fields: dict[str, Any]
-    """Fields and turn keys that nothing reads: how many, and the first with their rows."""
+    """Fields and turn keys that are not read: their count, and the first with their rows."""
 
 
 def check(
     file: Annotated[str, typer.Argument(help="A data file, or a `datasets` id.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Directory, hub id, GGUF file or starter:NAME; its tokenizer is used."),
+        typer.Option(help="Use the tokenizer of a directory, hub id, GGUF file or starter:NAME."),
     ] = None,
     field: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=FIELD",
-            help='Which field is which: prompt=FIELD, or a text: prompt="Capital of {name}:".',
+            help='Map a field, or a text: prompt=FIELD, prompt="Capital of {name}:".',
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="The split of a `datasets` id.")] = None,
-    subset: Annotated[str | None, typer.Option(help="The subset of a `datasets` id.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="The field that is to be the group key.")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="Read this split of a `datasets` id.")] = None,
+    subset: Annotated[str | None, typer.Option(help="Read this subset of a `datasets` id.")] = None,
+    group: Annotated[str | None, typer.Option(help="Group the rows by this field.")] = None,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Count the rows with more tokens than this.")
     ] = None,
     on_bad_row: Annotated[
-        str, typer.Option(help="error, or skip: leave bad rows out and count them.")
+        str, typer.Option(help="Handle a bad row: error, or skip (leave it out and count it).")
     ] = "error",
     control_tokens: Annotated[
-        str, typer.Option(help="Control tokens in a text: text, keep, or error (a bad row).")
+        str, typer.Option(help="Encode control tokens in texts: text, keep, or error (a bad row).")
     ] = "text",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was found as one JSON object.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show how a data file is understood: schema, bad rows, a sample, lengths."""
+    """Show how a data file is read: schema, bad rows, a sample, lengths."""
     if on_bad_row not in ("error", "skip"):
         raise UsageError(f"--on-bad-row {on_bad_row}: no such way", "it is error or skip")
     if control_tokens not in ("text", "keep", "error"):
@@ -110,7 +106,7 @@ def check(
             f"--max-length {max_length}: tokens can only be counted with a tokenizer",
             "add --model with the directory or id of the model",
         )
-    # Deferred so that no other command pays for the readers.
+    # Deferred: only this command needs the readers.
     from sf_tui.tasks.loaded_rows import load_examples
 
     loaded = load_examples(
@@ -140,7 +136,7 @@ def _fields(options: Sequence[str]) -> dict[str, str]:
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise UsageError(
-                f"--field {option}: is no KEY=FIELD",
+                f"--field {option}: not KEY=FIELD",
                 "for example --field prompt=question --field completion=answer",
             )
         table[key] = value
@@ -154,7 +150,7 @@ def _in_tokens(
     on_bad_row: str,
     control_tokens: ControlTokens,
 ) -> tuple[Findings, list[Piece]]:
-    # Deferred: the tokenizer brings in transformers, which takes seconds.
+    # Deferred: the tokenizer imports transformers, which takes seconds.
     from sf_tui.tasks.encoded_examples import choose_metric, encode_all
     from sf_tui.tasks.encoding import NO_LOSS
     from sf_tui.tasks.model_source import load_tokenizer
@@ -166,12 +162,12 @@ def _in_tokens(
     pieces: list[Piece] = []
     text, start = "", 0
     for end in range(1, len(first.labels) + 1):
-        learnt = first.labels[start] != NO_LOSS
-        if end < len(first.labels) and (first.labels[end] != NO_LOSS) == learnt:
+        learned = first.labels[start] != NO_LOSS
+        if end < len(first.labels) and (first.labels[end] != NO_LOSS) == learned:
             continue
-        # What a token reads as may depend on those before it, so the whole is read each time.
+        # The text of a token may depend on those before it, so the whole prefix is decoded.
         upto = str(tokenizer.decode(first.input_ids[:end], clean_up_tokenization_spaces=False))
-        pieces.append((upto[len(text) :], learnt))
+        pieces.append((upto[len(text) :], learned))
         text, start = upto, end
     sample = {
         "place": first.place,
@@ -196,14 +192,14 @@ def _in_tokens(
 
 
 def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[int]) -> str:
-    """Say which learnt ends the model's generation runs past; empty where nothing tells."""
-    # Deferred: generation configs bring in transformers, which takes seconds.
+    """Return a note on learned ends that generation does not stop at; empty if unknown."""
+    # Deferred: generation configs import transformers, which takes seconds.
     from sf_tui.engine.generation_end import end_note, stops_of_source
     from sf_tui.tasks.model_source import STARTER
 
     name = model
     if model.startswith(STARTER):
-        # Profiles know where starters are; no other source needs them.
+        # Deferred: only starters need the profile package.
         from sf_tui.profile import starter_directory
 
         name = str(starter_directory(model.removeprefix(STARTER)))
@@ -216,13 +212,13 @@ def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[in
 
 
 def _own_limit(model_max_length: float) -> int | None:
-    # Tokenizers without a limit carry a number of thirty digits.
+    # Tokenizers without a limit have a number of thirty digits.
     return int(model_max_length) if model_max_length < 10**9 else None
 
 
 def _in_characters(loaded: LoadedExamples) -> tuple[Findings, list[Piece]]:
     texts = [_plain_pieces(example) for example in loaded.examples]
-    answers = [sum(len(text) for text, learnt in pieces if learnt) for pieces in texts]
+    answers = [sum(len(text) for text, learned in pieces if learned) for pieces in texts]
     short = statistics.median(answers) / CHARACTERS_PER_TOKEN <= _longest_exact_answer()
     findings = _findings(
         loaded,
@@ -237,14 +233,14 @@ def _in_characters(loaded: LoadedExamples) -> tuple[Findings, list[Piece]]:
 
 
 def _longest_exact_answer() -> int:
-    # Deferred like everything of the tasks.
+    # Deferred: only this command needs the readers.
     from sf_tui.tasks.encoded_examples import LONGEST_EXACT_ANSWER
 
     return LONGEST_EXACT_ANSWER
 
 
 def _plain_pieces(example: Example) -> list[Piece]:
-    # Deferred like everything of the tasks.
+    # Deferred: only this command needs the readers.
     from sf_tui.tasks.encoding import plain_segments
 
     if example.messages:
@@ -253,7 +249,7 @@ def _plain_pieces(example: Example) -> list[Piece]:
 
 
 def _named(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-    return [{"text": text, "loss": learnt} for text, learnt in pieces if text]
+    return [{"text": text, "loss": learned} for text, learned in pieces if text]
 
 
 def _findings(
@@ -305,7 +301,7 @@ def _spread(lengths: Sequence[int]) -> dict[str, float]:
 
 
 def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None:
-    # Deferred with the console that it is for.
+    # Deferred: --json does without rich.
     from rich.text import Text
 
     bad = findings.bad_rows
@@ -318,7 +314,7 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
     why = about if findings.metric_estimated else "by the median answer"
     _line(console, "metric", f"{findings.metric} (auto; {why})")
     for name, spread in (("length", findings.lengths), ("answer", findings.answer_lengths)):
-        told = " · ".join(
+        numbers = " · ".join(
             f"{label} {spread[key]:g}"
             for label, key in (
                 ("min", "min"),
@@ -327,7 +323,7 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
                 ("max", "max"),
             )
         )
-        _line(console, name, f"{told} {findings.unit}")
+        _line(console, name, f"{numbers} {findings.unit}")
     if findings.max_length is not None:
         _line(console, "too long", f"{findings.too_long} (more than {findings.max_length} tokens)")
     for note in findings.notes:
@@ -335,10 +331,10 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
     place = findings.sample["place"]
     console.print(f"\nsample {place}, {OPENS}what carries loss{CLOSES}:")
     sample = Text()
-    for text, learnt in _shortened(pieces):
-        # A tab has no width that one could count on.
+    for text, learned in _shortened(pieces):
+        # The width of a tab is undefined.
         shown = printable(text.expandtabs(4))
-        if learnt:
+        if learned:
             sample.append(f"{OPENS}{shown}{CLOSES}", style="bold cyan")
         else:
             sample.append(shown)
@@ -350,14 +346,14 @@ def _line(console: Console, name: str, text: str) -> None:
 
 
 def _shortened(pieces: Sequence[Piece]) -> list[Piece]:
-    """Leave out the middle of texts that would fill the screen."""
+    """Cut the middle of texts that would fill the screen."""
     if sum(len(text) for text, _ in pieces) <= LONGEST_SAMPLE:
         return [piece for piece in pieces if piece[0]]
     share = max(SHORTEST_PIECE, LONGEST_SAMPLE // len(pieces))
     shortened = []
-    for text, learnt in pieces:
+    for text, learned in pieces:
         if len(text) > share:
             half = share // 2
             text = f"{text[:half]} … {len(text) - 2 * half} more … {text[-half:]}"
-        shortened.append((text, learnt))
+        shortened.append((text, learned))
     return [piece for piece in shortened if piece[0]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
@@ -46,7 +46,9 @@ def diagnose(
     examples: Annotated[
         int | None,
         typer.Option(
-            "--examples", min=1, help="Safe old examples; default: [diagnose]'s, which is 10."
+            "--examples",
+            min=1,
+            help="Set the safe old examples; default: \\[diagnose]'s, which is 10.",
         ),
     ] = None,
     steps: Annotated[
@@ -217,7 +219,7 @@ def _check_others(profile: Profile) -> None:
     """
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.errors import DataError
-    from sf_tui.profile.check_diagnosis import diagnosis_files
+    from sf_tui.profile.check_data import diagnosis_files
 
     for problem in diagnosis_files(profile):
         raise DataError(f"[diagnose] {problem.text}", problem.hint)
@@ -238,7 +240,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
     for note in assembled.notes:
         tell(f"note: {note}")
     settings = assembled.profile.diagnose
-    assembled.case.between = INTERRUPT.check
+    assembled.case.between = check_interrupt
     return run_test(
         assembled,
         examples=test["examples"],
@@ -246,7 +248,7 @@ def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosi
         learning_rate=test["learning_rate"] or settings.learning_rate,
         thorough=test["thorough"],
         told=tell,
-        on_step=lambda _: INTERRUPT.check(),
+        on_step=lambda _: check_interrupt(),
     )
 
 

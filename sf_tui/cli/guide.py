@@ -1,12 +1,11 @@
 """`sf guide`: the guide's pages, in the terminal and offline.
 
-The pages are Markdown files inside the package. On a terminal they are rendered and paged; in a
-pipe they come as they are.
+The pages are Markdown files inside the package. A terminal shows them rendered in a pager; a pipe
+gets the Markdown.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from importlib import resources
@@ -15,41 +14,59 @@ from typing import Annotated
 import typer
 
 from sf_tui.cli.output import drawing_console, write_line
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 
-PAGES = {
-    "quick-start": "from a fresh clone to a recovered model",
-    "own-data": "your model, your data, a profile",
-    "console": "panels and keys",
-    "recovery": "spurious or real, repair, anchor",
-    "headless": "scripts, exit codes, CI, SLURM, systemd",
-    "measuring": "exact match, held out, drop, frozen",
-    "profile": "every key of a profile",
-    "run-directory": "a run's files and events",
-    "results": "what was measured, with the commands",
-    "architecture": "layers, contracts, where to add something",
+GROUPS = {
+    "Start": {
+        "quick-start": "from a fresh clone to a recovered model",
+        "own-data": "your model, your data, a profile",
+    },
+    "Use": {
+        "console": "panels and keys",
+        "recovery": "spurious or real, repair, anchor",
+        "headless": "scripts, exit codes, CI, SLURM, systemd",
+    },
+    "Look up": {
+        "profile": "every key of a profile",
+        "run-directory": "a run's files and events",
+        "measuring": "exact match, held out, drop, frozen",
+        "results": "what was measured, with the commands",
+    },
+    "Develop": {
+        "architecture": "layers, contracts, where to add something",
+        "extending": "add a data schema, an integration",
+    },
 }
-"""Every page with what it is about, in reading order."""
+"""The pages by purpose, each with its topic, in reading order."""
+
+PAGES = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
 def guide(
     topic: Annotated[
-        str | None, typer.Argument(help="A page; without one they are listed.")
+        str | None, typer.Argument(help="Show this page; default: list the pages.")
     ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="WORD", help="List the lines with a word.")
+        str | None,
+        typer.Option("--search", metavar="WORD", help="List the lines that contain WORD."),
     ] = None,
 ) -> None:
     """Read the guide, offline."""
     if search is not None:
         _search(search, [topic] if topic else list(PAGES))
     elif topic is None:
-        width = max(map(len, PAGES))
-        for name, about in PAGES.items():
-            write_line(f"{name:<{width}}  {about}")
+        _list_pages()
         write_line("\n`sf guide TOPIC` shows a page, `sf guide --search WORD` finds one", err=True)
     else:
         _show(page_text(topic))
+
+
+def _list_pages() -> None:
+    width = max(map(len, PAGES))
+    for number, (title, pages) in enumerate(GROUPS.items()):
+        write_line(f"{chr(10) if number else ''}{title}")
+        for name, about in pages.items():
+            write_line(f"  {name:<{width}}  {about}")
 
 
 def page_text(topic: str) -> str:
@@ -59,10 +76,8 @@ def page_text(topic: str) -> str:
         UsageError: there is no such page.
     """
     if topic not in PAGES:
-        near = difflib.get_close_matches(topic, PAGES, n=1)
         raise UsageError(
-            f"the guide has no page '{topic}'",
-            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(PAGES)}",
+            f"the guide has no page '{topic}'", did_you_mean(topic, PAGES, "there are")
         )
     page = resources.files("sf_tui.guide") / f"{topic}.md"
     return page.read_text(encoding="utf-8")
@@ -72,7 +87,7 @@ def _show(text: str) -> None:
     if not sys.stdout.isatty():
         write_line(text, end="")
         return
-    # Deferred: a fifth of a second that a piped page does without.
+    # Deferred: takes a fifth of a second, which a piped page does not need.
     from rich.markdown import Markdown
 
     console = drawing_console()
@@ -90,4 +105,4 @@ def _search(word: str, topics: list[str]) -> None:
                 write_line(f"{topic}:{number}: {line.strip()}")
     if not found:
         hint = f"pages: {', '.join(PAGES)}"
-        raise UsageError(f"no page of the guide has '{word}'", hint)
+        raise UsageError(f"no page of the guide contains '{word}'", hint)

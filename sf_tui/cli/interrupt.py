@@ -1,7 +1,7 @@
-"""An interrupt by Ctrl-C, remembered: Python and libraries may lose the exception that it raises.
+"""Ctrl-C, remembered for work that may swallow the KeyboardInterrupt.
 
-One that is raised while a generator is closed is printed and gone; one raised inside a library's
-own error handling may come out as another error. Whoever is at work for long asks again.
+Python prints and drops one that is raised while a generator is closed, and a library's error
+handling may turn it into another error. Long-running work calls `check_interrupt` between steps.
 """
 
 from __future__ import annotations
@@ -10,37 +10,31 @@ import signal
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit code: 128 and the number of SIGINT, as shells have it."""
+"""Exit code of an interrupted command: 128 + SIGINT, as in shells."""
+
+_received = False
 
 
-class Interrupt:
-    """Raises KeyboardInterrupt as Python does by itself, and knows that it did.
+def install_sigint() -> None:
+    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore it still does."""
+    global _received
+    _received = False
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_sigint)
 
-    Attributes:
-        came: whether the user has interrupted the command.
-    """
 
-    def __init__(self) -> None:
-        self.came = False
+def was_interrupted() -> bool:
+    """Return whether SIGINT has come since `install_sigint`."""
+    return _received
 
-    def heed(self) -> None:
-        """Take the signal over; a command that was started to ignore it still does."""
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._raise)
 
-    def check(self) -> None:
-        """Do what an interrupt that came and was lost asked for.
-
-        Raises:
-            KeyboardInterrupt: the user has interrupted the command.
-        """
-        if self.came:
-            raise KeyboardInterrupt
-
-    def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.came = True
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if SIGINT has come since `install_sigint`."""
+    if _received:
         raise KeyboardInterrupt
 
 
-INTERRUPT = Interrupt()
-"""Of this process: signals are a process's own."""
+def _on_sigint(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    global _received
+    _received = True
+    raise KeyboardInterrupt

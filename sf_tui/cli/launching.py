@@ -1,4 +1,4 @@
-"""Starting a worker: in this process for schedulers, or detached in a session of its own."""
+"""Starting a run's worker: in this process (schedulers), or detached in its own session."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ START_TIMEOUT_S = 600.0
 
 
 def take_stop_signals() -> StopSignals:
-    """Let signals stop the worker that this process will be, from now on.
+    """Install the worker's signal handlers in this process.
 
-    Before the run directory exists: whoever sees it may send a signal at once.
+    Called before the run directory exists: a signal may come as soon as it is visible.
     """
     signals = StopSignals()
     signals.install()
@@ -38,14 +38,14 @@ def work_here(
     created: bool,
     accept_changed_data: bool = False,
 ) -> int:
-    """Be the worker of a run until it ends; return the exit code.
+    """Run the worker in this process until the run ends; return the exit code.
 
     Args:
         run: the run.
-        signals: of `take_stop_signals`; one that has come already stops the run at once.
+        signals: from `take_stop_signals`; a signal already received stops the run at once.
         json: print the events to stdout.
-        created: the directory was made for this call, and goes again if nothing can be begun.
-        accept_changed_data: go on although files outside the run have changed since it began.
+        created: the directory was made for this call and is removed if the run cannot start.
+        accept_changed_data: resume although files outside the run have changed.
     """
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cli.narration import headless_listeners
@@ -63,7 +63,7 @@ def work_here(
 
 
 def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subprocess.Popen[bytes]:
-    """Start the worker of a run in a session of its own, so that no terminal can end it.
+    """Start a run's worker in its own session, so that no terminal can end it.
 
     Raises:
         RunError: its log can't be written.
@@ -91,10 +91,10 @@ def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subp
 def wait_until_started(
     run: RunDirectory, process: subprocess.Popen[bytes], *, created: bool
 ) -> None:
-    """Wait for a detached worker's first sign of work.
+    """Wait for a detached worker's first event.
 
     Raises:
-        SfError: it could not begin; the message is the worker's own.
+        SfError: the worker could not start; the message is its own.
     """
     tail = EventTail(run.events)
     tail.offset = 0 if created else run.events.stat().st_size
@@ -105,13 +105,13 @@ def wait_until_started(
                 raise failure_of(run, event, created=created)
             return
         if process.poll() is not None:
-            said = run.worker_log.read_text(encoding="utf-8", errors="replace").strip()
-            last = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+            output = run.worker_log.read_text(encoding="utf-8", errors="replace").strip()
+            last = output.splitlines()[-1] if output else f"exit code {process.returncode}"
             raise RunError(f"{run.path}: the worker ended at once: {last}", f"see {run.worker_log}")
         time.sleep(0.05)
     raise RunError(
-        f"{run.path}: the worker has said nothing for {START_TIMEOUT_S:.0f} s",
-        f"see {run.worker_log}; `sf stop` ends it",
+        f"{run.path}: no event from the worker for {START_TIMEOUT_S:.0f} s",
+        f"see {run.worker_log}; `sf stop` ends the worker",
     )
 
 
@@ -126,7 +126,7 @@ def play_in_console(
     """Start a detached worker, show the console, and return its exit code.
 
     Raises:
-        SfError: the worker could not begin.
+        SfError: the worker could not start.
     """
     # Deferred: textual takes a quarter of a second.
     from sf_tui.cli.attach import attach_to
@@ -145,7 +145,7 @@ def play_in_console(
 
 
 def failure_of(run: RunDirectory, event: Event, *, created: bool) -> SfError:
-    """Return the error that a `run_finished` event tells; a run that began nothing is removed."""
+    """Return the error of a `run_finished` event; removes a run that did not start."""
     code = event["exit_code"]
     if created and not _was_started(run):
         shutil.rmtree(run.path)
@@ -158,16 +158,16 @@ def _was_started(run: RunDirectory) -> bool:
 
 
 def finished_exit_code(run: RunDirectory) -> int | None:
-    """Return the exit code of a run that came to its own end; None if it can go on.
+    """Return the exit code of a completed run; None if it can be resumed.
 
     Raises:
-        RunBusyError: its worker lives.
+        RunBusyError: its worker is alive.
         RunError: its log is damaged, or older than its checkpoints.
     """
     live = probe_liveness(run)
     if live.has_worker:
         raise RunBusyError(
-            f"{run.path}: its worker lives (pid {live.pid} on {live.host})",
+            f"{run.path}: its worker is alive (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",
         )
     history, tail = History(), EventTail(run.events)
@@ -186,7 +186,7 @@ def finished_exit_code(run: RunDirectory) -> int | None:
 
 
 def repair_before_resume(run: RunDirectory) -> str:
-    """Repair a run's event log while no worker has it; return what was done.
+    """Repair the event log of a run without a worker; return what was done.
 
     Raises:
         RunBusyError: a worker has the run.

@@ -1,6 +1,6 @@
 """The only way from a command to a terminal: lines, JSON and rich's drawings, all printable.
 
-No other module of the command line prints by itself; a test sees to that.
+No other module of the command line prints; a test checks that.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def write_line(text: str = "", *, err: bool = False, end: str = "\n") -> None:
-    """Write a text with nothing in it that would steer a terminal.
+    """Write a text with control characters escaped.
 
     Args:
         text: one line or several.
-        err: to stderr, at once, instead of stdout.
-        end: what is written behind it.
+        err: write to stderr, unbuffered.
+        end: written after the text.
     """
     print(printable(text), file=sys.stderr if err else sys.stdout, end=end, flush=err)
 
@@ -31,8 +31,8 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     """Write a value to stdout as JSON on one line.
 
     Args:
-        value: what orjson takes, numpy's numbers among it.
-        default: makes something of what it doesn't take.
+        value: any value that orjson takes, including numpy numbers.
+        default: converts other values.
     """
     # Deferred: not needed for `sf --help`.
     import orjson
@@ -40,7 +40,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     try:
         text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY).decode()
     except TypeError as error:
-        # A path whose bytes are no UTF-8; JSON's own escapes carry it.
+        # A path that is not UTF-8; JSON escapes can carry it.
         if "surrogates" not in str(error):
             raise
         text = json.dumps(value, default=default)
@@ -48,12 +48,12 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
 
 
 def write_json_text(text: str) -> None:
-    """Write a JSON text to stdout; it parses to the same value, and steers no terminal."""
+    """Write a JSON text to stdout with control characters escaped; its value is unchanged."""
     print(printable_json(text))
 
 
 def write_event(stream: IO[bytes], event: dict[str, Any]) -> None:
-    """Write one event as a line of JSON to a binary stream, at once."""
+    """Write one event as a line of JSON to a binary stream and flush it."""
     # Deferred: not needed for `sf --help`.
     import orjson
 
@@ -68,8 +68,8 @@ def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
     """Return rich's console on stdout or stderr; texts in it are text, never markup.
 
     Args:
-        err: on stderr instead of stdout.
-        soft_wrap: leave it to the terminal to break lines.
+        err: use stderr instead of stdout.
+        soft_wrap: let the terminal break lines.
     """
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.printable_console import PrintableConsole

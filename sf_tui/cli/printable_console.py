@@ -1,4 +1,4 @@
-"""Rich's console with every text in it made printable before it is laid out."""
+"""rich's console with every text made printable before layout."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PrintableConsole(Console):
     Markup, emoji codes and highlighting are off: a task may be named `[link=…]`.
 
     Args:
-        file: where to; stdout when neither it nor `stderr` is given.
-        stderr: to stderr.
-        more: what else rich's console takes.
+        file: the stream; default: stdout, or stderr with `stderr`.
+        stderr: write to stderr.
+        more: other arguments of rich's console.
     """
 
     def __init__(self, *, file: IO[str] | None = None, stderr: bool = False, **more: Any) -> None:
@@ -31,17 +31,17 @@ class PrintableConsole(Console):
         super().__init__(file=stream, stderr=stderr, **more)
 
     def render_str(self, text: str, **more: Any) -> Text:
-        """Make a text printable before it is measured, so that columns stay aligned."""
+        """Make a text printable before it is measured, to keep columns aligned."""
         return super().render_str(printable(text), **more)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the pieces of a renderable: its controls are rich's, its texts printable."""
+        """Yield the segments of a renderable: rich's controls, and printable texts."""
         for text, style, control in super().render(renderable, options):
             if control:
                 yield Segment(text, style, control)
                 continue
-            # A link is sent as an operating system command with the address in it.
+            # A link is sent as an OSC sequence that contains the address.
             plain = style.update_link(None) if style is not None and style.link else style
             yield Segment(printable(text), plain)

@@ -1,7 +1,7 @@
-"""`sf profile list|show|check|init`: what profiles there are, what one says, and a new one.
+"""`sf profile list|show|check|init|schema`: the built-in profiles, and checking or writing one.
 
-Only typer and the standard library are imported here; pydantic, tomli and tomlkit come in with
-`sf_tui.profile` inside the commands, so that `sf --help` never waits for them.
+Imports only typer and the standard library; the commands' bodies import `sf_tui.profile`, which
+brings pydantic, tomli and tomlkit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
 @app.command("list")
@@ -35,6 +35,7 @@ def list_profiles(as_json: AsJson = False) -> None:
     """List the built-in profiles."""
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import builtin_profiles, load_profile
+    from sf_tui.profile.sources import examples_directory
 
     profiles = {name: load_profile(name) for name in builtin_profiles()}
     if as_json:
@@ -51,17 +52,19 @@ def list_profiles(as_json: AsJson = False) -> None:
         return
     if not profiles:
         write_line("this installation has no built-in profiles", err=True)
+        return
     for name, profile in profiles.items():
         tasks = ", ".join(task.name for task in profile.tasks)
         write_line(f"{name}\n  {profile.description}")
         write_line(f"  model {profile.model.source} · tasks {tasks}")
+    write_line(f"examples to copy: {examples_directory()}", err=True)
 
 
 @app.command()
 def show(
     profile: Annotated[str, typer.Argument(help="A built-in profile's name, or a TOML file.")],
     overrides: Overrides = None,
-    seed: Annotated[int | None, typer.Option(help="Replace the seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replace the profile's seed.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a profile with every default filled in, as TOML that can be run."""
@@ -81,19 +84,19 @@ def check(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a profile and the files it names; say what it would do, or everything wrong with it.
+    """Check a profile and the files it names, and show what it would do.
 
-    Exits 2 when something is wrong.
+    Every mistake is reported with file, line and key; then the exit code is 2.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
-    from sf_tui.profile import load_profile, problems_told
+    from sf_tui.profile import load_profile, problems_in
 
     try:
         loaded = load_profile(profile, overrides or (), files=True)
     except ProfileError as error:
         if as_json:
-            told = [{"message": line, "hint": hint} for line, hint in problems_told(error)]
-            _print_json({"ok": False, "errors": told})
+            problems = [{"message": line, "hint": hint} for line, hint in problems_in(error)]
+            _print_json({"ok": False, "errors": problems})
         raise
     stages = loaded.stages()
     if as_json:
@@ -126,32 +129,32 @@ def schema() -> None:
 @app.command()
 def init(
     model: Annotated[
-        str | None, typer.Option(help="A model directory, Hugging Face id or .gguf file.")
+        str | None, typer.Option(help="Use this model directory, Hugging Face id or .gguf file.")
     ] = None,
     old: Annotated[
-        str | None, typer.Option(help="Data of the task that the model already does.")
+        str | None, typer.Option(help="Use these data of the task that the model already does.")
     ] = None,
-    new: Annotated[str | None, typer.Option(help="Data of the task that it is to learn.")] = None,
+    new: Annotated[str | None, typer.Option(help="Use these data of the task to learn.")] = None,
     out: Annotated[
-        Path, typer.Option(parser=user_path, metavar="FILE", help="The file to write.")
+        Path, typer.Option(parser=user_path, metavar="FILE", help="Write this file.")
     ] = Path("sf.toml"),
     name: Annotated[
-        str | None, typer.Option(help="The profile's name; default: the file's.")
+        str | None, typer.Option(help="Name the profile; default: the file's name.")
     ] = None,
 ) -> None:
-    """Write a profile for your model and files in which the meaning of every key is told.
+    """Write a commented profile for your model and files.
 
-    Without --model, --old and --new it is one for the built-in experiment.
+    Without --model, --old and --new it is the built-in experiment's.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
     from sf_tui.run.durable import create_file
 
-    # os.path, not Path: a name that no file can have must not raise here; opening it tells.
+    # os.path, not Path: an impossible file name must not raise here; opening it reports it.
     if os.path.lexists(out):
-        raise UsageError(f"{out}: is there already", "name another file with --out")
+        raise UsageError(f"{out}: already exists", "name another file with --out")
     if not os.path.isdir(out.parent):  # noqa: PTH112
-        raise UsageError(f"{out}: there is no directory {out.parent}", "make it first")
+        raise UsageError(f"{out}: there is no directory {out.parent}", "create it first")
     options = {"--model": model, "--old": old, "--new": new}
     missing = [option for option, value in options.items() if not value]
     chosen_name = _profile_name(name, out)
@@ -179,9 +182,7 @@ def init(
             f"{out}: can't be written: {(error.strerror or str(error)).lower()}",
             "name another file with --out",
         ) from error
-    write_line(
-        f"wrote {out}; look through it, then `sf profile check {out}` and `sf run {out}`", err=True
-    )
+    write_line(f"wrote {out}; edit it, then `sf profile check {out}` and `sf run {out}`", err=True)
 
 
 def _profile_name(name: str | None, out: Path) -> str:
@@ -197,8 +198,8 @@ def _profile_name(name: str | None, out: Path) -> str:
 
 
 def _written(option: str, value: str, out: Path) -> str:
-    """Return a model or data option as the profile in `out` has to write it."""
-    from sf_tui.profile.paths import (
+    """Return the value that the profile `out` needs for a model or data option."""
+    from sf_tui.profile.sources import (
         DATA_SUFFIXES,
         MODEL_SUFFIXES,
         absolute,
@@ -215,7 +216,7 @@ def _written(option: str, value: str, out: Path) -> str:
     if is_missing(str(path)):
         raise UsageError(f"{option} {value}: there is no such file", "correct the path")
     folder = Path(absolute(str(out.parent), Path.cwd()))
-    # Below the profile's folder a relative path lets the folder be moved as a whole.
+    # Relative below the profile's folder, so that the folder can be moved as a whole.
     return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import INTERRUPT
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
 from sf_tui.cli.run_or_model import (
     New,
@@ -61,19 +61,21 @@ def recover(
         typer.Option(
             "--examples",
             min=0,
-            help="Old examples to train on; default: [recover]'s, else none with start weights and "
-            "10 without.",
+            help="Set the old examples; default: \\[recover]'s, else 0 (10 without start).",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps at most; default: [recover]'s.")
+        int | None, typer.Option("--steps", min=1, help="Limit the steps; default: \\[recover]'s.")
     ] = None,
     strength: Annotated[
         float | None, typer.Option("--strength", help="Weight of the KL to the start model.")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="Default: [recover]'s, else half of the stage's."),
+        typer.Option(
+            "--learning-rate",
+            help="Set the rate; default: \\[recover]'s, else half of the stage's.",
+        ),
     ] = None,
     keep: Annotated[
         float | None,
@@ -224,7 +226,7 @@ def _repair(assembled: AssembledCase, settings: dict[str, Any], out: Path) -> Re
         assembled,
         **{**settings, "examples": examples},
         told=tell,
-        on_step=lambda _: INTERRUPT.check(),
+        on_step=lambda _: check_interrupt(),
     )
     if outcome.examples < examples:
         tell(f"note: only {outcome.examples} old examples are at hand")
@@ -249,7 +251,7 @@ def _edit(
 
 def _begin(assembled: AssembledCase) -> Callable[[str], None]:
     tell = narrator()
-    assembled.case.between = INTERRUPT.check
+    assembled.case.between = check_interrupt
     for note in assembled.notes:
         tell(f"note: {note}")
     return tell

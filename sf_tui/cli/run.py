@@ -1,19 +1,40 @@
-"""`sf run`: play a profile, with the console, detached, or as the worker itself."""
+"""`sf run` and `sf resume`: run a profile with the console, detached, or as the worker itself."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sf_tui.cli.output import write_line
-from sf_tui.cli.resume import AcceptChangedData
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
 
+if TYPE_CHECKING:
+    from sf_tui.run.directory import RunDirectory
+
 DEFAULT_PROFILE = "biography-mini"
+
+_MOST_DIFFERENCES = 12
+
+NoUi = Annotated[
+    bool, typer.Option("--no-ui", help="Run without the console (scripts, schedulers).")
+]
+JsonEvents = Annotated[
+    bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Start the worker, print the run's id and return.")
+]
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option("--accept-changed-data", help="Resume although data or model files have changed."),
+]
+Lite = Annotated[bool, typer.Option("--lite", help="Console: send fewer updates (slow links).")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Console: draw without braille and lines.")]
 
 
 def run(
@@ -23,40 +44,30 @@ def run(
             help=f"A built-in profile's name or a TOML file; default: {DEFAULT_PROFILE}."
         ),
     ] = None,
-    no_ui: Annotated[
-        bool, typer.Option("--no-ui", help="Run without the console (scripts, schedulers).")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")
-    ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Start the worker and return; prints the run's id.")
-    ] = False,
+    no_ui: NoUi = False,
+    json: JsonEvents = False,
+    detach: Detach = False,
     run_dir: Annotated[
         Path | None,
         typer.Option(
             "--run-dir",
             parser=user_path,
             metavar="DIR",
-            help="The run's directory; must not exist yet.",
+            help="Create the run in DIR, which must not exist; default: in SF_HOME.",
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="With --run-dir: go on with that run, or start it."),
+        typer.Option("--resume", help="Resume the run in --run-dir if there is one."),
     ] = False,
     accept_changed_data: AcceptChangedData = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile."),
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Override the seed.")] = None,
-    lite: Annotated[
-        bool, typer.Option("--lite", help="Console: fewer updates, for slow links.")
-    ] = False,
-    ascii_only: Annotated[
-        bool, typer.Option("--ascii", help="Console: no braille and no line drawing.")
-    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
+    lite: Lite = False,
+    ascii_only: Ascii = False,
 ) -> None:
     """Tune a model on one task after another and watch the old ones."""
     if resume and run_dir is None:
@@ -64,7 +75,7 @@ def run(
     if detach and (no_ui or json):
         raise UsageError(
             "--detach and --no-ui exclude each other",
-            "`sf show RUN --json` and `sf attach RUN` look at a detached run",
+            "`sf show RUN --json` and `sf attach RUN` show a detached run",
         )
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.cli.launching import (
@@ -77,15 +88,13 @@ def run(
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
 
-    # Without a terminal there is nothing to draw a console on.
-    headless = no_ui or json or not (sys.stdin.isatty() and sys.stdout.isatty())
+    headless = _is_headless(no_ui or json)
     if resume and run_dir is not None and (run_dir / "run.json").exists():
-        from sf_tui.cli.resume import go_on, refuse_other_profile
-
-        refuse_other_profile(RunDirectory(run_dir.absolute()), profile, set_ or (), seed)
+        existing = RunDirectory(run_dir.absolute())
+        refuse_other_profile(existing, profile, set_ or (), seed)
         raise typer.Exit(
-            go_on(
-                RunDirectory(run_dir.absolute()),
+            resume_run(
+                existing,
                 accept_changed_data=accept_changed_data,
                 headless=headless,
                 json=json,
@@ -96,16 +105,142 @@ def run(
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
     signals = take_stop_signals() if headless and not detach else None
-    made = RunDirectory.create(
+    created = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
         profile_text=dump_profile(loaded),
         profile_name=loaded.name,
         argv=sys.argv,
     )
     if detach:
-        wait_until_started(made, start_detached(made), created=True)
-        write_line(str(made.path if run_dir else made.id))
+        wait_until_started(created, start_detached(created), created=True)
+        write_line(str(created.path if run_dir else created.id))
         return
     if signals is not None:
-        raise typer.Exit(work_here(made, signals, json=json, created=True))
-    raise typer.Exit(play_in_console(made, created=True, lite=lite, ascii_only=ascii_only))
+        raise typer.Exit(work_here(created, signals, json=json, created=True))
+    raise typer.Exit(play_in_console(created, created=True, lite=lite, ascii_only=ascii_only))
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    no_ui: NoUi = False,
+    json: JsonEvents = False,
+    detach: Detach = False,
+    accept_changed_data: AcceptChangedData = False,
+    lite: Lite = False,
+    ascii_only: Ascii = False,
+    repair_log: Annotated[
+        bool,
+        typer.Option("--repair-log", help="Remove damaged lines from the event log first."),
+    ] = False,
+) -> None:
+    """Resume a stopped, failed or killed run from its last checkpoint."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.directory import find_run
+
+    if detach and (no_ui or json):
+        raise UsageError("--detach and --no-ui exclude each other", "choose one")
+    found = find_run(run)
+    if repair_log:
+        # Deferred: launching imports the worker's modules.
+        from sf_tui.cli.launching import repair_before_resume
+
+        write_line(repair_before_resume(found), err=True)
+    raise typer.Exit(
+        resume_run(
+            found,
+            accept_changed_data=accept_changed_data,
+            headless=_is_headless(no_ui or json),
+            json=json,
+            detach=detach,
+            lite=lite,
+            ascii_only=ascii_only,
+        )
+    )
+
+
+def _is_headless(asked: bool) -> bool:
+    """Return whether to run without the console: on request, or without a terminal."""
+    return asked or not (sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def resume_run(
+    run: RunDirectory,
+    *,
+    accept_changed_data: bool,
+    headless: bool,
+    json: bool,
+    detach: bool,
+    lite: bool,
+    ascii_only: bool,
+) -> int:
+    """Resume a run and return its exit code; a completed run returns the code that it had."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.cli.launching import (
+        finished_exit_code,
+        play_in_console,
+        start_detached,
+        take_stop_signals,
+        wait_until_started,
+        work_here,
+    )
+
+    code = finished_exit_code(run)
+    if code is not None:
+        write_line(f"{run.id} is complete (exit {code}); nothing to resume", err=True)
+        return code
+    if detach:
+        wait_until_started(run, start_detached(run, accept_changed_data), created=False)
+        write_line(run.id)
+        return 0
+    if headless:
+        return work_here(
+            run,
+            take_stop_signals(),
+            json=json,
+            created=False,
+            accept_changed_data=accept_changed_data,
+        )
+    return play_in_console(
+        run,
+        created=False,
+        lite=lite,
+        ascii_only=ascii_only,
+        accept_changed_data=accept_changed_data,
+    )
+
+
+def refuse_other_profile(
+    run: RunDirectory, profile: str | None, overrides: Sequence[str], seed: int | None
+) -> None:
+    """Refuse to resume a run under a profile other than its own.
+
+    Args:
+        run: the run.
+        profile: the profile that the command names; None: the run's own.
+        overrides: the command's `--set`.
+        seed: the command's `--seed`.
+
+    Raises:
+        UsageError: a key differs; the message lists each with both values.
+        ProfileError: the command's profile or a value can't be read.
+    """
+    if profile is None and not overrides and seed is None:
+        return
+    # Deferred: pydantic and the profile package take a tenth of a second.
+    from sf_tui.profile import load_profile
+    from sf_tui.profile.write import differences
+
+    own = load_profile(run.profile)
+    asked = load_profile(profile if profile is not None else run.profile, overrides, seed)
+    found = differences(own, asked)
+    if not found:
+        return
+    lines = [f"{one.key}: the run has {one.ours}, the command {one.theirs}" for one in found]
+    if len(lines) > _MOST_DIFFERENCES:
+        lines[_MOST_DIFFERENCES:] = [f"… and {len(lines) - _MOST_DIFFERENCES} more"]
+    first = f"{run.path}: a run can only be resumed with the profile that it started with"
+    raise UsageError(
+        "\n  ".join([first, *lines]),
+        f"`sf resume {run.path}` resumes it unchanged; for other settings start another run with "
+        "another --run-dir",
+    )

@@ -1,21 +1,20 @@
 """Checkpoints: weights and optimizer as safetensors, the rest as JSON; never a pickle.
 
-A checkpoint is written aside, synced and renamed, its `state.json` last; a folder without it was
-never finished and nobody trusts it. One file a layer, so that writing and reading hold one layer
-more than the training itself. Nothing is read from a file whose checksum has not been compared.
+A checkpoint is written aside, synced and renamed. A folder without `state.json` was never finished
+and is not trusted. Each layer has its own file, so that writing needs memory for one layer more
+than training. Nothing is read from a file before its checksum has been compared.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from sf_tui.engine.checkpoint_state import (
@@ -29,9 +28,9 @@ from sf_tui.engine.checkpoint_state import (
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.snapshot import Snapshot
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
-from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_directory, sync_file
+from sf_tui.run.durable import new_folder
 from sf_tui.run.regular_file import read_regular
 
 _FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
@@ -66,12 +65,12 @@ class Checkpoint:
 
     @property
     def stage(self) -> str:
-        """The stage that it belongs to."""
+        """Name of its stage."""
         return str(self.state["stage"])
 
     @property
     def step(self) -> int:
-        """Optimizer steps of the stage done when it was written."""
+        """Optimizer steps of the stage that were done when it was written."""
         return int(self.state["step"])
 
     @property
@@ -85,7 +84,7 @@ class Checkpoint:
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
     def weights_file(self, layer: str) -> Path:
-        """Return the file with a layer's weights, once its checksum has been compared.
+        """Return the file with a layer's weights, after comparing its checksum.
 
         Raises:
             DamagedCheckpointError: it is missing or damaged.
@@ -93,7 +92,7 @@ class Checkpoint:
         return self._verified(layer_file(self.path, layer))
 
     def moments_file(self, layer: str) -> Path:
-        """Return the file with a layer's moments, once its checksum has been compared.
+        """Return the file with a layer's moments, after comparing its checksum.
 
         Raises:
             DamagedCheckpointError: it is missing or damaged.
@@ -134,12 +133,11 @@ def save_checkpoint(
     """Write a checkpoint and return its size in bytes.
 
     Args:
-        path: its folder; a finished one of that name stays as it is and is written anew beside,
-            then exchanged.
-        layout: the model's layers.
-        optimizer: AdamW whose moments are stored; None where the stage has not begun.
-        state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. Added to it
-            are the format, the layers whose moments are stored, and every file's checksum.
+        path: its folder; a finished one of that name stays until the new one replaces it.
+        layout: the model's layers; what it says is stored is written.
+        optimizer: AdamW whose moments are stored; None before the stage begins.
+        state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. The format,
+            the layers whose moments are stored, and every file's checksum are added to it.
         strategies: what strategies store, by strategy and name.
 
     Raises:
@@ -147,49 +145,50 @@ def save_checkpoint(
     """
     aside = path.with_name(f".{path.name}.writing")
     try:
-        remove(aside)
-        (aside / "weights").mkdir(parents=True)
-        (aside / "optimizer").mkdir()
-        with_moments: list[str] = []
-        files: dict[str, dict[str, Any]] = {}
-
-        def write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-            save_file(tensors, file)
-            follow_umask(file)
-            sync_file(file)
-            files[file.relative_to(aside).as_posix()] = record_file(file)
-
-        for layer in layout.layers:
-            weights = {name: p.detach().contiguous() for name, p in layer.parameters.items()}
-            write(layer_file(aside, layer.name), weights)
-            moments = _read_moments(layer.parameters, optimizer)
-            if moments:
-                write(_moment_file(aside, layer.name), moments)
-                with_moments.append(layer.name)
-        folders = [aside / "weights", aside / "optimizer"]
-        if strategies:
-            (aside / "strategies").mkdir()
-            folders.append(aside / "strategies")
-        for strategy, tensors in (strategies or {}).items():
-            stored = {name: t.detach().contiguous() for name, t in tensors.items()}
-            write(_strategy_file(aside, strategy), stored)
-        for folder in folders:
-            sync_directory(folder)
-        whole = state | {"format": FORMAT, "optimizer": with_moments, "files": files}
-        (aside / STATE_FILE).write_bytes(dump_state(whole))
-        sync_file(aside / STATE_FILE)
-        sync_directory(aside)
-        exchange_folder(aside, path, path.with_name(f".{path.name}.replaced"))
+        with new_folder(path, aside, path.with_name(f".{path.name}.replaced")) as folder:
+            whole = _write(folder, layout, optimizer, state, strategies or {})
     except (OSError, SafetensorError) as error:
-        # The disk may refuse that as well; the next worker tries again.
-        with suppress(OSError):
-            remove(aside)
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
             "earlier checkpoints are intact; make room on the disk, then "
             f"`{resume_command(path)}` goes on",
         ) from error
     return Checkpoint(path, whole).size
+
+
+def _write(
+    folder: Path,
+    layout: ModelLayout,
+    optimizer: torch.optim.Optimizer | None,
+    state: dict[str, Any],
+    strategies: Mapping[str, Mapping[str, torch.Tensor]],
+) -> dict[str, Any]:
+    """Write a checkpoint's files; return its whole state."""
+    (folder / "weights").mkdir()
+    (folder / "optimizer").mkdir()
+    with_moments: list[str] = []
+    files: dict[str, dict[str, Any]] = {}
+
+    def write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, file)
+        files[file.relative_to(folder).as_posix()] = record_file(file)
+
+    for layer in layout.layers:
+        stored = layout.stored_in(layer)
+        weights = {name: p.detach().contiguous() for name, p in stored.items()}
+        write(layer_file(folder, layer.name), weights)
+        moments = _read_moments(layer.parameters, optimizer)
+        if moments:
+            write(_moment_file(folder, layer.name), moments)
+            with_moments.append(layer.name)
+    if strategies:
+        (folder / "strategies").mkdir()
+    for strategy, tensors in strategies.items():
+        kept = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write(_strategy_file(folder, strategy), kept)
+    whole = state | {"format": FORMAT, "optimizer": with_moments, "files": files}
+    (folder / STATE_FILE).write_bytes(dump_state(whole))
+    return whole
 
 
 def _read_moments(
@@ -205,20 +204,53 @@ def _read_moments(
     }
 
 
+def checkpoint_weights(
+    checkpoint: Checkpoint,
+    layout: ModelLayout,
+    hint: str = _OTHER_MODEL,
+    verify: Callable[[Path], object] | None = None,
+) -> StoredWeights:
+    """Return the weights of a checkpoint, to be read one tensor at a time.
+
+    Args:
+        checkpoint: a finished one.
+        layout: the layers of the model that they are read for.
+        hint: what to do if they don't fit.
+        verify: compares a file's checksum before it is opened; None raises
+            `DamagedCheckpointError` if it differs.
+    """
+
+    def verify_layer(path: Path) -> None:
+        checkpoint.weights_file(path.stem)
+
+    places = {
+        layer.name: {
+            name: (layer_file(checkpoint.path, layer.name), name)
+            for name in layout.stored_in(layer)
+        }
+        for layer in layout.layers
+    }
+    return StoredWeights(checkpoint.path, places, RunError, hint, verify or verify_layer)
+
+
 @torch.no_grad()
 def load_checkpoint(
     checkpoint: Checkpoint, layout: ModelLayout, optimizer: torch.optim.Optimizer | None
 ) -> None:
-    """Put a checkpoint's weights, and moments where an optimizer is given, back where they were.
+    """Copy a checkpoint's weights into a model, and its moments into an optimizer if one is given.
 
-    Every file's checksum is compared before the first parameter is touched.
+    Every file's checksum is compared before the first parameter is changed.
 
     Raises:
         RunError: a file is missing or damaged, or belongs to another model.
     """
-    files = {layer.name: checkpoint.weights_file(layer.name) for layer in layout.layers}
+    for layer in layout.layers:
+        file = checkpoint.weights_file(layer.name)
+        shapes = {name: list(p.shape) for name, p in layout.stored_in(layer).items()}
+        if _read_shapes(file, checkpoint) != shapes:
+            raise RunError(f"{file}: other parameters than the model's", _OTHER_MODEL)
     with_moments = checkpoint.state["optimizer"]
-    strange = set(with_moments) - set(files)
+    strange = set(with_moments) - {layer.name for layer in layout.layers}
     if strange:
         raise RunError(
             f"{checkpoint.path / STATE_FILE}: it has moments of '{min(strange)}', a layer that the "
@@ -228,13 +260,7 @@ def load_checkpoint(
     if optimizer is None:
         with_moments = []
     moments = {name: checkpoint.moments_file(name) for name in with_moments}
-    for layer in layout.layers:
-        stored = _read_file(files[layer.name], checkpoint)
-        shapes = {name: parameter.shape for name, parameter in layer.parameters.items()}
-        if {name: tensor.shape for name, tensor in stored.items()} != shapes:
-            raise RunError(f"{files[layer.name]}: other parameters than the model's", _OTHER_MODEL)
-        for name, parameter in layer.parameters.items():
-            parameter.copy_(stored[name])
+    checkpoint_weights(checkpoint, layout).load_into(layout)
     if optimizer is None:
         return
     optimizer.state.clear()
@@ -246,27 +272,18 @@ def load_checkpoint(
             if f"{name}/step" not in stored:
                 continue
             optimizer.state[parameter] = {
-                # The step count lives where the fused kernel wants it: with the parameter.
+                # The step count is where the fused kernel expects it: with the parameter.
                 moment: stored[f"{name}/{moment}"].to(parameter.device, copy=True)
                 for moment in _MOMENTS
             }
 
 
-@contextmanager
-def lent_weights(checkpoint: Checkpoint, layout: ModelLayout) -> Iterator[None]:
-    """Give a model a checkpoint's weights for a while; afterwards it has its own, bit for bit.
-
-    Its own lie in main memory meanwhile, and come back whatever happens.
-
-    Raises:
-        RunError: a file is missing or damaged, or belongs to another model.
-    """
-    own = Snapshot(layout)
+def _read_shapes(path: Path, checkpoint: Checkpoint) -> dict[str, list[int]]:
     try:
-        load_checkpoint(checkpoint, layout, None)
-        yield
-    finally:
-        own.restore()
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpointError(f"{path}: can't be read: {error}", checkpoint.path) from error
 
 
 def _read_file(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -294,7 +311,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return a stage's finished checkpoints, in the order in which they were written.
+    """Return a stage's finished checkpoints in the order in which they were written.
 
     Folders of other names (`step-000100.damaged`, say) are ignored.
 

@@ -1,8 +1,7 @@
-"""What `state.json` of a checkpoint holds, and how damage to a checkpoint is noticed.
+"""Reads and writes `state.json` of a checkpoint, and detects damage to a checkpoint.
 
-It lists every other file of the checkpoint with its size and SHA-256, and carries the SHA-256 of
-its own content. What a stage adds to it is covered by that checksum; its kinds are checked by the
-stage.
+The file lists every other file of the checkpoint with its size and SHA-256, and holds the SHA-256
+of its own content. That covers the keys that a stage adds; the stage checks their types.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ class DamagedCheckpointError(RunError):
 
 
 def way_on(checkpoint: Path) -> str:
-    """Return how a run whose worker has ended goes on without one of its checkpoints.
+    """Return how to resume a run without one of its checkpoints.
 
     Args:
         checkpoint: RUN/checkpoints/STAGE/step-NNNNNN.
     """
     resume = f"`{resume_command(checkpoint)}`"
     if checkpoint.name.partition("~")[0] == "step-000000":
-        # Drift and anchors are measured from a stage's first weights: no part of it counts alone.
+        # Drift and anchors start from a stage's first weights: without them it must start over.
         stage = shlex.quote(str(checkpoint.parent))
         return (
             f"move the stage's folder away (mv {stage} {stage}.damaged), then {resume} plays the "
@@ -75,7 +74,7 @@ class FileRecord(BaseModel):
 
 
 class CheckpointState(BaseModel):
-    """What every checkpoint's state holds; a stage adds its own."""
+    """The keys of every checkpoint's state; a stage adds its own."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -91,9 +90,9 @@ class CheckpointState(BaseModel):
 def record_file(path: Path) -> dict[str, Any]:
     """Return size and SHA-256 of a file, for a checkpoint's state.
 
-    SHA-256 reads 1,500 MB/s on one core that has instructions for it, as servers since 2019 do
-    (BLAKE2b: 770 MB/s); the fsync of the same bytes takes longer on most disks. The file was
-    written a moment ago, so it is read from memory and not from the disk.
+    SHA-256 runs at 1,500 MB/s on one core with instructions for it, as in servers since 2019
+    (BLAKE2b: 770 MB/s); the fsync of the same bytes takes longer on most disks. A file that was
+    just written is read from the page cache.
     """
     digest = hashlib.sha256()
     size = 0
@@ -105,8 +104,8 @@ def record_file(path: Path) -> dict[str, Any]:
 
 
 def dump_state(state: dict[str, Any]) -> bytes:
-    """Return a state as JSON that carries its own checksum."""
-    # Read back first: what JSON doesn't know (NaN) must count as what it becomes.
+    """Return a state as JSON with its own checksum."""
+    # Parsed again first: the checksum must cover what JSON turns NaN and the like into.
     plain = orjson.loads(orjson.dumps(state))
     return orjson.dumps(plain | {_CHECKSUM: _checksum(plain)}, option=orjson.OPT_INDENT_2)
 
@@ -147,10 +146,10 @@ def parse_state(content: bytes, checkpoint: Path) -> dict[str, Any]:
 
 
 def check_state(schema: type[BaseModel], state: dict[str, Any], checkpoint: Path) -> None:
-    """Make sure that a state has what a schema wants.
+    """Make sure that a state has the keys of a schema.
 
     Raises:
-        DamagedCheckpointError: a key is missing or its value is of another kind.
+        DamagedCheckpointError: a key is missing or its value is of another type.
     """
     try:
         schema.model_validate(state)
@@ -162,14 +161,14 @@ def check_state(schema: type[BaseModel], state: dict[str, Any], checkpoint: Path
         ) from error
 
 
-# Files that this process has read and found whole: by device, inode, size, time of change, digest.
+# Files whose checksum this process has compared: device, inode, size, time of change, digest.
 _verified: set[tuple[int, int, int, int, str]] = set()
 
 
 def verified_file(checkpoint: Path, state: dict[str, Any], name: str) -> Path:
-    """Return a file of a checkpoint once its bytes are known to be those that were written.
+    """Return the path of a checkpoint's file after comparing its checksum.
 
-    A file that hasn't changed since is read once in a process, however often it is asked for.
+    A process reads a file once for that, as long as the file doesn't change.
 
     Args:
         checkpoint: its folder.
@@ -177,7 +176,7 @@ def verified_file(checkpoint: Path, state: dict[str, Any], name: str) -> Path:
         name: the file's path within the folder.
 
     Raises:
-        DamagedCheckpointError: it is missing, or other bytes than those that were written.
+        DamagedCheckpointError: it is missing, or its bytes are not those that were written.
     """
     path = checkpoint / name
     record = state["files"].get(name)

@@ -1,9 +1,9 @@
-"""Models with a vision or audio part: which part is text, and how that part is loaded.
+"""Models with a vision or audio part: finds the text part, and makes it the only one that trains.
 
-Such a release is loaded as the class that it came as. Its text part alone is tuned: the module
-that holds the decoder blocks, the input embeddings and the output projection. Everything else is
-frozen, is in no layer, and is written back as the files had it. Recognition goes by the structure
-of the config and by the class tables of transformers, not by names of families.
+Such a release is loaded as its original class. Only its text part is tuned: the module with the
+decoder blocks, the input embeddings and the output projection. Everything else is
+never trained, is in no layer, and is written back as the files had it. Recognition goes by the
+structure of the config and by the class tables of transformers, not by names of families.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from sf_tui.engine.composite_files import SourceFiles, TextTensors
-from sf_tui.engine.stored_names import StoredNames
+from sf_tui.engine.model_files import StoredNames
 from sf_tui.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from sf_tui.engine.observation import Observation
 
 _DECODERS_ONLY = (
     "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …), "
     "also as the text part of a vision or audio model"
 )
 
-# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by a
-# check of its own (ValueError), for a value that is None (AttributeError, RuntimeError,
-# LookupError).
+# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by its
+# own check (ValueError), for a value that is None (AttributeError, RuntimeError, LookupError).
 _TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
 
 
@@ -54,14 +55,14 @@ class Composite:
 
 
 def class_to_load(source: str, config: PreTrainedConfig) -> Any:
-    """Return the class that a pretrained model is loaded with.
+    """Return the class to load a pretrained model with.
 
     Args:
         source: the model as the profile names it, for messages.
         config: its config.
 
     Returns:
-        The class that the release came as where it has a text part among others; else
+        The release's original class if it has a text part among others; else
         `AutoModelForCausalLM`.
 
     Raises:
@@ -91,7 +92,7 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
             )
         return getattr(transformers, composite)
     text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    # Its own code, from a directory that is trusted, says in auto_map what it can be loaded as.
+    # Code from a trusted directory declares in auto_map what it can be loaded as.
     if (causal and (text_alone or not nested)) or getattr(config, "auto_map", None):
         return transformers.AutoModelForCausalLM
     reason = f"a {kind} model ({came_as}) is no language model that continues a text"
@@ -102,12 +103,12 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
 
 def has_text_part(config: PreTrainedConfig) -> bool:
     """Return whether a config describes a text part among others."""
-    # A flat encoder-decoder answers with a copy of itself.
+    # A flat encoder-decoder returns a copy of itself.
     return not config.is_encoder_decoder and config.get_text_config(decoder=True) is not config
 
 
 def text_part_name(model: PreTrainedModel) -> str:
-    """Return the name of the module with a model's decoder; empty where the model is only text."""
+    """Return the name of the module with a model's decoder; empty for a text model."""
     if not has_text_part(model.config):
         return ""
     decoder: Any = model.get_decoder()
@@ -137,64 +138,75 @@ def take_text_part(
         folder: the directory that it was loaded from; its files stay open.
 
     Returns:
-        The model that is given text, and what is needed to write it back. That model is the text
-        part itself where it is a whole language model (Llama 4), else the model with everything
-        but its text part frozen.
+        The model that takes text, and what is needed to write it back. It is the text part itself
+        if that is a whole language model (Llama 4), else the model with only its text part
+        trainable.
 
     Raises:
         ModelError: the model gives no logits, or its files can't be written back.
     """
     part = text_part_name(model)
     decoder: Any = model.get_decoder()
-    asked = model
+    text_model = model
     if part and decoder.get_output_embeddings() is not None:
-        asked = cast("PreTrainedModel", decoder)
-        # What the release generates with is what the written directory must say.
-        asked.generation_config = model.generation_config
+        text_model = cast("PreTrainedModel", decoder)
+        # The written directory must hold the release's own generation settings.
+        text_model.generation_config = model.generation_config
     else:
         part = ""
-    if asked.get_output_embeddings() is None:
+    if text_model.get_output_embeddings() is None:
         raise ModelError(
             f"[model] {source}: {type(model).__name__} has no output projection over tokens",
             _DECODERS_ONLY,
         )
     names = StoredNames(model, part)
     files = SourceFiles(folder)
-    trained = text_parameters(asked)
-    for name, parameter in asked.named_parameters():
+    trained = text_parameters(text_model)
+    for name, parameter in text_model.named_parameters():
         parameter.requires_grad_(name in trained)
-    tensors = TextTensors(source, files, names, model, asked, part, trained)
-    return asked, Composite(files, tensors, names)
+    tensors = TextTensors(source, files, names, model, text_model, part, trained)
+    return text_model, Composite(files, tensors, names)
 
 
-@torch.no_grad()
-def check_text_alone(source: str, model: PreTrainedModel, token: int) -> None:
-    """Make sure that a model answers to text without images or sound.
+def check_text_alone(source: str, observation: Observation, token: int) -> None:
+    """Make sure that a model takes text without images or sound, in training and in evaluation.
 
     Args:
         source: the model as the profile names it, for messages.
-        model: on its device.
+        observation: of a pass of `token` through the model in evaluation.
         token: id of a token that stands for no image and no sound.
 
     Raises:
-        ModelError: it doesn't; the message has its own reason.
+        ModelError: it doesn't; the message gives the model's own reason.
     """
-    asked: Any = model
+    model = observation.model
+    fault = _fault_in_training(model, token) or observation.fault
+    if fault is None:
+        return
+    if not isinstance(fault, _TEXT_FAULTS):
+        raise fault
+    reason = (str(fault).strip() or type(fault).__name__).splitlines()[0][:200]
+    raise ModelError(
+        f"[model] {source}: {type(model).__name__} can't be given text alone: {reason}",
+        _DECODERS_ONLY,
+    ) from fault
+
+
+@torch.no_grad()
+def _fault_in_training(model: PreTrainedModel, token: int) -> Exception | None:
+    """Return what a forward pass over text raises in train mode; None if it succeeds."""
+    live: Any = model
     was_training = model.training
-    device = asked.get_input_embeddings().weight.device
+    device = live.get_input_embeddings().weight.device
     ids = torch.full((1, 2), token, dtype=torch.int64, device=device)
     try:
-        for training in (True, False):
-            asked.train(training)
-            asked(input_ids=ids, use_cache=False)
+        live.train()
+        live(input_ids=ids, use_cache=False)
     except _TEXT_FAULTS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(
-            f"[model] {source}: {type(model).__name__} can't be given text alone: {reason}",
-            _DECODERS_ONLY,
-        ) from error
+        return error
     finally:
-        asked.train(was_training)
+        live.train(was_training)
+    return None
 
 
 def _composite_class(kind: str) -> str | None:

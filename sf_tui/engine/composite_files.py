@@ -1,11 +1,11 @@
-"""Writing a tuned text part back into the files that the model came in.
+"""Writes a tuned text part back into the files that the model came in.
 
 Each safetensors file is written again under its name: the text part's tensors with their trained
-values, every other tensor byte for byte, whatever its type. Beside them come the config, the index
-and the files of the processor.
+values, every other tensor byte for byte, whatever its type. The config, the index and the files of
+the processor are written beside them.
 
-The source's files are opened when the model is loaded and stay open, so deleting the directory
-while a run trains loses nothing: the system keeps open files. One that changed in place is refused
+The source's files are opened when the model is loaded and stay open, so that deleting the directory
+during a run loses nothing: the system keeps open files. A file that changed in place is refused
 when the model is written.
 """
 
@@ -26,12 +26,12 @@ from sf_tui.errors import ModelError, RunError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from sf_tui.engine.stored_names import StoredNames
+    from sf_tui.engine.model_files import StoredNames
 
 _PIECE = 2**24
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".py"})
-# The tokenizer in use writes its own, the model its settings.
-_WRITTEN_ANEW = frozenset(
+# The tokenizer and the model write these.
+_WRITTEN_AGAIN = frozenset(
     {
         "config.json",
         "generation_config.json",
@@ -95,7 +95,7 @@ class SourceFiles:
             for path in sorted(folder.iterdir())
             if path.is_file()
             and path.suffix in _COPIED
-            and path.name not in _WRITTEN_ANEW
+            and path.name not in _WRITTEN_AGAIN
             and not path.name.endswith(".index.json")
         }
 
@@ -125,7 +125,7 @@ class SourceFiles:
                     "that were not tuned can't be copied from it",
                     _BACK,
                 )
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         total = sum(self._write_shard(path, name, trained) for name in self._files)
         if self._index is not None:
             about = dict(self._index.get("metadata") or {}) | {"total_size": total}
@@ -136,7 +136,7 @@ class SourceFiles:
             (path / name).write_bytes(content)
 
     def _write_shard(self, path: Path, name: str, trained: Mapping[str, torch.Tensor]) -> int:
-        """Write one safetensors file; return how many bytes its tensors take."""
+        """Write one safetensors file; return the bytes of its tensors."""
         metadata, entries = self._headers[name]
         header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
         at = 0
@@ -148,7 +148,7 @@ class SourceFiles:
             header[key] = {"dtype": kind, "shape": entry.shape, "data_offsets": [at, at + length]}
             at += length
         content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        # As the format asks: tensors begin at a multiple of 8 bytes.
+        # The format wants tensors to begin at a multiple of 8 bytes.
         content += b" " * (-len(content) % 8)
         with (path / name).open("wb") as out:
             out.write(len(content).to_bytes(8, "little"))
@@ -180,7 +180,7 @@ class SourceFiles:
 
 
 class TextTensors:
-    """Gives a text part's trained values by the names that the files have for them.
+    """The trained values of a text part, by their names in the files.
 
     Raises:
         ModelError: a parameter has no tensor of its shape in the files.
@@ -192,29 +192,29 @@ class TextTensors:
         files: SourceFiles,
         names: StoredNames,
         whole: PreTrainedModel,
-        asked: PreTrainedModel,
+        text_model: PreTrainedModel,
         part: str,
         trained: set[str],
     ) -> None:
         shapes = files.shapes()
-        live = dict(asked.named_parameters(remove_duplicate=False))
+        live = dict(text_model.named_parameters(remove_duplicate=False))
         found, _ = names.loaded(shapes)
-        # One weight may be in the files under several of its names (a tied output projection).
+        # A weight may be in the files under several names (a tied output projection).
         self._direct = {key: name for key, name in found.items() if name in trained}
         stored = {id(live[name]) for name in self._direct.values()}
         self._converted = sorted(
             name for name in trained & set(live) if id(live[name]) not in stored
         )
         self._prefix = f"{part}." if part else ""
-        self._asked = asked
-        # Its conversions are needed to take apart again what loading put together.
+        self._text_model = text_model
+        # Its conversions are needed to split what loading fused.
         self._whole = whole if self._converted else None
         wanted = {key: list(live[name].shape) for key, name in self._direct.items()}
         blank = {
             name: torch.empty_like(live[name], device="meta", requires_grad=False)
             for name in self._converted
         }
-        wanted |= {key: list(tensor.shape) for key, tensor in self._taken_apart(blank)}
+        wanted |= {key: list(tensor.shape) for key, tensor in self._split(blank)}
         for key, shape in wanted.items():
             if shapes.get(key) != shape:
                 raise ModelError(
@@ -226,13 +226,11 @@ class TextTensors:
 
     def current(self) -> dict[str, torch.Tensor]:
         """Return the tensors as they are now, by their names in the files."""
-        live = dict(self._asked.named_parameters(remove_duplicate=False))
+        live = dict(self._text_model.named_parameters(remove_duplicate=False))
         trained = {key: live[name].detach() for key, name in self._direct.items()}
-        return trained | dict(
-            self._taken_apart({name: live[name].detach() for name in self._converted})
-        )
+        return trained | dict(self._split({name: live[name].detach() for name in self._converted}))
 
-    def _taken_apart(self, tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    def _split(self, tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         if self._whole is None:
             return
         from transformers.core_model_loading import revert_weight_conversion
@@ -286,7 +284,7 @@ def _bytes_of(tensor: torch.Tensor) -> Iterator[bytes]:
 
 
 def _with_dtype(config: dict[str, Any], kinds: set[torch.dtype]) -> dict[str, Any]:
-    """Return a config that says in which type the text part is stored."""
+    """Return a config with the type that the text part is stored in."""
     kind = str(next(iter(kinds))).removeprefix("torch.")
     found = dict(config)
     named = [key for key in ("dtype", "torch_dtype") if key in found] or ["dtype"]

@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision: accelerate says the device, the profile the type."""
+"""Where a model runs and in which precision: accelerate picks the device, the profile the type."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ComputeSetting:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device that holds the model."""
         return self.accelerator.device
 
     @property
     def precision(self) -> str:
-        """How it is said to people: `float32`, `bfloat16`, `float32 weights, bf16 autocast`."""
+        """Its description: `float32`, `bfloat16`, `float32 weights, bf16 autocast`."""
         name = str(self.weights_dtype).removeprefix("torch.")
         mixed = self.accelerator.mixed_precision
         return name if mixed == "no" else f"{name} weights, {mixed} autocast"
@@ -48,7 +48,7 @@ class ComputeSetting:
 
 
 def choose_compute(dtype: str, threads: int | None) -> ComputeSetting:
-    """Return the device at hand and the precision that the profile's `dtype` means there.
+    """Return the available device and the precision that the profile's `dtype` means there.
 
     Args:
         dtype: `auto` (fp32 weights, with bf16 autocast on a GPU that has it), `float32`,

@@ -1,27 +1,29 @@
-"""One forward pass that makes logits only where an answer token is predicted.
+"""Forward passes that compute only the logits that are needed, and caches of what rows begin with.
 
-A prompt's logits are never looked at, and with a large vocabulary they are most of a step's memory.
-Where no gradient is wanted, what all rows open with (a chat template's system turn) is given once.
+A prompt's logits are never used, and with a large vocabulary they are most of a step's memory. In
+inference, a prefix that all rows share (a chat template's system turn) runs through the model once.
+Only caches of attention that grow token by token are understood; models with any other kind run
+without one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from sf_tui.engine.batches import IGNORED, Batch
-from sf_tui.engine.kept_prefix import (
-    SHORTEST,
-    KeptPrefix,
-    can_go_on,
-    keep_prefix,
-    takes_positions,
-)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+SHORTEST = 8
+"""Shortest prefix worth caching, in tokens."""
 
 
 class AnswerForward:
@@ -31,12 +33,12 @@ class AnswerForward:
         import transformers.modeling_utils
 
         self._model = model
-        # A boolean mask of positions is understood from the version on that has this function.
-        self._takes_mask = takes_positions(model) and hasattr(
+        # Versions with this function understand a boolean mask of positions.
+        self._takes_mask = takes_logits_to_keep(model) and hasattr(
             transformers.modeling_utils, "slice_logits_to_keep"
         )
-        # Unknown until there is a prefix worth keeping.
-        self._keeps_prefix: bool | None = None
+        # Unknown until there is a prefix worth caching.
+        self._caches_prefix: bool | None = None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and targets of every answer token of a batch.
@@ -48,8 +50,8 @@ class AnswerForward:
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED)
         kept = targets != IGNORED
         model: Any = self._model
-        only_asked = not (torch.is_grad_enabled() or model.training)
-        prefix = self._keep(batch.input_ids, kept) if only_asked else None
+        inference = not (torch.is_grad_enabled() or model.training)
+        prefix = self._prefix_of(batch.input_ids, kept) if inference else None
         given = prefix.length if prefix else 0
         ids, wanted = batch.input_ids[:, given:], kept[:, given:]
         past = prefix.for_rows(len(ids)) if prefix else {}
@@ -60,33 +62,183 @@ class AnswerForward:
             logits = model(**arguments).logits[wanted]
         return logits.float(), targets[kept]
 
-    def _keep(self, input_ids: torch.Tensor, kept: torch.Tensor) -> KeptPrefix | None:
-        """Give what all rows open with to the model; None where that isn't worth a pass."""
-        if len(input_ids) < 2 or self._keeps_prefix is False:
+    def _prefix_of(self, input_ids: torch.Tensor, kept: torch.Tensor) -> PrefixCache | None:
+        """Cache the prefix that all rows share; None where it isn't worth a pass."""
+        if len(input_ids) < 2 or self._caches_prefix is False:
             return None
         shared = (input_ids == input_ids[0]).all(0) & ~kept.any(0)
         length = int(shared.long().cumprod(0).sum())
-        # Rows that are all alike must be left something to be asked about.
+        # Identical rows must keep at least one token of their own.
         length = min(length, input_ids.shape[1] - 1)
         if length < SHORTEST:
             return None
-        if self._keeps_prefix is None and not can_go_on(self._model):
-            self._keeps_prefix = False
+        if self._caches_prefix is None and not continues_prefix(self._model):
+            self._caches_prefix = False
             return None
-        prefix = keep_prefix(self._model, input_ids[0, :length])
-        self._keeps_prefix = prefix is not None
+        prefix = cache_prefix(self._model, input_ids[0, :length])
+        self._caches_prefix = prefix is not None
         return prefix
 
 
 class LastForward:
-    """Runs a causal language model and returns the logits behind each row's last token."""
+    """Runs a causal language model and returns the logits after each row's last token."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model: Any = model
-        self._kept = {"logits_to_keep": 1} if takes_positions(model) else {}
+        self._kept = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
 
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return (rows, vocabulary) float32 logits for (rows, length) ids without padding."""
         output = self._model(input_ids=input_ids, use_cache=False, **self._kept)
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
+
+
+class PrefixCache:
+    """The keys and values of a prefix that several rows share.
+
+    Attributes:
+        length: of the prefix, in tokens.
+    """
+
+    def __init__(self, cache: DynamicCache, name: str, length: int) -> None:
+        self.length = length
+        self._states = _states_of(cache)
+        self._name = name
+
+    def for_rows(self, count: int) -> dict[str, DynamicCache]:
+        """Return the cache of `count` rows as an argument of the model, which changes it."""
+        cache = DynamicCache()
+        for at, (keys, values) in enumerate(self._states):
+            cache.update(_repeated(keys, count), _repeated(values, count), at)
+        return {self._name: cache}
+
+
+class PromptCache:
+    """The keys and values of several prompts; rows may continue any of them from any position.
+
+    Attributes:
+        width: of the longest prompt, in tokens.
+    """
+
+    def __init__(self, cache: DynamicCache, name: str, width: int) -> None:
+        self.width = width
+        self._states = _states_of(cache)
+        self._name = name
+
+    def for_rows(
+        self, prompts: Sequence[int], lengths: Sequence[int], new: int
+    ) -> dict[str, DynamicCache | torch.Tensor]:
+        """Return the arguments of the model for rows that continue cached prompts.
+
+        Args:
+            prompts: for each row, the index of the prompt that it begins with.
+            lengths: for each row, the number of that prompt's tokens that it takes.
+            new: tokens that each row adds.
+        """
+        device = self._states[0][0].device
+        rows = torch.tensor(prompts, device=device)
+        begun = torch.tensor(lengths, device=device)[:, None]
+        cache = DynamicCache()
+        for at, (keys, values) in enumerate(self._states):
+            cache.update(keys[rows], values[rows], at)
+        seen = torch.arange(self.width, device=device)[None] < begun
+        added = torch.ones(len(rows), new, dtype=torch.bool, device=device)
+        return {
+            self._name: cache,
+            "attention_mask": torch.cat([seen, added], 1).long(),
+            "position_ids": begun + torch.arange(new, device=device)[None],
+        }
+
+
+def continues_prefix(model: PreTrainedModel) -> bool:
+    """Return whether a model takes several tokens after a cached prefix.
+
+    ProphetNet takes one at a time, and CPM-Ant the prefix again.
+    """
+    live: Any = model
+    ids = torch.tensor([0, 1], device=model.device)
+    try:
+        kept = cache_prefix(model, ids)
+        if kept is None:
+            return False
+        logits = live(input_ids=ids[None], use_cache=True, **kept.for_rows(1)).logits
+    except (AssertionError, LookupError, TypeError, ValueError):
+        return False
+    return bool(logits.shape[1] == len(ids))
+
+
+def cache_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> PrefixCache | None:
+    """Run a prefix through a model and keep its keys and values.
+
+    Args:
+        model: a causal language model, in inference.
+        prefix: (length,) token ids that rows begin with, on the model's device.
+
+    Returns:
+        None for a model that caches anything but all keys and values: a sliding window, a state.
+    """
+    live: Any = model
+    _forget_image_positions(model)
+    # The logits of a prefix are not needed.
+    least = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
+    out = live(input_ids=prefix[None], use_cache=True, **least)
+    name, cache = _growing_cache(out)
+    return PrefixCache(cache, name, len(prefix)) if cache is not None else None
+
+
+def cache_prompts(out: Any, width: int) -> PromptCache | None:
+    """Return the cache of a forward pass over prompts that were padded on the right.
+
+    Args:
+        out: of a pass with `use_cache`.
+        width: tokens of a row, with padding and with whatever was cached before it.
+
+    Returns:
+        None for a model that caches anything but all keys and values.
+    """
+    name, cache = _growing_cache(out)
+    return PromptCache(cache, name, width) if cache is not None else None
+
+
+def takes_position_ids(model: PreTrainedModel) -> bool:
+    """Return whether a model can be given positions; otherwise it counts the tokens it sees."""
+    return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def takes_logits_to_keep(model: PreTrainedModel) -> bool:
+    """Return whether a model can compute the logits of some positions only."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def _forget_image_positions(model: PreTrainedModel) -> None:
+    """Drop the shift of positions that `generate` leaves behind in a vision model (M-RoPE).
+
+    It has a row for each prompt that was generated from. The next pass with a cache would add it to
+    other rows, and fail if their number differs (Qwen-VL, GLM-V).
+    """
+    for module in (model, model.base_model):
+        if getattr(module, "rope_deltas", None) is not None:
+            cast("Any", module).rope_deltas = None
+
+
+def _repeated(states: torch.Tensor, count: int) -> torch.Tensor:
+    return states.expand(count, *states.shape[1:])
+
+
+def _states_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    layers: Any = cache.layers  # all of one kind, and filled: `_growing_cache` has checked
+    return [(layer.keys, layer.values) for layer in layers]
+
+
+def _growing_cache(out: Any) -> tuple[str, DynamicCache | None]:
+    # transformers 5.24 renamed the second to the first.
+    name = next((name for name in ("cache", "past_key_values") if name in out), "")
+    cache = out[name] if name else None
+    # Exactly these classes: subclasses drop, compress or offload states.
+    if type(cache) is not DynamicCache or not cache.layers:
+        return name, None
+    layers: Any = cache.layers
+    if any(type(layer) is not DynamicLayer or layer.keys is None for layer in layers):
+        return name, None
+    return name, cache

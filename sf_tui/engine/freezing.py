@@ -1,9 +1,12 @@
-"""Freezing layers exactly, and undoing it.
+"""Freezes layers exactly, and undoes it.
 
-A frozen parameter takes no gradient, so the optimizer passes it over: no update, no weight decay,
-no momentum, and it stays bit-identical however long training goes on. Its optimizer state stays
-where it is, untouched, and is used again after an unfreeze. With the embeddings and the bottom
-blocks frozen, autograd keeps no graph below the first trainable block, so backward ends there.
+A frozen parameter takes no gradient, so the optimizer skips it: no update, no weight decay, no
+momentum. It stays bit-identical for as long as it is frozen. Its optimizer state stays untouched
+and is used again after an unfreeze. With the embeddings and the bottom blocks frozen, autograd
+keeps no graph below the first trainable block, so backward ends there.
+
+*Frozen* is a state of the run; *trainable* is a property of the model. A parameter that did not
+train when the model was loaded is never thawed.
 
 Source: Zheng et al. 2025 (arXiv 2501.13453), section 5, there by parameter name; here by index.
 """
@@ -17,7 +20,7 @@ from sf_tui.errors import ModelError
 
 
 class Freezer:
-    """Keeps which layers of one model are frozen."""
+    """Tracks which layers of one model are frozen."""
 
     def __init__(self, layout: ModelLayout) -> None:
         self._layout = layout
@@ -34,16 +37,16 @@ class Freezer:
         return self._layout.tied
 
     def is_frozen(self, layer: Layer) -> bool:
-        """Tell whether a layer is frozen."""
+        """Return whether a layer is frozen."""
         return layer.name in self._frozen
 
     def freeze(self, layers: int | None, *, embeddings: bool) -> list[str]:
         """Freeze the bottom blocks, and the input embeddings if asked.
 
         Args:
-            layers: how many blocks, counted from the input; None takes half of them.
-            embeddings: whether the input embeddings are frozen too. Without it the backward pass
-                still runs through the frozen blocks, and a step becomes little cheaper.
+            layers: number of blocks, counted from the input; None takes half of them.
+            embeddings: whether the input embeddings are frozen too. Without them the backward pass
+                still runs through the frozen blocks, and a step becomes only a little cheaper.
 
         Returns:
             Names of the layers that were not frozen before.
@@ -57,7 +60,7 @@ class Freezer:
         return fresh
 
     def choose(self, layers: int | None, *, embeddings: bool) -> list[str]:
-        """Return names of the layers that `freeze` would hold, and freeze nothing.
+        """Return the names of the layers that `freeze` would freeze, without freezing them.
 
         Raises:
             ModelError: as `freeze`.
@@ -69,10 +72,10 @@ class Freezer:
         return names
 
     def resolve(self, layers: int | None) -> int:
-        """Return how many blocks `freeze` would take.
+        """Return the number of blocks that `freeze` would take.
 
         Raises:
-            ModelError: the model has fewer.
+            ModelError: the model has fewer blocks.
         """
         count = len(self._layout.blocks)
         wanted = count // 2 if layers is None else layers
@@ -83,13 +86,13 @@ class Freezer:
         return wanted
 
     def unfreeze(self) -> list[str]:
-        """Let every layer train again; return the names of those that were frozen."""
+        """Unfreeze every layer; return the names of those that were frozen."""
         freed = self.frozen
         self.restore(())
         return freed
 
     def restore(self, names: Collection[str]) -> None:
-        """Freeze exactly the layers of these names, as a checkpoint remembers them.
+        """Freeze exactly the layers of these names, as a checkpoint lists them.
 
         Raises:
             ModelError: nothing would be left to train.
@@ -97,11 +100,12 @@ class Freezer:
         self._check_something_is_left(names)
         self._frozen = set(names)
         for layer in self._layout.layers:
-            for parameter in layer.parameters.values():
+            for parameter in self._layout.trainable_in(layer).values():
                 parameter.requires_grad_(layer.name not in self._frozen)
                 if layer.name in self._frozen:
                     parameter.grad = None
 
     def _check_something_is_left(self, names: Collection[str]) -> None:
-        if all(layer.name in names for layer in self._layout.layers):
+        layers = [layer for layer in self._layout.layers if self._layout.trainable_in(layer)]
+        if all(layer.name in names for layer in layers):
             raise ModelError("every layer would be frozen and nothing trained", "freeze fewer")

@@ -1,8 +1,8 @@
-"""Where generation stops: at every token that answers were learnt to end with, or it runs on.
+"""Makes generation stop at every token that answers were trained to end with.
 
-The commonest fine-tuning there is, a base model with a ChatML template, learns to end with
-`<|im_end|>` while its generation_config.json names `<|endoftext|>` alone: `generate` never stops.
-Knows token ids and generation configs; how an answer came to end so is the encoding's business.
+The most common fine-tuning, a base model with a ChatML template, learns to end with `<|im_end|>`
+while its generation_config.json names only `<|endoftext|>`: `generate` never stops. Knows token ids
+and generation configs; how answers end is up to the encoding.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
 
 
 def stop_at(model: PreTrainedModel, ends: Iterable[int]) -> tuple[int, ...]:
-    """Let a model's generation stop at these ids too, the new ones first; return the new ones.
+    """Make a model's generation stop at these ids too, the new ones first; return the new ones.
 
-    What a model stops at already stays as it is, so that nothing changes where nothing is missing.
+    The ids that a model already stops at stay as they are.
     """
     config: Any = getattr(model, "generation_config", None)
     stops = stop_ids(model)
@@ -39,11 +39,11 @@ def stop_at(model: PreTrainedModel, ends: Iterable[int]) -> tuple[int, ...]:
 
 
 def write_stops(model: PreTrainedModel, path: Path) -> None:
-    """Make sure that a written directory's generation_config.json stops where the model does.
+    """Make a written directory's generation_config.json stop where the model does.
 
     Args:
-        model: whose own settings count.
-        path: the directory, its other files written.
+        model: its settings count.
+        path: the directory, after its other files were written.
     """
     file, stops = path / _FILE, stop_ids(model)
     facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -57,13 +57,13 @@ def write_stops(model: PreTrainedModel, path: Path) -> None:
 
 
 def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...] | None:
-    """Return where generation stops with a model that is not loaded; None where nothing says.
+    """Return where generation stops with a model that is not loaded; None if unknown.
 
     Args:
         name: a model directory or a hub id.
         revision: branch, tag or commit of a hub id.
     """
-    # Heavy, and only a check without the model needs them.
+    # Deferred: only a check without the model needs them.
     from transformers import AutoConfig, GenerationConfig
 
     options: dict[str, Any] = {"revision": revision or "main"}
@@ -73,7 +73,7 @@ def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...
     try:
         config = GenerationConfig.from_pretrained(name, **options)
     except (OSError, ValueError, TypeError):
-        # Without a generation config of its own a model's config stands in for it.
+        # Without a generation config, the model's config applies.
         try:
             config = AutoConfig.from_pretrained(name, **options)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError):
@@ -86,11 +86,11 @@ def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...
 def end_note(
     tokenizer: PreTrainedTokenizerBase, missing: Sequence[int], stops: Collection[int]
 ) -> str:
-    """Say that answers end with tokens at which generation does not stop; empty without any.
+    """Return a note if answers end with tokens that generation does not stop at, else nothing.
 
     Args:
-        tokenizer: names the tokens.
-        missing: ends that are learnt and that generation runs past.
+        tokenizer: for the tokens' names.
+        missing: ends that generation runs past.
         stops: ids at which it stops.
     """
     if not missing:

@@ -1,19 +1,23 @@
-"""Which parameter of a model belongs to which layer, by index and never by a name's beginning.
+"""Which parameter of a model belongs to which layer, which parameters train, and which are stored.
 
 A model is taken apart into its embeddings (all that the blocks' input depends on: tables, their
 norms and projections), its decoder blocks in order, and the head (all the rest: final norm and
-output projection). Nothing here changes a model.
+output projection). Layers go by index, never by the beginning of a name. What trains and what is
+stored are properties of the model as it was loaded; freezing changes neither. Nothing here changes
+a model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from sf_tui.engine.block_list import find_blocks, find_inputs
 from sf_tui.engine.composite import text_parameters, text_part_name
+from sf_tui.engine.observation import Observation
+from sf_tui.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,7 +33,7 @@ class Layer:
     name: str
     """`embeddings`, `block-N` (N from 0 at the input) or `head`."""
     parameters: dict[str, nn.Parameter]
-    """By the model's own name for each; a parameter that is shared stands only once."""
+    """By the model's own name for each; a shared parameter appears once."""
 
     @property
     def elements(self) -> int:
@@ -46,6 +50,11 @@ class ModelLayout:
     head: Layer
     tied: bool
     """Whether the output projection is the input embedding, so that freezing one freezes both."""
+    trainable: frozenset[str]
+    """Names of the parameters that train when nothing is frozen: those that asked for a gradient
+    when the layout was read."""
+    stored: frozenset[str]
+    """Names of the parameters that checkpoints and snapshots hold."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -58,20 +67,45 @@ class ModelLayout:
         """Number of scalars in the model."""
         return sum(layer.elements for layer in self.layers)
 
+    @property
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Every parameter that trains when nothing is frozen, from the input to the output."""
+        return [p for layer in self.layers for p in self.trainable_in(layer).values()]
+
+    def trainable_in(self, layer: Layer) -> dict[str, nn.Parameter]:
+        """Return the parameters of a layer that train when nothing is frozen."""
+        return {name: p for name, p in layer.parameters.items() if name in self.trainable}
+
+    def stored_in(self, layer: Layer) -> dict[str, nn.Parameter]:
+        """Return the parameters of a layer that checkpoints and snapshots hold."""
+        return {name: p for name, p in layer.parameters.items() if name in self.stored}
+
 
 def block_name(index: int) -> str:
     """Return the name of decoder block `index`, counted from 0 at the input."""
     return f"block-{index}"
 
 
-def read_layout(model: PreTrainedModel) -> ModelLayout:
+def read_layout(
+    model: PreTrainedModel,
+    observation: Observation | None = None,
+    *,
+    stored: Collection[str] | None = None,
+) -> ModelLayout:
     """Take a decoder model apart into its layers.
 
+    Args:
+        model: with `requires_grad` as it was loaded, before anything is frozen.
+        observation: of a pass through the model; None runs one.
+        stored: names of the parameters that checkpoints hold; None for those of every layer.
+
     Raises:
-        ModelError: its hidden state doesn't pass through one list of blocks.
+        ModelError: its hidden state doesn't pass through one list of blocks, or what trains would
+            not be stored.
     """
-    # A vision part has a list of blocks, too.
-    blocks_name, blocks_module = find_blocks(model, text_part_name(model))
+    observation = observation or Observation(model)
+    # A vision part has a list of blocks too.
+    blocks_name, blocks_module = observation.find_blocks(text_part_name(model))
 
     owner: dict[str, str] = {}
     for index, block in enumerate(blocks_module):
@@ -79,7 +113,7 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
             owner[f"{blocks_name}.{index}.{name}"] = block_name(index)
     input_weights = {id(weight) for weight in model.get_input_embeddings().parameters()}
     output = model.get_output_embeddings()
-    before = find_inputs(model, blocks_module)
+    before = observation.find_inputs(blocks_name)
     for module_name, module in model.named_modules():
         # Some models call their output projection an embedding too (`embed_out`).
         if module_name.startswith(f"{blocks_name}.") or module is output:
@@ -102,6 +136,18 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
         layer = EMBEDDINGS if id(parameter) in input_weights else owner.get(name, HEAD)
         parts[layer][name] = parameter
 
+    names = {name for layer in parts.values() for name in layer}
+    trainable = frozenset(
+        name for layer in parts.values() for name, p in layer.items() if p.requires_grad
+    )
+    kept = frozenset(names if stored is None else stored)
+    lost = sorted((trainable - kept) | (kept - names))
+    if lost:
+        raise ModelError(
+            f"{type(model).__name__}: parameter '{lost[0]}' "
+            + ("trains and is not stored" if lost[0] in trainable else "is stored and in no layer"),
+            "a checkpoint must hold every parameter that trains, and nothing else than parameters",
+        )
     tied = output is not None and any(id(weight) in input_weights for weight in output.parameters())
     return ModelLayout(
         embeddings=Layer(EMBEDDINGS, parts[EMBEDDINGS]),
@@ -111,11 +157,13 @@ def read_layout(model: PreTrainedModel) -> ModelLayout:
         ),
         head=Layer(HEAD, parts[HEAD]),
         tied=tied,
+        trainable=trainable,
+        stored=kept,
     )
 
 
 def _is_named_as_input(name: str) -> bool:
-    # For a model that can't be run on two tokens. Left trainable, what stands before the blocks
-    # would pull the backward pass through frozen blocks.
+    # For a model that can't be run on a few tokens. If a module before the blocks were left out,
+    # freezing would keep it trainable, and the backward pass would run through frozen blocks.
     last = name.rpartition(".")[2]
     return "embed" in last or last == "project_in"

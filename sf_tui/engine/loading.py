@@ -1,21 +1,21 @@
-"""Where a model comes from: random weights, a directory, a hub id, a GGUF file, a starter.
+"""Loads a model: random weights, a directory, a hub id, a GGUF file or a starter.
 
-Pickled weights are never loaded and a model's own code only runs when the profile says so by name.
-Every failure is told as a `ModelError` that names the source.
+Pickled weights are never loaded, and a model's own code only runs if the profile allows it. Every
+failure is a `ModelError` that names the source.
 """
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.composite import (
     Composite,
     check_text_alone,
@@ -24,13 +24,18 @@ from sf_tui.engine.composite import (
     take_text_part,
 )
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.direction import refuse_kind, refuse_looking_ahead, refuse_other_positions
+from sf_tui.engine.decoder_checks import (
+    made_for,
+    position_end,
+    refuse_kind,
+    refuse_looking_ahead,
+    refuse_other_positions,
+)
 from sf_tui.engine.generation_end import write_stops
-from sf_tui.engine.gguf_model import load_gguf
-from sf_tui.engine.hub_snapshot import fetch_snapshot
-from sf_tui.engine.model_files import inspect_directory
-from sf_tui.engine.model_size import refuse_modules, refuse_random_size
-from sf_tui.engine.positions import made_for, position_end
+from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.model_files import INDEX, SINGLE, inspect_directory, shards_of
+from sf_tui.engine.observation import Observation
+from sf_tui.engine.random_model import random_model
 from sf_tui.engine.weight_check import (
     find_ignored,
     loading_failed,
@@ -39,19 +44,18 @@ from sf_tui.engine.weight_check import (
     refuse_size,
     refuse_unplaced,
 )
-from sf_tui.errors import ModelError
+from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings, starter_directory
-from sf_tui.profile.packages import is_package_source, package_hint
+from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Older names of rotary settings: config.json files and papers use them, and transformers still
-# understands them, though no config class lists them any more.
-_ROTARY_NAMES = frozenset(
-    {"rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling", "partial_rotary_factor"}
-)
+# Small files first: they decide which weights are downloaded. A repository often holds the same
+# weights twice (Mistral's consolidated.safetensors), so "*.safetensors" would double the download.
+_SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+_CODE = ("*.py",)
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ class LoadedModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    layout: ModelLayout
+    """Its layers, what trains and what is stored, as it was loaded."""
     notes: tuple[str, ...] = ()
-    """What the user must know of the loading, such as weights that are left unread."""
+    """What the user must know about the loading, such as weights that are not read."""
     composite: Composite | None = None
-    """What the model's directory holds besides its text part; None for a model of text alone."""
+    """What the model's directory holds besides its text part; None for a text model."""
 
     @property
     def pad_id(self) -> int:
-        """Token id that fills rows up; what it is doesn't matter, for it is never looked at."""
+        """Token id for padding; any id will do, since padding is masked."""
         for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
             if candidate is not None:
                 return int(candidate)
@@ -75,14 +81,13 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int | None:
-        """The longest row in tokens that the model's positions reach; None where it has no end."""
+        """The longest row in tokens that the model's positions reach; None without a limit."""
         return made_for(self.model)
 
     def row_limit(self, wanted: int | None) -> int | None:
-        """Return the most tokens of a row, where a profile asks for `wanted`.
+        """Return the most tokens of a row, given that a profile asks for `wanted`.
 
-        A table of positions ends where it ends; past positions that are computed, the profile
-        decides.
+        A table of positions is a hard limit; the profile may go past positions that are computed.
         """
         if wanted is None:
             return self.max_length
@@ -114,11 +119,11 @@ def load_model(
     composite: Composite | None = None
     if source == "random":
         tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
-        model = _random_model(settings, tokenizer, seed)
+        model = random_model(settings, tokenizer, seed)
     else:
         place = _resolve(source, base_dir)
         if place.suffix == ".gguf":
-            model = load_gguf(place, _nearest_entry(place))
+            model = _load_gguf(place, _nearest_entry(place))
         else:
             model, folder = _pretrained_model(settings, place, compute, notes)
             if has_text_part(model.config):
@@ -144,16 +149,20 @@ def load_model(
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
     if source != "random":
         refuse_not_finite(source, model)
+    # No image or sound stands for the end token.
+    ends = [tokenizer.eos_token_id] * 4 if composite is not None else None
+    observation = Observation(model, ends)
     if composite is not None:
-        check_text_alone(source, model, tokenizer.eos_token_id)
-    refuse_looking_ahead(source, model)
+        check_text_alone(source, observation, tokenizer.eos_token_id)
+    refuse_looking_ahead(source, observation)
+    layout = read_layout(model, observation)
     if gradient_checkpointing:
         _checkpoint_activations(model)
-    return LoadedModel(model, tokenizer, tuple(notes), composite)
+    return LoadedModel(model, tokenizer, layout, tuple(notes), composite)
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
-    """Write weights and tokenizer as a plain Hugging Face directory; `path` must not exist yet."""
+    """Write weights and tokenizer as a plain Hugging Face directory; `path` may be an empty one."""
     loaded.model.config.use_cache = True
     try:
         if loaded.composite is None:
@@ -190,7 +199,7 @@ def _resolve(source: str, base_dir: Path) -> Path:
     if source.startswith("starter:"):
         return starter_directory(source.removeprefix("starter:"))
     if is_package_source(source):
-        # One that is installed became a path when its profile was loaded.
+        # Loading the profile replaces an installed one by its path.
         raise ModelError(f"[model] source: there is no {source}", package_hint(source))
     place = Path(source).expanduser()
     if not place.is_absolute() and (base_dir / place).exists():
@@ -206,68 +215,8 @@ def _nearest_entry(place: Path) -> str:
     if not place.parent.is_dir():
         return f"{place.parent} doesn't exist either"
     names = [entry.name for entry in place.parent.iterdir()]
-    near = difflib.get_close_matches(place.name, names, n=1)
-    return f"did you mean '{place.parent / near[0]}'?" if near else "check [model] source"
-
-
-def _random_model(
-    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
-    auto: Any = AutoModelForCausalLM
-
-    def make_config(keys: Mapping[str, Any]) -> PretrainedConfig:
-        return _random_config(settings.model_copy(update={"config": dict(keys)}), tokenizer)
-
-    config = make_config(settings.config)
-    with model_faults(
-        lambda error: ModelError(
-            f"[model.config] no {config.model_type} model can be made of it: {first_line(error)}",
-            "check that the sizes fit each other (hidden_size divides by the heads, …)",
-        )
-    ):
-        refuse_random_size(settings.config, make_config, auto.from_config)
-        torch.manual_seed(derive_seed(seed, "weights"))
-        return cast("PreTrainedModel", auto.from_config(config))
-
-
-def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    given = dict(settings.config)
-    kind = str(given.pop("model_type", ""))
-    # The names alone: the mapping itself would import every model's module (a second or two).
-    known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
-        raise ModelError(
-            f"[model.config] model_type '{kind}' is no decoder that transformers knows",
-            f"did you mean '{near[0]}'?" if near else "for example gpt_neox or llama",
-        )
-    with model_faults(
-        lambda error: ModelError(
-            f"[model.config] not a {kind} config: {first_line(error)}", "check its values"
-        )
-    ):
-        refuse_modules(given)
-        standard = AutoConfig.for_model(kind)
-        names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
-        for key in given:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                raise ModelError(
-                    f"[model.config] unknown key '{key}' for a {kind} model",
-                    f"did you mean '{near[0]}'?" if near else "see the model's config class",
-                )
-        ids = {
-            "vocab_size": len(tokenizer),
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-        return AutoConfig.for_model(kind, **(ids | given))
+    near = nearest_name(place.name, names)
+    return f"did you mean '{place.parent / near}'?" if near else "check [model] source"
 
 
 def _pretrained_model(
@@ -276,8 +225,8 @@ def _pretrained_model(
     """Load a directory or a hub id.
 
     Returns:
-        The model and the directory that it was loaded from; `notes` is given what the user must
-        know of the loading.
+        The model and the directory that it was loaded from. What the user must know about the
+        loading is appended to `notes`.
     """
     from transformers import AutoConfig
 
@@ -290,7 +239,7 @@ def _pretrained_model(
     folder = place
     with model_faults(lambda error: loading_failed(source, error)):
         if not place.is_dir():
-            folder = fetch_snapshot(source, settings.revision, trusts_code=trusts_code)
+            folder = _fetch_snapshot(source, settings.revision, trusts_code=trusts_code)
         files = inspect_directory(source, folder, trusts_code=trusts_code)
         options = {"trust_remote_code": trusts_code, "local_files_only": True}
         config = AutoConfig.from_pretrained(str(folder), **options)
@@ -317,3 +266,96 @@ def _pretrained_model(
             f"{', '.join(ignored[:3])}{' …' if len(ignored) > 3 else ''}"
         )
     return cast("PreTrainedModel", model), folder
+
+
+def _fetch_snapshot(source: str, revision: str | None, *, trusts_code: bool) -> Path:
+    """Return the directory of a hub model in the local cache, downloaded if it isn't there.
+
+    transformers would follow a repository's index to any file that it names, pickles included; here
+    only configs, tokenizer files and safetensors are downloaded. Without a network, the cache is
+    used.
+
+    Args:
+        source: the hub id.
+        revision: branch, tag or commit; None is the main branch.
+        trusts_code: whether the repository's Python files are wanted too.
+
+    Raises:
+        ModelError: there is no such model, it can't be reached, or its index names a file that is
+            no safetensors file.
+    """
+    small = [*_SMALL, *(_CODE if trusts_code else ())]
+    with model_faults(lambda error: _not_reached(source, error)):
+        folder = _download(source, revision, [*small, SINGLE])
+        # The same commit for the rest, even if the branch moves meanwhile.
+        commit = folder.name
+        if not (folder / SINGLE).exists() and (folder / INDEX).exists():
+            home = folder.resolve()
+            names = [str(path.relative_to(folder)) for path in shards_of(folder / INDEX)]
+            if not all((home / name).exists() for name in names):
+                # A name is a pattern to the hub's client.
+                folder = _download(source, commit, [_escaped(name) for name in names])
+    return folder
+
+
+def _download(source: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    # Deferred: it brings in the hub's HTTP client.
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _not_reached(source: str, error: BaseException) -> ModelError:
+    return ModelError(
+        f"[model] {source}: can't be loaded: {first_line(error)}",
+        "no directory of that name; as a hub id it needs the network or a filled cache "
+        "(and a license accepted where the model asks for one)",
+    )
+
+
+def _load_gguf(place: Path, missing_hint: str) -> PreTrainedModel:
+    """Load a GGUF file and put its dequantized weights into a plain model of the same config.
+
+    A model that transformers loaded from GGUF calls itself quantized for good and refuses
+    `save_pretrained`.
+
+    Args:
+        place: the file.
+        missing_hint: what to do where there is no such file.
+
+    Raises:
+        ModelError: it can't be read, or the extra that reads it isn't installed.
+    """
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM
+    if not place.is_file():
+        raise ModelError(f"[model] {place}: no such file", missing_hint)
+    # transformers draws a progress bar of its own while it dequantizes.
+    with (
+        model_faults(lambda error: _gguf_failed(place, error)),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        loaded = auto.from_pretrained(str(place.parent), gguf_file=place.name, dtype=torch.float32)
+        config_class: Any = type(loaded.config)
+        fields = {
+            key: value
+            for key, value in loaded.config.to_dict().items()
+            if key != "quantization_config"
+        }
+        plain = auto.from_config(config_class(**fields))
+        plain.load_state_dict(loaded.state_dict())
+    return cast("PreTrainedModel", plain)
+
+
+def _gguf_failed(place: Path, error: BaseException) -> ModelError:
+    return ModelError(
+        f"[model] {place}: can't be loaded as GGUF: {first_line(error)}",
+        "install the extra: pip install 'sf-tui[gguf]'"
+        if isinstance(error, ImportError)
+        else "transformers must know the file's architecture and quantization",
+    )

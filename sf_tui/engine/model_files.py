@@ -1,22 +1,26 @@
-"""Which files of a model directory hold its weights, and whether the directory can be loaded.
+"""Which files of a model directory hold its weights, and which parameter each tensor is.
 
-Everything is decided from names, JSON and safetensors headers, before transformers sees the
-directory: a pickle, a file outside it, an adapter or a quantized model never reaches the loader.
-It knows no architecture and reads no tensor.
+Whether a directory can be loaded is decided from names, JSON and safetensors headers, before
+transformers sees it: a pickle, a file outside it, an adapter or a quantized model never reaches the
+loader. Nothing here reads a tensor.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.errors import ModelError
 from sf_tui.tasks.model_source import CONFIG, first_line, read_model_config, refuse_own_code
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -27,12 +31,12 @@ PICKLED = "its weights are pickled, which sf never loads: convert them to safete
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = (_ADAPTER_CONFIG, "adapter_model.*")
 _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a safetensors file says of one tensor."""
+    """What a safetensors file says about one tensor."""
 
     path: Path
     shape: tuple[int, ...]
@@ -99,7 +103,7 @@ def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelF
                 f"[model] {source}: can't be loaded: neither {SINGLE} nor {INDEX} in it",
                 f"rename its only weight file to {SINGLE}, or complete the download",
             )
-        pickled = any(path for pattern in _PICKLES for path in folder.glob(pattern))
+        pickled = any(path for pattern in PICKLES for path in folder.glob(pattern))
         raise ModelError(
             f"[model] {source}: no *{SUFFIX} in it",
             PICKLED if pickled else "the weights are missing",
@@ -162,7 +166,7 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """Return what a safetensors file says of its tensors, by name.
+    """Return what a safetensors file says about its tensors, by name.
 
     Raises:
         ModelError: it isn't a whole safetensors file (a pickle of that name, for instance).
@@ -280,3 +284,53 @@ def _damage(path: Path) -> str:
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"\x80\x05")):
         return "it is a pickle under another name, which sf never loads: convert it to safetensors"
     return "check that the file is complete and undamaged: download it again"
+
+
+class StoredNames:
+    """Maps names in a model's files to names of the live model's parameters and buffers.
+
+    transformers renames keys on loading (`language_model.model.…` to `model.language_model.…`) and
+    converts some tensors (experts stored one by one become a single tensor); it is asked for both.
+
+    Args:
+        model: the model that the files load as.
+        part: name of its module that is tuned on its own; empty for the model itself.
+    """
+
+    def __init__(self, model: PreTrainedModel, part: str = "") -> None:
+        # Deferred: it imports every kind of model's conversions.
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming
+
+        transforms = get_model_conversion_mapping(model)
+        self._renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
+        self._converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
+        self._base = model.base_model_prefix
+        # transformers looks names up with `get`; the tensors themselves would keep memory in use.
+        self._known: dict[str, Any] = dict.fromkeys(model.state_dict(), True)
+        self._part = f"{part}." if part else ""
+
+    def loaded(self, keys: Iterable[str]) -> tuple[dict[str, str], bool]:
+        """Return the live name for each key in the files, and whether tensors are converted.
+
+        Args:
+            keys: names of tensors in the files. Converted tensors, and those outside the part that
+                is tuned, are left out of the result.
+        """
+        from transformers.core_model_loading import rename_source_key
+
+        names: dict[str, str] = {}
+        converted = False
+        for key in sorted(keys):
+            # The last two have different names in different versions of transformers.
+            name, pattern = rename_source_key(
+                key, self._renamings, self._converters, self._base, self._known
+            )
+            if name not in self._known and key in self._known:
+                # As on loading: a name that is already the model's own is left alone.
+                name, pattern = key, None
+            if pattern is not None:
+                converted = True
+            elif name.startswith(self._part):
+                names[key] = name.removeprefix(self._part)
+        return names, converted

@@ -13,7 +13,7 @@ from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
@@ -83,7 +83,7 @@ def prepare_run(
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
-    layout = read_layout(loaded.model)
+    layout = loaded.layout
     freezer = Freezer(layout)
     for action in profile.actions.values():
         if action.op == "freeze":

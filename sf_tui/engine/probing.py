@@ -3,26 +3,36 @@
 Under teacher forcing every answer token is predicted from the true prefix. If each is the argmax,
 greedy decoding gives exactly the answer, by induction over its tokens; so exact match costs one
 forward pass and never a `generate`. Source: the same event is lm-evaluation-harness's `is_greedy`.
+
+The examples of a probe are chosen from token counts, never from the clock: they are the same on
+every machine and after every resume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import collate, passes_within
+from sf_tui.engine.batches import collate, derive_seed, passes_within
 from sf_tui.engine.forward import AnswerForward
+from sf_tui.profile import ProbeSettings
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sf_tui.engine.compute import ComputeSetting
+
+
+# A trained token costs a forward pass and a backward pass worth about two; a probed token costs the
+# forward pass alone.
+PROBED_TOKENS_A_TRAINED_ONE = 3
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ class ProbeResult:
         """Return the measures of all examples, or of a subset by index.
 
         Returns:
-            `exact` and `first_token` (shares of examples), `token` (share of answer tokens),
-            `nll` (nats a token) and `n` (examples).
+            `exact_match` and `first_token_accuracy` (shares of examples), `token_accuracy` (share
+            of answer tokens), `nll` (nats a token) and `n` (examples).
         """
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
         tokens = int(self.answer_tokens[at].sum())
@@ -147,3 +157,85 @@ class Prober:
             answer_tokens=parts["total"],
             nll=parts["nll"],
         )
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """One task's held-out split; a probe is spread evenly over the groups of its rows."""
+
+    rows: Sequence[Encoded]
+    weight: int = 1
+    """Its share of a probe's tokens, relative to the other tasks."""
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(row.input_ids) for row in self.rows]
+
+
+def plan_probes(
+    settings: ProbeSettings,
+    held_out: Mapping[str, HeldOutRows],
+    *,
+    tokens_a_step: float,
+    fixed_cost: float,
+    window: int,
+    steps: int,
+    seed: int,
+) -> dict[str, list[int]]:
+    """Choose the examples that every probe of a stage takes.
+
+    The same examples are used inside and outside the danger window, so that the curve compares like
+    with like; they fit both budgets.
+
+    Args:
+        settings: intervals, budgets, or a number of examples outright.
+        held_out: the tasks that are probed, in profile order.
+        tokens_a_step: trained tokens of an optimizer step, on average.
+        fixed_cost: cost of a probe apart from its examples (drift, bookkeeping), in trained tokens.
+        window: length of the stage's danger window; 0 without one.
+        steps: length of the stage.
+        seed: decides which examples.
+
+    Returns:
+        For each task, ascending indices into its held-out split; at least one.
+    """
+    budgets = []
+    if window:
+        budgets.append(settings.budget_in_window * settings.every_in_window * tokens_a_step)
+    if not window or steps > window:
+        budgets.append(settings.budget * settings.every * tokens_a_step)
+    tokens = max(min(budgets) - fixed_cost, 0.0) * PROBED_TOKENS_A_TRAINED_ONE
+    chosen: dict[str, list[int]] = {}
+    # The smallest split first: what it can't use goes to the others.
+    waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
+    for place, task in enumerate(waiting):
+        size = held_out[task]
+        groups = [row.group for row in size.rows]
+        order = spread_evenly(groups, derive_seed(seed, task, "probe"))
+        # By the examples' own lengths: groups may differ in length.
+        costs = np.cumsum([size.lengths[at] for at in order])
+        share = size.weight / sum(held_out[name].weight for name in waiting[place:])
+        affordable = int(np.searchsorted(costs, tokens * share, side="right"))
+        count = min(settings.examples or max(affordable, 1), len(order))
+        chosen[task] = sorted(order[:count])
+        tokens = max(tokens - float(costs[count - 1]), 0.0)
+    return {task: chosen[task] for task in held_out}
+
+
+def spread_evenly(groups: Sequence[str], seed: int) -> list[int]:
+    """Order examples so that any first few hold as many of each group as of any other.
+
+    Returns:
+        Indices of all examples.
+    """
+    random = np.random.default_rng(seed)
+    by_group: dict[str, list[int]] = {}
+    for at in random.permutation(len(groups)):
+        by_group.setdefault(groups[at], []).append(int(at))
+    ranked = [
+        (place, turn, at)
+        for turn, group in enumerate(sorted(by_group))
+        for place, at in enumerate(by_group[group])
+    ]
+    return [at for _, _, at in sorted(ranked)]

@@ -186,14 +186,14 @@ def optimizer_step(
 
 
 def build_optimizer(layout: ModelLayout, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return fused AdamW over all parameters, frozen ones included.
+    """Return fused AdamW over every parameter that trains, frozen ones included.
 
     A layer that is frozen from the start must still be known to the optimizer, or an unfreeze
     would train nothing. Weight decay takes matrices only: norms and biases have no scale to lose.
 
     Source: Loshchilov and Hutter 2019 (arXiv 1711.05101).
     """
-    parameters = [parameter for layer in layout.layers for parameter in layer.parameters.values()]
+    parameters = layout.trainable_parameters
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},

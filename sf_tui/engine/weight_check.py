@@ -1,7 +1,7 @@
 """Compares a model's weights with its files: names, sizes and values.
 
-Nothing that a file holds is lost without a word, nothing that a model needs is made up, and
-weights that are not numbers are reported before a step is trained on them.
+Weights that would be lost, weights that are missing, and weights that are not finite are reported
+before the first step.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sf_tui.engine.model_files import ModelFiles
-from sf_tui.engine.model_size import count_weights, refuse_memory
+from sf_tui.engine.random_model import count_weights, refuse_memory
 from sf_tui.errors import ModelError
 from sf_tui.tasks.model_source import first_line, model_faults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Constants that older checkpoints store beside the weights; the model computes them by itself.
+# Constants that older checkpoints store beside the weights; the model computes them.
 _COMPUTED = re.compile(
     r"(rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.inv_freq|position_ids|\.masked_bias"
     r"|\.attn\.bias|\.attention\.bias|embed_positions\.weights|\.version|_extra_state"
@@ -28,10 +28,10 @@ _COMPUTED = re.compile(
 )
 
 _FAR_LARGER = 10
-"""How many times the weights of the files a config may describe before it is refused unbuilt."""
+"""A config that describes more times the files' weights than this is refused before building."""
 
 _CHUNK = 1 << 24
-"""Scalars looked at together: 64 MB of float32, and 16 MB for what is finite."""
+"""Scalars checked at a time: 64 MB of float32, and 16 MB for the flags."""
 
 
 def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize: int) -> None:
@@ -58,7 +58,7 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
         length = getattr(text, key, None)
         if isinstance(length, int) and length > stored:
             raise _too_large(source, f"{key} = {length}", f"{stored} numbers")
-    # A class of its own (a release with a vision part) has no public way to build from a config.
+    # Classes outside the auto classes (a vision part) have no public way to build from a config.
     build = getattr(auto, "from_config", None) or auto._from_config
     with model_faults(lambda error: loading_failed(source, error)):
         described = count_weights(lambda: build(config))
@@ -82,12 +82,12 @@ def refuse_incomplete(source: str, model: PreTrainedModel, report: dict[str, Any
     Args:
         source: the model as the profile names it.
         model: the loaded model.
-        report: what transformers says of the loading.
+        report: transformers' report of the loading.
 
     Raises:
         ModelError: a tensor is missing or of another shape; the message names three.
     """
-    # Only what is tied in this very config: an untied output projection must have weights.
+    # Only weights that this config ties: an untied output projection must have weights.
     tied = set(model.all_tied_weights_keys)
     wrong = [f"{name} is missing" for name in sorted(set(report["missing_keys"]) - tied)]
     wrong += [
@@ -102,12 +102,12 @@ def refuse_incomplete(source: str, model: PreTrainedModel, report: dict[str, Any
 
 
 def refuse_unplaced(source: str, model: PreTrainedModel, names: Iterable[str]) -> None:
-    """Refuse weights that the model has no place for.
+    """Refuse weights without a place in the model.
 
     Args:
         source: the model as the profile names it.
         model: the loaded model.
-        names: tensors of the files that nothing was loaded from.
+        names: tensors of the files that were not loaded.
 
     Raises:
         ModelError: one of them is a weight; the message names three.
@@ -126,8 +126,8 @@ def refuse_unplaced(source: str, model: PreTrainedModel, names: Iterable[str]) -
 def find_ignored(model: PreTrainedModel, names: Collection[str]) -> list[str]:
     """Return the names of weights that the model's own class leaves unread, sorted.
 
-    DeepSeek-V3, GLM-4.5 and Qwen3-Next bring layers for multi-token prediction, which transformers
-    has no code for.
+    DeepSeek-V3, GLM-4.5 and Qwen3-Next have layers for multi-token prediction, which transformers
+    does not implement.
     """
     held: Any = model
     patterns = [re.compile(pattern) for pattern in held._keys_to_ignore_on_load_unexpected or ()]
@@ -146,7 +146,7 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
 
     Args:
         source: the model as the profile names it.
-        model: the model with its weights in the type that it is tuned in.
+        model: the model, in the type that it is tuned in.
 
     Raises:
         ModelError: the message names the first such tensor, with counts.
@@ -174,7 +174,7 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
 
 
 def count_not_finite(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return how many NaN and how many infinite values a tensor of any shape holds."""
+    """Return the number of NaN and of infinite values in a tensor of any shape."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0, 0
     # One pass without a copy: NaN and inf show in the extremes.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.engine.probing import spread_evenly
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import Substitution, substitute, substitution_cost

@@ -20,12 +20,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sf_tui.engine.batches import collate, passes_within
-from sf_tui.engine.kept_prefix import (
+from sf_tui.engine.forward import (
     SHORTEST,
-    KeptBeginnings,
-    can_go_on_anywhere,
-    keep_beginnings,
-    keep_prefix,
+    PromptCache,
+    cache_prefix,
+    cache_prompts,
+    takes_position_ids,
 )
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens, template_of
 from sf_tui.neighbors.start_model import StartModel
@@ -66,7 +66,7 @@ class _TextPass:
     """Number of shared tokens that were run before the texts."""
     logits: torch.Tensor
     """(texts, width, vocabulary) float32; column i predicts the token at offset + i + 1."""
-    prefixes: KeptBeginnings | None
+    prefixes: PromptCache | None
 
     def column(self, at: int) -> int:
         """Return the column that predicts the token at a position."""
@@ -75,10 +75,10 @@ class _TextPass:
 
 def shares_prefixes(start: StartModel) -> bool:
     """Return whether a model reads a prefix that several prompts share only once."""
-    if not can_go_on_anywhere(start.model):
+    if not takes_position_ids(start.model):
         return False
     with start.inference(1):
-        return keep_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
+        return cache_prefix(start.model, torch.tensor([start.end], device=start.device)) is not None
 
 
 def likely_replacements(
@@ -131,7 +131,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
     kept = None
     if shares and offset >= SHORTEST and all(text[:offset] == opening for text in texts):
         with start.inference(offset):
-            kept = keep_prefix(start.model, torch.tensor(opening, device=start.device))
+            kept = cache_prefix(start.model, torch.tensor(opening, device=start.device))
     offset = offset if kept else 0
     # The last token of a text predicts nothing that counts.
     rows = [text[offset:-1] for text in texts]
@@ -144,7 +144,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
             use_cache=shares,
             **(kept.for_rows(len(rows)) if kept else {}),
         )
-    prefixes = keep_beginnings(out, offset + ids.shape[1]) if shares else None
+    prefixes = cache_prompts(out, offset + ids.shape[1]) if shares else None
     return _TextPass(texts, offset, out.logits.float(), prefixes)
 
 
@@ -178,7 +178,7 @@ def _alternatives(
 def _suffix_likelihoods(
     start: StartModel,
     text_pass: _TextPass,
-    prefixes: KeptBeginnings,
+    prefixes: PromptCache,
     rows: Sequence[tuple[int, int, int]],
 ) -> np.ndarray:
     """Return the log-likelihoods of the tokens after each replaced one.

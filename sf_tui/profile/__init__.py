@@ -1,29 +1,30 @@
-"""Profiles: what a run is asked to do, read from TOML and checked before anything is started.
+"""Profiles: TOML descriptions of a run, read and checked before anything is started.
 
 Knows keys, types, defaults, places and remedies. Opens no model, no data and no run directory.
 """
 
 from __future__ import annotations
 
+from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action, Rule
-from sf_tui.profile.builtin import builtin_profiles, starter_directory
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
-from sf_tui.profile.nearest import did_you_mean, nearest_name
-from sf_tui.profile.problems import ProfileProblemsError, problems_told
-from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
+from sf_tui.profile.problems import ProfileProblemsError, problems_in
 from sf_tui.profile.schema import (
     BiographySettings,
     CheckpointSettings,
     CostSettings,
+    DiagnoseSettings,
     GuardSettings,
     ModelSettings,
     ProbeSettings,
     Profile,
+    RecoverSettings,
     StageSpec,
     TaskSettings,
     WindowSettings,
 )
+from sf_tui.profile.sources import builtin_profiles, starter_directory
 from sf_tui.profile.train_schema import (
     NeighborKinds,
     NeighborSettings,
@@ -64,6 +65,6 @@ __all__ = [
     "nearest_name",
     "new_profile",
     "parse_profile",
-    "problems_told",
+    "problems_in",
     "starter_directory",
 ]

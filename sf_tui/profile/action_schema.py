@@ -10,10 +10,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from sf_tui.errors import UsageError
-from sf_tui.profile.describe import listed, toml_value, wanted_text
+from sf_tui.errors import UsageError, did_you_mean, nearest_name
 from sf_tui.profile.names import OP_ARGUMENTS, Op, RuleMetric, ops_that_take
-from sf_tui.profile.nearest import did_you_mean, nearest_name
 from sf_tui.profile.train_schema import StrictTable
 from sf_tui.profile.values import (
     Count,
@@ -28,6 +26,9 @@ from sf_tui.profile.values import (
     PlainTable,
     Positive,
     StepCount,
+    listed,
+    toml_value,
+    wanted_text,
 )
 
 

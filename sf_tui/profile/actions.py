@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sf_tui.profile.action_schema import takers_text
-from sf_tui.profile.describe import toml_value
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import NAME_PATTERN, RESERVED_KEYS, ops_that_take
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import toml_value
 
 DEFAULT_ACTIONS: dict[str, dict[str, Any]] = {
     "freeze": {"op": "freeze", "key": "f"},

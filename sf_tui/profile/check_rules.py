@@ -1,15 +1,13 @@
-"""Rules of `[[rules]]` and `[guard]`: bounds that can be crossed, actions that exist."""
+"""Checks of `[[rules]]` and `[guard]`: bounds that can be crossed, and actions that exist."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Rule
-from sf_tui.profile.check_diagnosis import check_old_examples
-from sf_tui.profile.check_tasks import has_old_task
+from sf_tui.profile.check_data import check_old_examples, has_old_task
 from sf_tui.profile.names import RESERVED_BY
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 
@@ -18,14 +16,14 @@ SHARES = ("old_accuracy", "new_accuracy")
 
 
 def check_rules(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find rules that can't fire or have nothing to do."""
+    """Find rules that can't fire or do nothing."""
     seen: dict[str, int] = {}
     for place, rule in enumerate(profile.rules):
         path = ("rules", place)
         if rule.name in RESERVED_BY:
             yield Problem(
                 (*path, "name"),
-                f"name = '{rule.name}' would be taken for who gave a command",
+                f"name = '{rule.name}' is reserved: commands name their sender by it",
                 "give the rule another name",
             )
         if rule.name in seen:
@@ -58,7 +56,7 @@ def _check_bound(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
         yield Problem(
             (*path, "metric"),
             f"metric '{rule.metric}' is never measured: no earlier task is watched",
-            "watch a task before the last one, or take the rule away",
+            "watch a task before the last one, or remove the rule",
         )
         return
     nll = _nll_tasks(profile, rule.metric)
@@ -99,17 +97,17 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
         return
     action = profile.actions[rule.action]
     if action.op == "rollback" and not rule.once:
-        # The same steps come again after the rollback, and with them the same metric.
+        # After the rollback the same steps give the same metric again.
         yield Problem(
             ("rules", place, "once"),
             "once = false: a rule that rolls back again and again would never end",
-            "take once away, or let the rule freeze",
+            "remove once, or let the rule freeze",
         )
     if action.op == "diagnose" and not has_old_task(profile):
         yield Problem(
             ("rules", place, "action"),
             f"action '{rule.action}' has nothing to diagnose: no earlier task is watched",
-            "watch a task before the last one, or take the rule away",
+            "watch a task before the last one, or remove the rule",
         )
     yield from check_old_examples(profile, ("rules", place, "args"), action.op, rule.args)
     for name, value in rule.args.items():
@@ -120,7 +118,7 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
 
 
 def check_guard(profile: Profile) -> Iterator[Problem]:
-    """Find guards of what isn't measured as a share, or isn't measured at all."""
+    """Find guards on tasks that aren't measured as a share, or not at all."""
     for key in SHARES:
         if getattr(profile.guard, key) is None:
             continue
@@ -129,11 +127,11 @@ def check_guard(profile: Profile) -> Iterator[Problem]:
             yield Problem(
                 ("guard", key),
                 f"{key} is a share, and task '{nll[0]}' is measured in nats (nll)",
-                "take the guard away, or give the task another metric",
+                "remove the guard, or give the task another metric",
             )
         elif key in OLD_METRICS and not has_old_task(profile):
             yield Problem(
                 ("guard", key),
                 f"{key} is never measured: no earlier task is watched",
-                "watch a task before the last one, or take the guard away",
+                "watch a task before the last one, or remove the guard",
             )

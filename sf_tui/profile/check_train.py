@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import RANDOM_MODEL
-from sf_tui.profile.nearest import did_you_mean
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile, current_schema
 from sf_tui.profile.train_schema import TrainSettings, overlay_train

@@ -1,7 +1,7 @@
-"""The text of a new profile in which every key's meaning is told.
+"""The text of a new profile with a comment on every key.
 
-Made from the schema's descriptions and defaults, so it can't say anything else than the schema.
-Writes no file.
+Generated from the schema's descriptions and defaults, so it always agrees with the schema. Writes
+no file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import Rule
 from sf_tui.profile.actions import DEFAULT_ACTIONS
-from sf_tui.profile.describe import choices, inner_model, toml_value
 from sf_tui.profile.names import RESERVED_KEYS
 from sf_tui.profile.schema import current_schema
 from sf_tui.profile.train_schema import DEFAULT_STEPS
+from sf_tui.profile.values import choices, inner_model, toml_value
 from sf_tui.vocabulary.strategies import STRATEGIES
 
 LONGEST = 10_000
@@ -78,16 +78,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "guard": {"old_accuracy": 0.8, "new_accuracy": 0.95},
     "cost": {"gpu_hour": 2.5},
 }
-"""What is shown for keys that have no default to show."""
+"""Example values for keys without a default."""
 
 STARTER_SCENE: dict[str, Any] = {
     "model": "starter:biography-mini",
     "old": "biography:old",
     "new": "biography:new",
-    # What makes plain tuning lose the old task deeply and reversibly on that model.
+    # Makes plain tuning lose the old task deeply and reversibly on this model.
     "train": {"learning_rate": 4e-4, "batch_size": 48},
 }
-"""The built-in experiment, for those who have no model and data at hand yet."""
+"""The built-in experiment, for users without a model and data."""
 
 COMMENTED_OUT = ("rules", "actions")
 
@@ -95,13 +95,13 @@ COMMENTED_OUT = ("rules", "actions")
 def new_profile(
     *, name: str, model: str, old: str, new: str, train: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the text of a commented profile that can be run as it stands.
+    """Return the text of a commented profile that runs as it is.
 
     Args:
         name: the profile's name.
         model: `[model] source`.
         old: the data of the task that the model already does.
-        new: the data of the task that it is to learn.
+        new: the data of the task to learn.
         train: keys of `[train]` that differ from the defaults.
     """
     given: dict[str, dict[str, Any]] = {
@@ -110,9 +110,9 @@ def new_profile(
         "train": {"steps": DEFAULT_STEPS, **(train or {})},
     }
     lines = [
-        "# A profile of sf: which model learns what, and what is watched meanwhile.",
+        "# A profile of sf: which model is trained on what, and what is watched.",
         "# Every key is here. One that is commented out (a # with no space after it) shows its",
-        "# default or an example. Check with `sf profile check`, go with `sf run`.",
+        "# default or an example. `sf profile check` checks it, `sf run` runs it.",
         "",
     ]
     for key, field in current_schema().model_fields.items():
@@ -156,7 +156,7 @@ def _inner_tables(section: str, table: type[BaseModel]) -> list[str]:
 def _tasks(table: type[BaseModel], old: str, new: str) -> list[str]:
     return [
         *_summary(table),
-        "# The first task is what the model already does; it is watched while the next is learnt.",
+        "# The model already does the first task; it is watched while the next is trained.",
         "[[tasks]]",
         *_keys("tasks", table, {"name": "old", "data": old}),
         "",

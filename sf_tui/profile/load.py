@@ -1,34 +1,52 @@
-"""From a profile's name or file to a checked, resolved profile, or one error that tells it all.
+"""Load a profile by name or file: checked and resolved, or one error that lists every mistake.
 
-Knows the order of the steps: read, override, check types, check what spans keys, fill in. Opens
-no model and no data.
+Knows the order of the steps: read, override, check types, check rules that span keys, fill in
+defaults that depend on other keys. Opens no model and no data.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli
 from pydantic import ValidationError
 
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, nearest_name, nearest_names
 from sf_tui.home import user_path
-from sf_tui.profile.actions import lay_over_defaults
-from sf_tui.profile.builtin import builtin_profiles
-from sf_tui.profile.check_tasks import task_notes
-from sf_tui.profile.check_train import overlay_problems, strategy_notes
-from sf_tui.profile.checks import check_files, check_profile
-from sf_tui.profile.locate import locate_keys
-from sf_tui.profile.nearest import nearest_name, nearest_names
+from sf_tui.masking import has_url_login
+from sf_tui.profile.actions import check_actions, lay_over_defaults
+from sf_tui.profile.check_data import (
+    DATA_KEYS,
+    check_biography,
+    check_diagnosis,
+    check_model,
+    check_tasks,
+    diagnosis_files,
+    model_files,
+    task_files,
+    task_notes,
+    uses_biography,
+)
+from sf_tui.profile.check_rules import check_guard, check_rules
+from sf_tui.profile.check_train import (
+    check_anchor,
+    check_replay_stage,
+    check_strategies,
+    check_train_tables,
+    overlay_problems,
+    strategy_notes,
+)
+from sf_tui.profile.locate import KeyPath, locate_keys
+from sf_tui.profile.names import BIOGRAPHY_TOKENIZER, RANDOM_MODEL
 from sf_tui.profile.override import apply_overrides
-from sf_tui.profile.paths import make_paths_absolute
-from sf_tui.profile.problems import Origin, raise_problems
-from sf_tui.profile.resolve import resolve_profile
-from sf_tui.profile.schema import Profile, current_schema
+from sf_tui.profile.problems import Origin, Problem, raise_problems
+from sf_tui.profile.schema import BiographySettings, Profile, current_schema
+from sf_tui.profile.sources import builtin_profiles, make_paths_absolute
+from sf_tui.profile.train_schema import DEFAULT_STEPS
 from sf_tui.profile.translate import problems_of
 
 PROFILE_SUFFIX = ".toml"
@@ -45,13 +63,13 @@ def load_profile(
 
     Args:
         reference: the path of a TOML file, or the name of a built-in profile.
-        overrides: `table.key=value` texts, laid over it in order; relative paths in them start
-            at the current directory.
-        seed: replaces the profile's own.
-        files: check too that the files and directories it names are there.
+        overrides: `table.key=value` texts, applied in order; relative paths in them start at
+            the current directory.
+        seed: replaces the profile's seed.
+        files: also check that the files and directories it names exist.
 
     Raises:
-        ProfileError: every mistake in it, each with file, line and key.
+        ProfileError: lists every mistake with file, line and key.
     """
     path = find_profile(reference)
     return parse_profile(
@@ -77,14 +95,14 @@ def parse_profile(
 
     Args:
         text: TOML.
-        name: what errors call the file.
-        base_dir: where relative paths start; default: the current directory.
+        name: the file's name in errors.
+        base_dir: the folder where relative paths start; default: the current directory.
         overrides: as in `load_profile`.
         seed: as in `load_profile`.
         files: as in `load_profile`.
 
     Raises:
-        ProfileError: every mistake in it, each with file, line and key.
+        ProfileError: lists every mistake with file, line and key.
     """
     raw = _parse(text, name)
     base_dir = base_dir or Path.cwd()
@@ -109,10 +127,10 @@ def parse_profile(
 
 
 def find_profile(reference: str | Path) -> Path:
-    """Return the file of a profile, given as a path or as the name of a built-in one.
+    """Return the file of a profile, given by path or as the name of a built-in one.
 
     Raises:
-        ProfileError: there is no such file or name; the hint has the nearest.
+        ProfileError: there is no such file or name; the hint gives the nearest.
     """
     path = user_path(reference) if isinstance(reference, str) else reference
     known = builtin_profiles()
@@ -160,7 +178,7 @@ def _unreadable(path: Path, error: OSError) -> ProfileError:
 
 def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
     if path.stem in known:
-        return f"the built-in profile goes by its name: {path.stem}"
+        return f"the built-in profile is given by its name: {path.stem}"
     if not path.parent.is_dir():
         return f"there is no directory {path.parent} either"
     near = nearest_name(path.name, [one.name for one in path.parent.glob("*.toml")])
@@ -171,7 +189,7 @@ def _missing_file_hint(path: Path, known: dict[str, Path]) -> str:
     )
 
 
-def _is_of_the_shell(path: Path, mode: int) -> bool:
+def _is_shell_pipe(path: Path, mode: int) -> bool:
     ends = stat.S_ISFIFO(mode) or path.name == "stdin"
     return ends and (path.is_relative_to("/dev") or path.is_relative_to("/proc"))
 
@@ -179,16 +197,16 @@ def _is_of_the_shell(path: Path, mode: int) -> bool:
 def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode
-        # A pipe of the shell's, as in `sf run <(…)`, has a writer; a device has no end.
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_of_the_shell(path, mode)):
+        # The shell's pipe in `sf run <(…)` has a writer; a device has no end.
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_shell_pipe(path, mode)):
             raise ProfileError(
-                f"{path}: not a file but a device or a FIFO", "put the profile's text there"
+                f"{path}: not a file but a device or a FIFO", "name a file that holds the profile"
             )
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        # Editors on Windows put a byte order mark before the first line.
+        # Windows editors put a byte order mark before the first line.
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -207,9 +225,9 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         twice = "twice" in error.msg or "overwrite" in error.msg
         raise ProfileError(
             f"{name}:{error.lineno}: column {error.colno}: not valid TOML: {error.msg}",
-            "the same key or table stands further up already; keep one of them"
+            "the same key or table is already further up; keep one of them"
             if twice
-            else "texts need quotes, a list [ ], a table's name [ ] on a line of its own",
+            else "texts need quotes, lists [ ], and a table's name [ ] on its own line",
         ) from error
     except RecursionError as error:
         raise ProfileError(f"{name}:1: {error}", "nest its tables less deeply") from error
@@ -226,3 +244,71 @@ def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
         raise
     raise_problems(origin, problems)
     return profile
+
+
+def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
+    """Return the mistakes that span several keys of a profile whose types are right."""
+    return [
+        *check_logins(profile),
+        *check_model(profile, origin),
+        *check_tasks(profile, origin),
+        *check_biography(profile),
+        *check_train_tables(profile, origin),
+        *check_replay_stage(profile, origin),
+        *check_strategies(profile, origin),
+        *check_anchor(profile),
+        *check_diagnosis(profile, origin),
+        *check_actions(profile, origin),
+        *check_rules(profile, origin),
+        *check_guard(profile),
+    ]
+
+
+def check_logins(profile: Profile) -> Iterator[Problem]:
+    """Find sources that contain a login: it would be stored and shown with the profile."""
+    places: list[tuple[KeyPath, object]] = [
+        (("model", key), getattr(profile.model, key)) for key in ("source", "tokenizer", "revision")
+    ]
+    for place, task in enumerate(profile.tasks):
+        places += [
+            (("tasks", place, key), getattr(task, key))
+            for key in ("data", "held_out", "split", "subset")
+        ]
+    for key in DATA_KEYS:
+        places.append((("diagnose", key), getattr(profile.diagnose, key)))
+    for path, value in places:
+        if isinstance(value, str) and has_url_login(value):
+            yield Problem(
+                path,
+                f"{path[-1]}: a URL with a user name or password in it",
+                "the profile is copied into the run directory: remove the login; for the Hub "
+                "use `hf auth login`, else download the file",
+            )
+
+
+def check_files(profile: Profile) -> list[Problem]:
+    """Return the files and directories that a profile names and that don't exist."""
+    return [*model_files(profile), *task_files(profile), *diagnosis_files(profile)]
+
+
+def resolve_profile(profile: Profile) -> Profile:
+    """Fill in the defaults that depend on other keys; the profile has no mistakes."""
+    changes: dict[str, Any] = {
+        # Only the first task can be known beforehand; all others are trained.
+        "tasks": [
+            task.model_copy(update={"learn": task.learn or place > 0})
+            for place, task in enumerate(profile.tasks)
+        ]
+    }
+    if profile.train.steps is None and profile.train.epochs is None:
+        changes["train"] = profile.train.model_copy(update={"steps": DEFAULT_STEPS})
+    watched = profile.watched_tasks()
+    if profile.replay_stage.task is None and watched:
+        changes["replay_stage"] = profile.replay_stage.model_copy(update={"task": watched[0]})
+    if profile.model.source == RANDOM_MODEL and profile.model.tokenizer is None:
+        # check_model ensures that such a profile has biography tasks only.
+        changes["model"] = profile.model.model_copy(update={"tokenizer": BIOGRAPHY_TOKENIZER})
+    elif not uses_biography(profile):
+        # Dropped, so that the note on an ignored table isn't repeated on every load.
+        changes["biography"] = BiographySettings()
+    return profile.model_copy(update=changes)

@@ -1,7 +1,9 @@
-"""On which line of a TOML text each key stands, also inside arrays of tables and inline tables.
+"""The line of each key in a TOML text, including arrays of tables and inline tables.
 
-A scanner of its own, because neither tomli nor tomlkit keeps the places of keys. It is given only
-texts that tomli has read without complaint, so it judges nothing.
+A scanner of its own: tomli and tomlkit do not keep the lines of keys, and counting the lines of a
+parsed tomlkit document is wrong when the parts of an array of tables are not adjacent ([[tasks]],
+then [train], then [[tasks]]), which tomlkit joins; it also refuses nesting beyond 100 levels. The
+scanner only gets texts that tomli has accepted, so it checks nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +23,18 @@ class KeyLines:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
     def known(self, path: KeyPath) -> tuple[KeyPath, int]:
-        """Return the line of a key, or of the innermost thing around it, and which that is."""
+        """Return the path and line of a key, or of the innermost located table around it."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return path[:length], self.lines[path[:length]]
         return (), 1
 
     def line(self, path: KeyPath) -> int:
-        """Return the line of a key, or of the innermost thing around it that has one."""
+        """Return the line of a key, or of the innermost located table around it."""
         return self.known(path)[1]
 
     def forget(self, path: KeyPath) -> None:
-        """Drop a key and all within it: it stands in the file no longer."""
+        """Remove a key and everything below it: its value is no longer from the file."""
         for known in [known for known in self.lines if known[: len(path)] == path]:
             del self.lines[known]
 
@@ -103,7 +105,7 @@ class _Scanner:
         return (*path, place)
 
     def last_element(self, path: KeyPath) -> KeyPath:
-        """Below the name of an array of tables, a header means its latest element."""
+        """Extend the name of an array of tables by the index of its latest element."""
         return (*path, self.lengths[path] - 1) if path in self.lengths else path
 
     def key_and_value(self, table: KeyPath) -> None:
@@ -144,7 +146,7 @@ class _Scanner:
         if self.peek(3) == quote * 3:
             self.position += 3
             self.close_string(quote * 3)
-            # Up to two quotes may stand before the closing three.
+            # Up to two quotes may precede the closing three.
             while self.peek() == quote:
                 self.position += 1
         else:

@@ -51,10 +51,10 @@ NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
     "strategy": frozenset({"lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
-"""For each key, the values that the design names and this version does not have."""
+"""For each key, planned values that this version does not have yet."""
 
 REPLAY_STAGE = "replay"
-"""The stage that `[replay_stage]` adds; no task may be called so."""
+"""The stage that `[replay_stage]` adds; no task may have this name."""
 
 RANDOM_MODEL = "random"
 """The `source` of a model with new weights."""
@@ -62,7 +62,7 @@ RANDOM_MODEL = "random"
 BIOGRAPHY_TOKENIZER = "biography"
 """The tokenizer that the biography generator makes of its own words."""
 
-# Stages, checkpoints and files are called so: no file system takes more than 255 bytes.
+# Names of stages, checkpoints and files: no file system takes more than 255 bytes.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 PROFILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -84,7 +84,7 @@ DATA_FIELDS: tuple[str, ...] = (
 ARROW_KEYS = ("up", "down", "left", "right")
 FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 13))
 RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
-"""What the console itself listens to."""
+"""Keys that the console uses itself."""
 
 RESERVED_BY = ("user", "worker")
 """Who else a command may be by; a rule of that name would be taken for them."""

@@ -1,7 +1,7 @@
-"""`--set table.key=value`: values laid over a profile from the command line.
+"""`--set table.key=value`: values from the command line, applied to a raw profile.
 
-Knows TOML values and how to walk to a key, making tables that are absent; what keys there are is
-the schema's affair.
+Knows TOML values and how to walk to a key, creating absent tables. The schema knows which keys
+exist.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Any
 
 import tomli
 
-from sf_tui.errors import ProfileError
+from sf_tui.errors import ProfileError, did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.paths import make_paths_absolute
 from sf_tui.profile.problems import Origin
+from sf_tui.profile.sources import make_paths_absolute
 from sf_tui.profile.train_schema import INSTEAD_OF
 
-# A value that opens like this was meant as TOML, so a mistake in it is told.
+# A value that starts like this is meant as TOML, so a mistake in it is reported.
 TOML_OPENINGS = ('"', "'", "[", "{")
 
 
@@ -50,12 +49,12 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def _is_utf8(text: str) -> bool:
-    # Bytes of the command line that were no UTF-8 arrive as lone surrogates.
+    # Bytes of the command line that are not UTF-8 arrive as lone surrogates.
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Split at the first equals sign that stands outside quotes."""
+    """Split at the first equals sign outside quotes."""
     quote = ""
     for place, char in enumerate(text):
         if quote:
@@ -86,20 +85,20 @@ def _value(text: str, value_text: str) -> Any:
             reason = getattr(error, "msg", str(error))
             raise ProfileError(
                 f"--set {text}: the value is not valid TOML: {reason}",
-                "put the whole option into single quotes, so that the shell leaves it as it is",
+                "put the whole option in single quotes to protect it from the shell",
             ) from error
         if not value_text.isprintable():
             raise ProfileError(
-                f"--set {text!r}: the value holds characters that can't be printed",
+                f"--set {text!r}: the value contains unprintable characters",
                 "write it as a TOML text in quotes",
             ) from error
         return value_text
-    # With a line break in it, the value could have brought other keys along.
+    # A value with a line break could add other keys.
     return table["value"] if len(table) == 1 else value_text
 
 
 def apply_overrides(origin: Origin, raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Lay every `table.key=value` over a raw profile, in place; a later one wins.
+    """Apply every `table.key=value` to a raw profile, in place; a later one wins.
 
     Relative paths in them start at the current directory, not at the profile's.
 
@@ -112,7 +111,7 @@ def apply_overrides(origin: Origin, raw: dict[str, Any], overrides: Sequence[str
     for text, parts, value in parsed:
         path = _set(origin, raw, parts, value, f"--set {_split(text)[0]}")
         make_paths_absolute(raw, Path.cwd(), within=path)
-        _take_other_away(raw, path, set_paths)
+        _remove_alternative(raw, path, set_paths)
         set_paths.append(path)
 
 
@@ -164,7 +163,7 @@ def _index(elements: list[Any], part: str, path: KeyPath, option: str) -> int:
     )
 
 
-def _take_other_away(raw: dict[str, Any], path: KeyPath, set_before: list[KeyPath]) -> None:
+def _remove_alternative(raw: dict[str, Any], path: KeyPath, set_before: list[KeyPath]) -> None:
     """Setting steps replaces the file's epochs, and the like; setting both stays a mistake."""
     *table_path, key = path
     other = INSTEAD_OF.get(str(key))

@@ -1,7 +1,6 @@
-"""What is wrong with a profile, told together: each mistake with its place, key and remedy.
+"""Mistakes in a profile, reported together: each with its place, key and remedy.
 
-Knows where values came from (a line of the file, `--set`, `--seed`); knows nothing of what the
-keys mean.
+Knows where a value came from (a line of the file, `--set`, `--seed`), not what a key means.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from sf_tui.masking import mask_url_logins
 from sf_tui.printable import printable
 from sf_tui.profile.locate import KeyLines, KeyPath
 
-MOST_TOLD = 20
+MOST_LISTED = 20
 QUOTES_HINT = "put it into quotes: "
 
 
@@ -24,10 +23,10 @@ class Problem:
     """One mistake.
 
     Args:
-        path: the key it is about; its line is told, or that of what stands around it.
-        text: what is wrong, after the table's name.
+        path: its key; the report gives the key's line, or that of the innermost table around it.
+        text: what is wrong; the table's name is put before it.
         hint: what to do about it; may be empty.
-        table: how many parts of `path` name the table; default: all but the last.
+        table: number of parts of `path` that name the table; default: all but the last.
     """
 
     path: KeyPath
@@ -37,7 +36,7 @@ class Problem:
 
     @property
     def table_path(self) -> KeyPath:
-        """The table that the mistake is in."""
+        """The table with the mistake."""
         return self.path[:-1] if self.table is None else self.path[: self.table]
 
 
@@ -46,10 +45,10 @@ class Origin:
     """Where each value of a raw profile came from.
 
     Args:
-        name: the file as the user named it.
+        name: the file's name as the user gave it.
         lines: the lines of its keys.
-        raw: the profile as plain tables, with everything that was set from outside.
-        options: for what was set from outside, the option as the user wrote it.
+        raw: the profile as plain tables, with options applied.
+        options: the options by the key that they set, as the user wrote them.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Origin:
     options: dict[KeyPath, str] = field(default_factory=dict)
 
     def option(self, path: KeyPath) -> str:
-        """Return the option that a value came from, or "" when it stands in the file."""
+        """Return the option that set a value, or "" if it is from the file."""
         in_file, _ = self.lines.known(path)
         for length in range(len(path), 0, -1):
             if path[:length] in self.options and length >= len(in_file):
@@ -66,11 +65,11 @@ class Origin:
         return ""
 
     def place(self, path: KeyPath) -> str:
-        """Return `file:line` of a key, or the option that it came from."""
+        """Return `file:line` of a key, or the option that set it."""
         return self.option(path) or f"{self.name}:{self.lines.line(path)}"
 
     def table_label(self, path: KeyPath) -> str:
-        """Name a table as the file does: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
+        """Name a table as in the file: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
         if not path:
             return ""
         places = [spot for spot, part in enumerate(path) if isinstance(part, int)]
@@ -94,19 +93,19 @@ class Origin:
         assert isinstance(number, int)
         return f"'{name}'" if isinstance(name, str) and name else f"number {number + 1}"
 
-    def told(self, problem: Problem) -> str:
-        """Return the line that tells a problem, without its hint."""
+    def report_line(self, problem: Problem) -> str:
+        """Return the line that reports a problem, without its hint."""
         option = self.option(problem.path)
         place = option or f"{self.name}:{self.lines.line(problem.path)}"
-        # An option names the table already, unless the mistake is in another than its own.
+        # An option already names the table, unless the mistake is in another one.
         shown = not option or problem.table is not None
         label = self.table_label(problem.table_path) if shown else ""
         line = f"{place}: {label} {problem.text}" if label else f"{place}: {problem.text}"
-        # Names may hold line breaks or a terminal's control characters.
+        # Names may contain line breaks and control characters.
         return shorten(mask_url_logins(printable(line, multiline=False)))
 
     def order(self, problem: Problem) -> tuple[bool, int]:
-        """Sort key: what stands in the file by its line, then the options as they were given."""
+        """Sort key: mistakes in the file by line, then those in options in their order."""
         option = self.option(problem.path)
         if option:
             return True, list(self.options.values()).index(option)
@@ -114,31 +113,31 @@ class Origin:
 
 
 class ProfileProblemsError(ProfileError):
-    """Several mistakes in one profile: a line each, the first with its remedy below it.
+    """Several mistakes in one profile: one line each, the first with its remedy below it.
 
     Args:
-        told: each mistake's line and hint.
+        problems: each mistake's line and hint.
     """
 
-    def __init__(self, told: list[tuple[str, str]]) -> None:
-        self.problems = told
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
         rest = [
             f"{line} ({hint})" if hint.startswith("did you mean") else line
-            for line, hint in told[1:MOST_TOLD]
+            for line, hint in problems[1:MOST_LISTED]
         ]
-        if len(told) > MOST_TOLD:
-            rest.append(f"… and {len(told) - MOST_TOLD} more")
+        if len(problems) > MOST_LISTED:
+            rest.append(f"… and {len(problems) - MOST_LISTED} more")
         self.rest = rest
-        super().__init__("\n".join([told[0][0], *rest]), told[0][1])
+        super().__init__("\n".join([problems[0][0], *rest]), problems[0][1])
 
     def __str__(self) -> str:
-        """Put the first mistake's remedy right below it."""
+        """Return the mistakes with the first one's remedy below it."""
         first, hint = self.problems[0]
         return "\n".join([first, *([f"  {hint}"] if hint else []), *self.rest])
 
 
 def _shell_hint(option: str, hint: str) -> str:
-    """Quotes in an option are taken by the shell, so it needs a second pair around them."""
+    """Add the outer quotes that an option needs: the shell removes the inner ones."""
     if not option.startswith("--set") or not hint.startswith(QUOTES_HINT):
         return hint
     value = hint.partition(" = ")[2]
@@ -150,20 +149,20 @@ def _shown_hint(option: str, hint: str) -> str:
 
 
 def raise_problems(origin: Origin, problems: list[Problem]) -> None:
-    """Raise one ProfileError that tells all the problems, if there are any."""
-    told: list[tuple[str, str]] = []
+    """Raise one ProfileError that reports all problems, if there are any."""
+    lines: list[tuple[str, str]] = []
     for problem in sorted(problems, key=origin.order):
-        line = origin.told(problem)
-        if line not in [known for known, _ in told]:
-            told.append((line, _shown_hint(origin.option(problem.path), problem.hint)))
-    if len(told) == 1:
-        raise ProfileError(*told[0])
-    if told:
-        raise ProfileProblemsError(told)
+        line = origin.report_line(problem)
+        if line not in [known for known, _ in lines]:
+            lines.append((line, _shown_hint(origin.option(problem.path), problem.hint)))
+    if len(lines) == 1:
+        raise ProfileError(*lines[0])
+    if lines:
+        raise ProfileProblemsError(lines)
 
 
-def problems_told(error: ProfileError) -> list[tuple[str, str]]:
-    """Return each mistake that an error tells, with its hint."""
+def problems_in(error: ProfileError) -> list[tuple[str, str]]:
+    """Return each mistake in an error with its hint."""
     if isinstance(error, ProfileProblemsError):
         return error.problems
     return [(error.message, error.hint)]

@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sf_tui.profile.describe import inner_model, toml_value, wanted_text
 from sf_tui.profile.names import OP_ARGUMENTS
 from sf_tui.profile.schema import current_schema
 from sf_tui.profile.translate import table_name
+from sf_tui.profile.values import inner_model, toml_value, wanted_text
 from sf_tui.vocabulary.strategies import STRATEGIES
 
 INTRODUCTION = """\

@@ -1,8 +1,7 @@
 """What a profile is: the tables and keys of its TOML file, their types, ranges and defaults.
 
-Knows what each key means (the descriptions are what `sf profile init` writes) and what a stage
-trains with. What one key says about another is checked in `checks`, defaults that depend on other
-keys are filled in by `resolve`.
+Knows the meaning of each key (the descriptions are what `sf profile init` writes) and what a stage
+trains with. Rules between keys and defaults that depend on other keys are in `load`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
-from sf_tui.profile.nearest import did_you_mean
-from sf_tui.profile.recover_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.train_schema import (
     NeighborSettings,
     ReplayStageSettings,
@@ -30,6 +27,7 @@ from sf_tui.profile.train_schema import (
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
+    Factor,
     FieldNames,
     HeldOut,
     Line,
@@ -37,16 +35,61 @@ from sf_tui.profile.values import (
     NotNegative,
     Part,
     PlainTable,
+    Positive,
     ProfileName,
     RowCount,
     Seed,
     Share,
+    StepCount,
 )
 from sf_tui.vocabulary.strategies import AnchorSettings, StrategySettings, strategy_declared
 
 
+class DiagnoseSettings(StrictTable):
+    """`[diagnose]`: the recovery test on a copy of the weights."""
+
+    examples: Count = Field(default=10, description="old examples of the examples arm")
+    steps: StepCount | None = Field(
+        default=None, description="optimizer steps of each arm; default: chosen for each arm"
+    )
+    learning_rate: Positive | None = Field(
+        default=None, description="learning rate of every arm; default: found by a short search"
+    )
+    control: Line | None = Field(
+        default=None,
+        description="data about facts that the model never saw, as in a task; they give the guess "
+        "floor",
+    )
+    unrelated: Line | None = Field(
+        default=None,
+        description="data of another task, as in a task; adds an arm that trains on it",
+    )
+
+
+class RecoverSettings(StrictTable):
+    """`[recover]`: the lasting repair by op recover, which keeps the new task."""
+
+    examples: CountOrZero = Field(
+        default=0, description="old examples to train on; 0 = without any old data"
+    )
+    steps: StepCount = Field(default=150, description="most optimizer steps; the best step is kept")
+    learning_rate: Positive | None = Field(default=None, description="default: half of the stage's")
+    strength: Positive = Field(
+        default=1.0, description="weight of the KL to the start model beside the other losses"
+    )
+    old_share: Part = Field(
+        default=0.25,
+        description="share of old examples in a step's rows, if there are any",
+    )
+    interpolate: Factor | None = Field(
+        default=None,
+        description="share kept of the change since the stage's start before the first step; "
+        "default: searched",
+    )
+
+
 class ModelSettings(StrictTable):
-    """`[model]`: where the weights and the tokenizer come from."""
+    """`[model]`: the source of the weights and the tokenizer."""
 
     source: Line = Field(
         description="starter:NAME, package:NAME/FILE (a Python package's), a directory, "
@@ -54,7 +97,7 @@ class ModelSettings(StrictTable):
     )
     config: PlainTable = Field(
         default={},
-        description="what a random model looks like: model_type and its configuration's keys",
+        description="configuration of a random model: model_type and its keys",
     )
     tokenizer: Line | None = Field(
         default=None,
@@ -72,23 +115,23 @@ class ModelSettings(StrictTable):
 
 
 class TaskSettings(StrictTable):
-    """`[[tasks]]`: named data, in the order in which it is learnt."""
+    """`[[tasks]]`: named data, in the order of training."""
 
-    name: Name = Field(description="what charts, rules and events call it")
+    name: Name = Field(description="its name in charts, rules and events")
     data: Line = Field(
         description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id"
     )
     metric: TaskMetric = Field(
         default="auto",
-        description="what charts and rules use; auto: exact, or token for long answers",
+        description="metric of charts and rules; auto: exact_match, or token_accuracy if long",
     )
     learn: bool = Field(
         default=False,
-        description="true gives the first task a stage too; later tasks always have one",
+        description="true: train the first task too; later tasks are always trained",
     )
     watch: bool = Field(
         default=True,
-        description="false: probed, but never counted as an old task in drop and guards",
+        description="false: probed, but not counted as an old task in drop and guards",
     )
     held_out: HeldOut = Field(
         default=None,
@@ -99,83 +142,89 @@ class TaskSettings(StrictTable):
     )
     fields: FieldNames = Field(
         default={},
-        description="which of your fields is which: a name, or a text with {names} in it",
+        description="your field for each role: a name, or a text with {names} in it",
     )
-    on_bad_row: Literal["error", "skip"] = Field(default="error", description="what a bad row does")
+    on_bad_row: Literal["error", "skip"] = Field(
+        default="error", description="on a bad row: stop, or leave it out and count it"
+    )
     control_tokens: Literal["text", "keep", "error"] = Field(
         default="text",
         description="control tokens in a row's text: encoded as text, kept, or a bad row",
     )
     split: Line | None = Field(default=None, description="the split of a datasets id")
     subset: Line | None = Field(default=None, description="the subset of a datasets id")
-    train: PlainTable = Field(
-        default={}, description="any keys of [train], for this task's stage alone"
-    )
+    train: PlainTable = Field(default={}, description="keys of [train] for this task's stage only")
 
 
 class BiographySettings(StrictTable):
-    """`[biography]`: what "biography:…" data is made of."""
+    """`[biography]`: the generator behind "biography:…" data."""
 
-    people: RowCount = Field(default=400, description="how many people pretraining tells about")
-    train_share: Part = Field(default=0.75, description="share of them that the old task trains on")
-    new_people: RowCount = Field(default=25, description="how many people each new task is about")
+    people: RowCount = Field(default=400, description="people in the pretraining data")
+    train_share: Part = Field(
+        default=0.75, description="share of people that the old task trains on"
+    )
+    new_people: RowCount = Field(default=25, description="people in each new task")
     question_form: Literal["same", "other"] = Field(
         default="same", description="other: new questions share no template word with the old ones"
     )
-    seed: Seed = Field(default=0, description="draws the people and their facts")
-    new_seed: Seed = Field(default=0, description="draws the new people")
+    seed: Seed = Field(default=0, description="seed of the people and their facts")
+    new_seed: Seed = Field(default=0, description="seed of the new people")
 
 
 class ProbeSettings(StrictTable):
-    """`[probe]`: how often every task is measured, and at what cost."""
+    """`[probe]`: how often all tasks are measured, and at what cost."""
 
-    every: Count = Field(default=25, description="steps between two probes")
+    every: Count = Field(default=25, description="steps between probes")
     every_in_window: Count = Field(
-        default=5, description="steps between two probes in the danger window"
+        default=5, description="steps between probes in the danger window"
     )
-    budget: Share = Field(default=0.03, description="share of the work that probes may take")
+    budget: Share = Field(default=0.03, description="share of the compute that probes may use")
     budget_in_window: Share = Field(default=0.10, description="the same in the danger window")
     examples: Count | None = Field(
-        default=None, description="held-out examples a probe; default: what the budget allows"
+        default=None, description="held-out examples per probe; default: what the budget allows"
     )
     batch_size: RowCount | None = Field(
-        default=None, description="examples a pass; default: chosen"
+        default=None, description="examples per pass; default: chosen"
     )
 
 
 class CheckpointSettings(StrictTable):
-    """`[checkpoint]`: how often the state is saved, and how much of it stays."""
+    """`[checkpoint]`: how often the state is saved, and what is kept."""
 
-    every: Count = Field(default=100, description="steps between two checkpoints")
-    keep_last: Count = Field(default=2, description="how many of the latest stay")
-    keep_best: CountOrZero = Field(default=1, description="how many of the best stay")
+    every: Count = Field(default=100, description="steps between checkpoints")
+    keep_last: Count = Field(default=2, description="number of latest checkpoints kept")
+    keep_best: CountOrZero = Field(default=1, description="number of best checkpoints kept")
 
 
 class WindowSettings(StrictTable):
     """`[window]`: the danger window at the start of a stage."""
 
-    steps: CountOrZero = Field(default=150, description="its length in optimizer steps")
-    alert_drop: Share = Field(default=0.20, description="the drop that raises an alert in it")
+    steps: CountOrZero = Field(default=150, description="length in optimizer steps")
+    alert_drop: Share = Field(
+        default=0.20, description="drop that raises an alert inside the window"
+    )
 
 
 class GuardSettings(StrictTable):
     """`[guard]`: bounds that decide the exit code of a headless run."""
 
     old_accuracy: Share | None = Field(
-        default=None, description="what every watched old task must keep at the end"
+        default=None, description="least final accuracy of every watched old task"
     )
-    new_accuracy: Share | None = Field(default=None, description="what the last task must reach")
+    new_accuracy: Share | None = Field(
+        default=None, description="least final accuracy of the last task"
+    )
 
 
 class CostSettings(StrictTable):
-    """`[cost]`: what the machine costs."""
+    """`[cost]`: the price of the machine."""
 
     gpu_hour: NotNegative | None = Field(default=None, description="price of one GPU hour")
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One part of a run: which task is trained, and with what."""
+    """One stage of a run: a task and its training settings."""
 
     name: str
     task: str
@@ -185,11 +234,9 @@ class StageSpec:
 class Profile(StrictTable):
     """A whole profile; `load_profile` gives one that is checked, resolved and complete."""
 
-    name: ProfileName = Field(description="the profile's name; the run's id holds it")
+    name: ProfileName = Field(description="the profile's name, part of the run's id")
     description: str = Field(default="", description="what it is for")
-    seed: Seed = Field(
-        default=0, description="decides the data order and everything else that is drawn"
-    )
+    seed: Seed = Field(default=0, description="seed of the data order and all other randomness")
     model: ModelSettings
     tasks: list[TaskSettings]
     biography: BiographySettings = Field(default_factory=BiographySettings)
@@ -212,16 +259,16 @@ class Profile(StrictTable):
 
     @property
     def base_dir(self) -> Path:
-        """The folder where its relative paths start (they are absolute after loading)."""
+        """The folder where relative paths start; loading makes them absolute."""
         return self._base_dir
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of it: settings that change nothing."""
+        """Notes for the user: settings without effect."""
         return self._notes
 
     def __eq__(self, other: object) -> bool:
-        """Compare what the profiles say, not where they were read from."""
+        """Compare contents, not where the profiles were read from."""
         return isinstance(other, Profile) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
@@ -243,7 +290,7 @@ class Profile(StrictTable):
         )
 
     def stage_train(self, task_name: str) -> TrainSettings:
-        """Return what a task's stage (or the stage `replay`) is trained with."""
+        """Return the training settings of a task's stage or of the stage `replay`."""
         own = (
             {**self.replay_stage.train, "steps": self.replay_stage.steps}
             if task_name == REPLAY_STAGE
@@ -267,7 +314,7 @@ class Profile(StrictTable):
         return stages
 
     def watched_tasks(self) -> list[str]:
-        """Return the names of the tasks that can count as old ones, in order."""
+        """Return the names of the tasks that can count as old, in order."""
         return [task.name for task in self.tasks if task.watch]
 
     def old_data_access(self, train: TrainSettings) -> str:

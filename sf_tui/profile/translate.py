@@ -1,6 +1,6 @@
-"""What pydantic found wrong, as problems that tell place, key, what is wanted and the remedy.
+"""pydantic's errors as problems with place, key, wanted value and remedy.
 
-Knows the shape of the schema; knows no rule that spans several keys.
+Knows the structure of the schema; knows no rule that spans several keys.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action
-from sf_tui.profile.describe import (
+from sf_tui.profile.locate import KeyPath
+from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
+from sf_tui.profile.problems import QUOTES_HINT, Problem
+from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import (
     choices,
     inner_model,
     kind_of,
@@ -22,11 +27,6 @@ from sf_tui.profile.describe import (
     toml_value,
     wanted_text,
 )
-from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import DATA_FIELDS, NOT_IN_THIS_VERSION, OP_ARGUMENTS
-from sf_tui.profile.nearest import did_you_mean, nearest_name
-from sf_tui.profile.problems import QUOTES_HINT, Problem
-from sf_tui.profile.schema import Profile
 
 EXAMPLES: dict[str, str] = {
     "data": '"biography:new"',
@@ -37,7 +37,7 @@ EXAMPLES: dict[str, str] = {
     "layers": "2",
     "name": '"my-name"',
 }
-"""What a hint shows for a required key."""
+"""Example values of required keys in hints."""
 
 
 def problems_of(
@@ -52,8 +52,8 @@ def problems_of(
     Args:
         errors: of validating `raw` as `model`.
         raw: the plain tables that were validated.
-        model: what they were validated as.
-        above: the key at which `raw` stands in the profile.
+        model: the model that validated them.
+        above: the key of `raw` in the profile.
     """
     problems = []
     for error in errors:
@@ -95,7 +95,7 @@ def _reach(model: type[BaseModel], path: KeyPath) -> tuple[KeyPath, FieldInfo | 
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model when the annotation is a table itself, not a list or dict of tables."""
+    """Return the model if the annotation is a table, not a list or dict of tables."""
     return None if get_origin(annotation) in (list, dict) else inner_model(annotation)
 
 
@@ -126,7 +126,7 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
     if near is None and (elsewhere := _tables_with(key)):
         return Problem(full, text, f"'{key}' is a key of {listed(elsewhere)}")
     if near is None and key in Profile.model_fields:
-        return Problem(full, text, f"{table_name(key)} stands by itself, not in another table")
+        return Problem(full, text, f"{table_name(key)} is a table of its own, not part of another")
     return Problem(full, text, did_you_mean(key, known, "keys"))
 
 
@@ -196,7 +196,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             f"there are: {', '.join(allowed)}",
         )
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        # A file that is not UTF-8 is no profile; only the folder's name can have brought it in.
+        # The file is UTF-8, so this comes from the folder's name.
         return Problem(
             full,
             f"{key}: the path is not UTF-8",
@@ -212,7 +212,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
 
 
 def _kinds_agree(field: FieldInfo, value: object) -> bool:
-    """Tell whether the value has a kind that the field takes, so that only its range is wrong."""
+    """Return whether the field takes values of this kind, so that only the range is wrong."""
     kinds = _kinds(field.annotation)
     if isinstance(value, bool):
         return bool in kinds

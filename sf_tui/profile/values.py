@@ -1,15 +1,20 @@
-"""The types of a profile's values: what is taken, and how a wanted value is told in words.
+"""The types of a profile's values, and values and types in words.
 
-Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is taken where a float
-is wanted, and no number may be infinite or NaN. Knows nothing of the keys that use them.
+Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is accepted for a float,
+and no number may be infinite or NaN. Wording is for messages and for generated profiles. Knows
+pydantic's fields and TOML's kinds of value, not particular keys.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+import re
+from collections.abc import Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
 from sf_tui.vocabulary.settings import (
@@ -162,3 +167,106 @@ FieldNames = Annotated[
     dict[Annotated[str, AfterValidator(_data_field)], str],
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
+
+
+LONGEST_VALUE = 60
+BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+\Z")
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a TOML value's kind."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, int):
+        return "a whole number"
+    if isinstance(value, float):
+        return "a number"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    return "a date or time"
+
+
+def toml_value(value: object, longest: int = LONGEST_VALUE) -> str:
+    """Write a value as TOML on one line, cut to a length."""
+    text = _toml(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        inner = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in inner) + '"'
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        pairs = (f"{_toml_key(key)} = {_toml(inner)}" for key, inner in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return str(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if BARE_KEY.match(key) else _toml(key)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names by commas and a final "and"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def wanted_text(field: FieldInfo, value: object = None) -> str:
+    """Return in words what a field takes, given a value that it refused."""
+    for note in field.metadata:
+        if isinstance(note, Wanted):
+            return note.given(value)
+    return _wanted(field.annotation, value) or "another value"
+
+
+def _wanted(annotation: Any, value: object) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *notes = get_args(annotation)
+        own = next((note.given(value) for note in notes if isinstance(note, Wanted)), "")
+        return own or _wanted(base, value)
+    if origin in (Union, UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return next(filter(None, (_wanted(part, value) for part in inner)), "")
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        return "text"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "a table"
+    if origin is list:
+        return "a list of tables"
+    return ""
+
+
+def choices(annotation: Any) -> list[str]:
+    """Return the values of a field with a fixed list of them, else an empty list."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [value for part in get_args(annotation) for value in choices(part)]
+    return []
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the table model inside an annotation like `Model | None`, `list[Model]`, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in get_args(annotation):
+        found = inner_model(part)
+        if found is not None:
+            return found
+    return None

@@ -1,25 +1,32 @@
-"""A profile as TOML that says everything and loads again to an equal profile."""
+"""Resolved profiles as TOML that loads to an equal profile, and the keys in which two differ.
+
+Compares resolved profiles, so a default that is written out is no difference. Knows no run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
 from tomlkit.items import Array, InlineTable, Item, Table
 
+from sf_tui.masking import mask_text
 from sf_tui.printable import printable_toml
 from sf_tui.profile.action_schema import Action
-from sf_tui.profile.check_tasks import uses_biography
+from sf_tui.profile.check_data import uses_biography
 from sf_tui.profile.names import OP_ARGUMENTS
 from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import toml_value
 
 
 def dump_profile(profile: Profile) -> str:
     """Return the fully resolved TOML of a loaded profile.
 
-    Keys without a value are left out, except that an action without a console key says so
-    (otherwise it would get a default one back). Paths are absolute, as loading made them.
+    Keys without a value are omitted, except that an action without a console key has key = ""
+    (otherwise loading would give it the default key). Paths are absolute.
     """
     document = tomlkit.document()
     for name in Profile.model_fields:
@@ -87,3 +94,51 @@ def _item(value: Any) -> Item:
         return array
     item: Item = tomlkit.item(value)
     return item
+
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key with two values."""
+
+    key: str
+    """As in `--set`: `train.steps`, `tasks.new.data`."""
+    ours: str
+    """The run's value as TOML."""
+    theirs: str
+    """The other value as TOML."""
+
+
+def differences(ours: Profile, theirs: Profile) -> list[Difference]:
+    """Return the keys in which two resolved profiles differ, in the order of the schema."""
+    return list(_between("", ours.model_dump(), theirs.model_dump()))
+
+
+def _between(key: str, ours: Any, theirs: Any) -> Iterator[Difference]:
+    ours, theirs = _by_name(ours), _by_name(theirs)
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in [*ours, *(name for name in theirs if name not in ours)]:
+            inner = f"{key}.{name}" if key else str(name)
+            yield from _between(inner, ours.get(name, _ABSENT), theirs.get(name, _ABSENT))
+        # The order of tasks is the order of training.
+        if list(ours) != list(theirs) and set(ours) == set(theirs) and key in ("tasks", "rules"):
+            yield Difference(key, _as_text(list(ours)), _as_text(list(theirs)))
+    elif ours != theirs:
+        yield Difference(key, _as_text(ours), _as_text(theirs))
+
+
+def _by_name(value: Any) -> Any:
+    """Turn a list of named tables into a table by name, as `--set` addresses it."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        names = [one.get("name") for one in value]
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return dict(zip(names, value, strict=True))
+    return value
+
+
+def _as_text(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    return "none" if value is None else mask_text(toml_value(value))

@@ -13,13 +13,13 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import MOST_PROMPTS, TeacherCache, answer_limit, build_cache
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import NeighborKinds
-from sf_tui.recovery.edits.start_weights import StartWeights
 from sf_tui.recovery.leaks import Leaks
 from sf_tui.recovery.scoring import ScoredRows, Scorer
 from sf_tui.tasks.encoding import Encoded
@@ -64,7 +64,7 @@ class RecoveryCase:
     compute: ComputeSetting
     old: OldTask | None
     new: NewTask | None
-    start: StartWeights | None
+    start: StoredWeights | None
     """The weights from before the stage; None where nobody has them."""
     learning_rate: float
     """The stage's own, which every rate is chosen from."""

@@ -17,8 +17,8 @@ import numpy as np
 from sf_tui.diagnosis.arms import Arm
 from sf_tui.diagnosis.verdict import decide_verdict
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.arm_size import neighbor_rows, neighbor_steps
@@ -32,7 +32,6 @@ from sf_tui.recovery.scoring import (
     split_selection,
 )
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import load_start, tried_out
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
@@ -128,7 +127,7 @@ class RecoveryTest:
         begun = time.perf_counter()
         reference: Arm | None = None
         spent_on_reference = 0.0
-        with tried_out(case.model, case.layout) as now_weights:
+        with weights_restored(case.model, case.layout) as now_weights:
             self._told("scoring the model as it is")
             now = self._scores(self._held_out)
             self._raise_floor()
@@ -194,7 +193,7 @@ class RecoveryTest:
         if case.start is None:
             return None, None
         self._told("scoring the start weights")
-        load_start(case.layout, case.start)
+        case.start.load_into(case.layout)
         start = self._scores(self._held_out)
         self._raise_floor()
         self._start_selection = self._select()

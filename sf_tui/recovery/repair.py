@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sf_tui.engine.batches import derive_seed
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
@@ -26,7 +26,6 @@ from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 from sf_tui.recovery.scaling_back import find_keep
 from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
-from sf_tui.recovery.snapshot import load_start, tried_out
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -107,12 +106,12 @@ class Repair:
     def run(self) -> RepairOutcome:
         """Repair the model; its weights are then those of the best step."""
         case, begun = self._case, time.perf_counter()
-        with tried_out(case.model, case.layout, thaw=self._thaw) as now:
+        with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
             start_accuracy = case.start_accuracy
             bank: TeacherCache | None = None
             if case.start is not None:
-                load_start(case.layout, case.start)
+                case.start.load_into(case.layout)
                 start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbors:
                     rows = case.batch_size * self._steps
@@ -304,7 +303,7 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
     before_old, before_new = _score_both(case, scorer)
     now = Snapshot(case.layout)
     try:
-        load_start(case.layout, case.start)
+        case.start.load_into(case.layout)
         start = _old_accuracy(case, scorer)
         now.restore()
         edit.apply(case.layout, case.start)

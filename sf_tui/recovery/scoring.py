@@ -11,8 +11,7 @@ import numpy as np
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.probe_plan import spread_evenly
-from sf_tui.engine.probing import Prober, ProbeResult
+from sf_tui.engine.probing import Prober, ProbeResult, spread_evenly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 from sf_tui.tasks.task import majority_counts
 

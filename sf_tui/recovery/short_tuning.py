@@ -14,8 +14,8 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.snapshot import Snapshot
 from sf_tui.engine.step import Loss, build_optimizer, learning_rate_at, optimizer_step
+from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
 
 # A few steps of warm-up keep AdamW's first updates, whose moments know one gradient, from harm.

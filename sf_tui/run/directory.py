@@ -5,10 +5,8 @@ Knows paths and `run.json`; what the other files hold is told by the modules nam
 
 from __future__ import annotations
 
-import difflib
 import os
 import secrets
-import shutil
 import socket
 import stat
 from collections.abc import Sequence
@@ -20,17 +18,12 @@ from typing import Any
 import orjson
 
 from sf_tui import __version__
-from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError
+from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageError, nearest_name
 from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.printable import printable
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
-from sf_tui.run.durable import (
-    aside_name,
-    remove_abandoned,
-    replace_file,
-    sync_directory,
-)
+from sf_tui.run.durable import aside_name, new_folder, remove_abandoned, replace_file
 from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, TEXTS, Field, fields_problem, map_of
 from sf_tui.run.regular_file import read_regular, reason_of
 
@@ -196,19 +189,16 @@ class RunDirectory:
         }
         aside = path.with_name(aside_name(secrets.token_hex(4), "making"))
         try:
-            aside.parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(path.parent, None, "making")
-            # Prompts and answers are in it.
-            aside.mkdir(mode=0o700)
-            (aside / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-            (aside / "profile.toml").write_text(profile_text, encoding="utf-8")
-            (aside / "events.jsonl").touch()
-            (aside / "commands.jsonl").touch()
-            (aside / "lock").touch()
-            aside.rename(path)
-            sync_directory(path.parent)
+            with new_folder(path, aside) as folder:
+                # Prompts and answers are in it.
+                folder.chmod(0o700)
+                (folder / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+                (folder / "profile.toml").write_text(profile_text, encoding="utf-8")
+                (folder / "events.jsonl").touch()
+                (folder / "commands.jsonl").touch()
+                (folder / "lock").touch()
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
             raise RunError(
                 f"{path}: can't make a run directory: {error.strerror or error}",
                 "choose another place with --run-dir or $SF_HOME",
@@ -312,7 +302,7 @@ def find_run(reference: str) -> RunDirectory:
         raise RunNotFoundError(
             f"'{reference}' fits {len(fitting)} runs: {names}", "give more letters of the id"
         )
-    near = difflib.get_close_matches(reference, [run.id for run in runs], n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "`sf runs` lists the runs"
+    near = nearest_name(reference, [run.id for run in runs])
+    hint = f"did you mean '{near}'?" if near else "`sf runs` lists the runs"
     where = f"in {runs_home()}" if runs else f"(there is none yet in {runs_home()})"
     raise RunNotFoundError(f"no run '{reference}' {where}", hint)

@@ -1,7 +1,6 @@
-"""Writing files so that a crash at any moment leaves either the old one or the new one.
+"""Write files and folders so that a crash at any moment leaves either the old one or the new one.
 
-Also knows how files that are written aside are named, and which of them a process that is gone
-has left behind.
+Also knows how something that is written aside is named, and which of it a dead process left behind.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import re
 import shutil
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-# Nothing is written aside for longer; only asked of files whose process can't be looked up.
+# No write takes longer. Applies to files whose process can't be looked up.
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
@@ -62,7 +62,58 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def exchange_folder(aside: Path, path: Path, old: Path) -> None:
+@contextmanager
+def new_folder(path: Path, aside: Path, old: Path | None = None) -> Iterator[Path]:
+    """Give a folder to fill; when the block ends, sync all of it and rename it to `path`.
+
+    A block that raises leaves nothing of the new folder, and `path` as it was. A kill leaves
+    `aside` or `old`; `finish_exchange` completes the exchange.
+
+    Args:
+        path: the folder to make.
+        aside: a name beside it to write under; whatever has that name is deleted first.
+        old: a name beside it for the folder that is replaced, until the new one is in its place.
+            Without it nothing is replaced.
+
+    Yields:
+        The empty folder, under its name `aside`.
+
+    Raises:
+        FileExistsError: `path` exists, and no `old` was given.
+        OSError: the folder can't be written, synced or renamed.
+    """
+    try:
+        remove(aside)
+        aside.mkdir(parents=True)
+        yield aside
+        _sync_folder(aside)
+        if old is not None:
+            _exchange(aside, path, old)
+            return
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        aside.rename(path)
+        sync_directory(path.parent)
+    except BaseException:
+        # The disk may refuse this too; the next process tries again.
+        with suppress(OSError):
+            remove(aside)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make everything in a folder survive a power cut."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            _sync_folder(entry)
+            continue
+        if entry.suffix == ".safetensors":
+            follow_umask(entry)
+        sync_file(entry)
+    sync_directory(folder)
+
+
+def _exchange(aside: Path, path: Path, old: Path) -> None:
     """Rename a folder to `path` and delete what was there before.
 
     A kill in between leaves `old`; `finish_exchange` completes it.
@@ -85,7 +136,7 @@ def exchange_folder(aside: Path, path: Path, old: Path) -> None:
 
 
 def finish_exchange(path: Path, old: Path) -> None:
-    """Complete or take back an `exchange_folder` that a kill interrupted.
+    """Complete or undo the exchange of a `new_folder` that a kill interrupted.
 
     Raises:
         OSError: it can't be renamed or deleted.
@@ -103,7 +154,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     Args:
         path: the file to make or replace; a link is replaced, not followed.
         content: all of its bytes.
-        durable: also wait until the disk has it; needless for what is rewritten every second.
+        durable: also wait until the disk has it; not needed for what is rewritten every second.
 
     Raises:
         OSError: the disk is full or the folder can't be written; `path` is as it was.
@@ -146,7 +197,7 @@ def create_file(path: Path, content: bytes) -> None:
 
 
 def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
-    # O_EXCL: a link of that name, which somebody may have put there, is not followed.
+    # O_EXCL: a link of that name is not followed.
     remove(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
@@ -167,7 +218,7 @@ def _place() -> str:
 
 
 def aside_name(name: str, word: str) -> str:
-    """Return a hidden name to write `name` aside that tells which process is at it.
+    """Return a hidden name to write `name` aside; it identifies this process.
 
     Args:
         name: the final name.
@@ -179,11 +230,11 @@ def aside_name(name: str, word: str) -> str:
 def remove_abandoned(folder: Path, name: str | None, word: str) -> None:
     """Delete what processes that are gone have left under `aside_name(name, word)` in a folder.
 
-    A process of another host or container can't be looked up: what it left goes after a day.
+    A process of another host or container can't be looked up: its files are deleted after a day.
 
     Args:
         folder: where to look.
-        name: the final name; None: any of eight hexadecimal letters, as for what is yet unnamed.
+        name: the final name; None matches any eight hexadecimal digits (a folder without a name).
         word: as for `aside_name`.
 
     Raises:

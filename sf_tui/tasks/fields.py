@@ -5,7 +5,6 @@ Also suggests a table for rows that fit no schema. Knows nothing of files or tok
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from sf_tui.errors import DataError
+from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.marks import TURN_MARKS, is_present
 from sf_tui.tasks.rows import SHOWN_FIELDS, Row, RowError, count_rows, kind_of, listed, short_name
 from sf_tui.tasks.schemas import (
@@ -166,8 +165,8 @@ def near(name: str, names: Collection[str]) -> str:
     """Return "; did you mean 'x'?" for the name nearest to `name`, or nothing."""
     if len(names) > _MOST_COMPARED:
         return ""
-    close = difflib.get_close_matches(name, [str(other) for other in names], n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = nearest_name(name, [str(other) for other in names])
+    return f"; did you mean '{close}'?" if close else ""
 
 
 TURN_KEYS = frozenset(

@@ -7,7 +7,6 @@ has its own module. Knows nothing of schemas.
 from __future__ import annotations
 
 import bz2
-import difflib
 import gzip
 import lzma
 import re
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
-from sf_tui.errors import DataError
+from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.data_sets import folder_files, hub_rows
 from sf_tui.tasks.json_rows import json_document, json_lines
 from sf_tui.tasks.rows import BadRow, Row
@@ -164,9 +163,9 @@ def _what_is_there(path: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {shown_path(folder)}"
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    near = difflib.get_close_matches(path.name, names, n=1)
+    near = nearest_name(path.name, names)
     if near:
-        return f"did you mean '{near[0]}'?"
+        return f"did you mean '{near}'?"
     files = [name for name in names if name.lower().endswith(_FILE_SUFFIXES)]
     if files:
         more = f" and {len(files) - 5} more" if len(files) > 5 else ""

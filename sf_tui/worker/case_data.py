@@ -19,10 +19,10 @@ from sf_tui.engine.prepare import (
     prepare_task,
     read_task,
 )
-from sf_tui.engine.probe_plan import spread_evenly
+from sf_tui.engine.probing import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
-from sf_tui.profile.paths import is_missing
+from sf_tui.profile.sources import is_missing
 from sf_tui.recovery.case import NewTask, OldTask
 from sf_tui.recovery.scoring import ScoredRows, scored_rows
 from sf_tui.tasks.biography import biography_task

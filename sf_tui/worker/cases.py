@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.profile.paths import absolute
+from sf_tui.profile.sources import absolute
 from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import StartWeights
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, Measures, fold
@@ -97,7 +97,7 @@ def build_case(
     old: OldTask | None,
     new: NewTask | None,
     size: TaskSize | None,
-    start: StartWeights | None,
+    start: StoredWeights | None,
     known: KnownStart,
 ) -> RecoveryCase:
     """Put a case together; its rates, batches and neighbors are a stage's.

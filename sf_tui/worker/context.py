@@ -12,10 +12,10 @@ from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, EventLog
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.outcomes import StopRun
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import StopSignals
 
 
@@ -27,7 +27,7 @@ class RunContext:
     log: EventLog
     ledger: Ledger
     prepared: PreparedRun
-    shelf: CheckpointShelf
+    shelf: CheckpointStore
     commands: CommandTail
     signals: StopSignals
     rules: RuleWatch

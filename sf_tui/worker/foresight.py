@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.neighbors.anatomy import anatomize, sample_prompts
 from sf_tui.neighbors.risk import choose_sources, name_tasks_at_risk
 from sf_tui.neighbors.substitution import shares_prefixes

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
 from sf_tui.engine.prepare import load_model_of
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, parse_profile
-from sf_tui.profile.describe import toml_value
+from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import NewTask
 from sf_tui.worker.case_data import Wanted, read_new_task, read_old_task
 from sf_tui.worker.cases import (
@@ -78,7 +77,7 @@ def model_case(
     """
     compute = choose_compute(profile.model.dtype, profile.train.threads)
     loaded = load_model_of(profile, compute)
-    layout = read_layout(loaded.model)
+    layout = loaded.layout
     start = open_start_model(start_model, loaded, layout) if start_model is not None else None
     names = [task.name for task in profile.tasks]
     old = None

@@ -7,7 +7,6 @@ log says already. A repair writes a model directory elsewhere, whole or not at a
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +23,7 @@ from sf_tui.recovery.outcome import RecoveryOutcome, RepairOutcome
 from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import Repair, edit_model
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import (
-    aside_name,
-    follow_umask,
-    remove_abandoned,
-    sync_directory,
-    sync_file,
-)
+from sf_tui.run.durable import aside_name, new_folder, remove_abandoned
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import RunLock
@@ -253,21 +246,13 @@ def write_model(loaded: LoadedModel, out: Path) -> None:
     Raises:
         RunError: no room on the disk, or it can't be written.
     """
-    aside = out.with_name(aside_name(out.name, "writing"))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(out.parent, out.name, "writing")
-        save_model(loaded, aside)
-        for file in aside.iterdir():
-            follow_umask(file)
-            sync_file(file)
-        if os.path.lexists(out):
-            raise RunError(f"{out}: it has come to exist meanwhile", "choose another --out")
-        aside.rename(out)
-        sync_directory(out.parent)
+        with new_folder(out, out.with_name(aside_name(out.name, "writing"))) as folder:
+            save_model(loaded, folder)
+    except FileExistsError as error:
+        raise RunError(f"{out}: it has come to exist meanwhile", "choose another --out") from error
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{out}: can't write the repaired model: {error}", "make room, or choose another --out"
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

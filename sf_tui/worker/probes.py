@@ -11,8 +11,7 @@ from typing import Any
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.prepare import PreparedTask
-from sf_tui.engine.probe_plan import HeldOutRows, plan_probes
-from sf_tui.engine.probing import Prober
+from sf_tui.engine.probing import HeldOutRows, Prober, plan_probes
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
 from sf_tui.engine.prepare import load_model_of, prepare_task, read_task
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anatomy import (
     AnatomizedPrompt,
@@ -104,7 +104,7 @@ def survey_profile(
     compute = choose_compute(profile.model.dtype, profile.train.threads)
     told(f"loading {profile.model.source}")
     loaded = load_model_of(profile, compute)
-    model = ModelAtHand(loaded, read_layout(loaded.model), compute)
+    model = ModelAtHand(loaded, loaded.layout, compute)
     surveying = _Surveying(profile, name, model, prompts, told)
     groups = surveying.name_groups()
     return surveying.result(name, None, [SurveyedGroup(group, None) for group in groups])
@@ -143,7 +143,7 @@ def survey_run(
     told(f"loading {run.id}")
     model = load_newest(record)
     surveying = _Surveying(profile, spec.task, model, prompts, told)
-    with lent_weights(start, model.layout):
+    with with_weights(checkpoint_weights(start, model.layout), model.layout):
         groups = surveying.name_groups()
         bank, places = surveying.ask_again(groups[:GROUPS_SHOWN])
     moved = surveying.measure(bank, places)

@@ -1,6 +1,6 @@
-"""A run's weights: how far it has come, its newest ones that count, and those of a stage's start.
+"""A run's weights: the newest ones that count, and those of a stage's start.
 
-Reads only; locks nothing, and knows no data.
+Only reads: locks nothing and knows no data.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from pathlib import Path
 
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from sf_tui.engine.compute import ComputeSetting, choose_compute
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
 from sf_tui.profile import Profile, starter_directory
-from sf_tui.profile.paths import absolute
-from sf_tui.recovery.edits import StartWeights, open_start_weights
+from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.history import History, fold
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.shelf import CheckpointShelf
 
 _STARTER = "starter:"
 
 
 @dataclass(frozen=True)
 class ModelAtHand:
-    """A loaded model, its layers and where it runs."""
+    """A loaded model, its layers and the device."""
 
     loaded: LoadedModel
     layout: ModelLayout
@@ -37,7 +38,7 @@ class ModelAtHand:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory tells before any weight is loaded."""
+    """What is known about a run before any weight is loaded."""
 
     run: RunDirectory
     profile: Profile
@@ -47,20 +48,20 @@ class RunRecord:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The stage and the step that the newest weights stand at."""
+        """The stage and the step of the newest weights."""
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
-        assert stage is not None  # `read_record` has looked
+        assert stage is not None  # `read_record` has checked
         return stage.name, stage.step
 
     def start_of(self, stage: str) -> Path:
         """Return where a stage's first checkpoint belongs."""
-        return CheckpointShelf(self.run, self.profile.checkpoint).path(stage, 0)
+        return CheckpointStore(self.run, self.profile.checkpoint).path(stage, 0)
 
 
 def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
-    """Read how far a run has come and which of its weights count.
+    """Read the progress of a run and which of its weights count.
 
     Raises:
         RunError: it has no weights yet, or its log can't be read.
@@ -68,7 +69,7 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     events = list(read_events(run.events))
     history = fold(events)
     names = [stage.name for stage in profile.stages()]
-    point = CheckpointShelf(run, profile.checkpoint).resume_point(names, Ledger(events))
+    point = CheckpointStore(run, profile.checkpoint).resume_point(names, Ledger(events))
     if history.stage is None or (point is None and not _has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
@@ -80,8 +81,8 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
 def load_newest(record: RunRecord) -> ModelAtHand:
     """Load a run's model with the newest weights that count.
 
-    The run's own `model/` needs no source; where it isn't there the profile's model stands in, and
-    either way a checkpoint's weights go on top.
+    The run's own `model/` is used if it exists, else the profile's model; either way the
+    checkpoint's weights are loaded into it.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -95,8 +96,8 @@ def load_newest(record: RunRecord) -> ModelAtHand:
             update={
                 "source": str(record.run.model),
                 "config": {},
-                # For some families transformers takes a class of its own for whatever tokenizer
-                # a directory has, and words become other tokens (Qwen3.5).
+                # For some families (Qwen3.5) transformers ignores the directory's tokenizer class
+                # for one of its own, which splits words into other tokens.
                 "tokenizer": "biography" if words == "biography" else None,
                 "revision": None,
             }
@@ -105,18 +106,17 @@ def load_newest(record: RunRecord) -> ModelAtHand:
         profile.model.dtype, point.state["threads"] if point else profile.train.threads
     )
     loaded = load_model_of(profile, compute, settings, record.run.created)
-    layout = read_layout(loaded.model)
     if point is not None:
-        load_checkpoint(point, layout, None)
-    return ModelAtHand(loaded, layout, compute)
+        load_checkpoint(point, loaded.layout, None)
+    return ModelAtHand(loaded, loaded.layout, compute)
 
 
 def _has_model(run: RunDirectory) -> bool:
     return (run.model / "config.json").is_file()
 
 
-def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StartWeights:
-    """Find the start weights that somebody names.
+def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> StoredWeights:
+    """Find start weights by name.
 
     Args:
         name: a model directory, a checkpoint's folder, or starter:NAME.
@@ -138,8 +138,8 @@ def open_start_model(name: str, loaded: LoadedModel, layout: ModelLayout) -> Sta
 
 def find_start(
     loaded: LoadedModel, layout: ModelLayout, checkpoint: Path, named: str | None
-) -> StartWeights | None:
-    """Return the start weights that are named, else a stage's first checkpoint; None without both.
+) -> StoredWeights | None:
+    """Return the named start weights, else a stage's first checkpoint; None without either.
 
     Raises:
         ModelError: the named ones don't fit, or there are none.

@@ -7,15 +7,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sf_tui.engine.batches import EncodedSource
-from sf_tui.engine.checkpoint import lent_weights, read_checkpoint
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.engine.prepare import PreparedRun
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
 from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.worker.context import RunContext
 
 
@@ -129,6 +130,7 @@ def _start_lender(
                 f"{path}: the stage's first checkpoint is not there",
                 "without its start weights nothing can hold the stage to them",
             )
-        return lent_weights(checkpoint, context.prepared.layout)
+        layout = context.prepared.layout
+        return with_weights(checkpoint_weights(checkpoint, layout), layout)
 
     return lend

@@ -10,7 +10,6 @@ import platform
 import shlex
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import psutil
 import torch
@@ -26,12 +25,13 @@ from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8
-from sf_tui.run.durable import exchange_folder, follow_umask, remove, sync_file
+from sf_tui.run.durable import new_folder
 from sf_tui.run.events import Event, EventLog
 from sf_tui.run.leftovers import clear_leftovers
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
 from sf_tui.worker.inputs import check_inputs, describe_changes
@@ -40,7 +40,6 @@ from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command
 from sf_tui.worker.outcomes import StopRun, as_run_error, one_line
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.shelf import CheckpointShelf
 from sf_tui.worker.signals import PreparationStopped, StopSignals
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
@@ -141,7 +140,7 @@ class Worker:
     def _work(self, log: EventLog) -> int:
         ledger = Ledger(log.history)
         profile = load_profile(self._run.profile)
-        shelf = CheckpointShelf(self._run, profile.checkpoint)
+        shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, ledger)
         self._claim()
@@ -339,16 +338,9 @@ class Worker:
         path = self._run.model
         aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
         try:
-            remove(aside)
-            save_model(context.prepared.loaded, aside)
-            for file in aside.iterdir():
-                follow_umask(file)
-                sync_file(file)
-            exchange_folder(aside, path, old)
+            with new_folder(path, aside, old) as folder:
+                save_model(context.prepared.loaded, folder)
         except (OSError, SafetensorError) as error:
-            # The disk may refuse that as well; the next worker tries again.
-            with suppress(OSError):
-                remove(aside)
             raise RunError(
                 f"{path}: can't write the final model: {error}",
                 "the last checkpoint holds the same weights; make room, then "

@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 
-from sf_tui.bench.alternating import PassOn, Side, alternate, median_ratio
-from sf_tui.bench.clock import Reading
+from sf_tui.bench.harness import PassOn, Reading, Side, alternate, median_ratio
 
 
 def _side(name: str, legs: int, done: list[str]) -> Side:

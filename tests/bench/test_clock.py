@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sf_tui.bench.clock import Clock, Reading, read_clocks
+from sf_tui.bench.harness import Clock, Reading, read_clocks
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.bench.against_generate import Comparison
-from sf_tui.bench.clock import Clock
-from sf_tui.bench.greedy import GreedyDecoder, Question
+from sf_tui.bench.generation import Comparison, GreedyDecoder, Question
+from sf_tui.bench.harness import Clock
 from sf_tui.bench.scene import make_scene
 from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.prepare import PreparedRun, prepare_run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sf_tui.bench.processes import peak_memory_bytes, run_part
+from sf_tui.bench.harness import peak_memory_bytes, run_part
 from sf_tui.cli.bench import app
 from sf_tui.errors import UsageError
 

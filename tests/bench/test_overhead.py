@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.bench.harness import BenchReport
 from sf_tui.bench.overhead import measure_overhead
-from sf_tui.bench.report import BenchReport
 from sf_tui.errors import UsageError
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sf_tui.bench.probe_cost import Schedule, probe_cost
+from sf_tui.bench.overhead import Schedule, probe_cost
 
 SCHEDULE = Schedule(window=4, every=4, every_in_window=2)
 # Legs 1 and 3 hold the probes after steps 2 and 4, in the window; leg 7 that after step 8.

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from sf_tui.bench.report import BenchReport, Figure
+from sf_tui.bench.harness import BenchReport, Figure
 
 REPORT = BenchReport(
     "speed",

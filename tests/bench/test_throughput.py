@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from sf_tui.bench.report import BenchReport
+from sf_tui.bench.harness import BenchReport
 from sf_tui.bench.throughput import measure_throughput
 
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from sf_tui.bench.verdict import measure_verdict, score_trial
-from sf_tui.bench.verdict_cases import CASES
 from sf_tui.bench.verdict_scene import TrialScene
-from sf_tui.bench.verdict_trial import SCHEMA, read_trial
+from sf_tui.bench.verdict_trial import CASES, SCHEMA, read_trial
 from sf_tui.errors import DataError
 
 

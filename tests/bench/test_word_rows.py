@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sf_tui.bench.word_rows import own_words, write_word_rows
+from sf_tui.bench.scene import own_words, write_word_rows
 from sf_tui.errors import ModelError
 from sf_tui.tasks.biography import build_tokenizer
 

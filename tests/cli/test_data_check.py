@@ -162,7 +162,7 @@ def test_a_long_sample_is_shortened_for_people_only(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--field", "question"], "is no KEY=FIELD"),
+        (["--field", "question"], "not KEY=FIELD"),
         (["--on-bad-row", "drop"], "no such way"),
         (["--max-length", "10"], "only be counted with a tokenizer"),
     ],

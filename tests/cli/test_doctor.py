@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sf_tui.cli import doctor_checks
-from sf_tui.cli.doctor_checks import (
+from sf_tui.cli import doctor
+from sf_tui.cli.doctor import (
     check_colors,
     check_disk,
     check_logout,
@@ -114,7 +114,7 @@ def test_checkpoints_that_do_not_fit_fail(tmp_path: Path, monkeypatch: pytest.Mo
     found = check_disk("biography-tiny", tmp_path / "runs")
     assert found.level == "ok"
     assert "keeps up to 10 checkpoints" in found.found
-    monkeypatch.setattr(doctor_checks, "BYTES_A_PARAMETER", 10**12)
+    monkeypatch.setattr(doctor, "BYTES_A_PARAMETER", 10**12)
     assert check_disk("biography-tiny", tmp_path / "runs").level == "fail"
     assert check_disk("no-such-profile", tmp_path / "runs").level == "warn"
 
@@ -134,7 +134,7 @@ def test_the_doctor_prints_findings_and_its_exit_code_says_whether_all_is_well(
 
 def test_the_doctor_imports_no_torch() -> None:
     code = (
-        "import sys\nfrom sf_tui.cli.doctor_checks import examine\nexamine('biography-tiny')\n"
+        "import sys\nfrom sf_tui.cli.doctor import examine\nexamine('biography-tiny')\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(

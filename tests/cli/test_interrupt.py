@@ -10,13 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from sf_tui.cli.interrupt import INTERRUPTED, Interrupt
+from sf_tui.cli.interrupt import (
+    INTERRUPTED,
+    check_interrupt,
+    install_sigint,
+    was_interrupted,
+)
 from support import PATIENCE_S
 
 # A command whose work loses the interrupt, or has it come out as something else.
 COMMAND = """
 import os, signal
 from sf_tui.cli import app as cli
+from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.errors import ModelError
 
 @cli.app.command("lose")
@@ -28,7 +34,7 @@ def lose(how: str) -> None:
             raise RuntimeError("the operation was stopped")
         if how == "told":
             raise ModelError("the weights can't be read", "look at them")
-    cli.INTERRUPT.check()
+    check_interrupt()
 
 import sys
 sys.argv[1:] = ["lose", *sys.argv[1:]]
@@ -36,18 +42,19 @@ cli.main()
 """
 
 
-@pytest.fixture
-def interrupt() -> Iterator[Interrupt]:
+@pytest.fixture(autouse=True)
+def default_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield Interrupt()
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Forget the interrupts of the test.
+    install_sigint()
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_is_lost_while_a_generator_is_closed_is_raised_again(
-    interrupt: Interrupt,
-) -> None:
-    interrupt.heed()
+def test_one_that_is_lost_while_a_generator_is_closed_is_raised_again() -> None:
+    install_sigint()
 
     def numbers() -> Iterator[int]:
         try:
@@ -57,24 +64,24 @@ def test_one_that_is_lost_while_a_generator_is_closed_is_raised_again(
 
     lost = numbers()
     next(lost)
-    # Python has nobody to raise it to here, and goes on.
+    # Python has no caller to raise it to here, and continues.
     del lost
-    assert interrupt.came
+    assert was_interrupted()
     with pytest.raises(KeyboardInterrupt):
-        interrupt.check()
+        check_interrupt()
 
 
-def test_nothing_is_raised_without_one(interrupt: Interrupt) -> None:
-    interrupt.heed()
-    interrupt.check()
-    assert not interrupt.came
+def test_nothing_is_raised_without_one() -> None:
+    install_sigint()
+    check_interrupt()
+    assert not was_interrupted()
 
 
-def test_a_command_that_was_started_to_ignore_it_still_does(interrupt: Interrupt) -> None:
+def test_a_command_that_was_started_to_ignore_it_still_does() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interrupt.heed()
+    install_sigint()
     os.kill(os.getpid(), signal.SIGINT)
-    assert not interrupt.came
+    assert not was_interrupted()
 
 
 @pytest.mark.parametrize("how", ["lost", "library", "told"])

@@ -297,7 +297,7 @@ def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
 
 
 def bench(sf: Sf, _: WrittenRun, folder: Path) -> None:
-    from sf_tui.bench.report import BenchReport, Figure
+    from sf_tui.bench.harness import BenchReport, Figure
     from sf_tui.cli.bench import _show
 
     figure = Figure(EVERYWHERE, EVERYWHERE, 1.0, EVERYWHERE)

@@ -12,8 +12,8 @@ import torch
 from sf_tui.engine import checkpoint_state
 from sf_tui.engine.checkpoint import (
     Checkpoint,
+    checkpoint_weights,
     layer_file,
-    lent_weights,
     list_checkpoints,
     load_checkpoint,
     read_checkpoint,
@@ -22,6 +22,7 @@ from sf_tui.engine.checkpoint import (
 )
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import RunError
 from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
@@ -282,7 +283,7 @@ def test_lent_weights_are_there_for_a_while_and_the_own_ones_come_back_to_the_la
     Freezer(layout).freeze(1, embeddings=True)
     tuner.advance()
     now, moments = weights(model), {p: dict(s) for p, s in tuner.optimizer.state.items()}
-    with lent_weights(reread(tmp_path / "start"), layout):
+    with with_weights(checkpoint_weights(reread(tmp_path / "start"), layout), layout):
         lent = weights(model)
     assert all(torch.equal(lent[name], then) for name, then in start.items())
     assert not all(torch.equal(now[name], then) for name, then in start.items())
@@ -300,7 +301,7 @@ def test_own_weights_come_back_from_whatever_goes_wrong_meanwhile(
     now = weights(model)
     with (
         pytest.raises(MemoryError),
-        lent_weights(reread(tmp_path / "start"), layout),
+        with_weights(checkpoint_weights(reread(tmp_path / "start"), layout), layout),
     ):
         raise MemoryError
     # The last layer's file is damaged: those before it were lent already.
@@ -308,7 +309,7 @@ def test_own_weights_come_back_from_whatever_goes_wrong_meanwhile(
     file.write_bytes(file.read_bytes()[:-8])
     with (
         pytest.raises(RunError, match="were written"),
-        lent_weights(reread(tmp_path / "start"), layout),
+        with_weights(checkpoint_weights(reread(tmp_path / "start"), layout), layout),
     ):
         raise AssertionError("not reached")
     assert all(torch.equal(weights(model)[name], then) for name, then in now.items())

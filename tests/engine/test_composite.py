@@ -23,9 +23,9 @@ from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model, save_model
 from sf_tui.engine.probing import Prober
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.errors import ModelError, RunError
 from sf_tui.profile import ModelSettings
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.tasks.encoding import Encoded
 from support.composite_models import FAMILIES, write_composite
 from support.tiny_models import MakeTuner, make_rows, weights
@@ -241,7 +241,7 @@ def test_checkpoint_brings_the_text_part_back(
         return
     start = open_start_weights(tmp_path / "whole", again.model, layout, again.composite.names)
     for layer in layout.layers:
-        found = start.layer(layer.name)
+        found = dict(start.tensors(layer.name))
         assert set(found) == set(layer.parameters)
         assert all(torch.equal(found[name], live[name]) for name in found)
 

@@ -17,9 +17,10 @@ from transformers.models.auto.modeling_auto import (
 
 from sf_tui.engine.composite import class_to_load, has_text_part
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.direction import refuse_kind, refuse_looking_ahead, refuse_other_positions
+from sf_tui.engine.decoder_checks import refuse_kind, refuse_looking_ahead, refuse_other_positions
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
+from sf_tui.engine.observation import Observation
 from sf_tui.engine.probing import Prober
 from sf_tui.errors import ModelError
 from sf_tui.tasks.encoding import Encoded
@@ -262,7 +263,7 @@ def test_family_that_generates_sound_is_refused(kind: str) -> None:
 def test_model_that_looks_back_alone_is_taken(kind: str) -> None:
     model = build(kind)
     before = torch.random.get_rng_state()
-    refuse_looking_ahead("some/model", model)
+    refuse_looking_ahead("some/model", Observation(model))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.training
@@ -274,4 +275,4 @@ def test_model_whose_tokens_see_what_comes_after_is_refused(kind: str) -> None:
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(tiny_config(kind, **ahead[kind]))
     with pytest.raises(ModelError, match="sees what comes after"):
-        refuse_looking_ahead("some/model", model)
+        refuse_looking_ahead("some/model", Observation(model))

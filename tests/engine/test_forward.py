@@ -10,8 +10,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from sf_tui.engine.batches import collate
-from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.kept_prefix import SHORTEST
+from sf_tui.engine.forward import SHORTEST, AnswerForward
 from sf_tui.tasks.encoding import Encoded
 from support.tiny_models import SHAPES, MakeModel, make_rows
 

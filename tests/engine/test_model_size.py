@@ -9,7 +9,7 @@ import pytest
 
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import load_model
-from sf_tui.engine.model_size import refuse_random_size
+from sf_tui.engine.random_model import refuse_random_size
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
 
@@ -61,7 +61,7 @@ def test_message_compares_what_it_needs_with_the_machine() -> None:
 def test_deep_model_is_counted_from_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     monkeypatch.setattr(
-        "sf_tui.engine.model_size.refuse_memory",
+        "sf_tui.engine.random_model.refuse_memory",
         lambda _where, weights, _size: found.append(weights),
     )
     for layers in (32, 40):

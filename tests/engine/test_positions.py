@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sf_tui.engine.decoder_checks import made_for, position_end
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.positions import made_for, position_end
 
 SIZES = {"n_embd": 16, "n_layer": 1, "n_head": 4, "n_positions": 16}
 LONG = {
@@ -62,8 +62,8 @@ def test_computed_positions_have_no_end(kind: str) -> None:
 
 
 def test_row_limit_is_the_smaller_of_profile_and_table() -> None:
-    table = LoadedModel(build("gpt2", SIZES), None)  # type: ignore[arg-type]
+    table = LoadedModel(build("gpt2", SIZES), None, None)  # type: ignore[arg-type]
     assert [table.row_limit(wanted) for wanted in (None, 5, 5000)] == [16, 5, 16]
-    rotary = LoadedModel(build("llama", LONG), None)  # type: ignore[arg-type]
+    rotary = LoadedModel(build("llama", LONG), None, None)  # type: ignore[arg-type]
     assert [rotary.row_limit(wanted) for wanted in (None, 5, 5000)] == [16, 5, 5000]
     assert made_for(rotary.model) == 16

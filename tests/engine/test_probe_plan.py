@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_tui.engine.probe_plan import PROBED_TOKENS_A_TRAINED_ONE, HeldOutRows, plan_probes
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE, HeldOutRows, plan_probes
 from sf_tui.profile import ProbeSettings
 from sf_tui.tasks.encoding import Encoded
 

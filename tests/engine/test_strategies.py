@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -47,8 +47,8 @@ class Start:
             for layer in layout.layers
         }
 
-    def layer(self, name: str) -> dict[str, torch.Tensor]:
-        return self._layers[name]
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self._layers[layer].items()
 
 
 def lend() -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-from sf_tui.engine.kept_prefix import SHORTEST
+from sf_tui.engine.forward import SHORTEST
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Tokens
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import Replacement, likely_replacements, shares_prefixes

@@ -27,5 +27,5 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     profiles = package / "_profiles"
     (profiles / "starters" / "biography-mini").mkdir(parents=True)
     (profiles / "scene.toml").write_text(SCENE)
-    monkeypatch.setattr("sf_tui.profile.builtin.package_directory", lambda: package)
+    monkeypatch.setattr("sf_tui.profile.sources.package_directory", lambda: package)
     return profiles

@@ -8,7 +8,7 @@ import pytest
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import builtin_profiles, load_profile, starter_directory
-from sf_tui.profile.builtin import profiles_directory
+from sf_tui.profile.sources import profiles_directory
 from sf_tui.tasks.task import FixedExamples
 from sf_tui.tasks.user_data import user_task
 

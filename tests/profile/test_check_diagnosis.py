@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sf_tui.errors import ProfileError, UsageError
-from sf_tui.profile import Profile, dump_profile, load_profile, parse_profile, problems_told
+from sf_tui.profile import Profile, dump_profile, load_profile, parse_profile, problems_in
 
 MODEL = 'name = "prod"\n[model]\nsource = "org/model"\n'
 TASKS = (
@@ -32,7 +32,7 @@ def load(text: str = "", *overrides: str) -> Profile:
 def problem(text: str) -> tuple[str, str]:
     with pytest.raises(ProfileError) as caught:
         parse_profile(text, name="prod.toml")
-    [told, *_] = problems_told(caught.value)
+    [told, *_] = problems_in(caught.value)
     return told
 
 
@@ -86,8 +86,8 @@ def test_missing_file_is_told_when_asked(tmp_path: Path) -> None:
     assert caught.value.hint == f"did you mean {tmp_path / 'other.csv'}?"
 
 
-NEVER_SEEN = "name data of facts that the model never sees, e.g. biography:new-5"
-UNKNOWN = "name data of a task that the run knows nothing of"
+NEVER_SEEN = "name data about facts that the model never sees, e.g. biography:new-5"
+UNKNOWN = "name data of a task that is not part of the run"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ UNKNOWN = "name data of a task that the run knows nothing of"
             "[diagnose]\ncontrol = 'org/x'\nunrelated = 'org/x'\n",
             12,
             "[diagnose] unrelated and control are about the same facts",
-            "the control tells what is guessed untaught; give one of them other data",
+            "the control measures guessing without teaching; use other data for one of them",
         ),
         (
             "[diagnose]\nexamples = 0\n",
@@ -201,7 +201,7 @@ def test_another_split_of_a_tasks_data_is_other_data() -> None:
     assert "task 'new' is about the same facts" in problem(text.format("org/new"))[0]
 
 
-TAKE_AWAY = "watch a task before the last one, or take examples away"
+TAKE_AWAY = "watch a task before the last one, or remove examples"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ TAKE_AWAY = "watch a task before the last one, or take examples away"
             12,
             "[[rules]] 'protect' action 'diagnose' has nothing to diagnose: no earlier task is "
             "watched",
-            "watch a task before the last one, or take the rule away",
+            "watch a task before the last one, or remove the rule",
         ),
     ],
 )

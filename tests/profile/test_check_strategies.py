@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import Profile, dump_profile, parse_profile, problems_told
+from sf_tui.profile import Profile, dump_profile, parse_profile, problems_in
 
 TASKS = """\
 name = "prod"
@@ -40,7 +40,7 @@ def load(text: str = "", *overrides: str) -> Profile:
 def problem(text: str = "", *overrides: str) -> tuple[str, str]:
     with pytest.raises(ProfileError) as caught:
         load(text, *overrides)
-    [told, *_] = problems_told(caught.value)
+    [told, *_] = problems_in(caught.value)
     return told
 
 
@@ -110,7 +110,7 @@ def test_anchor_that_nothing_shows_is_noted() -> None:
 def test_stage_from_random_weights_can_not_be_anchored() -> None:
     with pytest.raises(ProfileError) as caught:
         parse_profile(RANDOM + '[train]\nstrategy = "anchor"\n', name="prod.toml")
-    assert problems_told(caught.value) == [
+    assert problems_in(caught.value) == [
         (
             "prod.toml:13: [train] strategy 'anchor' would hold task 'first' to random weights",
             'give that task train = {strategy = "seq"}',

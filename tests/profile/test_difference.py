@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sf_tui.profile import dump_profile, parse_profile
-from sf_tui.profile.difference import differences
+from sf_tui.profile.write import differences
 from support.ruled_profile import BASE
 
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile, problems_told
-from sf_tui.profile.describe import inner_model
+from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile, problems_in
 from sf_tui.profile.schema import Profile
+from sf_tui.profile.values import inner_model
 
 TEXT = new_profile(
     name="mine", model="org/model", old='odd "name"\\\n.jsonl\U000e0001', new="b/new.csv"
@@ -57,7 +57,7 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
     )
     with pytest.raises(ProfileError) as caught:
         parse_profile(text)
-    told = [line.partition(" ")[2] for line, _ in problems_told(caught.value)]
+    told = [line.partition(" ")[2] for line, _ in problems_in(caught.value)]
     assert told == [
         "[model] config goes with a random model only",
         "[train] steps and epochs are both given",

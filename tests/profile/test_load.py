@@ -45,7 +45,7 @@ def test_unknown_built_in_profile_names_the_nearest() -> None:
     assert caught.value.hint == ("did you mean 'scene'? `sf profile list` shows the built-in ones")
     with pytest.raises(ProfileError) as caught:
         load_profile("scene.toml")
-    assert caught.value.hint == "the built-in profile goes by its name: scene"
+    assert caught.value.hint == "the built-in profile is given by its name: scene"
 
 
 def test_unknown_starter_is_told_with_its_line(installation: Path) -> None:

@@ -133,3 +133,26 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[ # ]\n" + "".join(f"  {_toml(inner)},\n" for inner in value) + "]"
     return tomlkit.item(value).as_string()
+
+
+def test_array_of_tables_whose_parts_are_apart() -> None:
+    found = locate_keys(
+        "[[tasks]]\na = 1\n[train]\nb = 2\n[[tasks]]\nc = 3\n[tasks.train]\nd = 4\n"
+    )
+    lines = {("tasks", 0, "a"): 2, ("train", "b"): 4, ("tasks", 1): 5, ("tasks", 1, "c"): 6}
+    lines[("tasks", 1, "train", "d")] = 8
+    assert {path: found.line(path) for path in lines} == lines
+
+
+def test_inline_table_over_several_lines_and_tables_out_of_order() -> None:
+    found = locate_keys(
+        "a = {\n  x = 1, # one\n  y.z = 2,\n}\n[b]\nc.d = 1\n[e]\nf = 1\n[b.g]\nh = 1\n"
+    )
+    lines = {("a", "x"): 2, ("a", "y", "z"): 3, ("b", "c", "d"): 6, ("b", "g"): 9}
+    lines[("b", "g", "h")] = 10
+    assert {path: found.line(path) for path in lines} == lines
+
+
+def test_more_levels_than_tomlkit_takes() -> None:
+    found = locate_keys("a = " + "[" * 150 + "\n1" + "]" * 150 + "\n")
+    assert found.line(("a", *[0] * 150)) == 2

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import dump_profile, load_profile, parse_profile, problems_told
+from sf_tui.profile import dump_profile, load_profile, parse_profile, problems_in
 
 GOOD = """\
 name = "prod"
@@ -230,7 +230,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change('name = "new"\n', ""),
         10,
         "[[tasks]] number 2 the key 'name' is missing",
-        'add name = "my-name": what charts, rules and events call it',
+        'add name = "my-name": its name in charts, rules and events',
     ),
     "missing table": (
         change('[model]\nsource = "org/model"\n', ""),
@@ -253,19 +253,19 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "task named like the recovery's stage": (
         change('name = "new"', 'name = "replay"'),
         11,
-        "[[tasks]] 'replay' name = 'replay' is kept for the stage that [replay_stage] adds",
+        "[[tasks]] 'replay' name = 'replay' is reserved for the stage that [replay_stage] adds",
         "give the task another name",
     ),
     "later task that isn't learnt": (
         change('data = "new.jsonl"', 'data = "new.jsonl"\nlearn = false'),
         13,
-        "[[tasks]] 'new' learn = false: only the first task can be left as it is known",
-        "take learn away; a task that is only watched goes first",
+        "[[tasks]] 'new' learn = false: only the first task can be used as already known",
+        "remove learn; a task that is only watched comes first",
     ),
     "nothing to train": (
         change('[[tasks]]\nname = "new"\ndata = "new.jsonl"\n', ""),
         7,
-        "[[tasks]] 'old' there is nothing to train: the first task is taken as known",
+        "[[tasks]] 'old' there is nothing to train: the first task counts as already known",
         "add a second task, or set learn = true",
     ),
     "unknown biography data": (
@@ -277,7 +277,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "unknown kind of model": (
         change("org/model", "starters:x"),
         4,
-        '[model] source = "starters:x": no kind of source goes by this name',
+        '[model] source = "starters:x": unknown kind of source',
         "write starter:NAME, package:NAME/FILE, a directory, a Hugging Face id, a .gguf file "
         "or random",
     ),
@@ -297,7 +297,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change('"org/model"', '"org/model"\n[model.config]\nmodel_type = "llama"'),
         5,
         "[model] config goes with a random model only",
-        'take it away, or set source = "random"',
+        'remove it, or set source = "random"',
     ),
     "strategy of a later version": (
         change("steps = 50", 'strategy = "lamol"'),
@@ -461,20 +461,20 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "rule that takes a user's name": (
         rule().replace("'protect'", "'user'"),
         18,
-        "[[rules]] 'user' name = 'user' would be taken for who gave a command",
+        "[[rules]] 'user' name = 'user' is reserved: commands name their sender by it",
         "give the rule another name",
     ),
     "rule on a task that nobody watches": (
         rule().replace('data = "old.jsonl"', 'data = "old.jsonl"\nwatch = false'),
         20,
         "[[rules]] 'protect' metric 'drop' is never measured: no earlier task is watched",
-        "watch a task before the last one, or take the rule away",
+        "watch a task before the last one, or remove the rule",
     ),
     "guard of nats": (
         add("[guard]\nold_accuracy = 0.8\n").replace('"old.jsonl"', '"old.jsonl"\nmetric = "nll"'),
         19,
         "[guard] old_accuracy is a share, and task 'old' is measured in nats (nll)",
-        "take the guard away, or give the task another metric",
+        "remove the guard, or give the task another metric",
     ),
     "strategy freeze without its table": (
         change("steps = 50", 'strategy = "freeze"'),
@@ -504,7 +504,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change("steps = 50", "anchor = {strength = 2}"),
         16,
         "[train] unknown key 'anchor'",
-        "[anchor] stands by itself, not in another table",
+        "[anchor] is a table of its own, not part of another",
     ),
     "strategy freeze of one stage without its table": (
         change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain = {strategy = "freeze"}'),
@@ -541,7 +541,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         add("[biography]\npeople = 1\n"),
         18,
         "[biography] people = 1: wanted at least 2",
-        "one part of the people is tuned on, the other is held out",
+        "some people are trained on, the others are held out",
     ),
     "element that is no table": (
         'name = "a"\ntasks = [\n  3,\n]\nmodel.source = "org/model"\n',
@@ -560,19 +560,19 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         change("steps = 50", "steps ="),
         16,
         "column 8: not valid TOML: Invalid value",
-        "texts need quotes, a list [ ], a table's name [ ] on a line of its own",
+        "texts need quotes, lists [ ], and a table's name [ ] on its own line",
     ),
     "key given twice": (
         change("steps = 50", "steps = 50\nsteps = 60"),
         17,
         "column 11: not valid TOML: Cannot overwrite a value",
-        "the same key or table stands further up already; keep one of them",
+        "the same key or table is already further up; keep one of them",
     ),
     "table given twice": (
         add("[model]\n"),
         17,
         "column 7: not valid TOML: Cannot declare ('model',) twice",
-        "the same key or table stands further up already; keep one of them",
+        "the same key or table is already further up; keep one of them",
     ),
 }
 
@@ -582,7 +582,7 @@ def test_mistake_is_told_with_line_key_and_remedy(case: str) -> None:
     text, line, message, hint = MALFORMED[case]
     with pytest.raises(ProfileError) as caught:
         parse_profile(text, name="prod.toml")
-    [(told, remedy), *_] = problems_told(caught.value)
+    [(told, remedy), *_] = problems_in(caught.value)
     assert told == f"prod.toml:{line}: {message}"
     assert remedy == hint
     assert caught.value.exit_code == 2
@@ -658,7 +658,7 @@ def test_mistake_in_train_does_not_hide_one_laid_over_it() -> None:
     text = change("1e-4", "-1").replace('"new.jsonl"', '"new.jsonl"\ntrain.clip = -1')
     with pytest.raises(ProfileError) as caught:
         parse_profile(text)
-    assert len(problems_told(caught.value)) == 2
+    assert len(problems_in(caught.value)) == 2
 
 
 def test_a_hundred_mistakes_do_not_fill_the_screen() -> None:

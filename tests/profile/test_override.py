@@ -204,7 +204,7 @@ def test_seed_replaces_the_profiles_own() -> None:
         (
             "train.betas=[0.9,",
             "--set train.betas=[0.9,: the value is not valid TOML: Invalid value",
-            "put the whole option into single quotes, so that the shell leaves it as it is",
+            "put the whole option in single quotes to protect it from the shell",
         ),
         ("name=\udcff", "--set 'name=\\udcff': not UTF-8 text", "check the terminal's encoding"),
         (

@@ -9,8 +9,8 @@ import pytest
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import parse_profile
-from sf_tui.profile.checks import check_files
-from sf_tui.profile.packages import package_file
+from sf_tui.profile.load import check_files
+from sf_tui.profile.sources import package_file
 
 TEXT = """\
 name = "mine"

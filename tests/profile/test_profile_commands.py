@@ -149,7 +149,7 @@ def test_init_alone_is_the_built_in_experiment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "there.toml"], "there.toml: is there already"),
+        (["--out", "there.toml"], "there.toml: already exists"),
         (["--out", "no/where.toml"], "no/where.toml: there is no directory no"),
         (["--old", "there.toml"], "--model and --new are missing"),
         (

@@ -13,11 +13,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.edits import open_start_weights
 from sf_tui.recovery.recovery_test import NEIGHBOR_RATE_OF_BEST, RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 from sf_tui.recovery.scoring import exchange_answers, scored_rows
@@ -36,9 +36,11 @@ RATE = 1e-3
 def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
     """Make a case of a Llama that was moved away from its start, which lies in many files."""
 
-    def make(metric: str = "exact_match") -> RecoveryCase:
+    def make(metric: str = "exact_match", fixed: str = "-") -> RecoveryCase:
         compute = choose_compute("float32", 1)
         loaded = load_model(ModelSettings(source=str(llama_directory)), tmp_path, compute, seed=0)
+        for name, parameter in loaded.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(fixed))
         layout = read_layout(loaded.model)
         loaded.model.save_pretrained(tmp_path / "start", max_shard_size="20KB")
         start = open_start_weights(tmp_path / "start", loaded.model, layout)
@@ -98,6 +100,16 @@ def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: 
             Repair(given, steps=3).run()
         assert all(map(torch.equal, weights(given), before))
         assert Repair(given, examples=4, steps=3).run().by == "examples"
+
+
+def test_neither_a_test_nor_a_repair_trains_what_did_not_train(make_case: MakeCase) -> None:
+    case = make_case(fixed="lm_head")
+    before = case.model.state_dict()["lm_head.weight"].clone()
+    RecoveryTest(case, steps=2).run()
+    assert Repair(case, examples=4, steps=3).run().tokens > 0
+    head = case.model.get_output_embeddings()
+    assert not head.weight.requires_grad
+    assert torch.equal(head.weight, before)
 
 
 def test_dropout_of_a_short_tuning_does_not_depend_on_what_was_drawn_before() -> None:

@@ -17,8 +17,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import (
     aside_name,
     create_file,
-    exchange_folder,
     follow_umask,
+    new_folder,
     remove,
     remove_abandoned,
     replace_file,
@@ -87,12 +87,52 @@ def test_full_disk_creates_nothing(
     create_file(tmp_path / "file", b"x" * 100)
 
 
-def test_failed_exchange_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
+def hidden(tmp_path: Path) -> tuple[Path, Path, Path]:
+    return tmp_path / "folder", tmp_path / ".folder.writing", tmp_path / ".folder.replaced"
+
+
+def test_folder_is_exchanged_whole(tmp_path: Path) -> None:
+    path, aside, old = hidden(tmp_path)
+    for content in ("one", "another"):
+        with new_folder(path, aside, old) as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner" / "file").write_text(content)
+        assert (path / "inner" / "file").read_text() == content
+        assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_folder_that_must_be_new_replaces_nothing(tmp_path: Path) -> None:
+    path, aside, _ = hidden(tmp_path)
+    path.mkdir()
+    with pytest.raises(FileExistsError), new_folder(path, aside) as folder:
+        (folder / "file").write_text("new")
+    assert not list(path.iterdir())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("fault", ["in the block", "on renaming"])
+def test_failed_exchange_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    path, aside, old = hidden(tmp_path)
     path.mkdir()
     (path / "file").write_text("old")
-    with pytest.raises(FileNotFoundError):
-        exchange_folder(tmp_path / "not there", path, tmp_path / ".old")
+    rename = Path.rename
+
+    def renaming(self: Path, target: Path) -> Path:
+        if self == aside:
+            raise PermissionError("no")
+        return rename(self, target)
+
+    def write() -> None:
+        with new_folder(path, aside, old) as folder:
+            (folder / "file").write_text("new")
+            if fault == "in the block":
+                raise PermissionError("no")
+            monkeypatch.setattr(Path, "rename", renaming)
+
+    with pytest.raises(PermissionError):
+        write()
     assert (path / "file").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 

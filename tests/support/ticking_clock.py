@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sf_tui.bench.clock import Clock
+from sf_tui.bench.harness import Clock
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sf_tui.cli.app import app
 from sf_tui.engine.step import Loss
 from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import ProfileError
-from sf_tui.profile import dump_profile, load_profile, new_profile, parse_profile, problems_told
+from sf_tui.profile import dump_profile, load_profile, new_profile, parse_profile, problems_in
 from sf_tui.profile.reference import profile_json_schema, profile_reference
 from sf_tui.profile.schema import current_schema
 from sf_tui.run.directory import RunDirectory
@@ -131,7 +131,7 @@ def test_profile_knows_it_everywhere(tmp_path: Path) -> None:
 def test_mistakes_in_it_are_named_like_any_other(given: str, message: str) -> None:
     with pytest.raises(ProfileError) as caught:
         parse_profile(PROFILE, overrides=[given])
-    assert message in problems_told(caught.value)[0][0]
+    assert message in problems_in(caught.value)[0][0]
 
 
 def test_profile_refuses_it_where_it_is_not_registered() -> None:

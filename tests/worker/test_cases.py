@@ -62,7 +62,7 @@ def test_a_runs_case_holds_its_newest_weights_and_its_stages_start(
     assert case.start is not None
     start = checkpoint_weights(undisturbed, "new", 0)
     for layer in case.layout.layers:
-        for name, tensor in case.start.layer(layer.name).items():
+        for name, tensor in case.start.tensors(layer.name):
             assert torch.equal(tensor, start[name])
     assert (assembled.stage, assembled.step, assembled.since) == ("new", 12, "new")
     assert case.old is not None

@@ -5,7 +5,7 @@ Every hook of the base class does nothing, so that a strategy overrides only wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class StartTensors(Protocol):
     """A stage's start weights by name."""
 
-    def layer(self, name: str) -> dict[str, torch.Tensor]:
-        """Return a layer's tensors by the model's parameter names, in main memory."""
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield a layer's tensors with the model's parameter names, in main memory."""
         ...
 
 

@@ -95,7 +95,7 @@ class _Penalty(Strategy):
         return {
             name: tensor.to(layer.parameters[name].device)
             for layer in self.stage.layout.layers
-            for name, tensor in start.layer(layer.name).items()
+            for name, tensor in start.tensors(layer.name)
         }
 
 

@@ -2,10 +2,8 @@
 
 from sf_tui.recovery.edits.edit import Directions, Edit, EditReport, LayerEdit
 from sf_tui.recovery.edits.interpolate import Interpolate
+from sf_tui.recovery.edits.matrices import ShiftEdit, SpectralEdit
 from sf_tui.recovery.edits.naming import EDIT_OPS, edit_named
-from sf_tui.recovery.edits.shift import ShiftEdit
-from sf_tui.recovery.edits.spectral import SpectralEdit
-from sf_tui.recovery.edits.start_weights import StartWeights, open_start_weights
 
 __all__ = [
     "EDIT_OPS",
@@ -16,7 +14,5 @@ __all__ = [
     "LayerEdit",
     "ShiftEdit",
     "SpectralEdit",
-    "StartWeights",
     "edit_named",
-    "open_start_weights",
 ]

@@ -1,7 +1,7 @@
-"""What every edit of the weights has in common: checked as a whole, then done layer by layer.
+"""What all weight edits share: an edit is checked as a whole, then applied layer by layer.
 
-An edit is exact linear algebra on a model's parameters and its start weights; it needs no data. It
-knows nothing of tasks and measures no accuracy.
+An edit is exact linear algebra on the parameters that train and their start weights; it needs no
+data. It knows no tasks and measures no accuracy.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
-from sf_tui.errors import ModelError
-from sf_tui.recovery.edits.start_weights import StartWeights
+from sf_tui.engine.weights import StoredWeights
+from sf_tui.errors import ModelError, UsageError
 
-# Elementwise work is done in pieces of about so many elements, so that no wide copy of a whole
-# embedding matrix is ever held.
+# Elementwise work is done in pieces of about this many elements, to avoid a wide copy of a whole
+# embedding matrix.
 _PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Directions:
-    """How many singular directions of how many an edit kept, over some matrices."""
+    """Singular directions that an edit kept, out of all, over some matrices."""
 
     matrices: int = 0
     kept: int = 0
@@ -48,7 +48,7 @@ class LayerEdit:
     relative_update_after: float
     """The same afterwards, of the weights as they are stored in the model."""
     directions: Directions
-    """Of its changed matrices; none where the edit doesn't look at directions."""
+    """Of its changed matrices; empty for an edit without directions."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class EditReport:
 
     @property
     def directions(self) -> Directions:
-        """How many singular directions of how many were kept in the whole model."""
+        """Singular directions that were kept, out of all, in the whole model."""
         return sum((layer.directions for layer in self.layers), Directions())
 
 
@@ -73,14 +73,14 @@ class Edit(ABC):
     """The op by which profiles and commands name it."""
 
     @torch.no_grad()
-    def apply(self, layout: ModelLayout, start: StartWeights) -> EditReport:
-        """Edit a model in place and say what was done to each of its layers.
+    def apply(self, layout: ModelLayout, start: StoredWeights) -> EditReport:
+        """Edit a model in place and report the change of each layer.
 
-        A parameter that equals its start weights, as every frozen one does, stays bit-identical.
-        Everything is computed in float32 or wider, whatever type the model is in; its start weights
-        are first cast to that type, as they would be on loading. Nothing is changed before all
-        start weights were read and both sides found finite. What may fail even then, such as a
-        file that vanishes meanwhile, leaves a model to be loaded anew.
+        A parameter that doesn't train, or equals its start weights, stays bit-identical. Everything
+        is computed in float32 or wider, whatever the model's type; the start weights are first cast
+        to the model's type, as on loading. Nothing is changed before all start weights have been
+        read and both sides are known to be finite. If something fails even then, such as a file
+        that disappears, the model must be loaded again.
 
         Args:
             layout: the model's layers, on any device.
@@ -92,7 +92,12 @@ class Edit(ABC):
         """
         _check_finite(layout)
         start.check_values(layout)
-        return EditReport(self.name, tuple(self._apply_to(layer, start) for layer in layout.layers))
+        return EditReport(
+            self.name,
+            tuple(
+                self._apply_to(layer, layout.trainable_in(layer), start) for layer in layout.layers
+            ),
+        )
 
     @abstractmethod
     def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:
@@ -104,12 +109,16 @@ class Edit(ABC):
             in_block: whether it belongs to a decoder block, not to the embeddings or the head.
         """
 
-    def _apply_to(self, layer: Layer, start: StartWeights) -> LayerEdit:
+    def _apply_to(
+        self, layer: Layer, parameters: dict[str, torch.nn.Parameter], start: StoredWeights
+    ) -> LayerEdit:
         in_block = layer.name not in (EMBEDDINGS, HEAD)
         norm = before = after = 0.0
         directions = Directions()
-        for name, stored in start.layer(layer.name).items():
-            parameter = layer.parameters[name].detach()
+        for name, stored in start.tensors(layer.name):
+            if name not in parameters:
+                continue
+            parameter = parameters[name].detach()
             then = stored.to(parameter.device, parameter.dtype)
             norm += _square(then)
             if torch.equal(parameter, then):
@@ -121,13 +130,25 @@ class Edit(ABC):
         return LayerEdit(layer.name, math.sqrt(before) / size, math.sqrt(after) / size, directions)
 
 
+def check_share(op: str, name: str, value: float) -> float:
+    """Return a share as it was given.
+
+    Raises:
+        UsageError: it isn't a number from 0 to 1.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise UsageError(f"{op}: {name} = {value!r} is no share", f"{name} = 0 … 1")
+    return float(value)
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which weights of a type are computed with."""
+    """Return the type that weights of a type are computed in."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def in_pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Give a tensor's parts of bounded size, as views that can be written to."""
+    """Yield parts of a tensor of bounded size, as views that can be written to."""
     whole = tensor if tensor.ndim else tensor.unsqueeze(0)
     row = max(1, whole[0].numel()) if len(whole) else 1
     yield from torch.split(whole, max(1, _PIECE // row))
@@ -154,5 +175,5 @@ def _check_finite(layout: ModelLayout) -> None:
             if not bool(parameter.isfinite().all()):
                 raise ModelError(
                     f"{layer.name}: parameter '{name}' holds values that are not finite",
-                    "no edit mends that: roll back to an earlier checkpoint",
+                    "no edit repairs that: roll back to an earlier checkpoint",
                 )

@@ -1,21 +1,17 @@
-"""Interpolation: go back some of the way to the start weights, in every parameter.
-
-It knows nothing of where the start weights come from.
-"""
+"""Interpolation: moves every parameter part of the way back to its start weights."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from sf_tui.recovery.edits.arguments import check_share
-from sf_tui.recovery.edits.edit import Directions, Edit, in_pieces, wide
+from sf_tui.recovery.edits.edit import Directions, Edit, check_share, in_pieces, wide
 
 
 class Interpolate(Edit):
     """Keep a share of the change since the start: W = W₀ + keep · (W − W₀).
 
-    Every parameter is moved, embeddings, norms and biases too.
+    Every parameter that trains is moved, embeddings, norms and biases too.
 
     Old-data access: none (needs the weights from before the stage).
     Cost: one pass over the weights.
@@ -25,7 +21,7 @@ class Interpolate(Edit):
         keep: from 0, which gives the start weights bit for bit, to 1, which changes nothing.
 
     Raises:
-        UsageError: keep lies outside of that.
+        UsageError: keep is outside that range.
     """
 
     name = "interpolate"

@@ -1,17 +1,18 @@
-"""Edits that take each matrix's change apart into its singular directions.
+"""Edits that decompose each matrix's change into its singular directions: shift and spectral.
 
 A parameter of two dimensions is a matrix; one of three, such as experts that are fused into one
-tensor, is a stack of matrices, each with directions of its own. What has a single row or column is
-a vector in disguise (a shared expert's gate, a depthwise kernel): its change is one direction and
-nothing would be left of it, so it is passed over like biases and norms.
+tensor, is a stack of matrices, each with its own directions. A matrix of a single row or column is
+really a vector (a shared expert's gate, a depthwise kernel): its change is one direction, and
+removing that would leave nothing, so it is skipped like biases and norms.
 
 The directions come from the change's Gram matrix in double precision, read in pieces. That resolves
-singular values to 1e-8 of the largest, where a decomposition in single precision ends at 1e-7, and
-holds no copy of an embedding matrix. On one core 135 M parameters take 15 seconds.
+singular values to 1e-8 of the largest (single precision: 1e-7) and needs no copy of an embedding
+matrix. On one core 135 M parameters take 15 seconds.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -19,18 +20,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sf_tui.recovery.edits.edit import Directions, Edit, in_pieces
+from sf_tui.recovery.edits.edit import Directions, Edit, check_share, in_pieces
 
 
 class MatrixEdit(Edit):
     """An edit that scales the singular directions of each matrix's change."""
 
     blocks_only: ClassVar[bool]
-    """Whether matrices of the embeddings and the head are passed over."""
+    """Whether matrices of the embeddings and the head are skipped."""
 
     @abstractmethod
     def shares_kept(self, singular: Tensor, shape: torch.Size) -> Tensor:
-        """Return how much of each singular direction of a change is kept.
+        """Return the share of each singular direction of a change that is kept.
 
         Args:
             singular: (directions,) float64 singular values, the largest first and not 0.
@@ -49,7 +50,7 @@ class MatrixEdit(Edit):
         return directions
 
     def _edit_matrix(self, now: Tensor, then: Tensor) -> Directions:
-        # An expert that no token was sent to.
+        # An expert that no token was routed to.
         if torch.equal(now, then):
             return Directions()
         if now.shape[0] < now.shape[1]:
@@ -65,8 +66,77 @@ class MatrixEdit(Edit):
         return Directions(1, count, len(kept))
 
 
+class ShiftEdit(MatrixEdit):
+    """Remove the common shift that the stage gave to every input: the change's top direction.
+
+    Of D = W − W₀ = Σ σᵢ uᵢ vᵢᵀ it removes α σ₁ u₁ v₁ᵀ. Only matrices inside decoder blocks are
+    edited; embeddings, head, norms and biases stay bit-identical.
+
+    Old-data access: none (needs the weights from before the stage).
+    Cost: one eigenvalue decomposition for each block matrix, as wide as its shorter side, once.
+    Source: Palit et al. 2026, "When Forgetting Is Not Catastrophic".
+
+    Args:
+        alpha: share of that direction that is removed, from 0 to 1.
+
+    Raises:
+        UsageError: alpha is outside that range.
+    """
+
+    name = "shift-edit"
+    blocks_only = True
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = check_share(self.name, "alpha", alpha)
+
+    def shares_kept(self, singular: Tensor, shape: torch.Size) -> Tensor:  # noqa: ARG002  the ABC's
+        """Return 1 − α for the first direction and 1 for every other."""
+        kept = torch.ones_like(singular)
+        kept[0] = 1 - self.alpha
+        return kept
+
+
+class SpectralEdit(MatrixEdit):
+    """Keep of each matrix's change the singular directions above the Donoho–Gavish threshold.
+
+    Every matrix of the model is edited, embeddings and head too, as in the method's own code;
+    norms, biases and other vectors keep their change. An embedding whose tokens were rarely seen
+    changed in only a few rows; its change has no bulk and is kept whole.
+
+    Old-data access: none (needs the weights from before the stage).
+    Cost: one eigenvalue decomposition for each matrix, as wide as its shorter side, once.
+    Source: DG-Hard, arXiv 2605.20296; the threshold from Gavish and Donoho 2014, arXiv 1305.5870.
+    """
+
+    name = "spectral-edit"
+    blocks_only = False
+
+    def shares_kept(self, singular: Tensor, shape: torch.Size) -> Tensor:
+        """Return 1 for the directions above the threshold and 0 for the others."""
+        median = float(singular.quantile(0.5))
+        rounding = torch.finfo(singular.dtype).eps * len(singular)
+        if median <= math.sqrt(rounding) * float(singular[0]):
+            # Half of the directions are empty: there is no bulk, and nothing to remove.
+            return torch.ones_like(singular)
+        threshold = threshold_over_median(shape) * median
+        return (singular > threshold).to(singular.dtype)
+
+
+def threshold_over_median(shape: torch.Size) -> float:
+    """Return the ratio of the threshold to the median singular value.
+
+    That is ω(β) for noise of unknown level, by its authors' cubic approximation, which is within
+    0.02 of the exact value for every β.
+
+    Args:
+        shape: rows and columns; β is the smaller over the larger.
+    """
+    beta = min(shape) / max(shape)
+    return 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
+
+
 def matrices_of(tensor: Tensor) -> Iterator[Tensor]:
-    """Give the matrices in a parameter, as views; none where it isn't one and isn't a stack."""
+    """Yield the matrices of a parameter as views; none if it is neither a matrix nor a stack."""
     if tensor.ndim in (2, 3) and min(tensor.shape[-2:]) > 1:
         yield from tensor.unbind() if tensor.ndim == 3 else (tensor,)
 
@@ -79,8 +149,8 @@ def decompose_change(now: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
         then: the same before the change.
 
     Returns:
-        (columns,) float64 singular values from the largest; (columns, columns) float64, in whose
-        columns stand the right singular vectors in the same order.
+        (columns,) float64 singular values from the largest; (columns, columns) float64 right
+        singular vectors, one a column, in the same order.
     """
     columns = now.shape[1]
     gram = torch.zeros(columns, columns, dtype=torch.float64, device=now.device)

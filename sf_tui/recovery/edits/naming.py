@@ -1,16 +1,14 @@
-"""An edit by the name of its op. It knows the ops and their arguments, and no profile."""
+"""Finds a weight edit by the name of its op, and checks its arguments."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sf_tui.errors import UsageError
+from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.recovery.edits.edit import Edit
 from sf_tui.recovery.edits.interpolate import Interpolate
-from sf_tui.recovery.edits.shift import ShiftEdit
-from sf_tui.recovery.edits.spectral import SpectralEdit
+from sf_tui.recovery.edits.matrices import ShiftEdit, SpectralEdit
 
 _EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
     ShiftEdit.name: (ShiftEdit, frozenset({"alpha"})),
@@ -19,25 +17,21 @@ _EDITS: dict[str, tuple[Callable[..., Edit], frozenset[str]]] = {
 }
 
 EDIT_OPS = tuple(_EDITS)
-"""Names of all ops that edit weights without data."""
+"""Names of the ops that edit weights without data."""
 
 
 def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
-    """Make the edit of an op.
+    """Return the edit of an op.
 
     Args:
         op: one of `EDIT_OPS`.
-        arguments: its own by name; one that is None, or absent, has its default.
+        arguments: by name; one that is None or absent takes its default.
 
     Raises:
         UsageError: there is no such op, it doesn't take the argument, or not that value.
     """
     if op not in _EDITS:
-        near = difflib.get_close_matches(op, EDIT_OPS, n=1)
-        raise UsageError(
-            f"there is no edit '{op}'",
-            f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(EDIT_OPS)}",
-        )
+        raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))
     make, takes = _EDITS[op]
     for name in arguments:
         if name not in takes:

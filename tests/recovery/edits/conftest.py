@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sf_tui.engine.checkpoint import save_checkpoint
 from sf_tui.engine.layout import ModelLayout, read_layout
-from sf_tui.recovery.edits import StartWeights, open_start_weights
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import StoredWeights
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 40},
@@ -30,7 +31,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 Snapshot = dict[str, torch.Tensor]
 MakeModel = Callable[..., PreTrainedModel]
 Tune = Callable[..., None]
-Keep = Callable[[PreTrainedModel], StartWeights]
+Keep = Callable[[PreTrainedModel], StoredWeights]
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +83,7 @@ def tune() -> Tune:
 def keep_start(tmp_path: Path) -> Keep:
     """Write a model's weights as its stage's first checkpoint and open them."""
 
-    def keep(model: PreTrainedModel) -> StartWeights:
+    def keep(model: PreTrainedModel) -> StoredWeights:
         layout = read_layout(model)
         folder = tmp_path / "checkpoints" / "step-000000"
         save_checkpoint(folder, layout, None, {"stage": "new", "step": 0, "seq": 0})

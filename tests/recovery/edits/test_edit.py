@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +14,9 @@ from sf_tui.engine.checkpoint import layer_file
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import ModelError, RunError, UsageError
-from sf_tui.recovery.edits import EDIT_OPS, Edit, StartWeights, edit_named
+from sf_tui.recovery.edits import EDIT_OPS, Edit, edit_named
 from sf_tui.recovery.edits.edit import in_pieces
 
 Bits = Callable[[torch.Tensor, torch.Tensor], bool]
@@ -186,24 +187,26 @@ def test_model_that_is_not_finite_is_refused_and_not_changed(
 
 
 @every_edit
-def test_no_more_than_one_layer_of_start_weights_is_held(
+def test_start_weights_are_read_one_tensor_at_a_time(
     edit: Edit, make_model: Any, keep_start: Any, tune: Any, layout_of: LayoutOf
 ) -> None:
     held: list[weakref.ref[torch.Tensor]] = []
 
-    class Watched(StartWeights):
-        def layer(self, name: str) -> dict[str, torch.Tensor]:
-            assert not [tensor for tensor in held if tensor() is not None]
-            tensors = super().layer(name)
-            held.extend(weakref.ref(tensor) for tensor in tensors.values())
-            return tensors
+    class Watched(StoredWeights):
+        def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in super().tensors(layer):
+                # The one before is replaced when the next one arrives.
+                assert sum(known() is not None for known in held) <= 1
+                held.append(weakref.ref(tensor))
+                yield name, tensor
 
     model = make_model("tied llama", blocks=3)
     start = keep_start(model)
     tune(model)
     start.__class__ = Watched
     edit.apply(layout_of(model), start)
-    assert len(held) == sum(1 for _ in model.parameters())
+    # Read twice: once to check the values.
+    assert len(held) == 2 * sum(1 for _ in model.parameters())
 
 
 @every_edit

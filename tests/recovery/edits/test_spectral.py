@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sf_tui.recovery.edits import SpectralEdit
-from sf_tui.recovery.edits.spectral import threshold_over_median
+from sf_tui.recovery.edits.matrices import threshold_over_median
 
 WIDE = {
     "gpt_neox": {"intermediate_size": 128},

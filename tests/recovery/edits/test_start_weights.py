@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from sf_tui.engine.checkpoint import layer_file
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.errors import ModelError, RunError, SfError
-from sf_tui.recovery.edits import Interpolate, open_start_weights
+from sf_tui.recovery.edits import Interpolate
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -32,8 +33,8 @@ def _agrees(folder: Path, model: PreTrainedModel, layout: Any, first: Any) -> bo
     start = open_start_weights(folder, model, layout)
     start.check_values(layout)
     return all(
-        set(start.layer(layer.name)) == set(layer.parameters)
-        and all(torch.equal(t, first[name]) for name, t in start.layer(layer.name).items())
+        {name for name, _ in start.tensors(layer.name)} == set(layer.parameters)
+        and all(torch.equal(t, first[name]) for name, t in start.tensors(layer.name))
         for layer in layout.layers
     )
 

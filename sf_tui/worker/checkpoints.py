@@ -1,7 +1,7 @@
-"""A run's checkpoints: which there are, which count, which to keep.
+"""A run's checkpoints: which exist, which count, and which to keep.
 
-A rollback abandons the checkpoints that came after its target; they are renamed, so that the new
-course can write its own, and no resume takes them up.
+A rollback abandons the checkpoints after its target: they are renamed, so that the run can write
+its own under their names and no resume starts from them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ABANDONED = "~"
 
 
-class CheckpointShelf:
+class CheckpointStore:
     """The checkpoints of one run."""
 
     def __init__(self, run: RunDirectory, settings: CheckpointSettings) -> None:
@@ -49,7 +49,7 @@ class CheckpointShelf:
         return found
 
     def resume_point(self, stages: list[str], ledger: Ledger) -> Checkpoint | None:
-        """Return the checkpoint to go on from: the newest one, or a later rollback's target."""
+        """Return the checkpoint to resume from: the newest, or the target of a later rollback."""
         for stage in reversed(stages):
             found = self.current(stage)
             voided = ledger.voided
@@ -68,13 +68,13 @@ class CheckpointShelf:
 
         Args:
             stage: the stage.
-            step: where it stands; its last checkpoint before that is taken.
-            name: the checkpoint; None leaves it to the rest.
-            mended_seq: the event that told of weights changed between two steps: a checkpoint of
+            step: its current step; without a name, its last checkpoint before that is taken.
+            name: of the checkpoint, or None.
+            mended_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
 
         Raises:
-            UsageError: there is none; the message names those that there are.
+            UsageError: there is none; the message lists those that exist.
         """
         found = [c for c in self.current(stage) if c.step <= step]
         if name is not None:
@@ -95,14 +95,14 @@ class CheckpointShelf:
         return max(earlier, key=lambda c: c.step)
 
     def abandon_after(self, stage: str, step: int) -> None:
-        """Rename the checkpoints of a stage that lie behind `step`."""
+        """Rename the checkpoints of a stage after `step`."""
         for checkpoint in self.current(stage):
             if checkpoint.step <= step:
                 continue
             self.put_aside(checkpoint)
 
     def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
-        """Make up for what a kill kept an earlier worker from: putting aside and pruning."""
+        """Finish what a kill may have interrupted: putting checkpoints aside, and pruning."""
         voided = ledger.voided
         if voided is not None and voided["stage"] == stage:
             for checkpoint in self.current(stage):
@@ -120,13 +120,13 @@ class CheckpointShelf:
         checkpoint.path.rename(aside)
 
     def prune(self, stage: str, last_step: int) -> None:
-        """Delete what the profile doesn't keep; the stage's start and end always stay."""
+        """Delete what the profile doesn't keep; the stage's first and last always stay."""
         found = self._found(stage)
         current = [c for c in found if _ABANDONED not in c.path.name]
         abandoned = [c for c in found if _ABANDONED in c.path.name]
         kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
-        # As many again of those that a rollback put aside, for whoever regrets it; they must not
-        # push out what the run stands on now.
+        # The same number of those that a rollback put aside, so that it can be undone. They are
+        # counted apart: they must not displace the checkpoints of the current course.
         for several in (current, abandoned):
             kept |= {c.path for c in several[-self._settings.keep_last :]}
         scored = [c for c in current if c.state.get("score") is not None]
@@ -134,7 +134,7 @@ class CheckpointShelf:
         kept |= {c.path for c in scored[: self._settings.keep_best]}
         for checkpoint in found:
             if checkpoint.path not in kept:
-                # Renamed first: a half-deleted folder must not pass for a checkpoint.
+                # Renamed first: a half-deleted folder must not look like a checkpoint.
                 going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
                 remove(going)
                 checkpoint.path.rename(going)
@@ -142,7 +142,7 @@ class CheckpointShelf:
 
 
 def _check(checkpoint: Checkpoint, stage: str) -> None:
-    """Make sure that a checkpoint's state is one that a stage wrote, and lies where it belongs."""
+    """Make sure that a stage wrote a checkpoint's state, and that the folder is the right one."""
     check_state(StageState, checkpoint.state, checkpoint.path)
     name = checkpoint.path.name.partition(_ABANDONED)[0]
     if checkpoint.stage != stage or step_folder(checkpoint.step) != name:

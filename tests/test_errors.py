@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sf_tui.profile.nearest import did_you_mean, nearest_name, nearest_names
+from sf_tui.errors import did_you_mean, nearest_name, nearest_names
 
 KEYS = ["learning_rate", "batch_size", "steps", "warmup_steps"]
 

@@ -1,7 +1,7 @@
-"""How large a model is before it is built, against what the machine has.
+"""Builds a model of random weights, and counts a model's weights before it is built.
 
-Counts on the meta device, where a tensor takes no memory. Modules still take time and memory
-there, so blocks are counted from a few of them. Knows configurations; reads no weights.
+Weights are counted on the meta device, where a tensor takes no memory. Modules still take time and
+memory there, so the size of a deep model is extrapolated from a few blocks.
 """
 
 from __future__ import annotations
@@ -9,28 +9,108 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from sf_tui.errors import ModelError
+from sf_tui.engine.batches import derive_seed
+from sf_tui.errors import ModelError, nearest_name
+from sf_tui.profile import ModelSettings
+from sf_tui.tasks.model_source import first_line, model_faults
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_MODULES = 10_000
 """Largest number of blocks, or experts of a block; the deepest published models have 1,000."""
 
-# Numbers of modules, each of which takes time to build; a tensor's lengths take none.
+# Keys that count modules, each of which takes time to build. A tensor's lengths take none.
 _MODULES = re.compile(r"layer|expert|depth|stack|(^|_)blocks")
 _NOT_MODULES = re.compile(r"size|dim|idx|index|every|interval|period|_per_")
 
 _FEW = 8
-"""Blocks that are built to count those of a deep model; periods of hybrids divide 8 or so."""
+"""Blocks that are built to extrapolate a deep model; periods of hybrids divide 8 in general."""
+
+
+# Older names of rotary settings: config.json files and papers use them, and transformers still
+# accepts them, though no config class lists them.
+_ROTARY_NAMES = frozenset(
+    {"rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling", "partial_rotary_factor"}
+)
+
+
+def random_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> PreTrainedModel:
+    """Make a model of random weights from the `[model.config]` of a profile.
+
+    Args:
+        settings: of the model.
+        tokenizer: gives the vocabulary and the ids of special tokens.
+        seed: of the run.
+
+    Raises:
+        ModelError: the config describes no model, or one that doesn't fit in memory.
+    """
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM
+
+    def make_config(keys: Mapping[str, Any]) -> PretrainedConfig:
+        return _random_config(settings.model_copy(update={"config": dict(keys)}), tokenizer)
+
+    config = make_config(settings.config)
+    with model_faults(
+        lambda error: ModelError(
+            f"[model.config] no {config.model_type} model can be made of it: {first_line(error)}",
+            "check that the sizes fit each other (hidden_size divides by the heads, …)",
+        )
+    ):
+        refuse_random_size(settings.config, make_config, auto.from_config)
+        torch.manual_seed(derive_seed(seed, "weights"))
+        return cast("PreTrainedModel", auto.from_config(config))
+
+
+def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    given = dict(settings.config)
+    kind = str(given.pop("model_type", ""))
+    # The names alone: the mapping itself would import every model's module (a second or two).
+    known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    if kind not in known:
+        near = nearest_name(kind, known)
+        raise ModelError(
+            f"[model.config] model_type '{kind}' is no decoder that transformers knows",
+            f"did you mean '{near}'?" if near else "for example gpt_neox or llama",
+        )
+    with model_faults(
+        lambda error: ModelError(
+            f"[model.config] not a {kind} config: {first_line(error)}", "check its values"
+        )
+    ):
+        refuse_modules(given)
+        standard = AutoConfig.for_model(kind)
+        names = set(standard.to_dict()) | set(type(standard).attribute_map) | _ROTARY_NAMES
+        for key in given:
+            if key not in names:
+                near = nearest_name(key, names)
+                raise ModelError(
+                    f"[model.config] unknown key '{key}' for a {kind} model",
+                    f"did you mean '{near}'?" if near else "see the model's config class",
+                )
+        ids = {
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        return AutoConfig.for_model(kind, **(ids | given))
 
 
 def memory_bytes() -> int | None:
-    """Return the machine's memory in bytes; None where the system doesn't tell."""
+    """Return the machine's memory in bytes; None if the system doesn't report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -113,7 +193,7 @@ def refuse_random_size(
         blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
         key = next((key for key in _block_keys(config) if key in given), None)
         lists = any(isinstance(value, list) for value in given.values())
-        # A list has an entry for each block, so it bounds them, and fewer blocks would not fit it.
+        # A list has an entry for each block: it bounds their number, and fewer would not fit it.
         if not isinstance(blocks, int) or blocks <= 4 * _FEW or key is None or lists:
             weights = counted(config)
         else:

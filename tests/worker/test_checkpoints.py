@@ -13,8 +13,8 @@ from sf_tui.engine.layout import Layer, ModelLayout
 from sf_tui.errors import UsageError
 from sf_tui.profile import CheckpointSettings
 from sf_tui.run.directory import RunDirectory
+from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
-from sf_tui.worker.shelf import CheckpointShelf
 
 # As a stage writes it.
 STATE: dict[str, Any] = {
@@ -37,10 +37,12 @@ class Shelf:
 
     def __init__(self, path: Path, **settings: int) -> None:
         self.run = RunDirectory.create(path, profile_text="", profile_name="p", argv=[])
-        self.shelf = CheckpointShelf(self.run, CheckpointSettings(**settings))
+        self.shelf = CheckpointStore(self.run, CheckpointSettings(**settings))
         nothing = Layer("head", {})
         weights = nn.Linear(1, 1, bias=False).weight
-        self._layout = ModelLayout(Layer("embeddings", {"w": weights}), (), nothing, False)
+        self._layout = ModelLayout(
+            Layer("embeddings", {"w": weights}), (), nothing, False, frozenset("w"), frozenset("w")
+        )
         self._seq = 0
 
     def put(self, step: int, stage: str = "new", **state: Any) -> None:

@@ -1,0 +1,211 @@
+"""Finds the start weights of a model: a stage's first checkpoint, or a Hugging Face directory.
+
+A directory's tensors are matched with the live model's parameters as loading would match them:
+transformers says how a name changes (`h.0.…` to `transformer.h.0.…`, `embed_out` to `lm_head`), and
+a shared weight may be in a file under any of its names. Tensors that loading would also convert,
+such as experts fused into one, are not read; such a directory is refused. Pickles are never opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from sf_tui.engine.checkpoint import checkpoint_weights, layer_file, read_checkpoint
+from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.model_files import (
+    FETCH_AGAIN,
+    PICKLED,
+    PICKLES,
+    SINGLE,
+    StoredNames,
+    describe_adapter,
+    find_weights,
+)
+from sf_tui.engine.weights import StoredWeights
+from sf_tui.errors import ModelError, RunError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_OTHER_MODEL = "name the directory of the very model that the tuning began with"
+_OTHER_CHECKPOINT = "the checkpoint belongs to another model, or was damaged: name another one"
+_GGUF = "GGUF weights are quantized: name a directory with the same model as *.safetensors"
+
+
+def open_start_weights(
+    folder: Path,
+    model: PreTrainedModel,
+    layout: ModelLayout,
+    names: StoredNames | None = None,
+) -> StoredWeights:
+    """Find the start weights of a model and check from the headers that they fit it.
+
+    Args:
+        folder: a stage's first checkpoint, or a Hugging Face directory with safetensors.
+        model: the live model; a directory may have a shared weight under another of its names.
+        layout: the model's layers.
+        names: how a directory with a vision or audio part names its text part; None for any other.
+
+    Raises:
+        ModelError: there is no such folder, or the directory doesn't fit the model.
+        RunError: the checkpoint was never finished or doesn't fit the model.
+    """
+    is_model = (folder / "config.json").is_file()
+    if not is_model and ((folder / STATE_FILE).is_file() or (folder / "weights").is_dir()):
+        start = _of_checkpoint(folder, layout)
+    else:
+        start = _of_directory(folder, model, layout, names)
+    start.check(layout)
+    return start
+
+
+def _of_checkpoint(folder: Path, layout: ModelLayout) -> StoredWeights:
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is None:
+        raise RunError(
+            f"{folder}: this checkpoint was never finished: it has no {STATE_FILE}",
+            "name a finished one",
+        )
+    files = {layer_file(folder, layer.name) for layer in layout.layers}
+    beyond = sorted(set((folder / "weights").glob("*.safetensors")) - files)
+    if beyond:
+        raise RunError(f"{beyond[0]}: a layer that the model doesn't have", _OTHER_CHECKPOINT)
+
+    def verify(path: Path) -> None:
+        try:
+            checkpoint.weights_file(path.stem)
+        except DamagedCheckpointError as error:
+            raise RunError(error.message, _OTHER_CHECKPOINT) from error
+
+    return checkpoint_weights(checkpoint, layout, _OTHER_CHECKPOINT, verify)
+
+
+def _of_directory(
+    folder: Path, model: PreTrainedModel, layout: ModelLayout, names: StoredNames | None
+) -> StoredWeights:
+    holder = {key: path for path in weight_files(folder) for key in _list_tensors(path)}
+    keys = _match_names(folder, holder, model, layout, names)
+    places = {
+        layer.name: {
+            name: (holder[keys[name]], keys[name])
+            for name in layout.stored_in(layer)
+            if name in keys
+        }
+        for layer in layout.layers
+    }
+    return StoredWeights(folder, places, ModelError, _OTHER_MODEL)
+
+
+def _match_names(
+    folder: Path,
+    keys: Iterable[str],
+    model: PreTrainedModel,
+    layout: ModelLayout,
+    names: StoredNames | None = None,
+) -> dict[str, str]:
+    """Return the name in the file for every parameter of a model.
+
+    Args:
+        folder: the directory, as messages name it.
+        keys: names of all its tensors; those without a parameter in the model, such as buffers,
+            are skipped.
+        model: the live model.
+        layout: its layers.
+        names: how a model with a vision or audio part names its text part; None for any other.
+
+    Raises:
+        ModelError: a parameter has no tensor, or there are more blocks than the model's.
+    """
+    loaded, recast = (names or StoredNames(model)).loaded(keys)
+    stored: dict[str, str] = {}
+    for key, name in loaded.items():
+        stored.setdefault(name, key)
+    # All names of each parameter; the layout uses the first.
+    aliases: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        aliases.setdefault(id(parameter), []).append(name)
+    wanted = [known for known in aliases.values() if known[0] in layout.stored]
+    found: dict[str, str] = {}
+    absent: list[str] = []
+    for known in wanted:
+        present = next((stored[name] for name in known if name in stored), None)
+        if present is None:
+            absent.append(known[0])
+        else:
+            found[known[0]] = present
+    if absent:
+        raise ModelError(
+            f"{folder}: no tensor '{absent[0]}' in its safetensors "
+            f"({len(absent)} of {len(wanted)} are missing)",
+            "it stores some layers otherwise than the model uses them (experts one by one): only "
+            "the first checkpoint of a run's stage can be read as start weights"
+            if recast
+            else _OTHER_MODEL,
+        )
+    _refuse_more_blocks(folder, stored, layout)
+    return found
+
+
+def _refuse_more_blocks(folder: Path, stored: dict[str, str], layout: ModelLayout) -> None:
+    blocks = next(iter(layout.blocks[0].parameters)).partition(".0.")[0]
+    beyond = f"{blocks}.{len(layout.blocks)}."
+    more = next((key for name, key in sorted(stored.items()) if name.startswith(beyond)), None)
+    if more:
+        raise ModelError(
+            f"{folder}: tensor '{more}' is of a block beyond the model's {len(layout.blocks)}",
+            _OTHER_MODEL,
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of a directory that hold its weights: the single one, or every shard.
+
+    Raises:
+        ModelError: there is no such directory, it holds no whole model as safetensors, or its
+            index names a pickle or a file outside.
+    """
+    if not folder.is_dir():
+        kind = "not a directory" if folder.exists() else "no such directory"
+        hint = "start weights are a stage's first checkpoint or a directory with *.safetensors"
+        raise ModelError(f"{folder}: {kind}", _GGUF if folder.suffix == ".gguf" else hint)
+    adapter = describe_adapter(folder)
+    files = find_weights(folder)
+    if adapter and files:
+        raise ModelError(
+            f"{folder}: it holds full weights and {adapter}: which of them was the start is "
+            "unclear",
+            "merge the adapter into the weights, or move its files away",
+        )
+    if not files:
+        raise ModelError(f"{folder}: no {SINGLE} in it", _what_instead(folder, adapter))
+    return files
+
+
+def _list_tensors(path: Path) -> list[str]:
+    """Return the names of a file's tensors.
+
+    Raises:
+        ModelError: it isn't a whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: can't be read: {error}", FETCH_AGAIN) from error
+
+
+def _what_instead(folder: Path, adapter: str | None) -> str:
+    if adapter:
+        return f"it is {adapter}: merge it into its model, or name the model that it adapts"
+    if any(folder.glob("*.gguf")):
+        return _GGUF
+    if (folder / "model" / SINGLE).is_file():
+        return f"did you mean '{folder / 'model'}'?"
+    if any(path for pattern in PICKLES for path in folder.glob(pattern)):
+        return PICKLED
+    return "the weights are missing: download them again"

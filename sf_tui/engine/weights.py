@@ -1,0 +1,255 @@
+"""One interface to weights that are kept outside of a model, in memory or in safetensors files.
+
+Everything that puts weights into a model, or compares a model with weights from before, goes
+through a `WeightStore`: resuming, lending, restoring after a trial, drift and edits. A store holds
+what the model's layout says is stored, and gives one tensor at a time. It does not know where a
+folder comes from or what happens to the weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.engine.weight_check import count_not_finite
+from sf_tui.errors import SfError
+
+_FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
+
+Place = tuple[Path, str]
+"""A file and the name of a tensor in it."""
+
+
+class WeightStore(ABC):
+    """The stored weights of a model's layers."""
+
+    @abstractmethod
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Give the weights of a layer, one tensor at a time.
+
+        Args:
+            layer: its name.
+
+        Yields:
+            The live model's name of each stored parameter and its value, in main memory and in the
+            type in which it is stored.
+
+        Raises:
+            SfError: a file can't be read.
+        """
+
+    @abstractmethod
+    def check(self, layout: ModelLayout) -> None:
+        """Make sure that the store has every stored parameter of a model, without reading them.
+
+        Raises:
+            SfError: a parameter is missing, has another shape, or its file can't be read.
+        """
+
+    @torch.no_grad()
+    def load_into(self, layout: ModelLayout) -> None:
+        """Copy the weights into a model's parameters.
+
+        Raises:
+            SfError: they don't fit, in which case nothing is changed; or a file can't be read.
+        """
+        self.check(layout)
+        for layer in layout.layers:
+            for name, tensor in self.tensors(layer.name):
+                layer.parameters[name].copy_(tensor)
+
+
+class Snapshot(WeightStore):
+    """The stored weights of a model as they were when it was taken, in main memory."""
+
+    def __init__(self, layout: ModelLayout) -> None:
+        self._layout = layout
+        self._weights = {
+            layer.name: {
+                name: p.detach().to("cpu", copy=True) for name, p in layout.stored_in(layer).items()
+            }
+            for layer in layout.layers
+        }
+
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Give the weights of a layer; see `WeightStore.tensors`."""
+        yield from self._weights[layer].items()
+
+    def check(self, layout: ModelLayout) -> None:
+        """Make sure that it was taken of this model; see `WeightStore.check`."""
+        stored = {layer.name: set(layout.stored_in(layer)) for layer in layout.layers}
+        assert stored == {layer: set(weights) for layer, weights in self._weights.items()}
+
+    def restore(self) -> None:
+        """Put the weights back into the model that they were taken from, bit for bit."""
+        self.load_into(self._layout)
+
+
+class StoredWeights(WeightStore):
+    """Weights in safetensors files, such as a stage's first checkpoint or a model directory."""
+
+    def __init__(
+        self,
+        folder: Path,
+        places: dict[str, dict[str, Place]],
+        fault: type[SfError],
+        hint: str,
+        verify: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Say where the tensors are.
+
+        Args:
+            folder: the checkpoint or model directory, as messages name it.
+            places: by layer and by the live model's name of each parameter.
+            fault: what is raised if something is wrong with the files.
+            hint: what to do if a tensor is missing or of another shape.
+            verify: called before a file is opened, to compare its checksum.
+        """
+        self.folder = folder
+        self._places = places
+        self._fault = fault
+        self._hint = hint
+        self._verify = verify
+
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Give the weights of a layer; see `WeightStore.tensors`."""
+        for path, wanted in _by_file(self._places[layer]).items():
+            with self._open(path) as file:
+                for name, key in wanted:
+                    try:
+                        tensor = file.get_tensor(key)
+                    except (OSError, SafetensorError) as error:
+                        raise self._fault(
+                            f"{path}: tensor '{key}' can't be read: {error}", self._hint
+                        ) from error
+                    yield name, tensor
+
+    def check(self, layout: ModelLayout) -> None:
+        """Make sure from the files' headers that every stored parameter of a model is there.
+
+        Raises:
+            SfError: of the kind given as `fault`: a file can't be read, or a tensor is missing, of
+                another shape, or quantized; the message names file and tensor.
+        """
+        for layer in layout.layers:
+            self._check_layer(layer, layout.stored_in(layer))
+
+    def _check_layer(self, layer: Layer, parameters: dict[str, torch.nn.Parameter]) -> None:
+        places = self._places.get(layer.name, {})
+        for name in parameters:
+            if name not in places:
+                raise self._fault(f"{self.folder}: no tensor '{name}' in it", self._hint)
+        for path, wanted in _by_file(places).items():
+            with self._open(path) as file:
+                present = set(file.keys())
+                for name, key in wanted:
+                    if key not in present:
+                        raise self._fault(f"{path}: no tensor '{key}' in it", self._hint)
+                    stored = file.get_slice(key)
+                    shape, expected = stored.get_shape(), list(parameters[name].shape)
+                    if shape != expected:
+                        raise self._fault(
+                            f"{path}: tensor '{key}' is {_written(shape)}, the model's "
+                            f"'{name}' is {_written(expected)}",
+                            self._hint,
+                        )
+                    if stored.get_dtype() not in _FLOATING:
+                        raise self._fault(
+                            f"{path}: tensor '{key}' is stored as {stored.get_dtype()}: quantized",
+                            "take the unquantized start weights",
+                        )
+
+    def check_values(self, layout: ModelLayout) -> None:
+        """Read every tensor once, so that nothing is left to fail halfway through an edit.
+
+        Raises:
+            SfError: as `check`, or a tensor holds values that are not finite.
+        """
+        self.check(layout)
+        for layer in layout.layers:
+            for name, tensor in self.tensors(layer.name):
+                nans, infinite = count_not_finite(tensor)
+                if nans or infinite:
+                    path, key = self._places[layer.name][name]
+                    raise self._fault(
+                        f"{path}: tensor '{key}' holds values that are not finite: {nans} NaN, "
+                        f"{infinite} inf",
+                        "the file is damaged, or these weights were never a start: name others",
+                    )
+
+    def _open(self, path: Path) -> safe_open:
+        if self._verify is not None:
+            self._verify(path)
+        try:
+            return safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise self._fault(f"{path}: can't be read: {error}", self._hint) from error
+
+
+@contextmanager
+def with_weights(store: WeightStore, layout: ModelLayout) -> Iterator[None]:
+    """Give a model the weights of a store for a while; afterwards it has its own, bit for bit.
+
+    Its own are kept in main memory meanwhile, and come back whatever happens.
+
+    Raises:
+        SfError: the store's weights don't fit the model or can't be read.
+    """
+    own = Snapshot(layout)
+    try:
+        store.load_into(layout)
+        yield
+    finally:
+        own.restore()
+
+
+@contextmanager
+def weights_restored(
+    model: torch.nn.Module, layout: ModelLayout, *, thaw: bool = True
+) -> Iterator[Snapshot]:
+    """Let a block do anything to a model's weights; afterwards the model is exactly as it was.
+
+    Weights, what is frozen, gradients, train mode and the random state come back however the block
+    ends.
+
+    Args:
+        model: the model.
+        layout: its layers.
+        thaw: unfreeze everything that trains meanwhile; False keeps frozen what is.
+    """
+    parameters = [p for layer in layout.layers for p in layer.parameters.values()]
+    was_thawed = [parameter.requires_grad for parameter in parameters]
+    was_training = model.training
+    snapshot = Snapshot(layout)
+    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for parameter in parameters:
+                parameter.grad = None
+            if thaw:
+                for parameter in layout.trainable_parameters:
+                    parameter.requires_grad_(True)
+            yield snapshot
+        finally:
+            snapshot.restore()
+            for parameter, thawed in zip(parameters, was_thawed, strict=True):
+                parameter.grad = None
+                parameter.requires_grad_(thawed)
+            model.train(was_training)
+
+
+def _by_file(places: dict[str, Place]) -> dict[Path, list[tuple[str, str]]]:
+    files: dict[Path, list[tuple[str, str]]] = {}
+    for name, (path, key) in places.items():
+        files.setdefault(path, []).append((name, key))
+    return files
+
+
+def _written(shape: list[int]) -> str:
+    return " × ".join(map(str, shape)) or "a single number"

@@ -1,0 +1,95 @@
+"""The examples that ship with sf work as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sf_tui.profile import load_profile
+from sf_tui.profile.sources import examples_directory
+
+ROWS = 40
+
+
+@pytest.fixture
+def own_model(tmp_path: Path, llama_directory: Path) -> Path:
+    """Copy the example profile beside the files that it names."""
+    shutil.copy(examples_directory() / "own-model.toml", tmp_path)
+    shutil.copytree(llama_directory, tmp_path / "my-model")
+    for task in ("old", "new"):
+        rows = [{"prompt": f"{task} {n} is", "completion": f" {n % 7}"} for n in range(ROWS)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{task}.jsonl").write_text(text)
+    return tmp_path / "own-model.toml"
+
+
+def test_the_own_model_profile_is_accepted_beside_its_files(own_model: Path) -> None:
+    profile = load_profile(own_model, files=True)
+    assert profile.model.source == str(own_model.parent / "my-model")
+    assert [task.name for task in profile.tasks] == ["old", "new"]
+    assert not profile.notes
+
+
+def test_the_own_model_profile_names_the_files_that_are_missing(own_model: Path) -> None:
+    (own_model.parent / "old.jsonl").unlink()
+    with pytest.raises(Exception, match=r"own-model\.toml:\d+: .*old\.jsonl"):
+        load_profile(own_model, files=True)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> dict[str, str]:
+    """An environment with `sf`, and an `scontrol` that records its arguments."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, line in {
+        "sf": f'exec "{sys.executable}" -m sf_tui.cli "$@"',
+        "scontrol": f'echo "$@" >> "{tmp_path}/scontrol.log"',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "SLURM_JOB_ID": "42"}
+
+
+def test_the_slurm_script_is_valid_and_wants_a_profile(cluster: dict[str, str]) -> None:
+    script = examples_directory() / "slurm.sbatch"
+    assert "#SBATCH --signal=B:USR1@300" in script.read_text()
+    done = subprocess.run(["bash", script], env=cluster, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "usage: sbatch slurm.sbatch" in done.stderr
+
+
+# Slow in comparison, but only a worker that is signaled shows that the signal arrives.
+def test_the_slurm_script_requeues_before_the_limit_and_then_completes(
+    own_model: Path, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    script, run = examples_directory() / "slurm.sbatch", tmp_path / "runs" / "mine"
+    job = subprocess.Popen(
+        ["bash", script, own_model, run], env=cluster, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    events = run / "events.jsonl"
+    while not (events.exists() and '"run_started"' in events.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    printed, _ = job.communicate(timeout=120)
+    assert job.returncode == 0, printed
+    assert "requeueing job 42" in printed
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 42\n"
+
+    again = subprocess.run(
+        ["bash", script, own_model, run], env=cluster, capture_output=True, text=True, timeout=240
+    )
+    # The toy model cannot do the old task, so the guard fails: the script passes that on.
+    assert again.returncode == 4, again.stderr
+    assert "a guard failed" in again.stdout
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 42\n"
