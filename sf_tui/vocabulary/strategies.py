@@ -101,7 +101,7 @@ class EwcSettings(StrategySettings):
     """`[train.ewc]`: how strongly strategy ewc holds the weights that old examples depend on."""
 
     strength: Positive = Field(
-        default=1e4, description="weight of the penalty: strength / 2 * F * (W - W_start)^2"
+        default=1e5, description="weight of the penalty: strength / 2 * F * (W - W_start)^2"
     )
     decay: Factor = Field(
         default=1.0, description="what the Fisher of earlier tasks is multiplied by at a new one"
@@ -115,7 +115,7 @@ class L2StartSettings(StrategySettings):
     """`[train.l2_start]`: how strongly strategy l2-start pulls the weights back."""
 
     strength: NotNegative = Field(
-        default=1.0, description="weight of the penalty: strength * |W - W_start|^2"
+        default=0.01, description="weight of the penalty: strength * |W - W_start|^2"
     )
 
 
