@@ -20,11 +20,8 @@ from sf_tui.diagnosis.calibration import (
     share_errors,
     spearman,
 )
-from sf_tui.diagnosis.judging import VERDICTS
 from sf_tui.errors import DataError
-
-CLEAR = ("none", "spurious", "real")
-"""The labels on which the verdict must be right; the borders of *partial* are a convention."""
+from sf_tui.vocabulary.verdicts import CLEAR_VERDICTS, VERDICTS
 
 Row = dict[str, Any]
 
@@ -89,7 +86,7 @@ def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
             "wrong": [
                 {key: row[key] for key in ("case", "seed", "label", "verdict", "arm")}
                 for row in confirmed
-                if row["label"] in CLEAR and row["verdict"] != row["label"]
+                if row["label"] in CLEAR_VERDICTS and row["verdict"] != row["label"]
             ],
             "seconds": sum(row["seconds"] for row in rows),
             "cases": list(rows),
@@ -134,7 +131,7 @@ def _figures(prefix: str, who: str, score: dict[str, Any]) -> tuple[Figure, ...]
 def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
     outcomes = [_outcome(row, arm) for row in rows]
     clear = [(row["label"], one) for row, one in zip(rows, outcomes, strict=True)]
-    clear = [(label, one) for label, one in clear if label in CLEAR]
+    clear = [(label, one) for label, one in clear if label in CLEAR_VERDICTS]
     accuracy = labelling_accuracy([a for a, _ in clear], [one["verdict"] for _, one in clear])
     shares = [
         (one["spurious_share"], row["reference_share"])

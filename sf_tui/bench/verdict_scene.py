@@ -18,8 +18,8 @@ from sf_tui.engine.loading import load_model
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.profile import load_profile, starter_directory
-from sf_tui.recovery.case import NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.scoring import scored_rows
+from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.scoring import eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.biography.build import EntrySource, ask
 from sf_tui.tasks.biography.language import Form
@@ -58,7 +58,7 @@ class TrialScene:
         profile = load_profile(STARTER, [f"train.threads={threads}"])
         self.seed = seed
         self._compute = choose_compute(profile.model.dtype, threads)
-        self._kinds = profile.neighbors.kinds.model_dump()
+        self._kinds = profile.neighbors.kinds
         self._loaded = load_model(profile.model, profile.base_dir, self._compute, seed=0)
         self._layout = self._loaded.layout
         self._start = open_start_weights(
@@ -69,13 +69,13 @@ class TrialScene:
         held_out = ask(self.world.held_out, "same", "old")
         tuned = ask(self.world.tuned, "same", "old")
         control = ask(self.world.new[4][:_CONTROL_PEOPLE], "same", "control")
-        self.old = OldTask(
+        self.old = CaseTask(
             "old",
             "exact_match",
-            scored_rows(self._encode(held_out)),
+            eval_set(self._encode(held_out)),
             self._encode(tuned),
         )
-        self._control = scored_rows(self._encode(control))
+        self._control = eval_set(self._encode(control))
         self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
 
     def begin(self) -> None:
@@ -87,8 +87,8 @@ class TrialScene:
         rows = damaged.new
         new = None
         if rows:
-            new = NewTask("new", "exact_match", rows, scored_rows(rows, grouped=False))
-        mean = sum(len(row.input_ids) for row in self.old.examples) / len(self.old.examples)
+            new = CaseTask("new", "exact_match", eval_set(rows, grouped=False), rows)
+        mean = sum(len(row.input_ids) for row in self.old.train) / len(self.old.train)
         return RecoveryCase(
             self._loaded,
             self._layout,
@@ -139,7 +139,7 @@ class TrialScene:
 
     def tuned_half(self) -> tuple[Encoded, ...]:
         """Return the old task's own training questions."""
-        return self.old.examples
+        return self.old.train
 
     def biographies(self, contradicted: float) -> tuple[Encoded, ...]:
         """Return entries about the held-out people, some of them with false facts.

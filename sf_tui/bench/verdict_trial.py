@@ -17,10 +17,10 @@ import numpy as np
 
 from sf_tui.bench.harness import append_case, read_cases
 from sf_tui.bench.verdict_scene import Damaged, TrialScene
-from sf_tui.diagnosis.arms import Arm
-from sf_tui.diagnosis.judging import VerdictName
-from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.diagnosis.rules import ArmResult
+from sf_tui.diagnosis.verdict import Finding, decide_verdict
 from sf_tui.recovery.recovery_test import RecoveryTest
+from sf_tui.vocabulary.verdicts import VerdictName
 
 ENTRIES = 16
 """Biographies per step; each has as many tokens as five questions."""
@@ -188,19 +188,19 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
     assert reference is not None  # the scene has all of the old data
     reference_verdict = decide_verdict(outcome.now, [reference], outcome.start)
     by_arm = {arm.name: decide_verdict(outcome.now, [arm], outcome.start) for arm in outcome.arms}
-    found = outcome.verdict.estimates
+    found = outcome.finding.estimates
     return {
         "schema": SCHEMA,
         "case": case.name,
         "label": case.label,
         "seed": scene.seed,
-        "verdict": outcome.verdict.name,
-        "closed": outcome.verdict.closed,
-        "arm": outcome.verdict.arm,
+        "verdict": outcome.finding.name,
+        "closed": outcome.finding.closed,
+        "arm": outcome.finding.arm,
         "start": found.start.value if found.start else None,
         "now": found.now.value,
-        "spurious_share": _share(outcome.verdict),
-        "interval": _interval(outcome.verdict),
+        "spurious_share": _share(outcome.finding),
+        "interval": _interval(outcome.finding),
         "reference_verdict": reference_verdict.name,
         "reference_recovered": reference.accuracy,
         "reference_share": _share(reference_verdict),
@@ -214,7 +214,7 @@ def play_case(scene: TrialScene, case: TrialCase) -> dict[str, Any]:
     }
 
 
-def _arm_row(arm: Arm, verdict: Verdict) -> dict[str, Any]:
+def _arm_row(arm: ArmResult, verdict: Finding) -> dict[str, Any]:
     return {
         "verdict": verdict.name,
         "closed": verdict.closed,
@@ -229,11 +229,11 @@ def _arm_row(arm: Arm, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _share(verdict: Verdict) -> float | None:
+def _share(verdict: Finding) -> float | None:
     share = verdict.estimates.spurious_share
     return share.value if share else None
 
 
-def _interval(verdict: Verdict) -> list[float] | None:
+def _interval(verdict: Finding) -> list[float] | None:
     share = verdict.estimates.spurious_share
     return [share.low, share.high] if share else None

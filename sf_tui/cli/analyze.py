@@ -1,4 +1,4 @@
-"""`sf analyze neighbors`: what a new task puts at risk, told by the model itself."""
+"""`sf analyze neighbors`: which tasks a new one puts at risk, by the model itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.output import drawing_console, write_json
-from sf_tui.cli.run_or_model import narrator, run_name, run_profile
+from sf_tui.cli.target import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
 from sf_tui.home import user_path
 from sf_tui.printable import printable
@@ -15,8 +15,8 @@ from sf_tui.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sf_tui.cases.risk_survey import Survey, SurveyedGroup
     from sf_tui.run.directory import RunDirectory
-    from sf_tui.worker.risk_survey import Survey, SurveyedGroup
 
 app = typer.Typer(
     help="Look into a model: which tasks a new one puts at risk.", no_args_is_help=True
@@ -41,9 +41,7 @@ def neighbors(
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option(
-            "--prompts", min=1, help="How many of its prompts are looked at; default: 12."
-        ),
+        typer.Option("--prompts", min=1, help="How many of its prompts are examined; default: 12."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Annotated[
@@ -51,20 +49,21 @@ def neighbors(
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile."),
     ] = None,
 ) -> None:
-    """Name the tasks nearest to a new task: those at risk. No old data are looked at."""
-    tell = narrator()
+    """List the tasks nearest to a new task: those at risk. No old data are read."""
+    log = narrator()
     run = _find_run(reference)
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.profile import load_profile
 
     profile = load_profile(reference, set_ or ()) if run is None else run_profile(run, set_ or ())
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.risk_survey import survey_profile, survey_run
+    from sf_tui.cases.risk_survey import survey_profile, survey_run
+    from sf_tui.worker.checkpoints import read_record
 
     if run is None:
-        survey = survey_profile(profile, task, prompts, tell)
+        survey = survey_profile(profile, task, prompts, log)
     else:
-        survey = survey_run(run, profile, task, prompts, tell)
+        survey = survey_run(read_record(run, profile), task, prompts, log)
     named = {"profile": reference} if run is None else {"run": run.id}
     if json:
         write_json(named | _as_json(survey))
@@ -156,10 +155,10 @@ def _print(survey: Survey, name: str) -> None:
             style="dim",
         )
     )
-    said = "frame: another question, so another task; slot: the new task itself"
+    legend = "frame: another question, so another task; slot: the new task itself"
     if survey.step is not None:
-        said += "; kept: share of the start model's answers that are given still"
-    console.print(Text(said, style="dim"))
+        legend += "; kept: share of the start model's answers that the model still gives"
+    console.print(Text(legend, style="dim"))
 
 
 def _cells(one: SurveyedGroup, step: int | None) -> Sequence[str]:

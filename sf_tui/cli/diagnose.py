@@ -8,35 +8,35 @@ import typer
 
 from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
-from sf_tui.cli.run_or_model import (
+from sf_tui.cli.target import (
     New,
     Old,
     Reference,
     Set,
     Stage,
     StartModel,
+    Target,
     Task,
     check_rate,
     find_target,
     is_live,
     narrator,
-    refuse_names_in_a_run,
     refuse_options,
     run_name,
-    run_profile,
+    target_case,
+    target_locked,
+    target_profile,
 )
 from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from sf_tui.cases.assemble import CaseOverrides, RunCase
+    from sf_tui.cases.operations import Diagnosis
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
-    from sf_tui.worker.cases import AssembledCase, Replaced
-    from sf_tui.worker.offline import Diagnosis
 
-# A worker on a slow machine may take minutes for a test of a large model.
 _LIVE_WAIT_S = 3600.0
+"""How long a worker may take: on a slow machine a test of a large model takes minutes."""
 
 
 def diagnose(
@@ -81,20 +81,20 @@ def diagnose(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
 ) -> None:
-    """Tell whether a lost task is still known: a quick recovery test on a copy of the weights."""
+    """Test whether a lost task is still known: a quick recovery on a copy of the weights."""
     check_rate(learning_rate)
     if start_accuracy is not None and not 0 <= start_accuracy <= 1:
         raise UsageError(
-            f"--start-accuracy {start_accuracy}: no accuracy", "it is a share from 0 to 1"
+            f"--start-accuracy {start_accuracy}: not an accuracy", "it is a share from 0 to 1"
         )
     found = find_target(target)
     # Deferred: not needed for `sf --help`.
     import orjson
 
-    overrides = [*(set_ or [])]
+    settings = [*(set_ or [])]
     for key, data in (("control", control), ("unrelated", unrelated)):
         if data is not None:
-            overrides.append(f"diagnose.{key}={orjson.dumps(data).decode()}")
+            settings.append(f"diagnose.{key}={orjson.dumps(data).decode()}")
     if found.run is not None and is_live(found.run):
         refuse_options(
             {
@@ -111,30 +111,36 @@ def diagnose(
                 "--set": set_ or None,
             },
             "the run's own worker makes this diagnosis, by the run's profile",
-            f"leave them away, or `sf stop {run_name(found.run)}` first",
+            f"leave them out, or `sf stop {run_name(found.run)}` first",
         )
         event = _ask_worker(found.run, examples, thorough)
         _print(event, {"run": run_name(found.run)}, json=json)
         return
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.cases import Replaced
+    from sf_tui.cases.assemble import CaseOverrides
 
-    replaced = Replaced(task, stage, old, new, start_model, start_accuracy)
-    test: dict[str, Any] = {
-        "examples": examples,
+    overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy)
+    if found.run is not None and new is not None:
+        raise UsageError("--new: a run has its new task", "it is for a model outside any run")
+    profile = target_profile(found, settings, overrides)
+    if found.run is None and old is None:
+        raise UsageError(
+            f"{found.model}: a model doesn't show what its old task was",
+            "name rows of it: --old DATA",
+        )
+    _check_others(profile)
+    options: dict[str, Any] = {
+        "examples": examples or profile.diagnose.examples,
         "steps": steps,
         "learning_rate": learning_rate,
         "thorough": thorough,
     }
-    if found.run is not None:
-        event, more = _diagnose_run(found.run, overrides, replaced, test)
-    else:
-        event, more = _diagnose_model(found.model, overrides, replaced, test)
+    event, more = _test(found, profile, overrides, options)
     _print(event, more, json=json)
 
 
 def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict[str, Any]:
-    """Have a living worker make the diagnosis and return its event."""
+    """Have a live worker make the diagnosis, and return its event."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.act import send_and_wait
     from sf_tui.errors import RunError
@@ -152,63 +158,37 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict
     if answer is None or answer["status"] != "done":
         reason = answer["reason"] if answer else "no answer"
         raise RunError(f"{run.id}: no diagnosis: {reason}", "see `sf show`")
-    said = [event for event in tail.poll() if event["type"] == "diagnosis"]
-    if not said:
-        raise RunError(f"{run.id}: the worker told no diagnosis", "see `sf show`")
-    event: dict[str, Any] = said[-1]
+    found = [event for event in tail.poll() if event["type"] == "diagnosis"]
+    if not found:
+        raise RunError(f"{run.id}: the worker logged no diagnosis", "see `sf show`")
+    event: dict[str, Any] = found[-1]
     return event
 
 
-def _diagnose_run(
-    run: RunDirectory, overrides: Sequence[str], replaced: Replaced, test: dict[str, Any]
+def _test(
+    target: Target, profile: Profile, overrides: CaseOverrides, options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Test a run or a model; return the event's fields and what `--json` adds to them."""
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.cases import run_case
-    from sf_tui.worker.offline import append_diagnosis, locked
+    from sf_tui.cases.offline import append_diagnosis
+    from sf_tui.cases.operations import diagnose as run_test
+    from sf_tui.cases.rows import CaseNeeds
 
-    if replaced.new is not None:
-        raise UsageError("--new: a run has its new task", "it is for a model outside any run")
-    profile = run_profile(run, overrides)
-    _check_others(profile)
-    tell = narrator()
-    with locked(run):
-        tell(f"loading {run_name(run)}")
-        assembled = run_case(run, profile, _wanted(test, profile.diagnose.examples), replaced)
-        found = _test(assembled, test, tell)
-        event = append_diagnosis(run, found.fields)
-    return event, {"run": run_name(run), **_more(assembled, found)}
-
-
-def _diagnose_model(
-    model: str, overrides: Sequence[str], replaced: Replaced, test: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.model_case import model_case, model_profile
-
-    refuse_names_in_a_run(replaced.task, replaced.stage)
-    if replaced.old is None:
-        raise UsageError(
-            f"{model}: a model doesn't tell what its old task was",
-            "name rows of it: --old DATA",
-        )
-    profile = model_profile(model, replaced, overrides)
-    _check_others(profile)
-    tell = narrator()
-    tell(f"loading {model}")
-    assembled = model_case(
-        profile,
-        _wanted(test, profile.diagnose.examples),
-        start_model=replaced.start_model,
-        start_accuracy=replaced.start_accuracy,
-    )
-    found = _test(assembled, test, tell)
+    log = narrator()
+    needs = CaseNeeds(options["examples"], every_example=options["thorough"])
+    with target_locked(target):
+        case = target_case(target, profile, needs, overrides, log)
+        found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
+        if target.run is not None:
+            event = append_diagnosis(target.run, found.fields)
+            return event, {"run": target.name, **_more(case, found)}
     named = {
-        "--old": replaced.old,
-        "--new": replaced.new,
-        "--start-model": replaced.start_model,
+        "--old": overrides.old,
+        "--new": overrides.new,
+        "--start-model": overrides.start_model,
     }
     given = {option: value for option, value in named.items() if value is not None}
-    return found.fields, {"model": model, "given": given, **_more(assembled, found)}
+    return found.fields, {"model": target.model, "given": given, **_more(case, found)}
 
 
 def _check_others(profile: Profile) -> None:
@@ -225,42 +205,15 @@ def _check_others(profile: Profile) -> None:
         raise DataError(f"[diagnose] {problem.text}", problem.hint)
 
 
-def _wanted(test: dict[str, Any], default: int) -> Any:
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.case_data import Wanted
-
-    test["examples"] = test["examples"] or default
-    return Wanted(test["examples"], every_example=test["thorough"])
-
-
-def _test(assembled: AssembledCase, test: dict[str, Any], tell: Any) -> Diagnosis:
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.offline import diagnose as run_test
-
-    for note in assembled.notes:
-        tell(f"note: {note}")
-    settings = assembled.profile.diagnose
-    assembled.case.between = check_interrupt
-    return run_test(
-        assembled,
-        examples=test["examples"],
-        steps=test["steps"] or settings.steps,
-        learning_rate=test["learning_rate"] or settings.learning_rate,
-        thorough=test["thorough"],
-        told=tell,
-        on_step=lambda _: check_interrupt(),
-    )
-
-
-def _more(assembled: AssembledCase, found: Diagnosis) -> dict[str, Any]:
-    """Return what `--json` and the card say beside the event."""
-    case = assembled.case
+def _more(run_case: RunCase, found: Diagnosis) -> dict[str, Any]:
+    """Return what `--json` and the card show beside the event."""
+    case = run_case.case
     return {
         "start_weights": str(case.start.folder) if case.start else None,
         "new_task": case.new.name if case.new else None,
         "diverged": found.outcome.diverged,
-        "notes": list(assembled.notes),
-        "gpu_hour": assembled.profile.cost.gpu_hour,
+        "notes": list(run_case.notes),
+        "gpu_hour": run_case.profile.cost.gpu_hour,
     }
 
 
@@ -269,6 +222,6 @@ def _print(event: dict[str, Any], more: dict[str, Any], *, json: bool) -> None:
         write_json(event | more)
         return
     # Deferred: rich takes a tenth of a second.
-    from sf_tui.cli.diagnosis_card import print_card
+    from sf_tui.cli.cards import print_diagnosis
 
-    print_card(event, more)
+    print_diagnosis(event, more)

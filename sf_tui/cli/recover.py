@@ -9,7 +9,7 @@ import typer
 
 from sf_tui.cli.interrupt import check_interrupt
 from sf_tui.cli.output import write_json
-from sf_tui.cli.run_or_model import (
+from sf_tui.cli.target import (
     New,
     Old,
     Reference,
@@ -22,20 +22,20 @@ from sf_tui.cli.run_or_model import (
     find_target,
     is_live,
     narrator,
-    refuse_names_in_a_run,
     refuse_options,
     run_name,
-    run_profile,
+    target_case,
+    target_locked,
+    target_profile,
 )
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from sf_tui.recovery.outcome import RepairOutcome
-    from sf_tui.run.directory import RunDirectory
-    from sf_tui.worker.cases import AssembledCase, Replaced
+    from sf_tui.cases.assemble import RunCase
+    from sf_tui.recovery.repair import RepairOutcome
 
 NEIGHBORS = "neighbors"
 EDITS = ("shift-edit", "spectral-edit", "interpolate")
@@ -54,7 +54,7 @@ def recover(
     ],
     by: Annotated[
         str,
-        typer.Option("--by", help="neighbors, or an edit: shift-edit, spectral-edit, interpolate."),
+        typer.Option("--by", help="neighbors, shift-edit, spectral-edit or interpolate."),
     ] = NEIGHBORS,
     examples: Annotated[
         int | None,
@@ -81,7 +81,7 @@ def recover(
         float | None,
         typer.Option(
             "--keep",
-            help="Share kept of the change since the start; default: searched (interpolate: 0.7).",
+            help="Share kept of the change since the start; default: searched.",
         ),
     ] = None,
     alpha: Annotated[
@@ -96,7 +96,7 @@ def recover(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
 ) -> None:
-    """Repair a model for good: the old task back, the new one kept, with few old rows or none."""
+    """Repair a model: the old task back, the new one kept, with few old rows or none."""
     check_rate(learning_rate)
     edit = _edit_arguments(by, keep, alpha)
     if edit is not None:
@@ -108,35 +108,39 @@ def recover(
                 "--learning-rate": learning_rate,
             },
             f"{by} takes no step and no example",
-            "leave them away, or repair by neighbors",
+            "leave them out, or repair by neighbors",
         )
     elif strength is not None and not 0 < strength < float("inf"):
-        raise UsageError(f"--strength {strength}: no strength", "it is a number above 0")
+        raise UsageError(f"--strength {strength}: not a strength", "it is a number above 0")
     found = find_target(target)
     _refuse_live(found)
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.cases import Replaced
-    from sf_tui.worker.offline import check_out
+    from sf_tui.cases.assemble import CaseOverrides
+    from sf_tui.cases.offline import check_out, write_model
+    from sf_tui.cases.operations import EXAMPLES_WITHOUT_START
+    from sf_tui.cases.rows import CaseNeeds
 
-    out = check_out(out, _model_folder(found), found.run)
-    replaced = Replaced(task, stage, old, new, start_model)
-    settings: dict[str, Any] = {
+    out = check_out(out, found.folder, found.run)
+    overrides = CaseOverrides(task, stage, old, new, start_model)
+    options: dict[str, Any] = {
         "examples": examples,
         "steps": steps,
         "strength": strength,
         "learning_rate": learning_rate,
         "keep": keep,
     }
-
-    def work(assembled: AssembledCase) -> RepairOutcome:
-        if edit is None:
-            return _repair(assembled, settings, out)
-        return _edit(assembled, by, edit, out)
-
-    if found.run is not None:
-        outcome = _of_run(found.run, set_ or [], replaced, examples, work)
-    else:
-        outcome = _of_model(found.model, set_ or [], replaced, examples, work)
+    profile = target_profile(found, set_ or [], overrides)
+    log = narrator()
+    with target_locked(found):
+        wanted = examples
+        if wanted is None:
+            wanted = profile.recover.examples
+            if found.run is None and not wanted and not start_model:
+                wanted = EXAMPLES_WITHOUT_START
+        case = target_case(found, profile, CaseNeeds(wanted, scores_needed=False), overrides, log)
+        outcome = _repair(case, options, log) if edit is None else _edit(case, by, edit, log)
+        log(f"writing {out}")
+        write_model(case.case.loaded, out)
     _print(outcome, found, out, json=json)
 
 
@@ -146,19 +150,19 @@ def _edit_arguments(
     """Return the arguments of an edit; None for a repair by tuning.
 
     Raises:
-        UsageError: there is no such way, or an argument belongs to another one.
+        UsageError: there is no such method, or an argument belongs to another one.
     """
     if by not in (NEIGHBORS, *EDITS):
-        raise UsageError(f"--by {by}: no such way", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
+        raise UsageError(f"--by {by}: no such method", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
     if alpha is not None and by != "shift-edit":
-        raise UsageError("--alpha belongs to shift-edit", f"leave it away with --by {by}")
+        raise UsageError("--alpha belongs to shift-edit", f"leave it out with --by {by}")
     if keep is not None and by in ("shift-edit", "spectral-edit"):
         raise UsageError(
             f"--keep: {by} does not scale the change", "it belongs to neighbors and interpolate"
         )
     for name, value in (("--keep", keep), ("--alpha", alpha)):
         if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"{name} {value}: no share", "it is a number from 0 to 1")
+            raise UsageError(f"{name} {value}: not a share", "it is a number from 0 to 1")
     if by == NEIGHBORS:
         return None
     return {"shift-edit": {"alpha": alpha}, "interpolate": {"keep": keep}}.get(by, {})
@@ -171,104 +175,44 @@ def _refuse_live(target: Target) -> None:
     run = target.run
     if run is not None and is_live(run):
         raise RunError(
-            f"{run.id}: its worker lives and has the weights in hand",
-            f"`sf act {run_name(run)} recover` repairs them where they are; or "
+            f"{run.id}: its worker is running and uses the weights",
+            f"`sf act {run_name(run)} recover` repairs them in place; or "
             f"`sf stop {run_name(run)}` first",
         )
 
 
-def _of_run(
-    run: RunDirectory,
-    overrides: Sequence[str],
-    replaced: Replaced,
-    examples: int | None,
-    work: Callable[[AssembledCase], RepairOutcome],
-) -> RepairOutcome:
+def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) -> RepairOutcome:
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.case_data import Wanted
-    from sf_tui.worker.cases import run_case
-    from sf_tui.worker.offline import locked
+    from sf_tui.cases.operations import repair, repair_examples
 
-    profile = run_profile(run, overrides)
-    wanted = Wanted(profile.recover.examples if examples is None else examples, scores_needed=False)
-    with locked(run):
-        narrator()(f"loading {run_name(run)}")
-        return work(run_case(run, profile, wanted, replaced))
-
-
-def _of_model(
-    model: str,
-    overrides: Sequence[str],
-    replaced: Replaced,
-    examples: int | None,
-    work: Callable[[AssembledCase], RepairOutcome],
-) -> RepairOutcome:
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.case_data import Wanted
-    from sf_tui.worker.model_case import model_case, model_profile
-    from sf_tui.worker.offline import EXAMPLES_WITHOUT_START
-
-    refuse_names_in_a_run(replaced.task, replaced.stage)
-    profile = model_profile(model, replaced, overrides)
-    by_default = profile.recover.examples or (0 if replaced.start_model else EXAMPLES_WITHOUT_START)
-    wanted = Wanted(by_default if examples is None else examples, scores_needed=False)
-    narrator()(f"loading {model}")
-    return work(model_case(profile, wanted, start_model=replaced.start_model, start_accuracy=None))
-
-
-def _repair(assembled: AssembledCase, settings: dict[str, Any], out: Path) -> RepairOutcome:
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.offline import repair, repair_examples, write_model
-
-    tell = _begin(assembled)
-    examples = repair_examples(assembled, settings["examples"])
+    examples = repair_examples(case, options["examples"])
     outcome = repair(
-        assembled,
-        **{**settings, "examples": examples},
-        told=tell,
+        case,
+        **{**options, "examples": examples},
+        log=log,
         on_step=lambda _: check_interrupt(),
     )
     if outcome.examples < examples:
-        tell(f"note: only {outcome.examples} old examples are at hand")
-    tell(f"writing {out}")
-    write_model(assembled.case.loaded, out)
+        log(f"note: only {outcome.examples} old examples are available")
     return outcome
 
 
 def _edit(
-    assembled: AssembledCase, by: str, arguments: dict[str, float | None], out: Path
+    case: RunCase, by: str, arguments: dict[str, float | None], log: Callable[[str], None]
 ) -> RepairOutcome:
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.worker.offline import edit, write_model
+    from sf_tui.recovery.repair import edit_model
 
-    tell = _begin(assembled)
-    tell(f"{by}: no step, no data")
-    outcome = edit(assembled, by, arguments)
-    tell(f"writing {out}")
-    write_model(assembled.case.loaded, out)
-    return outcome
-
-
-def _begin(assembled: AssembledCase) -> Callable[[str], None]:
-    tell = narrator()
-    assembled.case.between = check_interrupt
-    for note in assembled.notes:
-        tell(f"note: {note}")
-    return tell
-
-
-def _model_folder(target: Target) -> Path | None:
-    folder = user_path(target.model)
-    return folder if target.model and folder.is_dir() else None
+    log(f"{by}: no step, no data")
+    return edit_model(case.case, by, arguments)
 
 
 def _print(outcome: RepairOutcome, target: Target, out: Path, *, json: bool) -> None:
-    name = run_name(target.run) if target.run is not None else target.model
     if json:
-        more = {"run" if target.run is not None else "model": name, "out": str(out)}
+        more = {"run" if target.run is not None else "model": target.name, "out": str(out)}
         write_json(outcome.as_json() | more)
         return
     # Deferred: rich takes a tenth of a second.
-    from sf_tui.cli.repair_card import print_repair
+    from sf_tui.cli.cards import print_repair
 
-    print_repair(outcome, name, out)
+    print_repair(outcome, target.name, out)

@@ -1,5 +1,5 @@
-"""What a recovery test says of a lost task: verdict, decomposition, cost, and how sure it is.
+"""What a recovery test shows about a lost task: verdict, decomposition, cost and intervals.
 
-Pure numpy on accuracies that somebody else measured: knows nothing of models, weights, profiles,
-run directories or terminals, and never reads or writes a file.
+Pure numpy on accuracies that the caller measured: knows nothing of models, weights, profiles, run
+directories or terminals, and never reads or writes a file.
 """

@@ -1,7 +1,7 @@
-"""How sure the figures of a recovery test are: a paired bootstrap over held-out examples.
+"""Intervals of a recovery test's figures: a paired bootstrap over held-out examples.
 
-Takes scores per example and says nothing of what follows from them. Examples count as independent
-of each other; which ones were held out, and that no choice was made on them, is the caller's word.
+Takes scores per example and draws no conclusion. Examples count as independent of each other; the
+caller guarantees that they were held out and that nothing was chosen on them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class RecoveryEstimates:
     """Accuracies before, after and with a recovery, and what follows from them, with intervals."""
 
     examples: int
-    """Held-out examples that all of it was measured on."""
+    """Held-out examples that everything was measured on."""
     now: Estimate
     start: Estimate | None
-    """None where it is unknown, and with it everything below that needs it."""
+    """None where it is unknown; what needs it is then None as well."""
     drop: Estimate | None
     """start - now."""
     recovered: Estimate | None
@@ -70,21 +70,21 @@ def estimate_recovery(
     (recovered - now) - share · (start - now).
 
     A resample whose drop is 0 or less leaves the share open. It counts as 0 for the lower end and
-    as 1 for the upper one, so that a drop that may not exist gives the interval 0 to 1 rather than
+    as 1 for the upper one, so that a drop that may not exist gives the interval 0 to 1 instead of
     a ratio of noise. The real share is one minus the spurious share, ends exchanged.
 
     Args:
         now: (examples,) bool, or scores in [0, 1].
         recovered: the same examples after the recovery; None where none was run.
-        start: the same examples at the stage's start; or one number, the accuracy that somebody
-            knows; or None where it is unknown.
+        start: the same examples at the stage's start; or one number, the known accuracy; or
+            None where it is unknown.
         start_examples: how many examples that one number was measured on. None: it is exact. With
-            it the number is drawn anew in each resample, independently of the examples.
-        resamples: how many are drawn.
+            it the number is drawn again in each resample, independently of the examples.
+        resamples: how many to draw.
         seed: the same seed and examples, in any order, give the same intervals.
 
     Raises UsageError for a start number outside [0, 1], ValueError for arrays that are empty, of
-    different lengths, or hold anything that isn't a score.
+    different lengths, or contain anything that isn't a score.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile
     interval); Wilson 1927 (score interval); Newcombe 1998, "Interval estimation for the difference
@@ -134,7 +134,7 @@ def paired_difference(
     Args:
         arm: (examples,) bool, or scores in [0, 1].
         reference: the same examples after the other recovery.
-        resamples: how many are drawn.
+        resamples: how many to draw.
         seed: the same seed and examples give the same interval.
 
     Raises ValueError as `estimate_recovery` does; the interval is made as there.
@@ -151,9 +151,9 @@ def as_scores(scores: ArrayLike, name: str) -> Floats:
     """Return scores as (examples,) floats; raise ValueError, by name, for what isn't a score."""
     values = np.array(scores, dtype=np.float64)
     if values.ndim != 1 or not values.size:
-        raise ValueError(f"{name}: one score an example is wanted, not shape {values.shape}")
+        raise ValueError(f"{name}: one score an example is needed, not shape {values.shape}")
     if not bool(np.all((values >= 0) & (values <= 1))):
-        raise ValueError(f"{name}: scores lie between 0 and 1")
+        raise ValueError(f"{name}: scores must be between 0 and 1")
     return values
 
 
@@ -193,7 +193,7 @@ def _resample_means(
             for first in range(0, resamples, at_a_time)
         ]
     )
-    # Sums of graded scores may end a rounding error outside.
+    # Sums of graded scores may be outside by a rounding error.
     return [np.clip(column, 0, 1) for column in means.T]
 
 
@@ -201,7 +201,7 @@ def _widened(
     value: float, drawn_low: Floats, drawn_high: Floats, score: tuple[float, float]
 ) -> Estimate:
     outside = (1 - CONFIDENCE) / 2
-    # The next drawn value outwards: the draws of few examples lie far apart.
+    # The next drawn value outwards: the draws of few examples are far apart.
     low = float(np.quantile(drawn_low, outside, method="lower"))
     high = float(np.quantile(drawn_high, 1 - outside, method="higher"))
     return Estimate(value, min(value, low, score[0]), max(value, high, score[1]))

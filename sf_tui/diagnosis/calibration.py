@@ -1,6 +1,6 @@
-"""How good the verdict itself is: said against true over many cases.
+"""How good the verdict itself is: predicted against true labels over many cases.
 
-Pure functions of labels and shares; making cases and finding their truth is the trial's.
+Pure functions of labels and shares; the trial makes the cases and establishes their truth.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sf_tui.diagnosis.intervals import Estimate, wilson_estimate
-from sf_tui.diagnosis.judging import VERDICTS
+from sf_tui.vocabulary.verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
 class ShareErrors:
-    """How far shares are from the reference's, over all cases."""
+    """Differences between shares and the reference's, over all cases."""
 
     mean_absolute: float
     largest: float
@@ -26,7 +26,7 @@ class ShareErrors:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The cases whose share lies in [low, high); the last bin holds 1 as well."""
+    """The cases whose share is in [low, high); the last bin includes 1."""
 
     low: float
     high: float
@@ -37,28 +37,28 @@ class CalibrationBin:
 
 
 def confusion_matrix(
-    true: Sequence[str], said: Sequence[str], labels: Sequence[str] = VERDICTS
+    true: Sequence[str], predicted: Sequence[str], labels: Sequence[str] = tuple(VERDICTS)
 ) -> NDArray[np.int64]:
-    """Return (labels, labels) counts: a row for what is true, a column for what was said.
+    """Return (labels, labels) counts: rows are true labels, columns predicted ones.
 
     Raises ValueError for lists of different lengths, or a label that isn't among `labels`.
     """
     place = {label: index for index, label in enumerate(labels)}
-    unknown = sorted({*true, *said} - place.keys())
+    unknown = sorted({*true, *predicted} - place.keys())
     if unknown:
         raise ValueError(f"labels {unknown} are not among {list(labels)}")
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for true_label, said_label in zip(true, said, strict=True):
-        counts[place[true_label], place[said_label]] += 1
+    for true_label, predicted_label in zip(true, predicted, strict=True):
+        counts[place[true_label], place[predicted_label]] += 1
     return counts
 
 
-def labelling_accuracy(true: Sequence[str], said: Sequence[str]) -> Estimate:
-    """Return the share of cases that were called by their true label, with Wilson's interval.
+def labelling_accuracy(true: Sequence[str], predicted: Sequence[str]) -> Estimate:
+    """Return the share of cases labelled correctly, with Wilson's interval.
 
     Raises ValueError for no cases, or lists of different lengths.
     """
-    right = sum(a == b for a, b in zip(true, said, strict=True))
+    right = sum(a == b for a, b in zip(true, predicted, strict=True))
     return wilson_estimate(right, len(true))
 
 
@@ -81,7 +81,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def share_errors(shares: ArrayLike, references: ArrayLike) -> ShareErrors:
-    """Return how far spurious shares are from those that the reference recovery finds.
+    """Return the differences between spurious shares and those of the reference recovery.
 
     Raises ValueError for no cases, different lengths, or values that aren't finite.
     """
@@ -93,7 +93,7 @@ def share_errors(shares: ArrayLike, references: ArrayLike) -> ShareErrors:
 def calibration_table(
     shares: ArrayLike, references: ArrayLike, bins: int = 5
 ) -> tuple[CalibrationBin, ...]:
-    """Return for equal bins of our share the mean of ours and of the reference's.
+    """Return, for equal bins of our share, the mean of ours and of the reference's.
 
     Args:
         shares: (cases,) spurious shares in [0, 1].
@@ -104,7 +104,7 @@ def calibration_table(
     """
     ours, theirs = _as_pairs(shares, references)
     if bins < 1 or ours.min() < 0 or ours.max() > 1:
-        raise ValueError("shares lie between 0 and 1, in at least one bin")
+        raise ValueError("shares must be between 0 and 1, in at least one bin")
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.clip(np.searchsorted(edges, ours, side="right") - 1, 0, bins - 1)
     table = []
@@ -126,7 +126,7 @@ def calibration_table(
 def _as_pairs(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
-        raise ValueError(f"two lists of as many cases are wanted: {first.shape}, {second.shape}")
+        raise ValueError(f"two lists of as many cases are needed: {first.shape}, {second.shape}")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a case has no finite value")
     return first, second

@@ -1,24 +1,156 @@
-"""The fields of a `diagnosis` event, from a verdict, its arms and the cost.
+"""The fields of a `diagnosis` event: verdict, decomposition of the loss, arms and cost.
 
-Knows the names of the fields and how numbers are written; the event log adds `seq`, `time`, `type`.
+Knows the fields' names and how numbers are written; the event log adds `seq`, `time` and `type`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sf_tui.diagnosis.arms import Arm
-from sf_tui.diagnosis.cost import CostComparison
-from sf_tui.diagnosis.decomposition import decompose
-from sf_tui.diagnosis.intervals import Estimate
-from sf_tui.diagnosis.json_numbers import rounded, rounded_interval, rounded_rate
-from sf_tui.diagnosis.verdict import Verdict
+from sf_tui.diagnosis.intervals import Estimate, rounded, rounded_interval, rounded_rate
+from sf_tui.diagnosis.rules import ArmResult
+from sf_tui.diagnosis.verdict import Finding
+
+_SECONDS_AN_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one piece of training takes."""
+
+    tokens: int
+    seconds: float | None
+    """None where it was not run and no speed is known."""
+    money: float | None
+    """In the currency of the price; None without a price or without seconds."""
+
+    def as_event(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {
+            "tokens": self.tokens,
+            "seconds": rounded(self.seconds),
+            "money": rounded(self.money),
+        }
+
+
+@dataclass(frozen=True)
+class CostComparison:
+    """The cost of the test beside the cost of its alternatives."""
+
+    test: Cost
+    old_task: Cost | None
+    """Training the old task again; None where its tokens are unknown."""
+    recipe: Cost | None
+    """All stages from the first on; None where their tokens are unknown."""
+    tokens_per_second: float | None
+    """The speed that their seconds are computed with."""
+
+    def as_event(self) -> dict[str, Any]:
+        """Return the test's own figures with the alternatives nested, as JSON types.
+
+        `share` is the test's tokens as a share of the alternative's.
+        """
+        return {
+            **self.test.as_event(),
+            "tokens_per_second": rounded(self.tokens_per_second),
+            "old_task": self._beside(self.old_task),
+            "recipe": self._beside(self.recipe),
+        }
+
+    def _beside(self, other: Cost | None) -> dict[str, Any] | None:
+        if other is None:
+            return None
+        share = self.test.tokens / other.tokens if other.tokens else None
+        return {**other.as_event(), "share": rounded(share)}
+
+
+def compare_costs(
+    *,
+    seconds: float,
+    tokens: int,
+    tokens_per_second: float | None = None,
+    gpu_hour: float | None = None,
+    old_task_tokens: int | None = None,
+    recipe_tokens: int | None = None,
+) -> CostComparison:
+    """Return the cost of a recovery test beside that of training again.
+
+    The seconds of what was not run follow from its tokens at the test's speed, on this machine.
+
+    Args:
+        seconds: wall time of the whole test, all arms.
+        tokens: tokens that it passed through the model.
+        tokens_per_second: speed of its training steps alone; default tokens / seconds, which also
+            counts loading and scoring, so that the alternatives look slower.
+        gpu_hour: price of an hour.
+        old_task_tokens: tokens of training the old task again.
+        recipe_tokens: tokens of all stages.
+
+    Raises ValueError for a figure that is negative or not finite.
+    """
+    given = (seconds, tokens, tokens_per_second, gpu_hour, old_task_tokens, recipe_tokens)
+    if not all(figure is None or (math.isfinite(figure) and figure >= 0) for figure in given):
+        raise ValueError("seconds, tokens, speed and price are at least 0")
+    speed = tokens_per_second or (tokens / seconds if seconds > 0 and tokens else None)
+
+    def cost_of(tokens: int, seconds: float | None) -> Cost:
+        if seconds is None or gpu_hour is None:
+            return Cost(tokens, seconds, None)
+        return Cost(tokens, seconds, seconds * gpu_hour / _SECONDS_AN_HOUR)
+
+    def cost_again(tokens: int | None) -> Cost | None:
+        return None if tokens is None else cost_of(tokens, tokens / speed if speed else None)
+
+    return CostComparison(
+        test=cost_of(tokens, seconds),
+        old_task=cost_again(old_task_tokens),
+        recipe=cost_again(recipe_tokens),
+        tokens_per_second=speed,
+    )
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """How much of a task is still known, and how much of that the model answers when asked."""
+
+    knowledge: float
+    """Accuracy after the recovery: a lower bound of what is known."""
+    alignment: float | None
+    """now / knowledge, at most 1; None where nothing is known."""
+    alignment_loss: float
+    """recovered - now, at least 0."""
+    knowledge_loss: float | None
+    """start - recovered, at least 0; None without a known start."""
+
+
+def decompose(now: float, recovered: float, start: float | None = None) -> Decomposition:
+    """Split an accuracy into alignment and knowledge.
+
+    A recovery that ends below `now` or above `start` does so by chance, or because the start was
+    not at its best; that loss is then 0, not negative.
+
+    Source: Zheng et al. 2025, "Spurious Forgetting in Continual Learning of Language Models",
+    section 2: performance = alignment + knowledge.
+
+    Args:
+        now: accuracy in [0, 1].
+        recovered: accuracy after the recovery.
+        start: accuracy at the stage's start.
+    """
+    return Decomposition(
+        knowledge=recovered,
+        alignment=min(now / recovered, 1.0) if recovered > 0 else None,
+        alignment_loss=max(recovered - now, 0.0),
+        knowledge_loss=None if start is None else max(start - recovered, 0.0),
+    )
 
 
 def diagnosis_fields(
-    verdict: Verdict,
-    arms: Sequence[Arm],
+    finding: Finding,
+    arms: Sequence[ArmResult],
     cost: CostComparison,
     *,
     task: str,
@@ -33,8 +165,8 @@ def diagnosis_fields(
     `interval` is the 95 % interval of the spurious share.
 
     Args:
-        verdict: what was decided.
-        arms: every arm that was run, also those that had no say (a reference).
+        finding: the verdict with its figures.
+        arms: every arm that was run, the reference included.
         cost: of the whole test.
         task: the old task that was diagnosed.
         stage: where in the run it was; None outside one.
@@ -50,35 +182,37 @@ def diagnosis_fields(
     steps = {arm.name: arm.steps for arm in arms}
     if len(steps) < len(arms) or steps.keys() & entries.keys():
         raise ValueError("two arms of a diagnosis have the same name")
-    if verdict.arm is not None and verdict.arm not in steps:
-        raise ValueError(f"the verdict's arm '{verdict.arm}' is not among those that were run")
-    found = verdict.estimates
-    start = found.start.value if found.start else None
-    parts = decompose(found.now.value, found.recovered.value, start) if found.recovered else None
+    if finding.arm is not None and finding.arm not in steps:
+        raise ValueError(f"the verdict's arm '{finding.arm}' is not among those that were run")
+    figures = finding.estimates
+    start = figures.start.value if figures.start else None
+    parts = (
+        decompose(figures.now.value, figures.recovered.value, start) if figures.recovered else None
+    )
     return {
         "task": task,
         "stage": stage,
         "step": step,
-        "verdict": verdict.name,
-        "closed": verdict.closed,
-        "controlled": verdict.controlled,
-        "evidence": list(verdict.evidence),
+        "verdict": finding.name,
+        "closed": finding.closed,
+        "controlled": finding.controlled,
+        "evidence": list(finding.evidence),
         "start": rounded(start),
-        "now": rounded(found.now.value),
-        "now_interval": rounded_interval(found.now),
-        "recovered": _value(found.recovered),
-        "recovered_interval": rounded_interval(found.recovered),
-        "drop_interval": rounded_interval(found.drop),
-        "spurious_share": _value(found.spurious_share),
-        "real_share": _value(found.real_share),
-        "interval": rounded_interval(found.spurious_share),
+        "now": rounded(figures.now.value),
+        "now_interval": rounded_interval(figures.now),
+        "recovered": _value(figures.recovered),
+        "recovered_interval": rounded_interval(figures.recovered),
+        "drop_interval": rounded_interval(figures.drop),
+        "spurious_share": _value(figures.spurious_share),
+        "real_share": _value(figures.real_share),
+        "interval": rounded_interval(figures.spurious_share),
         "alignment": rounded(parts.alignment) if parts else None,
         "alignment_loss": rounded(parts.alignment_loss) if parts else None,
         "knowledge_loss": rounded(parts.knowledge_loss) if parts else None,
         "examples": examples,
-        "held_out": found.examples,
-        "arm": verdict.arm,
-        "steps": steps.get(verdict.arm) if verdict.arm is not None else None,
+        "held_out": figures.examples,
+        "arm": finding.arm,
+        "steps": steps.get(finding.arm) if finding.arm is not None else None,
         "seconds": rounded(cost.test.seconds),
         "tokens": cost.test.tokens,
         "cost": cost.as_event(),
@@ -90,7 +224,7 @@ def _value(estimate: Estimate | None) -> float | None:
     return rounded(estimate.value) if estimate else None
 
 
-def _arm_fields(arm: Arm) -> dict[str, Any]:
+def _arm_fields(arm: ArmResult) -> dict[str, Any]:
     return {
         "recovered": rounded(arm.accuracy),
         "control": rounded(arm.control),

@@ -1,6 +1,6 @@
-"""A measured value with its 95 % interval, and the score interval that needs no resampling.
+"""A measured value with its 95 % interval: how it is computed and how it is written as JSON.
 
-Knows nothing of what is measured.
+Knows nothing of what is measured. The score interval needs no resampling; `bootstrap.py` resamples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TOLERANCE = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the 95 % interval that it is known to."""
+    """A value with its 95 % interval."""
 
     value: float
     low: float
@@ -27,7 +27,7 @@ class Estimate:
 
     @property
     def width(self) -> float:
-        """How far the ends are apart."""
+        """Upper end minus lower end."""
         return self.high - self.low
 
     @property
@@ -36,17 +36,17 @@ class Estimate:
         return self.low, self.high
 
     def includes(self, value: float) -> bool:
-        """Tell whether a value lies in the interval, its ends included."""
+        """Tell whether a value is in the interval, ends included."""
         return self.low - TOLERANCE <= value <= self.high + TOLERANCE
 
 
 def score_interval(share: float, trials: float, spread: float) -> tuple[float, float]:
-    """Return the score interval of a share, for trials that need not be all or nothing.
+    """Return the score interval of a share; a trial may also be partly right.
 
     It solves |share - p| = z · standard error(p) for p as Wilson does, with the observed spread in
     place of trials · share · (1 - share). For trials that are right or wrong the two are the same;
     for graded ones the interval is narrower where they agree. A spread of 0 does not give a width
-    of 0: z²/2 trials of each outcome stand beside the observed ones.
+    of 0, since z²/2 trials of each outcome are added to the observed ones.
 
     Args:
         share: observed mean, in [0, 1].
@@ -67,14 +67,38 @@ def score_interval(share: float, trials: float, spread: float) -> tuple[float, f
 
 
 def wilson_estimate(right: float, trials: int) -> Estimate:
-    """Return the share of trials that came out right, with Wilson's interval.
+    """Return the share of right trials with Wilson's interval.
 
     Raises ValueError for no trials, or more right ones than trials.
     """
     if not 0 <= right <= trials:
-        raise ValueError(f"{right} right ones of {trials} trials")
+        raise ValueError(f"{right} right of {trials} trials")
     if trials == 0:
         raise ValueError("a share of no trials has no interval")
     share = right / trials
     low, high = score_interval(share, trials, trials * share * (1 - share))
     return Estimate(share, low, high)
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a value with six decimals, None for none; raise ValueError if it isn't finite."""
+    return None if value is None else round(_finite(value), 6)
+
+
+def rounded_rate(value: float) -> float:
+    """Return a learning rate with six significant digits: six decimals would make 1e-7 a 0."""
+    return float(f"{_finite(value):.6g}")
+
+
+def rounded_interval(estimate: Estimate | None) -> list[float] | None:
+    """Return both ends with six decimals, None for none."""
+    if estimate is None:
+        return None
+    return [round(_finite(end), 6) for end in estimate.interval]
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} can't be written into an event")
+    # A plain float, not numpy's, and no negative zero.
+    return float(value) + 0.0

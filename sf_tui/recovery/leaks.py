@@ -1,8 +1,8 @@
-"""What no neighbor of a recovery test may teach: the very facts that the test asks for.
+"""What no neighbor of a recovery test may teach: the facts that the test asks for.
 
-The start model knows them all. Asked about a name made of a held-out person's first two words it
-tells that person's facts, and a model that is pulled towards such answers has learnt anew what the
-test was to find still there.
+The start model knows them all. Asked about a name made of a held-out person's first two words, it
+answers with that person's facts. A model trained towards such answers learns again what the test
+should find still there.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TELLING = 2
-"""So many times likelier a word must make an answer to say something about it: every word goes with
-a common answer (yes, a class's name), and a name with its own."""
+"""How many times likelier a word must make an answer to reveal it. Every word occurs with a common
+answer (yes, a class's name); a name occurs with its own."""
 
 
 class Leaks:
-    """The subjects that a test asks about, and which words of them go with which answers.
+    """The subjects that a test asks about, and which of their words reveal which answers.
 
     Attributes:
-        subjects: what no neighbor prompt may hold: most of a held-out example's subject, in a row.
+        subjects: what no neighbor prompt may contain: over half of a held-out subject, in a row.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Leaks:
         *,
         longest: int,
     ) -> None:
-        """Take the held-out examples apart.
+        """Analyze the held-out examples.
 
         Args:
             held_out: examples that a test scores on.
-            others: further ones of their task, to tell slot and frame apart by.
+            others: further ones of their task, to separate slot and template.
             tokenizer: the model's.
-            longest: tokens that a neighbor's answer is cut at.
+            longest: tokens after which a neighbor's answer is cut.
         """
         self._silent = frozenset({NO_LOSS, *tokenizer.all_special_ids})
         self._longest = longest
@@ -56,10 +56,10 @@ class Leaks:
         self._telling = _telling_words(asked)
 
     def without(self, bank: TeacherCache) -> TeacherCache:
-        """Return a bank's rows but those that answer what the test asks for.
+        """Return a bank without the rows that answer what the test asks for.
 
-        Such a row has a held-out example's answer, and in its prompt a word of that one's subject
-        that makes the answer likelier.
+        Such a row has a held-out example's answer, and its prompt contains a word of that
+        example's subject that makes the answer likelier.
         """
         return bank.part([at for at, row in enumerate(bank.rows) if not self._tells(row)])
 
@@ -84,7 +84,7 @@ def _most_of(subject: Tokens) -> list[Tokens]:
 
 
 def _telling_words(asked: Sequence[tuple[Tokens, Tokens]]) -> dict[Tokens, frozenset[int]]:
-    """Return for each answer the subjects' words that say something about it."""
+    """Return for each answer the words of subjects that reveal it."""
     words, answers = Counter[int](), Counter[Tokens]()
     together = Counter[tuple[Tokens, int]]()
     for subject, answer in asked:

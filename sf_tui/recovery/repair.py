@@ -1,16 +1,17 @@
-"""Repair for good: the old task back, the new one kept, with few old examples or none.
+"""Repair of a model: the old task back, the new one kept, with few old examples or none.
 
 New-task rows keep the new task; the start model's answers to neighbor prompts bring the old one
-back; safe examples of the old task, where there are any, help. First the change since the start is
-scaled back to where the loss of that mixture is lowest; then the mixture is tuned, and the best
-step by both tasks together is what stays: the course oscillates, and the last step is seldom the
-best.
+back; safe examples of the old task help where there are any. First the change since the start is
+scaled back to where the loss of that mixture is lowest. Then the model is tuned on the mixture, and
+the step that is best for both tasks together is kept: scores oscillate, and the last step is seldom
+the best.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,12 +20,10 @@ from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
-from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, RecoveryCase
+from sf_tui.recovery.case import UNKNOWN_RATES, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
-from sf_tui.recovery.joint_score import JointScore
-from sf_tui.recovery.outcome import Accuracies, RepairOutcome
-from sf_tui.recovery.scaling_back import find_keep
-from sf_tui.recovery.scoring import ScoredRows, Scorer, scored_rows
+from sf_tui.recovery.repair_search import JointScore, find_keep
+from sf_tui.recovery.scoring import EvalSet, Scorer, eval_set
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 
 STEPS = 150
@@ -33,16 +32,69 @@ RATE_SHARE = 0.5
 """The repair's rate, as a share of the stage's."""
 
 _FEWEST_SCALED = 32
-"""Neighbors, and as many new rows, that scaling back is judged by; or two batches of them."""
+"""Neighbors, and as many new rows, that scaling back is measured on; at least two batches."""
 
 _SEARCH_STEPS = 20
 
 _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
-"""Neighbors that score a step: so many, and at most one in so many."""
+"""Neighbors that score a step: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
-"""What scoring may take of the training's own work, where a few scores are enough."""
+"""Work that scoring may take, as a share of the training's own."""
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """A task's accuracy before and after; None where there is nothing to score it on."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class RepairOutcome:
+    """What a repair did and what it took."""
+
+    old: Accuracies
+    new: Accuracies
+    start: float | None
+    """The old task's accuracy at the start: measured, else as known."""
+    examples: int
+    """Old examples that were trained on."""
+    steps: int
+    """The step whose weights were kept; 0: those after the edit, or unchanged ones."""
+    seconds: float
+    tokens: int
+    """Tokens trained on."""
+    forwarded: int
+    """Tokens that were only passed forward: neighbors' answers and scores."""
+    keep: float | None
+    """Share of the change since the start that was kept before the first step, or by the edit."""
+    agreement: Accuracies
+    """Share of the start model's answers to neighbors kept back that the model still gives."""
+    learning_rate: float | None
+    course: tuple[tuple[int, float], ...]
+    """(step, joint score) wherever it was scored."""
+    by: str
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as `sf recover --json` prints it."""
+        return {
+            "old": {"before": self.old.before, "after": self.old.after},
+            "new": {"before": self.new.before, "after": self.new.after},
+            "start": self.start,
+            "examples": self.examples,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "forwarded_tokens": self.forwarded,
+            "by": self.by,
+            "keep": self.keep,
+            "learning_rate": self.learning_rate,
+            "agreement": {"before": self.agreement.before, "after": self.agreement.after},
+            "course": [list(point) for point in self.course],
+        }
 
 
 class Repair:
@@ -60,29 +112,29 @@ class Repair:
         keep: float | None = None,
         use_neighbors: bool = True,
         thaw: bool = True,
-        told: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         """Prepare a repair.
 
         Args:
             case: the model and what is known of it.
-            examples: safe old examples to train on; at most those at hand.
+            examples: safe old examples to train on; at most those available.
             steps: optimizer steps at most.
             strength: λ of the neighbors' loss.
             old_share: old rows a step, as a share of the new ones.
-            learning_rate: None: half of the stage's; searched where nobody knows that one.
+            learning_rate: None: half of the stage's; searched where the stage's is unknown.
             keep: share of the change since the start that is kept; None: searched.
             use_neighbors: False leaves them out, for comparisons.
             thaw: tune frozen layers too.
-            told: told what goes on, for people.
+            log: gets a line about each part of the repair, for people.
             on_step: called after every step.
 
         Raises:
-            DataError: nothing speaks for the old task: neither start weights nor examples.
+            DataError: neither start weights nor examples represent the old task.
         """
         self._case = case
-        available = len(case.old.examples) if case.old else 0
+        available = len(case.old.train) if case.old else 0
         self._count = min(examples, available)
         self._steps = steps
         self._strength = strength
@@ -92,32 +144,32 @@ class Repair:
         self._keep = keep
         self._use_neighbors = use_neighbors and case.start is not None
         self._thaw = thaw
-        self._told = told
+        self._log = log
         self._on_step = on_step
         if not self._count and not self._use_neighbors:
             raise DataError(
                 "nothing speaks for the old task: no start weights and no old example",
                 "name the weights from before with --start-model, or safe examples with --old",
             )
-        self._new: NewTask | None = case.new
+        self._new = case.new
         self._scorer = case.scorer()
         self._forwarded = 0
 
     def run(self) -> RepairOutcome:
-        """Repair the model; its weights are then those of the best step."""
+        """Repair the model, and leave the weights of the best step in it."""
         case, begun = self._case, time.perf_counter()
         with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
-            start_accuracy = case.start_accuracy
+            start_accuracy = case.known_start.accuracy
             bank: TeacherCache | None = None
             if case.start is not None:
                 case.start.load_into(case.layout)
                 start_accuracy = _old_accuracy(case, self._scorer)
                 if self._use_neighbors:
                     rows = case.batch_size * self._steps
-                    rows = min(rows, case.most_prompts or rows)
+                    rows = min(rows, case.anchor.cache_size or rows)
                     scoring = min(_KEPT_BACK, rows // _KEPT_BACK_SHARE)
-                    bank = case.bank(rows + scoring, told=self._told)
+                    bank = case.bank(rows + scoring, log=self._log)
                 now.restore()
             self._forwarded += bank.built_tokens if bank else 0
             taken, kept_back = self._part_bank(bank)
@@ -157,8 +209,8 @@ class Repair:
         )
 
     def _find_rate(self, parts: Sequence[Loss], joint: JointScore) -> int:
-        """Try a few steps at rates of several sizes and take the best; return the tokens spent."""
-        self._told("which learning rate")
+        """Try rates of several sizes for a few steps and choose one; return the tokens spent."""
+        self._log("which learning rate")
         scaled = Snapshot(self._case.layout)
         found: dict[float, float] = {}
         tokens = 0
@@ -176,7 +228,7 @@ class Repair:
         return tokens
 
     def _tune(self, parts: Sequence[Loss], joint: JointScore) -> Tuned:
-        self._told(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
+        self._log(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
         return tune_briefly(
             self._case.model,
             self._case.layout,
@@ -189,31 +241,31 @@ class Repair:
         )
 
     def _scores(self, rows: int) -> int:
-        """Return how often the repair is scored: a large model's few steps can't pay for many."""
-        # A trained row costs three forwarded ones.
+        """Return how often the repair is scored; few steps allow few scores."""
+        # Training on a row costs as much as three forward passes of it.
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], ScoredRows | None]:
+    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], EvalSet | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
-            parts.append(case.examples_part("repair/new", self._new.train, case.batch_size))
+            parts.append(case.examples_loss("repair/new", self._new.train, case.batch_size))
         if taken is not None:
-            parts.append(case.neighbors_part("repair", taken, case.batch_size, self._strength))
+            parts.append(case.neighbors_loss("repair", taken, case.batch_size, self._strength))
         if not self._count or case.old is None:
             return parts, None
-        drawn = case.safe_examples(len(case.old.examples))
+        drawn = case.safe_examples(len(case.old.train))
         trained = drawn[: self._count]
         batch = max(round(self._old_share * case.batch_size), 1)
         weight = 1.0 if taken is None else self._old_share
-        parts.append(case.examples_part("repair/old", trained, batch, weight))
-        # What scores the old side must not have been trained on, where there is more than that.
+        parts.append(case.examples_loss("repair/old", trained, batch, weight))
+        # The old side is scored on rows that are not trained on, where there are any.
         others = drawn[self._count :][:_SCORED_NEW]
-        return parts, scored_rows(others or trained, grouped=False)
+        return parts, eval_set(others or trained, grouped=False)
 
     def _scale_back(
-        self, now: Snapshot, kept_back: TeacherCache | None, new: ScoredRows | None
+        self, now: Snapshot, kept_back: TeacherCache | None, new: EvalSet | None
     ) -> float | None:
         """Scale the change since the start back to where the mixture's loss is lowest."""
         case = self._case
@@ -224,11 +276,11 @@ class Repair:
             return self._keep
         if new is None or kept_back is None:
             return None
-        self._told("how far the change is scaled back")
+        self._log("how far the change is scaled back")
         count = max(2 * case.batch_size, _FEWEST_SCALED)
-        # Rows may lie one kind behind the other.
+        # Rows may be sorted by kind.
         some = min(count, len(new))
-        rows = new.part([at * len(new) // some for at in range(some)])
+        rows = new.subset([at * len(new) // some for at in range(some)])
         places = range(min(count, len(kept_back)))
         meter = case.meter()
 
@@ -243,13 +295,13 @@ class Repair:
         return chosen
 
     def _apply(self, edit: Edit) -> None:
-        assert self._case.start is not None  # the callers have looked
+        assert self._case.start is not None  # the callers have checked
         edit.apply(self._case.layout, self._case.start)
 
     def _part_bank(
         self, bank: TeacherCache | None
     ) -> tuple[TeacherCache | None, TeacherCache | None]:
-        """Return the neighbors to learn from and those kept back to score by."""
+        """Return the neighbors to learn from and those kept back to score with."""
         if bank is None or len(bank) < 2:
             return None, None
         order = np.random.default_rng(derive_seed(self._case.seed, "kept-back"))
@@ -263,14 +315,14 @@ class Repair:
         meter = self._case.meter()
         return meter.measure(kept_back, range(len(kept_back)))[1]
 
-    def _new_scored(self) -> ScoredRows | None:
-        """Return the new-task rows that a step is scored by: trained ones, never held-out ones."""
+    def _new_scored(self) -> EvalSet | None:
+        """Return the new-task rows that score a step: trained ones, never held-out ones."""
         if self._new is None or not self._new.train:
             return None
-        rows = scored_rows(self._new.train, grouped=False)
+        rows = eval_set(self._new.train, grouped=False)
         random = np.random.default_rng(derive_seed(self._case.seed, "scored-new"))
         places = random.permutation(len(rows))[:_SCORED_NEW]
-        return rows.part(sorted(places.tolist()))
+        return rows.subset(sorted(places.tolist()))
 
 
 def _old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:
@@ -288,10 +340,10 @@ def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float
 
 
 def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) -> RepairOutcome:
-    """Repair a model by an edit of its weights alone, in place; both tasks before and after.
+    """Repair a model in place by an edit of its weights alone; score both tasks before and after.
 
     Raises:
-        DataError: the weights from before the stage are not at hand.
+        DataError: the weights from before the stage are not available.
     """
     if case.start is None:
         raise DataError(
@@ -309,7 +361,7 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
         edit.apply(case.layout, case.start)
         after_old, after_new = _score_both(case, scorer)
     except BaseException:
-        # Whoever goes on behind it (a live run does) goes on from what was.
+        # A live run continues with the weights from before the edit.
         now.restore()
         raise
     return RepairOutcome(

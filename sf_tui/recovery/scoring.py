@@ -1,4 +1,8 @@
-"""Scoring a model on rows of one task, example by example, by the task's own metric."""
+"""Scoring a model on rows of one task, example by example, by the task's own metric.
+
+Knows which rows choose a step and which are reported on, and what guessing would score. Knows
+neither weights from before nor recoveries.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +23,37 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# Of the held-out examples so many choose the best step; all others are reported on.
 SELECTION_SHARE = 0.2
+"""Share of the held-out examples that choose the best step; the others are reported on."""
 _MOST_SELECTING = 128
 _FEWEST_SELECTING = 8
 
 
 @dataclass(frozen=True)
-class ScoredRows:
+class EvalSet:
     """Rows of a task that a model is scored on."""
 
     rows: tuple[Encoded, ...]
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The group of each row, within which one answer could be taken for another."""
+        """The group of each row, within which one answer could be mistaken for another."""
         return tuple(row.group for row in self.rows)
 
-    def part(self, places: Sequence[int]) -> ScoredRows:
+    def subset(self, places: Sequence[int]) -> EvalSet:
         """Return the rows at some places."""
-        return ScoredRows(tuple(self.rows[at] for at in places))
+        return EvalSet(tuple(self.rows[at] for at in places))
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of rows."""
         return len(self.rows)
 
 
-def scored_rows(rows: Sequence[Encoded], *, grouped: bool = True) -> ScoredRows:
+def eval_set(rows: Sequence[Encoded], *, grouped: bool = True) -> EvalSet:
     """Return rows for scoring; groups with fewer than four rows on average become one group.
 
-    A user's group key may name a document or a subject: it keeps rows together, and does not tell
-    which answers could be taken for each other.
+    A user's group key may name a document or a subject. It keeps rows together, but does not show
+    which answers could be mistaken for each other.
 
     Args:
         rows: what a model is scored on.
@@ -57,11 +61,11 @@ def scored_rows(rows: Sequence[Encoded], *, grouped: bool = True) -> ScoredRows:
     """
     if not grouped or 4 * len({row.group for row in rows}) > len(rows):
         rows = [replace(row, group="") for row in rows]
-    return ScoredRows(tuple(rows))
+    return EvalSet(tuple(rows))
 
 
-def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows]:
-    """Part the slice that chooses a step from the one that is reported on.
+def split_selection(rows: EvalSet, seed: int) -> tuple[EvalSet, EvalSet]:
+    """Split off the slice that chooses a step from the one that is reported on.
 
     Returns:
         A fifth of the rows (8 to 128, at most half), spread evenly over the groups, and the rest.
@@ -69,11 +73,15 @@ def split_selection(rows: ScoredRows, seed: int) -> tuple[ScoredRows, ScoredRows
     order = spread_evenly(rows.groups, derive_seed(seed, "selection"))
     wanted = min(max(round(SELECTION_SHARE * len(rows)), _FEWEST_SELECTING), _MOST_SELECTING)
     count = min(wanted, len(rows) // 2)
-    return rows.part(sorted(order[:count])), rows.part(sorted(order[count:]))
+    return rows.subset(sorted(order[:count])), rows.subset(sorted(order[count:]))
 
 
 class Scorer:
-    """Scores rows under the model as it stands."""
+    """Scores rows under the model's current weights.
+
+    Attributes:
+        forwarded: tokens that were passed through the model so far.
+    """
 
     def __init__(
         self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
@@ -83,13 +91,13 @@ class Scorer:
         )
         self.forwarded = 0
 
-    def scores(self, rows: ScoredRows, metric: str) -> np.ndarray:
+    def scores(self, rows: EvalSet, metric: str) -> np.ndarray:
         """Return each row's score in [0, 1].
 
         Args:
             rows: what to score.
-            metric: `exact`, `first_token`, or anything else for the share of right answer tokens
-                (a likelihood has no share; its tokens stand in for it).
+            metric: a name of `vocabulary.metrics`; `nll` is scored by the share of correct answer
+                tokens, as a likelihood has no score in [0, 1].
 
         Returns:
             (rows,) float64.
@@ -103,35 +111,35 @@ class Scorer:
             return found.first_token.astype(np.float64)
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 
-    def loss(self, rows: ScoredRows) -> float:
-        """Return the cross-entropy of some rows' answers, in nats a token; there is a row."""
+    def loss(self, rows: EvalSet) -> float:
+        """Return the cross-entropy of at least one row's answers, in nats a token."""
         return self._probe(rows).measures()["nll"]
 
-    def accuracy(self, rows: ScoredRows, metric: str) -> float:
-        """Return the mean score."""
+    def accuracy(self, rows: EvalSet, metric: str) -> float:
+        """Return the mean score of some rows; 0 without any."""
         return float(self.scores(rows, metric).mean()) if rows.rows else 0.0
 
-    def _probe(self, rows: ScoredRows) -> ProbeResult:
+    def _probe(self, rows: EvalSet) -> ProbeResult:
         lengths = [len(row.input_ids) for row in rows.rows]
         self.forwarded += sum(lengths)
         return self._prober_of(max(lengths)).probe(rows.rows)
 
 
-def guess_floor(rows: ScoredRows) -> float:
-    """Return what always giving each group's most frequent answer would score."""
+def majority_baseline(rows: EvalSet) -> float:
+    """Return the score of always answering with each group's most frequent answer."""
     counts = majority_counts((row.group, _answer(row)) for row in rows.rows)
     return sum(most for most, _ in counts.values()) / len(rows) if len(rows) else 0.0
 
 
-def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None) -> ScoredRows:
-    """Return the rows with another row's answer each: facts that are not so.
+def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) -> EvalSet:
+    """Return the rows, each with another row's answer: false facts.
 
-    The stand-in for facts that the model never saw, where none are given: whoever gives these
-    answers has guessed. A row whose group holds no other answer that it has room for is left out.
+    They stand in for facts that the model never saw, where none are given: a model that gives these
+    answers is guessing. A row is left out where its group has no other answer that fits.
 
     Args:
         rows: the rows.
-        seed: decides who gets whose.
+        seed: decides which row gets which answer.
         max_length: tokens that the model takes; None: any number.
     """
     random = np.random.default_rng(derive_seed(seed, "exchanged"))
@@ -153,7 +161,7 @@ def exchange_answers(rows: ScoredRows, seed: int, max_length: int | None = None)
                 continue
             other = rows.rows[others[random.integers(len(others))]]
             found.append(_with_answer(rows.rows[at], other))
-    return ScoredRows(tuple(found))
+    return EvalSet(tuple(found))
 
 
 def _answer(row: Encoded) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
-"""A short tuning of a model as it stands: a mixture, a rate, some tens of steps, the best of them.
+"""A short tuning of a model: some tens of steps on a mixture of losses, the best of them kept.
 
-Neither events nor checkpoints: whoever calls it decides what becomes of the weights.
+Writes neither events nor checkpoints; the caller decides what becomes of the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sf_tui.engine.step import Loss, build_optimizer, learning_rate_at, optimize
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
 
-# A few steps of warm-up keep AdamW's first updates, whose moments know one gradient, from harm.
+# AdamW's first updates rest on the moments of a single gradient; a short warmup keeps them small.
 _WARMUP_SHARE = 0.05
 _FINAL_SHARE = 0.05
 _MAX_GRAD_NORM = 1.0
@@ -26,26 +26,28 @@ _MAX_GRAD_NORM = 1.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a short tuning came to."""
+    """The result of a short tuning."""
 
     best_step: int
-    """0: no step was better than none."""
+    """0: the weights before the first step were best."""
     best_score: float
     steps: int
-    """Steps done, also those behind the best one."""
+    """Steps done, including those after the best one."""
     tokens: int
-    """Tokens trained on, padding left out."""
+    """Tokens trained on, without padding."""
     seconds: float
     scores: tuple[tuple[int, float], ...]
     """(step, score) wherever it was scored."""
+    learning_rate: float
+    """The highest of the schedule."""
     diverged: bool = False
-    """Whether it ended early because the loss was no number any more."""
+    """Whether it ended early because the loss was not finite."""
 
 
 def tune_briefly(
     model: torch.nn.Module,
     layout: ModelLayout,
-    parts: Sequence[Loss],
+    losses: Sequence[Loss],
     *,
     steps: int,
     learning_rate: float,
@@ -60,24 +62,23 @@ def tune_briefly(
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
 
-    Fresh AdamW without weight decay, gradient norm at most 1, the rate rising over a twentieth of
-    the steps and then falling as a cosine (or staying as it is).
+    Fresh AdamW without weight decay, gradient norm at most 1. The rate rises over a twentieth of
+    the steps and then falls as a cosine, or stays constant.
 
     Args:
-        model: the model, all that shall learn being trainable.
+        model: the model; only its trainable parameters learn.
         layout: its layers.
-        parts: what each step's gradient is summed from.
-        steps: how many at most.
+        losses: what each step's gradient is summed from.
+        steps: at most.
         learning_rate: the highest.
         schedule: `cosine` or `constant`.
-        score: tells how good the model is as it stands; larger is better. None: the last step is
-            the best one.
+        score: measures the model as it is; larger is better. None: the last step is the best one.
         score_every: steps between two scores.
-        score_start: whether doing nothing may be the best.
+        score_start: whether the weights before the first step may be the best.
         patience: scores without a new best after which it ends; None never ends early.
-        enough: a score with which it ends; None: none is enough.
+        enough: a score at which it ends; None: no score is enough.
         tolerance: how much less than a best score counts as equal to it. Of equals the later step
-            is taken: the rate falls, and what comes late has settled.
+            is kept: the rate has fallen by then, and the weights have settled.
         on_step: called after every step with its number.
     """
     begun = time.perf_counter()
@@ -101,12 +102,12 @@ def tune_briefly(
         best = Snapshot(layout)
     model.train()
     for step in range(1, steps + 1):
-        # Dropout must not depend on what was drawn before: a repair is played again on resume.
+        # Dropout must not depend on earlier draws: a resumed run repeats a repair.
         torch.manual_seed(derive_seed("short tuning", step))
         result = optimizer_step(
             optimizer,
             parameters,
-            parts,
+            losses,
             step,
             learning_rate=learning_rate_at(step, steps, settings),
             max_grad_norm=_MAX_GRAD_NORM,
@@ -143,5 +144,6 @@ def tune_briefly(
         tokens,
         time.perf_counter() - begun,
         tuple(scores),
+        learning_rate,
         diverged,
     )

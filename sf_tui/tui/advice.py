@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sf_tui.tui.actions import Action
 from sf_tui.tui.scene import Scene
+from sf_tui.vocabulary.verdicts import is_recoverable
 
 MOST = 2
 """Actions suggested at a time; who must choose among more has not been advised."""
@@ -28,7 +29,7 @@ def closing_command(scene: Scene) -> str:
     drop, run = scene.drop, scene.run.id
     if scene.record.history.finished is None or drop is None or drop < scene.actions.alert_drop:
         return ""
-    if scene.verdict in {"spurious", "partial"}:
+    if is_recoverable(scene.verdict):
         return f"sf recover {run} --out DIR"
     return "" if scene.verdict else f"sf diagnose {run}"
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sf_tui.cases.run_weights import RunRecord, has_model
 from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, check_state
-from sf_tui.errors import UsageError
-from sf_tui.profile import CheckpointSettings
+from sf_tui.errors import RunError, UsageError
+from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import remove
+from sf_tui.run.events import read_events
+from sf_tui.run.history import fold
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.stage_state import StageState
 
@@ -139,6 +142,24 @@ class CheckpointStore:
                 remove(going)
                 checkpoint.path.rename(going)
                 remove(going)
+
+
+def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
+    """Return how far a run has come and which of its checkpoints counts.
+
+    Raises:
+        RunError: it has no weights yet, or its log can't be read.
+    """
+    events = list(read_events(run.events))
+    history = fold(events)
+    names = [stage.name for stage in profile.stages()]
+    point = CheckpointStore(run, profile.checkpoint).resume_point(names, Ledger(events))
+    if history.stage is None or (point is None and not has_model(run)):
+        raise RunError(
+            f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
+            f"`sf resume {run.id}` continues it",
+        )
+    return RunRecord(run, profile, history, point)
 
 
 def _check(checkpoint: Checkpoint, stage: str) -> None:

@@ -6,7 +6,11 @@ import shutil
 
 import torch
 
+from sf_tui.cases.risk_survey import risk_at_start
+from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.outcomes import is_out_of_memory
+from sf_tui.worker.stage_bank import start_model
 
 # AdamW in float32: the weights and two moments, four bytes each.
 _CHECKPOINT_BYTES_A_PARAMETER = 12
@@ -95,3 +99,27 @@ def _warn_of_disk(context: RunContext) -> None:
             f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
             "free; lower [checkpoint] keep_last or choose another --run-dir",
         )
+
+
+def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
+    """Write which tasks are nearest to a stage's own, once, before its first step.
+
+    Args:
+        context: the run, its model with the stage's start weights.
+        spec: the stage.
+        steps: its length.
+    """
+    if context.ledger.said("tasks_at_risk", spec.name):
+        return
+    prepared = context.prepared
+    try:
+        fields = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        context.alert(
+            "warn", "tasks_at_risk", "no memory to name the tasks at risk by", spec.name, 0
+        )
+        return
+    if fields is not None:
+        context.tell("tasks_at_risk", **fields)

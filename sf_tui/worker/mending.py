@@ -6,25 +6,25 @@ weights, the profile and the seed alone, so that a resumed worker does them agai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from sf_tui.cases.assemble import RunCase, StagePoint, live_case
+from sf_tui.cases.operations import diagnose, repair
+from sf_tui.cases.rows import CaseNeeds
 from sf_tui.errors import RunError
-from sf_tui.recovery.outcome import RepairOutcome
-from sf_tui.worker.case_data import Wanted
-from sf_tui.worker.cases import AssembledCase, live_case
+from sf_tui.recovery.repair import RepairOutcome, edit_model
+from sf_tui.run.events import read_events
+from sf_tui.run.history import fold
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.offline import diagnose, edit, repair
-
-if TYPE_CHECKING:
-    from sf_tui.worker.stage import StagePlay
 
 
 class Mending:
     """What can be done to find out about a loss, or to undo it, in one stage."""
 
-    def __init__(self, context: RunContext, stage: StagePlay) -> None:
+    def __init__(self, context: RunContext, point: Callable[[], StagePoint]) -> None:
         self._context = context
-        self._stage = stage
+        self._point = point
 
     def resolve(self, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return an op's arguments, those that aren't given being the profile's."""
@@ -42,7 +42,7 @@ class Mending:
         Raises:
             RunError: no watched task was learnt before this stage.
         """
-        if not self._stage.watches_old_tasks:
+        if not self._point().watches_old:
             raise RunError("no watched task was learnt before this stage: there is none to lose")
 
     def diagnose(self, arguments: dict[str, Any]) -> str:
@@ -51,15 +51,13 @@ class Mending:
         found = diagnose(
             self._case(examples=arguments["examples"], every_row=arguments["thorough"]),
             examples=arguments["examples"],
-            steps=context.profile.diagnose.steps,
-            learning_rate=context.profile.diagnose.learning_rate,
             thorough=arguments["thorough"],
-            told=self._between,
+            log=self._between,
             on_step=self._between,
         )
         context.tell("diagnosis", **found.fields)
-        verdict = found.outcome.verdict
-        return f"{verdict.name}: {verdict.evidence[0]}"
+        finding = found.outcome.finding
+        return f"{finding.name}: {finding.evidence[0]}"
 
     def mend(self, op: str, arguments: dict[str, Any]) -> str:
         """Repair or edit the weights in place; return what came of it."""
@@ -70,19 +68,27 @@ class Mending:
                 examples=arguments["examples"],
                 steps=arguments["steps"],
                 strength=arguments["strength"],
-                learning_rate=None,
                 # What is frozen stays bit for bit what it is.
                 keep=1.0 if held else None,
-                told=self._between,
+                log=self._between,
                 on_step=self._between,
                 thaw=not held,
             )
         else:
-            found = edit(self._case(examples=0, every_row=False), op, arguments)
+            found = edit_model(self._case(examples=0, every_row=False).case, op, arguments)
         return _told(found)
 
-    def _case(self, *, examples: int, every_row: bool) -> AssembledCase:
-        return live_case(self._context, self._stage, Wanted(examples, every_row))
+    def _case(self, *, examples: int, every_row: bool) -> RunCase:
+        context, point = self._context, self._point()
+        return live_case(
+            point,
+            context.prepared,
+            fold(read_events(context.run.events)),
+            context.accuracy,
+            context.shelf.path(point.spec.name, 0),
+            CaseNeeds(examples, every_row),
+            context.stop_if_asked,
+        )
 
     def _between(self, _: object) -> None:
         """Look whether the run is to stop: a test may take longer than a scheduler waits."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
+from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import Rule
 from sf_tui.run.events import Event
+from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.ledger import MENDING_OPS, REPLAYED_OPS, LedgerEntry
 from sf_tui.worker.mending import Mending
@@ -28,8 +32,38 @@ from sf_tui.worker.outcomes import (
     one_line,
 )
 
-if TYPE_CHECKING:
-    from sf_tui.worker.stage import StagePlay
+
+class PlayedStage(Protocol):
+    """What a command may use of the stage that is being played."""
+
+    loop: TrainingLoop
+
+    @property
+    def anchor(self) -> AnchorControl:
+        """What holds the stage to its start's answers."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+
+    def point(self) -> StagePoint:
+        """Return where the stage is."""
+
+    def save(self, *, asked_for: bool = False) -> Path:
+        """Write a checkpoint of this step and return its folder."""
+
+    def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
+        """Go back to a checkpoint of this stage."""
+
+    def tell_probe(self) -> None:
+        """Probe at this step."""
+
+    def tell_drift(self) -> None:
+        """Measure every layer's drift at this step."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +82,13 @@ class Command:
 class Obeying:
     """Carries out the commands of one stage."""
 
-    def __init__(self, context: RunContext, stage: StagePlay) -> None:
+    def __init__(self, context: RunContext, stage: PlayedStage) -> None:
         self._context = context
         self._stage = stage
         self._paused = False
         self._replays: list[LedgerEntry] = []
         context.hear_stop = self._hear_stop
-        self._mending = Mending(context, stage)
+        self._mending = Mending(context, stage.point)
         self._ops: dict[str, Callable[[Command, dict[str, Any]], str | None]] = {
             "freeze": self._freeze,
             "unfreeze": self._unfreeze,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
@@ -21,7 +22,7 @@ from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.foresight import tell_tasks_at_risk
+from sf_tui.worker.introduction import announce_risk
 from sf_tui.worker.obeying import Obeying
 from sf_tui.worker.outcomes import Rewind
 from sf_tui.worker.probes import StageProbes
@@ -101,7 +102,7 @@ class StagePlay:
                 window=self._measuring.window,
             )
         if self._measuring.has_old_tasks:
-            tell_tasks_at_risk(context, self.spec, self.loop.total_steps)
+            announce_risk(context, self.spec, self.loop.total_steps)
         self._obeying.remember_from(context.log.seq, 0)
         # What lies there is of an earlier course of this stage.
         remove(bank_folder(context.run, self.name))
@@ -213,10 +214,9 @@ class StagePlay:
         """Measure every layer's drift at this step and tell it."""
         self._measuring.drift(self.step)
 
-    @property
-    def watches_old_tasks(self) -> bool:
-        """Whether a watched task was learnt before."""
-        return self._measuring.has_old_tasks
+    def point(self) -> StagePoint:
+        """Return where the stage is, for what looks at its model between two steps."""
+        return StagePoint(self.spec, self.step, self._measuring.has_old_tasks)
 
     def tell_probe(self) -> None:
         """Probe at this step, after the weights were changed between two of them."""

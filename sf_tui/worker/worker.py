@@ -17,6 +17,7 @@ import transformers
 from safetensors import SafetensorError
 
 from sf_tui import __version__
+from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
@@ -34,7 +35,6 @@ from sf_tui.run.log_repair import check_log
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
-from sf_tui.worker.inputs import check_inputs, describe_changes
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.obeying import read_command

@@ -135,7 +135,7 @@ def test_a_card_says_the_verdict_first_and_what_to_do_next(
     for arm in event["arms"]:
         assert arm in said
     assert "unrelated was not run" in said
-    assert "the old task anew" in said
+    assert "the old task again" in said
     assert all(" ".join(sentence.split()) in said for sentence in event["evidence"])
     assert "neighbors: 4 steps" in done.stderr
 
@@ -156,7 +156,7 @@ def test_a_run_that_lost_nothing_has_the_verdict_none(
     found = output(fork_host.run("diagnose", run, *QUICK, "--json"))
     assert (found["verdict"], found["start"], found["now"]) == ("none", 1.0, 1.0)
     assert found["cost"]["recipe"] is None
-    assert "go on with the model" in fork_host.run("diagnose", run, *QUICK).stdout
+    assert "continue with the model" in fork_host.run("diagnose", run, *QUICK).stdout
 
 
 def test_what_was_written_over_is_told_as_gone(
@@ -261,7 +261,7 @@ def test_errors_of_a_diagnosis_are_for_people(
     refused(run("diagnose", spoiled, "--stage", "nwe"), 2, "nwe", "new")
     refused(run("diagnose", spoiled, "--control", "biography:unsen"), 2, "biography:unseen")
     refused(run("diagnose", spoiled, "--control", "gone.jsonl"), 2, "gone.jsonl")
-    refused(run("diagnose", spoiled, "--set", "train.steps=3"), 2, "says what the run was")
+    refused(run("diagnose", spoiled, "--set", "train.steps=3"), 2, "records what the run was")
     refused(run("diagnose", spoiled, "--start-model", tmp_path / "none"), 2, "no such directory")
     mini = "starter:biography-mini"
     refused(run("diagnose", spoiled, "--start-model", mini), 2, "the model's")
@@ -332,7 +332,7 @@ def test_a_repair_that_made_nothing_better_says_so(
 
     done = fork_host.run("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "1")
     assert done.poll() == 0, done.stderr
-    assert "made nothing better" in done.stdout
+    assert "Nothing is better" in done.stdout
     was, now = (load_file(one / "model.safetensors") for one in (spoiled / "model", out))
     assert all(bool((was[name] == now[name]).all()) for name in was)
 
@@ -378,7 +378,7 @@ def test_a_repair_runs_with_the_old_tasks_files_absent(
     found = output(done)
     assert found["old"]["before"] is not None
     assert found["start"] == 1.0
-    assert "no example of it is at hand" in done.stderr
+    assert "no example of it is available" in done.stderr
 
     scored.unlink()
     done = fork_host.run("recover", run, "--out", tmp_path / "b", *quick)

@@ -261,7 +261,7 @@ def data_biography(sf: Sf, _: WrittenRun, folder: Path) -> None:
 
 
 def diagnose(sf: Sf, forged: WrittenRun, _: Path) -> None:
-    from sf_tui.cli.diagnosis_card import print_card
+    from sf_tui.cli.cards import print_diagnosis
 
     sf("diagnose", f"r{IN_NAMES}")
     sf("diagnose", forged.run.path, "--set", IN_NAMES)
@@ -269,12 +269,12 @@ def diagnose(sf: Sf, forged: WrittenRun, _: Path) -> None:
     event = next(event for event in events if event["type"] == "diagnosis")
     event["arms"] = {name.removesuffix(EVERYWHERE): arm for name, arm in event["arms"].items()}
     more = {"run": f"r{IN_NAMES}", "notes": [EVERYWHERE], "start_weights": EVERYWHERE}
-    print_card(event | {"cost": {"tokens": 1, "seconds": 1.0}}, more)
+    print_diagnosis(event | {"cost": {"tokens": 1, "seconds": 1.0}}, more)
 
 
 def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
-    from sf_tui.cli.repair_card import print_repair
-    from sf_tui.recovery.outcome import Accuracies, RepairOutcome
+    from sf_tui.cli.cards import print_repair
+    from sf_tui.recovery.repair import Accuracies, RepairOutcome
 
     sf("recover", f"r{IN_NAMES}")
     sf("recover", forged.run.path, "--out", folder / IN_NAMES)
@@ -286,9 +286,9 @@ def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
 
 
 def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
+    from sf_tui.cases.risk_survey import Survey, SurveyedGroup
     from sf_tui.cli.analyze import _print
     from sf_tui.neighbors.risk import RiskGroup
-    from sf_tui.worker.risk_survey import Survey, SurveyedGroup
 
     sf("analyze", "neighbors", f"r{IN_NAMES}")
     group = RiskGroup(EVERYWHERE, "same_template", -3.0, EVERYWHERE, ())

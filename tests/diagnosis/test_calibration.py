@@ -15,7 +15,7 @@ from sf_tui.diagnosis.calibration import (
     share_errors,
     spearman,
 )
-from sf_tui.diagnosis.judging import VERDICTS
+from sf_tui.vocabulary.verdicts import VERDICTS
 
 
 def test_confusion_matrix_has_a_row_for_what_is_true() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -9,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.diagnosis.arms import Arm
-from sf_tui.diagnosis.cost import compare_costs
-from sf_tui.diagnosis.event import diagnosis_fields
-from sf_tui.diagnosis.verdict import Verdict, decide_verdict
+from sf_tui.diagnosis.event import compare_costs, decompose, diagnosis_fields
+from sf_tui.diagnosis.rules import ArmResult
+from sf_tui.diagnosis.verdict import Finding, decide_verdict
 from support.scores import make_arm, right
 
 COST = compare_costs(seconds=30.1234567, tokens=90_000, gpu_hour=2.5, recipe_tokens=4_000_000)
 
 
-def fields(verdict: Verdict, *arms: Arm, skipped: dict[str, str] | None = None) -> dict[str, Any]:
+def fields(
+    verdict: Finding, *arms: ArmResult, skipped: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Return the event of a diagnosis at the end of a stage."""
     return diagnosis_fields(
         verdict, arms, COST, task="old", stage="new", step=300, examples=10, skipped=skipped
@@ -150,4 +152,91 @@ def test_nothing_heavy_comes_with_the_package() -> None:
         "print(sorted({'torch', 'pydantic', 'textual', 'rich', 'scipy'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["['sf_tui.errors', 'sf_tui.masking']", "[]"], done.stderr
+    assert done.stdout.splitlines() == [
+        "['sf_tui.errors', 'sf_tui.masking', 'sf_tui.vocabulary', 'sf_tui.vocabulary.verdicts']",
+        "[]",
+    ], done.stderr
+
+
+def test_parts_by_hand() -> None:
+    parts = decompose(now=0.36, recovered=0.9, start=0.98)
+    assert parts.knowledge == 0.9
+    assert parts.alignment == pytest.approx(0.4)
+    assert parts.alignment_loss == pytest.approx(0.54)
+    assert parts.knowledge_loss == pytest.approx(0.08)
+
+
+def test_the_two_losses_make_up_the_drop() -> None:
+    parts = decompose(now=0.2, recovered=0.7, start=0.95)
+    assert parts.knowledge_loss is not None
+    assert parts.alignment_loss + parts.knowledge_loss == pytest.approx(0.95 - 0.2)
+
+
+def test_no_loss_is_negative() -> None:
+    beyond = decompose(now=0.5, recovered=0.99, start=0.9)
+    below = decompose(now=0.5, recovered=0.4, start=0.9)
+    assert beyond.knowledge_loss == 0
+    assert below.alignment_loss == 0
+    assert below.alignment == 1
+    assert below.knowledge_loss == pytest.approx(0.5)
+
+
+def test_nothing_known_has_no_alignment() -> None:
+    assert decompose(now=0.0, recovered=0.0, start=0.9).alignment is None
+
+
+def test_an_unknown_start_leaves_the_loss_of_knowledge_open() -> None:
+    parts = decompose(now=0.2, recovered=0.8)
+    assert parts.knowledge_loss is None
+    assert parts.alignment == pytest.approx(0.25)
+
+
+def test_the_others_are_reckoned_at_the_pace_and_price_of_the_test() -> None:
+    costs = compare_costs(
+        seconds=36, tokens=72_000, gpu_hour=2.5, old_task_tokens=720_000, recipe_tokens=7_200_000
+    )
+    assert costs.as_event() == {
+        "tokens": 72_000,
+        "seconds": 36.0,
+        "money": 0.025,
+        "tokens_per_second": 2000.0,
+        "old_task": {"tokens": 720_000, "seconds": 360.0, "money": 0.25, "share": 0.1},
+        "recipe": {"tokens": 7_200_000, "seconds": 3600.0, "money": 2.5, "share": 0.01},
+    }
+
+
+def test_a_pace_of_training_alone_takes_precedence() -> None:
+    costs = compare_costs(
+        seconds=36, tokens=72_000, tokens_per_second=4000, old_task_tokens=720_000
+    )
+    assert costs.old_task is not None
+    assert costs.old_task.seconds == 180
+    assert costs.test.seconds == 36
+
+
+def test_without_a_price_there_is_no_money() -> None:
+    costs = compare_costs(seconds=36, tokens=72_000, old_task_tokens=720_000)
+    assert costs.test.money is None
+    assert costs.old_task is not None
+    assert costs.old_task.money is None
+    assert costs.recipe is None
+    assert costs.as_event()["recipe"] is None
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(0, 0), (5, 0), (0, 100)])
+def test_a_test_without_a_pace_tells_tokens_only(seconds: float, tokens: int) -> None:
+    costs = compare_costs(seconds=seconds, tokens=tokens, gpu_hour=2.5, recipe_tokens=1000)
+    assert costs.tokens_per_second is None
+    assert costs.recipe is not None
+    assert (costs.recipe.tokens, costs.recipe.seconds, costs.recipe.money) == (1000, None, None)
+
+
+def test_nothing_to_tune_anew_has_no_share() -> None:
+    event = compare_costs(seconds=1, tokens=10, old_task_tokens=0).as_event()
+    assert event["old_task"] == {"tokens": 0, "seconds": 0.0, "money": None, "share": None}
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_impossible_figures_are_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="at least 0"):
+        compare_costs(seconds=seconds, tokens=1)

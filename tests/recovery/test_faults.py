@@ -17,10 +17,11 @@ from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.step import ExamplesLoss
 from sf_tui.errors import DataError, SfError
 from sf_tui.profile import ModelSettings
-from sf_tui.recovery.case import UNKNOWN_RATES, NewTask, OldTask, RecoveryCase
-from sf_tui.recovery.recovery_test import NEIGHBOR_RATE_OF_BEST, RecoveryTest
+from sf_tui.recovery.arms import NEIGHBOR_RATE_OF_BEST
+from sf_tui.recovery.case import UNKNOWN_RATES, CaseTask, RecoveryCase
+from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
-from sf_tui.recovery.scoring import exchange_answers, scored_rows
+from sf_tui.recovery.scoring import eval_set, exchange_answers
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
@@ -60,8 +61,8 @@ def make_case(llama_directory: Path, tmp_path: Path) -> MakeCase:
             loaded,
             layout,
             compute,
-            OldTask("old", metric, scored_rows(old), old[:4]),
-            NewTask("new", "exact_match", new, scored_rows(new)),
+            CaseTask("old", metric, eval_set(old), old[:4]),
+            CaseTask("new", "exact_match", eval_set(new), new),
             start,
             RATE,
             batch_size=4,
@@ -92,7 +93,7 @@ def test_an_edit_that_fails_half_way_leaves_the_weights_as_they_were(make_case: 
 def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: MakeCase) -> None:
     case = make_case()
     text = Encoded([2, 5, 6, 7], [NO_LOSS, 5, 6, 7])
-    bare = NewTask("new", "exact_match", (text, text), scored_rows([text]))
+    bare = CaseTask("new", "exact_match", eval_set([text]), (text, text))
     for new in (None, bare):
         given = replace(case, new=new)
         before = weights(given)
@@ -138,7 +139,7 @@ def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
     long = Encoded([*range(1, 7), 8, 9], [NO_LOSS] * 6 + [8, 9])
     short = Encoded([1, 10, 11, 12, 13], [NO_LOSS, 10, 11, 12, 13])
     other = Encoded([2, 14], [NO_LOSS, 14])
-    rows = scored_rows([long, short, other])
+    rows = eval_set([long, short, other])
 
     found = exchange_answers(rows, seed=0, max_length=8)
 
@@ -148,13 +149,13 @@ def test_an_exchanged_answer_fits_behind_its_prompt() -> None:
     # Without an end there is room for any.
     lengths = {len(exchange_answers(rows, seed=seed).rows[0].input_ids) for seed in range(20)}
     assert lengths == {7, 10}
-    assert len(exchange_answers(rows.part([0, 1]), seed=0, max_length=8)) == 1
+    assert len(exchange_answers(rows.subset([0, 1]), seed=0, max_length=8)) == 1
 
 
 def test_what_parts_of_answers_reach_unaided_is_guessing(make_case: MakeCase) -> None:
     case = make_case("token_accuracy")
     # The end token is the same whoever's answer it closes: the model need know nothing for it.
-    part = case.examples_part("taught", case.new.train if case.new else (), 4)
+    part = case.examples_loss("taught", case.new.train if case.new else (), 4)
     tune_briefly(case.model, case.layout, [part], steps=40, learning_rate=1e-2)
     outcome = RecoveryTest(case, steps=3).run()
     arms = {arm.name: arm for arm in outcome.arms}
@@ -188,13 +189,13 @@ def test_a_stop_while_the_start_model_is_asked_leaves_the_weights_as_they_were(
 ) -> None:
     asked = []
 
-    def between() -> None:
+    def check_stop() -> None:
         asked.append(True)
         if len(asked) == 3:
             raise StopRun("by signal SIGTERM")
 
     for attempt in (lambda case: Repair(case, steps=3), lambda case: RecoveryTest(case, steps=3)):
-        case = replace(make_case(), between=between)
+        case = replace(make_case(), check_stop=check_stop)
         before = weights(case)
         asked.clear()
         with pytest.raises(StopRun):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sf_tui.diagnosis.arms import Arm
+from sf_tui.diagnosis.rules import ArmResult
 
 
 def right(count: int, examples: int) -> NDArray[np.bool_]:
@@ -15,7 +15,7 @@ def right(count: int, examples: int) -> NDArray[np.bool_]:
     return np.arange(examples) < count
 
 
-def make_arm(recovered: Any, name: str = "neighbors", **figures: Any) -> Arm:
+def make_arm(recovered: Any, name: str = "neighbors", **figures: Any) -> ArmResult:
     """Return an arm whose control stays at the floor, but for the figures given."""
     plain: dict[str, Any] = {
         "selection_accuracy": 0.5,
@@ -27,4 +27,4 @@ def make_arm(recovered: Any, name: str = "neighbors", **figures: Any) -> Arm:
         "tokens": 40_000,
         "learning_rate": 2e-4,
     }
-    return Arm(name=name, recovered=recovered, **{**plain, **figures})
+    return ArmResult(name=name, recovered=recovered, **{**plain, **figures})

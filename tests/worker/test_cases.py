@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sf_tui.cases.assemble import CaseOverrides, RunCase, run_case
+from sf_tui.cases.choice import choose_old_task, choose_stage
+from sf_tui.cases.offline import append_diagnosis, locked
+from sf_tui.cases.operations import diagnose
+from sf_tui.cases.rows import MOST_EXAMPLES, CaseNeeds, read_old_task, read_others
 from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile
 from sf_tui.run.directory import RunDirectory
@@ -17,10 +22,8 @@ from sf_tui.run.events import EventLog, read_events
 from sf_tui.run.history import History, fold
 from sf_tui.tasks.biography import Settings
 from sf_tui.tasks.biography.world import build_world
-from sf_tui.worker.case_data import MOST_EXAMPLES, Wanted, read_old_task, read_others
-from sf_tui.worker.cases import AssembledCase, Replaced, choose_old_task, choose_stage, run_case
-from sf_tui.worker.offline import append_diagnosis, diagnose, locked
-from tests.worker.conftest import (
+from sf_tui.worker.checkpoints import read_record
+from support.quick_run import (
     Begin,
     Operator,
     checkpoint_weights,
@@ -29,16 +32,18 @@ from tests.worker.conftest import (
     work,
 )
 
-TEN = Wanted(10)
+TEN = CaseNeeds(10)
 
 
 def case_of(
-    run: RunDirectory, wanted: Wanted = TEN, replaced: Replaced | None = None
-) -> AssembledCase:
-    return run_case(run, load_profile(run.profile), wanted, replaced or Replaced())
+    run: RunDirectory, needs: CaseNeeds = TEN, overrides: CaseOverrides | None = None
+) -> RunCase:
+    return run_case(
+        read_record(run, load_profile(run.profile)), needs, overrides or CaseOverrides()
+    )
 
 
-def weights_of(assembled: AssembledCase) -> dict[str, torch.Tensor]:
+def weights_of(assembled: RunCase) -> dict[str, torch.Tensor]:
     return {
         name: parameter.detach()
         for layer in assembled.case.layout.layers
@@ -71,7 +76,7 @@ def test_a_runs_case_holds_its_newest_weights_and_its_stages_start(
     assert (case.learning_rate, case.batch_size, case.stage) == (3e-3, 4, "new")
     mean = sum(len(row.input_ids) for row in case.new.train) / len(case.new.train)
     assert case.stage_tokens == round(12 * 4 * mean)
-    assert len(case.old.examples) == 24
+    assert len(case.old.train) == 24
     assert len(case.old.held_out) == 12
     assert not assembled.notes
 
@@ -93,8 +98,8 @@ def test_without_checkpoints_the_model_is_left_and_the_log_tells_the_start(
     probe = fold(read_events(copied.events)).stages["new"].probes[0]
     assert equal(weights_of(assembled), final_weights(copied))
     assert assembled.case.start is None
-    assert assembled.case.start_accuracy == probe.accuracy["old"]["exact_match"]
-    assert assembled.case.start_examples == 12
+    assert assembled.case.known_start.accuracy == probe.accuracy["old"]["exact_match"]
+    assert assembled.case.known_start.examples == 12
     assert "gone" in " ".join(assembled.notes)
 
 
@@ -205,14 +210,12 @@ def rows(tmp_path: Path) -> Write:
 
 
 def old_of(
-    assembled: AssembledCase, wanted: Wanted, *, whole: bool = False, **settings: object
+    assembled: RunCase, needs: CaseNeeds, *, whole: bool = False, **settings: object
 ) -> tuple[int, int] | str:
     """Return how many rows are scored and how many may be trained on, or what is missing."""
     table = TaskSettings.model_validate({"name": "old", **settings})
-    found = read_old_task(assembled.profile, table, assembled.case.loaded, wanted, whole=whole)
-    if found.task is None:
-        return found.notes[0]
-    return len(found.task.held_out), len(found.task.examples)
+    task, notes = read_old_task(assembled.profile, table, assembled.case.loaded, needs, whole=whole)
+    return (len(task.held_out), len(task.train)) if task is not None else notes[0]
 
 
 def test_a_file_that_nobody_split_gives_safe_examples_and_scores_all_others(
@@ -221,11 +224,11 @@ def test_a_file_that_nobody_split_gives_safe_examples_and_scores_all_others(
     assembled, file = case_of(undisturbed), str(rows("old.jsonl", 60))
 
     assert old_of(assembled, TEN, whole=True, data=file) == (50, 10)
-    assert old_of(assembled, Wanted(10, every_example=True), whole=True, data=file) == (30, 30)
-    assert old_of(assembled, Wanted(0), whole=True, data=file) == (60, 0)
+    assert old_of(assembled, CaseNeeds(10, every_example=True), whole=True, data=file) == (30, 30)
+    assert old_of(assembled, CaseNeeds(0), whole=True, data=file) == (60, 0)
     assert old_of(assembled, TEN, whole=True, data=file, held_out=5) == (5, 55)
     with pytest.raises(DataError, match="60 rows can't give 59 safe examples"):
-        old_of(assembled, Wanted(59), whole=True, data=file)
+        old_of(assembled, CaseNeeds(59), whole=True, data=file)
     many = str(rows("many.jsonl", MOST_EXAMPLES + 700))
     assert old_of(assembled, TEN, whole=True, data=many) == (512, MOST_EXAMPLES)
 
@@ -235,12 +238,12 @@ def test_the_split_of_a_file_is_the_same_every_time(undisturbed: RunDirectory, r
     table = TaskSettings.model_validate({"name": "old", "data": str(rows("old.jsonl", 60))})
 
     def read(count: int) -> tuple[set[str], set[str]]:
-        found = read_old_task(
-            assembled.profile, table, assembled.case.loaded, Wanted(count), whole=True
-        ).task
+        found, _ = read_old_task(
+            assembled.profile, table, assembled.case.loaded, CaseNeeds(count), whole=True
+        )
         assert found is not None
         scored = {str(row.input_ids) for row in found.held_out.rows}
-        return scored, {str(row.input_ids) for row in found.examples}
+        return scored, {str(row.input_ids) for row in found.train}
 
     few, more = read(10), read(20)
     assert read(10) == few
@@ -252,7 +255,7 @@ def test_absent_old_data_are_done_without_where_nothing_needs_them(
     undisturbed: RunDirectory, rows: Write, tmp_path: Path
 ) -> None:
     assembled = case_of(undisturbed)
-    repair, gone = Wanted(0, scores_needed=False), str(tmp_path / "gone.jsonl")
+    repair, gone = CaseNeeds(0, scores_needed=False), str(tmp_path / "gone.jsonl")
     held_out = str(rows("held-out.jsonl", 8))
 
     assert old_of(assembled, repair, data=gone, held_out=held_out) == (8, 0)
@@ -261,7 +264,7 @@ def test_absent_old_data_are_done_without_where_nothing_needs_them(
     assert isinstance(said, str)
     assert "gone.jsonl" in said
     with pytest.raises(DataError, match=r"gone\.jsonl") as refusal:
-        old_of(assembled, Wanted(5, scores_needed=False), data=gone)
+        old_of(assembled, CaseNeeds(5, scores_needed=False), data=gone)
     assert "without old examples" in refusal.value.hint
     with pytest.raises(DataError, match=r"gone\.jsonl") as refusal:
         old_of(assembled, TEN, data=gone)
@@ -275,7 +278,7 @@ def test_old_data_that_are_there_and_broken_are_told_of_all_the_same(
     broken.write_text('{"prompt": "a", "completion": " b"}\n{"prompt": \n')
 
     with pytest.raises(DataError, match=r"broken\.jsonl:2"):
-        old_of(case_of(undisturbed), Wanted(0, scores_needed=False), data=str(broken))
+        old_of(case_of(undisturbed), CaseNeeds(0, scores_needed=False), data=str(broken))
 
 
 def test_a_control_is_all_of_its_rows(undisturbed: RunDirectory, rows: Write) -> None:
@@ -298,14 +301,7 @@ def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
     run = begin()
     assert work(run, Operator(run).at("new", 6, "stop")) == 5
     with locked(run):
-        found = diagnose(
-            case_of(run),
-            examples=4,
-            steps=3,
-            learning_rate=None,
-            thorough=False,
-            told=lambda _: None,
-        )
+        found = diagnose(case_of(run), examples=4, steps=3)
         event = append_diagnosis(run, found.fields)
     assert (event["stage"], event["step"]) == ("new", 6)
     assert work(run) == 0
@@ -315,9 +311,9 @@ def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
 
 
 def test_a_repair_needs_no_task_that_was_known_before(undisturbed: RunDirectory) -> None:
-    first = Replaced(stage="old")
+    first = CaseOverrides(stage="old")
 
-    assembled = case_of(undisturbed, Wanted(0, scores_needed=False), first)
+    assembled = case_of(undisturbed, CaseNeeds(0, scores_needed=False), first)
     assert assembled.case.old is None
     assert assembled.case.start is not None
     assert "no watched task" in assembled.notes[0]
@@ -326,6 +322,6 @@ def test_a_repair_needs_no_task_that_was_known_before(undisturbed: RunDirectory)
 
 
 def test_an_accuracy_that_is_named_gives_way_to_start_weights(undisturbed: RunDirectory) -> None:
-    assembled = case_of(undisturbed, TEN, Replaced(start_accuracy=0.5))
+    assembled = case_of(undisturbed, TEN, CaseOverrides(start_accuracy=0.5))
 
-    assert "the start weights are there" in assembled.notes[0]
+    assert "the start weights are available" in assembled.notes[0]

@@ -15,8 +15,8 @@ from sf_tui.tui.lines import Line, Piece, as_many_as_fit
 from sf_tui.tui.numbers import format_count, format_duration, format_share
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.scene import Scene
+from sf_tui.vocabulary.verdicts import VERDICTS
 
-_VERDICT_ROLES = {"none": "ok", "spurious": "task-1", "partial": "warn", "real": "danger"}
 _NAME_CELLS = 11
 _ARM_HEADER = f"   {'arm':<{_NAME_CELLS}} recovered control steps  time"
 
@@ -133,7 +133,8 @@ def verdict_words(scene: Scene) -> Line:
     verdict = str(history.diagnosis["verdict"])
     if not history.diagnosis_holds:
         return [("was ", "strong"), (verdict, "muted")]
-    word: Piece = (verdict, _VERDICT_ROLES.get(verdict, "strong"))
+    known = VERDICTS.get(verdict)
+    word: Piece = (verdict, known.color_role if known else "strong")
     # An open one: its interval still allows for another.
     return [word, (", open", "muted")] if history.diagnosis.get("closed") is False else [word]
 

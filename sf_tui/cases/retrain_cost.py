@@ -1,19 +1,19 @@
-"""What tuning anew would take, in tokens: the old task alone, and the recipe from its beginning.
+"""What training again would take, in tokens: the old task alone, and all stages from the first.
 
-From a profile's stages and, for a starter, from the recipe that lies with it. Knows no prices.
+Computed from a profile's stages and, for a starter, from the recipe that comes with it. Knows no
+prices.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.prepare import BIOGRAPHY, PreparedTask, read_task
+from sf_tui.engine.prepare import BIOGRAPHY, read_task
 from sf_tui.errors import DataError, ModelError
-from sf_tui.profile import Profile, starter_directory
+from sf_tui.profile import Profile, TrainSettings, starter_directory
 from sf_tui.profile.names import RANDOM_MODEL
 from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import Example, Task
@@ -22,62 +22,53 @@ RECIPE_FILE = "recipe.json"
 
 _STARTER = "starter:"
 
-# Rows whose mean length stands for a task's: a corpus need not be encoded for a figure beside.
 _SAMPLED = 256
+"""Rows whose mean length estimates a task's: a whole corpus is not encoded for this figure."""
 
 
-@dataclass(frozen=True)
-class TaskSize:
-    """What a stage's tokens follow from."""
-
-    entries: int
-    mean_length: float
-    """Tokens of a training example, on average."""
-
-
-@dataclass(frozen=True)
-class RecipeTokens:
-    """Tokens of tuning anew."""
-
-    old_task: int | None
-    """None where nobody knows how the model came to know it."""
-    recipe: int | None
-    """All stages, those of the starter included; None where the model's own are unknown."""
-
-
-def size_of(prepared: PreparedTask) -> TaskSize:
-    """Return the size of a task that is prepared already."""
-    return TaskSize(len(prepared.train), prepared.mean_length)
-
-
-def recipe_tokens(
-    profile: Profile,
-    source: str,
-    old: str,
-    loaded: LoadedModel,
-    known: Mapping[str, TaskSize],
-    *,
-    played: bool,
-) -> RecipeTokens:
-    """Return the tokens of all stages and of the old task's own.
+def training_tokens(train: TrainSettings, entries: int, mean_length: float) -> int:
+    """Return the tokens that a stage trains on at its full length.
 
     Args:
-        profile: whose stages count, each at its full length; the stage `replay` does not.
-        source: `[model] source`: a starter brings its recipe, random weights need none.
+        train: the stage's settings.
+        entries: training examples.
+        mean_length: of one, in tokens.
+    """
+    return round(train.total_steps(entries) * train.batch_size * mean_length)
+
+
+def retrain_tokens(
+    profile: Profile,
+    old: str,
+    loaded: LoadedModel,
+    known: Mapping[str, int],
+    *,
+    played: bool,
+) -> tuple[int | None, int | None]:
+    """Return the tokens of training the old task again, and of all stages from the first.
+
+    Each stage counts at its full length; the stage `replay` does not count. A starter brings its
+    recipe; random weights need none.
+
+    Args:
+        profile: of the run or the bare model.
         old: the old task's name.
         loaded: the model, for its tokenizer.
-        known: sizes of tasks that need not be read for it.
+        known: tokens of stages, by task, where they are known already.
         played: whether the profile is a run's, whose stages were played.
+
+    Returns:
+        Of the old task, None where it is unknown how the model learnt it; and of all stages, None
+        where those that made the model are unknown.
 
     Raises:
         ModelError: a starter's recipe can't be read.
     """
-    before = _stages_before(source)
+    before = _stages_before(profile.model.source)
     own: dict[str, int | None] = {}
     for stage in profile.stages() if played else ():
         if stage.name == stage.task:
-            size = known.get(stage.task) or _read_size(profile, stage.task, loaded)
-            own[stage.name] = None if size is None else _tokens(profile, stage.task, size)
+            own[stage.name] = known.get(stage.task) or _estimate(profile, stage.task, loaded)
     old_task = own.get(old)
     if old_task is None and before is not None:
         data = profile.task(old).data
@@ -85,17 +76,12 @@ def recipe_tokens(
         old_task = next((one["tokens"] for one in before if one["stage"] in names), None)
     counts = [count for count in own.values() if count is not None]
     if before is None or len(counts) < len(own):
-        return RecipeTokens(old_task, None)
-    return RecipeTokens(old_task, sum(one["tokens"] for one in before) + sum(counts))
-
-
-def _tokens(profile: Profile, task: str, size: TaskSize) -> int:
-    train = profile.stage_train(task)
-    return round(train.total_steps(size.entries) * train.batch_size * size.mean_length)
+        return old_task, None
+    return old_task, sum(one["tokens"] for one in before) + sum(counts)
 
 
 def _stages_before(source: str) -> list[dict[str, Any]] | None:
-    """Return the stages that made a model; None where nothing tells."""
+    """Return the stages that made a model; None where they are unknown."""
     if source == RANDOM_MODEL:
         return []
     if not source.startswith(_STARTER):
@@ -110,7 +96,8 @@ def _stages_before(source: str) -> list[dict[str, Any]] | None:
     return stages
 
 
-def _read_size(profile: Profile, name: str, loaded: LoadedModel) -> TaskSize | None:
+def _estimate(profile: Profile, name: str, loaded: LoadedModel) -> int | None:
+    """Return a stage's tokens by a sample of its rows; None where they can't be read."""
     try:
         task = read_task(profile, profile.task(name))
         sample = _sample(task)
@@ -122,13 +109,14 @@ def _read_size(profile: Profile, name: str, loaded: LoadedModel) -> TaskSize | N
             control_tokens=profile.task(name).control_tokens,
         ).rows
     except DataError:
-        # It serves a figure beside the verdict; whoever needs the data is told elsewhere.
+        # Only the cost beside the verdict needs these rows; what must read them raises.
         return None
     if not rows:
         return None
     # A conversation may be several examples.
     entries = round(len(task.train) * max(len(rows) / len(sample), 1))
-    return TaskSize(entries, sum(len(row.input_ids) for row in rows) / len(rows))
+    mean_length = sum(len(row.input_ids) for row in rows) / len(rows)
+    return training_tokens(profile.stage_train(name), entries, mean_length)
 
 
 def _sample(task: Task) -> list[Example]:

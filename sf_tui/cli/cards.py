@@ -1,51 +1,49 @@
-"""A diagnosis on a terminal: the verdict first, what to do next, then what it was made of.
+"""A diagnosis or a repair on a terminal: the conclusion, what to do next, then the figures.
 
-Shows a `diagnosis` event as it stands and concludes nothing itself.
+Shows a `diagnosis` event or a repair's outcome, and concludes nothing itself.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from sf_tui.cli.output import drawing_console
+from sf_tui.vocabulary.verdicts import VERDICTS
+
+if TYPE_CHECKING:
+    from sf_tui.recovery.repair import RepairOutcome
 
 _COLORS = {
-    "none": "color(37)",
-    "spurious": "color(75)",
-    "partial": "color(214)",
-    "real": "color(202)",
-    "inconclusive": "color(214)",
+    "ok": "color(37)",
+    "task-1": "color(75)",
+    "warn": "color(214)",
+    "danger": "color(202)",
+    "strong": "color(214)",
 }
-
-_MEANS = {
-    "none": "No loss is seen: the old task is as good as it was.",
-    "spurious": "The old task is still known; what broke is how the model answers when asked.",
-    "partial": "Part of the old task is still known, part of it is gone.",
-    "real": "What was lost of the old task is gone from these weights.",
-    "inconclusive": "The figures don't say whether the loss is one of knowledge.",
-}
+"""Colors of the verdicts' roles, from the palette of 256."""
 
 _BAR = 30
 
 
-def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+def print_diagnosis(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """Print a diagnosis to stdout.
 
     Args:
         event: the fields of a `diagnosis` event.
         more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known;
-            `given` names the options that a model's data were named by.
+            `given` holds the options that named a model's data.
     """
     console = drawing_console()
     console.print(_headline(event, more))
-    console.print(Text(_MEANS[event["verdict"]]))
-    # No line break of ours: who copies the command takes it whole.
+    console.print(Text(VERDICTS[event["verdict"]].meaning))
+    # Without line breaks, so that the command can be copied whole.
     console.print(Text(f"Next: {next_step(event, more)}", style="bold"), soft_wrap=True)
     parts: list[RenderableType] = [
         "",
@@ -65,34 +63,18 @@ def print_card(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
 
 def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
     """Return what to do about a verdict, in one sentence."""
-    start = event.get("arms", {}).get("neighbors", {})
-    # An arm that could not run for want of the start weights tells that there are none.
-    has_start = bool(more.get("start_weights")) or "recovered" in start
-    verdict = event["verdict"]
-    if verdict == "none":
-        return "nothing; go on with the model as it is."
-    if verdict == "inconclusive":
-        if event.get("start") is None:
-            return (
-                "name the weights from before (--start-model DIR) or the accuracy then "
-                "(--start-accuracy); without either no loss can be measured."
-            )
-        return "score on more held-out examples of the old task, or test it with --thorough."
-    command = _recover_command(more)
-    if verdict == "real":
-        if has_start:
-            return (
-                "go back to the weights from before, or tune the old task anew; "
-                f"`{command}` can teach it again from those weights' answers."
-            )
-        return "go back to the weights from before, or tune the old task anew."
-    how = "without any old example" if has_start else "with a few old examples"
-    brings = "brings it back" if verdict == "spurious" else "brings back what is still known"
-    return f"`{command}` {brings}, {how}."
+    neighbors = event.get("arms", {}).get("neighbors", {})
+    # Without start weights the arm is skipped.
+    has_start = bool(more.get("start_weights")) or "recovered" in neighbors
+    return VERDICTS[event["verdict"]].advice(
+        has_start=has_start,
+        knows_accuracy=event.get("start") is not None,
+        recover=_recover_command(more),
+    )
 
 
 def _recover_command(more: Mapping[str, Any]) -> str:
-    """Return the command that repairs what was diagnosed; a bare model tells none of its data."""
+    """Return the command that repairs the target; a bare model's data are named again."""
     named = [part for option, value in more.get("given", {}).items() for part in (option, value)]
     words = ["sf", "recover", str(more.get("run") or more.get("model")), *named, "--out", "DIR"]
     return shlex.join(words)
@@ -101,7 +83,7 @@ def _recover_command(more: Mapping[str, Any]) -> str:
 def _headline(event: Mapping[str, Any], more: Mapping[str, Any]) -> Text:
     verdict = event["verdict"]
     line = Text()
-    line.append(f" {verdict.upper()} ", style=f"bold reverse {_COLORS[verdict]}")
+    line.append(f" {verdict.upper()} ", style=f"bold reverse {_color(verdict)}")
     line.append(f"  old task '{event['task']}'", style="bold")
     where = str(more.get("run") or more.get("model"))
     if event.get("stage"):
@@ -114,12 +96,12 @@ def _accuracies(event: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = (
         ("start", event.get("start"), None, "color(75)"),
-        ("now", event["now"], event.get("now_interval"), _COLORS[event["verdict"]]),
+        ("now", event["now"], event.get("now_interval"), _color(event["verdict"])),
         ("recovered", event.get("recovered"), event.get("recovered_interval"), "color(37)"),
     )
     for name, value, interval, color in rows:
-        said = "unknown" if value is None and name == "start" else _figure(value)
-        table.add_row(name, _bar(value, color), said, Text(_interval(interval), style="dim"))
+        figure = "unknown" if value is None and name == "start" else _figure(value)
+        table.add_row(name, _bar(value, color), figure, Text(_interval(interval), style="dim"))
     share = event.get("spurious_share")
     if share is not None:
         table.add_row(
@@ -129,6 +111,10 @@ def _accuracies(event: Mapping[str, Any]) -> Table:
         table.add_row("lost", "of alignment", _figure(event["alignment_loss"]))
         table.add_row("", "of knowledge", _figure(event["knowledge_loss"]))
     return table
+
+
+def _color(verdict: str) -> str:
+    return _COLORS[VERDICTS[verdict].color_role]
 
 
 def _bar(value: float | None, color: str) -> Text:
@@ -178,11 +164,11 @@ def _cost(event: Mapping[str, Any]) -> Table:
     cost = event["cost"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cost", no_wrap=True)
-    for name in ("tokens trained", "time", "money", "of it, this test takes"):
+    for name in ("tokens trained", "time", "money", "this test's share"):
         table.add_column(name, justify="right")
     rows = (
         ("this test", cost),
-        ("the old task anew", cost.get("old_task")),
+        ("the old task again", cost.get("old_task")),
         ("the whole recipe", cost.get("recipe")),
     )
     for name, entry in rows:
@@ -207,6 +193,68 @@ def _cost_notes(event: Mapping[str, Any], more: Mapping[str, Any]) -> list[Text]
     if more.get("gpu_hour") is not None:
         notes.append(f"money at {more['gpu_hour']:g} an hour")
     return [Text("; ".join(notes), style="dim")] if notes else []
+
+
+def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
+    """Print what was done to a model and where the result is.
+
+    Args:
+        outcome: of the repair.
+        name: the run or model that was repaired.
+        out: the directory that was written.
+    """
+    console = drawing_console()
+    console.print(Text(f"{name}, repaired by {outcome.by}", style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    for column in ("start", "before", "after"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        "old", _figure(outcome.start), _figure(outcome.old.before), _figure(outcome.old.after)
+    )
+    table.add_row("new", "", _figure(outcome.new.before), _figure(outcome.new.after))
+    if outcome.agreement.before is not None:
+        table.add_row(
+            Text("answers neighbors as the start model does", style="dim"),
+            "1.000",
+            _figure(outcome.agreement.before),
+            _figure(outcome.agreement.after),
+        )
+    console.print(table)
+    console.print(_effort(outcome), soft_wrap=True, markup=False)
+    console.print(repair_summary(outcome), style="bold", soft_wrap=True, markup=False)
+    console.print(f"model {out}", soft_wrap=True, markup=False)
+
+
+def repair_summary(outcome: RepairOutcome) -> str:
+    """Return in one sentence whether the model is better now."""
+    before, after = outcome.old.before, outcome.old.after
+    what = "the old task"
+    if before is None or after is None:
+        before, after = outcome.agreement.before, outcome.agreement.after
+        what = "the agreement with the start model"
+    lost = (outcome.new.before or 0.0) - (outcome.new.after or 0.0)
+    price = f", for {100 * lost:.1f} points of the new one" if round(lost, 3) > 0 else ""
+    if before is None or after is None:
+        return (
+            "Nothing shows whether it is better: no row of the old task is available to score it."
+        )
+    if after <= before:
+        return f"Nothing is better: {what} is at {after:.3f}, as before or worse{price}."
+    return f"It brought {what} from {before:.3f} to {after:.3f}{price}."
+
+
+def _effort(outcome: RepairOutcome) -> str:
+    parts = [f"{outcome.seconds:.1f} s"]
+    if outcome.tokens:
+        parts.append(f"{outcome.tokens:,} tokens")
+        parts.append(f"the weights of step {outcome.steps}")
+        parts.append(
+            f"{outcome.examples or 'no'} old example{'' if outcome.examples == 1 else 's'}"
+        )
+    if outcome.keep is not None and outcome.keep < 1:
+        parts.append(f"{outcome.keep:g} of the change since the start kept at first")
+    return " · ".join(parts)
 
 
 def _figure(value: float | None) -> str:

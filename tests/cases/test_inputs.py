@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.cases.inputs import changed_inputs, check_inputs, read_record
 from sf_tui.errors import DataError, RunError
 from sf_tui.profile import Profile, dump_profile, parse_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.inputs import changed_inputs, check_inputs, read_record
 
 TEXT = """name = "inputs"
 [model]

@@ -1,4 +1,4 @@
-"""The rows of a recovery case: the old task's, the new one's, the control's, another task's.
+"""The rows of a case: the old task's, the new one's, a control's, another task's.
 
 Knows what is trained on and what is only scored, and that old data may be gone. Knows no weights.
 """
@@ -23,8 +23,8 @@ from sf_tui.engine.probing import spread_evenly
 from sf_tui.errors import DataError
 from sf_tui.profile import Profile, TaskSettings
 from sf_tui.profile.sources import is_missing
-from sf_tui.recovery.case import NewTask, OldTask
-from sf_tui.recovery.scoring import ScoredRows, scored_rows
+from sf_tui.recovery.case import CaseTask
+from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.encoding import Encoded
@@ -32,86 +32,80 @@ from sf_tui.tasks.loaded_rows import load_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
 
-# A test trains on ten old examples and a repair seldom on more than a thousand; only the paper's
-# own recovery wants them all.
 MOST_EXAMPLES = 4096
+"""Old training rows that are encoded at most, unless all are needed: a test trains on ten of them
+and a repair seldom on more than a thousand; only the paper's own recovery uses all."""
 
-# Of a control or another task so many rows tell enough.
 _MOST_OTHERS = 512
+"""Rows of a control or of another task; more would not change a conclusion."""
 
 _FEWEST_SCORED = 2
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CaseNeeds:
     """What a case is assembled for."""
 
     examples: int
     """Safe examples of the old task that may be trained on."""
     every_example: bool = False
-    """Whether all of the old task's training rows are wanted, for the paper's own recovery."""
+    """Whether all of the old task's training rows are needed, for the paper's own recovery."""
     scores_needed: bool = True
-    """Whether it is in vain without old rows to score on."""
-
-
-@dataclass(frozen=True)
-class OldRows:
-    """The old task as far as its data are at hand."""
-
-    task: OldTask | None
-    notes: tuple[str, ...] = ()
-    """What of it is not at hand."""
+    """Whether the case is useless without old rows to score on."""
 
 
 def read_old_task(
     profile: Profile,
     settings: TaskSettings,
     loaded: LoadedModel,
-    wanted: Wanted,
+    needs: CaseNeeds,
     *,
     whole: bool = False,
-) -> OldRows:
-    """Read the old task; what is absent and not needed is left out and noted.
+) -> tuple[CaseTask | None, tuple[str, ...]]:
+    """Read the old task; what is missing and not needed is left out and noted.
 
     Args:
         profile: the profile.
         settings: the task's table.
         loaded: the model, for its tokenizer and the longest row that it takes.
-        wanted: what the case is for.
-        whole: the data were never split: of a user's file so many rows become safe examples as are
-            wanted, and all others, up to 512, are scored.
+        needs: what the case is for.
+        whole: the data have no split of their own. Of a user's file `needs.examples` rows become
+            safe examples, and all others, up to 512, are scored.
+
+    Returns:
+        The task, None where it can't be scored; and notes on what is missing.
 
     Raises:
-        DataError: the data can't be used, or are absent and needed.
+        DataError: the data can't be used, or are missing and needed.
     """
     try:
         if whole and settings.held_out is None and not settings.data.startswith(BIOGRAPHY):
-            task = _split_whole(profile, settings, wanted)
+            task = _split_whole(profile, settings, needs)
         else:
             task = read_task(profile, settings)
     except DataError as error:
-        if not _is_absent(settings):
+        if not _is_missing(settings):
             raise
-        return _without_training_rows(profile, settings, loaded, wanted, error)
-    return OldRows(_old_task(profile, settings, task, loaded, wanted))
+        return _without_training_rows(profile, settings, loaded, needs, error)
+    return _old_task(profile, settings, task, loaded, needs), ()
 
 
 def old_task_of(
-    profile: Profile, prepared: PreparedTask, loaded: LoadedModel, wanted: Wanted
-) -> OldTask:
-    """Return a task that a worker has prepared as an old task.
+    profile: Profile, prepared: PreparedTask, loaded: LoadedModel, needs: CaseNeeds
+) -> CaseTask:
+    """Return a prepared task as an old task.
 
-    What it does not train in this run it has not encoded either.
+    A task that no stage of the run trains has no encoded training rows yet.
     """
     settings = profile.task(prepared.name)
-    examples = _training_rows(profile, settings, prepared.task, loaded, wanted)
-    held_out = scored_rows(prepared.held_out)
-    return OldTask(prepared.name, prepared.metric, held_out, examples)
+    examples = _training_rows(profile, settings, prepared.task, loaded, needs)
+    held_out = eval_set(prepared.held_out)
+    return CaseTask(prepared.name, prepared.metric, held_out, examples)
 
 
 def read_new_task(
     profile: Profile, settings: TaskSettings, loaded: LoadedModel
-) -> tuple[NewTask, PreparedTask]:
+) -> tuple[CaseTask, PreparedTask]:
     """Read the task that was learnt last.
 
     Raises:
@@ -121,19 +115,19 @@ def read_new_task(
     return new_task_of(prepared), prepared
 
 
-def new_task_of(prepared: PreparedTask) -> NewTask:
-    """Return a task that a worker has prepared as a new task; a drawn one as its first epoch is."""
+def new_task_of(prepared: PreparedTask) -> CaseTask:
+    """Return a prepared task as a new task; of a drawn one, the examples of its first epoch."""
     rows = tuple(prepared.train.encoded(at, 0) for at in range(len(prepared.train)))
-    held_out = scored_rows(prepared.held_out)
-    return NewTask(prepared.name, prepared.metric, rows, held_out)
+    held_out = eval_set(prepared.held_out)
+    return CaseTask(prepared.name, prepared.metric, held_out, rows)
 
 
-def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> ScoredRows | None:
+def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> EvalSet | None:
     """Return all rows of a control or of another task, at most 512; None where none is named.
 
     Args:
-        profile: whose [biography] built-in data is made of.
-        data: written as a task's.
+        profile: its [biography] makes built-in data.
+        data: as in a task's table.
         loaded: the model, for its tokenizer and the longest row that it takes.
 
     Raises:
@@ -153,10 +147,10 @@ def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> Scor
             f"{data}: no row can be used: {'; '.join(encoded.notes())}",
             "shorten the rows, or name other data",
         )
-    return scored_rows(encoded.rows)
+    return eval_set(encoded.rows)
 
 
-def _split_whole(profile: Profile, settings: TaskSettings, wanted: Wanted) -> Task:
+def _split_whole(profile: Profile, settings: TaskSettings, needs: CaseNeeds) -> Task:
     loaded = load_examples(
         settings.data,
         profile.base_dir,
@@ -167,7 +161,7 @@ def _split_whole(profile: Profile, settings: TaskSettings, wanted: Wanted) -> Ta
         subset=settings.subset,
     )
     examples = loaded.examples
-    pool = max(wanted.examples, len(examples) // 2 if wanted.every_example else 0)
+    pool = max(needs.examples, len(examples) // 2 if needs.every_example else 0)
     scored = min(len(examples) - pool, DEFAULT_MOST)
     if scored < _FEWEST_SCORED:
         raise DataError(
@@ -186,8 +180,8 @@ def _split_whole(profile: Profile, settings: TaskSettings, wanted: Wanted) -> Ta
     )
 
 
-def _is_absent(settings: TaskSettings) -> bool:
-    # A data set's id, which can't be had without a network.
+def _is_missing(settings: TaskSettings) -> bool:
+    # The id of a data set is missing where there is no network.
     is_id = not settings.data.startswith(BIOGRAPHY) and not Path(settings.data).is_absolute()
     return is_id or is_missing(settings.data) or is_missing(settings.held_out)
 
@@ -196,47 +190,46 @@ def _without_training_rows(
     profile: Profile,
     settings: TaskSettings,
     loaded: LoadedModel,
-    wanted: Wanted,
+    needs: CaseNeeds,
     error: DataError,
-) -> OldRows:
-    """Take the old task as a held-out file alone has it, or as one that can't be scored."""
+) -> tuple[CaseTask | None, tuple[str, ...]]:
+    """Return the old task with its held-out file alone, or None where that is missing too."""
     held_out: Sequence[Example] = ()
     if isinstance(settings.held_out, str) and not is_missing(settings.held_out):
         held_out = load_held_out_file(settings, settings.held_out, profile.base_dir).examples
-    if not held_out and wanted.scores_needed:
+    if not held_out and needs.scores_needed:
         raise DataError(error.message, f"{error.hint}; without it the old task can't be scored")
-    if wanted.examples and not wanted.scores_needed:
+    if needs.examples and not needs.scores_needed:
         raise DataError(
             error.message, f"{error.hint}; a repair without old examples needs no such file"
         )
     if not held_out:
-        note = f"'{settings.name}' can't be scored: {error.message}"
-        return OldRows(None, (note,))
+        return None, (f"'{settings.name}' can't be scored: {error.message}",)
     task = Task(settings.name, FixedExamples(()), held_out)
-    note = f"'{settings.name}' is only scored, no example of it is at hand: {error.message}"
-    return OldRows(_old_task(profile, settings, task, loaded, wanted), (note,))
+    note = f"'{settings.name}' is only scored, no example of it is available: {error.message}"
+    return _old_task(profile, settings, task, loaded, needs), (note,)
 
 
 def _old_task(
-    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel, wanted: Wanted
-) -> OldTask:
+    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel, needs: CaseNeeds
+) -> CaseTask:
     held_out = encode_rows(profile, settings, task.held_out, loaded)
-    examples = _training_rows(profile, settings, task, loaded, wanted)
-    if not held_out.rows and wanted.scores_needed:
+    examples = _training_rows(profile, settings, task, loaded, needs)
+    if not held_out.rows and needs.scores_needed:
         raise DataError(
             f"'{task.name}': no row to score on can be used: {'; '.join(held_out.notes())}",
             "raise [train] max_length, or shorten the rows",
         )
     metric = metric_of(settings, held_out.rows or examples)
-    return OldTask(task.name, metric, scored_rows(held_out.rows), examples)
+    return CaseTask(task.name, metric, eval_set(held_out.rows), examples)
 
 
 def _training_rows(
-    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel, wanted: Wanted
+    profile: Profile, settings: TaskSettings, task: Task, loaded: LoadedModel, needs: CaseNeeds
 ) -> tuple[Encoded, ...]:
     """Return the rows that safe examples are drawn from."""
     count = len(task.train)
-    most = count if wanted.every_example else max(MOST_EXAMPLES, wanted.examples)
+    most = count if needs.every_example else max(MOST_EXAMPLES, needs.examples)
     places = list(range(count))
     if count > most:
         order = spread_evenly([""] * count, derive_seed(profile.seed, settings.name, "pool"))

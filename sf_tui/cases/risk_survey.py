@@ -1,6 +1,6 @@
-"""The tasks at risk for people: before any training, or in a run, with how far each has moved.
+"""The tasks at risk: before any training, at a stage's start, or in a run with how far each moved.
 
-Never looks at an old task's data: the new task's prompts and the start model are all there is.
+Reads no old task's data: uses the new task's prompts and the start model only.
 """
 
 from __future__ import annotations
@@ -8,10 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from sf_tui.cases.choice import choose_stage
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
 from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import load_model_of, prepare_task, read_task
+from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anatomy import (
@@ -26,19 +30,18 @@ from sf_tui.neighbors.cache import TeacherCache, answer_limit, build_cache
 from sf_tui.neighbors.propose import Neighbor
 from sf_tui.neighbors.risk import RiskGroup, choose_sources, name_tasks_at_risk
 from sf_tui.neighbors.start_model import StartModel
-from sf_tui.profile import Profile
+from sf_tui.neighbors.substitution import shares_prefixes
+from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.cases import choose_stage
-from sf_tui.worker.run_weights import ModelAtHand, load_newest, read_record
 
 SOURCES = 12
-"""Prompts of the new task whose neighbors are looked at where nobody says how many."""
+"""Prompts of the new task whose neighbors are examined by default."""
 
 GROUPS_SHOWN = 20
+"""The likeliest groups decide; further ones are hardly tasks of their own."""
 
-# Of a group so many of its likeliest prompts are asked again.
 _ASKED_AGAIN = 16
+"""Prompts of a group, the likeliest, that the start model answers."""
 
 _PASS_TOKENS = 4096
 
@@ -50,9 +53,9 @@ class Moved:
     divergence: float
     """Mean KL from the start model, in nats an answer token."""
     kept: float
-    """Share of the start model's answers that are given still."""
+    """Share of the start model's answers that the model still gives."""
     asked: int
-    """On how many prompts."""
+    """Prompts that both were measured on."""
 
 
 @dataclass(frozen=True)
@@ -66,72 +69,70 @@ class SurveyedGroup:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the start model takes for the nearest to a new task."""
+    """The groups of prompts that the start model takes for the nearest to a new task."""
 
     task: str
     stage: str
     step: int | None
     """Of the weights that the answers are compared with; None without a run."""
     prompts: int
-    """The new task's prompts that were looked at."""
+    """The new task's prompts that were examined."""
     groups: tuple[SurveyedGroup, ...]
     """The likeliest first."""
     named: int
-    """How many groups there are in all."""
+    """Groups in all."""
     seconds: float
     tokens: int
-    """Tokens that the model was given."""
+    """Tokens that were passed through the model."""
 
 
 def survey_profile(
-    profile: Profile, task: str | None, prompts: int | None, told: Callable[[str], None]
+    profile: Profile, task: str | None, prompts: int | None, log: Callable[[str], None]
 ) -> Survey:
-    """Name the tasks at risk as the profile's own model sees them, before anything is trained.
+    """Return the tasks at risk by the profile's own model, before anything is trained.
 
     Args:
         profile: the profile; of its data only the new task's are read.
         task: the new task; None: the last one that has a stage.
-        prompts: how many of its prompts are looked at; None: `SOURCES`.
-        told: told what goes on, for people.
+        prompts: how many of its prompts are examined; None: `SOURCES`.
+        log: gets a line about each part of the survey, for people.
 
     Raises:
         UsageError: there is no such task.
-        DataError: its data can't be used, or ask nothing.
+        DataError: its data can't be used, or have no prompts.
         ModelError: the model can't be loaded.
     """
     stages = [stage.task for stage in profile.stages() if stage.name != REPLAY_STAGE]
     name = profile.task(task).name if task is not None else stages[-1]
     compute = choose_compute(profile.model.dtype, profile.train.threads)
-    told(f"loading {profile.model.source}")
+    log(f"loading {profile.model.source}")
     loaded = load_model_of(profile, compute)
-    model = ModelAtHand(loaded, loaded.layout, compute)
-    surveying = _Surveying(profile, name, model, prompts, told)
-    groups = surveying.name_groups()
-    return surveying.result(name, None, [SurveyedGroup(group, None) for group in groups])
+    model = LoadedRun(loaded, loaded.layout, compute)
+    survey = _RiskSurvey(profile, name, model, prompts, log)
+    groups = survey.name_groups()
+    return survey.result(name, None, [SurveyedGroup(group, None) for group in groups])
 
 
 def survey_run(
-    run: RunDirectory,
-    profile: Profile,
+    record: RunRecord,
     task: str | None,
     prompts: int | None,
-    told: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Survey:
-    """Name the tasks at risk as a stage's start model sees them, and how far each has moved.
+    """Return the tasks at risk by a stage's start model, and how far each has moved.
 
     Args:
-        run: the run; its newest checkpoint is compared with the stage's first one.
-        profile: its profile.
-        task: the new task, whose stage is meant; None: the last one that has begun.
-        prompts: how many of its prompts are looked at; None: `SOURCES`.
-        told: told what goes on, for people.
+        record: how far the run has come; its newest checkpoint is compared with the stage's first.
+        task: the new task, which names the stage; None: the last stage that has begun.
+        prompts: how many of its prompts are examined; None: `SOURCES`.
+        log: gets a line about each part of the survey, for people.
 
     Raises:
         UsageError: no such stage has begun.
-        DataError: its data can't be used, or ask nothing.
-        RunError: the run has no weights, or those of the stage's start are gone.
+        DataError: its data can't be used, or have no prompts.
+        RunError: the weights of the stage's start are gone.
     """
-    record = read_record(run, profile)
+    profile = record.profile
     spec = choose_stage(profile, record.history, task, None)
     place = record.start_of(spec.name)
     start = read_checkpoint(place)
@@ -140,35 +141,79 @@ def survey_run(
             f"{place}: the stage's first checkpoint is gone",
             "without the start weights nothing can be compared",
         )
-    told(f"loading {run.id}")
+    log(f"loading {record.run.id}")
     model = load_newest(record)
-    surveying = _Surveying(profile, spec.task, model, prompts, told)
+    survey = _RiskSurvey(profile, spec.task, model, prompts, log)
     with with_weights(checkpoint_weights(start, model.layout), model.layout):
-        groups = surveying.name_groups()
-        bank, places = surveying.ask_again(groups[:GROUPS_SHOWN])
-    moved = surveying.measure(bank, places)
-    return surveying.result(
+        groups = survey.name_groups()
+        bank, places = survey.ask_again(groups[:GROUPS_SHOWN])
+    moved = survey.measure(bank, places)
+    return survey.result(
         spec.name,
         record.place[1],
         [SurveyedGroup(group, moved.get(at)) for at, group in enumerate(groups)],
     )
 
 
-class _Surveying:
-    """One survey, from the new task's prompts to its groups."""
+def risk_at_start(
+    prepared: PreparedRun, spec: StageSpec, steps: int, start: StartModel
+) -> dict[str, Any] | None:
+    """Return the fields of a stage's `tasks_at_risk` event.
+
+    None where [neighbors] survey_budget does not pay for a single prompt.
+
+    Args:
+        prepared: the run's model and tasks.
+        spec: the stage.
+        steps: its length.
+        start: the model, with the stage's start weights.
+    """
+    task = prepared.tasks[spec.task]
+    # A forwarded token costs a third of a trained one.
+    trained = steps * spec.train.batch_size * task.mean_length
+    tokens = prepared.profile.neighbors.survey_budget * trained * PROBED_TOKENS_A_TRAINED_ONE
+    if not tokens:
+        return None
+    begun = time.perf_counter()
+    anatomy = anatomize(sample_prompts(task.train).prompts, prepared.loaded.tokenizer)
+    sources = choose_sources(anatomy, tokens, shared=shares_prefixes(start))
+    if not sources:
+        return None
+    groups = name_tasks_at_risk(anatomy, sources, start)
+    return {
+        "stage": spec.name,
+        "step": 0,
+        "prompts": len(sources),
+        "seconds": time.perf_counter() - begun,
+        "tokens": start.forwarded,
+        "groups": [
+            {
+                "frame": group.template,
+                "kind": group.kind,
+                "example": group.example,
+                "likelihood": group.likelihood,
+                "prompts": len(group.members),
+            }
+            for group in groups[:GROUPS_SHOWN]
+        ],
+    }
+
+
+class _RiskSurvey:
+    """One survey, from the new task's prompts to the groups."""
 
     def __init__(
         self,
         profile: Profile,
         task: str,
-        model: ModelAtHand,
+        model: LoadedRun,
         prompts: int | None,
-        told: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._begun = time.perf_counter()
         self._task = task
         self._model = model
-        self._told = told
+        self._log = log
         self._top_k = profile.anchor.top_k
         self._longest = profile.anchor.answer_tokens
         loaded = model.loaded
@@ -193,13 +238,13 @@ class _Surveying:
         )
 
     def name_groups(self) -> list[RiskGroup]:
-        """Return the groups; the start weights are in the model."""
-        self._told(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
+        """Return the groups; the model has the start weights."""
+        self._log(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
     def ask_again(self, groups: list[RiskGroup]) -> tuple[TeacherCache, list[list[int]]]:
         """Return the start model's answers to each group's likeliest prompts, and their places."""
-        self._told("the start model's answers to each group's likeliest prompts")
+        self._log("the start model's answers to each group's likeliest prompts")
         longest = answer_limit(self._longest, self._sample.longest_answer)
         asked: list[Neighbor] = []
         places: list[list[int]] = []
@@ -215,8 +260,8 @@ class _Surveying:
         return bank, places
 
     def measure(self, bank: TeacherCache, places: list[list[int]]) -> dict[int, Moved]:
-        """Return how far each group's answers are from the start's, under the weights of now."""
-        self._told("the same answers under the weights of now")
+        """Return how far each group's answers have moved from the start model's."""
+        self._log("the same answers with the current weights")
         loaded = self._model.loaded
         meter = DivergenceMeter(loaded.model, self._model.compute, pad_id=loaded.pad_id)
         found = {}
@@ -226,7 +271,7 @@ class _Surveying:
         return found
 
     def result(self, stage: str, step: int | None, groups: list[SurveyedGroup]) -> Survey:
-        """Return what was found and what it took."""
+        """Return the groups with what they took."""
         return Survey(
             self._task,
             stage,

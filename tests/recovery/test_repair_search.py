@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sf_tui.recovery.scaling_back import find_keep
+from sf_tui.recovery.repair_search import find_keep
 
 
 @pytest.mark.parametrize("lowest", [0.05, 0.2, 0.27, 0.5, 0.63, 0.85, 1.0])

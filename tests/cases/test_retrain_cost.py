@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from sf_tui.cases.retrain_cost import RECIPE_FILE, retrain_tokens
 from sf_tui.engine.batches import BatchOrder, FixedSource
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import LoadedModel, load_model
@@ -13,7 +14,6 @@ from sf_tui.engine.prepare import read_task
 from sf_tui.profile import Profile, load_profile, starter_directory
 from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import FixedExamples
-from sf_tui.worker.recipe_tokens import RECIPE_FILE, recipe_tokens
 
 STARTER = "starter:biography-mini"
 
@@ -51,17 +51,17 @@ def test_a_run_on_the_starter_costs_the_recipe_and_its_own_stage(
 ) -> None:
     profile, loaded = mini
 
-    alone = recipe_tokens(profile, STARTER, "old", loaded, {}, played=False)
-    whole = recipe_tokens(profile, STARTER, "old", loaded, {}, played=True)
-    assert alone.old_task == whole.old_task == 157802
-    assert alone.recipe is not None
-    assert whole.recipe is not None
-    assert 150_000 < whole.recipe - alone.recipe < 200_000
+    alone = retrain_tokens(profile, "old", loaded, {}, played=False)
+    whole = retrain_tokens(profile, "old", loaded, {}, played=True)
+    assert alone[0] == whole[0] == 157802
+    assert alone[1] is not None
+    assert whole[1] is not None
+    assert 150_000 < whole[1] - alone[1] < 200_000
 
 
 def test_what_a_foreign_model_cost_is_unknown(mini: tuple[Profile, LoadedModel]) -> None:
-    found = recipe_tokens(mini[0], "org/model", "old", mini[1], {}, played=True)
+    model = mini[0].model.model_copy(update={"source": "org/model"})
+    profile = mini[0].model_copy(update={"model": model})
 
-    assert (found.old_task, found.recipe) == (None, None)
-    own = recipe_tokens(mini[0], "org/model", "new", mini[1], {}, played=True)
-    assert own.old_task is not None
+    assert retrain_tokens(profile, "old", mini[1], {}, played=True) == (None, None)
+    assert retrain_tokens(profile, "new", mini[1], {}, played=True)[0] is not None

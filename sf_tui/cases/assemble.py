@@ -1,0 +1,342 @@
+"""Cases for recovery test and repair: weights, start weights and both tasks put together.
+
+Of a run without a worker, of the stage that a worker is playing (by values that it hands over), or
+of a bare model, whose data and start must be named. Reads only, and locks nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
+from sf_tui.cases.inputs import changed_inputs, describe_changes
+from sf_tui.cases.retrain_cost import training_tokens
+from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest, open_start_model
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
+from sf_tui.engine.weights import StoredWeights
+from sf_tui.errors import UsageError
+from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
+from sf_tui.profile.sources import absolute
+from sf_tui.profile.values import toml_value
+from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
+from sf_tui.run.history import History, Measures
+
+OLD, NEW = "old", "new"
+"""A bare model's tasks."""
+
+START_IS_SCORED = (
+    "the accuracy that is named is not used: the start weights are available and are scored"
+)
+
+
+@dataclass(frozen=True)
+class CaseOverrides:
+    """What a case takes from elsewhere than the run."""
+
+    task: str | None = None
+    """The old task; None: the watched one that lost most."""
+    stage: str | None = None
+    """The stage whose start the model is compared with; None: the last one of a new task."""
+    old: str | None = None
+    """Data of the old task."""
+    new: str | None = None
+    """Data of the new task."""
+    start_model: str | None = None
+    """A directory, a checkpoint or a starter with the weights from before."""
+    start_accuracy: float | None = None
+    """The old task's accuracy before, where there are no such weights."""
+
+
+@dataclass(frozen=True)
+class StagePoint:
+    """Where a worker is in the stage that it plays."""
+
+    spec: StageSpec
+    step: int
+    watches_old: bool
+    """Whether a watched task was learnt before the stage."""
+
+
+@dataclass(frozen=True)
+class RunCase:
+    """A case with the profile and the place in the run that it was taken from."""
+
+    case: RecoveryCase
+    profile: Profile
+    stage: str | None = None
+    """The stage that the weights belong to; None outside a run."""
+    step: int | None = None
+    since: str | None = None
+    """The stage whose start they are compared with."""
+    stage_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of a task's stage at its full length, of the tasks that were read."""
+    notes: tuple[str, ...] = ()
+    """For people: what is missing, and what stands in for it."""
+
+
+def build_case(
+    profile: Profile,
+    spec: StageSpec,
+    model: LoadedRun,
+    old: CaseTask | None,
+    new: CaseTask | None,
+    start: StoredWeights | None,
+    known_start: StartAccuracy,
+    stage_tokens: int | None,
+) -> RecoveryCase:
+    """Assemble a case with the rates, the batches and the neighbors of a stage.
+
+    The test itself adds a control and another task.
+
+    Args:
+        profile: its [replay_stage], [neighbors] and [anchor] are used.
+        spec: the stage.
+        model: with its current weights.
+        old: the task that was lost.
+        new: the task that was learnt.
+        start: the weights from before.
+        known_start: what is known without them.
+        stage_tokens: that the stage trained on; None where the stage is unknown.
+    """
+    return RecoveryCase(
+        model.loaded,
+        model.layout,
+        model.compute,
+        old,
+        new,
+        start,
+        spec.train.learning_rate,
+        spec.train.batch_size,
+        spec.train.micro_batch,
+        stage_tokens,
+        known_start,
+        kinds=profile.neighbors.kinds,
+        anchor=profile.anchor,
+        seed=profile.seed,
+        reference_rate=profile.replay_stage.train.get("learning_rate"),
+        stage=spec.name,
+    )
+
+
+def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
+    """Assemble the case of a run without a worker: its newest checkpoint that counts.
+
+    Args:
+        record: how far the run has come; the caller holds the run's lock.
+        needs: what the case is for.
+        overrides: what is taken from elsewhere.
+
+    Raises:
+        RunError: a checkpoint can't be read.
+        UsageError: no such task or stage, or no task that was lost.
+        DataError: data are needed that can't be used.
+        ModelError: the model or the start model can't be loaded.
+    """
+    profile, history = record.profile, record.history
+    spec = choose_stage(profile, history, overrides.stage, overrides.task)
+    old_settings: TaskSettings | None = None
+    # With start weights a repair needs no old task to score; a test does.
+    if needs.scores_needed or overrides.task or watched_before(profile, history, spec):
+        old_settings = choose_old_task(profile, history, spec, overrides.task)
+    model = load_newest(record)
+    notes: list[str] = []
+    if record.point is None:
+        notes.append("the checkpoints are gone: the weights are those of the run's model/")
+    start = find_start(model, record.start_of(spec.name), overrides.start_model)
+    if start is None:
+        notes.append(f"the start weights of stage '{spec.name}' are gone")
+    elif overrides.start_accuracy is not None:
+        notes.append(START_IS_SCORED)
+    old: CaseTask | None = None
+    if old_settings is None:
+        notes.append(f"stage '{spec.name}' began with no watched task to be scored")
+    else:
+        settings = with_data(old_settings, overrides.old)
+        whole = overrides.old is not None
+        old, missing = read_old_task(profile, settings, model.loaded, needs, whole=whole)
+        notes += missing
+    changed = changed_inputs(record.run, profile)
+    if changed:
+        notes.append(
+            f"changed since the run began: {describe_changes(changed)}; the rows that are scored "
+            "may differ from the run's"
+        )
+    new_settings = with_data(profile.task(spec.task), overrides.new)
+    new, prepared_new = read_new_task(profile, new_settings, model.loaded)
+    known = StartAccuracy()
+    if overrides.start_accuracy is not None:
+        known = StartAccuracy(overrides.start_accuracy)
+    elif overrides.old is None and overrides.start_model is None and old_settings is not None:
+        known = _logged_start(history, spec.name, old_settings.name, old)
+    case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
+    stage, step = record.place
+    return RunCase(
+        case,
+        profile,
+        stage,
+        step,
+        spec.name,
+        _tokens_by_task(profile, {spec.task: prepared_new}),
+        tuple(notes),
+    )
+
+
+def live_case(
+    point: StagePoint,
+    prepared: PreparedRun,
+    history: History,
+    accuracy: Mapping[str, Measures],
+    start_folder: Path,
+    needs: CaseNeeds,
+    check_stop: Callable[[], None],
+) -> RunCase:
+    """Assemble the case of the stage that a worker is playing, with its current weights.
+
+    The case shares the worker's model: a test must restore it.
+
+    Args:
+        point: where the worker is.
+        prepared: the run's model and tasks.
+        history: the run so far.
+        accuracy: each task's measures as the worker remembers them. A resumed worker must choose
+            the same old task again, and its log may hold later probes.
+        start_folder: where the stage's first checkpoint belongs.
+        needs: what the case is for.
+        check_stop: raises where the run is to stop; asking the start model may take longer than a
+            scheduler waits.
+
+    Raises:
+        UsageError: no watched task was learnt before.
+        RunError: the stage's first checkpoint can't be used.
+    """
+    profile, spec = prepared.profile, point.spec
+    old_settings = choose_old_task(profile, history, spec, None, accuracy)
+    model = LoadedRun(prepared.loaded, prepared.layout, prepared.compute)
+    new = prepared.tasks[spec.task]
+    old = old_task_of(profile, prepared.tasks[old_settings.name], prepared.loaded, needs)
+    case = build_case(
+        profile,
+        spec,
+        model,
+        old,
+        new_task_of(new),
+        find_start(model, start_folder, None),
+        _logged_start(history, spec.name, old.name, old),
+        _tokens_of(spec, new),
+    )
+    case.check_stop = check_stop
+    trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}
+    return RunCase(
+        case,
+        profile,
+        spec.name,
+        point.step,
+        spec.name,
+        _tokens_by_task(profile, trained),
+    )
+
+
+def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]) -> Profile:
+    """Return a profile for a bare model: its source and the data that are named.
+
+    Args:
+        source: as `[model] source`; relative paths start at the current directory.
+        overrides: the data of both tasks.
+        settings: `table.key=value` texts, as for any profile; the tasks are `old` and `new`.
+
+    Raises:
+        UsageError: neither task has data.
+        ProfileError: a setting is invalid, or names a file that isn't there.
+    """
+    named = {OLD: overrides.old, NEW: overrides.new}
+    if not any(named.values()):
+        raise UsageError(
+            f"{source}: a model has no record of its tasks",
+            "name their data: --old DATA, --new DATA, or both",
+        )
+    lines = ['name = "model"', "[model]", f"source = {toml_value(source, 4096)}"]
+    for place, (name, data) in enumerate((n, d) for n, d in named.items() if d is not None):
+        lines += ["[[tasks]]", f'name = "{name}"', f"data = {toml_value(data, 4096)}"]
+        # A profile needs a stage, so a task alone gets one; its settings are used.
+        lines += ["learn = true"] if not place and not all(named.values()) else []
+    return parse_profile(
+        "\n".join(lines), name="the command line", base_dir=Path.cwd(), overrides=settings
+    )
+
+
+def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
+    """Assemble the case of a bare model.
+
+    Args:
+        profile: from `model_profile`.
+        needs: what the case is for.
+        overrides: the weights from before, or the old task's accuracy then.
+
+    Raises:
+        DataError: data can't be used.
+        ModelError: the model or the start model can't be loaded.
+    """
+    compute = choose_compute(profile.model.dtype, profile.train.threads)
+    loaded = load_model_of(profile, compute)
+    model = LoadedRun(loaded, loaded.layout, compute)
+    start = None
+    if overrides.start_model is not None:
+        start = open_start_model(overrides.start_model, model)
+    names = [task.name for task in profile.tasks]
+    scored = start is not None and overrides.start_accuracy is not None
+    notes = (START_IS_SCORED,) if scored else ()
+    old: CaseTask | None = None
+    if OLD in names:
+        old, missing = read_old_task(profile, profile.task(OLD), loaded, needs, whole=True)
+        notes = (*notes, *missing)
+    new: CaseTask | None = None
+    if NEW in names:
+        new, _ = read_new_task(profile, profile.task(NEW), loaded)
+    spec = profile.stages()[-1]
+    known = StartAccuracy(overrides.start_accuracy)
+    # The length of the stage that produced this model is unknown.
+    case = build_case(profile, spec, model, old, new, start, known, None)
+    return RunCase(case, profile, notes=notes)
+
+
+def with_data(settings: TaskSettings, data: str | None) -> TaskSettings:
+    """Return a task's table with other data, which have no split of their own."""
+    if data is None:
+        return settings
+    place = data if data.startswith(BIOGRAPHY) else absolute_if_there(data)
+    return settings.model_copy(
+        update={"data": place, "held_out": None, "split": None, "subset": None}
+    )
+
+
+def absolute_if_there(data: str) -> str:
+    """Return a path relative to the current directory as an absolute one; an id unchanged."""
+    path = Path(absolute(data, Path.cwd()))
+    return str(path) if path.exists() or data.startswith((".", "/", "~")) else data
+
+
+def _tokens_of(spec: StageSpec, task: PreparedTask) -> int:
+    return training_tokens(spec.train, len(task.train), task.mean_length)
+
+
+def _tokens_by_task(profile: Profile, tasks: Mapping[str, PreparedTask]) -> dict[str, int]:
+    return {
+        name: training_tokens(profile.stage_train(name), len(task.train), task.mean_length)
+        for name, task in tasks.items()
+    }
+
+
+def _logged_start(history: History, stage: str, task: str, old: CaseTask | None) -> StartAccuracy:
+    """Return the old task's accuracy at the stage's start as the log has it."""
+    probes = history.stages[stage].probes
+    if old is None or not probes or probes[0].step != 0:
+        return StartAccuracy()
+    measures = probes[0].accuracy.get(task, {})
+    metric = "token_accuracy" if old.metric == "nll" else old.metric
+    if metric not in measures:
+        return StartAccuracy()
+    return StartAccuracy(measures[metric], int(measures["n"]))

@@ -1,0 +1,110 @@
+"""What a recovery test can conclude about a lost task: one row a verdict.
+
+Every list of verdict words reads this module: the rule that chooses one, the card, the console,
+its suggestions, and the benchmark. How the rule decides is `diagnosis/rules.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+VerdictName = Literal["none", "spurious", "partial", "real", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One possible conclusion."""
+
+    name: VerdictName
+    """The word in events, profiles' documentation and on screens."""
+    meaning: str
+    """One sentence for people."""
+    color_role: str
+    """The role that paints it; a key of the console's palettes."""
+    next_step: str
+    """What to do, as a sentence without its period; `{recover}` is the command that repairs the
+    model, `{how}` what that command needs of the old task's data."""
+    next_step_without_start: str = ""
+    """The same where the start weights are unavailable; empty: no different."""
+    next_step_without_accuracy: str = ""
+    """The same where not even the accuracy at the start is known; empty: no different."""
+    is_recoverable: bool = False
+    """Whether a recovery brings back (part of) what was lost."""
+    is_clear: bool = False
+    """Whether the benchmark counts it: *partial* has no border that is not a convention, and
+    *inconclusive* is no label."""
+
+    def advice(self, *, has_start: bool, knows_accuracy: bool, recover: str) -> str:
+        """Return what to do next, one sentence.
+
+        Args:
+            has_start: whether the weights from before the stage are available.
+            knows_accuracy: whether the old task's accuracy at the start is known.
+            recover: the command that repairs the model.
+        """
+        text = self.next_step
+        if not has_start and self.next_step_without_start:
+            text = self.next_step_without_start
+        if not knows_accuracy and self.next_step_without_accuracy:
+            text = self.next_step_without_accuracy
+        how = "without any old example" if has_start else "with a few old examples"
+        return f"{text}.".replace("{how}", how).replace("{recover}", recover)
+
+
+_GO_BACK = "go back to the weights from before, or train the old task again"
+
+VERDICTS: Mapping[str, Verdict] = {
+    verdict.name: verdict
+    for verdict in (
+        Verdict(
+            "none",
+            "No loss is seen: the old task is as good as it was.",
+            "ok",
+            "nothing; continue with the model as it is",
+            is_clear=True,
+        ),
+        Verdict(
+            "spurious",
+            "The old task is still known; what broke is how the model answers when asked.",
+            "task-1",
+            "`{recover}` brings it back, {how}",
+            is_recoverable=True,
+            is_clear=True,
+        ),
+        Verdict(
+            "partial",
+            "Part of the old task is still known, part of it is gone.",
+            "warn",
+            "`{recover}` brings back what is still known, {how}",
+            is_recoverable=True,
+        ),
+        Verdict(
+            "real",
+            "What was lost of the old task is gone from these weights.",
+            "danger",
+            f"{_GO_BACK}; `{{recover}}` can teach it again from the start model's answers",
+            next_step_without_start=_GO_BACK,
+            is_clear=True,
+        ),
+        Verdict(
+            "inconclusive",
+            "The figures don't show whether the loss is one of knowledge.",
+            "strong",
+            "score more held-out examples of the old task, or run the test with --thorough",
+            next_step_without_accuracy="name the weights from before (--start-model DIR) or the "
+            "accuracy then (--start-accuracy); without either no loss can be measured",
+        ),
+    )
+}
+"""Every verdict by name, in the order in which tables list them."""
+
+CLEAR_VERDICTS = tuple(verdict.name for verdict in VERDICTS.values() if verdict.is_clear)
+"""The labels that the benchmark's score counts."""
+
+
+def is_recoverable(name: str) -> bool:
+    """Tell whether a verdict means that a recovery brings something back."""
+    verdict = VERDICTS.get(name)
+    return verdict is not None and verdict.is_recoverable
