@@ -60,7 +60,7 @@ def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> An
     before = clock.now()
     bank = planned.build(start_model(anchored, spec), None)
     cache_seconds = clock.now() - before
-    tuners[0].added["anchor_loss"] = Anchor(
+    tuners[0].added["anchor"] = Anchor(
         anchored.loaded.model,
         anchored.compute,
         bank,

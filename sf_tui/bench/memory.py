@@ -22,7 +22,8 @@ from sf_tui.errors import RunError, UsageError
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, read_events
+from sf_tui.run.events import read_events
+from sf_tui.vocabulary.events import CheckpointWritten, Drift, Event, Probe, RunStarted, Step
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 
@@ -145,28 +146,28 @@ def measure_run(folder: str) -> dict[str, Any]:
 
     def hear(event: Event) -> None:
         nonlocal loaded_bytes
-        if event["type"] == "run_started":
+        if isinstance(event, RunStarted):
             loaded_bytes = peak_memory_bytes()
-        if event["type"] == "step" and event["step"] == steps // 2:
+        if isinstance(event, Step) and event.step == steps // 2:
             request_command(run, "freeze", by="bench")
 
     worker = Worker(run, StopSignals())
     worker.listen(hear)
     worker.work()
     events = list(read_events(run.events))
-    started = events[0]
-    last_drift = [event for event in events if event["type"] == "drift"][-1]
-    frozen = sum(layer["frozen"] for layer in last_drift["layers"])
+    started = next(event for event in events if isinstance(event, RunStarted))
+    last_drift = [event for event in events if isinstance(event, Drift)][-1]
+    frozen = sum(layer.frozen for layer in last_drift.layers)
     if not frozen:
         raise RunError("the freeze halfway through the run did not happen", f"see {run.events}")
     return {
         "peak_bytes": _peak_bytes(),
         "loaded_bytes": loaded_bytes,
-        "parameters": started["model"]["parameters"],
-        "device": started["device"],
-        "precision": started["precision"],
-        "probes": sum(event["type"] == "probe" for event in events),
-        "checkpoints": sum(event["type"] == "checkpoint" for event in events),
+        "parameters": started.model.parameters,
+        "device": started.device,
+        "precision": started.precision,
+        "probes": sum(isinstance(event, Probe) for event in events),
+        "checkpoints": sum(isinstance(event, CheckpointWritten) for event in events),
         "frozen_layers": frozen,
     }
 

@@ -29,7 +29,8 @@ from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, read_events
+from sf_tui.run.events import read_events
+from sf_tui.vocabulary.events import Event, Probe, Step
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 
@@ -200,16 +201,16 @@ class _Legs:
         worker.work()
 
     def _hear(self, event: Event) -> None:
-        # What follows a step (probe, drift, rules) comes after its `step` event.
-        if event["type"] == "step":
+        # What comes after a step (its probe, drift, rules) is told after its `step` event.
+        if isinstance(event, Step):
             self._pass_on()
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
-    """Return the number of examples that a probe uses, by task."""
-    probes = (event for event in read_events(run.events) if event["type"] == "probe")
-    first = next(event for event in probes if not event["full"])
-    return {task: measures["n"] for task, measures in first["accuracy"].items()}
+    """Return how many examples of each task a probe took."""
+    probes = (event for event in read_events(run.events) if isinstance(event, Probe))
+    first = next(event for event in probes if not event.full)
+    return {task: int(measures["n"] or 0) for task, measures in first.metrics.items()}
 
 
 def _time_drift(prepared: PreparedRun, run: RunDirectory, clock: Clock) -> float:

@@ -23,7 +23,9 @@ from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
 from sf_tui.profile.sources import absolute
 from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
-from sf_tui.run.history import History, Measures
+from sf_tui.run.state import RunState
+from sf_tui.vocabulary.event_records import Measures
+from sf_tui.vocabulary.metrics import metric_named
 
 OLD, NEW = "old", "new"
 """A bare model's tasks."""
@@ -188,7 +190,7 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
 def live_case(
     point: StagePoint,
     prepared: PreparedRun,
-    history: History,
+    history: RunState,
     accuracy: Mapping[str, Measures],
     start_folder: Path,
     needs: CaseNeeds,
@@ -330,13 +332,14 @@ def _tokens_by_task(profile: Profile, tasks: Mapping[str, PreparedTask]) -> dict
     }
 
 
-def _logged_start(history: History, stage: str, task: str, old: CaseTask | None) -> StartAccuracy:
+def _logged_start(history: RunState, stage: str, task: str, old: CaseTask | None) -> StartAccuracy:
     """Return the old task's accuracy at the stage's start as the log has it."""
     probes = history.stages[stage].probes
     if old is None or not probes or probes[0].step != 0:
         return StartAccuracy()
-    measures = probes[0].accuracy.get(task, {})
-    metric = "token_accuracy" if old.metric == "nll" else old.metric
-    if metric not in measures:
+    measures = probes[0].metrics.get(task, {})
+    metric = old.metric if metric_named(old.metric).is_share else "token_accuracy"
+    value, examples = measures.get(metric), measures.get("n")
+    if value is None or examples is None:
         return StartAccuracy()
-    return StartAccuracy(measures[metric], int(measures["n"]))
+    return StartAccuracy(value, int(examples))

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.run.history import History, Measures
+from sf_tui.run.state import RunState
+from sf_tui.vocabulary.event_records import Measures
 
 
 def choose_stage(
-    profile: Profile, history: History, name: str | None, task: str | None
+    profile: Profile, history: RunState, name: str | None, task: str | None
 ) -> StageSpec:
     """Return the stage whose start a model is compared with.
 
@@ -46,7 +47,7 @@ def choose_stage(
 
 def choose_old_task(
     profile: Profile,
-    history: History,
+    history: RunState,
     stage: StageSpec,
     name: str | None,
     now: Mapping[str, Measures] | None = None,
@@ -93,13 +94,13 @@ def choose_old_task(
     return profile.task(max(watched, key=drop))
 
 
-def watched_before(profile: Profile, history: History, stage: StageSpec) -> list[str]:
+def watched_before(profile: Profile, history: RunState, stage: StageSpec) -> list[str]:
     """Return the watched tasks that were known when a stage began."""
     known = history.stages[stage.name].known
     return [task for task in profile.watched_tasks() if task in known and task != stage.task]
 
 
-def _probes_since(history: History, stage: str) -> list[Mapping[str, Measures]]:
+def _probes_since(history: RunState, stage: str) -> list[Mapping[str, Measures]]:
     names = list(history.stages)
     later = [history.stages[name] for name in names[names.index(stage) :]]
-    return [probe.accuracy for one in later for probe in one.probes]
+    return [probe.metrics for one in later for probe in one.probes]

@@ -26,8 +26,7 @@ from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import STARTER_PREFIX
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import replace_file
-from sf_tui.run.regular_file import read_regular, reason_of
+from sf_tui.run.durable import read_regular, reason_of, replace_file
 
 SCHEMA_VERSION = 1
 

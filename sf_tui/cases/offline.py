@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -21,6 +20,7 @@ from sf_tui.run.durable import aside_name, new_folder, remove_abandoned
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import RunLock
+from sf_tui.vocabulary.events import DiagnosisMade
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def locked(run: RunDirectory) -> Iterator[None]:
         lock.release()
 
 
-def append_diagnosis(run: RunDirectory, fields: dict[str, Any]) -> dict[str, Any]:
+def append_diagnosis(run: RunDirectory, event: DiagnosisMade) -> DiagnosisMade:
     """Append a `diagnosis` event to a run's log and return it; the caller holds the lock.
 
     Raises:
@@ -47,7 +47,7 @@ def append_diagnosis(run: RunDirectory, fields: dict[str, Any]) -> dict[str, Any
     """
     log = EventLog(run.events)
     try:
-        event = log.append("diagnosis", **fields)
+        event = log.append(event)
         log.sync()
     finally:
         log.close()

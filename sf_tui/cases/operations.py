@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sf_tui.cases.assemble import RunCase
 from sf_tui.cases.retrain_cost import retrain_tokens
 from sf_tui.cases.rows import read_others
-from sf_tui.diagnosis.event import compare_costs, diagnosis_fields
+from sf_tui.diagnosis.event import compare_costs, diagnosis_event
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
 from sf_tui.recovery.repair import Repair, RepairOutcome
+from sf_tui.vocabulary.events import DiagnosisMade
 
 EXAMPLES_WITHOUT_START = 10
 """Old examples that a repair trains on where there are no start weights."""
@@ -23,10 +23,10 @@ EXAMPLES_WITHOUT_START = 10
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A recovery test's outcome and the fields of its event."""
+    """A recovery test's outcome and its event."""
 
     outcome: RecoveryOutcome
-    fields: dict[str, Any]
+    event: DiagnosisMade
 
 
 def diagnose(
@@ -84,7 +84,7 @@ def diagnose(
         recipe_tokens=recipe_tokens,
     )
     reference = [outcome.reference] if outcome.reference else []
-    fields = diagnosis_fields(
+    event = diagnosis_event(
         outcome.finding,
         [*outcome.arms, *reference],
         cost,
@@ -93,9 +93,10 @@ def diagnose(
         step=run_case.step,
         examples=outcome.examples,
         skipped=outcome.skipped,
+        since=run_case.since,
+        forwarded_tokens=outcome.forwarded,
     )
-    fields |= {"since": run_case.since, "forwarded_tokens": outcome.forwarded}
-    return Diagnosis(outcome, fields)
+    return Diagnosis(outcome, event)
 
 
 def repair_examples(run_case: RunCase, requested: int | None) -> int:

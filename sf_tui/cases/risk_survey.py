@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sf_tui.cases.choice import choose_stage
 from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
@@ -33,6 +32,8 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import shares_prefixes
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
+from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.events import TasksAtRisk
 
 SOURCES = 12
 """Prompts of the new task whose neighbors are examined by default."""
@@ -157,8 +158,8 @@ def survey_run(
 
 def risk_at_start(
     prepared: PreparedRun, spec: StageSpec, steps: int, start: StartModel
-) -> dict[str, Any] | None:
-    """Return the fields of a stage's `tasks_at_risk` event.
+) -> TasksAtRisk | None:
+    """Return a stage's `tasks_at_risk` event.
 
     None where [neighbors] survey_budget does not pay for a single prompt.
 
@@ -180,23 +181,23 @@ def risk_at_start(
     if not sources:
         return None
     groups = name_tasks_at_risk(anatomy, sources, start)
-    return {
-        "stage": spec.name,
-        "step": 0,
-        "prompts": len(sources),
-        "seconds": time.perf_counter() - begun,
-        "tokens": start.forwarded,
-        "groups": [
-            {
-                "frame": group.template,
-                "kind": group.kind,
-                "example": group.example,
-                "likelihood": group.likelihood,
-                "prompts": len(group.members),
-            }
+    return TasksAtRisk(
+        stage=spec.name,
+        step=0,
+        prompts=len(sources),
+        seconds=time.perf_counter() - begun,
+        tokens=start.forwarded,
+        groups=[
+            RiskGroupRecord(
+                frame=group.template,
+                kind=group.kind,
+                example=group.example,
+                likelihood=group.likelihood,
+                prompts=len(group.members),
+            )
             for group in groups[:GROUPS_SHOWN]
         ],
-    }
+    )
 
 
 class _RiskSurvey:

@@ -18,7 +18,7 @@ from sf_tui.engine.weights import StoredWeights
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.history import History
+from sf_tui.run.state import RunState
 
 _STARTER = "starter:"
 
@@ -38,7 +38,7 @@ class RunRecord:
 
     run: RunDirectory
     profile: Profile
-    history: History
+    history: RunState
     point: Checkpoint | None
     """The newest checkpoint that counts; None where only `model/` is left."""
 

@@ -12,7 +12,7 @@ from sf_tui.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
-    from sf_tui.run.events import Event
+    from sf_tui.vocabulary.events import CommandAnswered
 
 
 def act(
@@ -43,17 +43,20 @@ def act(
         write_line(f"{action} requested", err=True)
         return
     if json:
-        write_json(answer)
-    reason = f": {answer['reason']}" if answer.get("reason") else ""
-    at = f" @{answer['step']}" if answer.get("step") is not None else ""
-    write_line(f"{action} {answer['status']}{at}{reason}", err=True)
-    if answer["status"] in {"refused", "failed"}:
+        # Deferred: not needed for `sf --help`.
+        from sf_tui.vocabulary.events import event_object
+
+        write_json(event_object(answer))
+    reason = f": {answer.reason}" if answer.reason else ""
+    at = f" @{answer.step}" if answer.step is not None else ""
+    write_line(f"{action} {answer.status}{at}{reason}", err=True)
+    if answer.status in {"refused", "failed"}:
         raise typer.Exit(1)
 
 
 def send_and_wait(
     run: RunDirectory, action: str, arguments: dict[str, Any], *, wait_s: float
-) -> Event | None:
+) -> CommandAnswered | None:
     """Send a command and return the worker's last word on it; None where it is not waited for.
 
     Raises:
@@ -63,6 +66,7 @@ def send_and_wait(
     from sf_tui.run.commands import request_command
     from sf_tui.run.events import EventTail
     from sf_tui.run.liveness import WorkerState, probe_liveness
+    from sf_tui.vocabulary.events import CommandAnswered
 
     state = probe_liveness(run).state
     if state in {WorkerState.FINISHED, WorkerState.DEAD}:
@@ -78,8 +82,8 @@ def send_and_wait(
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
         for event in tail.poll():
-            if event["type"] == "command" and event["id"] == identity:
-                if event["status"] != "accepted":
+            if isinstance(event, CommandAnswered) and event.id == identity:
+                if event.status != "accepted":
                     return event
                 accepted = True
         if probe_liveness(run).state in {WorkerState.FINISHED, WorkerState.DEAD}:

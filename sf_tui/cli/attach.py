@@ -121,11 +121,12 @@ def _exit_code_since(run: RunDirectory, offset: int) -> int:
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.events import EventTail
     from sf_tui.run.liveness import last_event_type
+    from sf_tui.vocabulary.events import RunFinished
 
-    if last_event_type(run) != "run_finished":
+    if last_event_type(run) != RunFinished.TYPE:
         return 0
     code = 0
     for event in EventTail(run.events, offset).iterate():
-        if event.get("type") == "run_finished":
-            code = int(event.get("exit_code", 0))
+        if isinstance(event, RunFinished):
+            code = event.exit_code
     return code

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sf_tui.cli.output import drawing_console
+from sf_tui.vocabulary.event_records import ArmRecord, CostEntry, DiagnosisCost
+from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 if TYPE_CHECKING:
@@ -32,17 +34,17 @@ _COLORS = {
 _BAR = 30
 
 
-def print_diagnosis(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
     """Print a diagnosis to stdout.
 
     Args:
-        event: the fields of a `diagnosis` event.
+        event: the diagnosis.
         more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known;
             `given` holds the options that named a model's data.
     """
     console = drawing_console()
     console.print(_headline(event, more))
-    console.print(Text(VERDICTS[event["verdict"]].meaning))
+    console.print(Text(VERDICTS[event.verdict].meaning))
     # Without line breaks, so that the command can be copied whole.
     console.print(Text(f"Next: {next_step(event, more)}", style="bold"), soft_wrap=True)
     parts: list[RenderableType] = [
@@ -55,20 +57,20 @@ def print_diagnosis(event: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         _cost(event),
         *_cost_notes(event, more),
         "",
-        *(Text(sentence, style="dim") for sentence in event.get("evidence", ())),
+        *(Text(sentence, style="dim") for sentence in event.evidence),
     ]
     for part in parts:
         console.print(part)
 
 
-def next_step(event: Mapping[str, Any], more: Mapping[str, Any]) -> str:
+def next_step(event: DiagnosisMade, more: Mapping[str, Any]) -> str:
     """Return what to do about a verdict, in one sentence."""
-    neighbors = event.get("arms", {}).get("neighbors", {})
+    neighbors = (event.arms or {}).get("neighbors")
     # Without start weights the arm is skipped.
-    has_start = bool(more.get("start_weights")) or "recovered" in neighbors
-    return VERDICTS[event["verdict"]].advice(
+    has_start = bool(more.get("start_weights")) or (neighbors is not None and not neighbors.skipped)
+    return VERDICTS[event.verdict].advice(
         has_start=has_start,
-        knows_accuracy=event.get("start") is not None,
+        knows_accuracy=event.start is not None,
         recover=_recover_command(more),
     )
 
@@ -80,36 +82,36 @@ def _recover_command(more: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _headline(event: Mapping[str, Any], more: Mapping[str, Any]) -> Text:
-    verdict = event["verdict"]
+def _headline(event: DiagnosisMade, more: Mapping[str, Any]) -> Text:
+    verdict = event.verdict
     line = Text()
     line.append(f" {verdict.upper()} ", style=f"bold reverse {_color(verdict)}")
-    line.append(f"  old task '{event['task']}'", style="bold")
+    line.append(f"  old task '{event.task}'", style="bold")
     where = str(more.get("run") or more.get("model"))
-    if event.get("stage"):
-        where += f", stage {event['stage']} step {event['step']}"
+    if event.stage:
+        where += f", stage {event.stage} step {event.step}"
     line.append(f"  {where}", style="dim")
     return line
 
 
-def _accuracies(event: Mapping[str, Any]) -> Table:
+def _accuracies(event: DiagnosisMade) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = (
-        ("start", event.get("start"), None, "color(75)"),
-        ("now", event["now"], event.get("now_interval"), _color(event["verdict"])),
-        ("recovered", event.get("recovered"), event.get("recovered_interval"), "color(37)"),
+        ("start", event.start, None, "color(75)"),
+        ("now", event.now, event.now_interval, _color(event.verdict)),
+        ("recovered", event.recovered, event.recovered_interval, "color(37)"),
     )
     for name, value, interval, color in rows:
         figure = "unknown" if value is None and name == "start" else _figure(value)
         table.add_row(name, _bar(value, color), figure, Text(_interval(interval), style="dim"))
-    share = event.get("spurious_share")
+    share = event.spurious_share
     if share is not None:
         table.add_row(
-            "came back", "of what was lost", _figure(share), Text(_interval(event["interval"]))
+            "came back", "of what was lost", _figure(share), Text(_interval(event.interval))
         )
-    if event.get("knowledge_loss") is not None:
-        table.add_row("lost", "of alignment", _figure(event["alignment_loss"]))
-        table.add_row("", "of knowledge", _figure(event["knowledge_loss"]))
+    if event.knowledge_loss is not None:
+        table.add_row("lost", "of alignment", _figure(event.alignment_loss))
+        table.add_row("", "of knowledge", _figure(event.knowledge_loss))
     return table
 
 
@@ -124,75 +126,78 @@ def _bar(value: float | None, color: str) -> Text:
     return line
 
 
-def _arms(event: Mapping[str, Any]) -> Table:
+def _arms(event: DiagnosisMade) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
     for name in ("recovered", "control", "floor", "steps", "time", "tokens", "rate"):
         table.add_column(name, justify="right")
     for name, arm in _arms_of(event):
-        if "skipped" in arm:
+        if arm.skipped:
             continue
-        marked = Text(f"▸ {name}" if name == event.get("arm") else f"  {name}")
-        if not arm["allowed"]:
+        marked = Text(f"▸ {name}" if name == event.arm else f"  {name}")
+        if not arm.allowed:
             marked.append(" (teaches)", style="dim")
         table.add_row(
             marked,
-            _figure(arm["recovered"]),
-            _figure(arm["control"]),
-            _figure(arm["floor"]),
-            str(arm["steps"]),
-            _seconds(arm["seconds"]),
-            f"{arm['tokens']:,}",
-            f"{arm['learning_rate']:.1e}" if arm["learning_rate"] else "–",
+            _figure(arm.recovered),
+            _figure(arm.control),
+            _figure(arm.floor),
+            str(arm.steps),
+            _seconds(arm.seconds),
+            _tokens(arm.tokens),
+            f"{arm.learning_rate:.1e}" if arm.learning_rate else "–",
         )
     return table
 
 
-def _skipped(event: Mapping[str, Any]) -> list[Text]:
+def _skipped(event: DiagnosisMade) -> list[Text]:
     return [
-        Text(f"  {name} was not run: {arm['skipped']}", style="dim")
+        Text(f"  {name} was not run: {arm.skipped}", style="dim")
         for name, arm in _arms_of(event)
-        if "skipped" in arm
+        if arm.skipped
     ]
 
 
-def _arms_of(event: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return list((event.get("arms") or {}).items())
+def _arms_of(event: DiagnosisMade) -> list[tuple[str, ArmRecord]]:
+    return list((event.arms or {}).items())
 
 
-def _cost(event: Mapping[str, Any]) -> Table:
-    cost = event["cost"]
+def _cost(event: DiagnosisMade) -> Table:
+    cost = event.cost or DiagnosisCost()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cost", no_wrap=True)
     for name in ("tokens trained", "time", "money", "this test's share"):
         table.add_column(name, justify="right")
     rows = (
-        ("this test", cost),
-        ("the old task again", cost.get("old_task")),
-        ("the whole recipe", cost.get("recipe")),
+        ("this test", CostEntry(cost.tokens, cost.seconds, cost.money)),
+        ("the old task again", cost.old_task),
+        ("the whole recipe", cost.recipe),
     )
     for name, entry in rows:
         if entry is None:
             table.add_row(name, "unknown")
             continue
-        share = entry.get("share")
         table.add_row(
             name,
-            f"{entry['tokens']:,}",
-            _seconds(entry["seconds"]),
-            "–" if entry.get("money") is None else f"{entry['money']:.4f}",
-            "" if share is None else f"{100 * share:.1f} %",
+            _tokens(entry.tokens),
+            _seconds(entry.seconds),
+            "–" if entry.money is None else f"{entry.money:.4f}",
+            "" if entry.share is None else f"{100 * entry.share:.1f} %",
         )
     return table
 
 
-def _cost_notes(event: Mapping[str, Any], more: Mapping[str, Any]) -> list[Text]:
+def _cost_notes(event: DiagnosisMade, more: Mapping[str, Any]) -> list[Text]:
     notes = []
-    if event.get("forwarded_tokens"):
-        notes.append(f"{event['forwarded_tokens']:,} tokens more were only read by the test")
+    if event.forwarded_tokens:
+        notes.append(f"{event.forwarded_tokens:,} tokens more were only read by the test")
     if more.get("gpu_hour") is not None:
         notes.append(f"money at {more['gpu_hour']:g} an hour")
     return [Text("; ".join(notes), style="dim")] if notes else []
+
+
+def _tokens(count: float | None) -> str:
+    return "–" if count is None else f"{count:,}"
 
 
 def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sf_tui.cases.operations import Diagnosis
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.vocabulary.events import DiagnosisMade
 
 _LIVE_WAIT_S = 3600.0
 """How long a worker may take: on a slow machine a test of a large model takes minutes."""
@@ -139,13 +140,14 @@ def diagnose(
     _print(event, more, json=json)
 
 
-def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict[str, Any]:
+def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> DiagnosisMade:
     """Have a live worker make the diagnosis, and return its event."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.act import send_and_wait
     from sf_tui.errors import RunError
     from sf_tui.profile import load_profile
     from sf_tui.run.events import EventTail
+    from sf_tui.vocabulary.events import DiagnosisMade
 
     actions = load_profile(run.profile).actions
     name = next(name for name, action in actions.items() if action.op == "diagnose")
@@ -155,20 +157,19 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> dict
     tail = EventTail(run.events, offset=run.events.stat().st_size)
     narrator()(f"the worker of {run.id} makes the diagnosis between two steps")
     answer = send_and_wait(run, name, arguments, wait_s=_LIVE_WAIT_S)
-    if answer is None or answer["status"] != "done":
-        reason = answer["reason"] if answer else "no answer"
+    if answer is None or answer.status != "done":
+        reason = answer.reason if answer else "no answer"
         raise RunError(f"{run.id}: no diagnosis: {reason}", "see `sf show`")
-    found = [event for event in tail.poll() if event["type"] == "diagnosis"]
+    found = [event for event in tail.poll() if isinstance(event, DiagnosisMade)]
     if not found:
         raise RunError(f"{run.id}: the worker logged no diagnosis", "see `sf show`")
-    event: dict[str, Any] = found[-1]
-    return event
+    return found[-1]
 
 
 def _test(
     target: Target, profile: Profile, overrides: CaseOverrides, options: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Test a run or a model; return the event's fields and what `--json` adds to them."""
+) -> tuple[DiagnosisMade, dict[str, Any]]:
+    """Test a run or a model; return the event and what `--json` adds to them."""
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.offline import append_diagnosis
     from sf_tui.cases.operations import diagnose as run_test
@@ -180,7 +181,7 @@ def _test(
         case = target_case(target, profile, needs, overrides, log)
         found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
         if target.run is not None:
-            event = append_diagnosis(target.run, found.fields)
+            event = append_diagnosis(target.run, found.event)
             return event, {"run": target.name, **_more(case, found)}
     named = {
         "--old": overrides.old,
@@ -188,7 +189,7 @@ def _test(
         "--start-model": overrides.start_model,
     }
     given = {option: value for option, value in named.items() if value is not None}
-    return found.fields, {"model": target.model, "given": given, **_more(case, found)}
+    return found.event, {"model": target.model, "given": given, **_more(case, found)}
 
 
 def _check_others(profile: Profile) -> None:
@@ -217,9 +218,13 @@ def _more(run_case: RunCase, found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def _print(event: dict[str, Any], more: dict[str, Any], *, json: bool) -> None:
+def _print(event: DiagnosisMade, more: dict[str, Any], *, json: bool) -> None:
     if json:
-        write_json(event | more)
+        # Deferred: not needed for `sf --help`.
+        from sf_tui.vocabulary.events import event_object, own_fields
+
+        line = event_object(event) if event.seq else own_fields(event)
+        write_json(line | more)
         return
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.cards import print_diagnosis

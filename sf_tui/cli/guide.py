@@ -28,7 +28,8 @@ GROUPS = {
     },
     "Look up": {
         "profile": "every key of a profile",
-        "run-directory": "a run's files and events",
+        "run-directory": "a run's files",
+        "events": "every event of a run's log",
         "measuring": "exact match, held out, drop, frozen",
         "results": "what was measured, with the commands",
     },

@@ -10,10 +10,11 @@ import time
 
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail, damage_error, read_events, unreadable_error
-from sf_tui.run.history import History
+from sf_tui.run.events import EventTail, damage_error, read_events, unreadable_error
 from sf_tui.run.liveness import RunLock, probe_liveness
 from sf_tui.run.log_repair import check_log, repair_log
+from sf_tui.run.state import RunState
+from sf_tui.vocabulary.events import RunFinished, RunStarted
 from sf_tui.worker.signals import StopSignals
 
 # torch and transformers take a few seconds to import, a large model a minute or two to load.
@@ -101,7 +102,7 @@ def wait_until_started(
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         for event in tail.poll():
-            if event["type"] == "run_finished" and event["status"] == "failed":
+            if isinstance(event, RunFinished) and event.status == "failed":
                 raise failure_of(run, event, created=created)
             return
         if process.poll() is not None:
@@ -144,17 +145,17 @@ def play_in_console(
     return code
 
 
-def failure_of(run: RunDirectory, event: Event, *, created: bool) -> SfError:
-    """Return the error of a `run_finished` event; removes a run that did not start."""
-    code = event["exit_code"]
+def failure_of(run: RunDirectory, event: RunFinished, *, created: bool) -> SfError:
+    """Return the error of a `run_finished` event; remove a run that began nothing."""
+    reason = event.reason or event.status
     if created and not _was_started(run):
         shutil.rmtree(run.path)
-    error: SfError = UsageError(event["reason"]) if code == 2 else RunError(event["reason"])
+    error: SfError = UsageError(reason) if event.exit_code == 2 else RunError(reason)
     return error
 
 
 def _was_started(run: RunDirectory) -> bool:
-    return any(event["type"] == "run_started" for event in read_events(run.events))
+    return any(isinstance(event, RunStarted) for event in read_events(run.events))
 
 
 def finished_exit_code(run: RunDirectory) -> int | None:
@@ -170,15 +171,15 @@ def finished_exit_code(run: RunDirectory) -> int | None:
             f"{run.path}: its worker is alive (pid {live.pid} on {live.host})",
             "`sf attach` shows it; `sf stop` ends it",
         )
-    history, tail = History(), EventTail(run.events)
+    state, tail = RunState(), EventTail(run.events)
     try:
         for event in tail.iterate():
-            history.add(event)
+            state.add(event)
     except OSError as error:
         raise unreadable_error(run.events, error) from error
-    ended = history.finished
-    if ended is not None and ended["status"] in {"completed", "guard_failed"}:
-        return int(ended["exit_code"])
+    ended = state.finished
+    if ended is not None and ended.status in {"completed", "guard_failed"}:
+        return ended.exit_code
     if tail.is_damaged:
         raise damage_error(run.events, tail)
     check_log(run, tail.last_seq)

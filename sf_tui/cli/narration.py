@@ -1,7 +1,7 @@
-"""What a headless run says: events on stdout if asked, narration on stderr.
+"""What a headless run prints: events on stdout with `--json`, narration on stderr.
 
-Only listens to events; a terminal that goes away or a reader that closes its pipe silences it and
-never hurts the run.
+Only listens to events. A terminal that goes away or a closed pipe silences it and never affects the
+run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,23 @@ from rich.table import Table
 
 from sf_tui.cli.output import drawing_console, write_event
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, read_events
-from sf_tui.run.history import History, StageHistory
+from sf_tui.run.events import read_events
+from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.frames import frames_at_risk
+from sf_tui.vocabulary.events import (
+    Alert,
+    CommandAnswered,
+    DiagnosisMade,
+    Event,
+    Rewound,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    Step,
+    TasksAtRisk,
+    event_object,
+)
 
 # Without a terminal a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
@@ -36,14 +50,14 @@ class JsonStream:
         if self._output is None:
             return
         try:
-            write_event(self._output, event)
+            write_event(self._output, event_object(event))
         except (OSError, ValueError):
-            # The reader is gone; the event stands in the log, and the run goes on.
+            # The reader is gone; the event is in the log and the run goes on.
             self._output = None
 
 
 class Narrator:
-    """Tells a run's course on stderr: a bar on a terminal, else a line every few seconds.
+    """Narrates a run on stderr: a bar on a terminal, else a line every few seconds.
 
     Args:
         console: where to; rich follows NO_COLOR, FORCE_COLOR and the terminal by itself.
@@ -53,98 +67,91 @@ class Narrator:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._history = History()
+        self._state = RunState()
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = clock() - PLAIN_LINE_EVERY_S
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
-        """Take in what happened before this process, without telling it again."""
+        """Fold what happened before this process, without printing it."""
         for event in events:
-            self._history.add(event)
+            self._state.add(event)
 
     def __call__(self, event: Event) -> None:
-        """Tell one event if there is something in it to be told."""
-        self._history.add(event)
+        """Fold one event and print it if it is worth a line."""
+        self._state.add(event)
         if self._silent:
             return
         try:
-            self._tell(event)
+            self._narrate(event)
         except OSError:
             # The terminal went away; the run does not.
             self._silent = True
 
-    def _tell(self, event: Event) -> None:
-        kind = event["type"]
-        if kind == "run_started":
-            self._say(
-                f"run {event['run']}: {event['model']['parameters'] / 1e6:.2f} M parameters, "
-                f"{event['model']['layers']} blocks, on {event['device']} ({event['precision']})"
-            )
-        elif kind == "stage_started":
-            self._say(f"stage {event['stage']}: {event['steps']} steps, {event['strategy']}")
-            self._start_bar(self._history.stages[event["stage"]])
-        elif kind == "step":
-            self._tell_step(event)
-        elif kind == "alert":
-            self._say(f"{event['level']}: {event['message']}")
-        elif kind == "command" and event["status"] != "accepted":
-            self._tell_command(event)
-        elif kind == "rewound":
-            self._say(
-                f"{event['reason']}: goes on from step {event['step']} of stage "
-                f"{event['stage']}, {event['lost']} steps lost"
-            )
-            if event["stage"] in self._history.stages:
-                self._start_bar(self._history.stages[event["stage"]])
-        elif kind == "tasks_at_risk":
-            self._tell_neighbors(event)
-        elif kind == "diagnosis":
-            self._say(f"diagnosis: {diagnosis_line(event)}")
-        elif kind == "stage_finished":
-            self._stop_bar()
-            stage = self._history.stages[event["stage"]]
-            self._say(f"stage {event['stage']} done: {self._accuracies(stage)}")
-        elif kind == "run_finished":
-            self._stop_bar()
-            self._finish(event)
+    def _narrate(self, event: Event) -> None:
+        stages = self._state.stages
+        match event:
+            case RunStarted(model=model):
+                self._write(
+                    f"run {event.run}: {model.parameters / 1e6:.2f} M parameters, "
+                    f"{model.layers} blocks, on {event.device} ({event.precision})"
+                )
+            case StageStarted():
+                self._write(f"stage {event.stage}: {event.steps} steps, {event.strategy}")
+                self._start_bar(stages[event.stage])
+            case Step():
+                self._show_step(event)
+            case Alert():
+                self._write(f"{event.level}: {event.message}")
+            case CommandAnswered() if event.status != "accepted":
+                why = "" if event.value is None else f" at {event.value:.3f}"
+                reason = f": {event.reason}" if event.reason else ""
+                self._write(
+                    f"{event.action} by {event.by}{why} {event.status} @{event.step}{reason}"
+                )
+            case Rewound():
+                self._write(
+                    f"{event.reason}: goes on from step {event.step} of stage {event.stage}, "
+                    f"{event.lost} steps lost"
+                )
+                if event.stage in stages:
+                    self._start_bar(stages[event.stage])
+            case TasksAtRisk():
+                frames = frames_at_risk(event)
+                if frames:
+                    self._write(f"stage {event.stage}: nearest other task: {frames[0]}")
+            case DiagnosisMade():
+                self._write(f"diagnosis: {diagnosis_line(event)}")
+            case StageFinished():
+                self._stop_bar()
+                self._write(f"stage {event.stage} done: {self._accuracies(stages[event.stage])}")
+            case RunFinished():
+                self._stop_bar()
+                self._finish(event)
 
-    def _tell_step(self, event: Event) -> None:
-        stage = self._history.stages[event["stage"]]
+    def _show_step(self, event: Step) -> None:
+        stage = self._state.stages[event.stage]
         if self._progress is not None and self._bar is not None:
-            self._progress.update(self._bar, completed=event["step"], said=self._accuracies(stage))
+            self._progress.update(self._bar, completed=event.step, said=self._accuracies(stage))
             return
         now = self._clock()
         if now - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = now
-            self._say(
-                f"{event['stage']} {event['step']}/{stage.steps}  loss {event['loss']:.3f}  "
-                f"{self._accuracies(stage)}  {event['tokens_per_second']:.0f} tokens/s"
+            self._write(
+                f"{event.stage} {event.step}/{stage.steps}  loss {_figure(event.loss)}  "
+                f"{self._accuracies(stage)}  {event.tokens_per_second or 0:.0f} tokens/s"
             )
 
-    def _tell_command(self, event: Event) -> None:
-        value = event.get("value")
-        why = f" at {value:.3f}" if value is not None else ""
-        reason = f": {event['reason']}" if event.get("reason") else ""
-        self._say(
-            f"{event['action']} by {event['by']}{why} {event['status']} @{event['step']}{reason}"
-        )
-
-    def _tell_neighbors(self, event: Event) -> None:
-        frames = frames_at_risk(event)
-        if frames:
-            self._say(f"stage {event['stage']}: nearest other task: {frames[0]}")
-
-    def _accuracies(self, stage: StageHistory) -> str:
+    def _accuracies(self, stage: StageState) -> str:
         if not stage.probes:
             return ""
-        latest = stage.probes[-1].accuracy
-        parts = [f"{task} {_figure(self._history.value_of(task, latest))}" for task in latest]
+        latest = stage.probes[-1].metrics
+        parts = [f"{task} {_figure(self._state.value_of(task, latest))}" for task in latest]
         danger = f"  danger {stage.step}/{stage.window}" if stage.in_danger else ""
         return "  ".join(parts) + danger
 
-    def _start_bar(self, stage: StageHistory) -> None:
+    def _start_bar(self, stage: StageState) -> None:
         if not self._console.is_terminal:
             return
         self._stop_bar()
@@ -167,32 +174,32 @@ class Narrator:
             self._progress.stop()
         self._progress = self._bar = None
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _finish(self, event: Event) -> None:
-        if self._history.stages:
-            self._console.print(closing_table(self._history))
-        if event["status"] == "failed":
-            # The failure is raised too, and whoever started the worker tells it, once.
+    def _finish(self, event: RunFinished) -> None:
+        if self._state.stages:
+            self._console.print(closing_table(self._state))
+        if event.status == "failed":
+            # The failure is also raised, and the command reports it once.
             return
-        reason = f": {event['reason']}" if event["reason"] else ""
-        self._say(f"{event['status']} (exit {event['exit_code']}){reason}")
+        reason = f": {event.reason}" if event.reason else ""
+        self._write(f"{event.status} (exit {event.exit_code}){reason}")
 
 
-def diagnosis_line(event: Event) -> str:
+def diagnosis_line(event: DiagnosisMade) -> str:
     """Return a diagnosis in one line: task, verdict, and what came back."""
-    start = "unknown" if event.get("start") is None else f"{event['start']:.3f}"
-    recovered = event.get("recovered")
-    arm = event.get("arm")
-    back = f", recovered to {recovered:.3f} by '{arm}'" if recovered is not None else ""
+    start = "unknown" if event.start is None else f"{event.start:.3f}"
+    back = (
+        "" if event.recovered is None else f", recovered to {event.recovered:.3f} by '{event.arm}'"
+    )
     return (
-        f"{event['task']} {event['verdict']}: {_figure(event['now'])} now, "
-        f"{start} at the start{back} (stage {event.get('stage')}, step {event.get('step')})"
+        f"{event.task} {event.verdict}: {_figure(event.now)} now, "
+        f"{start} at the start{back} (stage {event.stage}, step {event.step})"
     )
 
 
-def closing_table(history: History) -> Table:
+def closing_table(state: RunState) -> Table:
     """Return each task's measure at its stage's start, worst in the window, and at the end."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
@@ -200,7 +207,7 @@ def closing_table(history: History) -> Table:
     table.add_column("measure")
     for name in ("start", "worst in window", "end"):
         table.add_column(name, justify="right")
-    for row in closing_rows(history):
+    for row in closing_rows(state):
         table.add_row(
             row["stage"],
             row["task"],
@@ -210,36 +217,36 @@ def closing_table(history: History) -> Table:
     return table
 
 
-def closing_rows(history: History) -> list[dict[str, Any]]:
+def closing_rows(state: RunState) -> list[dict[str, Any]]:
     """Return for each stage and task: start, worst in the danger window with its step, and end.
 
     The worst value is taken over the stage's own examples, start and end over the whole held-out
     split; for a metric where lower is better the worst value is the highest.
     """
     rows = []
-    for stage in history.stages.values():
+    for stage in state.stages.values():
         if not stage.probes:
             continue
-        for task in stage.probes[0].accuracy:
+        for task in stage.probes[0].metrics:
             series = [
                 (probe.step, value)
                 for probe in stage.probes
                 if probe.step <= stage.window
-                and (value := history.value_of(task, probe.paired or probe.accuracy)) is not None
+                and (value := state.value_of(task, probe.subset or probe.metrics)) is not None
             ]
             worst: tuple[int, float] | None = None
             if stage.window and series:
-                value = history.metric(task).worst(value for _, value in series)
+                value = state.metric(task).worst(value for _, value in series)
                 worst = next(point for point in series if point[1] == value)
             rows.append(
                 {
                     "stage": stage.name,
                     "task": task,
-                    "metric": history.metric_of(task),
-                    "start": history.value_of(task, stage.probes[0].accuracy),
+                    "metric": state.metric_of(task),
+                    "start": state.value_of(task, stage.probes[0].metrics),
                     "worst_in_window": worst[1] if worst else None,
                     "worst_at_step": worst[0] if worst else None,
-                    "end": history.value_of(task, stage.probes[-1].accuracy),
+                    "end": state.value_of(task, stage.probes[-1].metrics),
                     "step": stage.step,
                 }
             )
@@ -251,7 +258,7 @@ def _figure(value: float | None) -> str:
 
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:
-    """Return who listens to a headless run: narration on stderr and, if asked, JSON on stdout."""
+    """Return the listeners of a headless run: narration on stderr and, if asked, JSON on stdout."""
     narrator = Narrator(drawing_console(err=True))
     narrator.catch_up(read_events(run.events))
     listeners: list[Callable[[Event], None]] = [narrator]

@@ -55,15 +55,15 @@ def run_row(run: RunDirectory) -> dict[str, Any]:
     """Return what a list shows of one run; one that is damaged has the state `damaged`."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.errors import RunError
-    from sf_tui.run.history import History
     from sf_tui.run.liveness import probe_liveness
     from sf_tui.run.reading import RunReading, read_run
+    from sf_tui.run.state import RunState
 
     try:
         reading = read_run(run)
     except RunError as error:
         # Of a newer version: it must not hide the others.
-        reading = RunReading(History(), probe_liveness(run), {}, [error.message])
+        reading = RunReading(RunState(), probe_liveness(run), {}, [error.message])
     return row_of(run, reading)
 
 
@@ -72,21 +72,21 @@ def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.liveness import WorkerState
 
-    history, live = reading.history, reading.live.state
-    stage = history.stage
-    latest = stage.probes[-1].accuracy if stage and stage.probes else {}
-    state = history.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live
+    state, live = reading.state, reading.live.state
+    stage = state.stage
+    latest = stage.probes[-1].metrics if stage and stage.probes else {}
+    shown = state.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live
     return {
         "run": run.id,
         "path": str(run.path),
-        "profile": history.profile,
-        "state": "damaged" if reading.damage else state,
+        "profile": state.profile,
+        "state": "damaged" if reading.damage else shown,
         "worker": live,
         "stage": stage.name if stage else None,
         "step": stage.step if stage else 0,
         "steps": stage.steps if stage else 0,
-        "accuracy": {task: history.value_of(task, latest) for task in latest},
-        "exit_code": history.finished["exit_code"] if history.finished else None,
-        "last_event": history.last_time,
+        "accuracy": {task: state.value_of(task, latest) for task in latest},
+        "exit_code": state.finished.exit_code if state.finished else None,
+        "last_event": state.last_time,
         "damage": reading.damage,
     }

@@ -31,22 +31,23 @@ def show(
     from sf_tui.cli.runs import row_of
     from sf_tui.run.directory import find_run
     from sf_tui.run.reading import read_run
+    from sf_tui.vocabulary.events import event_object
 
     found = find_run(run)
     reading = read_run(found)
-    history = reading.history
+    state = reading.state
     row = row_of(found, reading)
     for problem in reading.damage:
         write_line(f"damaged: {problem}", err=True)
     if json:
         row |= {
             "facts": reading.facts,
-            "tasks": closing_rows(history),
-            "commands": [asdict(command) for command in history.commands.values()],
-            "alerts": history.alerts,
-            "checkpoints": history.checkpoints,
-            "rewinds": history.rewinds,
-            "diagnosis": history.diagnosis,
+            "tasks": closing_rows(state),
+            "commands": [asdict(command) for command in state.commands.values()],
+            "alerts": [event_object(event) for event in state.alerts],
+            "checkpoints": [event_object(event) for event in state.checkpoints],
+            "rewinds": [event_object(event) for event in state.rewinds],
+            "diagnosis": event_object(state.diagnosis) if state.diagnosis else None,
             "model": str(found.model) if found.model.is_dir() else None,
         }
         write_json(row, str)
@@ -60,26 +61,26 @@ def show(
     say(f"profile  {row['profile']}")
     at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
     say(f"state    {row['state']}, {at}")
-    if history.finished is not None and history.finished.get("reason"):
-        say(f"reason   {history.finished['reason']}")
+    if state.finished is not None and state.finished.reason:
+        say(f"reason   {state.finished.reason}")
     console.print()
-    console.print(closing_table(history))
-    if history.commands:
+    console.print(closing_table(state))
+    if state.commands:
         console.print()
-    for command in _newest(list(history.commands.values()), "commands", say):
+    for command in _newest(list(state.commands.values()), "commands", say):
         value = f" at {command.value:.3f}" if command.value is not None else ""
         reason = f": {command.reason}" if command.reason else ""
         at = "" if command.step is None else f"@{command.step} "
         say(f"{at}{command.action} by {command.by}{value} {command.status}{reason}")
-    for alert in _newest(history.alerts, "alerts", say):
-        say(f"{alert['level']}: {alert['message']}")
-    if history.diagnosis is not None:
-        since = "" if history.diagnosis_holds else "; the weights were changed since"
-        say(f"diagnosis: {diagnosis_line(history.diagnosis)}{since}")
-    if history.checkpoints:
+    for alert in _newest(state.alerts, "alerts", say):
+        say(f"{alert.level}: {alert.message}")
+    if state.diagnosis is not None:
+        since = "" if state.diagnosis_holds else "; the weights were changed since"
+        say(f"diagnosis: {diagnosis_line(state.diagnosis)}{since}")
+    if state.checkpoints:
         console.print()
-        last = history.checkpoints[-1]
-        say(f"checkpoints {len(history.checkpoints)}, the last: {last['path']}")
+        last = state.checkpoints[-1]
+        say(f"checkpoints {len(state.checkpoints)}, the last: {last.path}")
     if found.model.is_dir():
         say(f"model    {found.model}")
 

@@ -24,6 +24,6 @@ def stop(
     actions = load_profile(found.profile).actions
     name = next(name for name, action in actions.items() if action.op == "stop")
     answer = send_and_wait(found, name, {}, wait_s=wait)
-    if answer is not None and answer["status"] != "done":
-        raise RunError(f"{found.id}: not stopped: {answer['reason']}", "see `sf show`")
+    if answer is not None and answer.status != "done":
+        raise RunError(f"{found.id}: not stopped: {answer.reason}", "see `sf show`")
     write_line(f"{found.id} stopped; `sf resume {found.id}` goes on", err=True)

@@ -1,6 +1,6 @@
-"""The fields of a `diagnosis` event: verdict, decomposition of the loss, arms and cost.
+"""The `diagnosis` event: verdict, decomposition of the loss, arms and cost.
 
-Knows the fields' names and how numbers are written; the event log adds `seq`, `time` and `type`.
+Knows how numbers are rounded; the event log adds `seq` and `time`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sf_tui.diagnosis.intervals import Estimate, rounded, rounded_interval, rounded_rate
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding
+from sf_tui.vocabulary.event_records import ArmRecord, CostEntry, DiagnosisCost
+from sf_tui.vocabulary.events import DiagnosisMade
 
 _SECONDS_AN_HOUR = 3600
 
@@ -27,13 +28,9 @@ class Cost:
     money: float | None
     """In the currency of the price; None without a price or without seconds."""
 
-    def as_event(self) -> dict[str, Any]:
-        """Return it as JSON types."""
-        return {
-            "tokens": self.tokens,
-            "seconds": rounded(self.seconds),
-            "money": rounded(self.money),
-        }
+    def rounded(self, share: float | None = None) -> CostEntry:
+        """Return it as an event carries it, with a share of it if given."""
+        return CostEntry(self.tokens, rounded(self.seconds), rounded(self.money), rounded(share))
 
 
 @dataclass(frozen=True)
@@ -48,23 +45,24 @@ class CostComparison:
     tokens_per_second: float | None
     """The speed that their seconds are computed with."""
 
-    def as_event(self) -> dict[str, Any]:
-        """Return the test's own figures with the alternatives nested, as JSON types.
+    def rounded(self) -> DiagnosisCost:
+        """Return the test's own figures with the alternatives nested, as an event carries them.
 
         `share` is the test's tokens as a share of the alternative's.
         """
-        return {
-            **self.test.as_event(),
-            "tokens_per_second": rounded(self.tokens_per_second),
-            "old_task": self._beside(self.old_task),
-            "recipe": self._beside(self.recipe),
-        }
+        return DiagnosisCost(
+            tokens=self.test.tokens,
+            seconds=rounded(self.test.seconds),
+            money=rounded(self.test.money),
+            tokens_per_second=rounded(self.tokens_per_second),
+            old_task=self._beside(self.old_task),
+            recipe=self._beside(self.recipe),
+        )
 
-    def _beside(self, other: Cost | None) -> dict[str, Any] | None:
+    def _beside(self, other: Cost | None) -> CostEntry | None:
         if other is None:
             return None
-        share = self.test.tokens / other.tokens if other.tokens else None
-        return {**other.as_event(), "share": rounded(share)}
+        return other.rounded(self.test.tokens / other.tokens if other.tokens else None)
 
 
 def compare_costs(
@@ -148,7 +146,7 @@ def decompose(now: float, recovered: float, start: float | None = None) -> Decom
     )
 
 
-def diagnosis_fields(
+def diagnosis_event(
     finding: Finding,
     arms: Sequence[ArmResult],
     cost: CostComparison,
@@ -158,8 +156,10 @@ def diagnosis_fields(
     step: int | None,
     examples: int,
     skipped: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return the fields, ready for JSON: floats of six decimals, null for what isn't known.
+    since: str | None = None,
+    forwarded_tokens: int | None = None,
+) -> DiagnosisMade:
+    """Return the event: floats of six decimals, None for what isn't known.
 
     `steps` are those of the arm that speaks, `seconds` and `tokens` those of the whole test;
     `interval` is the 95 % interval of the spurious share.
@@ -173,12 +173,12 @@ def diagnosis_fields(
         step: the stage's step.
         examples: safe examples of the old task that the arms could train on.
         skipped: name and reason of each arm that was not run.
+        since: what the start refers to.
+        forwarded_tokens: tokens that the test only read.
 
     Raises ValueError when two arms share a name, or the arm that speaks isn't among them.
     """
-    entries: dict[str, dict[str, Any]] = {
-        name: {"skipped": reason} for name, reason in (skipped or {}).items()
-    }
+    entries = {name: ArmRecord(skipped=reason) for name, reason in (skipped or {}).items()}
     steps = {arm.name: arm.steps for arm in arms}
     if len(steps) < len(arms) or steps.keys() & entries.keys():
         raise ValueError("two arms of a diagnosis have the same name")
@@ -189,49 +189,51 @@ def diagnosis_fields(
     parts = (
         decompose(figures.now.value, figures.recovered.value, start) if figures.recovered else None
     )
-    return {
-        "task": task,
-        "stage": stage,
-        "step": step,
-        "verdict": finding.name,
-        "closed": finding.closed,
-        "controlled": finding.controlled,
-        "evidence": list(finding.evidence),
-        "start": rounded(start),
-        "now": rounded(figures.now.value),
-        "now_interval": rounded_interval(figures.now),
-        "recovered": _value(figures.recovered),
-        "recovered_interval": rounded_interval(figures.recovered),
-        "drop_interval": rounded_interval(figures.drop),
-        "spurious_share": _value(figures.spurious_share),
-        "real_share": _value(figures.real_share),
-        "interval": rounded_interval(figures.spurious_share),
-        "alignment": rounded(parts.alignment) if parts else None,
-        "alignment_loss": rounded(parts.alignment_loss) if parts else None,
-        "knowledge_loss": rounded(parts.knowledge_loss) if parts else None,
-        "examples": examples,
-        "held_out": figures.examples,
-        "arm": finding.arm,
-        "steps": steps.get(finding.arm) if finding.arm is not None else None,
-        "seconds": rounded(cost.test.seconds),
-        "tokens": cost.test.tokens,
-        "cost": cost.as_event(),
-        "arms": {arm.name: _arm_fields(arm) for arm in arms} | entries,
-    }
+    return DiagnosisMade(
+        task=task,
+        stage=stage,
+        step=step,
+        verdict=finding.name,
+        closed=finding.closed,
+        controlled=finding.controlled,
+        evidence=list(finding.evidence),
+        start=rounded(start),
+        now=rounded(figures.now.value),
+        now_interval=rounded_interval(figures.now),
+        recovered=_value(figures.recovered),
+        recovered_interval=rounded_interval(figures.recovered),
+        drop_interval=rounded_interval(figures.drop),
+        spurious_share=_value(figures.spurious_share),
+        real_share=_value(figures.real_share),
+        interval=rounded_interval(figures.spurious_share),
+        alignment=rounded(parts.alignment) if parts else None,
+        alignment_loss=rounded(parts.alignment_loss) if parts else None,
+        knowledge_loss=rounded(parts.knowledge_loss) if parts else None,
+        examples=examples,
+        held_out=figures.examples,
+        arm=finding.arm,
+        steps=steps.get(finding.arm) if finding.arm is not None else None,
+        seconds=rounded(cost.test.seconds),
+        tokens=cost.test.tokens,
+        cost=cost.rounded(),
+        arms={arm.name: _arm_record(arm) for arm in arms} | entries,
+        since=since,
+        forwarded_tokens=forwarded_tokens,
+    )
 
 
 def _value(estimate: Estimate | None) -> float | None:
     return rounded(estimate.value) if estimate else None
 
 
-def _arm_fields(arm: ArmResult) -> dict[str, Any]:
-    return {
-        "recovered": rounded(arm.accuracy),
-        "control": rounded(arm.control),
-        "floor": rounded(arm.floor),
-        "allowed": arm.allowed,
-        "steps": arm.steps,
-        "seconds": rounded(arm.seconds),
-        "tokens": arm.tokens,
-        "learning_rate": rounded_rate(arm.learning_rate),
-    }
+def _arm_record(arm: ArmResult) -> ArmRecord:
+    return ArmRecord(
+        recovered=rounded(arm.accuracy),
+        control=rounded(arm.control),
+        floor=rounded(arm.floor),
+        allowed=arm.allowed,
+        steps=arm.steps,
+        seconds=rounded(arm.seconds),
+        tokens=arm.tokens,
+        learning_rate=rounded_rate(arm.learning_rate),
+    )

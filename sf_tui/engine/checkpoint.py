@@ -30,8 +30,7 @@ from sf_tui.engine.checkpoint_state import (
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
-from sf_tui.run.durable import new_folder
-from sf_tui.run.regular_file import read_regular
+from sf_tui.run.durable import new_folder, read_regular
 
 _FOLDER = re.compile(r"step-\d{6,}(~\d+)?")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")

@@ -7,7 +7,6 @@ add a quarter to what AdamW training needs. Parameters that don't train are left
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,18 +17,10 @@ from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import Layer, ModelLayout
 from sf_tui.engine.weights import WeightStore
 from sf_tui.errors import RunError
+from sf_tui.vocabulary.event_records import LayerDrift
 
 # Differences are computed in pieces of this many elements, to avoid copying an embedding matrix.
 _PIECE = 1 << 22
-
-
-@dataclass(frozen=True)
-class LayerDrift:
-    """How far one layer has moved."""
-
-    name: str
-    relative_update: float
-    frozen: bool
 
 
 class DriftMeter:

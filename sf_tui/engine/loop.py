@@ -26,9 +26,7 @@ class NonFiniteLossError(SfError):
     def __init__(
         self, step: int, loss: float, grad_norm: float, added: Mapping[str, float] | None = None
     ) -> None:
-        others = "".join(
-            f", {name.replace('_', ' ')} {value}" for name, value in (added or {}).items()
-        )
+        others = "".join(f", {name} loss {value}" for name, value in (added or {}).items())
         super().__init__(
             f"step {step}: loss {loss}{others}, gradient norm {grad_norm}",
             "lower the learning rate: the update was not made",

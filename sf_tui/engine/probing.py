@@ -10,7 +10,7 @@ every machine and after every resume.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from sf_tui.engine.batches import collate, derive_seed, passes_within
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.profile import ProbeSettings
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.vocabulary.metrics import METRICS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,18 +55,40 @@ class ProbeResult:
         """Return the measures of all examples, or of a subset by index.
 
         Returns:
-            `exact_match` and `first_token_accuracy` (shares of examples), `token_accuracy` (share
-            of answer tokens), `nll` (nats a token) and `n` (examples).
+            The value of every metric, in its unit, and `n` (examples).
         """
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
-        tokens = int(self.answer_tokens[at].sum())
-        return {
-            "exact_match": float(self.exact[at].mean()),
-            "first_token_accuracy": float(self.first_token[at].mean()),
-            "token_accuracy": float(self.correct_tokens[at].sum() / tokens),
-            "nll": float(self.nll[at].sum() / tokens),
-            "n": len(self.exact[at]),
-        }
+        chosen = ProbeResult(
+            self.exact[at],
+            self.first_token[at],
+            self.correct_tokens[at],
+            self.answer_tokens[at],
+            self.nll[at],
+        )
+        found = {name: float(measure(chosen)) for name, measure in _MEASURES.items()}
+        return found | {"n": len(chosen.exact)}
+
+
+Measure = Callable[[ProbeResult], float]
+"""Computes one metric over all examples of a result."""
+
+_MEASURES: dict[str, Measure] = {
+    "exact_match": lambda found: found.exact.mean(),
+    "first_token_accuracy": lambda found: found.first_token.mean(),
+    "token_accuracy": lambda found: found.correct_tokens.sum() / int(found.answer_tokens.sum()),
+    "nll": lambda found: found.nll.sum() / int(found.answer_tokens.sum()),
+}
+
+
+def register_measure(name: str, measure: Measure) -> None:
+    """Add the computation of a registered metric to every probe.
+
+    Raises:
+        ValueError: there is no such metric, or its computation is known.
+    """
+    if name not in METRICS or name in _MEASURES:
+        raise ValueError(f"'{name}' is no metric without a computation")
+    _MEASURES[name] = measure
 
 
 def teacher_forced_matches(

@@ -10,6 +10,7 @@ from sf_tui.profile.check_data import check_old_examples, has_old_task
 from sf_tui.profile.names import RESERVED_BY
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
+from sf_tui.vocabulary.metrics import metric_named
 
 OLD_METRICS = ("drop", "old_accuracy")
 SHARES = ("old_accuracy", "new_accuracy")
@@ -84,7 +85,7 @@ def _check_bound(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
 
 def _nll_tasks(profile: Profile, metric: str) -> list[str]:
     tasks = profile.tasks[-1:] if metric == "new_accuracy" else profile.tasks[:-1]
-    return [task.name for task in tasks if task.metric == "nll" and task.watch]
+    return [task.name for task in tasks if not metric_named(task.metric).is_share and task.watch]
 
 
 def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:

@@ -6,10 +6,16 @@ what they are. Knows nothing of TOML, files or validation.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from sf_tui.vocabulary.metrics import METRICS
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-TaskMetric = Literal["auto", "exact_match", "first_token_accuracy", "token_accuracy", "nll"]
+if TYPE_CHECKING:
+    TaskMetric = str
+else:
+    # The vocabulary's rows, those of other packages among them.
+    TaskMetric = Literal[("auto", *METRICS)]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Schedule = Literal["constant", "linear", "cosine"]
 Op = Literal[

@@ -1,15 +1,17 @@
 """Where a run lives: its directory, the names of the files in it, and how a run is found.
 
-Knows paths and `run.json`; what the other files hold is told by the modules named after them.
+Knows paths, `run.json`, and what a killed worker leaves under hidden names. The other files have
+modules of their own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +25,71 @@ from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.printable import printable
 from sf_tui.run.clock import parse_rfc3339, rfc3339_now
-from sf_tui.run.durable import aside_name, new_folder, remove_abandoned, replace_file
-from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, TEXTS, Field, fields_problem, map_of
-from sf_tui.run.regular_file import read_regular, reason_of
+from sf_tui.run.durable import (
+    aside_name,
+    finish_exchange,
+    new_folder,
+    read_regular,
+    reason_of,
+    remove,
+    remove_abandoned,
+    replace_file,
+)
+from sf_tui.vocabulary.declared import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    Doc,
+    Field,
+    fields_problem,
+    list_of,
+    map_of,
+)
+
+# Whatever file `replace_file` was writing aside: run.json, inputs.json, heartbeat, a repaired log.
+_TOP = re.compile(r"\..+\.\d+\.writing")
+_UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|deleting)")
+_REPLACED = re.compile(r"\.(step-\d{6,})\.replaced")
+
+
+def clear_leftovers(run: RunDirectory) -> None:
+    """Delete what was never finished and put back what was being replaced.
+
+    Raises:
+        RunError: something can't be deleted.
+    """
+    try:
+        for entry in _entries(run.path):
+            if _TOP.fullmatch(entry.name):
+                remove(entry)
+        remove(run.path / ".model.writing")
+        finish_exchange(run.model, run.path / ".model.replaced")
+        for entry in _entries_below(run.checkpoints):
+            replaced = _REPLACED.fullmatch(entry.name)
+            if replaced:
+                finish_exchange(entry.with_name(replaced[1]), entry)
+            elif _UNFINISHED.fullmatch(entry.name):
+                remove(entry)
+        for entry in _entries_below(run.path / "neighbors"):
+            # Its files are written aside by this program and by the safetensors library.
+            if entry.name.startswith("."):
+                remove(entry)
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or run.path}: what an earlier worker left can't be cleared up: "
+            f"{error.strerror}",
+            "check the owner of the run directory and its disk",
+        ) from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _entries_below(folder: Path) -> Iterator[Path]:
+    for stage in _entries(folder):
+        yield from _entries(stage)
+
 
 SCHEMA_VERSION = 1
 
@@ -33,11 +97,11 @@ _FACTS = (
     Field("schema", COUNT),
     Field("id", TEXT),
     Field("profile", TEXT),
-    Field("argv", TEXTS),
-    Field("created", TEXT, unit="RFC 3339"),
+    Field("argv", list_of(TEXT)),
+    Field("created", TEXT, doc=Doc("when it was made", "RFC 3339")),
     Field("host", TEXT),
     Field("pid", COUNT),
-    Field("process_started", NUMBER, unit="seconds since the epoch"),
+    Field("process_started", NUMBER, doc=Doc("start of the process", "s since the epoch")),
     Field("versions", map_of(TEXT)),
 )
 """What `run.json` says; none of it is needed to go on with a run."""

@@ -1,8 +1,8 @@
 """The event log: one JSON object a line, append-only, `seq` rising by one.
 
-The writer never leaves a torn line behind that it could have taken back; readers treat a line
-without its newline as not there yet, and leave out and report a damaged line: no JSON, fields that
-break their declaration (`event_fields`), or a place in the log that it can't have.
+The writer takes back a torn line whenever it can. Readers treat a line without its newline as not
+there yet. They leave out and report a damaged line: no JSON, fields that break the declaration of
+its event, or an impossible place in the log.
 """
 
 from __future__ import annotations
@@ -10,26 +10,39 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from sf_tui.errors import RunError
 from sf_tui.run.clock import rfc3339_now
-from sf_tui.run.event_fields import EventCheck
-from sf_tui.run.regular_file import check_regular, open_regular, reason_of
+from sf_tui.run.durable import check_regular, open_regular, reason_of
+from sf_tui.run.event_parser import EventParser
+from sf_tui.vocabulary.events import (
+    CheckpointWritten,
+    Danger,
+    Drift,
+    Event,
+    LinesLost,
+    Probe,
+    StageFinished,
+    StageStarted,
+    Step,
+    TasksAtRisk,
+    event_object,
+)
 
-Event = dict[str, Any]
+JsonObject = dict[str, Any]
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+T = TypeVar("T")
 
 DAMAGE_KEPT = 20
 """Damaged lines that a reader describes; it counts the rest."""
 _CHUNK_BYTES = 1 << 20
-_STAGED = frozenset(
-    {"step", "probe", "drift", "danger", "checkpoint", "tasks_at_risk", "stage_finished"}
-)
-"""Types that a log can't have of a stage before its `stage_started`."""
+Staged = Step | Probe | Drift | Danger | CheckpointWritten | TasksAtRisk | StageFinished
+"""Events that a log can't have of a stage before its `stage_started`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class DamagedLine:
         return f"{path}:{self.line}: {self.problem}" if self.line else f"{path}: {self.problem}"
 
 
-class JsonLinesTail:
+class LineTail:
     """Follow an append-only file of JSON lines, a poll at a time.
 
     Attributes:
@@ -66,12 +79,11 @@ class JsonLinesTail:
         self._from_start = offset == 0
         self._line = 0
 
-    def poll(self) -> list[Event]:
-        """Return the objects whose lines were completed since the last poll."""
-        return list(self.iterate())
+    def _iterate(self, read: Callable[[JsonObject], T | str]) -> Iterator[T]:
+        """Yield what `read` makes of the lines completed since the last poll, a chunk in memory.
 
-    def iterate(self) -> Iterator[Event]:
-        """Yield the objects whose lines were completed since the last poll, a chunk in memory.
+        Args:
+            read: returns a text for an object that is damaged.
 
         Raises:
             OSError: the file can't be read, or is no regular file.
@@ -83,7 +95,7 @@ class JsonLinesTail:
         check_regular(status.st_mode, self.path)
         if status.st_size <= self.offset:
             return
-        loads, problem_of = orjson.loads, self._problem
+        loads = orjson.loads
         with open_regular(self.path) as file:
             file.seek(self.offset)
             rest = b""
@@ -94,22 +106,16 @@ class JsonLinesTail:
                     self.offset += len(line) + 1
                     self._line += 1
                     try:
-                        event = loads(line)
+                        value = loads(line)
                     except orjson.JSONDecodeError:
                         if line.strip():
                             self._note_damaged(_not_json(line))
                         continue
-                    problem = (
-                        problem_of(event) if type(event) is dict else "JSON, but not an object"
-                    )
-                    if problem is None:
-                        yield event
+                    found = read(value) if type(value) is dict else "JSON, but not an object"
+                    if isinstance(found, str):
+                        self._note_damaged(found)
                     else:
-                        self._note_damaged(problem)
-
-    def _problem(self, event: Event) -> str | None:  # noqa: ARG002
-        """Return what is wrong with an object."""
-        return None
+                        yield found
 
     def _note_damaged(self, problem: str) -> None:
         self.unreadable += 1
@@ -123,19 +129,35 @@ def _not_json(line: bytes) -> str:
     return "not JSON"
 
 
-class EventTail(JsonLinesTail):
-    """Follow an event log, a poll at a time; only events that fit their declaration are given.
+class JsonLinesTail(LineTail):
+    """Follow a file of JSON objects that nothing else is known of."""
+
+    def poll(self) -> list[JsonObject]:
+        """Return the objects whose lines were completed since the last poll."""
+        return list(self.iterate())
+
+    def iterate(self) -> Iterator[JsonObject]:
+        """Yield the objects whose lines were completed since the last poll.
+
+        Raises:
+            OSError: the file can't be read, or is no regular file.
+        """
+        return self._iterate(lambda line: line)
+
+
+class EventTail(LineTail):
+    """Follow an event log, a poll at a time; only events that fit their declaration are returned.
 
     Attributes:
-        last_seq: number of the last event given, or of the last one known to be lost.
-        gaps: places where lines are missing; each is also told in `damage`.
+        last_seq: number of the last event returned, or of the last one known to be lost.
+        gaps: places where lines are missing; each is also described in `damage`.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         super().__init__(path, offset)
         self.last_seq = 0
         self.gaps = 0
-        self._check = EventCheck().problem
+        self._parser = EventParser()
         # What would be next had the last jump of `seq` been one wrong number.
         self._next_before_jump = 0
         self._unreadable_before = 0
@@ -147,44 +169,73 @@ class EventTail(JsonLinesTail):
         """Whether a line was left out or is missing."""
         return bool(self.unreadable or self.gaps)
 
-    def _problem(self, event: Event) -> str | None:
-        problem = self._check(event)
-        if problem is not None:
-            return problem
-        seq, type_ = event["seq"], event["type"]
-        if type_ == "step" and seq == self.last_seq + 1:
+    def poll(self) -> list[Event]:
+        """Return the events whose lines were completed since the last poll."""
+        return list(self.iterate())
+
+    def iterate(self) -> Iterator[Event]:
+        """Yield the events whose lines were completed since the last poll, a chunk in memory.
+
+        Raises:
+            OSError: the file can't be read, or is no regular file.
+        """
+        return self._iterate(self._read)
+
+    def iterate_objects(self) -> Iterator[JsonObject]:
+        """Yield the same as the objects of the lines, fields of newer versions included.
+
+        Raises:
+            OSError: the file can't be read, or is no regular file.
+        """
+
+        def read(line: JsonObject) -> JsonObject | str:
+            event = self._read(line)
+            return event if isinstance(event, str) else line
+
+        return self._iterate(read)
+
+    def _read(self, line: JsonObject) -> Event | str:
+        event = self._parser.read(line)
+        if isinstance(event, str):
+            return event
+        if type(event) is Step and event.seq == self.last_seq + 1:
             # All but a few events: the rest of this method for them.
-            steps = self._steps.get(event["stage"])
-            if steps is not None and event["step"] <= steps:
-                self.last_seq = seq
-                return None
+            steps = self._steps.get(event.stage)
+            if steps is not None and event.step <= steps:
+                self.last_seq = event.seq
+                return event
+        return self._place_problem(event) or event
+
+    def _place_problem(self, event: Event) -> str | None:
+        """Return why an event can't be where it is; None where it can."""
+        seq = event.seq
         jumped = seq != self.last_seq + 1 and (self.last_seq > 0 or self._from_start)
         if jumped and seq <= self.last_seq and seq != self._next_before_jump:
             return f"`seq` {seq} after {self.last_seq}: the line is out of its place"
-        if type_ in _STAGED:
+        if isinstance(event, Staged):
             problem = self._stage_problem(event)
             if problem is not None:
                 return problem
-        elif type_ == "stage_started":
-            self._steps[event["stage"]] = event["steps"]
+        elif isinstance(event, StageStarted):
+            self._steps[event.stage] = event.steps
         if jumped:
             self._note_jump(seq)
         self.last_seq = seq
-        if type_ == "lines_lost":
-            self.last_seq = max(seq, event["until"])
+        if isinstance(event, LinesLost):
+            self.last_seq = max(seq, event.until)
             self._knows_stages = False
         return None
 
-    def _stage_problem(self, event: Event) -> str | None:
-        stage = event["stage"]
-        steps = self._steps.get(stage)
+    def _stage_problem(self, event: Staged) -> str | None:
+        steps = self._steps.get(event.stage)
+        step = 0 if isinstance(event, StageFinished) else event.step
         if steps is None:
             # Where a line is gone it may have been the stage's beginning.
             if self._knows_stages and not self.is_damaged:
-                return f"a `{event['type']}` event of stage '{stage:.60}', which never began"
+                return f"a `{event.TYPE}` event of stage '{event.stage:.60}', which never began"
         # A stage that was resumed with other data may have become longer, but not so much.
-        elif event.get("step", 0) > 10 * steps + 1000:
-            return f"step {event['step']} of stage '{stage:.60}', which has {steps} steps"
+        elif step > 10 * steps + 1000:
+            return f"step {step} of stage '{event.stage:.60}', which has {steps} steps"
         return None
 
     def _note_jump(self, seq: int) -> None:
@@ -209,6 +260,11 @@ class EventTail(JsonLinesTail):
 def read_events(path: Path) -> Iterator[Event]:
     """Yield every complete event of a log, oldest first."""
     return EventTail(path).iterate()
+
+
+def read_objects(path: Path) -> Iterator[JsonObject]:
+    """Yield every complete event of a log as its JSON object, fields of newer versions included."""
+    return EventTail(path).iterate_objects()
 
 
 def damage_error(path: Path, tail: EventTail) -> RunError:
@@ -285,14 +341,14 @@ class EventLog:
         """Call `listener` with every event once it is in the log."""
         self._listeners.append(listener)
 
-    def append(self, type_: str, **fields: Any) -> Event:
-        """Write one event and return it.
+    def append(self, event: AnyEvent) -> AnyEvent:
+        """Write one event; return it with its number and time.
 
         Raises:
             RunError: the disk is full or gone; the log ends with the event before this one.
         """
-        event: Event = {"seq": self.seq + 1, "time": rfc3339_now(), "type": type_, **fields}
-        line = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+        event = replace(event, seq=self.seq + 1, time=rfc3339_now())
+        line = orjson.dumps(event_object(event), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
         try:
             append_line(self._handle, line)
         except OSError as error:

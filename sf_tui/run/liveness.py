@@ -20,16 +20,15 @@ import orjson
 
 from sf_tui.errors import RunBusyError, RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import replace_file
-from sf_tui.run.event_fields import COUNT, NUMBER, TEXT, Field, fields_problem, nullable
-from sf_tui.run.regular_file import check_regular, open_regular, read_regular, reason_of
+from sf_tui.run.durable import check_regular, open_regular, read_regular, reason_of, replace_file
+from sf_tui.vocabulary.declared import COUNT, NUMBER, TEXT, Doc, Field, fields_problem, nullable
 
 HEARTBEAT_EVERY_S = 2.0
 SILENT_AFTER_S = 10.0
 DEAD_AFTER_S = 60.0
 
 _BEAT = (
-    Field("time", NUMBER, required=True, unit="seconds since the epoch"),
+    Field("time", NUMBER, required=True, doc=Doc("time of the beat", "s since the epoch")),
     Field("host", nullable(TEXT)),
     Field("pid", nullable(COUNT)),
 )

@@ -14,10 +14,10 @@ import orjson
 from sf_tui.errors import RunError
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import replace_file
-from sf_tui.run.event_fields import LARGEST_COUNT
-from sf_tui.run.events import Event, EventTail, unreadable_error
-from sf_tui.run.regular_file import read_regular, reason_of
+from sf_tui.run.durable import read_regular, reason_of, replace_file
+from sf_tui.run.events import EventTail, JsonObject, unreadable_error
+from sf_tui.vocabulary.declared import LARGEST_COUNT
+from sf_tui.vocabulary.events import LinesLost, event_object
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ def repair_log(run: RunDirectory) -> str:
         RunError: the log is no regular file, or can't be read or written.
     """
     tail = EventTail(run.events)
-    kept: list[tuple[Event, int]] = []
+    kept: list[tuple[JsonObject, int]] = []
     try:
         content = read_regular(run.events) if run.events.exists() else b""
-        for event in tail.iterate():
+        for event in tail.iterate_objects():
             # What stands behind a line and has a smaller `seq` shows that the line is misplaced.
             while kept and kept[-1][1] >= event["seq"]:
                 kept.pop()
@@ -120,18 +120,19 @@ def repair_log(run: RunDirectory) -> str:
     )
 
 
-def _line(event: Event) -> bytes:
+def _line(event: JsonObject) -> bytes:
     return orjson.dumps(event) + b"\n"
 
 
-def _lost(first: int, last: int) -> Event:
-    said = f"event {first} is" if first == last else f"events {first} to {last} are"
-    return {
-        "seq": first,
-        "time": rfc3339_now(),
-        "type": "lines_lost",
-        "until": last,
-        "level": "warn",
-        "message": f"{said} lost: the log was damaged and repaired; a rule that fired there once "
-        "may fire again, and a command that was given there is refused again",
-    }
+def _lost(first: int, last: int) -> JsonObject:
+    which = f"event {first} is" if first == last else f"events {first} to {last} are"
+    return event_object(
+        LinesLost(
+            until=last,
+            level="warn",
+            message=f"{which} lost: the log was damaged and repaired; a rule that fired there once "
+            "may fire again, and a command that was given there is refused again",
+            seq=first,
+            time=rfc3339_now(),
+        )
+    )

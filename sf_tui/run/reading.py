@@ -1,6 +1,6 @@
-"""One run read for showing: its history as far as it can be read, and what is damaged.
+"""One run read for showing: its state as far as it can be read, and what is damaged.
 
-Readers go on with what they can read; who would write behind a damaged log refuses it instead.
+Readers use what they can read; a writer refuses a damaged log instead.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from sf_tui.errors import RunDamagedError
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import reason_of
 from sf_tui.run.events import EventTail
-from sf_tui.run.history import History
 from sf_tui.run.liveness import Liveness, probe_liveness
-from sf_tui.run.regular_file import reason_of
+from sf_tui.run.state import RunState
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class RunReading:
     """What one reading of a run's files found.
 
     Attributes:
-        history: the fold of the events that could be read.
-        live: whether a worker is there.
+        state: the fold of the events that could be read.
+        live: whether a worker runs.
         facts: `run.json`; empty where it is damaged.
         damage: what is damaged, each with the file's name and line; empty for a healthy run.
     """
 
-    history: History
+    state: RunState
     live: Liveness
     facts: dict[str, object]
     damage: list[str]
@@ -44,25 +44,25 @@ def read_run(run: RunDirectory) -> RunReading:
         facts = run.read_run_json()
     except RunDamagedError as error:
         damage.append(error.message)
-    history, of_log = read_history(run)
+    state, of_log = read_state(run)
     damage += of_log
     live = probe_liveness(run)
     damage += live.damage
-    return RunReading(history, live, facts, damage)
+    return RunReading(state, live, facts, damage)
 
 
-def read_history(run: RunDirectory) -> tuple[History, list[str]]:
-    """Fold a run's log as far as it can be read, and tell where it is damaged."""
-    history, tail = History(), EventTail(run.events)
-    add = history.add
+def read_state(run: RunDirectory) -> tuple[RunState, list[str]]:
+    """Fold a run's log as far as it can be read; also return where it is damaged."""
+    state, tail = RunState(), EventTail(run.events)
+    add = state.add
     try:
         for event in tail.iterate():
             add(event)
     except OSError as error:
-        return history, [f"{run.events}: can't be read: {reason_of(error)}"]
+        return state, [f"{run.events}: can't be read: {reason_of(error)}"]
     if not run.events.exists():
-        return history, [f"{run.events}: missing"]
-    return history, describe_damage(run, tail)
+        return state, [f"{run.events}: missing"]
+    return state, describe_damage(run, tail)
 
 
 def describe_damage(run: RunDirectory, tail: EventTail) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any
 from sf_tui.errors import RunError
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import read_regular
 from sf_tui.run.liveness import WorkerState
-from sf_tui.run.regular_file import read_regular
-from sf_tui.tui.record import Record
+from sf_tui.tui.live_state import LiveState
 
 DEBOUNCE_S = 0.6
 """A held key repeats 30 times a second: only a press after a pause as long as this acts."""
@@ -125,23 +125,21 @@ class RollbackTarget:
     """Of each task, as it was measured at or before that step."""
 
 
-def rollback_targets(run: RunDirectory, record: Record) -> list[RollbackTarget]:
+def rollback_targets(run: RunDirectory, live: LiveState) -> list[RollbackTarget]:
     """Return the checkpoints that lie before the present step, newest first.
 
     Those that the worker pruned or abandoned are not there any more.
     """
-    stage = record.history.stage
+    stage = live.stage
     if stage is None:
         return []
     folder = run.checkpoints / stage.name
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     if not names:
         names = [
-            f"step-{event['step']:06d}"
-            for event in record.history.checkpoints
-            if event.get("stage") == stage.name
+            f"step-{event.step:06d}" for event in live.checkpoints if event.stage == stage.name
         ]
-    curves = record.curves.stages.get(stage.name)
+    curves = live.curves.stages.get(stage.name)
     targets = {}
     for name in names:
         found = _CHECKPOINT_NAME.match(name)
@@ -205,7 +203,7 @@ class ActionDesk:
             return f"the worker is dead; `sf resume {self.run.id}` goes on from its checkpoint"
         return ""
 
-    def meant_by(self, action: Action, record: Record) -> Action:
+    def meant_by(self, action: Action, live: LiveState) -> Action:
         """Return what a key means now: pausing a run that is paused, or about to be, resumes it."""
         resume = self.actions.of_op("resume")
         if action.op != "pause" or resume is None:
@@ -213,14 +211,14 @@ class ActionDesk:
         newest = next(
             (
                 row
-                for row in reversed(record.notables.commands.values())
+                for row in reversed(live.activity.commands.values())
                 if row.is_under_way and self._op_of(row.action) in {"pause", "resume"}
             ),
             None,
         )
         if newest is not None:
             return resume if self._op_of(newest.action) == "pause" else action
-        return resume if record.history.paused else action
+        return resume if live.paused else action
 
     def send(self, action: Action, arguments: dict[str, Any] | None = None) -> str:
         """Ask the worker for an action and return the command's id.

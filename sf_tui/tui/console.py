@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from textual import events
-from textual.screen import ModalScreen
+from textual.app import ComposeResult
+from textual.screen import ModalScreen, Screen
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
@@ -22,15 +23,38 @@ from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.dialogs.palette import Choice, PaletteDialog
 from sf_tui.tui.dialogs.rollback import Rollback, RollbackDialog
 from sf_tui.tui.dialogs.stop import StopDialog
-from sf_tui.tui.keepsakes import keep_file, timed_name, values_as_markdown
+from sf_tui.tui.export import keep_file, timed_name, values_as_markdown
 from sf_tui.tui.keys import console_command
 from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.tui.panels.danger_strip import DangerStrip
+from sf_tui.tui.panels.footer import Footer
+from sf_tui.tui.panels.header import Header
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.replay import jump_to_mark, look_closer, move_by_probe
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE
 from sf_tui.tui.view import RunView
-from sf_tui.tui.zoom import ZoomScreen
+from sf_tui.tui.view_state import ViewState, jump_to_mark, look_closer, move_by_probe
+
+
+class ZoomScreen(Screen[None]):
+    """Header, danger strip, one panel, footer.
+
+    Args:
+        view: the console's.
+        panel: what sort of panel gets the room.
+    """
+
+    def __init__(self, view: ViewState, panel: type[Panel]) -> None:
+        super().__init__(classes="-zoomed")
+        self._view = view
+        self._panel = panel
+
+    def compose(self) -> ComposeResult:
+        """Make the panels anew: their view is the same."""
+        yield Header(self._view, id="header")
+        yield DangerStrip(self._view, id="danger")
+        yield self._panel(self._view, id="zoom-room")
+        yield Footer(self._view, id="footer")
 
 
 class ConsoleApp(RunView, inherit_bindings=False):
@@ -53,7 +77,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         )
         self.desk = ActionDesk(
             run,
-            self.scene.actions,
+            self.view.actions,
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
@@ -67,7 +91,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if key == "ctrl+c":
             self.exit(INTERRUPTED_EXIT_CODE)
             return
-        self.scene.notice = ""
+        self.view.notice = ""
         command = console_command(key)
         if command is not None:
             self.run_command(command)
@@ -83,23 +107,23 @@ class ConsoleApp(RunView, inherit_bindings=False):
 
     def press_action(self, action: Action) -> None:
         """Do an action of the profile, ask first, or say why not."""
-        scene, clock = self.scene, self.options.steady_clock
+        view, clock = self.view, self.options.steady_clock
         self.look_at_worker()
-        refusal = self.desk.refusal(scene.liveness.state, action)
+        refusal = self.desk.refusal(view.liveness.state, action)
         if refusal:
             self.say(refusal, "warn")
             return
-        action = self.desk.meant_by(action, scene.record)
+        action = self.desk.meant_by(action, view.live)
         if action.op == "rollback":
-            targets = rollback_targets(scene.run, scene.record)
+            targets = rollback_targets(view.run, view.live)
             if not targets:
                 self.say("no checkpoint of this stage lies before the present step", "warn")
                 return
-            self.push_screen(RollbackDialog(scene, clock, action, targets), self._roll_back)
+            self.push_screen(RollbackDialog(view, clock, action, targets), self._roll_back)
         elif action.op == "stop":
-            self.push_screen(StopDialog(scene, clock, action), self._send)
+            self.push_screen(StopDialog(view, clock, action), self._send)
         elif action.confirm:
-            self.push_screen(ConfirmDialog(scene, clock, action), self._send)
+            self.push_screen(ConfirmDialog(view, clock, action), self._send)
         else:
             self._send(action)
 
@@ -127,20 +151,20 @@ class ConsoleApp(RunView, inherit_bindings=False):
 
     def _filter(self, text: str | None) -> None:
         if text is not None:
-            self.scene.event_filter = text
+            self.view.event_filter = text
             self.update_panels()
 
     def _command_leave(self) -> None:
         self.exit(0)
 
     def _command_help(self) -> None:
-        self.push_screen(HelpDialog(self.scene, self.options.steady_clock))
+        self.push_screen(HelpDialog(self.view, self.options.steady_clock))
 
     def _command_palette(self) -> None:
-        self.push_screen(PaletteDialog(self.scene, self.options.steady_clock), self._choose)
+        self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
 
     def _command_filter(self) -> None:
-        self.push_screen(FilterDialog(self.scene, self.options.steady_clock), self._filter)
+        self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)
 
     def _command_zoom(self) -> None:
         if isinstance(self.screen, ZoomScreen):
@@ -148,60 +172,60 @@ class ConsoleApp(RunView, inherit_bindings=False):
             return
         focused = self.focused if isinstance(self.focused, Panel) else None
         panel = type(focused) if focused is not None else AccuracyChart
-        self.push_screen(ZoomScreen(self.scene, panel))
+        self.push_screen(ZoomScreen(self.view, panel))
 
     def _command_next_panel(self) -> None:
         """Textual itself moves the focus with tab."""
 
     def _command_back(self) -> None:
-        move_by_probe(self.scene, -1)
+        move_by_probe(self.view, -1)
 
     def _command_forward(self) -> None:
-        move_by_probe(self.scene, 1)
+        move_by_probe(self.view, 1)
 
     def _command_previous_mark(self) -> None:
-        jump_to_mark(self.scene, -1)
+        jump_to_mark(self.view, -1)
 
     def _command_next_mark(self) -> None:
-        jump_to_mark(self.scene, 1)
+        jump_to_mark(self.view, 1)
 
     def _command_live(self) -> None:
-        if isinstance(self.screen, ZoomScreen) and self.scene.cursor is None:
+        if isinstance(self.screen, ZoomScreen) and self.view.cursor is None:
             self.pop_screen()
-        self.scene.cursor = None
+        self.view.cursor = None
 
     def _command_narrow(self) -> None:
-        look_closer(self.scene, 1)
+        look_closer(self.view, 1)
 
     def _command_widen(self) -> None:
-        look_closer(self.scene, -1)
+        look_closer(self.view, -1)
 
     def _command_log_scale(self) -> None:
-        self.scene.log_loss = not self.scene.log_loss
+        self.view.log_loss = not self.view.log_loss
 
     def _command_theme(self) -> None:
         if self.options.no_color:
             self.say("NO_COLOR is set: there is only one theme", "warn")
             return
-        self.scene.paint = LIGHT if self.scene.paint is DARK else DARK
-        self.theme = self.scene.paint.name
+        self.view.paint = LIGHT if self.view.paint is DARK else DARK
+        self.theme = self.view.paint.name
         for screen in self.screen_stack:
             for panel in screen.query(Panel):
                 panel.repaint()
 
     def _command_screenshot(self) -> None:
         name = timed_name("console", ".svg", self.options.wall_clock())
-        self._keep(name, self.export_screenshot(title=f"sf {self.scene.run.id}"), "saved")
+        self._keep(name, self.export_screenshot(title=f"sf {self.view.run.id}"), "saved")
 
     def _command_copy(self) -> None:
-        text = values_as_markdown(self.scene)
+        text = values_as_markdown(self.view)
         self.copy_to_clipboard(text)
         name = timed_name("values", ".md", self.options.wall_clock())
         self._keep(name, text, "copied to the clipboard, and to")
 
     def _keep(self, name: str, content: str, said: str) -> None:
         try:
-            path = keep_file(self.scene, name, content)
+            path = keep_file(self.view, name, content)
         except RunError as error:
             self.say(f"{error.message}: {error.hint}", "error")
         else:

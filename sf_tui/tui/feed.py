@@ -1,21 +1,71 @@
 """Reads a run's event log for showing: the newest part at once, the rest a slice at a time.
 
 A log of a million events is folded in the background while its tail is already on the screen and
-goes on being followed. Knows files and time budgets; knows nothing of widgets.
+goes on being followed. The end of the worker's log is read here as well. Knows files and time
+budgets; knows nothing of widgets.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from sf_tui.printable import printable
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail
-from sf_tui.run.regular_file import reason_of
-from sf_tui.tui.record import Record
+from sf_tui.run.durable import open_regular, reason_of
+from sf_tui.run.events import EventTail
+from sf_tui.tui.live_state import LiveState
+from sf_tui.vocabulary.events import (
+    Danger,
+    Drift,
+    Event,
+    Probe,
+    RunStarted,
+    StageFinished,
+    Step,
+    TasksAtRisk,
+)
+
+_END_BYTES = 16_384
+_LINES = 200
+# Colors and cursor moves of libraries tell nothing; other control signs are shown.
+_MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class WorkerLogTail:
+    """Follows one log file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = -1
+        self.lines: list[str] = []
+
+    def poll(self) -> bool:
+        """Read the end anew if the file has grown; return whether it had."""
+        try:
+            with open_regular(self._path) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size == self._size:
+                    return False
+                file.seek(max(size - _END_BYTES, 0))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return False
+        self._size = size
+        # A progress bar rewrites its line: only what it ended with is kept.
+        lines = [
+            line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
+            for line in text.split("\n")
+        ]
+        cleaned = [printable(_MOVES.sub("", line).rstrip()) for line in lines]
+        self.lines = [line for line in cleaned if line][-_LINES:]
+        return True
+
 
 WHOLE_UP_TO_BYTES = 2_000_000
 """A log up to this size is folded before the first frame: about 0.1 s."""
@@ -24,7 +74,7 @@ TAIL_BYTES = 1 << 19
 """Of a larger log, this much of its end is shown first: about 2,500 steps."""
 POLL_BUDGET_S = 0.04
 """Longest time that one poll may keep the screen waiting."""
-_STAGED = {"step", "probe", "drift", "stage_finished", "danger", "tasks_at_risk"}
+_STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
 
 
 class RunFeed:
@@ -32,29 +82,29 @@ class RunFeed:
 
     Attributes:
         run: the run.
-        record: what is known so far; replaced once when the whole history has been read.
+        live: the state so far; replaced once when the whole history has been read.
         progress: share of the history that has been read, or None when all of it is known.
     """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self.record = Record()
+        self.live = LiveState()
         self.progress: float | None = None
         self._damaged_before = 0
         self._tail = EventTail(run.events)
         self._requests = CommandTail(run.commands)
-        self._whole: Record | None = None
+        self._whole: LiveState | None = None
         self._whole_tail = EventTail(run.events)
         self._whole_events: Iterator[Event] | None = None
         size = _size_of(run.events)
         try:
             if size <= WHOLE_UP_TO_BYTES:
                 for event in self._tail.iterate():
-                    self.record.add(event)
+                    self.live.add(event)
             else:
                 self._open_tail_first(size)
         except OSError as error:
-            self.record.note_damage(1, f"{run.events}: can't be read: {reason_of(error)}")
+            self.live.note_damage(1, f"{run.events}: can't be read: {reason_of(error)}")
         self._note_damage()
         self._poll_requests()
 
@@ -88,9 +138,9 @@ class RunFeed:
     def _take_whole(self) -> None:
         """Show the full history from now on and follow the log from where it ends."""
         assert self._whole is not None
-        self._whole.version = self.record.version + 1
-        self._whole.notables.version = self.record.notables.version + 1
-        self.record = self._whole
+        self._whole.version = self.live.version + 1
+        self._whole.activity.version = self.live.activity.version + 1
+        self.live = self._whole
         self._tail = self._whole_tail
         self._whole = None
         self._whole_events = None
@@ -101,46 +151,43 @@ class RunFeed:
         self._poll_requests()
 
     def _note_damage(self) -> bool:
-        """Tell the record of damaged lines; return whether there are more than before."""
+        """Pass on damaged lines; return whether there are more than before."""
         count = self._tail.unreadable + self._tail.gaps
         if count == self._damaged_before or not self._tail.damage:
             return False
         self._damaged_before = count
-        self.record.note_damage(count, self._tail.damage[0].spell(self.run.events))
+        self.live.note_damage(count, self._tail.damage[0].spell(self.run.events))
         return True
 
     def _open_tail_first(self, size: int) -> None:
         head = EventTail(self.run.events)
         for event in head.iterate():
-            if event.get("type") == "run_started":
-                self.record.add(event)
+            if isinstance(event, RunStarted):
+                self.live.add(event)
             if head.offset > HEAD_BYTES:
                 break
         self._tail = EventTail(self.run.events, _line_start_behind(self.run.events, size))
         for event in self._tail.iterate():
             self._fold_live(event)
-        self._whole = Record()
+        self._whole = LiveState()
         self._whole_events = self._whole_tail.iterate()
         self.progress = 0.0
 
     def _fold_live(self, event: Event) -> None:
-        stage = event.get("stage")
         if (
-            self.progress is not None or (self._whole is None and not self.record.history.stages)
-        ) and (
-            isinstance(stage, str)
-            and event.get("type") in _STAGED
-            and stage not in self.record.history.stages
+            (self.progress is not None or (self._whole is None and not self.live.stages))
+            and isinstance(event, _STAGED)
+            and event.stage not in self.live.stages
         ):
-            self.record.suppose_stages_until(stage)
-        self.record.add(event)
+            self.live.suppose_stages_until(event.stage)
+        self.live.add(event)
 
     def _poll_requests(self) -> bool:
         changed = False
         with suppress(OSError):
             for line in self._requests.poll():
                 if "id" in line:
-                    self.record.notables.add_request(line)
+                    self.live.activity.add_request(line)
                     changed = True
         return changed
 

@@ -1,30 +1,30 @@
 """Frames of neighbor prompts as the console writes them: on one line, cut around what is telling.
 
-A frame is a prompt's text with its slot as `…`. Knows the `neighbors` event; knows nothing of
+A frame is a prompt's text with its slot as `…`. Knows the `tasks_at_risk` event; knows nothing of
 panels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from rich.cells import cell_len
 
 from sf_tui.printable import printable
-from sf_tui.run.events import Event
+from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.events import TasksAtRisk
 
 SLOT = "…"
 
 
-def frames_at_risk(neighbors: Event) -> list[str]:
+def frames_at_risk(event: TasksAtRisk) -> list[str]:
     """Return the frames of other tasks that the start model names, nearest first."""
-    return [_on_one_line(group) for group in neighbors.get("groups", []) if _is_other(group)]
+    return [_on_one_line(group) for group in event.groups if _is_other(group)]
 
 
-def words_of_new_task(neighbors: Event) -> frozenset[str]:
+def words_of_new_task(event: TasksAtRisk) -> frozenset[str]:
     """Return the words that the new task's own prompts have around their slot."""
-    own = [group for group in neighbors.get("groups", []) if not _is_other(group)]
+    own = [group for group in event.groups if not _is_other(group)]
     return frozenset(word for group in own for word in _on_one_line(group).split())
 
 
@@ -62,11 +62,11 @@ def _cut(words: list[str], first: int, end: int) -> str:
     return " ".join([*before, *words[first:end], *after])
 
 
-def _is_other(group: dict[str, Any]) -> bool:
-    return group.get("kind") == "same_template" and bool(str(group.get("frame", "")).strip())
+def _is_other(group: RiskGroupRecord) -> bool:
+    return group.kind == "same_template" and bool(group.frame.strip())
 
 
-def _on_one_line(group: dict[str, Any]) -> str:
+def _on_one_line(group: RiskGroupRecord) -> str:
     """Return a group's frame without line ends, and signs that a terminal would obey as escapes."""
-    words = str(group.get("frame", "")).split()
+    words = group.frame.split()
     return printable(" ".join(words), multiline=False)

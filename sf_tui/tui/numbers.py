@@ -101,7 +101,7 @@ def format_bytes(count: float | None) -> str:
     return f"{size:.1f} TB"
 
 
-def format_count(count: int | None) -> str:
+def format_count(count: float | None) -> str:
     """Return a large number of things, such as parameters."""
     if count is None:
         return "–"

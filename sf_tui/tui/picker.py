@@ -19,8 +19,8 @@ from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.run_list import state_role
 from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.scene import Scene
 from sf_tui.tui.summary import RunSummary, summarize_run
+from sf_tui.tui.view_state import ViewState
 
 RUNS_READ_FIRST = 30
 
@@ -36,8 +36,8 @@ class RunTable(Panel):
 
     TITLE: ClassVar[str] = "choose a run"
 
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene, id="table")
+    def __init__(self, view: ViewState) -> None:
+        super().__init__(view, id="table")
         self.runs: list[RunSummary] = []
         self.chosen = 0
         self.now_s = 0.0
@@ -64,7 +64,7 @@ class RunTable(Panel):
         return [*lines, as_many_as_fit(keys, width, "   ")]
 
     def _row(self, row: RunSummary, chosen: bool, name_width: int) -> Line:
-        glyphs = self.scene.glyphs
+        glyphs = self.view.glyphs
         name = row.run.id
         if len(name) > name_width:
             name = f"{glyphs.ellipsis}{name[-name_width + 1 :]}"
@@ -97,7 +97,7 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
         paint = PLAIN if options.no_color else LIGHT if options.light else DARK
         self._waiting = list_runs()
         self._table = RunTable(
-            Scene(
+            ViewState(
                 self._waiting[0],
                 glyphs=ASCII if options.ascii_only else UNICODE,
                 paint=paint,

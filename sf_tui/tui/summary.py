@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sf_tui.run.directory import RunDirectory, list_runs
-from sf_tui.run.events import Event, EventTail
+from sf_tui.run.durable import open_regular
+from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from sf_tui.run.regular_file import open_regular
+from sf_tui.run.state import RunState
 from sf_tui.tui.numbers import seconds_since_epoch
+from sf_tui.vocabulary.events import Event, Probe, RunFinished, Step
 
 RUNS_LISTED = 40
 """Runs that a list shows at most, newest first."""
@@ -66,50 +68,36 @@ class RunListReader:
 
 def summarize_run(run: RunDirectory) -> RunSummary:
     """Return one line about a run; what can't be read is left out."""
-    events = [*_head(run.events), *_end(run.events)]
-    tasks: list[str] = []
-    metrics: dict[str, str] = {}
-    profile, stage, state = "", "", ""
-    step: int | None = None
-    accuracy: dict[str, float] = {}
-    paused, ended = False, False
-    for event in events:
-        type_ = event.get("type")
-        # A diagnosis may follow the end of a run, which then still has ended.
-        ended = type_ == "run_finished" or (ended and type_ == "diagnosis")
-        if type_ == "run_started":
-            tasks = list(event.get("tasks", []))
-            metrics = dict(event.get("metrics", {}))
-            profile = str(event.get("profile", ""))
-        elif type_ in {"step", "probe"}:
-            stage, step, state = str(event.get("stage", "")), event.get("step"), "running"
-        elif type_ == "command" and event.get("status") == "done":
-            if event.get("op") in {"pause", "resume"}:
-                paused = event["op"] == "pause"
-        elif type_ == "run_finished":
-            state = str(event.get("status", "finished")).replace("_", " ")
-        if type_ in {"probe", "run_finished"}:
-            for task, measures in (event.get("accuracy") or {}).items():
-                value = measures.get(metrics.get(task, "exact_match"))
+    state = RunState()
+    stage, step, values = "", None, dict[str, float]()
+    for event in (*_head(run.events), *_end(run.events)):
+        state.add(event)
+        # The stage may have begun in the part that is not read.
+        if isinstance(event, Step | Probe):
+            stage, step = event.stage, event.step
+        if isinstance(event, Probe | RunFinished):
+            for task in event.metrics or {}:
+                value = state.value_of(task, event.metrics or {})
                 if value is not None:
-                    accuracy[task] = value
+                    values[task] = value
     worker = probe_liveness(run).state
-    if ended:
-        pass
-    elif worker in {WorkerState.DEAD, WorkerState.SILENT, WorkerState.STARTING}:
-        state = worker.value
+    shown = worker.value
+    if state.finished is not None:
+        shown = state.finished.status.replace("_", " ")
     elif worker is WorkerState.ALIVE:
-        state = "paused" if paused else "running"
-    learnt = [task for task in tasks if task in accuracy] or list(accuracy)
+        shown = "paused" if state.paused else "running"
+    elif worker is WorkerState.FINISHED and step is not None:
+        shown = "running"
+    learned = [task for task in state.tasks if task in values] or list(values)
     return RunSummary(
         run,
-        profile,
-        state or worker.value,
-        seconds_since_epoch(str(events[-1].get("time", ""))) if events else None,
+        state.profile,
+        shown,
+        seconds_since_epoch(state.last_time),
         stage,
         step,
-        accuracy.get(learnt[0]) if learnt else None,
-        accuracy.get(learnt[-1]) if len(learnt) > 1 else None,
+        values.get(learned[0]) if learned else None,
+        values.get(learned[-1]) if len(learned) > 1 else None,
     )
 
 

@@ -1,6 +1,6 @@
-"""The view of a run: composes the panels, follows the event log, and keeps the pace.
+"""The view of a run: composes the panels, follows the event log, limits how often what is sent.
 
-Only reads. What keys mean is the console's business, which builds on this.
+Only reads. The console builds on it and gives keys their meaning.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -21,22 +21,14 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
-from sf_tui.tui.feed import RunFeed
+from sf_tui.tui.feed import RunFeed, WorkerLogTail
 from sf_tui.tui.glyphs import ASCII, UNICODE
 from sf_tui.tui.machine import Machine
 from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.pace import (
-    LIVENESS_EVERY_S,
-    POLL_EVERY_S,
-    RUN_LIST_EVERY_S,
-    SLOWER_WITH_LITE,
-    Pace,
-)
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift
-from sf_tui.tui.panels.drift_line import DriftLine
+from sf_tui.tui.panels.drift import Drift, DriftLine
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.panels.footer import Footer
 from sf_tui.tui.panels.header import Header
@@ -45,14 +37,53 @@ from sf_tui.tui.panels.machine_panel import MachinePanel
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.run_list import RunList
-from sf_tui.tui.panels.verdict import Verdict
-from sf_tui.tui.panels.verdict_line import VerdictLine
+from sf_tui.tui.panels.verdict import Verdict, VerdictLine
 from sf_tui.tui.panels.worker_log import WorkerLog
 from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.scene import Scene
-from sf_tui.tui.side import side_heights
+from sf_tui.tui.side_layout import side_heights
 from sf_tui.tui.summary import RUNS_LISTED, RunListReader
-from sf_tui.tui.worker_log_tail import WorkerLogTail
+from sf_tui.tui.view_state import ViewState
+
+POLL_EVERY_S = 0.25
+"""How often the logs are looked at; only what changed then costs anything."""
+TEXT_EVERY_S = 1.0
+CHART_EVERY_S = 2.0
+SLOWER_WITH_LITE = 2.0
+LIVENESS_EVERY_S = 1.0
+RUN_LIST_EVERY_S = 10.0
+
+
+@dataclass
+class RefreshRate:
+    """Tells whether something is due, and remembers when it was done.
+
+    Attributes:
+        clock: seconds that only ever rise.
+        slower: factor on all that is drawn.
+    """
+
+    clock: Callable[[], float]
+    slower: float = 1.0
+    _done: dict[str, float] = field(default_factory=dict)
+
+    def is_due(self, what: str, every_s: float) -> bool:
+        """Tell whether `what` was last done at least `every_s` ago; if so it counts as done now."""
+        now = self.clock()
+        last = self._done.get(what)
+        # A tick comes a little early or late: a tenth of it is forgiven.
+        if last is not None and now - last < every_s - POLL_EVERY_S / 10:
+            return False
+        self._done[what] = now
+        return True
+
+    def text_is_due(self) -> bool:
+        """Tell whether panels of text may be sent."""
+        return self.is_due("text", TEXT_EVERY_S * self.slower)
+
+    def charts_are_due(self) -> bool:
+        """Tell whether charts may be sent."""
+        return self.is_due("charts", CHART_EVERY_S * self.slower)
+
 
 NEVER_BEGAN = -1
 """Result of a console whose run's worker ended before it had begun anything."""
@@ -95,9 +126,9 @@ class RunView(App[int], inherit_bindings=False):
         self._feed = RunFeed(run)
         actions = read_actions(run)
         paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
-        self.scene = Scene(
+        self.view = ViewState(
             run,
-            record=self._feed.record,
+            live=self._feed.live,
             actions=actions,
             progress=self._feed.progress,
             read_only=self.options.read_only,
@@ -106,7 +137,9 @@ class RunView(App[int], inherit_bindings=False):
             zone=self.options.zone,
             now_s=self.options.wall_clock(),
         )
-        self._pace = Pace(self.options.steady_clock, SLOWER_WITH_LITE if self.options.lite else 1.0)
+        self._rate = RefreshRate(
+            self.options.steady_clock, SLOWER_WITH_LITE if self.options.lite else 1.0
+        )
         self._machine = Machine()
         self._worker_log = WorkerLogTail(run.worker_log)
         self._run_list = RunListReader()
@@ -123,28 +156,28 @@ class RunView(App[int], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Make all panels; the stylesheet says which of them a layout shows."""
-        scene = self.scene
+        view = self.view
         with Vertical(id="console"):
-            yield Header(scene, id="header")
-            yield DangerStrip(scene, id="danger")
+            yield Header(view, id="header")
+            yield DangerStrip(view, id="danger")
             with Horizontal(id="body"):
                 with Vertical(id="charts"):
-                    yield AccuracyChart(scene, id="accuracy")
-                    yield LossChart(scene, id="loss")
+                    yield AccuracyChart(view, id="accuracy")
+                    yield LossChart(view, id="loss")
                 with Vertical(id="side"):
-                    yield Drift(scene, id="drift")
-                    yield Matrix(scene, id="matrix")
-                    yield Verdict(scene, id="verdict", classes="-empty")
-                    yield MachinePanel(scene, id="machine")
-                    yield RunList(scene, id="runs")
-                    yield WorkerLog(scene, id="log")
-            yield DriftLine(scene, id="drift-line")
-            yield VerdictLine(scene, id="verdict-line", classes="-empty")
+                    yield Drift(view, id="drift")
+                    yield Matrix(view, id="matrix")
+                    yield Verdict(view, id="verdict", classes="-empty")
+                    yield MachinePanel(view, id="machine")
+                    yield RunList(view, id="runs")
+                    yield WorkerLog(view, id="log")
+            yield DriftLine(view, id="drift-line")
+            yield VerdictLine(view, id="verdict-line", classes="-empty")
             with Horizontal(id="foot"):
-                yield Events(scene, id="events")
-                yield WorkerLog(scene, id="foot-log")
-            yield Footer(scene, id="footer")
-        yield Card(scene, id="card")
+                yield Events(view, id="events")
+                yield WorkerLog(view, id="foot-log")
+            yield Footer(view, id="footer")
+        yield Card(view, id="card")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
@@ -156,9 +189,9 @@ class RunView(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Show what is known and follow the run from now on."""
         self.look_at_worker()
-        self.scene.machine = self._machine.sample(self.scene.liveness)
+        self.view.machine = self._machine.sample(self.view.liveness)
         self._worker_log.poll()
-        self.scene.log_lines = self._worker_log.lines
+        self.view.log_lines = self._worker_log.lines
         self._urgent_before = self._urgent_facts()
         self._arrange()
         self.set_interval(POLL_EVERY_S, self.poll)
@@ -193,21 +226,21 @@ class RunView(App[int], inherit_bindings=False):
 
     def _size_side(self) -> None:
         """Give each panel at the side the rows it has something to say in."""
-        scene = self.scene
+        view = self.view
         screen = self.screen_stack[0]
-        heights = side_heights(scene, self.size.height, wide=screen.has_class("-wide"))
+        heights = side_heights(view, self.size.height, wide=screen.has_class("-wide"))
         for panel in screen.query(Panel):
             height = heights.get(panel.id or "")
             styled = panel.styles.height
             if height is not None and (styled is None or styled.value != height):
                 panel.styles.height = height
             if isinstance(panel, (Verdict, VerdictLine)):
-                panel.set_class(scene.record.history.diagnosis is None, "-empty")
+                panel.set_class(view.live.diagnosis is None, "-empty")
 
     def update_panels(self, *, charts: bool = True) -> None:
         """Compose the visible panels anew; only cells that differ are sent."""
-        self.scene.record = self._feed.record
-        self.scene.progress = self._feed.progress
+        self.view.live = self._feed.live
+        self.view.progress = self._feed.progress
         for screen in reversed(self.screen_stack):
             for panel in screen.query(Panel):
                 if charts or not panel.IS_CHART:
@@ -221,82 +254,84 @@ class RunView(App[int], inherit_bindings=False):
         """Take in what happened since the last poll, and show it when it is due."""
         if not self._terminal_is_ready():
             return
-        scene = self.scene
+        view = self.view
         ended = self._worker_ended()
         if self._feed.poll():
             self._text_news = self._chart_news = self._machine_news = True
-        scene.now_s = self.options.wall_clock()
+        view.now_s = self.options.wall_clock()
         # While the worker takes a while for something there is no event, but time to tell.
-        self._text_news = self._text_news or scene.work is not None
-        if self._pace.is_due("liveness", LIVENESS_EVERY_S):
-            before = scene.liveness
+        self._text_news = self._text_news or view.work is not None
+        if self._rate.is_due("liveness", LIVENESS_EVERY_S):
+            before = view.liveness
             self.look_at_worker()
-            self._text_news = self._text_news or scene.liveness.state is not before.state
+            self._text_news = self._text_news or view.liveness.state is not before.state
         if self._worker_log.poll():
-            scene.log_lines = self._worker_log.lines
+            view.log_lines = self._worker_log.lines
             self._text_news = True
-        if ended and self._feed.record.history.started is None:
+        if ended and self._feed.live.started is None:
             self.exit(NEVER_BEGAN)
             return
         facts = self._urgent_facts()
         urgent, self._urgent_before = facts != self._urgent_before, facts
-        if self._text_news and (self._pace.text_is_due() or urgent):
+        if self._text_news and (self._rate.text_is_due() or urgent):
             self._text_news = False
             self._forget_old_notice()
             self.update_panels(charts=False)
-        if self._chart_news and self._pace.charts_are_due():
+        if self._chart_news and self._rate.charts_are_due():
             self._chart_news = False
             self._look_at_machine()
             self._size_side()
             self.update_panels()
-        if self._pace.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
+        if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._look_at_runs(1)
 
     def look_at_worker(self) -> None:
         """Find out whether the worker lives; unreadable files leave what was known."""
         with suppress(OSError):
-            found = probe_liveness(self.scene.run, self.options.wall_clock())
-            if found.state is WorkerState.STARTING and self._feed.record.history.started:
+            found = probe_liveness(self.view.run, self.options.wall_clock())
+            if found.state is WorkerState.STARTING and self._feed.live.started:
                 # It had begun, and even its heartbeat is gone.
                 found = replace(found, state=WorkerState.DEAD)
             if (
                 found.state in {WorkerState.SILENT, WorkerState.DEAD}
-                and self._feed.record.history.finished is not None
+                and self._feed.live.finished is not None
             ):
                 # Whoever holds its lock, or has written since, looks at what it left: a diagnosis.
                 # A worker that goes on has a heartbeat.
                 found = replace(found, state=WorkerState.FINISHED)
-            self.scene.liveness = found
+            self.view.liveness = found
 
     def _forget_old_notice(self) -> None:
         """Take a notice away with other news: alone it is not worth a byte to a still screen."""
         if self.options.steady_clock() - self._said_at > NOTICE_S:
-            self.scene.notice = ""
+            self.view.notice = ""
 
     def _urgent_facts(self) -> tuple[object, ...]:
         """Return what an operator waits for: shown at the next poll, not at the next second."""
-        record = self._feed.record
-        newest = record.notables.newest_command()
-        history = record.history
+        live = self._feed.live
+        newest = live.activity.newest_command()
         return (
-            len(record.notables.commands),
+            len(live.activity.commands),
             newest.status if newest else "",
-            history.status,
-            history.stage.in_danger if history.stage else False,
-            self.scene.liveness.state,
+            live.status,
+            live.stage.in_danger if live.stage else False,
+            self.view.liveness.state,
         )
 
     def _look_at_machine(self) -> None:
-        if self._machine_news and not self._feed.record.history.paused:
+        if self._machine_news and not self._feed.live.paused:
             self._machine_news = False
-            self.scene.machine = self._machine.sample(self.scene.liveness)
+            self.view.machine = self._machine.sample(self.view.liveness)
 
     def _look_at_runs(self, count: int) -> None:
         """Read some lines of the run list anew, where it is shown."""
+        if not self.screen_stack:
+            # A timer may fire once more while the console closes.
+            return
         screen = self.screen_stack[0]
         if screen.has_class("-wide"):
             for _ in range(count):
-                self.scene.runs = self._run_list.read_some(self.scene.run)
+                self.view.runs = self._run_list.read_some(self.view.run)
             # A loop, because while the console closes there may be none any more.
             for panel in screen.query(RunList):
                 panel.update()
@@ -320,6 +355,6 @@ class RunView(App[int], inherit_bindings=False):
             command: id of the command that it is about, whose state it then follows.
         """
         self._said_at = self.options.steady_clock()
-        self.scene.notice, self.scene.notice_level = text, level
-        self.scene.notice_command = command
+        self.view.notice, self.view.notice_level = text, level
+        self.view.notice_command = command
         self.update_panels(charts=False)

@@ -6,7 +6,7 @@ metric that improves when it falls is never shown the wrong way round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -37,7 +37,7 @@ class Metric:
         return "lowest" if self.higher_is_better else "highest"
 
 
-METRICS: Mapping[str, Metric] = {
+METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
@@ -74,6 +74,19 @@ METRICS: Mapping[str, Metric] = {
 
 DEFAULT_METRIC = METRICS["exact_match"]
 """What a task is measured by as long as the run has not said otherwise."""
+
+
+def register_metric(metric: Metric) -> None:
+    """Add a metric; before `sf_tui.profile` is imported, whose schema lists them all.
+
+    How a probe computes it is registered with `engine.probing.register_measure`.
+
+    Raises:
+        ValueError: there is one of that name.
+    """
+    if metric.name in METRICS:
+        raise ValueError(f"there is a metric '{metric.name}' already")
+    METRICS[metric.name] = metric
 
 
 def metric_named(name: str) -> Metric:

@@ -23,7 +23,7 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
 from sf_tui.worker.stage_strategies import RunStage
 
-ANCHOR_LOSS = "anchor_loss"
+ANCHOR_LOSS = "anchor"
 """What `step` events call the divergence from the start model."""
 
 

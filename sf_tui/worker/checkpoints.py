@@ -16,7 +16,7 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import remove
 from sf_tui.run.events import read_events
-from sf_tui.run.history import fold
+from sf_tui.run.state import fold
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.stage_state import StageState
 
@@ -56,9 +56,9 @@ class CheckpointStore:
         for stage in reversed(stages):
             found = self.current(stage)
             voided = ledger.voided
-            if voided is not None and voided["stage"] == stage:
+            if voided is not None and voided.stage == stage:
                 fresh = [checkpoint for checkpoint in found if checkpoint.seq > ledger.void_seq]
-                target = [c for c in found if c.path.name == voided.get("checkpoint")]
+                target = [c for c in found if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
                 return found[-1]
@@ -107,9 +107,9 @@ class CheckpointStore:
     def settle(self, stage: str, last_step: int, ledger: Ledger) -> None:
         """Finish what a kill may have interrupted: putting checkpoints aside, and pruning."""
         voided = ledger.voided
-        if voided is not None and voided["stage"] == stage:
+        if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided["step"] and checkpoint.seq < ledger.void_seq:
+                if checkpoint.step > voided.step and checkpoint.seq < ledger.void_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventLog
+from sf_tui.run.events import AnyEvent, EventLog
+from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.ledger import Ledger
 from sf_tui.worker.outcomes import StopRun
@@ -37,7 +37,7 @@ class RunContext:
     """What strategies of the stages before carry into the next one."""
     hear_stop: Callable[[], None] | None = None
     """Carries out a stop that waits in the command log, ahead of what else waits there."""
-    accuracy: dict[str, dict[str, float]] = field(default_factory=dict)
+    accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What the last probe found, on the whole held-out splits where it took them."""
 
     @property
@@ -56,13 +56,13 @@ class RunContext:
         if self.hear_stop is not None:
             self.hear_stop()
 
-    def tell(self, type_: str, **fields: Any) -> Event:
-        """Write an event and remember it."""
-        event = self.log.append(type_, **fields)
+    def log_event(self, event: AnyEvent) -> AnyEvent:
+        """Write an event, remember it, and return it as it is in the log."""
+        event = self.log.append(event)
         self.ledger.add(event)
         return event
 
     def alert(self, level: str, code: str, message: str, stage: str = "", step: int = 0) -> None:
         """Write an alert, once for each stage and code."""
         if not self.ledger.said("alert", stage, code):
-            self.tell("alert", level=level, code=code, message=message, stage=stage, step=step)
+            self.log_event(Alert(level, code, message, stage, step))

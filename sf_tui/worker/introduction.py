@@ -8,6 +8,8 @@ import torch
 
 from sf_tui.cases.risk_survey import risk_at_start
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.event_records import ModelFacts, PlannedStage
+from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.outcomes import is_out_of_memory
 from sf_tui.worker.stage_bank import start_model
@@ -19,70 +21,50 @@ _CHECKPOINT_BYTES_A_PARAMETER = 12
 def introduce_run(context: RunContext) -> None:
     """Write `run_started` and the alerts that a user should see before the first step."""
     prepared, profile = context.prepared, context.profile
-    context.tell(
-        "run_started",
-        run=context.run.id,
-        profile=profile.name,
-        model={
-            "source": profile.model.source,
-            "parameters": prepared.layout.elements,
-            "layers": len(prepared.layout.blocks),
-        },
-        tasks=list(prepared.tasks),
-        metrics={name: task.metric for name, task in prepared.tasks.items()},
-        watched=profile.watched_tasks(),
-        guess_floor={
-            name: task.task.guess_floor
-            for name, task in prepared.tasks.items()
-            if task.task.guess_floor
-        },
-        stages=[
-            {
-                "stage": stage.name,
-                "task": stage.task,
-                "steps": stage.train.total_steps(len(prepared.tasks[stage.task].train)),
-            }
-            for stage in profile.stages()
-        ],
-        seed=profile.seed,
-        device=str(prepared.compute.device),
-        precision=prepared.compute.precision,
-        threads=torch.get_num_threads(),
+    context.log_event(
+        RunStarted(
+            run=context.run.id,
+            profile=profile.name,
+            model=ModelFacts(
+                source=profile.model.source,
+                parameters=prepared.layout.elements,
+                layers=len(prepared.layout.blocks),
+            ),
+            tasks=list(prepared.tasks),
+            metrics={name: task.metric for name, task in prepared.tasks.items()},
+            watched=profile.watched_tasks(),
+            guess_floor={
+                name: task.task.guess_floor
+                for name, task in prepared.tasks.items()
+                if task.task.guess_floor
+            },
+            stages=[
+                PlannedStage(
+                    stage=stage.name,
+                    task=stage.task,
+                    steps=stage.train.total_steps(len(prepared.tasks[stage.task].train)),
+                )
+                for stage in profile.stages()
+            ],
+            seed=profile.seed,
+            device=str(prepared.compute.device),
+            precision=prepared.compute.precision,
+            threads=torch.get_num_threads(),
+        )
     )
     for note in profile.notes:
-        context.tell("alert", level="info", code="profile", message=note, stage="", step=0)
+        context.log_event(Alert("info", "profile", note))
     for note in prepared.loaded.notes:
-        context.tell("alert", level="warn", code="model", message=note, stage="", step=0)
+        context.log_event(Alert("warn", "model", note))
     for note in prepared.notes:
-        context.tell("alert", level="warn", code="template", message=note, stage="", step=0)
+        context.log_event(Alert("warn", "template", note))
     for name, task in prepared.tasks.items():
         for note in task.task.notes:
-            context.tell(
-                "alert",
-                level="info",
-                code="data",
-                message=f"'{name}': {note}",
-                stage="",
-                step=0,
-            )
+            context.log_event(Alert("info", "data", f"'{name}': {note}"))
         for note in task.notes:
-            context.tell(
-                "alert",
-                level="warn",
-                code="rows",
-                message=f"'{name}', {note}",
-                stage="",
-                step=0,
-            )
+            context.log_event(Alert("warn", "rows", f"'{name}', {note}"))
         if profile.task(name).metric == "auto":
-            context.tell(
-                "alert",
-                level="info",
-                code="metric",
-                message=f"'{name}' is measured by {task.metric}",
-                stage="",
-                step=0,
-            )
+            context.log_event(Alert("info", "metric", f"'{name}' is measured by {task.metric}"))
     _warn_of_disk(context)
 
 
@@ -113,7 +95,7 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         return
     prepared = context.prepared
     try:
-        fields = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
+        event = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -121,5 +103,5 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
             "warn", "tasks_at_risk", "no memory to name the tasks at risk by", spec.name, 0
         )
         return
-    if fields is not None:
-        context.tell("tasks_at_risk", **fields)
+    if event is not None:
+        context.log_event(event)

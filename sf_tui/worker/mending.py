@@ -15,7 +15,7 @@ from sf_tui.cases.rows import CaseNeeds
 from sf_tui.errors import RunError
 from sf_tui.recovery.repair import RepairOutcome, edit_model
 from sf_tui.run.events import read_events
-from sf_tui.run.history import fold
+from sf_tui.run.state import fold
 from sf_tui.worker.context import RunContext
 
 
@@ -55,7 +55,7 @@ class Mending:
             log=self._between,
             on_step=self._between,
         )
-        context.tell("diagnosis", **found.fields)
+        context.log_event(found.event)
         finding = found.outcome.finding
         return f"{finding.name}: {finding.evidence[0]}"
 

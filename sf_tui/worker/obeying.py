@@ -19,10 +19,11 @@ from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import Rule
-from sf_tui.run.events import Event
+from sf_tui.run.state import CommandState
+from sf_tui.vocabulary.events import CommandAnswered
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.ledger import MENDING_OPS, REPLAYED_OPS, LedgerEntry
+from sf_tui.worker.ledger import MENDING_OPS, REPLAYED_OPS
 from sf_tui.worker.mending import Mending
 from sf_tui.worker.outcomes import (
     CommandFailedError,
@@ -86,7 +87,7 @@ class Obeying:
         self._context = context
         self._stage = stage
         self._paused = False
-        self._replays: list[LedgerEntry] = []
+        self._replays: list[CommandState] = []
         context.hear_stop = self._hear_stop
         self._mending = Mending(context, stage.point)
         self._ops: dict[str, Callable[[Command, dict[str, Any]], str | None]] = {
@@ -133,7 +134,7 @@ class Obeying:
             saved = entry.op == "checkpoint" and entry.seq <= seq
             if rolled_back or saved:
                 self._answer_entry(entry, "done", None)
-            elif entry.by in self._rule_names and entry.seq > seq and entry.step > step:
+            elif entry.by in self._rule_names and entry.seq > seq and (entry.step or 0) > step:
                 # The rule fires again where it fired, and `fire` goes on with it there.
                 continue
             elif (
@@ -164,7 +165,7 @@ class Obeying:
             StopRun: somebody wants the run to stop.
             Rewind: a rollback took the stage back.
         """
-        for entry in [e for e in self._replays if e.step <= self._stage.step]:
+        for entry in [e for e in self._replays if (e.step or 0) <= self._stage.step]:
             self._repeat(entry)
         self._context.stop_if_signalled()
         # One at a time: what stands behind a rollback or a stop is read after it.
@@ -199,7 +200,7 @@ class Obeying:
             return
         self._carry_out(Command(identity, rule.action, dict(rule.args), rule.name, value))
 
-    def _repeat(self, entry: LedgerEntry) -> None:
+    def _repeat(self, entry: CommandState) -> None:
         again = self._again[entry.op]
         if entry.status == "accepted":
             if entry.op in MENDING_OPS:
@@ -367,22 +368,23 @@ class Obeying:
         arguments: dict[str, Any],
         status: str,
         reason: str | None,
-    ) -> Event:
-        return self._context.tell(
-            "command",
-            id=command.id,
-            action=command.action,
-            op=op,
-            args=arguments,
-            by=command.by,
-            value=command.value,
-            status=status,
-            stage=self._stage.name,
-            step=self._stage.step,
-            reason=reason,
+    ) -> CommandAnswered:
+        return self._context.log_event(
+            CommandAnswered(
+                id=command.id,
+                action=command.action,
+                op=op,
+                arguments=arguments,
+                by=command.by,
+                value=command.value,
+                status=status,
+                stage=self._stage.name,
+                step=self._stage.step,
+                reason=reason,
+            )
         )
 
-    def _answer_entry(self, entry: LedgerEntry, status: str, reason: str | None) -> None:
+    def _answer_entry(self, entry: CommandState, status: str, reason: str | None) -> None:
         command = Command(entry.id, entry.action, entry.arguments, entry.by)
         self._answer(command, entry.op, entry.arguments, status, reason)
 

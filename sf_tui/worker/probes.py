@@ -5,14 +5,14 @@ Chooses the examples and turns results into events and metrics. The stage decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.prepare import PreparedTask
 from sf_tui.engine.probing import HeldOutRows, Prober, plan_probes
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.events import Drift, Probe
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 
@@ -35,7 +35,8 @@ PROBE_SEED = 0
 UNKNOWN_BELOW = 0.02
 """Scores up to this at a stage's start leave nothing to lose."""
 
-Measures = dict[str, float]
+
+Measures = Mapping[str, float]
 
 
 def drift_cost_tokens(layout: ModelLayout) -> float:
@@ -121,27 +122,27 @@ class StageProbes:
             [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
         )
         accuracy: dict[str, Measures] = {}
-        paired: dict[str, Measures] = {}
+        subset: dict[str, Measures] = {}
         start = 0
         for name in self._tasks:
             places = range(start, start + len(chosen[name]))
             start = places.stop
-            accuracy[name] = paired[name] = result.measures(places)
+            accuracy[name] = subset[name] = result.measures(places)
             if full:
-                paired[name] = result.measures([places[at] for at in self._plan[name]])
+                subset[name] = result.measures([places[at] for at in self._plan[name]])
         if step == 0:
-            self.baseline = paired
-        drop = self._largest_drop(paired)
-        fields: dict[str, Any] = {"paired": paired} if full else {}
+            self.baseline = subset
+        drop = self._largest_drop(subset)
         if not (step == 0 and self._context.ledger.said("probe", self._stage, "0")):
-            self._context.tell(
-                "probe",
-                stage=self._stage,
-                step=step,
-                accuracy=accuracy,
-                full=full,
-                drop=drop,
-                **fields,
+            self._context.log_event(
+                Probe(
+                    stage=self._stage,
+                    step=step,
+                    metrics=accuracy,
+                    full=full,
+                    drop=drop,
+                    subset=subset if full else {},
+                )
             )
         self._context.accuracy = accuracy
         return {
@@ -174,8 +175,8 @@ class StageProbes:
         if self._drift is None:
             return 0.0
         layers = self._drift.measure()
-        self._context.tell("drift", stage=self._stage, step=step, layers=layers)
-        return max(layer.relative_update for layer in layers)
+        self._context.log_event(Drift(self._stage, step, layers))
+        return max(layer.relative_update or 0.0 for layer in layers)
 
     def score(self) -> float | None:
         """Return the mean of the lowest old score and the new one; None without any."""
@@ -184,14 +185,14 @@ class StageProbes:
         known = [part for part in parts if part is not None]
         return sum(known) / len(known) if known else None
 
-    def _largest_drop(self, paired: dict[str, Measures]) -> float | None:
+    def _largest_drop(self, subset: dict[str, Measures]) -> float | None:
         drops = []
         for name in self._old:
             metric = metric_named(self._tasks[name].metric)
-            drops.append(metric.drop(self.baseline[name][metric.name], paired[name][metric.name]))
+            drops.append(metric.drop(self.baseline[name][metric.name], subset[name][metric.name]))
         return max(drops, default=None)
 
-    def _lowest(self, accuracy: dict[str, Measures], names: Sequence[str]) -> float | None:
+    def _lowest(self, accuracy: Mapping[str, Measures], names: Sequence[str]) -> float | None:
         shares = [
             accuracy[name][self._tasks[name].metric]
             for name in names

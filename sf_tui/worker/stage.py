@@ -20,6 +20,15 @@ from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
+from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.events import (
+    CheckpointWritten,
+    Danger,
+    Rewound,
+    StageFinished,
+    StageStarted,
+    Step,
+)
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import announce_risk
@@ -94,12 +103,8 @@ class StagePlay:
         self._measuring.probe(0, full=True)
         self._measuring.say_unknown_tasks()
         if self._measuring.window and not context.ledger.said("danger", self.name, "entered"):
-            context.tell(
-                "danger",
-                stage=self.name,
-                step=0,
-                state="entered",
-                window=self._measuring.window,
+            context.log_event(
+                Danger(stage=self.name, step=0, state="entered", window=self._measuring.window)
             )
         if self._measuring.has_old_tasks:
             announce_risk(context, self.spec, self.loop.total_steps)
@@ -113,15 +118,17 @@ class StagePlay:
     def _tell_started(self) -> None:
         context = self._context
         if not context.ledger.said("stage_started", self.name):
-            context.tell(
-                "stage_started",
-                stage=self.name,
-                task=self.spec.task,
-                strategy=self.spec.train.strategy,
-                steps=self.loop.total_steps,
-                known=self._known,
-                frozen=context.prepared.freezer.frozen,
-                anchor=self.anchor.summary,
+            anchor = self.anchor.summary
+            context.log_event(
+                StageStarted(
+                    stage=self.name,
+                    task=self.spec.task,
+                    strategy=self.spec.train.strategy,
+                    steps=self.loop.total_steps,
+                    known=self._known,
+                    frozen=context.prepared.freezer.frozen,
+                    anchor=None if anchor is None else AnchorState(**anchor),
+                )
             )
 
     def take_up(self, checkpoint: Checkpoint) -> None:
@@ -158,12 +165,13 @@ class StagePlay:
                 continue
         self._context.carried = self.strategies.carried()
         if not self._context.ledger.said("stage_finished", self.name):
-            self._context.tell(
-                "stage_finished",
-                stage=self.name,
-                task=self.spec.task,
-                strategy=self.spec.train.strategy,
-                steps=self.loop.total_steps,
+            self._context.log_event(
+                StageFinished(
+                    stage=self.name,
+                    task=self.spec.task,
+                    strategy=self.spec.train.strategy,
+                    steps=self.loop.total_steps,
+                )
             )
 
     def save(self, *, asked_for: bool = False) -> Path:
@@ -202,12 +210,13 @@ class StagePlay:
 
     def _tell_checkpoint(self, path: Path, step: int, size: int) -> None:
         context = self._context
-        context.tell(
-            "checkpoint",
-            stage=self.name,
-            step=step,
-            path=str(path.relative_to(context.run.path)),
-            bytes=size,
+        context.log_event(
+            CheckpointWritten(
+                stage=self.name,
+                step=step,
+                path=str(path.relative_to(context.run.path)),
+                bytes=size,
+            )
         )
 
     def tell_drift(self) -> None:
@@ -229,13 +238,14 @@ class StagePlay:
 
     def _rewind(self, checkpoint: Checkpoint, reason: str, *, lost: int) -> None:
         self._restore(checkpoint)
-        self._context.tell(
-            "rewound",
-            stage=self.name,
-            step=checkpoint.step,
-            lost=lost,
-            reason=reason,
-            checkpoint=checkpoint.path.name,
+        self._context.log_event(
+            Rewound(
+                stage=self.name,
+                step=checkpoint.step,
+                lost=lost,
+                reason=reason,
+                checkpoint=checkpoint.path.name,
+            )
         )
         self._context.shelf.abandon_after(self.name, checkpoint.step)
         self._obeying.forget()
@@ -286,15 +296,16 @@ class StagePlay:
         last = step == self.loop.total_steps
         if last:
             self.strategies.end()
-        context.tell(
-            "step",
-            stage=self.name,
-            step=step,
-            loss=outcome.loss,
-            lr=outcome.learning_rate,
-            grad_norm=outcome.grad_norm,
-            tokens_per_second=round(outcome.tokens_per_second, 1),
-            **outcome.added,
+        context.log_event(
+            Step(
+                stage=self.name,
+                step=step,
+                loss=outcome.loss,
+                learning_rate=outcome.learning_rate,
+                grad_norm=outcome.grad_norm,
+                tokens_per_second=round(outcome.tokens_per_second, 1),
+                losses=outcome.added,
+            )
         )
         metrics: dict[str, float | None] = {"loss": outcome.loss, "grad_norm": outcome.grad_norm}
         if last or self._measuring.is_due(step):
@@ -322,12 +333,8 @@ class StagePlay:
             )
         leaves = step == self._measuring.window
         if leaves and not context.ledger.said("danger", self.name, "left"):
-            context.tell(
-                "danger",
-                stage=self.name,
-                step=step,
-                state="left",
-                window=self._measuring.window,
+            context.log_event(
+                Danger(stage=self.name, step=step, state="left", window=self._measuring.window)
             )
 
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:

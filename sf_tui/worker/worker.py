@@ -25,13 +25,14 @@ from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.commands import CommandTail
-from sf_tui.run.directory import RunDirectory, check_utf8
+from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
 from sf_tui.run.durable import new_folder
-from sf_tui.run.events import Event, EventLog
-from sf_tui.run.leftovers import clear_leftovers
+from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
+from sf_tui.vocabulary.event_records import TaskMetrics
+from sf_tui.vocabulary.events import Alert, CommandAnswered, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.guards import failed_guards
@@ -122,16 +123,9 @@ class Worker:
             raise failure from error
 
     def _say_failed(self, log: EventLog, reason: str, exit_code: int) -> None:
-        probes = [event["accuracy"] for event in log.history if event["type"] == "probe"]
-        accuracy = self._context.accuracy if self._context else (probes or [{}])[-1]
+        metrics = self._context.accuracy if self._context else _last_metrics(log)
         try:
-            log.append(
-                "run_finished",
-                status="failed",
-                exit_code=exit_code,
-                accuracy=accuracy,
-                reason=reason,
-            )
+            log.append(RunFinished("failed", exit_code, metrics, reason))
         except RunError:
             # The disk that the run failed on takes no last word either; the failure itself is
             # raised to whoever started the worker.
@@ -171,27 +165,22 @@ class Worker:
             introduce_run(context)
         if changed:
             # Each time anew, unlike `context.alert`: the files may change again.
-            context.tell(
-                "alert",
-                level="warn",
-                code="data-changed",
-                message=f"data changed: {describe_changes(changed)}",
-                stage="",
-                step=0,
+            context.log_event(
+                Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
             )
         # What was sent to a worker that died before it read it.
         self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
 
     def _stop_unprepared(self, log: EventLog) -> int:
-        probes = [event["accuracy"] for event in log.history if event["type"] == "probe"]
         log.append(
-            "run_finished",
-            status="stopped",
-            exit_code=EXIT_STOPPED,
-            accuracy=(probes or [{}])[-1],
-            reason=f"stopped by signal {self._signals.received} before its first step; "
-            f"`sf resume {self._run.id}` goes on",
+            RunFinished(
+                status="stopped",
+                exit_code=EXIT_STOPPED,
+                metrics=_last_metrics(log),
+                reason=f"stopped by signal {self._signals.received} before its first step; "
+                f"`sf resume {self._run.id}` goes on",
+            )
         )
         return EXIT_STOPPED
 
@@ -215,17 +204,14 @@ class Worker:
         for line in context.commands.poll():
             command = read_command(line)
             if command.id not in context.ledger.entries:
-                context.tell(
-                    "command",
-                    id=command.id,
-                    action=command.action,
-                    op="",
-                    by=command.by,
-                    value=None,
-                    status="refused",
-                    stage=None,
-                    step=None,
-                    reason=reason,
+                context.log_event(
+                    CommandAnswered(
+                        id=command.id,
+                        action=command.action,
+                        by=command.by,
+                        status="refused",
+                        reason=reason,
+                    )
                 )
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
@@ -262,7 +248,7 @@ class Worker:
         later = bool(begun) and begun[-1] != point.stage
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.ledger.last_step(stage) - step, 0)
-        context.tell("rewound", stage=stage, step=step, lost=lost, reason="resumed")
+        context.log_event(Rewound(stage=stage, step=step, lost=lost, reason="resumed"))
         then = point.state["torch"]
         if then != torch.__version__:
             context.alert(
@@ -275,13 +261,8 @@ class Worker:
             )
 
     def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
-        context.tell(
-            "rewound",
-            stage=spec.name,
-            step=0,
-            lost=context.ledger.last_step(spec.name),
-            reason="resumed",
-        )
+        lost = context.ledger.last_step(spec.name)
+        context.log_event(Rewound(stage=spec.name, step=0, lost=lost, reason="resumed"))
 
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
         if play is not None:
@@ -289,25 +270,25 @@ class Worker:
         self._write_model(context)
         if stop.command is not None:
             entry = context.ledger.entries[stop.command]
-            context.tell(
-                "command",
-                id=entry.id,
-                action=entry.action,
-                op=entry.op,
-                by=entry.by,
-                value=None,
-                status="done",
-                stage=entry.stage,
-                step=entry.step,
-                reason=None,
+            context.log_event(
+                CommandAnswered(
+                    id=entry.id,
+                    action=entry.action,
+                    op=entry.op,
+                    by=entry.by,
+                    status="done",
+                    stage=entry.stage,
+                    step=entry.step,
+                )
             )
         self._refuse_commands(context, "the run was being stopped")
-        context.tell(
-            "run_finished",
-            status="stopped",
-            exit_code=EXIT_STOPPED,
-            accuracy=context.accuracy,
-            reason=f"stopped {stop.reason}; `sf resume {self._run.id}` goes on",
+        context.log_event(
+            RunFinished(
+                status="stopped",
+                exit_code=EXIT_STOPPED,
+                metrics=context.accuracy,
+                reason=f"stopped {stop.reason}; `sf resume {self._run.id}` goes on",
+            )
         )
         return EXIT_STOPPED
 
@@ -324,12 +305,13 @@ class Worker:
         self._write_model(context)
         self._refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
-        context.tell(
-            "run_finished",
-            status="guard_failed" if failed else "completed",
-            exit_code=code,
-            accuracy=context.accuracy,
-            reason="; ".join(failed) or None,
+        context.log_event(
+            RunFinished(
+                status="guard_failed" if failed else "completed",
+                exit_code=code,
+                metrics=context.accuracy,
+                reason="; ".join(failed) or None,
+            )
         )
         return code
 
@@ -346,3 +328,9 @@ class Worker:
                 "the last checkpoint holds the same weights; make room, then "
                 f"`sf resume {shlex.quote(str(path.parent))}`",
             ) from error
+
+
+def _last_metrics(log: EventLog) -> TaskMetrics:
+    """Return what the last probe found before this worker opened the log."""
+    probes = [event for event in log.history if isinstance(event, Probe)]
+    return probes[-1].metrics if probes else {}

@@ -21,10 +21,11 @@ from sf_tui.cli.app import app
 from sf_tui.cli.launching import finished_exit_code, repair_before_resume
 from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import EventLog, read_events
-from sf_tui.run.history import fold
+from sf_tui.run.events import EventLog, read_objects
+from sf_tui.run.reading import read_state
 from sf_tui.tui.feed import RunFeed
 from sf_tui.tui.summary import summarize_run
+from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished, UnknownEvent
 from tui.written_run import WrittenRun
 
 GARBAGE: list[Any] = [None, True, -3, 10**9, 2**64 - 1, 1e308, "x", "", [], ["x"], {}, {"a": [1]}]
@@ -43,9 +44,9 @@ def home(sf_home: Path) -> Path:
         written.steps(13, 20)
         written.name_neighbors()
         written.diagnose(20)
-        written.event("rewound", stage="new", step=15, lost=5, reason="rollback", checkpoint=None)
+        written.event(Rewound(stage="new", step=15, lost=5, reason="rollback", checkpoint=None))
         written.steps(16, 20)
-        written.event("run_finished", status="stopped", exit_code=5, accuracy={}, reason="stopped")
+        written.event(RunFinished(status="stopped", exit_code=5, metrics={}, reason="stopped"))
     return sf_home / "runs"
 
 
@@ -149,7 +150,7 @@ def test_any_change_of_the_log_is_survived_and_repaired(home: Path, seed: int) -
             else:
                 event[key] = copy.deepcopy(dice.choice(GARBAGE))
     run.events.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events))
-    fold(events)
+    read_state(run)
     lists_all(bad_is_damaged=False)
     shows()
     summarize_run(run)
@@ -176,7 +177,7 @@ def test_damage_is_named_with_its_line_and_the_way_on_works(home: Path) -> None:
     (kept,) = run.path.glob("events.jsonl.damaged-*")
     assert kept.read_bytes() == before
     assert finished_exit_code(run) is None
-    assert [event["seq"] for event in read_events(run.events)] == list(range(1, len(lines) + 1))
+    assert [event["seq"] for event in read_objects(run.events)] == list(range(1, len(lines) + 1))
     assert "nothing to repair" in repair_before_resume(run)
 
 
@@ -191,7 +192,7 @@ def test_an_emptied_log_is_refused_and_marked(home: Path) -> None:
     repair_before_resume(run)
     assert finished_exit_code(run) is None
     log = EventLog(run.events)
-    assert log.append("note")["seq"] == 5
+    assert log.append(UnknownEvent("note", {})).seq == 5
     log.close()
     run.events.unlink()
     with pytest.raises(SfError, match="is empty"):
@@ -202,7 +203,7 @@ def test_a_long_list_of_commands_is_cut_when_printed(home: Path) -> None:
     run = RunDirectory(home / "good")
     log = EventLog(run.events)
     for number in range(500):
-        log.append("command", id=f"x{number}", action="go", by="user", status="refused")
+        log.append(CommandAnswered(id=f"x{number}", action="go", by="user", status="refused"))
     log.close()
     done = CliRunner().invoke(app, ["show", "good"])
     assert "earlier commands; --json has all" in done.stdout

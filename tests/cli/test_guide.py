@@ -18,7 +18,6 @@ from sf_tui.cli.guide import PAGES, page_text
 from sf_tui.errors import UsageError
 from sf_tui.profile.reference import profile_reference
 from sf_tui.profile.sources import builtin_profiles
-from sf_tui.run.events import Event
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +96,7 @@ def test_the_json_schema_knows_every_key_of_the_built_in_profiles() -> None:
                 return tables[place["$ref"].rpartition("/")[2]]
         return part
 
-    def check(values: Event, table: dict[str, Any]) -> None:
+    def check(values: dict[str, Any], table: dict[str, Any]) -> None:
         for key, value in values.items():
             if "properties" not in table:
                 continue

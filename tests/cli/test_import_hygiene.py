@@ -23,7 +23,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert not _imported_by("import sf_tui.cli.app") & HEAVY
 
 
-@pytest.mark.parametrize("package", ["sf_tui.run.history", "sf_tui.profile", "sf_tui.tui"])
+@pytest.mark.parametrize("package", ["sf_tui.run.state", "sf_tui.profile", "sf_tui.tui"])
 def test_what_the_console_reads_with_imports_no_torch(package: str) -> None:
     assert not _imported_by(f"import {package}") & {"torch", "transformers", "accelerate"}
 

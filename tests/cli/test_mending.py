@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import read_events
+from sf_tui.run.events import read_objects
 from sf_tui.run.liveness import RunLock, WorkerState, probe_liveness
 from sf_tui.tasks.biography import Settings, biography_task
 from support import PATIENCE_S
@@ -85,7 +85,7 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     written = run.events.read_bytes()
     assert written[: len(log)] == log
     assert written.count(b"\n") == log.count(b"\n") + 1
-    event = list(read_events(run.events))[-1]
+    event = list(read_objects(run.events))[-1]
     assert event == {key: value for key, value in found.items() if key in event}
     assert (event["type"], event["task"], event["stage"], event["step"]) == (
         *("diagnosis", "old", "new"),
@@ -125,7 +125,7 @@ def test_a_card_says_the_verdict_first_and_what_to_do_next(
 
     assert done.poll() == 0, done.stderr
     first, second = done.stdout.splitlines()[:2]
-    event = list(read_events(spoiled / "events.jsonl"))[-1]
+    event = list(read_objects(spoiled / "events.jsonl"))[-1]
     assert event["verdict"].upper() in first
     assert "'old'" in first
     assert second

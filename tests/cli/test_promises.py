@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.run.events import Event, read_events
+from sf_tui.run.events import JsonObject, read_objects
 from support import PATIENCE_S
 from support.fork_client import ForkHost, SfProcess
 
@@ -46,8 +46,8 @@ every = 1000
 """
 
 
-def events(run: Path, kind: str) -> list[Event]:
-    return [event for event in read_events(run / "events.jsonl") if event["type"] == kind]
+def events(run: Path, kind: str) -> list[JsonObject]:
+    return [event for event in read_objects(run / "events.jsonl") if event["type"] == kind]
 
 
 def wait_for(condition: Callable[[], object]) -> None:

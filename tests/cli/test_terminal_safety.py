@@ -22,6 +22,7 @@ from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.liveness import RunLock
+from sf_tui.vocabulary.events import RunFinished
 from support import PATIENCE_S
 from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
 from support.pseudo_terminal import Terminal
@@ -153,7 +154,7 @@ def stop(sf: Sf, forged: WrittenRun, _: Path) -> None:
 
 def resume(sf: Sf, forged: WrittenRun, _: Path) -> None:
     sf("resume", f"r{IN_NAMES}")
-    forged.event("run_finished", status="completed", exit_code=0, accuracy={}, reason=EVERYWHERE)
+    forged.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=EVERYWHERE))
     code, _, err = sf("resume", forged.run.path)
     assert (code, "nothing to resume" in err) == (0, True)
 

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.diagnosis.event import compare_costs, decompose, diagnosis_fields
+from sf_tui.diagnosis.event import compare_costs, decompose, diagnosis_event
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding, decide_verdict
+from sf_tui.vocabulary.declared import as_object
+from sf_tui.vocabulary.event_records import ArmRecord
+from sf_tui.vocabulary.events import own_fields
 from support.scores import make_arm, right
 
 COST = compare_costs(seconds=30.1234567, tokens=90_000, gpu_hour=2.5, recipe_tokens=4_000_000)
@@ -22,8 +25,10 @@ def fields(
     verdict: Finding, *arms: ArmResult, skipped: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """Return the event of a diagnosis at the end of a stage."""
-    return diagnosis_fields(
-        verdict, arms, COST, task="old", stage="new", step=300, examples=10, skipped=skipped
+    return own_fields(
+        diagnosis_event(
+            verdict, arms, COST, task="old", stage="new", step=300, examples=10, skipped=skipped
+        )
     )
 
 
@@ -53,7 +58,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
     assert (event["examples"], event["held_out"]) == (10, 300)
     assert (event["arm"], event["steps"]) == ("neighbors", 100)
     assert (event["seconds"], event["tokens"]) == (30.123457, 90_000)
-    assert event["cost"] == COST.as_event()
+    assert event["cost"] == as_object(COST.rounded())
     assert event["arms"] == {
         "examples": {
             "recovered": 0.433333,
@@ -76,7 +81,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
             # Six decimals would make it 0.
             "learning_rate": 2.5e-7,
         },
-        "unrelated": {"skipped": "no other task is named"},
+        "unrelated": as_object(ArmRecord(skipped="no other task is named")),
     }
 
 
@@ -148,7 +153,7 @@ def test_nothing_heavy_comes_with_the_package() -> None:
         "    importlib.import_module(m.name)\n"
         "ours = {m for m in sys.modules if m.startswith('sf_tui.')}\n"
         "assert 'sf_tui.diagnosis.event' in ours\n"
-        "print(sorted(m for m in ours if not m.startswith('sf_tui.diagnosis')))\n"
+        "print(sorted(m for m in ours if not m.startswith(('sf_tui.diagnosis', 'sf_tui.voc'))))\n"
         "print(sorted({'torch', 'pydantic', 'textual', 'rich', 'scipy'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

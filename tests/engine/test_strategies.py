@@ -210,7 +210,7 @@ def test_l2_start_pulls_every_weight_by_exactly_twice_its_strength_times_its_way
     stage = stage_of(make_model("llama"), compute)
     strategies = strategies_of(stage, "l2-start", L2StartSettings(strength=0.75))
     by = moved(stage)
-    value, tokens = strategies.losses()["l2_start_loss"].accumulate(1)
+    value, tokens = strategies.losses()["l2_start"].accumulate(1)
     total = sum(float(way.double().square().sum()) for way in by.values())
     assert (value, tokens) == (pytest.approx(0.75 * total, rel=1e-6), 0)
     for name, parameter in stage.model.named_parameters():
@@ -228,7 +228,7 @@ def test_penalty_is_added_to_the_gradient_of_the_step_and_spares_what_is_frozen(
     own = {n: torch.randn_like(p) for n, p in stage.model.named_parameters() if p.requires_grad}
     for name, parameter in stage.model.named_parameters():
         parameter.grad = own[name].clone() if name in own else None
-    strategies.losses()["l2_start_loss"].accumulate(1)
+    strategies.losses()["l2_start"].accumulate(1)
     assert 0 < len(own) < len(by)
     for name, parameter in stage.model.named_parameters():
         if name in own:
@@ -245,7 +245,7 @@ def test_l2_start_brings_weights_back_that_no_other_loss_holds(
     strategies = strategies_of(stage, "l2-start", L2StartSettings(strength=0.5))
     start = weights(stage.model)
     moved(stage)
-    strategies.losses()["l2_start_loss"].accumulate(1)
+    strategies.losses()["l2_start"].accumulate(1)
     # W - 2 λ (W - W_start) is W_start with λ = 1/2.
     torch.optim.SGD(stage.model.parameters(), lr=1.0).step()
     for name, now in weights(stage.model).items():
@@ -294,7 +294,7 @@ def test_ewc_penalty_has_the_gradient_strength_times_fisher_times_way(
     ewc = strategies.get("ewc")
     assert isinstance(ewc, Ewc)
     by = moved(stage)
-    value, _ = strategies.losses()["ewc_loss"].accumulate(1)
+    value, _ = strategies.losses()["ewc"].accumulate(1)
     half = sum(float((ewc.fisher[n].double() * by[n].double().square()).sum()) for n in by) / 2
     assert value == pytest.approx(20.0 * half, rel=1e-5)
     for name, parameter in stage.model.named_parameters():
@@ -332,7 +332,7 @@ def test_weights_frozen_while_the_fisher_is_taken_are_not_pulled(
     strategies = strategies_of(stage, "ewc")
     stage.freezer.unfreeze()
     moved(stage)
-    strategies.losses()["ewc_loss"].accumulate(1)
+    strategies.losses()["ewc"].accumulate(1)
     for layer in stage.layout.layers:
         held = layer.name in ("embeddings", "block-0")
         assert all((p.grad is None) == held for p in layer.parameters.values())
@@ -353,7 +353,7 @@ def test_restored_ewc_is_the_one_that_was_stored(
     gradients = []
     for strategies in (one, other):
         stage.model.zero_grad()
-        strategies.losses()["ewc_loss"].accumulate(1)
+        strategies.losses()["ewc"].accumulate(1)
         gradients.append([p.grad for p in stage.model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
@@ -373,8 +373,8 @@ def test_strategy_is_switched_on_and_off_between_two_steps(
         elif change == "off":
             strategies.switch_off("l2-start")
         told.append(tuner.advance().added)
-    assert [list(added) for added in told] == [[], ["l2_start_loss"], ["l2_start_loss"], []]
-    assert told[2]["l2_start_loss"] > 0
+    assert [list(added) for added in told] == [[], ["l2_start"], ["l2_start"], []]
+    assert told[2]["l2_start"] > 0
     assert isinstance(strategies.get("l2-start"), L2Start)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sf_tui.run.events import EventTail, read_events
+from sf_tui.run.events import EventTail, read_objects
 from support import RUN_PATIENCE_S
 from support.fork_client import ForkHost
 
@@ -23,12 +23,12 @@ SHORT = (
 def _play(host: ForkHost, path: Path, *arguments: str) -> list[dict[str, Any]]:
     done = host.start("run", "biography-mini", "--no-ui", "--run-dir", path, *arguments)
     assert done.wait(RUN_PATIENCE_S) == 0, done.stderr
-    return list(read_events(path / "events.jsonl"))
+    return list(read_objects(path / "events.jsonl"))
 
 
 def _accuracies(events: list[dict[str, Any]]) -> tuple[float, float, float]:
     """Return the old task's accuracy at the start and the end, and the new one's at the end."""
-    probes = [e["accuracy"] for e in events if e["type"] == "probe" and e["stage"] == "new"]
+    probes = [e["metrics"] for e in events if e["type"] == "probe" and e["stage"] == "new"]
     first, last = probes[0], probes[-1]
     return first["old"]["exact_match"], last["old"]["exact_match"], last["new"]["exact_match"]
 
@@ -42,7 +42,7 @@ def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
     # Plain tuning on this schedule leaves six tenths.
     assert old >= 0.85 * start
     assert new >= 0.9
-    assert all(e["anchor_loss"] > -1e-5 for e in events if e["type"] == "step")
+    assert all(e["losses"]["anchor"] > -1e-5 for e in events if e["type"] == "step")
 
     (named,) = [e for e in events if e["type"] == "tasks_at_risk"]
     assert (named["stage"], named["step"]) == ("new", 0)
@@ -91,7 +91,7 @@ def test_anchor_pressed_early_ends_near_one_from_the_first_step_and_a_kill_costs
     process.kill()
     acting.wait()
     assert fork_host.start("resume", run, "--no-ui").wait(RUN_PATIENCE_S) == 0
-    events = list(read_events(run / "events.jsonl"))
+    events = list(read_objects(run / "events.jsonl"))
     (pressed,) = [e for e in events if e["type"] == "command" and e["op"] == "anchor"][:1]
     assert pressed["step"] <= 30
     anchored = _play(fork_host, tmp_path / "whole", *ANCHORED, *settings)
@@ -103,7 +103,7 @@ def _wait(run: Path, wanted: Any) -> None:
     tail = EventTail(run / "events.jsonl")
     deadline = time.monotonic() + RUN_PATIENCE_S
     while time.monotonic() < deadline:
-        if any(wanted(event) for event in tail.poll()):
+        if any(wanted(event) for event in tail.iterate_objects()):
             return
         time.sleep(0.01)
     raise AssertionError("never told")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from sf_tui.run.events import read_events
+from sf_tui.run.events import read_objects
 from support import RUN_PATIENCE_S
 from support.fork_client import ForkHost
 
@@ -41,7 +41,7 @@ def _probes(events: Events, stage: str) -> Events:
 
 
 def _exact(probe: dict[str, Any], task: str) -> float:
-    return float(probe.get("paired", probe["accuracy"])[task]["exact_match"])
+    return float(probe.get("subset", probe["metrics"])[task]["exact_match"])
 
 
 def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
@@ -49,7 +49,7 @@ def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
     done = host.run(*line, timeout_s=RUN_PATIENCE_S)
     assert done.poll() == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events == list(read_events(path / "events.jsonl"))
+    assert events == list(read_objects(path / "events.jsonl"))
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     return events
 
@@ -62,15 +62,15 @@ def plain(fork_host: ForkHost, tmp_path_factory: pytest.TempPathFactory) -> Even
 
 def _check_the_finding(events: Events, replay_steps: int) -> None:
     new, recover = _probes(events, "new"), _probes(events, "replay")
-    start = new[0]["accuracy"]["old"]["exact_match"]
+    start = new[0]["metrics"]["old"]["exact_match"]
     window = [probe for probe in new if probe["step"] <= 150]
-    assert new[0]["accuracy"]["old"]["n"] == 600
+    assert new[0]["metrics"]["old"]["n"] == 600
     assert start >= 0.95
     assert min(_exact(probe, "old") for probe in window) <= start / 2
-    assert new[-1]["accuracy"]["old"]["exact_match"] <= start / 2
-    assert new[-1]["accuracy"]["new"]["exact_match"] >= 0.98
+    assert new[-1]["metrics"]["old"]["exact_match"] <= start / 2
+    assert new[-1]["metrics"]["new"]["exact_match"] >= 0.98
     assert recover[-1]["step"] == replay_steps
-    assert recover[-1]["accuracy"]["old"]["exact_match"] >= 0.9 * start
+    assert recover[-1]["metrics"]["old"]["exact_match"] >= 0.9 * start
 
 
 def test_plain_tuning_shows_the_papers_finding(plain: Events) -> None:
@@ -88,7 +88,7 @@ def test_every_probe_of_a_stage_takes_the_same_number_within_the_budget(plain: E
     counts = {
         (task, measures["n"])
         for probe in _probes(plain, "new")[1:-1]
-        for task, measures in probe["accuracy"].items()
+        for task, measures in probe["metrics"].items()
     }
     assert len(counts) == 2
 
@@ -103,14 +103,14 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
     line = ("run", profile, "--no-ui", "--seed", "1", "--run-dir", path)
     done = fork_host.run(*line, timeout_s=RUN_PATIENCE_S)
     assert done.poll() == 0, done.stderr
-    events = list(read_events(path / "events.jsonl"))
+    events = list(read_objects(path / "events.jsonl"))
     fired = [e for e in events if e["type"] == "command" and e["by"] == "protect-old-task"]
     assert [e["status"] for e in fired] == ["accepted", "done"]
     assert fired[0]["value"] > 0.10
     assert fired[0]["step"] <= 150
 
-    plain_end = _probes(plain, "new")[-1]["accuracy"]["old"]["exact_match"]
-    assert _probes(events, "new")[-1]["accuracy"]["old"]["exact_match"] > plain_end + 0.02
+    plain_end = _probes(plain, "new")[-1]["metrics"]["old"]["exact_match"]
+    assert _probes(events, "new")[-1]["metrics"]["old"]["exact_match"] > plain_end + 0.02
 
     at_firing = path / "checkpoints" / "new" / f"step-{fired[0]['step']:06d}" / "weights"
     final = load_file(path / "model" / "model.safetensors")

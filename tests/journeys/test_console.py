@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import EventTail, read_events
+from sf_tui.run.events import EventTail, read_objects
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from support import PATIENCE_S
 from support.pseudo_terminal import Terminal
@@ -53,7 +53,7 @@ def wait_for(run: RunDirectory, wanted: Callable[[dict[str, Any]], bool]) -> dic
     tail = EventTail(run.events)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        for event in tail.poll():
+        for event in tail.iterate_objects():
             if wanted(event):
                 return event
         time.sleep(0.02)
@@ -67,7 +67,7 @@ def is_step(event: dict[str, Any]) -> bool:
 def commands_of(run: RunDirectory, op: str) -> list[dict[str, Any]]:
     return [
         event
-        for event in read_events(run.events)
+        for event in read_objects(run.events)
         if event["type"] == "command" and event["op"] == op
     ]
 
@@ -96,7 +96,7 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     assert "sf attach journey" in terminal.data.decode()
     left_at = probe_liveness(run)
     assert left_at.state is WorkerState.ALIVE
-    last = [event for event in read_events(run.events) if event["type"] == "step"][-1]["seq"]
+    last = [event for event in read_objects(run.events) if event["type"] == "step"][-1]["seq"]
     wait_for(run, lambda event: event["type"] == "step" and event["seq"] > last + 5)
 
     again = open_sf("attach", "journey")
@@ -117,11 +117,11 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     again.press("q")
     assert again.read_to_end() == 0
 
-    seqs = [event["seq"] for event in read_events(run.events)]
+    seqs = [event["seq"] for event in read_objects(run.events)]
     assert seqs == list(range(1, len(seqs) + 1))
     frozen = [
         [(layer["name"], layer["relative_update"]) for layer in event["layers"] if layer["frozen"]]
-        for event in read_events(run.events)
+        for event in read_objects(run.events)
         if event["type"] == "drift" and any(layer["frozen"] for layer in event["layers"])
     ]
     assert frozen
@@ -145,9 +145,9 @@ def test_a_lost_terminal_costs_the_run_nothing(open_sf: OpenSf, sf_home: Path) -
             terminal.hang_up()
             assert terminal.process.wait(PATIENCE_S) == LOST
         assert probe_liveness(run).state is WorkerState.ALIVE
-    last = list(read_events(run.events))[-1]["seq"]
+    last = list(read_objects(run.events))[-1]["seq"]
     wait_for(run, lambda event: event["seq"] > last + 10)
-    seqs = [event["seq"] for event in read_events(run.events)]
+    seqs = [event["seq"] for event in read_objects(run.events)]
     assert seqs == list(range(1, len(seqs) + 1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from sf_tui.run.events import read_events
+from sf_tui.run.events import read_objects
 from support import PATIENCE_S
 from support.fork_client import ForkHost
 
@@ -38,7 +38,7 @@ control = "biography:unseen"
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(run / "events.jsonl") if event["type"] == kind]
+    return [event for event in read_objects(run / "events.jsonl") if event["type"] == kind]
 
 
 def _wait_for_step(run: Path, step: int) -> None:
@@ -98,5 +98,5 @@ def _goes_on(fork_host: ForkHost, run: Path) -> None:
     _wait_for_step(run, steps + 2)
     assert fork_host.run("stop", run).poll() == 0
     assert worker.wait() == 5
-    seqs = [event["seq"] for event in read_events(run / "events.jsonl")]
+    seqs = [event["seq"] for event in read_objects(run / "events.jsonl")]
     assert seqs == list(range(1, len(seqs) + 1))

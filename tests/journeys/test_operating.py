@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import read_events
+from sf_tui.run.events import read_objects
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from support import PATIENCE_S
 from support.fork_client import ForkHost
@@ -35,7 +35,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _wait_for_step(run: Path, stage: str, step: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        for event in read_events(run / "events.jsonl"):
+        for event in read_objects(run / "events.jsonl"):
             if event["type"] == "step" and (event["stage"], event["step"]) == (stage, step):
                 return
         time.sleep(0.1)
@@ -54,7 +54,7 @@ def test_a_detached_run_from_start_to_resume(run_sf: RunSf, sf_home: Path) -> No
 
     frozen = run_sf("act", identity, "freeze", "--set", "layers=1", "--json")
     assert frozen.returncode == 0, frozen.stderr
-    assert json.loads(frozen.stdout)["args"] == {"layers": 1, "embeddings": True}
+    assert json.loads(frozen.stdout)["arguments"] == {"layers": 1, "embeddings": True}
     twice = run_sf("act", "last", "unfreeze")
     assert "done" in twice.stderr
     refused = run_sf("act", "last", "unfreeze")
@@ -86,7 +86,7 @@ def test_a_detached_run_from_start_to_resume(run_sf: RunSf, sf_home: Path) -> No
     assert again.returncode == 0, again.stderr
     assert probe_liveness(run).state is WorkerState.ALIVE
     assert run_sf("stop", "last").returncode == 0
-    seqs = [event["seq"] for event in read_events(run.events)]
+    seqs = [event["seq"] for event in read_objects(run.events)]
     assert seqs == list(range(1, len(seqs) + 1))
 
 
@@ -121,6 +121,6 @@ def test_kill_9_at_random_moments_changes_nothing(
     _play_under_fire(fork_host, fired, kills, seed, took * 0.7)
 
     assert _digests(calm / "model") == _digests(fired / "model")
-    events = list(read_events(fired / "events.jsonl"))
+    events = list(read_objects(fired / "events.jsonl"))
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [e["type"] for e in events].count("run_finished") == 1

@@ -90,7 +90,7 @@ def tune(scene: Scene, anchor: Anchor | None, steps: int) -> None:
         seed=0,
         pad_id=scene.loaded.pad_id,
     )
-    tuner.added = {"anchor_loss": anchor} if anchor else {}
+    tuner.added = {"anchor": anchor} if anchor else {}
     for _ in range(steps):
         tuner.advance()
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sf_tui.errors import RunError
 from sf_tui.run.clock import parse_rfc3339
 from sf_tui.run.events import EventLog, EventTail, JsonLinesTail, read_events
+from sf_tui.vocabulary.events import UnknownEvent, event_object
 
 shared_folder = settings(
     deadline=None,
@@ -31,25 +32,29 @@ EVENTS = st.lists(
 )
 
 
+def note(**values: object) -> UnknownEvent:
+    return UnknownEvent("note", values)
+
+
 def seqs(path: Path) -> list[int]:
-    return [event["seq"] for event in read_events(path)]
+    return [event.seq for event in read_events(path)]
 
 
 def test_seq_rises_by_one_across_openings(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     for _ in range(3):
         log = EventLog(path)
-        log.append("note", loss=1.5)
-        assert log.append("note", loss=1.0)["seq"] == log.seq
+        log.append(note(loss=1.5))
+        assert log.append(note(loss=1.0)).seq == log.seq
         log.close()
     assert seqs(path) == [1, 2, 3, 4, 5, 6]
-    assert [event["seq"] for event in EventLog(path).history] == [1, 2, 3, 4, 5, 6]
+    assert [event.seq for event in EventLog(path).history] == [1, 2, 3, 4, 5, 6]
 
 
 def test_every_event_says_its_time_and_type(tmp_path: Path) -> None:
-    event = EventLog(tmp_path / "events.jsonl").append("note", state="entered")
-    assert parse_rfc3339(event["time"]).utcoffset() is not None
-    assert (event["type"], event["state"]) == ("note", "entered")
+    event = EventLog(tmp_path / "events.jsonl").append(note(state="entered"))
+    assert parse_rfc3339(event.time).utcoffset() is not None
+    assert event_object(event)["type"] == "note"
     assert list(read_events(tmp_path / "events.jsonl")) == [event]
 
 
@@ -59,9 +64,9 @@ def test_torn_last_line_is_taken_back_when_the_log_is_opened(tmp_path: Path, cut
     path = tmp_path / "events.jsonl"
     path.unlink(missing_ok=True)
     log = EventLog(path)
-    log.append("note", step=1)
+    log.append(note(step=1))
     whole = path.stat().st_size
-    log.append("note", step=2, text="é\n" * 5)
+    log.append(note(step=2, text="é\n" * 5))
     log.close()
     content = path.read_bytes()
     torn = content[: max(whole, len(content) - 1 - cut)]
@@ -69,16 +74,16 @@ def test_torn_last_line_is_taken_back_when_the_log_is_opened(tmp_path: Path, cut
 
     log = EventLog(path)
     assert path.read_bytes() == content[:whole]
-    assert log.append("note", step=2)["seq"] == 2
+    assert log.append(note(step=2)).seq == 2
     assert seqs(path) == [1, 2]
 
 
 def test_log_of_a_lost_power_supply_is_cut_where_its_zeros_begin(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    EventLog(path).append("note", step=1)
+    EventLog(path).append(note(step=1))
     with path.open("ab") as file:
         file.write(b"\0" * 4096)
-    assert EventLog(path).append("note", step=2)["seq"] == 2
+    assert EventLog(path).append(note(step=2)).seq == 2
     assert seqs(path) == [1, 2]
 
 
@@ -89,17 +94,17 @@ def test_full_disk_in_the_middle_of_a_line_leaves_a_whole_log(
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
     heard: list[int] = []
-    log.listen(lambda event: heard.append(event["seq"]))
-    log.append("note", step=1)
+    log.listen(lambda event: heard.append(event.seq))
+    log.append(note(step=1))
     before = path.read_bytes()
 
     with largest_file(len(before) + room), pytest.raises(RunError) as caught:
-        log.append("note", step=2, text="x" * 80)
+        log.append(note(step=2, text="x" * 80))
     assert str(path) in caught.value.message
     assert "room" in caught.value.hint
     assert path.read_bytes() == before
 
-    assert log.append("note", step=2)["seq"] == 2
+    assert log.append(note(step=2)).seq == 2
     assert heard == [1, 2]
     assert seqs(path) == [1, 2]
 
@@ -107,7 +112,7 @@ def test_full_disk_in_the_middle_of_a_line_leaves_a_whole_log(
 @pytest.mark.parametrize("line", [b"{broken}\n", b"[1, 2]\n", b"\xff\xfe\n", b"12\n"])
 def test_log_with_a_foreign_line_is_refused(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "events.jsonl"
-    EventLog(path).append("note", step=1)
+    EventLog(path).append(note(step=1))
     before = path.read_bytes()
     path.write_bytes(line + before)
     with pytest.raises(RunError, match=r"events\.jsonl:1: .*(not JSON|not an object)"):
@@ -139,21 +144,21 @@ def test_tail_goes_on_where_another_one_stopped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
     for step in range(5):
-        log.append("note", step=step)
+        log.append(note(step=step))
     first = EventTail(path)
     for event in first.iterate():
-        if event["step"] == 2:
+        if event.values["step"] == 2:
             break
     second = EventTail(path, offset=first.offset)
-    assert [event["step"] for event in second.poll()] == [3, 4]
-    assert [event["step"] for event in first.poll()] == [3, 4]
+    assert [event.values["step"] for event in second.poll()] == [3, 4]
+    assert [event.values["step"] for event in first.poll()] == [3, 4]
 
 
 def test_tail_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
     tail = EventTail(tmp_path / "events.jsonl")
     assert tail.poll() == []
-    EventLog(tmp_path / "events.jsonl").append("note", step=1)
-    assert [event["step"] for event in tail.poll()] == [1]
+    EventLog(tmp_path / "events.jsonl").append(note(step=1))
+    assert [event.values["step"] for event in tail.poll()] == [1]
 
 
 def test_tail_passes_over_lines_that_are_no_objects_and_counts_them(tmp_path: Path) -> None:
@@ -168,9 +173,9 @@ def test_tail_passes_over_lines_that_are_no_objects_and_counts_them(tmp_path: Pa
 def test_line_longer_than_a_chunk_is_one_event(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
-    log.append("long", text="x" * (3 << 20))
-    log.append("short", text="y")
-    assert [len(event["text"]) for event in read_events(path)] == [3 << 20, 1]
+    log.append(note(text="x" * (3 << 20)))
+    log.append(note(text="y"))
+    assert [len(event.values["text"]) for event in read_events(path)] == [3 << 20, 1]
 
 
 def test_numbers_of_every_kind_are_written_as_json(tmp_path: Path) -> None:
@@ -181,12 +186,13 @@ def test_numbers_of_every_kind_are_written_as_json(tmp_path: Path) -> None:
 
     path = tmp_path / "events.jsonl"
     EventLog(path).append(
-        "probe",
-        share=np.float64(0.5),
-        count=np.int64(3),
-        array=np.arange(3),
-        layers=[Layer("block-0", 0.25)],
-        undefined=math.nan,
+        note(
+            share=np.float64(0.5),
+            count=np.int64(3),
+            array=np.arange(3),
+            layers=[Layer("block-0", 0.25)],
+            undefined=math.nan,
+        )
     )
     # Python's own reader stands for any other program: NaN would not be JSON.
     (line,) = path.read_text().splitlines()

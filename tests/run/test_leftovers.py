@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.run.directory import RunDirectory
-from sf_tui.run.leftovers import clear_leftovers
+from sf_tui.run.directory import RunDirectory, clear_leftovers
 
 
 def put(path: Path, content: str = "x") -> Path:

@@ -16,7 +16,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog
 from sf_tui.run.links import check_links
 from sf_tui.tui.actions import read_actions
-from sf_tui.tui.worker_log_tail import WorkerLogTail
+from sf_tui.tui.feed import WorkerLogTail
+from sf_tui.vocabulary.events import RunStarted
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_run_directory_itself_its_log_and_its_lock_may_be_links(
     run: RunDirectory, tmp_path: Path
 ) -> None:
     log = EventLog(run.events)
-    log.append("run_started")
+    log.append(RunStarted([]))
     log.close()
     for file in (run.events, run.lock):
         elsewhere = tmp_path / f"elsewhere-{file.name}"

@@ -25,6 +25,7 @@ from sf_tui.run.liveness import (
     last_event_type,
     probe_liveness,
 )
+from sf_tui.vocabulary.events import DiagnosisMade, Rewound, RunFinished, RunStarted, UnknownEvent
 
 HOLDER = """\
 import sys, time
@@ -94,25 +95,25 @@ def test_pid_that_is_taken_by_somebody_else_is_no_sign_of_life(run: RunDirectory
 def test_last_word_of_the_log_says_finished(run: RunDirectory) -> None:
     write_beat(run, age_s=1)
     log = EventLog(run.events)
-    log.append("run_finished", status="completed")
+    log.append(RunFinished("completed", 0))
     assert probe_liveness(run).state is WorkerState.FINISHED
-    log.append("rewound", stage="old", step=3)
+    log.append(Rewound("old", 3, "resumed"))
     assert probe_liveness(run).state is WorkerState.DEAD
 
 
 def test_living_worker_of_a_run_that_was_stopped_once_is_alive(
     run: RunDirectory, holder: subprocess.Popen[str]
 ) -> None:
-    EventLog(run.events).append("run_finished", status="stopped")
+    EventLog(run.events).append(RunFinished("stopped", 5))
     assert probe_liveness(run).state is WorkerState.ALIVE
     assert holder.poll() is None
 
 
 def test_run_that_is_diagnosed_after_its_end_is_still_finished(run: RunDirectory) -> None:
     log = EventLog(run.events)
-    log.append("run_finished", status="completed", exit_code=0, accuracy={}, reason=None)
-    log.append("diagnosis", verdict="none")
-    log.append("diagnosis", verdict="real")
+    log.append(RunFinished("completed", 0))
+    log.append(DiagnosisMade("none", "old", 1.0))
+    log.append(DiagnosisMade("real", "old", 0.0))
     log.close()
     write_beat(run, age_s=SILENT_AFTER_S + 1)
     assert last_event_type(run) == "run_finished"
@@ -200,18 +201,18 @@ def test_damaged_or_lost_heartbeat_is_no_run_that_is_starting(run: RunDirectory)
         assert probe_liveness(run).state is WorkerState.DEAD
     run.heartbeat.unlink()
     assert probe_liveness(run).state is WorkerState.STARTING
-    EventLog(run.events).append("run_started")
+    EventLog(run.events).append(RunStarted([]))
     assert probe_liveness(run).state is WorkerState.DEAD
 
 
 def test_last_event_is_found_behind_a_long_line_and_before_a_torn_one(run: RunDirectory) -> None:
     assert last_event_type(run) is None
     log = EventLog(run.events)
-    log.append("first")
+    log.append(UnknownEvent("first", {}))
     assert last_event_type(run) == "first"
-    log.append("long", text="x" * (1 << 18))
+    log.append(UnknownEvent("long", {"text": "x" * (1 << 18)}))
     assert last_event_type(run) == "long"
-    log.append("last")
+    log.append(UnknownEvent("last", {}))
     with run.events.open("ab") as file:
         file.write(b'{"type": "torn')
     assert last_event_type(run) == "last"

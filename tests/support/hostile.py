@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from sf_tui.vocabulary.events import Alert, Rewound
 from tui.written_run import WrittenRun
 
 IN_NAMES = (
@@ -66,10 +67,8 @@ def full_run(make_run: Callable[..., WrittenRun], name: str) -> WrittenRun:
     written.take_anchor(41)
     written.command("c-3", "rollback", "refused", 41, reason="no such checkpoint")
     written.diagnose(42)
-    written.event(
-        "rewound", stage="new", step=0, path="checkpoints/new/step-000000", reason="r", lost=42
-    )
-    written.event("alert", level="warn", code="x", message="m", stage="new", step=42)
+    written.event(Rewound(stage="new", step=0, reason="r", lost=42))
+    written.event(Alert(level="warn", code="x", message="m", stage="new", step=42))
     forge(written)
     return written
 

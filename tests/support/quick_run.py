@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, read_events
+from sf_tui.run.events import JsonObject, read_objects
+from sf_tui.vocabulary.events import event_object
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 
@@ -58,11 +59,11 @@ steps = 8
 Begin = Callable[..., RunDirectory]
 
 
-def work(run: RunDirectory, *listeners: Callable[[Event], None]) -> int:
+def work(run: RunDirectory, *listeners: Callable[[JsonObject], None]) -> int:
     """Be the worker of a run until it ends; return the exit code."""
     worker = Worker(run, StopSignals())
     for listener in listeners:
-        worker.listen(listener)
+        worker.listen(lambda event, listener=listener: listener(event_object(event)))
     return worker.work()
 
 
@@ -84,7 +85,7 @@ class Operator:
         self._replies.setdefault(done, []).append((action, arguments))
         return self
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: JsonObject) -> None:
         """Ask for what is due now."""
         if event["type"] == "step":
             place = (event["stage"], event["step"])
@@ -101,9 +102,9 @@ class Operator:
             request_command(self._run, action, arguments, by=label)
 
 
-def events_of(run: RunDirectory, type_: str | None = None) -> list[Event]:
+def events_of(run: RunDirectory, type_: str | None = None) -> list[JsonObject]:
     """Return a run's events, of one type if wanted."""
-    return [e for e in read_events(run.events) if type_ is None or e["type"] == type_]
+    return [e for e in read_objects(run.events) if type_ is None or e["type"] == type_]
 
 
 def commands_of(run: RunDirectory) -> list[tuple[str, str]]:
@@ -114,12 +115,12 @@ def commands_of(run: RunDirectory) -> list[tuple[str, str]]:
 def live_course(run: RunDirectory) -> dict[tuple[str, int], tuple[float, float, float]]:
     """Return loss, rate and gradient norm of every step that still counts."""
     course: dict[tuple[str, int], tuple[float, float, float]] = {}
-    for event in read_events(run.events):
+    for event in read_objects(run.events):
         if event["type"] == "rewound":
             stage, step = event["stage"], event["step"]
             course = {key: v for key, v in course.items() if key[0] != stage or key[1] <= step}
         elif event["type"] == "step":
-            measures = (event["loss"], event["lr"], event["grad_norm"])
+            measures = (event["loss"], event["learning_rate"], event["grad_norm"])
             course[event["stage"], event["step"]] = measures
     return course
 
@@ -127,12 +128,12 @@ def live_course(run: RunDirectory) -> dict[tuple[str, int], tuple[float, float, 
 def live_probes(run: RunDirectory) -> dict[tuple[str, int], Any]:
     """Return what every probe that still counts found."""
     probes: dict[tuple[str, int], Any] = {}
-    for event in read_events(run.events):
+    for event in read_objects(run.events):
         if event["type"] == "rewound":
             stage, step = event["stage"], event["step"]
             probes = {key: v for key, v in probes.items() if key[0] != stage or key[1] <= step}
         elif event["type"] == "probe":
-            probes[event["stage"], event["step"]] = (event["accuracy"], event["drop"])
+            probes[event["stage"], event["step"]] = (event["metrics"], event["drop"])
     return probes
 
 

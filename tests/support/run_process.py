@@ -7,21 +7,23 @@ import time
 from collections.abc import Callable
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event, EventTail
+from sf_tui.run.events import EventTail, JsonObject
 from support import PATIENCE_S
 from support.fork_client import ForkHost, SfProcess
 
 Started = Callable[..., tuple[SfProcess, RunDirectory]]
 
 
-def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bool]) -> Event:
+def wait_for(
+    run: RunDirectory, process: SfProcess, wanted: Callable[[JsonObject], bool]
+) -> JsonObject:
     """Wait until an event is told."""
     tail = EventTail(run.events)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         # Looked at first: what it writes before its end is read below.
         has_ended = process.poll() is not None
-        for event in tail.poll():
+        for event in tail.iterate_objects():
             if wanted(event):
                 return event
         assert not has_ended, process.stderr
@@ -29,7 +31,7 @@ def wait_for(run: RunDirectory, process: SfProcess, wanted: Callable[[Event], bo
     raise AssertionError(f"never told: {process.stderr}")
 
 
-def at(stage: str, step: int) -> Callable[[Event], bool]:
+def at(stage: str, step: int) -> Callable[[JsonObject], bool]:
     return lambda e: e["type"] == "step" and (e["stage"], e["step"]) == (stage, step)
 
 

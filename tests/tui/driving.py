@@ -24,8 +24,8 @@ def panel_text(written: WrittenRun, panel: type[Panel], width: int) -> str:
     """Return a panel's first line as it stands at a width, without starting the application."""
     app = console_of(written)
     app.look_at_worker()
-    line, *_ = panel(app.scene).compose_lines(width, 2)
-    return "".join(text for text, _ in fit(line, width, app.scene.glyphs.ellipsis)).rstrip()
+    line, *_ = panel(app.view).compose_lines(width, 2)
+    return "".join(text for text, _ in fit(line, width, app.view.glyphs.ellipsis)).rstrip()
 
 
 def screen_text(app: ConsoleApp) -> str:

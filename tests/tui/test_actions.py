@@ -59,16 +59,16 @@ def test_pausing_a_paused_run_resumes_it(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
     pause = desk.actions.of_op("pause")
     assert pause is not None
-    assert desk.meant_by(pause, feed.record).op == "pause"
+    assert desk.meant_by(pause, feed.live).op == "pause"
     identity = request_command(running.run, "pause")
     feed.poll()
-    assert desk.meant_by(pause, feed.record).op == "resume", "it is about to be paused"
+    assert desk.meant_by(pause, feed.live).op == "resume", "it is about to be paused"
     running.command(identity, "pause", "done", 85)
     feed.poll()
-    assert desk.meant_by(pause, feed.record).op == "resume"
+    assert desk.meant_by(pause, feed.live).op == "resume"
     identity = request_command(running.run, "resume")
     feed.poll()
-    assert desk.meant_by(pause, feed.record).op == "pause"
+    assert desk.meant_by(pause, feed.live).op == "pause"
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_a_read_only_desk_sends_nothing_and_says_so(running: WrittenRun) -> None
 def test_rollback_goes_to_checkpoints_that_are_there(running: WrittenRun) -> None:
     running.steps(86, 230)
     feed = RunFeed(running.run)
-    targets = rollback_targets(running.run, feed.record)
+    targets = rollback_targets(running.run, feed.live)
     assert [target.step for target in targets] == [200, 100, 0]
     assert targets[1].accuracy["old"] == pytest.approx(0.4, abs=0.05)
     (running.run.checkpoints / "new" / "step-000100").rmdir()
     (running.run.checkpoints / "new" / "step-000200").rename(
         running.run.checkpoints / "new" / "step-000200.abandoned-1"
     )
-    assert [target.step for target in rollback_targets(running.run, feed.record)] == [0]
+    assert [target.step for target in rollback_targets(running.run, feed.live)] == [0]

@@ -10,15 +10,16 @@ from sf_tui.run.commands import request_command
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.feed import RunFeed
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.events import RunFinished
 from tui.written_run import PROFILE, WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
 
 
-def scene_of(written: WrittenRun, **more: bool) -> Scene:
+def scene_of(written: WrittenRun, **more: bool) -> ViewState:
     feed = RunFeed(written.run)
-    return Scene(written.run, record=feed.record, actions=read_actions(written.run), **more)
+    return ViewState(written.run, live=feed.live, actions=read_actions(written.run), **more)
 
 
 def advised(written: WrittenRun, **more: bool) -> list[str]:
@@ -99,14 +100,14 @@ def test_only_actions_with_a_key_are_advised(make_run: MakeRun) -> None:
 
 def test_who_may_not_act_and_who_looks_back_is_not_advised(losing: WrittenRun) -> None:
     assert advised(losing, read_only=True) == []
-    scene = scene_of(losing)
-    scene.cursor = 20
-    assert suggested_actions(scene) == []
+    view = scene_of(losing)
+    view.cursor = 20
+    assert suggested_actions(view) == []
 
 
 def test_a_run_that_ended_beyond_the_alert_names_the_command_for_it(losing: WrittenRun) -> None:
     assert closing_command(scene_of(losing)) == ""
-    losing.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    losing.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=""))
     assert advised(losing) == []
     assert closing_command(scene_of(losing)) == f"sf diagnose {losing.run.id}"
     losing.diagnose(40)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sf_tui.run.commands import CommandTail
-from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.console import ConsoleApp, ZoomScreen
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
 from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.dialogs.palette import PaletteDialog
@@ -15,7 +15,7 @@ from sf_tui.tui.dialogs.stop import StopDialog
 from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.events import Events
-from sf_tui.tui.zoom import ZoomScreen
+from sf_tui.vocabulary.events import RunFinished, StageFinished
 from support.console_scenes import three_stages
 from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
 from tui.written_run import WrittenRun
@@ -160,7 +160,7 @@ def visible_state(app: ConsoleApp) -> tuple[object, ...]:
     """Return all that a key of the console can change."""
     if app.return_value is not None:
         return (app.return_value,)
-    kept = sorted((app.scene.run.path / "console").glob("*"))
+    kept = sorted((app.view.run.path / "console").glob("*"))
     return (screen_text(app), type(app.screen), app.focused, app.theme, app.clipboard, kept)
 
 
@@ -179,9 +179,9 @@ async def test_every_console_key_changes_what_is_seen_or_kept(make_run: MakeRun)
                 assert visible_state(app) != before, f"{key} does nothing"
                 while len(app.screen_stack) > 1:
                     app.pop_screen()
-                app.scene.cursor = None
-                app.scene.range = "run"
-                app.scene.notice = ""
+                app.view.cursor = None
+                app.view.range = "run"
+                app.view.notice = ""
                 app.update_panels()
                 await pilot.pause()
     assert app.return_value == 0
@@ -216,7 +216,7 @@ async def test_read_only_sends_nothing_and_says_so(running: WrittenRun) -> None:
     async with app.run_test(size=SIZE) as pilot:
         for key in ("f", "u", "space", "c", "v", "b"):
             await pilot.press(key)
-            assert "read-only" in app.scene.notice
+            assert "read-only" in app.view.notice
             assert len(app.screen_stack) == 1
         assert "read-only: nothing is sent" in screen_text(app)
     assert sent(running) == []
@@ -234,7 +234,7 @@ async def test_a_dead_worker_is_told_with_how_to_go_on(make_run: MakeRun) -> Non
         assert "The worker is dead" in text
         assert f"sf resume {written.run.id} goes on from new/step-000100" in text
         await pilot.press("f")
-        assert "worker is dead" in app.scene.notice
+        assert "worker is dead" in app.view.notice
     assert sent(written) == []
 
 
@@ -251,24 +251,24 @@ async def test_a_silent_worker_is_told_before_it_is_taken_for_dead(running: Writ
 
 async def test_replay_shows_the_values_at_the_cursor(running: WrittenRun) -> None:
     running.steps(86, 300)
-    running.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
-    running.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    running.event(StageFinished(stage="new", task="new", strategy="seq", steps=300))
+    running.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=""))
     app = console_of(running)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("[")
-        assert app.scene.step == 150
+        assert app.view.step == 150
         await pilot.press("[")
-        assert app.scene.step == 145
+        assert app.view.step == 145
         assert "replay new@145" in screen_text(app)
         assert "DANGER WINDOW 145/150" in screen_text(app)
         await pilot.press("p")
-        assert app.scene.step == 15, "the alert"
+        assert app.view.step == 15, "the alert"
         await pilot.press("p", "n", "n")
-        assert app.scene.step == 150, "the danger window's end"
+        assert app.view.step == 150, "the danger window's end"
         await pilot.press("escape")
-        assert app.scene.cursor is None
+        assert app.view.cursor is None
         await pilot.press("]")
-        assert app.scene.cursor is None
+        assert app.view.cursor is None
 
 
 async def test_a_panel_can_have_the_whole_screen_at_any_size(running: WrittenRun) -> None:
@@ -332,7 +332,7 @@ async def test_a_screenshot_is_saved_beside_the_run_and_said(running: WrittenRun
         await pilot.press("s")
         saved = list((running.run.path / "console").glob("*.svg"))
         assert len(saved) == 1
-        assert app.scene.notice == f"saved {saved[0]}"
+        assert app.view.notice == f"saved {saved[0]}"
         assert saved[0].read_text().startswith("<svg")
 
 

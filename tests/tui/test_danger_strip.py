@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sf_tui.tui.panels.danger_strip import DangerStrip
+from sf_tui.vocabulary.events import RunFinished, StageFinished, Step, TasksAtRisk
 from tui.driving import console_of, panel_text, screen_text
 from tui.written_run import WrittenRun
 
@@ -60,7 +61,7 @@ def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) ->
 
 
 def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
-    at_risk.event("tasks_at_risk", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    at_risk.event(TasksAtRisk("new", seconds=0.1))
     assert "at risk" not in strip_of(at_risk, 120)
 
 
@@ -87,7 +88,11 @@ async def test_without_a_strength_in_the_log_the_profiles_own_is_shown(make_run:
     written = make_run(profile='name = "p"\n[anchor]\nstrength = 0.25\n')
     written.begin()
     written.begin_stage()
-    written.event("step", stage="new", step=1, loss=1.0, lr=1e-4, grad_norm=1.0, anchor_loss=0.1)
+    written.event(
+        Step(
+            stage="new", step=1, loss=1.0, learning_rate=1e-4, grad_norm=1.0, losses={"anchor": 0.1}
+        )
+    )
     written.beat()
     app = console_of(written)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -102,17 +107,17 @@ async def test_replay_shows_the_anchor_where_the_cursor_is(at_risk: WrittenRun) 
     app = console_of(at_risk)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("[")
-        assert app.scene.step == 80
+        assert app.view.step == 80
         assert "anchored" in screen_text(app).splitlines()[2]
         for _ in range(7):
             await pilot.press("[")
-        assert app.scene.step == 45
+        assert app.view.step == 45
         assert "anchored" not in screen_text(app).splitlines()[2]
 
 
 def test_behind_the_end_the_command_that_helps_is_named(at_risk: WrittenRun) -> None:
     at_risk.steps(1, 300)
-    at_risk.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
-    at_risk.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    at_risk.event(StageFinished(stage="new", task="new", strategy="seq", steps=300))
+    at_risk.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=""))
     at_risk.beat(age_s=100)
     assert f"▸ sf diagnose {at_risk.run.id}" in strip_of(at_risk, 120)

@@ -7,6 +7,7 @@ import pytest
 from sf_tui.run.commands import request_command
 from sf_tui.tui import feed as feed_module
 from sf_tui.tui.feed import RunFeed
+from sf_tui.vocabulary.events import TasksAtRisk
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
@@ -18,39 +19,39 @@ def test_a_half_written_line_is_not_there_yet(running: WrittenRun) -> None:
         file.write(b'{"seq":999,"type":"step","stage":"new","step":86,"lo')
     assert not feed.poll()
     with running.run.events.open("ab") as file:
-        file.write(b'ss":1.5,"lr":1e-4,"grad_norm":1.0,"tokens_per_second":1.0}\n')
+        file.write(b'ss":1.5,"learning_rate":1e-4,"grad_norm":1.0,"tokens_per_second":1.0}\n')
     assert feed.poll()
-    assert feed.record.curves.stages["new"].loss.last_value == 1.5
+    assert feed.live.curves.stages["new"].loss.last_value == 1.5
 
 
 def test_events_of_a_newer_version_are_passed_over(running: WrittenRun) -> None:
-    running.event("hologram", stage="new", step=85, beams=3)
-    running.event("probe", stage="new")
-    running.event("drift", stage="new", step=85, layers={"not": "a list"})
+    running.write({"type": "hologram", "stage": "new", "step": 85, "beams": 3})
+    running.write({"type": "probe", "stage": "new"})
+    running.write({"type": "drift", "stage": "new", "step": 85, "layers": {"not": "a list"}})
     running.step(86)
     feed = RunFeed(running.run)
-    assert feed.record.passed_over == 2
-    assert feed.record.history.stage is not None
-    assert feed.record.history.stage.step == 86
+    assert feed.live.damaged_lines == 2
+    assert feed.live.stage is not None
+    assert feed.live.stage.step == 86
 
 
 def test_a_command_is_one_row_from_request_to_done(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
     identity = request_command(running.run, "freeze")
     assert feed.poll()
-    row = feed.record.notables.commands[identity]
+    row = feed.live.activity.commands[identity]
     assert row.text == "freeze: requested"
     running.command(identity, "freeze", "accepted", 85)
     running.command(identity, "freeze", "done", 85)
     feed.poll()
     assert row.text == "freeze: requested > accepted @85 > done"
     assert not row.is_under_way
-    assert list(feed.record.notables.rows).count(row) == 1
+    assert list(feed.live.activity.rows).count(row) == 1
 
 
 def test_a_refusal_says_why(running: WrittenRun) -> None:
     running.command("c-9", "unfreeze", "refused", 85, reason="nothing is frozen")
-    row = RunFeed(running.run).record.notables.commands["c-9"]
+    row = RunFeed(running.run).live.activity.commands["c-9"]
     assert row.text == "unfreeze: requested > refused @85 (nothing is frozen)"
     assert row.level == "error"
 
@@ -58,20 +59,20 @@ def test_a_refusal_says_why(running: WrittenRun) -> None:
 def test_the_task_at_risk_is_told_once_for_each_naming(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
     running.name_neighbors()
-    running.event("tasks_at_risk", stage="new", step=0, prompts=0, seconds=0.1, groups=[])
+    running.event(TasksAtRisk(stage="new", step=0, prompts=0, seconds=0.1, groups=[]))
     feed.poll()
-    texts = [row.text for row in feed.record.notables.rows][-2:]
+    texts = [row.text for row in feed.live.activity.rows][-2:]
     assert texts == [
         "at risk: What is the capital of … ? (nearest of 3 frames)",
         "no other task's prompts lie near the new ones",
     ]
-    assert feed.record.passed_over == 0
+    assert feed.live.damaged_lines == 0
 
 
 def test_a_verdict_is_told_with_its_interval(running: WrittenRun) -> None:
     running.old = 0.41
     running.diagnose(85)
-    row = RunFeed(running.run).record.notables.rows[-1]
+    row = RunFeed(running.run).live.activity.rows[-1]
     assert row.text == (
         "verdict spurious: now 0.410, after the recovery test 0.951; "
         "spurious share 0.925 (0.880 to 0.957)"
@@ -80,7 +81,7 @@ def test_a_verdict_is_told_with_its_interval(running: WrittenRun) -> None:
 
 def test_a_rule_is_named_with_what_made_it_fire(running: WrittenRun) -> None:
     running.command("p:new:40:0", "freeze", "accepted", 40, by="protect-old-task", value=0.23)
-    row = RunFeed(running.run).record.notables.commands["p:new:40:0"]
+    row = RunFeed(running.run).live.activity.commands["p:new:40:0"]
     assert row.text == "freeze by rule protect-old-task at 0.230: accepted @40"
 
 
@@ -99,23 +100,23 @@ def long_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> WrittenRun:
 def test_of_a_long_log_the_end_is_known_first_and_all_of_it_later(long_run: WrittenRun) -> None:
     feed = RunFeed(long_run.run)
     assert feed.progress is not None
-    stage = feed.record.history.stage
+    stage = feed.live.stage
     assert stage is not None
     assert (stage.name, stage.step, stage.steps) == ("new", 900, 2000)
-    assert feed.record.curves.stages["new"].loss.value_at(100) is None
+    assert feed.live.curves.stages["new"].loss.value_at(100) is None
 
     long_run.step(901)
     assert feed.poll()
     while feed.read_history(0.0001):
         assert feed.progress is not None
     assert feed.progress is None
-    assert feed.record.curves.stages["new"].window == 150
-    assert feed.record.curves.stages["new"].loss.value_at(1) is not None
-    assert feed.record.curves.stages["new"].loss.last_x == 901
+    assert feed.live.curves.stages["new"].window == 150
+    assert feed.live.curves.stages["new"].loss.value_at(1) is not None
+    assert feed.live.curves.stages["new"].loss.last_x == 901
 
     long_run.step(902)
     assert feed.poll()
-    assert feed.record.curves.stages["new"].loss.last_x == 902
+    assert feed.live.curves.stages["new"].loss.last_x == 902
     assert not feed.poll()
 
 
@@ -127,11 +128,11 @@ def test_a_long_log_tells_the_same_in_parts_as_at_once(
         pass
     monkeypatch.setattr(feed_module, "WHOLE_UP_TO_BYTES", 1 << 30)
     whole = RunFeed(long_run.run)
-    for name, stage in whole.record.curves.stages.items():
-        other = parts.record.curves.stages[name]
+    for name, stage in whole.live.curves.stages.items():
+        other = parts.live.curves.stages[name]
         assert list(stage.loss.buckets(0, 2000)) == list(other.loss.buckets(0, 2000))
-    assert [row.text for row in whole.record.notables.rows] == [
-        row.text for row in parts.record.notables.rows
+    assert [row.text for row in whole.live.activity.rows] == [
+        row.text for row in parts.live.activity.rows
     ]
 
 
@@ -141,7 +142,7 @@ def test_old_probes_are_not_kept_one_by_one(make_run: MakeRun) -> None:
     written.begin_stage(steps=5000)
     for step in range(1, 1500):
         written.probe(step)
-    history = RunFeed(written.run).record.history
+    history = RunFeed(written.run).live
     assert history.stage is not None
     assert len(history.stage.probes) <= 801
     assert history.stage.probes[0].step == 0

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from rich.cells import cell_len
 
 from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
+from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.events import TasksAtRisk
 
 CAPITAL = "What is the capital of … ?"
 NEW = frozenset({"What", "is", "the", "currency", "of", "…", "?"})
 
 
-def named(*groups: tuple[str, str]) -> dict[str, Any]:
-    return {"groups": [{"kind": kind, "frame": frame} for kind, frame in groups]}
+def named(*groups: tuple[str, str]) -> TasksAtRisk:
+    return TasksAtRisk("new", groups=[RiskGroupRecord(frame, kind) for kind, frame in groups])
 
 
 def test_only_other_tasks_are_at_risk_nearest_first() -> None:

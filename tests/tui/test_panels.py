@@ -9,16 +9,14 @@ from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift
-from sf_tui.tui.panels.drift_line import DriftLine
+from sf_tui.tui.panels.drift import Drift, DriftLine
 from sf_tui.tui.panels.events import Events
 from sf_tui.tui.panels.footer import Footer
 from sf_tui.tui.panels.header import Header
 from sf_tui.tui.panels.loss_chart import LossChart
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.verdict import Verdict
-from sf_tui.tui.panels.verdict_line import VerdictLine
+from sf_tui.tui.panels.verdict import Verdict, VerdictLine
 from support.console_scenes import (
     MakeRun,
     Scene,
@@ -49,15 +47,15 @@ class ShownRun:
 
     def lines(self, panel: type[Panel], width: int = WIDTH, height: int = 6) -> list[Parts]:
         """Return the parts of each line that are no blanks, each with its role."""
-        return [parts(line) for line in panel(self.app.scene).compose_lines(width, height)]
+        return [parts(line) for line in panel(self.app.view).compose_lines(width, height)]
 
     def title(self, panel: type[Panel]) -> Parts:
         """Return what stands at the right end of a panel's title."""
-        return parts(list(panel(self.app.scene).title_right()))
+        return parts(list(panel(self.app.view).title_right()))
 
     def text(self, panel: type[Panel], width: int = WIDTH, height: int = 6) -> list[str]:
         """Return a panel's lines without their roles."""
-        lines = panel(self.app.scene).compose_lines(width, height)
+        lines = panel(self.app.view).compose_lines(width, height)
         return ["".join(text for text, _ in line) for line in lines]
 
 
@@ -336,7 +334,7 @@ def test_without_a_diagnosis_the_verdict_says_so(shown: ShownRun) -> None:
 def test_accuracy_chart_marks_what_was_done_where_it_was_done(
     shown: ShownRun, label: str, role: str
 ) -> None:
-    chart = AccuracyChart(shown.app.scene).compose_lines(90, 10)
+    chart = AccuracyChart(shown.app.view).compose_lines(90, 10)
     (row,) = [line for line in chart if label in "".join(text for text, _ in line)]
     column = "".join(text for text, _ in row).index(label)
     roles = [each for text, each in row for _ in text]
@@ -350,7 +348,7 @@ def test_charts_shade_every_danger_window(shown: ShownRun) -> None:
     for chart in (AccuracyChart, LossChart):
         windows = sum(line.count("danger window") for line in shown.text(chart, 90, 10))
         assert windows == (2 if shown.state == "three_stages" else 1)
-        for line in chart(shown.app.scene).compose_lines(90, 10):
+        for line in chart(shown.app.view).compose_lines(90, 10):
             shaded = sum(len(text) for text, role in line if role.endswith("+band"))
             assert shaded == 0 or shaded > 25
 
@@ -374,11 +372,11 @@ async def test_roles_become_the_styles_of_the_terminals_kind(
 ) -> None:
     async with shown.app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert shown.app.scene.paint is paint
+        assert shown.app.view.paint is paint
         strip = shown.app.query_one(DangerStrip)
         first = next(iter(strip.render_line(0)))
         assert first.text == "DANGER WINDOW"
-        assert first.style == shown.app.scene.paint.style("danger")
+        assert first.style == shown.app.view.paint.style("danger")
 
 
 @in_state(plain_terminal)

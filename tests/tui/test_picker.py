@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sf_tui.run.directory import list_runs
 from sf_tui.tui.picker import RunPicker
 from sf_tui.tui.summary import RunListReader, summarize_run
+from sf_tui.vocabulary.events import RunFinished
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
@@ -20,7 +21,7 @@ def several(make_run: MakeRun) -> list[WrittenRun]:
     finished.begin()
     finished.begin_stage()
     finished.steps(1, 60)
-    finished.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    finished.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=""))
     running = make_run("run-running")
     running.begin()
     running.begin_stage()

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from sf_tui.tui.keepsakes import values_as_markdown
+from sf_tui.tui.export import values_as_markdown
 from sf_tui.tui.keys import CONSOLE_KEYS
 from sf_tui.tui.picker import RunPicker
 from sf_tui.tui.printable_filter import PrintableFilter
@@ -96,6 +96,6 @@ def test_the_last_guard_keeps_the_width() -> None:
 
 
 def test_what_is_copied_steers_no_terminal(forged: WrittenRun) -> None:
-    copied = values_as_markdown(console_of(forged).scene)
+    copied = values_as_markdown(console_of(forged).view)
     assert steering(copied) == ""
     assert "\\x1b]0;title" in copied

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import pytest
 
 from sf_tui.run.liveness import RunLock
-from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.console import ConsoleApp, ZoomScreen
 from sf_tui.tui.panels.verdict import Verdict, lines_wanted
-from sf_tui.tui.zoom import ZoomScreen
+from sf_tui.vocabulary.event_records import ArmRecord
+from sf_tui.vocabulary.events import DiagnosisMade, RunFinished, StageFinished
 from tui.driving import console_of, let_time_pass, screen_text
 from tui.written_run import WrittenRun
 
@@ -112,14 +114,14 @@ async def test_a_diagnosis_without_a_known_start_is_shown_as_far_as_it_goes(
         text = await shown(running, size)
         assert "inconclusive" in text
         assert "spurious" not in text.replace("spurious share", "")
-        assert "unknown event" not in text
+        assert "damaged line" not in text
 
 
 @pytest.fixture
 def ended(running: WrittenRun) -> WrittenRun:
     running.steps(86, 300)
-    running.event("stage_finished", stage="new", task="new", strategy="seq", steps=300)
-    running.event("run_finished", status="completed", exit_code=0, accuracy={}, reason="")
+    running.event(StageFinished(stage="new", task="new", strategy="seq", steps=300))
+    running.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=""))
     running.beat(age_s=500)
     return running
 
@@ -145,7 +147,7 @@ async def test_who_holds_an_ended_run_for_a_diagnosis_is_no_worker(ended: Writte
             await pilot.pause()
             assert "completed exit 0" in screen_text(app)
             await pilot.press("d")
-            assert f"sf diagnose {ended.run.id}" in app.scene.notice
+            assert f"sf diagnose {ended.run.id}" in app.view.notice
     finally:
         lock.release()
 
@@ -157,5 +159,6 @@ async def test_a_verdict_that_its_interval_does_not_close_says_so(running: Writt
 
 
 def test_the_panel_wants_a_line_for_each_arm_and_those_of_the_evidence() -> None:
-    assert lines_wanted({"arms": {"neighbors": {}, "edit": {}}}, 44) == 10
-    assert lines_wanted({"arms": {}, "evidence": ["It is so. " * 8, "Yes."]}, 44) == 7 + 2 + 1
+    made = partial(DiagnosisMade, "spurious", "old", 0.4)
+    assert lines_wanted(made(arms={"neighbors": ArmRecord(), "edit": ArmRecord()}), 44) == 10
+    assert lines_wanted(made(evidence=["It is so. " * 8, "Yes."]), 44) == 7 + 2 + 1

@@ -11,6 +11,30 @@ import orjson
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.options import ConsoleOptions
+from sf_tui.vocabulary.event_records import (
+    AnchorState,
+    ArmRecord,
+    DiagnosisCost,
+    LayerDrift,
+    ModelFacts,
+    PlannedStage,
+    RiskGroupRecord,
+)
+from sf_tui.vocabulary.events import (
+    Alert,
+    CheckpointWritten,
+    CommandAnswered,
+    Danger,
+    DiagnosisMade,
+    Drift,
+    Event,
+    Probe,
+    RunStarted,
+    StageStarted,
+    Step,
+    TasksAtRisk,
+    event_object,
+)
 
 BEGAN = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 LAYERS = ("embeddings", "block-0", "block-1", "block-2", "block-3", "head")
@@ -112,7 +136,7 @@ class WrittenRun:
         self.waited_s = 0
         self.old, self.new = 0.995, 0.02
         self.frozen: tuple[str, ...] = ()
-        self.anchor: dict[str, Any] | None = None
+        self.anchor: AnchorState | None = None
         self.drift = dict.fromkeys(LAYERS, 0.0)
         self.alive = False
 
@@ -121,45 +145,50 @@ class WrittenRun:
         """The time of the newest event in seconds since the epoch."""
         return (BEGAN + timedelta(seconds=self.seq + self.waited_s)).timestamp()
 
-    def event(self, type_: str, **fields: Any) -> dict[str, Any]:
+    def event(self, event: Event) -> None:
+        """Write an event as a worker would."""
+        self.write(event_object(event))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Write the object of an event, whatever is in it, with the next number and its time."""
         self.seq += 1
         time = (
             (BEGAN + timedelta(seconds=self.seq + self.waited_s)).isoformat().replace("+00:00", "Z")
         )
-        event = {"seq": self.seq, "time": time, "type": type_, **fields}
         with self.run.events.open("ab") as file:
-            file.write(orjson.dumps(event) + b"\n")
+            file.write(orjson.dumps(line | {"seq": self.seq, "time": time}) + b"\n")
         if self.alive:
             self.beat()
-        return event
 
     def begin(self, *, stages: tuple[str, ...] = ("new",), steps: int = 300) -> None:
         self.event(
-            "run_started",
-            run=self.run.id,
-            profile="biography-mini",
-            model={"parameters": 1_052_160, "layers": 4},
-            tasks=["old", *stages],
-            watched=["old", *stages],
-            metrics={task: "exact_match" for task in ("old", *stages)},
-            stages=[{"stage": stage, "task": stage, "steps": steps} for stage in stages],
-            device="cpu",
+            RunStarted(
+                run=self.run.id,
+                profile="biography-mini",
+                model=ModelFacts(parameters=1_052_160, layers=4),
+                tasks=["old", *stages],
+                watched=["old", *stages],
+                metrics={task: "exact_match" for task in ("old", *stages)},
+                stages=[PlannedStage(stage, stage, steps) for stage in stages],
+                device="cpu",
+            )
         )
 
     def begin_stage(
         self, stage: str = "new", *, steps: int = 300, known: tuple[str, ...] = ("old",)
     ) -> None:
         self.event(
-            "stage_started",
-            stage=stage,
-            task=stage,
-            strategy="seq",
-            steps=steps,
-            known=list(known),
-            anchor=self.anchor,
+            StageStarted(
+                stage=stage,
+                task=stage,
+                strategy="seq",
+                steps=steps,
+                known=list(known),
+                anchor=self.anchor,
+            )
         )
         if known:
-            self.event("danger", stage=stage, step=0, state="entered", window=150)
+            self.event(Danger(stage=stage, step=0, state="entered", window=150))
         self.probe(0, stage)
         self.checkpoint(0, stage)
 
@@ -176,44 +205,45 @@ class WrittenRun:
             for task, value in accuracy.items()
         }
         self.event(
-            "probe",
-            stage=stage,
-            step=step,
-            accuracy=measures,
-            full=step == 0,
-            drop=0.995 - accuracy["old"],
+            Probe(
+                stage=stage,
+                step=step,
+                metrics=measures,
+                full=step == 0,
+                drop=0.995 - accuracy["old"],
+            )
         )
         self.event(
-            "drift",
-            stage=stage,
-            step=step,
-            layers=[
-                {"name": name, "relative_update": value, "frozen": name in self.frozen}
-                for name, value in self.drift.items()
-            ],
+            Drift(
+                stage=stage,
+                step=step,
+                layers=[
+                    LayerDrift(name, value, name in self.frozen)
+                    for name, value in self.drift.items()
+                ],
+            )
         )
 
     def checkpoint(self, step: int, stage: str = "new") -> None:
         name = f"step-{step:06d}"
         (self.run.checkpoints / stage / name).mkdir(parents=True)
         self.event(
-            "checkpoint",
-            stage=stage,
-            step=step,
-            path=f"checkpoints/{stage}/{name}",
-            bytes=12_700_000,
+            CheckpointWritten(
+                stage=stage, step=step, path=f"checkpoints/{stage}/{name}", bytes=12_700_000
+            )
         )
 
     def step(self, step: int, stage: str = "new", loss: float | None = None) -> None:
         self.event(
-            "step",
-            stage=stage,
-            step=step,
-            loss=5 * math.exp(-step / 40) + 0.05 if loss is None else loss,
-            lr=4e-4 * min(1, step / 20),
-            grad_norm=0.3 + 3 * math.exp(-step / 50),
-            tokens_per_second=1450.0,
-            **({} if self.anchor is None else {"anchor_loss": 0.012}),
+            Step(
+                stage=stage,
+                step=step,
+                loss=5 * math.exp(-step / 40) + 0.05 if loss is None else loss,
+                learning_rate=4e-4 * min(1, step / 20),
+                grad_norm=0.3 + 3 * math.exp(-step / 50),
+                tokens_per_second=1450.0,
+                losses={} if self.anchor is None else {"anchor": 0.012},
+            )
         )
 
     def steps(self, first: int, last: int, stage: str = "new") -> None:
@@ -232,32 +262,28 @@ class WrittenRun:
                 self.probe(step, stage)
             if step == 15:
                 self.event(
-                    "alert",
-                    level="warn",
-                    code="drop",
-                    message="'old' dropped by 25 points since the stage began",
-                    stage=stage,
-                    step=step,
+                    Alert(
+                        level="warn",
+                        code="drop",
+                        message="'old' dropped by 25 points since the stage began",
+                        stage=stage,
+                        step=step,
+                    )
                 )
             if step % 100 == 0:
                 self.checkpoint(step, stage)
             if step == 150:
-                self.event("danger", stage=stage, step=step, state="left", window=150)
+                self.event(Danger(stage=stage, step=step, state="left", window=150))
 
     def command(
         self, identity: str, action: str, status: str, step: int, stage: str = "new", **more: Any
     ) -> None:
-        fields = {"by": "user", "reason": None, "value": None} | more
+        fields: dict[str, Any] = {"by": "user"} | more
         op = {"careful": "checkpoint"}.get(action, action)
         self.event(
-            "command",
-            id=identity,
-            action=action,
-            op=op,
-            status=status,
-            stage=stage,
-            step=step,
-            **fields,
+            CommandAnswered(
+                id=identity, action=action, op=op, status=status, stage=stage, step=step, **fields
+            )
         )
 
     def freeze(self, step: int, stage: str = "new") -> None:
@@ -267,55 +293,50 @@ class WrittenRun:
 
     def take_anchor(self, step: int, stage: str = "new", strength: float = 1.0) -> None:
         arguments = {"strength": strength}
-        self.command("c-2", "anchor", "accepted", step, stage, args=arguments)
-        self.anchor = arguments
-        self.command("c-2", "anchor", "done", step, stage, args=arguments)
+        self.command("c-2", "anchor", "accepted", step, stage, arguments=arguments)
+        self.anchor = AnchorState(strength)
+        self.command("c-2", "anchor", "done", step, stage, arguments=arguments)
 
     def name_neighbors(self, stage: str = "new", *frames: str) -> None:
         """Tell what the start model names beside the new task, as a worker does at step 0."""
         kinds = [("slot", "What is the currency of … ?")]
         kinds += [("same_template", frame) for frame in frames or FRAMES]
         self.event(
-            "tasks_at_risk",
-            stage=stage,
-            step=0,
-            prompts=512,
-            seconds=2.5,
-            tokens=9000,
-            groups=[
-                {
-                    "frame": frame,
-                    "example": frame.replace("…", "Peru"),
-                    "likelihood": -12.0 - index,
-                    "prompts": 40,
-                    "kind": kind,
-                }
-                for index, (kind, frame) in enumerate(kinds)
-            ],
+            TasksAtRisk(
+                stage=stage,
+                step=0,
+                prompts=512,
+                seconds=2.5,
+                tokens=9000,
+                groups=[
+                    RiskGroupRecord(frame, kind, frame.replace("…", "Peru"), -12.0 - index, 40)
+                    for index, (kind, frame) in enumerate(kinds)
+                ],
+            )
         )
 
     def diagnose(self, step: int, stage: str = "new", **more: Any) -> None:
         """Tell a recovery test of three arms that brings nearly all back."""
         start, now, recovered = 0.995, self.old, 0.951
-        arms: dict[str, Any] = {
-            name: {
-                "recovered": value,
-                "control": control,
-                "steps": steps,
-                "seconds": seconds,
-                "tokens": 240_000,
-                "learning_rate": 4e-4,
-                "floor": 0.04,
-                "allowed": control <= 0.04,
-            }
+        arms = {
+            name: ArmRecord(
+                recovered=value,
+                control=control,
+                steps=steps,
+                seconds=seconds,
+                tokens=240_000,
+                learning_rate=4e-4,
+                floor=0.04,
+                allowed=control <= 0.04,
+            )
             for name, value, control, steps, seconds in (
                 ("examples", 0.56, 0.02, 20, 9.4),
                 ("neighbors", recovered, 0.017, 40, 21.3),
                 ("unrelated", 0.61, 0.085, 30, 12.0),
             )
         }
-        arms["edit"] = {"skipped": "no weights of the stage's start"}
-        fields = {
+        arms["edit"] = ArmRecord(skipped="no weights of the stage's start")
+        fields: dict[str, Any] = {
             "verdict": "spurious",
             "task": "old",
             "start": start,
@@ -333,7 +354,7 @@ class WrittenRun:
             "steps": 40,
             "seconds": 42.7,
             "tokens": 720_000,
-            "cost": {},
+            "cost": DiagnosisCost(),
             "closed": True,
             "evidence": [
                 f"The old task was at {start} at the start and is at {now:.3f} now.",
@@ -344,7 +365,7 @@ class WrittenRun:
             "arm": "neighbors",
             "arms": arms,
         }
-        self.event("diagnosis", stage=stage, step=step, **fields | more)
+        self.event(DiagnosisMade(stage=stage, step=step, **fields | more))
 
     def beat(self, *, age_s: float = 0.0, host: str = "node-7") -> None:
         """Leave a heartbeat as a worker on another host would."""

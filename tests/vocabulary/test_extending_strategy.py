@@ -18,7 +18,8 @@ from sf_tui.profile import dump_profile, load_profile, new_profile, parse_profil
 from sf_tui.profile.reference import profile_json_schema, profile_reference
 from sf_tui.profile.schema import current_schema
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.history import fold
+from sf_tui.run.events import read_events
+from sf_tui.run.state import fold
 from sf_tui.vocabulary.settings import Factor
 from sf_tui.vocabulary.strategies import (
     STRATEGIES,
@@ -157,9 +158,9 @@ def test_worker_trains_obeys_and_resumes_with_it(tmp_path: Path) -> None:
         for name in ("whole", "parts")
     )
     assert work(whole, Operator(whole).at("new", 2, "freeze", layers=1)) == 0
-    history = fold(events_of(whole))
+    history = fold(read_events(whole.events))
     assert history.stages["new"].strategy == "fade"
-    sizes = [e["head_size"] for e in events_of(whole, "step") if e["stage"] == "new"]
+    sizes = [e["losses"]["head_size"] for e in events_of(whole, "step") if e["stage"] == "new"]
     assert len(sizes) == 12
     assert (final_weights(whole)["lm_head.weight"][0] == 0.25).all()
     assert ("freeze", "done") in [(e["op"], e["status"]) for e in events_of(whole, "command")]

@@ -14,7 +14,7 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import JsonObject
 from support import PATIENCE_S
 from support.fork_client import ForkHost, SfProcess
 from support.put_back import put_back
@@ -76,7 +76,7 @@ def test_the_busy_run_did_what_it_was_asked_to(busy: RunDirectory) -> None:
     assert ("hold", "anchor") in done
     assert {op for _, op in done} == {"freeze", "unfreeze", "anchor", "unanchor", "rollback"}
     assert [e["reason"] for e in events_of(busy, "rewound")] == ["rollback", "rollback"]
-    held = ["anchor_loss" in e for e in events_of(busy, "step")]
+    held = ["losses" in e for e in events_of(busy, "step")]
     assert 10 < sum(held) < len(held) - 5
 
 
@@ -94,7 +94,7 @@ def assert_goes_on(busy: RunDirectory, path: Path, count: int, *, late: bool) ->
     shutil.rmtree(path)
 
 
-def nasty(events: list[Event]) -> list[int]:
+def nasty(events: list[JsonObject]) -> list[int]:
     """Return the moments behind a command's acceptance, around rewinds and where a stage begins."""
     begins = {"stage_started", "rewound"}
     return [

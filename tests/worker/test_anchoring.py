@@ -15,7 +15,7 @@ from sf_tui.neighbors.propose import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import JsonObject
 from sf_tui.worker.stage_bank import StageBank, start_model
 from support.quick_run import (
     Begin,
@@ -34,7 +34,7 @@ ANCHORED = 'tasks.new.train.strategy="anchor"'
 
 def anchored_steps(run: RunDirectory) -> list[tuple[str, int]]:
     """Return the steps that were held to their stage's start, rewound ones included."""
-    return [(e["stage"], e["step"]) for e in events_of(run, "step") if "anchor_loss" in e]
+    return [(e["stage"], e["step"]) for e in events_of(run, "step") if "losses" in e]
 
 
 def steps(stage: str, *numbers: int) -> list[tuple[str, int]]:
@@ -105,7 +105,7 @@ def test_pressed_anchor_holds_from_the_next_step_to_the_start_of_the_stage(
         ("unanchor", "done"),
     ]
     assert commands_of(run) == done
-    assert events_of(run, "command")[0]["args"] == {"strength": 1.0}
+    assert events_of(run, "command")[0]["arguments"] == {"strength": 1.0}
     assert anchored_steps(run) == steps("new", 6, 7, 8, 9)
     said = reasons(run, "done")[0]
     assert "48 neighbor prompts" in said
@@ -140,7 +140,7 @@ def test_anchor_that_makes_no_sense_is_refused(begin: Begin) -> None:
     for reason, said in zip(reasons(run, "refused"), says, strict=True):
         assert said in reason
     # Another strength is another anchor, and the answers are there already.
-    assert [e["args"] for e in events_of(run, "command") if e["status"] == "done"] == [
+    assert [e["arguments"] for e in events_of(run, "command") if e["status"] == "done"] == [
         {"strength": 2.0},
         {"strength": 1.0},
     ]
@@ -259,7 +259,7 @@ def test_rule_anchors(begin: Begin) -> None:
     assert_well_told(run)
     accepted, done = events_of(run, "command")
     assert (accepted["by"], accepted["stage"], accepted["step"]) == ("hold", "old", 8)
-    assert done["args"] == {"strength": 4.0}
+    assert done["arguments"] == {"strength": 4.0}
     assert anchored_steps(run) == steps("old", *range(9, 13)) + steps("new", *range(1, 13))
 
 
@@ -307,7 +307,7 @@ def test_start_weights_that_can_not_be_read_fail_the_command(
 ) -> None:
     run = begin()
 
-    def damage(event: Event) -> None:
+    def damage(event: JsonObject) -> None:
         # The stage's last look at them: drift is measured from there, too.
         if event["type"] == "drift" and (event["stage"], event["step"]) == ("new", 12):
             file = run.checkpoints / "new" / "step-000000" / "weights" / "head.safetensors"
@@ -349,7 +349,7 @@ def test_old_data_decides_nothing_of_the_bank_and_of_no_anchored_step(
         assert work(run) == 0
         runs.append(run)
     one, two = runs
-    probed = [[e["accuracy"]["old"] for e in events_of(run, "probe")] for run in runs]
+    probed = [[e["metrics"]["old"] for e in events_of(run, "probe")] for run in runs]
     assert probed[0] != probed[1]
     assert bank_files(one, "new") == bank_files(two, "new")
     assert live_course(one) == live_course(two)
@@ -361,7 +361,9 @@ def test_anchor_and_gradient_checkpointing_go_together(
 ) -> None:
     run = begin(ANCHORED, "train.gradient_checkpointing=true")
     assert work(run) == 0
-    for key in ("loss", "anchor_loss"):
-        told = [e[key] for e in events_of(run, "step") if e["stage"] == "new"]
-        before = [e[key] for e in events_of(anchored, "step") if e["stage"] == "new"]
-        assert told == pytest.approx(before, rel=1e-3, abs=1e-6)
+
+    def losses(run: RunDirectory) -> list[float]:
+        steps = [e for e in events_of(run, "step") if e["stage"] == "new"]
+        return [value for e in steps for value in (e["loss"], e["losses"]["anchor"])]
+
+    assert losses(run) == pytest.approx(losses(anchored), rel=1e-3, abs=1e-6)

@@ -19,9 +19,10 @@ from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, read_events
-from sf_tui.run.history import History, fold
+from sf_tui.run.state import RunState, fold
 from sf_tui.tasks.biography import Settings
 from sf_tui.tasks.biography.world import build_world
+from sf_tui.vocabulary.events import Event, Probe, Rewound, StageStarted
 from sf_tui.worker.checkpoints import read_record
 from support.quick_run import (
     Begin,
@@ -98,7 +99,7 @@ def test_without_checkpoints_the_model_is_left_and_the_log_tells_the_start(
     probe = fold(read_events(copied.events)).stages["new"].probes[0]
     assert equal(weights_of(assembled), final_weights(copied))
     assert assembled.case.start is None
-    assert assembled.case.known_start.accuracy == probe.accuracy["old"]["exact_match"]
+    assert assembled.case.known_start.accuracy == probe.metrics["old"]["exact_match"]
     assert assembled.case.known_start.examples == 12
     assert "gone" in " ".join(assembled.notes)
 
@@ -110,7 +111,7 @@ def test_a_run_without_weights_is_refused(begin: Begin) -> None:
 
 def test_a_rollbacks_target_is_what_counts(copied: RunDirectory) -> None:
     log = EventLog(copied.events)
-    log.append("rewound", stage="new", step=8, lost=4, reason="rollback", checkpoint="step-000008")
+    log.append(Rewound(stage="new", step=8, lost=4, reason="rollback", checkpoint="step-000008"))
     log.close()
 
     assembled = case_of(copied)
@@ -118,18 +119,16 @@ def test_a_rollbacks_target_is_what_counts(copied: RunDirectory) -> None:
     assert equal(weights_of(assembled), checkpoint_weights(copied, "new", 8))
 
 
-def history_of(*stages: tuple[str, list[str], dict[str, tuple[float, float]]]) -> History:
-    """Return the history of stages: name, tasks known before, (first, last) accuracy by task."""
-    events = []
+def history_of(*stages: tuple[str, list[str], dict[str, tuple[float, float]]]) -> RunState:
+    """Return the state after stages: name, tasks known before, (first, last) accuracy by task."""
+    events: list[Event] = []
     for name, known, courses in stages:
-        events.append(
-            {"type": "stage_started", "stage": name, "task": name, "steps": 9, "known": known}
-        )
+        events.append(StageStarted(name, name, 9, known=known))
         for at, step in enumerate((0, 9)):
             accuracy = {
                 task: {"exact_match": course[at], "n": 10} for task, course in courses.items()
             }
-            events.append({"type": "probe", "stage": name, "step": step, "accuracy": accuracy})
+            events.append(Probe(name, step, accuracy))
     return fold(events)
 
 
@@ -302,12 +301,12 @@ def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
     assert work(run, Operator(run).at("new", 6, "stop")) == 5
     with locked(run):
         found = diagnose(case_of(run), examples=4, steps=3)
-        event = append_diagnosis(run, found.fields)
-    assert (event["stage"], event["step"]) == ("new", 6)
+        event = append_diagnosis(run, found.event)
+    assert (event.stage, event.step) == ("new", 6)
     assert work(run) == 0
     assert equal(final_weights(run), final_weights(undisturbed))
     events = list(read_events(run.events))
-    assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
+    assert [one.seq for one in events] == list(range(1, len(events) + 1))
 
 
 def test_a_repair_needs_no_task_that_was_known_before(undisturbed: RunDirectory) -> None:

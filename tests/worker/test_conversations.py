@@ -183,7 +183,7 @@ def test_exact_in_a_probe_is_what_generate_answers(folder: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(run.model)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     last = [event for event in events_of(run) if event["type"] == "probe"][-1]
-    assert last["accuracy"]["talk"]["n"] == 4
+    assert last["metrics"]["talk"]["n"] == 4
     held = _held_out(folder)
     exact = 0
     for row in held:
@@ -195,7 +195,7 @@ def test_exact_in_a_probe_is_what_generate_answers(folder: Path) -> None:
             wanted = tokenizer.encode(row["messages"][at]["content"], add_special_tokens=False)
             right = right and answers(run.model, [prompt]) == [[*wanted, end]]
         exact += right
-    assert last["accuracy"]["talk"]["exact_match"] == exact / 4
+    assert last["metrics"]["talk"]["exact_match"] == exact / 4
 
 
 def _held_out(folder: Path) -> list[dict[str, Any]]:

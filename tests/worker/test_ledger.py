@@ -14,7 +14,7 @@ import pytest
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import JsonObject
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
 from support.put_back import put_back
@@ -103,7 +103,7 @@ def firings(run: RunDirectory) -> list[tuple[str, str, int, float]]:
     ]
 
 
-def nasty(events: list[Event]) -> list[int]:
+def nasty(events: list[JsonObject]) -> list[int]:
     """Return the moments between a command's acceptance and its end, and around a rewind."""
     found = []
     for event in events:
@@ -178,7 +178,7 @@ def test_resume_says_where_it_goes_on_and_what_was_lost(
         assert len(events_of(run, kind)) == len(events_of(undisturbed, kind)), kind
 
 
-def behind(run: RunDirectory, wanted: Callable[[Event], bool]) -> int:
+def behind(run: RunDirectory, wanted: Callable[[JsonObject], bool]) -> int:
     """Return the number of events that stand up to the first one of a kind."""
     return next(event["seq"] for event in events_of(run) if wanted(event))
 

@@ -10,7 +10,7 @@ import pytest
 
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import JsonObject
 from support.quick_run import (
     Begin,
     Operator,
@@ -79,7 +79,7 @@ def test_lines_that_are_no_commands_are_passed_over(
         b'{"id": "torn", "action": "sto',
     ]
 
-    def write(event: Event) -> None:
+    def write(event: JsonObject) -> None:
         if event["type"] == "step" and (event["stage"], event["step"]) == ("old", 3):
             with run.commands.open("ab") as file:
                 file.writelines(lines)
@@ -124,7 +124,7 @@ def test_freeze_is_accepted_and_done_and_holds_to_the_last_bit(begin: Begin) -> 
 def test_half_of_the_blocks_is_said_in_numbers(begin: Begin) -> None:
     run = begin()
     work(run, Operator(run).at("old", 4, "freeze"))
-    assert [e["args"]["layers"] for e in events_of(run, "command")] == [2, 2]
+    assert [e["arguments"]["layers"] for e in events_of(run, "command")] == [2, 2]
 
 
 def test_second_freeze_adds_and_a_repeated_one_says_so(begin: Begin) -> None:
@@ -250,7 +250,7 @@ def test_freeze_survives_a_rollback_to_a_checkpoint_behind_it(begin: Begin) -> N
 def test_rollback_at_the_start_of_a_stage_is_refused(begin: Begin) -> None:
     run = begin()
 
-    def at_once(event: Event) -> None:
+    def at_once(event: JsonObject) -> None:
         if event["type"] == "checkpoint" and event["stage"] == "new" and event["step"] == 0:
             request_command(run, "rollback")
 
@@ -321,7 +321,7 @@ def test_command_to_a_worker_that_was_not_there_is_refused(
 def test_command_that_comes_too_late_is_refused(begin: Begin) -> None:
     run = begin()
 
-    def late(event: Event) -> None:
+    def late(event: JsonObject) -> None:
         if event["type"] == "stage_finished" and event["stage"] == "new":
             request_command(run, "freeze", {"layers": 2})
 
@@ -334,7 +334,7 @@ def test_command_that_comes_too_late_is_refused(begin: Begin) -> None:
 def test_command_between_two_stages_belongs_to_the_next(begin: Begin) -> None:
     run = begin()
 
-    def between(event: Event) -> None:
+    def between(event: JsonObject) -> None:
         if event["type"] == "stage_finished" and event["stage"] == "old":
             request_command(run, "freeze", {"layers": 1})
 
@@ -347,7 +347,7 @@ def test_command_of_the_same_id_is_carried_out_once(begin: Begin) -> None:
     run = begin()
     line = json.dumps({"id": "twice", "action": "checkpoint", "args": {}, "by": "user"}) + "\n"
 
-    def write(event: Event) -> None:
+    def write(event: JsonObject) -> None:
         if event["type"] == "step" and event["stage"] == "old" and event["step"] in (3, 5):
             with Path(run.commands).open("a") as file:
                 file.write(line)
@@ -362,7 +362,7 @@ def test_own_action_has_its_own_arguments_and_a_command_may_replace_them(begin: 
     operator = Operator(run).at("old", 3, "hold").at("new", 3, "hold", layers=4)
     assert work(run, operator) == 0
     arguments: list[dict[str, Any]] = [
-        e["args"] for e in events_of(run, "command") if e["status"] == "done"
+        e["arguments"] for e in events_of(run, "command") if e["status"] == "done"
     ]
     assert arguments == [
         {"layers": 3, "embeddings": False},

@@ -8,8 +8,8 @@ import pytest
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
-from sf_tui.run.history import fold
+from sf_tui.run.events import JsonObject, read_events
+from sf_tui.run.state import fold
 from support.quick_run import (
     Begin,
     Operator,
@@ -85,11 +85,11 @@ def test_first_and_last_probe_take_the_whole_held_out_sets(begin: Begin) -> None
         assert [e["full"] for e in probes] == [True, False, False, True]
         for task, whole in (("old", 12), ("new", 18)):
             if task == "new" and stage == "old":
-                assert all(task not in e["accuracy"] for e in probes)
+                assert all(task not in e["metrics"] for e in probes)
                 continue
-            counts = [e["accuracy"][task]["n"] for e in probes]
+            counts = [e["metrics"][task]["n"] for e in probes]
             assert counts == [whole, 3, 3, whole]
-            assert [e["paired"][task]["n"] for e in probes if e["full"]] == [3, 3]
+            assert [e["subset"][task]["n"] for e in probes if e["full"]] == [3, 3]
 
 
 def test_drop_is_what_an_old_task_has_lost_on_the_same_examples(begin: Begin) -> None:
@@ -97,7 +97,7 @@ def test_drop_is_what_an_old_task_has_lost_on_the_same_examples(begin: Begin) ->
     run = begin("tasks.old.metric=nll")
     assert work(run) == 0
     probes = [e for e in events_of(run, "probe") if e["stage"] == "new"]
-    paired = [e.get("paired", e["accuracy"])["old"]["nll"] for e in probes]
+    paired = [e.get("subset", e["metrics"])["old"]["nll"] for e in probes]
     assert [e["drop"] for e in probes] == pytest.approx([now - paired[0] for now in paired])
     assert all(e["drop"] is None for e in events_of(run, "probe") if e["stage"] == "old")
 
@@ -115,7 +115,7 @@ def test_task_that_is_not_watched_is_probed_and_never_counted(begin: Begin) -> N
     run = begin("tasks.old.watch=false")
     assert work(run) == 0
     probes = [e for e in events_of(run, "probe") if e["stage"] == "new"]
-    assert all("old" in e["accuracy"] and e["drop"] is None for e in probes)
+    assert all("old" in e["metrics"] and e["drop"] is None for e in probes)
     assert events_of(run, "danger") == []
 
 
@@ -124,7 +124,7 @@ def test_known_first_task_is_probed_and_never_trained(begin: Begin) -> None:
     assert work(run) == 0
     (started,) = events_of(run, "stage_started")
     assert (started["stage"], started["known"]) == ("new", ["old"])
-    assert all(list(e["accuracy"]) == ["old", "new"] for e in events_of(run, "probe"))
+    assert all(list(e["metrics"]) == ["old", "new"] for e in events_of(run, "probe"))
 
 
 def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
@@ -138,9 +138,9 @@ def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
         ("new", "new", 12, ["old"]),
         ("replay", "old", 4, ["new"]),
     ]
-    rates = [e["lr"] for e in events_of(run, "step") if e["stage"] == "replay"]
+    rates = [e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "replay"]
     assert rates[-1] == 0.001
-    assert list(events_of(run)[-1]["accuracy"]) == ["old", "new"]
+    assert list(events_of(run)[-1]["metrics"]) == ["old", "new"]
 
 
 def test_strategy_freeze_holds_its_own_stage_alone(begin: Begin) -> None:
@@ -204,14 +204,14 @@ def test_nan_stops_the_run_and_rolls_it_back(begin: Begin) -> None:
     finished = events_of(run)[-1]
     assert (finished["status"], finished["exit_code"]) == ("failed", 1)
     assert "a lower [train] learning_rate" in finished["reason"]
-    assert finished["accuracy"]["old"]["n"] == 12
+    assert finished["metrics"]["old"]["n"] == 12
     # The update was not kept anywhere.
     assert all(
         bool(weight.isfinite().all()) and float(weight.abs().max()) < 1e6
         for weight in checkpoint_weights(run, "new", 0).values()
     )
     assert checkpoints_of(run, "new") == ["step-000000"]
-    assert fold(events_of(run)).stages["new"].step == 0
+    assert fold(read_events(run.events)).stages["new"].step == 0
 
 
 def test_resume_after_a_nan_keeps_the_rate_of_the_profile(begin: Begin) -> None:
@@ -219,7 +219,7 @@ def test_resume_after_a_nan_keeps_the_rate_of_the_profile(begin: Begin) -> None:
     for _ in range(2):
         with pytest.raises(RunError, match="step 2"):
             work(run)
-    rates = {e["lr"] for e in events_of(run, "step") if e["stage"] == "new"}
+    rates = {e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "new"}
     assert rates == {0.5e30}
     assert_well_told(run)
 
@@ -277,7 +277,7 @@ def test_second_nan_ends_the_run(begin: Begin) -> None:
     with pytest.raises(RunError, match="rolled back"):
         work(run)
     assert [e["reason"] for e in events_of(run, "rewound")] == ["nan", "nan"]
-    rates = [e["lr"] for e in events_of(run, "step") if e["stage"] == "new"]
+    rates = [e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "new"]
     assert rates == pytest.approx([0.5e30, 0.25e30])
     assert events_of(run)[-1]["exit_code"] == 1
 
@@ -292,11 +292,11 @@ def test_nan_at_the_first_step_has_no_good_checkpoint_to_go_back_to(begin: Begin
 
 def test_measures_of_a_burst_model_are_written_as_json(begin: Begin) -> None:
     run = begin(BURSTS, "probe.every=1", "probe.every_in_window=1")
-    heard: list[Event] = []
+    heard: list[JsonObject] = []
     with pytest.raises(RunError):
         work(run, heard.append)
     found = [e for e in events_of(run, "probe") if (e["stage"], e["step"]) == ("new", 1)]
-    assert found[0]["accuracy"]["new"]["exact_match"] == 0
-    said = [e for e in heard if e["type"] == "probe"][-1]["accuracy"]["new"]["nll"]
+    assert found[0]["metrics"]["new"]["exact_match"] == 0
+    said = [e for e in heard if e["type"] == "probe"][-1]["metrics"]["new"]["nll"]
     assert not math.isfinite(said) or said > 1e3
-    assert fold(events_of(run)).status == "failed"
+    assert fold(read_events(run.events)).status == "failed"

@@ -415,7 +415,7 @@ def test_llama_directory_and_two_files_in_different_schemas_run_to_the_end(
     assert process.wait() == 0, process.stderr
     assert_well_told(run)
     finished = events_of(run)[-1]
-    assert {task: found["n"] for task, found in finished["accuracy"].items()} == {
+    assert {task: found["n"] for task, found in finished["metrics"].items()} == {
         "capitals": 4,
         "countries": 4,
     }

@@ -106,7 +106,7 @@ class L2Start(_Penalty):
     """
 
     settings: L2StartSettings
-    loss_name = "l2_start_loss"
+    loss_name = "l2_start"
 
     def open(self, *, at_start: bool) -> None:  # noqa: ARG002  the interface's
         """Read the start weights."""
@@ -132,7 +132,7 @@ class Ewc(_Penalty):
     """
 
     settings: EwcSettings
-    loss_name = "ewc_loss"
+    loss_name = "ewc"
     facts_schema = EwcFacts
 
     def __init__(self, stage: StrategyStage, settings: EwcSettings) -> None:

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 
 from sf_tui.tui.lines import Line
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 DEAF_FOR_S = 0.3
 """Nobody reads a dialog faster than this."""
@@ -27,8 +27,8 @@ ResultT = TypeVar("ResultT")
 class DialogBox(Panel):
     """The box in the middle of the screen."""
 
-    def __init__(self, scene: Scene, compose_text: Callable[[int, int], list[Line]]) -> None:
-        super().__init__(scene, id="dialog-box")
+    def __init__(self, view: ViewState, compose_text: Callable[[int, int], list[Line]]) -> None:
+        super().__init__(view, id="dialog-box")
         self._compose_text = compose_text
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
@@ -46,13 +46,13 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
     TAKES_TEXT: ClassVar[bool] = False
     WIDTH: ClassVar[int] = 74
 
-    def __init__(self, scene: Scene, steady_clock: Callable[[], float]) -> None:
+    def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
         super().__init__()
-        self.scene = scene
+        self.view = view
         self.typed = ""
         self._clock = steady_clock
         self._opened = steady_clock()
-        self._box = DialogBox(scene, self.compose_text)
+        self._box = DialogBox(view, self.compose_text)
 
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return what the box says."""
@@ -70,7 +70,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def compose(self) -> ComposeResult:
         """Put the box on the screen."""
-        self._box.set_class(not self.scene.glyphs.braille, "-ascii")
+        self._box.set_class(not self.view.glyphs.braille, "-ascii")
         yield self._box
 
     def on_mount(self) -> None:

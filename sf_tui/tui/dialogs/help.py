@@ -46,25 +46,25 @@ class HelpDialog(Dialog[None]):
         self.dismiss(None)
 
     def _page(self) -> list[Line]:
-        scene = self.scene
-        glyphs = scene.glyphs
+        view = self.view
+        glyphs = view.glyphs
         lines: list[Line] = [[("Actions of this run's profile", "strong")]]
-        if scene.read_only:
+        if view.read_only:
             lines.append([("  this console is read-only: it sends nothing", "warn")])
-        for action in scene.actions.actions:
+        for action in view.actions.actions:
             key = shown_key(action.key) if action.key else ":"
             lines.append(_row(key, "key", action.label, action_help(action)))
-        if scene.actions.problem:
-            lines.append([(f"  {scene.actions.problem}", "warn")])
+        if view.actions.problem:
+            lines.append([(f"  {view.actions.problem}", "warn")])
         lines += [[], [("The console", "strong")]]
         lines += [
             _row(" ".join(shown_key(key) for key in entry.keys), "key", entry.label, entry.help)
             for entry in CONSOLE_KEYS
         ]
         lines += [[], [("Signs", "strong")]]
-        for task in scene.tasks:
-            role, marker = scene.task_paint(task)
-            metric = scene.record.history.metric_of(task).replace("_", " ")
+        for task in view.tasks:
+            role, marker = view.task_paint(task)
+            metric = view.live.metric_of(task).replace("_", " ")
             lines.append(_row(marker, role, task, f"held-out {metric} of this task"))
         for sign, role, name, meaning in (
             ("?", "strong", "verdict", "what a diagnosis at this step found"),

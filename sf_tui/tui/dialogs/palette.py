@@ -9,7 +9,7 @@ from sf_tui.tui.actions import Action, RunActions
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.keys import CONSOLE_KEYS, action_help, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 _ROWS = 12
 
@@ -31,9 +31,9 @@ class PaletteDialog(Dialog[Choice]):
     TAKES_TEXT = True
     WIDTH = 92
 
-    def __init__(self, scene: Scene, steady_clock: Callable[[], float]) -> None:
-        super().__init__(scene, steady_clock)
-        self._choices = choices(scene.actions)
+    def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
+        super().__init__(view, steady_clock)
+        self._choices = choices(view.actions)
         self._chosen = 0
 
     @property
@@ -73,7 +73,7 @@ class PaletteDialog(Dialog[Choice]):
 
     def _row(self, choice: Choice, chosen: bool, width: int) -> Line:
         role = "selected" if chosen else "text"
-        pointer = self.scene.glyphs.pointer if chosen else " "
+        pointer = self.view.glyphs.pointer if chosen else " "
         line: Line = [
             (f"{pointer} {choice.label:<16.16} ", role),
             (f"{shown_key(choice.key):<6}", "key"),

@@ -13,7 +13,7 @@ from sf_tui.tui.actions import Action, RollbackTarget
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line
 from sf_tui.tui.numbers import format_share
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 _ROWS = 6
 
@@ -30,7 +30,7 @@ class RollbackDialog(Dialog[Rollback]):
     """Gives back the action and the checkpoint when `yes` was typed in full.
 
     Args:
-        scene: the console's.
+        view: the console's.
         steady_clock: seconds that only ever rise.
         action: the rollback action of the profile.
         targets: checkpoints that can be gone back to, newest first; at least one.
@@ -40,12 +40,12 @@ class RollbackDialog(Dialog[Rollback]):
 
     def __init__(
         self,
-        scene: Scene,
+        view: ViewState,
         steady_clock: Callable[[], float],
         action: Action,
         targets: Sequence[RollbackTarget],
     ) -> None:
-        super().__init__(scene, steady_clock)
+        super().__init__(view, steady_clock)
         self._action = action
         self._targets = list(targets)
         named = action.arguments.get("to")
@@ -61,7 +61,7 @@ class RollbackDialog(Dialog[Rollback]):
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the question, the checkpoints, and what would be lost."""
         del width, height
-        stage = self.scene.record.history.stage
+        stage = self.view.live.stage
         lost = max((stage.step if stage else 0) - self.target.step, 0)
         first = min(max(self._chosen - _ROWS + 1, 0), max(len(self._targets) - _ROWS, 0))
         lines: list[Line] = [
@@ -88,11 +88,11 @@ class RollbackDialog(Dialog[Rollback]):
     def _row(self, index: int, target: RollbackTarget) -> Line:
         chosen = index == self._chosen
         line: Line = [
-            (f"{self.scene.glyphs.pointer if chosen else ' '} ", "strong"),
+            (f"{self.view.glyphs.pointer if chosen else ' '} ", "strong"),
             (f"{target.name}", "strong" if chosen else "text"),
         ]
         for task, value in target.accuracy.items():
-            role, marker = self.scene.task_paint(task)
+            role, marker = self.view.task_paint(task)
             line += [(f"  {marker} {task} ", role), (format_share(value), "text")]
         return line
 

@@ -25,18 +25,18 @@ class AccuracyChart(Panel):
 
     def title_right(self) -> Sequence[Piece]:
         """Return the legend: each task's marker, newest value and change in this stage."""
-        scene = self.scene
+        view = self.view
         parts = []
-        for task in scene.tasks:
-            now = scene.accuracy_now(task)
+        for task in view.tasks:
+            now = view.accuracy_now(task)
             if now is None:
                 continue
-            role, marker = scene.task_paint(task)
-            metric = scene.record.history.metric(task)
+            role, marker = view.task_paint(task)
+            metric = view.live.metric(task)
             unit = "" if metric is DEFAULT_METRIC else f" {metric.name.replace('_', ' ')}"
             part: Line = [(f"{marker} {task}{unit} ", role), (format_share(now), "text")]
-            start = scene.accuracy_at_start(task)
-            if start is not None and task in scene.known:
+            start = view.accuracy_at_start(task)
+            if start is not None and task in view.known:
                 change = format_change(-metric.drop(start, now), metric, unit=False)
                 part.append((f" {change}", "muted"))
             parts.append(part)
@@ -44,16 +44,16 @@ class AccuracyChart(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the chart, or why there is none yet."""
-        scene = self.scene
-        curves = scene.record.curves
+        view = self.view
+        curves = view.live.curves
         if not any(stage.accuracy for stage in curves.stages.values()):
             return [[("  no probe has been taken yet", "muted")]]
-        start, end = scene.steps_shown
-        scales = {task: self._scale(task, start, end) for task in scene.tasks}
+        start, end = view.steps_shown
+        scales = {task: self._scale(task, start, end) for task in view.tasks}
         drawn = []
         # The task at risk is drawn last, on top.
-        for task in reversed(scene.tasks):
-            role, marker = scene.task_paint(task)
+        for task in reversed(view.tasks):
+            role, marker = view.task_paint(task)
             parts = [
                 (curves.offset(name), stage.accuracy[task])
                 for name, stage in curves.stages.items()
@@ -61,31 +61,31 @@ class AccuracyChart(Panel):
             ]
             if parts:
                 drawn.append(Curve(role, marker, parts, scales[task]))
-        losses = [task for task in scene.tasks if scales[task] is not _SHARES]
+        losses = [task for task in view.tasks if scales[task] is not _SHARES]
         chart = Chart(
             start,
             end,
             drawn,
             y_ticks=share_ticks(height - 2)
-            if len(losses) < len(scene.tasks)
+            if len(losses) < len(view.tasks)
             else _value_ticks(scales[losses[0]]),
-            x_ticks=x_ticks(scene, width),
+            x_ticks=x_ticks(view, width),
             right_ticks=_value_ticks(scales[losses[0]])
-            if 0 < len(losses) < len(scene.tasks)
+            if 0 < len(losses) < len(view.tasks)
             else (),
-            bands=bands(scene),
-            walls=walls(scene),
-            marks=marks(scene, labels=True),
-            cursor=scene.cursor,
+            bands=bands(view),
+            walls=walls(view),
+            marks=marks(view, labels=True),
+            cursor=view.cursor,
         )
-        return draw_chart(chart, width, height, scene.glyphs)
+        return draw_chart(chart, width, height, view.glyphs)
 
     def _scale(self, task: str, start: int, end: int) -> Scale:
         """Return the axis of a task: shares lie between 0 and 1, nats have an axis of their own."""
-        scene = self.scene
-        if scene.record.history.metric(task).is_share:
+        view = self.view
+        if view.live.metric(task).is_share:
             return _SHARES
-        curves = scene.record.curves
+        curves = view.live.curves
         found = [
             stage.accuracy[task].extremes(start - curves.offset(name), end - curves.offset(name))
             for name, stage in curves.stages.items()

@@ -29,41 +29,41 @@ class Card(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return as much as fits, the most important first."""
-        scene = self.scene
-        stage = scene.stage
-        state = scene.liveness.state
-        status = scene.record.history.status.replace("_", " ")
+        view = self.view
+        stage = view.stage
+        state = view.liveness.state
+        status = view.live.status.replace("_", " ")
         if state in {WorkerState.DEAD, WorkerState.SILENT}:
             status = f"worker {state.value}"
-        work = scene.work
+        work = view.work
         if work is not None:
-            status = f"{work[0]} {scene.glyphs.ellipsis} {format_duration(int(work[1]))}"
+            status = f"{work[0]} {view.glyphs.ellipsis} {format_duration(int(work[1]))}"
         bad = state in {WorkerState.DEAD, WorkerState.SILENT}
-        where = f"{stage.name} {scene.step}/{stage.steps}" if stage else "no stage yet"
+        where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
         lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
         lines += self._numbers(width, height)
         lines += [self._danger(), self._held()]
         if state is WorkerState.DEAD:
-            lines.append([(f"sf resume {scene.run.id}", "strong")])
+            lines.append([(f"sf resume {view.run.id}", "strong")])
         lines = [line for line in lines if line]
-        if scene.notice:
-            lines = [*lines[: max(height - 1, 1)], [(scene.notice, "warn")]]
+        if view.notice:
+            lines = [*lines[: max(height - 1, 1)], [(view.notice, "warn")]]
         elif len(lines) < height:
             lines += [[] for _ in range(height - len(lines) - 1)]
             lines.append([("q", "key"), (" leave  ", "muted"), ("?", "key"), (" help", "muted")])
         return lines[:height]
 
     def _numbers(self, width: int, height: int) -> list[Line]:
-        scene = self.scene
+        view = self.view
         values = [
-            (task, value) for task in scene.tasks if (value := scene.accuracy_now(task)) is not None
+            (task, value) for task in view.tasks if (value := view.accuracy_now(task)) is not None
         ]
         if not values:
             return [[("no probe yet", "muted")]]
-        large = scene.glyphs.braille and height >= 4 + 3 * len(values) and width >= 26
+        large = view.glyphs.braille and height >= 4 + 3 * len(values) and width >= 26
         lines: list[Line] = []
         for task, value in values:
-            role, marker = scene.task_paint(task)
+            role, marker = view.task_paint(task)
             if not large:
                 lines.append([(f"{marker} {task} ", role), (format_share(value), "strong")])
                 continue
@@ -75,27 +75,27 @@ class Card(Panel):
         return lines
 
     def _danger(self) -> Line:
-        scene = self.scene
-        stage, drop = scene.stage, scene.drop
-        if stage is None or not scene.known:
+        view = self.view
+        stage, drop = view.stage, view.drop
+        if stage is None or not view.known:
             return []
         parts: list[Line] = []
-        if scene.in_window:
-            parts.append([(f"danger window {scene.step}/{stage.window}", "danger")])
+        if view.in_window:
+            parts.append([(f"danger window {view.step}/{stage.window}", "danger")])
         if drop is not None:
-            task = scene.record.worst_known
-            metric = scene.record.history.metric(task) if task else DEFAULT_METRIC
+            task = view.live.worst_known
+            metric = view.live.metric(task) if task else DEFAULT_METRIC
             parts.append([(format_change(-drop, metric), "text")])
         return as_many_as_fit(parts, self.size.width)
 
     def _held(self) -> Line:
         """Return what holds the old task, and the verdict on it."""
-        scene = self.scene
+        view = self.view
         parts: list[Line] = []
-        if scene.frozen_layers:
-            parts.append([(f"{len(scene.frozen_layers)} frozen", "ok")])
-        if scene.anchor is not None:
+        if view.frozen_layers:
+            parts.append([(f"{len(view.frozen_layers)} frozen", "ok")])
+        if view.anchor is not None:
             parts.append([("anchored", "ok")])
-        if scene.verdict:
-            parts.append([(scene.verdict, "strong")])
+        if view.verdict:
+            parts.append([(view.verdict, "strong")])
         return as_many_as_fit(parts, self.size.width)

@@ -39,21 +39,21 @@ class DangerStrip(Panel):
         return [first, second][:height]
 
     def _worker_line(self, width: int) -> tuple[Line, Line] | None:
-        scene = self.scene
-        state, beat = scene.liveness.state, self._last_beat()
+        view = self.view
+        state, beat = view.liveness.state, self._last_beat()
         if state is WorkerState.DEAD:
             told = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
-                (f"sf resume {scene.run.id}", "strong"),
+                (f"sf resume {view.run.id}", "strong"),
                 (f" goes on {self._from_checkpoint()}", "text"),
             ]
         elif state is WorkerState.SILENT:
             told = [("The worker is silent", "danger"), (beat, "text")]
             resume = [
                 ("it may come back; if it does not, ", "text"),
-                (f"sf resume {scene.run.id}", "strong"),
+                (f"sf resume {view.run.id}", "strong"),
             ]
-        elif state is WorkerState.STARTING and scene.record.history.started is None:
+        elif state is WorkerState.STARTING and view.live.started is None:
             return [("waiting for the worker's first word", "muted")], []
         else:
             return None
@@ -63,28 +63,28 @@ class DangerStrip(Panel):
         return (as_many_as_fit([resume, told], width, "   ") or resume), told
 
     def _last_beat(self) -> str:
-        scene = self.scene
-        if scene.liveness.heartbeat_age_s is None:
+        view = self.view
+        if view.liveness.heartbeat_age_s is None:
             return ""
-        last = format_clock(scene.record.history.last_time, scene.zone).strip()
+        last = format_clock(view.live.last_time, view.zone).strip()
         return f" (last event {last})" if last else ""
 
     def _from_checkpoint(self) -> str:
-        checkpoints = self.scene.record.history.checkpoints
+        checkpoints = self.view.live.checkpoints
         if not checkpoints:
             return "from the beginning"
         newest = checkpoints[-1]
-        return f"from {newest['stage']}/step-{newest['step']:06d}"
+        return f"from {newest.stage}/step-{newest.step:06d}"
 
     def _where(self) -> Line:
-        scene = self.scene
-        stage = scene.stage
+        view = self.view
+        stage = view.stage
         if stage is None:
             return [("no stage has begun", "muted")]
-        if not scene.known:
+        if not view.known:
             return [("no earlier task is watched yet: nothing to lose", "muted")]
-        if scene.in_window:
-            return [("DANGER WINDOW", "danger"), (f" {scene.step}/{stage.window}", "strong")]
+        if view.in_window:
+            return [("DANGER WINDOW", "danger"), (f" {view.step}/{stage.window}", "strong")]
         if stage.window:
             return [("danger window over", "muted")]
         return [("outside the danger window", "muted")]
@@ -117,14 +117,14 @@ class DangerStrip(Panel):
         return join([shown[name] for name in order if name in shown], _GAP)
 
     def _loss(self, *, detail: bool) -> Line:
-        scene = self.scene
-        drop, task = scene.drop, scene.record.worst_known
+        view = self.view
+        drop, task = view.drop, view.live.worst_known
         if drop is None or task is None:
             return []
-        role, marker = scene.task_paint(task)
-        start, now = scene.accuracy_at_start(task), scene.accuracy_now(task)
-        loud = "danger" if drop >= scene.actions.alert_drop else "text"
-        metric = scene.record.history.metric(task)
+        role, marker = view.task_paint(task)
+        start, now = view.accuracy_at_start(task), view.accuracy_now(task)
+        loud = "danger" if drop >= view.actions.alert_drop else "text"
+        metric = view.live.metric(task)
         line = [(f"{marker} {task} ", role), (format_change(-drop, metric), loud)]
         if detail:
             line.append((f" ({format_share(start)} to {format_share(now)})", "muted"))
@@ -132,32 +132,32 @@ class DangerStrip(Panel):
 
     def _held(self, *, detail: bool) -> Line:
         """Return what holds the old task: frozen layers, an anchor; with detail, how to let go."""
-        scene = self.scene
-        if scene.stage is None or not scene.known:
+        view = self.view
+        if view.stage is None or not view.known:
             return []
         parts: list[Line] = []
-        if scene.frozen_layers:
-            parts.append([(f"{len(scene.frozen_layers)} layers frozen", "ok")])
+        if view.frozen_layers:
+            parts.append([(f"{len(view.frozen_layers)} layers frozen", "ok")])
             parts[-1] += self._undo("unfreeze") if detail else []
-        if scene.anchor is not None:
+        if view.anchor is not None:
             parts.append([("anchored", "ok")])
-            if detail and scene.anchor_loss is not None:
-                parts[-1].append((f", KL {format_value(scene.anchor_loss)}", "text"))
+            if detail and view.anchor_loss is not None:
+                parts[-1].append((f", KL {format_value(view.anchor_loss)}", "text"))
             parts[-1] += self._undo("unanchor") if detail else []
         return join(parts)
 
     def _undo(self, op: str) -> Line:
-        undo = self.scene.actions.of_op(op)
-        over = self.scene.record.history.finished is not None
+        undo = self.view.actions.of_op(op)
+        over = self.view.live.finished is not None
         if over or undo is None or not undo.key:
             return []
         return [(f", {shown_key(undo.key)} {undo.label}", "text")]
 
     def _suggestions(self) -> list[Line]:
         """Return what to do, each with its key; behind a run's end the command for it."""
-        scene = self.scene
-        pointer = (f"{scene.glyphs.pointer} ", "danger")
-        command = closing_command(scene)
+        view = self.view
+        pointer = (f"{view.glyphs.pointer} ", "danger")
+        command = closing_command(view)
         if command:
             return [[pointer, (command, "strong")]]
         return [
@@ -166,44 +166,44 @@ class DangerStrip(Panel):
                 (shown_key(action.key), "key"),
                 (f" {action.label}", "text"),
             ]
-            for index, action in enumerate(suggested_actions(scene))
+            for index, action in enumerate(suggested_actions(view))
         ]
 
     def _calm(self) -> Line:
         """Return from which drop on something will be suggested."""
-        scene = self.scene
-        drop, bound = scene.drop, scene.actions.alert_drop
-        over = scene.record.history.finished is not None
-        if drop is None or drop >= bound or over or scene.read_only or scene.place is not None:
+        view = self.view
+        drop, bound = view.drop, view.actions.alert_drop
+        over = view.live.finished is not None
+        if drop is None or drop >= bound or over or view.read_only or view.place is not None:
             return []
-        if scene.frozen_layers or scene.anchor is not None:
+        if view.frozen_layers or view.anchor is not None:
             return []
         return [(f"alert at {100 * bound:.0f} points", "muted")]
 
     def _risk(self, room: int) -> Line:
         """Return the task that the start model itself names as nearest to the new one."""
-        neighbors = self.scene.neighbors
-        frames = frames_at_risk(neighbors) if neighbors else []
-        if neighbors is None or not frames:
+        at_risk = self.view.at_risk
+        frames = frames_at_risk(at_risk) if at_risk else []
+        if at_risk is None or not frames:
             return []
         space = room - len(_AT_RISK)
         if space < _LEAST_FRAME_CELLS:
             return []
-        frame = shorten_frame(frames[0], space, words_of_new_task(neighbors))
+        frame = shorten_frame(frames[0], space, words_of_new_task(at_risk))
         return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
 
     def _second_line(self, width: int) -> Line:
-        scene = self.scene
-        stage = scene.stage
-        if stage is None or not scene.known:
+        view = self.view
+        stage = view.stage
+        if stage is None or not view.known:
             return []
         parts: list[Line] = []
         if stage.window:
-            done = min(scene.step / stage.window, 1.0)
+            done = min(view.step / stage.window, 1.0)
             filled = round(_BAR_CELLS * done)
-            glyphs = scene.glyphs
-            role = "danger" if scene.in_window else "muted"
-            left = max(stage.window - scene.step, 0)
+            glyphs = view.glyphs
+            role = "danger" if view.in_window else "muted"
+            left = max(stage.window - view.step, 0)
             parts.append(
                 [
                     (glyphs.filled * filled, role),
@@ -211,11 +211,11 @@ class DangerStrip(Panel):
                     (f" {left} steps left" if left else " over", "muted"),
                 ]
             )
-        task = scene.record.worst_known
+        task = view.live.worst_known
         series = stage.accuracy.get(task) if task else None
         extremes = series.extremes(0, stage.window or stage.steps) if series else None
         if task and extremes is not None:
-            metric = scene.record.history.metric(task)
+            metric = view.live.metric(task)
             parts.append(
                 [
                     (f"{metric.worst_word} {task} ", "muted"),
@@ -230,13 +230,13 @@ class DangerStrip(Panel):
 
     def _loss_rate(self) -> str | None:
         """Return how the worst earlier task changed over the newest 25 steps, with its unit."""
-        scene = self.scene
-        task, stage = scene.record.worst_known, scene.stage
+        view = self.view
+        task, stage = view.live.worst_known, view.stage
         series = stage.accuracy.get(task) if stage and task else None
         if series is None or task is None:
             return None
-        now, before = series.value_at(scene.step), series.value_at(max(scene.step - 25, 0))
-        if now is None or before is None or scene.step < 5:
+        now, before = series.value_at(view.step), series.value_at(max(view.step - 25, 0))
+        if now is None or before is None or view.step < 5:
             return None
-        metric = scene.record.history.metric(task)
+        metric = view.live.metric(task)
         return format_change(-metric.drop(before, now), metric)

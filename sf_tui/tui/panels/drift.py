@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from sf_tui.tui.curves import LayerDrift
-from sf_tui.tui.lines import Line, Piece, join
+from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.event_records import LayerDrift
+
+_MOST_BARS = 48
 
 
 class Drift(Panel):
@@ -20,22 +22,22 @@ class Drift(Panel):
 
     def title_right(self) -> Sequence[Piece]:
         """Return how many layers are frozen, how many don't fit, and whether steps are anchored."""
-        layers = layers_shown(self.scene)
+        layers = layers_shown(self.view)
         frozen = sum(layer.frozen for layer in layers)
         room = max(self.size.height - 1, 1)
         parts: list[Line] = []
         if len(layers) > room:
             parts.append([(f"{room} of {len(layers)} layers, z: all", "muted")])
         elif layers:
-            parts.append([("‖W−W₀‖/‖W₀‖" if self.scene.glyphs.braille else "relative", "muted")])
+            parts.append([("‖W−W₀‖/‖W₀‖" if self.view.glyphs.braille else "relative", "muted")])
         held: list[Line] = [[(f"{frozen} frozen", "ok")]] if frozen else []
-        held += [[("anchored", "ok")]] if self.scene.anchor is not None else []
+        held += [[("anchored", "ok")]] if self.view.anchor is not None else []
         # There is no room for all of it.
         return join(held if len(held) > 1 else parts + held)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the layers from the input down, or why there are none yet."""
-        layers = layers_shown(self.scene)
+        layers = layers_shown(self.view)
         if not layers:
             return [[("  measured at the first probe", "muted")]]
         if len(layers) > height and width >= 100:
@@ -56,24 +58,58 @@ class Drift(Panel):
         return rows
 
     def _row(self, layer: LayerDrift, layers: Sequence[LayerDrift], width: int) -> Line:
-        glyphs = self.scene.glyphs
+        glyphs = self.view.glyphs
         name_width = min(max(len(other.name) for other in layers), 14)
-        most = max((other.relative_update for other in layers), default=0.0)
+        most = max((_moved(other) for other in layers), default=0.0)
         bar_width = max(width - name_width - 18, 4)
-        filled = round(bar_width * layer.relative_update / most) if most > 0 else 0
+        filled = round(bar_width * _moved(layer) / most) if most > 0 else 0
         role = "ok" if layer.frozen else "text"
         return [
             (f" {layer.name[:name_width]:<{name_width}} ", "ok" if layer.frozen else "muted"),
             (glyphs.filled * filled, role),
             (" " * (bar_width - filled), "text"),
-            (f" {format_value(layer.relative_update):>7}", "text"),
+            (f" {format_value(_moved(layer)):>7}", "text"),
             (" frozen" if layer.frozen else "       ", "ok"),
         ]
 
 
-def layers_shown(scene: Scene) -> tuple[LayerDrift, ...]:
-    """Return the layers' drift where the scene looks."""
-    stage, place = scene.stage, scene.place
+class DriftLine(Panel):
+    """Drift, frozen layers and the anchor in one line, for small screens."""
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the line."""
+        del height
+        layers = layers_shown(self.view)
+        label = ("drift ", "title")
+        if not layers:
+            return [[label, ("measured at the first probe", "muted")]]
+        frozen = [layer.name for layer in layers if layer.frozen]
+        parts: list[Line] = [
+            [label, *self._bars(layers)],
+            [("most ", "muted"), (_most(layers), "text")],
+            [(f"frozen {spell_layers(frozen)}", "ok") if frozen else ("none frozen", "muted")],
+        ]
+        if self.view.anchor is not None:
+            parts.append([(f"anchored, strength {self.view.anchor_strength:g}", "ok")])
+        if line_width(join(parts, "   ")) > width:
+            # What holds the layers counts for more than which of them moved most.
+            del parts[1]
+        return [as_many_as_fit(parts, width, "   ")]
+
+    def _bars(self, layers: Sequence[LayerDrift]) -> Line:
+        heights = self.view.glyphs.bars
+        most = max(_moved(layer) for layer in layers)
+        line: Line = []
+        for layer in layers[:_MOST_BARS]:
+            share = _moved(layer) / most if most > 0 else 0.0
+            sign = heights[min(int(share * len(heights)), len(heights) - 1)]
+            line.append((sign, "ok" if layer.frozen else "text"))
+        return line
+
+
+def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
+    """Return the layers' drift where the view looks."""
+    stage, place = view.stage, view.place
     return stage.drift.at(None if place is None else place.step) if stage else ()
 
 
@@ -84,3 +120,31 @@ def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]
     if count <= 1:
         return list(layers[:count])
     return [layers[round(index * (len(layers) - 1) / (count - 1))] for index in range(count)]
+
+
+def _most(layers: Sequence[LayerDrift]) -> str:
+    layer = max(layers, key=lambda layer: _moved(layer))
+    return f"{format_value(_moved(layer))} {layer.name}"
+
+
+def spell_layers(names: list[str]) -> str:
+    """Return layers' names with runs of blocks joined: `embeddings, block-0..3`."""
+    spelled: list[str] = []
+    first = last = -2
+    for name in names:
+        head, _, number = name.rpartition("-")
+        if not head or not number.isdigit():
+            spelled.append(name)
+            first = last = -2
+        elif int(number) == last + 1:
+            last = int(number)
+            spelled[-1] = f"{head}-{first}..{last}"
+        else:
+            first = last = int(number)
+            spelled.append(name)
+    return ", ".join(spelled)
+
+
+def _moved(layer: LayerDrift) -> float:
+    """Return a layer's drift; 0 where the log has none."""
+    return layer.relative_update or 0.0

@@ -22,9 +22,9 @@ class Footer(Panel):
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return actions on the left, the console's keys (or a notice) on the right."""
         del height
-        scene = self.scene
-        ellipsis = scene.glyphs.ellipsis
-        if scene.notice:
+        view = self.view
+        ellipsis = view.glyphs.ellipsis
+        if view.notice:
             notice = self._notice()
             actions = as_many_as_fit(self._actions(), width - line_width(notice) - 2)
             return [spread(actions, notice, width, ellipsis) if actions else notice]
@@ -40,40 +40,40 @@ class Footer(Panel):
         return [spread(actions, right or always, width, ellipsis)]
 
     def _notice(self) -> Line:
-        scene = self.scene
-        row = scene.record.notables.commands.get(scene.notice_command)
-        text = scene.glyphs.spell(row.text) if row is not None else scene.notice
-        level = row.level if row is not None else scene.notice_level
+        view = self.view
+        row = view.live.activity.commands.get(view.notice_command)
+        text = view.glyphs.spell(row.text) if row is not None else view.notice
+        level = row.level if row is not None else view.notice_level
         return [(text, {"warn": "warn", "error": "error"}.get(level, "strong"))]
 
     def _actions(self) -> list[Line]:
-        scene = self.scene
-        if scene.read_only:
+        view = self.view
+        if view.read_only:
             return [[("read-only: no actions", "muted")]]
-        if scene.record.history.finished is not None:
+        if view.live.finished is not None:
             return [[("the run has ended", "muted")]]
-        if scene.actions.problem:
-            return [[(scene.actions.problem, "warn")]]
+        if view.actions.problem:
+            return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
         for action in self._most_important_first():
-            newest = scene.record.notables.newest_command(action.name)
-            waiting = scene.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
+            newest = view.live.activity.newest_command(action.name)
+            waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
             label = action.label
-            if action.op == "pause" and scene.record.history.paused:
+            if action.op == "pause" and view.live.paused:
                 label = "resume"
             parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
         return parts
 
     def _most_important_first(self) -> list[Action]:
         """Return the keyed actions; what would change nothing now is left out."""
-        scene = self.scene
-        idle = set() if scene.frozen_layers else {"unfreeze"}
-        idle.add("anchor" if scene.anchor else "unanchor")
+        view = self.view
+        idle = set() if view.frozen_layers else {"unfreeze"}
+        idle.add("anchor" if view.anchor else "unanchor")
         rank = {op: index for index, op in enumerate(_IMPORTANCE)}
-        if scene.frozen_layers:
+        if view.frozen_layers:
             # It has been done; what undoes it counts for more now.
             rank["freeze"] = rank["rollback"]
         return sorted(
-            (action for action in keyed_actions(scene.actions.actions) if action.op not in idle),
+            (action for action in keyed_actions(view.actions.actions) if action.op not in idle),
             key=lambda action: rank.get(action.op, len(rank)),
         )

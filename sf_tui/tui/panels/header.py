@@ -25,7 +25,7 @@ class Header(Panel):
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the line of the run and the line of its numbers."""
         del height
-        ellipsis = self.scene.glyphs.ellipsis
+        ellipsis = self.view.glyphs.ellipsis
         right = self._state()
         room = width - line_width(right) - 2
         progress = as_many_as_fit(self._progress(width), max(room - 22, 0), "  ")
@@ -39,121 +39,121 @@ class Header(Panel):
 
     def _run_name(self, width: int) -> Line:
         """Return the run's id; where it doesn't fit, first its date goes, then its beginning."""
-        run = self.scene.run.id
+        run = self.view.run.id
         room = max(width - 3, 8)
         shown = run if len(run) <= room else _DATE.sub("", run)
         if len(shown) > room:
-            shown = f"{self.scene.glyphs.ellipsis}{shown[-room + 1 :]}"
+            shown = f"{self.view.glyphs.ellipsis}{shown[-room + 1 :]}"
         return [("sf ", "muted"), (shown, "strong")]
 
     def _progress(self, width: int) -> list[Line]:
-        scene = self.scene
-        stage = scene.stage
+        view = self.view
+        stage = view.stage
         if stage is None:
             return []
-        names = [name for name, _ in scene.record.stages_planned]
+        names = [name for name, _ in view.live.stages_planned]
         count = f" {names.index(stage.name) + 1}/{len(names)}" if stage.name in names else ""
-        _, marker = scene.task_paint(stage.task)
-        role, _ = scene.task_paint(stage.task)
+        _, marker = view.task_paint(stage.task)
+        role, _ = view.task_paint(stage.task)
         parts: list[Line] = [
             [("stage ", "muted"), (f"{marker} {stage.name}", role), (count, "muted")],
-            [("step ", "muted"), (f"{scene.step}/{stage.steps}", "text")],
+            [("step ", "muted"), (f"{view.step}/{stage.steps}", "text")],
         ]
         if width >= 110:
-            filled = round(_BAR_CELLS * min(scene.step / max(stage.steps, 1), 1.0))
-            glyphs = scene.glyphs
+            filled = round(_BAR_CELLS * min(view.step / max(stage.steps, 1), 1.0))
+            glyphs = view.glyphs
             parts.append(
                 [
                     (glyphs.filled * filled, role),
                     (glyphs.empty * (_BAR_CELLS - filled), "rule"),
                 ]
             )
-        history = scene.record.history
+        history = view.live
         if history.finished is None and not history.paused and self._runs:
-            parts.append([("ETA ", "muted"), (format_duration(scene.record.seconds_left), "text")])
+            parts.append([("ETA ", "muted"), (format_duration(view.live.seconds_left), "text")])
         return parts
 
     @property
     def _runs(self) -> bool:
-        return self.scene.liveness.has_worker
+        return self.view.liveness.has_worker
 
     def _state(self) -> Line:
-        scene = self.scene
-        history, state = scene.record.history, scene.liveness.state
+        view = self.view
+        history, state = view.live, view.liveness.state
         if state is WorkerState.DEAD:
             return [("worker dead", "danger")]
         if state is WorkerState.SILENT:
             return [("worker silent", "danger")]
         if state is WorkerState.STARTING or (history.started is None and not history.finished):
             return [("starting", "text")]
-        work = scene.work
+        work = view.work
         if work is not None:
             doing, seconds = work
             return [
-                (f"{doing} {scene.glyphs.ellipsis} ", "strong"),
+                (f"{doing} {view.glyphs.ellipsis} ", "strong"),
                 (format_duration(int(seconds)), "text"),
             ]
         status = history.status.replace("_", " ")
         if history.finished is not None:
-            code = history.finished.get("exit_code")
+            code = history.finished.exit_code
             role = "ok" if history.status == "completed" else "danger"
             return [(status, role), (f" exit {code}", "muted")]
         return [(status, "strong" if history.paused else "ok")]
 
     def _numbers(self, width: int) -> Line:
-        scene = self.scene
-        history, record = scene.record.history, scene.record
+        view = self.view
+        history, record = view.live, view.live
         last = history.stage.last_step if history.stage else None
-        stage, place = scene.stage, scene.place
-        loss = last.get("loss") if last else None
-        norm = last.get("grad_norm") if last else None
+        stage, place = view.stage, view.place
+        loss = last.loss if last else None
+        norm = last.grad_norm if last else None
         if place is not None and stage is not None:
             loss, norm = stage.loss.value_at(place.step), stage.grad_norm.value_at(place.step)
         parts: list[Line] = [
             _pair("loss", format_value(loss)),
             _pair("grad norm", format_value(norm)),
         ]
-        if scene.anchor_loss is not None:
-            parts.append(_pair("anchor KL", format_value(scene.anchor_loss)))
+        if view.anchor_loss is not None:
+            parts.append(_pair("anchor KL", format_value(view.anchor_loss)))
         if place is None and last is not None:
             speed = record.steps_per_second if self._runs and not history.paused else None
             parts += [
-                _pair("lr", _rate_text(last.get("lr"))),
-                [(format_rate(last.get("tokens_per_second")), "text"), (" tokens/s", "muted")],
+                _pair("lr", _rate_text(last.learning_rate)),
+                [(format_rate(last.tokens_per_second), "text"), (" tokens/s", "muted")],
             ]
             if speed is not None:
                 parts.append([(format_value(speed), "text"), (" steps/s", "muted")])
-        started = history.started or {}
-        model = started.get("model") or {}
-        if self.size.width >= 110 and model:
-            parts.append(
-                [(format_count(model.get("parameters")), "text"), (" parameters", "muted")]
-            )
-        if self.size.width >= 110 and started.get("device"):
-            parts.append([("on ", "muted"), (str(started["device"]), "text")])
-        if self.size.width >= 150 and scene.tasks:
+        started = history.started
+        if started is not None and self.size.width >= 110:
+            if started.model.parameters:
+                count = format_count(started.model.parameters)
+                parts.append([(count, "text"), (" parameters", "muted")])
+            if started.device:
+                parts.append([("on ", "muted"), (started.device, "text")])
+        if self.size.width >= 150 and view.tasks:
             parts += [
-                [(f"{task} ", "muted"), (format_share(scene.accuracy_now(task)), "text")]
-                for task in scene.tasks[:3]
+                [(f"{task} ", "muted"), (format_share(view.accuracy_now(task)), "text")]
+                for task in view.tasks[:3]
             ]
         return as_many_as_fit(parts, width, "  ")
 
     def _notes(self) -> Line:
-        scene = self.scene
+        view = self.view
         notes = []
-        if scene.progress is not None:
-            notes.append(f"reading history {scene.progress:.0%}")
-        place = scene.place
+        if view.progress is not None:
+            notes.append(f"reading history {view.progress:.0%}")
+        place = view.place
         if place is not None:
             notes.append(f"replay {place.stage}@{place.step}, esc: live")
-        if scene.read_only:
+        if view.read_only:
             notes.append("read-only")
-        if scene.record.passed_over:
-            notes.append(f"{scene.record.passed_over} unknown events")
-        line: Line = [(f" {scene.glyphs.middot} ".join(notes), "strong")] if notes else []
-        if scene.anchor is not None:
-            held: Line = [(f"anchored, strength {scene.anchor_strength:g}", "ok")]
-            return join([held, line], f" {scene.glyphs.middot} ")
+        damaged = view.live.damaged_lines
+        if damaged:
+            notes.append(f"{damaged} damaged line{'' if damaged == 1 else 's'}")
+        line: Line = [(f" {view.glyphs.middot} ".join(notes), "strong")] if notes else []
+        if view.anchor is not None:
+            held: Line = [(f"anchored, strength {view.anchor_strength:g}", "ok")]
+            return join([held, line], f" {view.glyphs.middot} ")
         return line
 
 

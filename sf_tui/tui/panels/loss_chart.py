@@ -25,8 +25,8 @@ class LossChart(Panel):
 
     def title_right(self) -> Sequence[Piece]:
         """Return the newest values and which scale the axis has."""
-        scene = self.scene
-        stage, place = scene.stage, scene.place
+        view = self.view
+        stage, place = view.stage, view.place
         if stage is None or stage.loss.last_value is None:
             return ()
         step = None if place is None else place.step
@@ -37,14 +37,14 @@ class LossChart(Panel):
             (format_value(loss), "text"),
             ("   grad norm ", "ok"),
             (format_value(norm), "text"),
-            ("   log" if scene.log_loss else "   linear", "muted"),
+            ("   log" if view.log_loss else "   linear", "muted"),
             (" (l)", "muted"),
         )
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the chart, or why there is none yet."""
-        scene = self.scene
-        curves = scene.record.curves
+        view = self.view
+        curves = view.live.curves
         losses: Parts = [
             (curves.offset(name), stage.loss) for name, stage in curves.stages.items() if stage.loss
         ]
@@ -55,22 +55,22 @@ class LossChart(Panel):
         ]
         if not losses:
             return [[("  no step has been taken yet", "muted")]]
-        start, end = scene.steps_shown
-        loss_axis = _scale(losses, start, end, scene.log_loss)
-        norm_axis = _scale(norms, start, end, scene.log_loss)
+        start, end = view.steps_shown
+        loss_axis = _scale(losses, start, end, view.log_loss)
+        norm_axis = _scale(norms, start, end, view.log_loss)
         chart = Chart(
             start,
             end,
             [Curve("ok", "", norms, norm_axis), Curve("text", "", losses, loss_axis)],
             y_ticks=_ticks(loss_axis, height - 2),
             right_ticks=_ticks(norm_axis, height - 2),
-            x_ticks=x_ticks(scene, width),
-            bands=bands(scene),
-            walls=walls(scene),
-            marks=marks(scene, labels=False),
-            cursor=scene.cursor,
+            x_ticks=x_ticks(view, width),
+            bands=bands(view),
+            walls=walls(view),
+            marks=marks(view, labels=False),
+            cursor=view.cursor,
         )
-        return draw_chart(chart, width, height, scene.glyphs)
+        return draw_chart(chart, width, height, view.glyphs)
 
 
 def _scale(parts: Parts, start: int, end: int, log: bool) -> Scale:

@@ -18,7 +18,7 @@ class MachinePanel(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return two rows a GPU, or two for the processor."""
-        sample = self.scene.machine
+        sample = self.view.machine
         if sample is None:
             return [[("  not looked at yet", "muted")]]
         if sample.problem:
@@ -48,7 +48,7 @@ class MachinePanel(Panel):
         ]
 
     def _row(self, name: str, share: float, text: str, width: int) -> Line:
-        glyphs = self.scene.glyphs
+        glyphs = self.view.glyphs
         text_width = 20
         cells = max(width - text_width - 10, 4)
         filled = round(cells * min(max(share, 0.0), 1.0))

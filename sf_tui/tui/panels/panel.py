@@ -13,14 +13,14 @@ from textual.widget import Widget
 
 from sf_tui.printable import printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 
 class Panel(Widget):
     """A rectangle of lines that is composed anew when told, and sent only where it differs.
 
     Attributes:
-        scene: what is looked at.
+        view: what is looked at.
     """
 
     TITLE: ClassVar[str] = ""
@@ -30,9 +30,9 @@ class Panel(Widget):
 
     can_focus = False
 
-    def __init__(self, scene: Scene, *, id: str | None = None, classes: str = "") -> None:
+    def __init__(self, view: ViewState, *, id: str | None = None, classes: str = "") -> None:
         super().__init__(id=id, classes=f"panel {classes}".strip())
-        self.scene = scene
+        self.view = view
         self._lines: list[Line] = []
         self._strips: dict[int, Strip] = {}
 
@@ -90,7 +90,7 @@ class Panel(Widget):
         """Return one line for the compositor."""
         strip = self._strips.get(y)
         if strip is None:
-            style = self.scene.paint.style
+            style = self.view.paint.style
             line = self._lines[y] if y < len(self._lines) else []
             segments = [Segment(text, style(role)) for text, role in line if text]
             strip = Strip(segments).adjust_cell_length(self.size.width, style("text"))
@@ -99,8 +99,8 @@ class Panel(Widget):
 
     def _fitted_lines(self, width: int, height: int) -> list[Line]:
         body_height = height - (1 if self.TITLE else 0)
-        spell = self.scene.glyphs.spell
-        ellipsis = self.scene.glyphs.ellipsis
+        spell = self.view.glyphs.spell
+        ellipsis = self.view.glyphs.ellipsis
         body = self.compose_lines(width, body_height)[:body_height] if body_height > 0 else []
         lines = [self._title_line(width)] if self.TITLE else []
         lines += body
@@ -108,12 +108,12 @@ class Panel(Widget):
         lines = [
             [(printable(text, multiline=False), role) for text, role in line] for line in lines
         ]
-        if not self.scene.glyphs.braille:
+        if not self.view.glyphs.braille:
             lines = [[(spell(text), role) for text, role in line] for line in lines]
         return [fit(line, width, ellipsis) for line in lines]
 
     def _title_line(self, width: int) -> Line:
-        rule = self.scene.glyphs.rule
+        rule = self.view.glyphs.rule
         title = (f"{self.TITLE} ", "focus" if self.has_focus else "title")
         right = list(self.title_right())
         free = width - line_width([title]) - line_width(right) - (2 if right else 0)

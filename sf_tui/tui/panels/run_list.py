@@ -23,19 +23,19 @@ class RunList(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the runs."""
-        runs = self.scene.runs
+        runs = self.view.runs
         if not runs:
             return [[("  no other run is known", "muted")]]
         return [self._row(run, width) for run in runs[:height]]
 
     def _row(self, summary: RunSummary, width: int) -> Line:
-        scene = self.scene
-        here = summary.run.path == scene.run.path
-        pointer = scene.glyphs.pointer if here else " "
+        view = self.view
+        here = summary.run.path == view.run.path
+        pointer = view.glyphs.pointer if here else " "
         name_width = max(width - 24, 8)
         name = summary.run.id
         if len(name) > name_width:
-            name = f"{scene.glyphs.ellipsis}{name[-name_width + 1 :]}"
+            name = f"{view.glyphs.ellipsis}{name[-name_width + 1 :]}"
         return [
             (f"{pointer} ", "strong"),
             (f"{name:<{name_width}}", "strong" if here else "text"),

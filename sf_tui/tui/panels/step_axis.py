@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from sf_tui.tui.activity import CommandRow, Kind
 from sf_tui.tui.axes import step_label, step_ticks
 from sf_tui.tui.chart import Mark
-from sf_tui.tui.notable import CommandRow, Kind
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 _CELLS_A_NUMBER = 11
 
 
-def x_ticks(scene: Scene, width: int) -> list[tuple[int, str]]:
+def x_ticks(view: ViewState, width: int) -> list[tuple[int, str]]:
     """Return where numbers or stages' names stand under the axis."""
-    curves = scene.record.curves
-    start, end = scene.steps_shown
+    curves = view.live.curves
+    start, end = view.steps_shown
     many = max(width // _CELLS_A_NUMBER, 2)
     shown = [
         (name, curves.offset(name), stage.steps)
@@ -32,9 +32,9 @@ def x_ticks(scene: Scene, width: int) -> list[tuple[int, str]]:
     return found
 
 
-def bands(scene: Scene) -> list[tuple[int, int]]:
+def bands(view: ViewState) -> list[tuple[int, int]]:
     """Return the danger windows as global steps."""
-    curves = scene.record.curves
+    curves = view.live.curves
     return [
         (curves.offset(name), curves.offset(name) + stage.window)
         for name, stage in curves.stages.items()
@@ -42,25 +42,25 @@ def bands(scene: Scene) -> list[tuple[int, int]]:
     ]
 
 
-def walls(scene: Scene) -> list[int]:
+def walls(view: ViewState) -> list[int]:
     """Return the global steps at which later stages begin."""
-    curves = scene.record.curves
+    curves = view.live.curves
     return [curves.offset(name) for name in curves.stages][1:]
 
 
-def marks(scene: Scene, *, labels: bool) -> list[Mark]:
+def marks(view: ViewState, *, labels: bool) -> list[Mark]:
     """Return checkpoints, actions, rewinds and verdicts.
 
     Args:
-        scene: what is looked at.
+        view: what is looked at.
         labels: whether they are named in the chart, or only stand on its axis.
     """
-    curves, glyphs = scene.record.curves, scene.glyphs
+    curves, glyphs = view.live.curves, view.glyphs
     found = []
     # A verdict stands for the diagnosis that it came from.
-    judged = {(row.stage, row.step) for row in scene.record.marks(Kind.VERDICT)}
+    judged = {(row.stage, row.step) for row in view.live.marks(Kind.VERDICT)}
     kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
-    for row in scene.record.marks(*kinds):
+    for row in view.live.marks(*kinds):
         x = curves.x_of(row.stage or "", row.step or 0)
         if x is None:
             continue

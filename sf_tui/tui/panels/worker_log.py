@@ -17,7 +17,7 @@ class WorkerLog(Panel):
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the last lines, or why there are none."""
         del width
-        lines = self.scene.log_lines
+        lines = self.view.log_lines
         if not lines:
             return [[("  the worker has printed nothing", "muted")]]
         return [[(f" {line}", "muted")] for line in lines[-height:]]

@@ -1,6 +1,6 @@
-"""What all panels look at: the run as it is known, and how the operator wants to see it.
+"""What all panels show: the run's state, and the operator's choices (range, cursor, filter).
 
-Holds no widgets and reads no files; the console changes it and tells the panels.
+Holds no widgets and reads no files; the console changes it and refreshes the panels.
 """
 
 from __future__ import annotations
@@ -9,18 +9,60 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
-from sf_tui.run.history import Anchor
 from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
+from sf_tui.tui.activity import Kind
 from sf_tui.tui.axes import round_up
 from sf_tui.tui.colors import DARK, Paint, task_role
 from sf_tui.tui.curves import Place, StageCurves
 from sf_tui.tui.glyphs import UNICODE, Glyphs
+from sf_tui.tui.live_state import LiveState
 from sf_tui.tui.machine import MachineSample
-from sf_tui.tui.notable import Kind
-from sf_tui.tui.record import Record
 from sf_tui.tui.summary import RunSummary
+from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.events import TasksAtRisk
+
+
+def move_by_probe(view: ViewState, direction: int) -> None:
+    """Move the cursor to the probe before (-1) or after (+1); behind the last one is live."""
+    curves = view.live.curves
+    x = view.cursor
+    if x is None:
+        if direction > 0:
+            return
+        x = curves.end + 1
+    found: list[int] = []
+    for name, stage in curves.stages.items():
+        offset = curves.offset(name)
+        for series in stage.accuracy.values():
+            step = (
+                series.step_before(x - offset) if direction < 0 else series.step_after(x - offset)
+            )
+            if step is not None:
+                found.append(offset + step)
+    if found:
+        view.cursor = max(found) if direction < 0 else min(found)
+    elif direction > 0:
+        view.cursor = None
+
+
+def jump_to_mark(view: ViewState, direction: int) -> None:
+    """Move the cursor to what happened before (-1) or next (+1); behind the last one is live."""
+    jumps = view.jumps()
+    x = view.cursor
+    if direction < 0:
+        before = [jump for jump in jumps if x is None or jump < x]
+        view.cursor = before[-1] if before else x
+    elif x is not None:
+        after = [jump for jump in jumps if jump > x]
+        view.cursor = after[0] if after else None
+
+
+def look_closer(view: ViewState, direction: int) -> None:
+    """Let the charts span fewer (+1) or more (-1) steps."""
+    index = RANGES.index(view.range) + direction
+    view.range = RANGES[min(max(index, 0), len(RANGES) - 1)]
+
 
 _FEWEST_STEPS = 100
 RANGES = ("run", "stage", "window")
@@ -28,12 +70,12 @@ RANGES = ("run", "stage", "window")
 
 
 @dataclass
-class Scene:
+class ViewState:
     """The state of one console.
 
     Attributes:
         run: which run.
-        record: what is known of it.
+        live: its state, curves and activity.
         actions: the profile's.
         liveness: of its worker.
         progress: share of the history read so far, or None when all of it is.
@@ -51,7 +93,7 @@ class Scene:
     """
 
     run: RunDirectory
-    record: Record = field(default_factory=Record)
+    live: LiveState = field(default_factory=LiveState)
     actions: RunActions = field(default_factory=RunActions)
     liveness: Liveness = field(default_factory=lambda: Liveness(WorkerState.STARTING))
     progress: float | None = None
@@ -76,20 +118,20 @@ class Scene:
         """The stage that is looked at: the cursor's, else the newest."""
         place = self.place
         if place is not None:
-            return self.record.curves.stages.get(place.stage)
-        return self.record.curves.current
+            return self.live.curves.stages.get(place.stage)
+        return self.live.curves.current
 
     @property
     def place(self) -> Place | None:
         """Where the replay cursor is; None while the newest values show."""
-        return None if self.cursor is None else self.record.curves.place_of(self.cursor)
+        return None if self.cursor is None else self.live.curves.place_of(self.cursor)
 
     @property
     def tasks(self) -> list[str]:
         """Tasks in profile order; before the run has said so, those that were probed."""
-        if self.record.history.tasks:
-            return self.record.history.tasks
-        stage = self.record.curves.current
+        if self.live.tasks:
+            return self.live.tasks
+        stage = self.live.curves.current
         return list(stage.accuracy) if stage else []
 
     @property
@@ -98,8 +140,7 @@ class Scene:
         stage = self.stage
         if stage is None:
             return []
-        watched = (self.record.history.started or {}).get("watched", stage.known)
-        return [task for task in stage.known if task in watched]
+        return self.live.watched_of(stage.known)
 
     def task_paint(self, task: str) -> tuple[str, str]:
         """Return a task's role and marker."""
@@ -107,7 +148,7 @@ class Scene:
         return task_role(index), self.glyphs.task(index)
 
     def accuracy_now(self, task: str) -> float | None:
-        """Return a task's charted measure where the scene looks."""
+        """Return a task's charted measure where the view looks."""
         stage = self.stage
         series = stage.accuracy.get(task) if stage else None
         if series is None:
@@ -118,7 +159,7 @@ class Scene:
     def _accuracy_before(self, task: str) -> float | None:
         """Return a task's last measure in an earlier stage, where this one doesn't probe it."""
         value = None
-        for stage in self.record.curves.stages.values():
+        for stage in self.live.curves.stages.values():
             if stage is self.stage:
                 break
             series = stage.accuracy.get(task)
@@ -132,7 +173,7 @@ class Scene:
 
     @property
     def drop(self) -> float | None:
-        """The worst watched earlier task's drop where the scene looks."""
+        """The worst watched earlier task's drop where the view looks."""
         stage = self.stage
         if stage is None:
             return None
@@ -145,22 +186,22 @@ class Scene:
         place = self.place
         if place is not None:
             return place.step
-        stage = self.record.history.stage
+        stage = self.live.stage
         return stage.step if stage else 0
 
     @property
     def in_window(self) -> bool:
         """Whether the step looked at lies in a danger window."""
-        stage, history = self.stage, self.record.history.stage
+        stage, newest = self.stage, self.live.stage
         if stage is None or not stage.window:
             return False
         if self.place is not None:
             return self.place.step < stage.window
-        return bool(history and history.in_danger)
+        return bool(newest and newest.in_danger)
 
     @property
     def frozen_layers(self) -> list[str]:
-        """Layers that were frozen where the scene looks."""
+        """Layers that were frozen where the view looks."""
         stage = self.stage
         if stage is None:
             return []
@@ -172,11 +213,11 @@ class Scene:
         ]
 
     @property
-    def anchor(self) -> Anchor | None:
-        """How steps were anchored where the scene looks; None where they were not."""
-        stage, place = self.record.history.stage, self.place
+    def anchor(self) -> AnchorState | None:
+        """How steps were anchored where the view looks; None where they were not."""
+        stage, place = self.live.stage, self.place
         if place is not None:
-            stage = self.record.history.stages.get(place.stage)
+            stage = self.live.stages.get(place.stage)
             return stage.anchor_at(place.step) if stage else None
         return stage.anchor if stage else None
 
@@ -191,30 +232,29 @@ class Scene:
     @property
     def anchor_loss(self) -> float | None:
         """Divergence from the start model at the newest step; None elsewhere and unanchored."""
-        stage = self.record.history.stage
+        stage = self.live.stage
         return stage.anchor_loss if stage and self.place is None and stage.anchor else None
 
     @property
-    def neighbors(self) -> Event | None:
-        """What the start model named beside the new task of the stage looked at."""
-        stage = self.record.history.stages.get(self.stage.name) if self.stage else None
-        return stage.neighbors if stage else None
+    def at_risk(self) -> TasksAtRisk | None:
+        """The tasks at risk in the stage looked at, as the start model ranks them."""
+        stage = self.live.stages.get(self.stage.name) if self.stage else None
+        return stage.at_risk if stage else None
 
     @property
     def verdict(self) -> str:
         """The newest verdict, if it is of this stage and of weights like these; else empty."""
-        history, stage = self.record.history, self.stage
-        diagnosis = history.diagnosis
-        if diagnosis is None or not history.diagnosis_holds or self.place is not None:
+        diagnosis = self.live.diagnosis
+        if diagnosis is None or not self.live.diagnosis_holds or self.place is not None:
             return ""
-        return str(diagnosis["verdict"]) if stage else ""
+        return diagnosis.verdict if self.stage else ""
 
     @property
     def work(self) -> tuple[str, float] | None:
         """What keeps the worker from going on, and for how many seconds; None if nothing does."""
-        if self.record.history.finished is not None or self.liveness.state is WorkerState.DEAD:
+        if self.live.finished is not None or self.liveness.state is WorkerState.DEAD:
             return None
-        row = self.record.notables.worked_on()
+        row = self.live.activity.worked_on()
         return None if row is None else (row.doing, row.seconds_until(self.now_s))
 
     @property
@@ -224,7 +264,7 @@ class Scene:
         The last one runs ahead of the run in round strides, so that a long stage does not squeeze
         its danger window into one column, and the axis still seldom moves.
         """
-        curves, stage = self.record.curves, self.stage
+        curves, stage = self.live.curves, self.stage
         if stage is None:
             return (0, 1)
         offset = curves.offset(stage.name)
@@ -237,17 +277,17 @@ class Scene:
 
     def _reach(self, stage: StageCurves) -> int:
         """Return the step up to which a stage's axis goes for now."""
-        if stage is not self.record.curves.current or self.record.history.finished is not None:
+        if stage is not self.live.curves.current or self.live.finished is not None:
             return max(stage.loss.last_x or 0, stage.steps if stage.loss.last_x is None else 1)
-        history = self.record.history.stage
-        ahead = 1.15 * (history.step if history is not None else 0)
+        newest = self.live.stage
+        ahead = 1.15 * (newest.step if newest is not None else 0)
         return min(max(2 * stage.window, round_up(ahead), _FEWEST_STEPS), stage.steps)
 
     def jumps(self) -> list[int]:
         """Return the global steps worth jumping to: all that happened beside checkpoints."""
-        curves = self.record.curves
+        curves = self.live.curves
         found = {curves.offset(name) for name in curves.stages}
-        for row in self.record.marks(
+        for row in self.live.marks(
             Kind.DANGER, Kind.ACTION, Kind.RULE, Kind.VERDICT, Kind.REWIND, Kind.ALERT
         ):
             x = curves.x_of(row.stage or "", row.step or 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sf_tui.tui.panels.drift import layers_shown
 from sf_tui.tui.panels.verdict import lines_wanted
-from sf_tui.tui.scene import Scene
+from sf_tui.tui.view_state import ViewState
 
 _ROWS_ELSEWHERE = {False: 14, True: 17}
 """Rows of header, danger strip, events and footer; on wide screens the events have more. As in the
@@ -21,19 +21,19 @@ _GOOD_VERDICT = 8
 """Title, bar, numbers and evidence, the arm that decided in words."""
 
 
-def side_heights(scene: Scene, height: int, *, wide: bool) -> dict[str, int]:
+def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
     """Return each panel's rows by its id, its title line among them.
 
     Args:
-        scene: what is looked at.
+        view: what is looked at.
         height: of the terminal.
         wide: whether the layout is the one with the run list.
     """
-    gpus = len(scene.machine.gpus) if scene.machine else 0
-    drift = max(len(layers_shown(scene)), 1) + 1
-    matrix = min(max(len(scene.tasks), 1), 8) + 2
-    machine = 2 + max(2 * gpus, 1) if scene.machine and not scene.machine.problem else 2
-    diagnosis = scene.record.history.diagnosis
+    gpus = len(view.machine.gpus) if view.machine else 0
+    drift = max(len(layers_shown(view)), 1) + 1
+    matrix = min(max(len(view.tasks), 1), 8) + 2
+    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
+    diagnosis = view.live.diagnosis
     if diagnosis is None:
         drift = min(drift, max(height - 28, 4) + 1)
         return {"drift": drift, "matrix": matrix, "verdict": 0, "machine": machine}

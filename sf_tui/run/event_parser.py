@@ -1,0 +1,169 @@
+"""From the JSON object of a log line to its event, checked against the event's declaration.
+
+Readers rely on the declarations: an event of a known type that breaks its own is a damaged line and
+is left out. Unknown types and unknown fields pass, because a newer version may write them. Most
+events of a log have the same fields, so what was found right once is looked up, which takes a
+microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, make_dataclass
+from operator import itemgetter
+from typing import Any
+
+from sf_tui.vocabulary.declared import (
+    INTEGER,
+    TEXT,
+    Doc,
+    Field,
+    Problem,
+    build,
+    fields_of,
+    fields_problem,
+)
+from sf_tui.vocabulary.events import EVENTS, Event, UnknownEvent
+
+EVERY_EVENT = (
+    Field("seq", INTEGER, required=True, doc=Doc("position in the log")),
+    Field("type", TEXT, required=True, doc=Doc("which event it is")),
+    Field("time", TEXT, doc=Doc("when it was written", "RFC 3339")),
+)
+"""What the log itself adds to each event."""
+
+_PATTERNS_KEPT = 1024
+_ADDED = frozenset({"seq", "time"})
+_OF_THE_LOG = frozenset({"seq", "time", "type"})
+
+
+Maker = Callable[[dict[str, Any], tuple[Any, ...]], Event]
+"""Builds an event from its object, whose values in the pattern's order are given as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """Events of one type with the very same fields.
+
+    Attributes:
+        values_of: takes an event's values in a fixed order, or raises KeyError.
+        types: the types of those values in events that were found right.
+        deep: the fields whose values are to be looked at beyond their type.
+        make: builds the event.
+    """
+
+    values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
+    types: set[tuple[type, ...]]
+    deep: tuple[tuple[str, Callable[[Any], Problem]], ...]
+    make: Maker
+
+
+class EventParser:
+    """Checks the objects of log lines and makes events of them."""
+
+    def __init__(self) -> None:
+        self._patterns: dict[tuple[Any, int], _Pattern] = {}
+
+    def read(self, line: dict[str, Any]) -> Event | str:
+        """Return the event of a line's object, or what is wrong with it."""
+        # As many fields as the pattern has, and each of the pattern's: there are no others.
+        try:
+            pattern = self._patterns[line["type"], len(line)]
+            values = pattern.values_of(line)
+            known = tuple(map(type, values)) in pattern.types
+        except (KeyError, TypeError):
+            return self._read_slowly(line)
+        if not known:
+            return self._read_slowly(line)
+        for name, look_inside in pattern.deep:
+            if wrong := look_inside(line[name]):
+                return f"{_article(line)}: `{name}` {wrong}"
+        return pattern.make(line, values)
+
+    def _read_slowly(self, line: dict[str, Any]) -> Event | str:
+        if wrong := fields_problem(EVERY_EVENT, line):
+            return wrong
+        cls = EVENTS.get(line["type"])
+        fields = EVERY_EVENT + tuple(_own_fields(cls))
+        if wrong := fields_problem(fields, line):
+            return f"{_article(line)}: {wrong}"
+        key = (line["type"], len(line))
+        pattern = self._patterns.get(key)
+        if pattern is None and len(self._patterns) < _PATTERNS_KEPT:
+            pattern = self._patterns[key] = _new_pattern(cls, fields, line)
+        if pattern is not None and len(pattern.types) < _PATTERNS_KEPT:
+            try:
+                pattern.types.add(tuple(map(type, pattern.values_of(line))))
+            except KeyError:
+                # Other fields of the same number: these are checked the slow way.
+                return _make_slowly(line, ())
+        return _make_slowly(line, ())
+
+
+def _new_pattern(
+    cls: type[Event] | None, fields: tuple[Field, ...], line: dict[str, Any]
+) -> _Pattern:
+    declared = [field.name for field in fields_of(cls) if field.name in line] if cls else []
+    order = [*declared, *(name for name in line if name not in {*declared, "type"})]
+    return _Pattern(
+        itemgetter(*order),
+        set(),
+        tuple(
+            (field.name, field.kind.look_inside)
+            for field in fields
+            if field.kind.look_inside is not None and field.name in line
+        ),
+        _make_slowly if cls is None else _maker(cls, line),
+    )
+
+
+def _own_fields(cls: type[Event] | None) -> Iterator[Field]:
+    if cls is not None:
+        yield from (field for field in fields_of(cls) if field.name not in _ADDED)
+
+
+def _make_slowly(line: dict[str, Any], values: tuple[Any, ...]) -> Event:  # noqa: ARG001
+    cls = EVENTS.get(line["type"])
+    if cls is not None:
+        return build(cls, line)
+    unknown = {name: value for name, value in line.items() if name not in _OF_THE_LOG}
+    return UnknownEvent(line["type"], unknown, seq=line["seq"], time=line.get("time", ""))
+
+
+def _maker(cls: type[Event], line: dict[str, Any]) -> Maker:
+    """Return what builds events with the very fields that a line has.
+
+    A frozen dataclass sets each slot through `object.__setattr__`, which takes 3.6 µs for a step.
+    Its twin has the same slots and a plain `__init__`; the object then becomes the frozen class's.
+    """
+    declared = fields_of(cls)
+    present = [field for field in declared if field.name in line]
+    if any(field.kind.convert is not None for field in present):
+        return _make_slowly
+    absent = [field for field in declared if field.name not in line]
+    plain: Any = make_dataclass(cls.__name__, [field.name for field in (*present, *absent)])
+    rest, count = tuple(field.default for field in absent), len(present)
+    twin: Any = type(
+        cls.__name__,
+        (Event,),
+        {
+            "__slots__": cls.__slots__,  # type: ignore[attr-defined]
+            "__init__": plain.__init__,
+            # Both, or CPython looks the method up at each assignment.
+            "__setattr__": object.__setattr__,
+            "__delattr__": object.__delattr__,
+        },
+    )
+
+    def make(line: dict[str, Any], values: tuple[Any, ...]) -> Event:
+        # `type` is no value; what else there is more of is of a newer version.
+        event = twin(*(values if len(line) == count + 1 else values[:count]), *rest)
+        event.__class__ = cls
+        found: Event = event
+        return found
+
+    return make
+
+
+def _article(line: dict[str, Any]) -> str:
+    return f"a `{line['type']:.40}` event"

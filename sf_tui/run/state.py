@@ -1,0 +1,366 @@
+"""The state of a run, folded from its events one at a time.
+
+Every reader (console, `sf show`, headless narration, diagnosis, a worker that resumes) uses this
+fold, so readers can't disagree. Unknown event types are ignored. Single `step` events are not kept:
+a long run has millions of them. Reads no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sf_tui.vocabulary.event_records import AnchorState, Measures, TaskMetrics
+from sf_tui.vocabulary.events import (
+    Alert,
+    CheckpointWritten,
+    CommandAnswered,
+    Danger,
+    DiagnosisMade,
+    Drift,
+    Event,
+    LinesLost,
+    Probe,
+    Rewound,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    Step,
+    TasksAtRisk,
+)
+from sf_tui.vocabulary.metrics import DEFAULT_METRIC, Metric, metric_named
+
+REPAIRING_OPS = frozenset({"recover", "shift-edit", "spectral-edit", "interpolate"})
+"""The ops that change the weights other than by a step: an earlier verdict is void."""
+PROBES_KEPT = 400
+"""Newest probes kept of each stage, beside its first one and those of its danger window."""
+_AFTER_THE_END = (RunFinished, DiagnosisMade)
+"""What a log may hold behind a run's end although the run was not resumed."""
+
+
+@dataclass
+class StageState:
+    """One stage as far as it has come."""
+
+    name: str
+    task: str
+    strategy: str
+    steps: int
+    known: list[str]
+    """Tasks that were learned before this stage, in profile order."""
+    step: int = 0
+    probes: list[Probe] = field(default_factory=list)
+    """The first one, those of the danger window, and the newest ones."""
+    last_step: Step | None = None
+    first_loss: float | None = None
+    """Loss of the stage's first step, in nats a token."""
+    drift: Drift | None = None
+    in_danger: bool = False
+    window: int = 0
+    finished: bool = False
+    anchors: list[tuple[int, AnchorState | None]] = field(default_factory=list)
+    """From which step on the stage was anchored, and how; None where it was not."""
+    at_risk: TasksAtRisk | None = None
+    """The newest ranking of tasks at risk."""
+
+    @property
+    def anchor(self) -> AnchorState | None:
+        """How the stage is anchored now; None where it is not."""
+        return self.anchors[-1][1] if self.anchors else None
+
+    def anchor_at(self, step: int) -> AnchorState | None:
+        """Return how the stage was anchored after a step."""
+        return next((anchor for since, anchor in reversed(self.anchors) if since <= step), None)
+
+    @property
+    def anchor_loss(self) -> float | None:
+        """Divergence from the start model at the newest step, in nats a token."""
+        return None if self.last_step is None else self.last_step.losses.get("anchor")
+
+    def set_anchor(self, step: int, anchor: AnchorState | None) -> None:
+        """Note how the stage is anchored from a step on; None: not at all."""
+        if anchor != self.anchor:
+            self.anchors.append((step, anchor))
+
+    @property
+    def frozen(self) -> list[str]:
+        """Names of the layers that the newest drift event calls frozen."""
+        return [layer.name for layer in self.drift.layers if layer.frozen] if self.drift else []
+
+    def add_probe(self, probe: Probe) -> None:
+        """Keep a probe in bounded room."""
+        self.probes.append(probe)
+        if len(self.probes) > 2 * PROBES_KEPT:
+            kept = [p for p in self.probes[1:-PROBES_KEPT] if p.step <= self.window]
+            if len(kept) < PROBES_KEPT:
+                self.probes[1:-PROBES_KEPT] = kept
+            else:
+                del self.probes[1:-PROBES_KEPT]
+
+    def rewind(self, step: int) -> None:
+        """Drop what a rewind to a step voids."""
+        self.step = step
+        self.finished = self.finished and step >= self.steps
+        self.probes = [probe for probe in self.probes if probe.step <= step]
+        if self.drift is not None and self.drift.step > step:
+            self.drift = None
+        if self.last_step is not None and self.last_step.step > step:
+            self.last_step = None
+        self.anchors = [entry for entry in self.anchors if entry[0] <= step]
+        if self.window and self.known:
+            self.in_danger = step < self.window
+
+
+@dataclass(slots=True)
+class CommandState:
+    """One command and how far the worker has come with it."""
+
+    id: str
+    action: str
+    op: str
+    by: str
+    status: str
+    stage: str | None
+    step: int | None
+    reason: str | None
+    value: float | None
+    arguments: dict[str, Any]
+    seq: int
+    """The newest event about it."""
+
+
+class RunState:
+    """What is true of a run after some of its events.
+
+    Attributes:
+        started: the run's plan; None before it was written.
+        stages: by name, in the order in which they were begun.
+        stage: the one that is played, or was last.
+        commands: by id.
+        diagnosis: the newest one; None in a run without any.
+        diagnosis_holds: whether only steps have changed the weights since then.
+        finished: how the run ended; None while it goes on.
+    """
+
+    def __init__(self) -> None:
+        self.started: RunStarted | None = None
+        self.stages: dict[str, StageState] = {}
+        self.stage: StageState | None = None
+        self.commands: dict[str, CommandState] = {}
+        self.alerts: list[Alert | LinesLost] = []
+        self.checkpoints: list[CheckpointWritten] = []
+        self.rewinds: list[Rewound] = []
+        self.diagnosis: DiagnosisMade | None = None
+        self.diagnosis_holds = False
+        self.finished: RunFinished | None = None
+        self.paused = False
+        self.last_seq = 0
+        self.last_time = ""
+
+    @property
+    def run(self) -> str:
+        """The run's id; empty before the run has begun."""
+        return self.started.run if self.started else ""
+
+    @property
+    def profile(self) -> str:
+        """The profile's name; empty before the run has begun."""
+        return self.started.profile if self.started else ""
+
+    @property
+    def tasks(self) -> list[str]:
+        """All tasks in profile order; empty before the run has begun."""
+        return list(self.started.tasks) if self.started else []
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Each task's metric."""
+        return self.started.metrics if self.started else {}
+
+    @property
+    def status(self) -> str:
+        """One of starting, running, paused, or the status of `run_finished`."""
+        if self.finished is not None:
+            return self.finished.status
+        if self.paused:
+            return "paused"
+        return "running" if self.started is not None else "starting"
+
+    def watched_of(self, known: list[str]) -> list[str]:
+        """Return those of some known tasks whose loss counts."""
+        watched = self.started.watched if self.started else None
+        return known if watched is None else [task for task in known if task in watched]
+
+    def metric(self, task: str) -> Metric:
+        """Return what a task is measured by."""
+        return metric_named(self.metric_of(task))
+
+    def metric_of(self, task: str) -> str:
+        """Return the name of the measure that is charted for a task."""
+        return self.metrics.get(task, DEFAULT_METRIC.name)
+
+    def value_of(self, task: str, metrics: TaskMetrics) -> float | None:
+        """Return a task's charted measure among the metrics of one probe; None without it."""
+        found: Measures | None = metrics.get(task)
+        return None if found is None else found.get(self.metric_of(task))
+
+    def add(self, event: Event) -> None:
+        """Fold one event in."""
+        if event.seq:
+            self.last_seq, self.last_time = event.seq, event.time
+        if self.finished is not None and not isinstance(event, _AFTER_THE_END):
+            # A run that was stopped or failed goes on.
+            self.finished = None
+        fold_in = _FOLDS.get(type(event))
+        if fold_in is not None:
+            fold_in(self, event)
+
+    def _on_run_started(self, event: RunStarted) -> None:
+        self.started = event
+
+    def _on_stage_started(self, event: StageStarted) -> None:
+        self._forget_after(event.stage)
+        self.stages.pop(event.stage, None)
+        self.stage = self.stages[event.stage] = StageState(
+            event.stage, event.task, event.strategy, event.steps, list(event.known)
+        )
+        if event.anchor is not None:
+            self.stage.set_anchor(0, event.anchor)
+        if self.diagnosis is None or self.diagnosis.stage != event.stage:
+            self.diagnosis_holds = False
+
+    def _forget_after(self, stage: str) -> None:
+        """Drop the stages behind one: a run that goes back plays them again."""
+        names = list(self.stages)
+        if stage in self.stages:
+            for name in names[names.index(stage) + 1 :]:
+                del self.stages[name]
+
+    def _on_stage_finished(self, event: StageFinished) -> None:
+        if event.stage in self.stages:
+            self.stages[event.stage].finished = True
+
+    def _on_step(self, event: Step) -> None:
+        stage = self.stages.get(event.stage)
+        if stage is None:
+            return
+        stage.step = event.step
+        stage.last_step = event
+        if event.step == 1:
+            stage.first_loss = event.loss
+        # The step itself shows whether it was anchored: after a rollback or a resume nothing
+        # else does.
+        if "anchor" not in event.losses:
+            if stage.anchors:
+                stage.set_anchor(event.step - 1, None)
+        elif stage.anchor is None:
+            known = [anchor for _, anchor in stage.anchors if anchor is not None]
+            stage.set_anchor(event.step - 1, known[-1] if known else AnchorState())
+        # `left` is written once; a window that a resume plays again ends without it.
+        if stage.step >= stage.window:
+            stage.in_danger = False
+
+    def _on_tasks_at_risk(self, event: TasksAtRisk) -> None:
+        if event.stage in self.stages:
+            self.stages[event.stage].at_risk = event
+
+    def _on_diagnosis(self, event: DiagnosisMade) -> None:
+        self.diagnosis = event
+        self.diagnosis_holds = True
+
+    def _on_probe(self, event: Probe) -> None:
+        if event.stage in self.stages:
+            self.stages[event.stage].add_probe(event)
+
+    def _on_drift(self, event: Drift) -> None:
+        if event.stage in self.stages:
+            self.stages[event.stage].drift = event
+
+    def _on_danger(self, event: Danger) -> None:
+        stage = self.stages.get(event.stage)
+        if stage is not None:
+            stage.in_danger = event.state == "entered"
+            stage.window = event.window or stage.window
+
+    def _on_alert(self, event: Alert | LinesLost) -> None:
+        self.alerts.append(event)
+
+    def _on_checkpoint(self, event: CheckpointWritten) -> None:
+        self.checkpoints.append(event)
+
+    def _on_command(self, event: CommandAnswered) -> None:
+        before = self.commands.get(event.id)
+        command = self.commands[event.id] = CommandState(
+            event.id,
+            event.action,
+            event.op or (before.op if before else ""),
+            event.by,
+            event.status,
+            event.stage,
+            event.step,
+            event.reason,
+            event.value,
+            dict(event.arguments or (before.arguments if before else {})),
+            event.seq,
+        )
+        if event.status == "done":
+            self._on_done(command)
+
+    def _on_done(self, command: CommandState) -> None:
+        op, stage = command.op, self.stages.get(command.stage or "")
+        if op in {"pause", "resume"}:
+            self.paused = op == "pause"
+        elif op in REPAIRING_OPS:
+            self.diagnosis_holds = False
+        elif op in {"anchor", "unanchor"} and stage is not None:
+            strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
+            anchor = AnchorState(strength, rows) if op == "anchor" else None
+            stage.set_anchor(command.step or 0, anchor)
+
+    def _on_rewound(self, event: Rewound) -> None:
+        self.rewinds.append(event)
+        if event.reason == "resumed":
+            # A new worker is not paused; one that rolls back while paused stays so.
+            self.paused = False
+        stage = self.stages.get(event.stage)
+        if stage is None:
+            return
+        stage.rewind(event.step)
+        self._forget_after(event.stage)
+        diagnosis = self.diagnosis
+        if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:
+            self.diagnosis_holds = False
+        self.stage = stage
+
+    def _on_run_finished(self, event: RunFinished) -> None:
+        self.finished = event
+        self.paused = False
+
+
+_FOLDS: dict[type[Event], Callable[[RunState, Any], None]] = {
+    RunStarted: RunState._on_run_started,
+    StageStarted: RunState._on_stage_started,
+    StageFinished: RunState._on_stage_finished,
+    Step: RunState._on_step,
+    Probe: RunState._on_probe,
+    Drift: RunState._on_drift,
+    Danger: RunState._on_danger,
+    TasksAtRisk: RunState._on_tasks_at_risk,
+    Alert: RunState._on_alert,
+    LinesLost: RunState._on_alert,
+    CheckpointWritten: RunState._on_checkpoint,
+    CommandAnswered: RunState._on_command,
+    Rewound: RunState._on_rewound,
+    DiagnosisMade: RunState._on_diagnosis,
+    RunFinished: RunState._on_run_finished,
+}
+
+
+def fold(events: Iterable[Event]) -> RunState:
+    """Return the state after a sequence of events; `read_state` also reports damage of a log."""
+    state = RunState()
+    for event in events:
+        state.add(event)
+    return state

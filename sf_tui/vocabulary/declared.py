@@ -1,0 +1,268 @@
+"""JSON objects declared as dataclasses: checks, conversion, and documentation from one source.
+
+A frozen dataclass declares the fields of an object. Its annotations give the JSON types, `Doc` the
+description and unit. Values that break a declaration are reported in words. Fields that a class
+doesn't declare are ignored: a newer version may write them. Knows no file and no event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+LARGEST_COUNT = 2**53
+"""Largest whole number that every JSON reader takes exactly."""
+
+Problem = str | None
+"""What is wrong with a value, or None."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Doc:
+    """What a field holds.
+
+    Attributes:
+        text: a phrase or sentence for the reference.
+        unit: of a number; empty where it has none.
+        sparse: whether a field at its default is left out of the JSON.
+    """
+
+    text: str
+    unit: str = ""
+    sparse: bool = False
+
+
+_COUNT_MARK = object()
+Count = Annotated[int, _COUNT_MARK]
+"""A whole number from 0 to `LARGEST_COUNT`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of JSON value.
+
+    Attributes:
+        wanted: the type in words, for messages.
+        types: the Python types that `orjson` may give for it.
+        look_inside: returns what is wrong with a value of these types; None where the type is all.
+        convert: makes declared objects of nested JSON objects; None where there are none.
+    """
+
+    wanted: str
+    types: frozenset[type]
+    look_inside: Callable[[Any], Problem] | None = None
+    convert: Callable[[Any], Any] | None = None
+
+    def problem(self, value: Any) -> Problem:
+        """Return what is wrong with a value."""
+        if type(value) not in self.types:
+            return f"is {_spell(value)}, not {self.wanted}"
+        return None if self.look_inside is None else self.look_inside(value)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a JSON object."""
+
+    name: str
+    kind: Kind
+    required: bool = False
+    doc: Doc = Doc("")
+    default: Any = None
+
+
+def _spell(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a boolean",
+        type(None): "null",
+    }
+    return names.get(type(value)) or f"the number {value!r:.40}"
+
+
+def _count_problem(value: int) -> Problem:
+    return None if 0 <= value <= LARGEST_COUNT else f"is {value}, not a count"
+
+
+TEXT = Kind("a text", frozenset({str}))
+FLAG = Kind("a boolean", frozenset({bool}))
+COUNT = Kind("a count", frozenset({int}), _count_problem)
+INTEGER = Kind("a whole number", frozenset({int}))
+NUMBER = Kind("a number", frozenset({int, float}))
+"""Finite: JSON has no other numbers, and `orjson` refuses those that overflow."""
+MAP = Kind("an object", frozenset({dict}))
+_DECLARED: dict[type, tuple[Field, ...]] = {}
+_PLAIN = {str: TEXT, bool: FLAG, int: INTEGER, float: NUMBER}
+
+
+def nullable(kind: Kind) -> Kind:
+    """Return the kind that is also null where the value isn't known."""
+    inner, convert = kind.look_inside, kind.convert
+
+    def look_inside(value: Any) -> Problem:
+        return None if value is None or inner is None else inner(value)
+
+    def convert_it(value: Any) -> Any:
+        return None if value is None or convert is None else convert(value)
+
+    return Kind(
+        f"{kind.wanted} or null",
+        kind.types | {type(None)},
+        None if inner is None else look_inside,
+        None if convert is None else convert_it,
+    )
+
+
+def list_of(kind: Kind) -> Kind:
+    """Return the kind of a list whose items are all of one kind."""
+
+    def look_inside(values: list[Any]) -> Problem:
+        for place, value in enumerate(values):
+            if type(value) not in types or (inner is not None and inner(value) is not None):
+                return f"[{place}] {kind.problem(value)}"
+        return None
+
+    def convert_all(values: list[Any]) -> list[Any]:
+        assert convert is not None
+        return [convert(value) for value in values]
+
+    types, inner, convert = kind.types, kind.look_inside, kind.convert
+    return Kind(
+        f"a list, each item {kind.wanted}",
+        frozenset({list}),
+        look_inside,
+        None if convert is None else convert_all,
+    )
+
+
+def map_of(kind: Kind) -> Kind:
+    """Return the kind of an object whose values are all of one kind."""
+
+    def look_inside(values: dict[str, Any]) -> Problem:
+        for name, value in values.items():
+            if type(value) not in types or (inner is not None and inner(value) is not None):
+                return f"['{name:.40}'] {kind.problem(value)}"
+        return None
+
+    def convert_all(values: dict[str, Any]) -> dict[str, Any]:
+        assert convert is not None
+        return {name: convert(value) for name, value in values.items()}
+
+    types, inner, convert = kind.types, kind.look_inside, kind.convert
+    return Kind(
+        f"an object, each value {kind.wanted}",
+        frozenset({dict}),
+        look_inside,
+        None if convert is None else convert_all,
+    )
+
+
+def object_of(cls: type) -> Kind:
+    """Return the kind of an object that a dataclass declares; other fields are ignored."""
+
+    def look_inside(value: dict[str, Any]) -> Problem:
+        return fields_problem(fields_of(cls), value)
+
+    def convert(value: dict[str, Any]) -> Any:
+        return build(cls, value)
+
+    return Kind("an object", frozenset({dict}), look_inside, convert)
+
+
+def fields_problem(declared: Sequence[Field], value: Mapping[str, Any]) -> Problem:
+    """Return what is wrong with the first field that breaks its declaration."""
+    for field in declared:
+        if field.name not in value:
+            if field.required:
+                return f"`{field.name}` is missing"
+        elif wrong := field.kind.problem(value[field.name]):
+            return f"`{field.name}` {wrong}"
+    return None
+
+
+def fields_of(cls: type) -> tuple[Field, ...]:
+    """Return the fields that a dataclass declares, in its own order.
+
+    Raises:
+        TypeError: an annotation is no JSON type.
+    """
+    if cls not in _DECLARED:
+        _DECLARED[cls] = tuple(_read_fields(cls))
+    return _DECLARED[cls]
+
+
+def _read_fields(cls: Any) -> Iterator[Field]:
+    hints = get_type_hints(cls, include_extras=True)
+    for entry in fields(cls):
+        hint, doc = hints[entry.name], Doc("")
+        if get_origin(hint) is Annotated:
+            doc = next((part for part in hint.__metadata__ if isinstance(part, Doc)), doc)
+        required = entry.default is MISSING and entry.default_factory is MISSING
+        default = None
+        if entry.default_factory is not MISSING:
+            default = entry.default_factory()
+        elif not required:
+            default = entry.default
+        yield Field(entry.name, kind_of(hint), required, doc, default)
+
+
+def kind_of(hint: Any) -> Kind:
+    """Return the kind of JSON value that an annotation stands for.
+
+    Raises:
+        TypeError: it stands for none.
+    """
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return COUNT if _COUNT_MARK in hint.__metadata__ else kind_of(get_args(hint)[0])
+    if origin in {Union, UnionType}:
+        inner = [part for part in get_args(hint) if part is not NoneType]
+        if len(inner) == 1:
+            return nullable(kind_of(inner[0]))
+    elif origin is Sequence:
+        return list_of(kind_of(get_args(hint)[0]))
+    elif origin is Mapping:
+        value = get_args(hint)[1]
+        return MAP if value is Any else map_of(kind_of(value))
+    elif hint in _PLAIN:
+        return _PLAIN[hint]
+    elif isinstance(hint, type) and is_dataclass(hint):
+        return object_of(hint)
+    raise TypeError(f"{hint!r} stands for no JSON value")
+
+
+def build(cls: type[T], value: Mapping[str, Any]) -> T:
+    """Return the object that a JSON object declares; the caller has checked its fields."""
+    return cls(
+        **{
+            field.name: value[field.name]
+            if field.kind.convert is None
+            else field.kind.convert(value[field.name])
+            for field in fields_of(cls)
+            if field.name in value
+        }
+    )
+
+
+def as_object(value: Any) -> Any:
+    """Return a value with declared objects as plain JSON objects; sparse defaults are left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return dict(_present(value))
+    if isinstance(value, Mapping):
+        return {name: as_object(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_object(entry) for entry in value]
+    return value
+
+
+def _present(value: Any) -> Iterator[tuple[str, Any]]:
+    for field in fields_of(type(value)):
+        entry = getattr(value, field.name)
+        if not (field.doc.sparse and entry == field.default):
+            yield field.name, as_object(entry)

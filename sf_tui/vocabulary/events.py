@@ -1,0 +1,346 @@
+"""Every event of a run's log: one dataclass each, with its fields, units, and fate on a rewind.
+
+Writers construct these classes, readers receive them; the log adds `seq` and `time`. The reference
+page is generated from them. Nothing here reads files or combines events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, Any, ClassVar
+
+from sf_tui.vocabulary.declared import Count, Doc, as_object
+from sf_tui.vocabulary.event_records import (
+    NATS,
+    STEPS,
+    AnchorState,
+    ArmRecord,
+    DiagnosisCost,
+    Interval,
+    LayerDrift,
+    ModelFacts,
+    PlannedStage,
+    RiskGroupRecord,
+    TaskMetrics,
+)
+
+
+class OnRewind(Enum):
+    """What a `rewound` event does to an earlier event of its stage at a later step."""
+
+    VOID = "void: readers drop it"
+    REPEATABLE = "stays visible; after a rollback or a NaN it may be written again"
+    STAYS = "stays"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What every event carries; the log fills in `seq` and `time`."""
+
+    TYPE: ClassVar[str] = ""
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.STAYS
+
+    seq: Annotated[int, Doc("position in the log, from 1, rising by one")] = field(
+        default=0, kw_only=True
+    )
+    time: Annotated[str, Doc("when it was written, in UTC", "RFC 3339")] = field(
+        default="", kw_only=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent(Event):
+    """An event of a type that this version doesn't know, as a newer one may write it."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """Return an event as the JSON object of its line: `seq`, `time`, `type`, then its fields."""
+    if isinstance(event, UnknownEvent):
+        return {"seq": event.seq, "time": event.time, "type": event.name, **event.values}
+    return {"seq": event.seq, "time": event.time, "type": event.TYPE, **own_fields(event)}
+
+
+def own_fields(event: Event) -> dict[str, Any]:
+    """Return an event's fields as a JSON object, without what the log adds."""
+    found: dict[str, Any] = as_object(event)
+    del found["seq"], found["time"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The run's plan, written once before the first step."""
+
+    TYPE: ClassVar[str] = "run_started"
+
+    tasks: Annotated[Sequence[str], Doc("task names in profile order")]
+    run: Annotated[str, Doc("run id")] = ""
+    profile: Annotated[str, Doc("profile name")] = ""
+    model: Annotated[ModelFacts, Doc("the model")] = field(default_factory=ModelFacts)
+    metrics: Annotated[Mapping[str, str], Doc("task to its metric")] = field(default_factory=dict)
+    watched: Annotated[Sequence[str] | None, Doc("tasks whose loss counts")] = None
+    guess_floor: Annotated[TaskMetrics, Doc("score of the best constant answer")] = field(
+        default_factory=dict
+    )
+    stages: Annotated[Sequence[PlannedStage], Doc("the stages to come")] = ()
+    seed: Annotated[int, Doc("the profile's seed")] = 0
+    device: Annotated[str, Doc("torch device")] = ""
+    precision: Annotated[str, Doc("compute precision")] = ""
+    threads: Annotated[Count, Doc("CPU threads of torch")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted(Event):
+    """A stage begins."""
+
+    TYPE: ClassVar[str] = "stage_started"
+
+    stage: Annotated[str, Doc("stage name")]
+    task: Annotated[str, Doc("task it trains")]
+    steps: Annotated[Count, Doc("its length", STEPS)]
+    strategy: Annotated[str, Doc("how it is trained")] = ""
+    known: Annotated[Sequence[str], Doc("tasks learned before it, in profile order")] = ()
+    frozen: Annotated[Sequence[str], Doc("layers frozen at its start")] = ()
+    anchor: Annotated[AnchorState | None, Doc("how it is anchored; null: not at all")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished(Event):
+    """A stage has done its last step."""
+
+    TYPE: ClassVar[str] = "stage_finished"
+
+    stage: Annotated[str, Doc("stage name")]
+    task: Annotated[str, Doc("task it trained")] = ""
+    strategy: Annotated[str, Doc("how it was trained")] = ""
+    steps: Annotated[Count, Doc("its length", STEPS)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Event):
+    """One optimizer step."""
+
+    TYPE: ClassVar[str] = "step"
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.VOID
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("steps done in the stage, this one included", STEPS)]
+    loss: Annotated[float | None, Doc("mean loss over the batch's answer tokens", NATS)] = None
+    learning_rate: Annotated[float | None, Doc("rate of this step")] = None
+    grad_norm: Annotated[float | None, Doc("gradient norm before clipping")] = None
+    tokens_per_second: Annotated[float | None, Doc("training speed", "tokens/s")] = None
+    losses: Annotated[
+        Mapping[str, float | None],
+        Doc("further losses by name, unweighted, such as `anchor`", NATS, True),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Event):
+    """One measurement of every task on held-out examples."""
+
+    TYPE: ClassVar[str] = "probe"
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.VOID
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("steps done in the stage", STEPS)]
+    metrics: Annotated[TaskMetrics, Doc("task to metric to value; `n` is in examples")]
+    full: Annotated[bool, Doc("whether whole held-out splits were scored")] = False
+    drop: Annotated[
+        float | None, Doc("largest drop of a watched task since the stage began", "its metric's")
+    ] = None
+    subset: Annotated[
+        TaskMetrics,
+        Doc("a full probe's metrics on the examples of the other probes", "", True),
+    ] = field(default_factory=dict)
+
+    @property
+    def comparable(self) -> TaskMetrics:
+        """The metrics on the examples that every probe of the stage scores."""
+        return {**self.metrics, **self.subset} if self.subset else self.metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Drift(Event):
+    """How far every layer has moved since its stage began; also written after a freeze."""
+
+    TYPE: ClassVar[str] = "drift"
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.VOID
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("steps done in the stage", STEPS)]
+    layers: Annotated[Sequence[LayerDrift], Doc("every layer, bottom to top")]
+
+
+@dataclass(frozen=True, slots=True)
+class Danger(Event):
+    """The danger window was entered or left."""
+
+    TYPE: ClassVar[str] = "danger"
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.REPEATABLE
+
+    stage: Annotated[str, Doc("stage name")]
+    state: Annotated[str, Doc("`entered` or `left`")]
+    step: Annotated[Count, Doc("steps done in the stage", STEPS)] = 0
+    window: Annotated[Count, Doc("length of the window", STEPS)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TasksAtRisk(Event):
+    """The tasks nearest to the new one, as the start model ranks them; once, at step 0."""
+
+    TYPE: ClassVar[str] = "tasks_at_risk"
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("steps done in the stage", STEPS)] = 0
+    groups: Annotated[Sequence[RiskGroupRecord], Doc("nearest first")] = ()
+    prompts: Annotated[Count, Doc("prompts that were changed and scored")] = 0
+    seconds: Annotated[float, Doc("wall time", "s")] = 0
+    tokens: Annotated[Count, Doc("tokens forwarded", "tokens")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert(Event):
+    """A note or a warning for the operator."""
+
+    TYPE: ClassVar[str] = "alert"
+    ON_REWIND: ClassVar[OnRewind] = OnRewind.REPEATABLE
+
+    level: Annotated[str, Doc("`info`, `warn` or `error`")]
+    code: Annotated[str, Doc("what it is about, such as `drop` or `nan`")]
+    message: Annotated[str, Doc("what happened and what to do")]
+    stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
+    step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWritten(Event):
+    """A checkpoint is complete on the disk."""
+
+    TYPE: ClassVar[str] = "checkpoint"
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("steps done in the stage", STEPS)]
+    path: Annotated[str, Doc("its folder, relative to the run directory")]
+    bytes: Annotated[Count, Doc("its size", "bytes")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswered(Event):
+    """A command was accepted, refused, done, or failed; one event for each change."""
+
+    TYPE: ClassVar[str] = "command"
+
+    id: Annotated[str, Doc("id of the command")]
+    status: Annotated[str, Doc("`accepted`, `refused`, `done` or `failed`")]
+    action: Annotated[str, Doc("the profile's action")] = ""
+    op: Annotated[str | None, Doc("what the action does; empty if refused")] = ""
+    arguments: Annotated[Mapping[str, Any] | None, Doc("the op's arguments")] = None
+    by: Annotated[str, Doc("`user`, or the rule that fired")] = ""
+    value: Annotated[float | None, Doc("the metric that made the rule fire")] = None
+    stage: Annotated[str | None, Doc("stage name")] = None
+    step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
+    reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound(Event):
+    """The stage continues from an earlier step."""
+
+    TYPE: ClassVar[str] = "rewound"
+
+    stage: Annotated[str, Doc("stage name")]
+    step: Annotated[Count, Doc("step it continues from", STEPS)]
+    reason: Annotated[str, Doc("`resumed`, `rollback` or `nan`")]
+    lost: Annotated[Count, Doc("steps thrown away", STEPS)] = 0
+    checkpoint: Annotated[str | None, Doc("name of the checkpoint", "", True)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisMade(Event):
+    """The result of a recovery test."""
+
+    TYPE: ClassVar[str] = "diagnosis"
+
+    verdict: Annotated[str, Doc("`none`, `spurious`, `partial`, `real` or `inconclusive`")]
+    task: Annotated[str, Doc("the old task")]
+    now: Annotated[float | None, Doc("its score now", "share")]
+    stage: Annotated[str | None, Doc("stage name; null outside a run")] = None
+    step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
+    closed: Annotated[bool | None, Doc("whether the interval excludes other verdicts")] = None
+    controlled: Annotated[bool | None, Doc("whether a control was scored")] = None
+    evidence: Annotated[Sequence[str], Doc("the verdict's reasons, a sentence each")] = ()
+    start: Annotated[float | None, Doc("score at the stage's start", "share")] = None
+    now_interval: Annotated[Interval | None, Doc("95 % interval of `now`", "share")] = None
+    recovered: Annotated[float | None, Doc("score after the deciding arm", "share")] = None
+    recovered_interval: Annotated[Interval | None, Doc("its 95 % interval", "share")] = None
+    drop_interval: Annotated[Interval | None, Doc("95 % interval of the drop", "share")] = None
+    spurious_share: Annotated[float | None, Doc("(recovered - now) / (start - now)", "share")] = (
+        None
+    )
+    real_share: Annotated[float | None, Doc("(start - recovered) / (start - now)", "share")] = None
+    interval: Annotated[Interval | None, Doc("95 % interval of `spurious_share`", "share")] = None
+    alignment: Annotated[float | None, Doc("now / recovered", "share")] = None
+    alignment_loss: Annotated[float | None, Doc("recovered - now", "share")] = None
+    knowledge_loss: Annotated[float | None, Doc("start - recovered", "share")] = None
+    examples: Annotated[Count | None, Doc("old examples that arms could train on")] = None
+    held_out: Annotated[Count | None, Doc("examples scored", "examples")] = None
+    arm: Annotated[str | None, Doc("the arm that decides")] = None
+    steps: Annotated[Count | None, Doc("steps of that arm", STEPS)] = None
+    seconds: Annotated[float | None, Doc("wall time of the whole test", "s")] = None
+    tokens: Annotated[float | None, Doc("tokens of the whole test", "tokens")] = None
+    cost: Annotated[DiagnosisCost | None, Doc("cost of the test beside retraining")] = None
+    arms: Annotated[Mapping[str, ArmRecord] | None, Doc("every arm by name")] = None
+    since: Annotated[str | None, Doc("what `start` refers to")] = None
+    forwarded_tokens: Annotated[Count | None, Doc("tokens only read", "tokens")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """The run has ended; a later `rewound` means that it was resumed."""
+
+    TYPE: ClassVar[str] = "run_finished"
+
+    status: Annotated[str, Doc("`completed`, `guard_failed`, `stopped` or `failed`")]
+    exit_code: Annotated[Count, Doc("exit code of the worker")]
+    metrics: Annotated[TaskMetrics | None, Doc("the last probe's metrics")] = None
+    reason: Annotated[str | None, Doc("why it ended; null for a completed run")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLost(Event):
+    """A repair of the log marks the events that a damaged log lost."""
+
+    TYPE: ClassVar[str] = "lines_lost"
+
+    until: Annotated[Count, Doc("the last `seq` that was lost")]
+    level: Annotated[str, Doc("`warn`")]
+    message: Annotated[str, Doc("what was lost and what follows from it")]
+
+
+EVENTS: Mapping[str, type[Event]] = {
+    cls.TYPE: cls
+    for cls in (
+        RunStarted,
+        StageStarted,
+        StageFinished,
+        Step,
+        Probe,
+        Drift,
+        Danger,
+        TasksAtRisk,
+        Alert,
+        CheckpointWritten,
+        CommandAnswered,
+        Rewound,
+        DiagnosisMade,
+        RunFinished,
+        LinesLost,
+    )
+}
+"""Every event class by the `type` of its lines."""

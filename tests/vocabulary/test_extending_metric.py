@@ -1,0 +1,141 @@
+"""A metric from outside the package: one row, one computation, and everything knows it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import asyncio
+import math
+import sys
+from pathlib import Path
+
+from sf_tui.vocabulary.metrics import Metric, register_metric
+
+register_metric(
+    Metric(
+        "bits", "negative log-likelihood in bits", higher_is_better=False, is_share=False,
+        unit="bits a token",
+    )
+)
+
+from sf_tui.engine.probing import register_measure
+
+register_measure(
+    "bits", lambda found: found.nll.sum() / found.answer_tokens.sum() / math.log(2)
+)
+
+from sf_tui.cli.narration import closing_rows
+from sf_tui.profile import dump_profile, load_profile
+from sf_tui.run.commands import request_command
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.run.state import fold
+from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.vocabulary.events import CommandAnswered, Probe, Step
+from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.worker import Worker
+
+folder = Path(sys.argv[1])
+profile = load_profile(folder / "toy.toml")
+run = RunDirectory.create(
+    folder / "run", profile_text=dump_profile(profile), profile_name="toy", argv=["sf", "run"]
+)
+
+
+def stop_in_the_second_stage(event):
+    if isinstance(event, Step) and (event.stage, event.step) == ("new", 6):
+        request_command(run, "stop")
+
+
+worker = Worker(run, StopSignals())
+worker.listen(stop_in_the_second_stage)
+assert worker.work() == 5
+assert Worker(run, StopSignals()).work() == 0
+
+events = list(read_events(run.events))
+state = fold(events)
+probes = [e for e in events if isinstance(e, Probe) and e.stage == "new"]
+for probe in probes:
+    old = probe.metrics["old"]
+    assert math.isclose(old["bits"], old["nll"] / math.log(2))
+first, last = (probe.comparable["old"]["bits"] for probe in (probes[0], probes[-1]))
+assert math.isclose(probes[-1].drop, last - first), "more bits are a loss"
+assert last > first
+fired = [e for e in events if isinstance(e, CommandAnswered) and e.by == "lost"]
+assert [e.status for e in fired] == ["accepted", "done"]
+assert fired[0].value > 0.001
+row = next(r for r in closing_rows(state) if (r["stage"], r["task"]) == ("new", "old"))
+assert row["metric"] == "bits"
+assert row["worst_in_window"] >= row["start"]
+
+
+async def look():
+    app = ConsoleApp(run, ConsoleOptions())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        chart = app.screen.query_one(AccuracyChart)
+        assert any("old bits" in text for text, _ in chart.title_right())
+        assert app.view.live.worst_known == "old"
+
+
+asyncio.run(look())
+print("all of it")
+"""
+
+PROFILE = """\
+name = "toy"
+[model]
+source = "random"
+[model.config]
+model_type = "gpt_neox"
+hidden_size = 16
+num_hidden_layers = 2
+num_attention_heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+[biography]
+people = 6
+new_people = 3
+[[tasks]]
+name = "old"
+data = "biography:old"
+metric = "bits"
+learn = true
+[[tasks]]
+name = "new"
+data = "biography:new"
+[train]
+learning_rate = 1e-2
+batch_size = 4
+steps = 12
+warmup_steps = 2
+[probe]
+every = 4
+every_in_window = 4
+[window]
+steps = 8
+[[rules]]
+name = "lost"
+metric = "drop"
+above = 0.001
+action = "freeze"
+"""
+
+
+def test_a_metric_from_outside_is_played_through(tmp_path: Path) -> None:
+    (tmp_path / "toy.toml").write_text(PROFILE)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"SF_HOME": str(tmp_path / "home")},
+    )
+    assert done.stdout.endswith("all of it\n"), done.stderr
