@@ -14,6 +14,7 @@ from sf_tui.engine.loop import StepHooks, StepOutcome
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.directory import RunDirectory
+from sf_tui.vocabulary.events import event_object
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.signals import StopSignals
 from sf_tui.worker.worker import Worker
@@ -89,7 +90,7 @@ class BareLoop:
 def work(run: RunDirectory, operator: Operator | None = None) -> int:
     worker = Worker(run, StopSignals(), loop_of=BareLoop)
     if operator is not None:
-        worker.listen(operator)
+        worker.listen(lambda event: operator(event_object(event)))
     return worker.work()
 
 
