@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from sf_tui.bench.harness import Clock
+from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 
 if TYPE_CHECKING:

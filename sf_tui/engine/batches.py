@@ -1,4 +1,4 @@
-"""Which examples each step trains on, and the tensors that a model takes.
+"""Train splits as tokens, which of their examples each step takes, and the tensors for a model.
 
 The order is a pure function of (seed, stage, step), so that a resume needs no state and goes on
 with exactly the batch that would have come. Source: the trap on record in accelerate #4195 and
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 import numpy as np
 import torch
 
-from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.encoding import Encoded, Encoder
+from sf_tui.tasks.task import ExampleSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 
@@ -39,6 +43,68 @@ class EncodedSource(Protocol):
     def lengths(self) -> Sequence[int] | None:
         """Return tokens of each entry, or None where every draw reads differently."""
         ...
+
+
+class FixedSource:
+    """Examples that were encoded once."""
+
+    def __init__(self, rows: Sequence[Encoded]) -> None:
+        self._rows = rows
+        self.lengths: Sequence[int] | None = [len(row.input_ids) for row in rows]
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._rows)
+
+    def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  the protocol's
+        """Return example `index`, whatever the epoch."""
+        return self._rows[index]
+
+
+class DrawnSource:
+    """Entries that read differently in every epoch, encoded as they are drawn."""
+
+    lengths: Sequence[int] | None = None
+
+    def __init__(self, source: ExampleSource, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._source = source
+        self._encoder = Encoder(tokenizer)
+
+    def __len__(self) -> int:
+        """Return the number of entries in one epoch."""
+        return len(self._source)
+
+    def encoded(self, index: int, draw: int) -> Encoded:
+        """Return entry `index` as it reads in epoch `draw`."""
+        return self._encoder.encode(self._source.example(index, draw))
+
+
+class PooledSource:
+    """Chosen entries of several sources, as one source.
+
+    Args:
+        entries: source and index of each entry.
+        redraw: whether every epoch draws an entry again; False keeps how it reads at first.
+    """
+
+    def __init__(
+        self, entries: Sequence[tuple[EncodedSource, int]], *, redraw: bool = True
+    ) -> None:
+        self._entries = entries
+        self._redraw = redraw
+        known = {id(source): source.lengths for source, _ in entries}
+        self.lengths: Sequence[int] | None = None
+        if all(lengths is not None for lengths in known.values()):
+            self.lengths = [(known[id(source)] or ())[index] for source, index in entries]
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
+
+    def encoded(self, index: int, draw: int) -> Encoded:
+        """Return entry `index` as it reads in epoch `draw`."""
+        source, place = self._entries[index]
+        return source.encoded(place, draw if self._redraw else 0)
 
 
 def derive_seed(*parts: int | str) -> int:

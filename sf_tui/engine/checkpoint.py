@@ -8,7 +8,7 @@ than training. Nothing is read from a file before its checksum has been compared
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ def step_folder(step: int) -> str:
 def layer_file(checkpoint: Path, layer: str) -> Path:
     """Return the file with a layer's weights."""
     return checkpoint / "weights" / f"{layer}.safetensors"
+
+
+def _strategy_file(checkpoint: Path, strategy: str) -> Path:
+    return checkpoint / "strategies" / f"{strategy}.safetensors"
 
 
 def _moment_file(checkpoint: Path, layer: str) -> Path:
@@ -94,6 +98,17 @@ class Checkpoint:
         """
         return self._verified(_moment_file(self.path, layer))
 
+    def strategy_tensors(self, strategy: str) -> dict[str, torch.Tensor]:
+        """Return what a strategy stored, in main memory; empty where it stored no tensors.
+
+        Raises:
+            DamagedCheckpointError: the file is missing or damaged.
+        """
+        file = _strategy_file(self.path, strategy)
+        if file.relative_to(self.path).as_posix() not in self.state["files"]:
+            return {}
+        return _read_file(self._verified(file), self)
+
     def verify(self) -> None:
         """Compare the checksums of all its files.
 
@@ -112,6 +127,7 @@ def save_checkpoint(
     layout: ModelLayout,
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
+    strategies: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
 ) -> int:
     """Write a checkpoint and return its size in bytes.
 
@@ -121,6 +137,7 @@ def save_checkpoint(
         optimizer: AdamW whose moments are stored; None before the stage begins.
         state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. The format,
             the layers whose moments are stored, and every file's checksum are added to it.
+        strategies: what strategies store, by strategy and name.
 
     Raises:
         RunError: no room on the disk, or it can't be written; what was there before is untouched.
@@ -128,7 +145,7 @@ def save_checkpoint(
     aside = path.with_name(f".{path.name}.writing")
     try:
         with new_folder(path, aside, path.with_name(f".{path.name}.replaced")) as folder:
-            whole = _write(folder, layout, optimizer, state)
+            whole = _write(folder, layout, optimizer, state, strategies or {})
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
@@ -143,6 +160,7 @@ def _write(
     layout: ModelLayout,
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
+    strategies: Mapping[str, Mapping[str, torch.Tensor]],
 ) -> dict[str, Any]:
     """Write a checkpoint's files; return its whole state."""
     (folder / "weights").mkdir()
@@ -162,6 +180,11 @@ def _write(
         if moments:
             write(_moment_file(folder, layer.name), moments)
             with_moments.append(layer.name)
+    if strategies:
+        (folder / "strategies").mkdir()
+    for strategy, tensors in strategies.items():
+        kept = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write(_strategy_file(folder, strategy), kept)
     whole = state | {"format": FORMAT, "optimizer": with_moments, "files": files}
     (folder / STATE_FILE).write_bytes(dump_state(whole))
     return whole

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sf_tui.engine.batches import EncodedSource
+from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.sources import DrawnSource, FixedSource
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.tasks.biography import biography_task
@@ -86,9 +85,6 @@ def prepare_run(
     loaded = load_model_of(profile, compute, moment=moment)
     layout = loaded.layout
     freezer = Freezer(layout)
-    for stage in profile.stages():
-        if stage.train.freeze is not None:
-            freezer.choose(stage.train.freeze.layers, embeddings=stage.train.freeze.embeddings)
     for action in profile.actions.values():
         if action.op == "freeze":
             wanted = action.own_arguments
@@ -151,6 +147,7 @@ def prepare_task(
         DataError: no example is short enough, or an example can't be encoded.
     """
     trained = settings.name in {stage.task for stage in profile.stages()}
+    encoded = trained or settings.name in profile.tasks_of_old_examples()
     held_out = encode_rows(profile, settings, task.held_out, loaded)
     if not held_out.rows:
         raise DataError(
@@ -160,7 +157,7 @@ def prepare_task(
     train: EncodedSource
     notes = [f"held-out split: {note}" for note in held_out.notes()]
     if isinstance(task.train, FixedExamples):
-        examples = task.train.examples if trained else ()
+        examples = task.train.examples if encoded else ()
         rows = encode_rows(profile, settings, examples, loaded)
         if trained and not rows.rows:
             raise DataError(
@@ -169,7 +166,7 @@ def prepare_task(
             )
         notes += [f"training split: {note}" for note in rows.notes()]
         train = FixedSource(rows.rows)
-        lengths = [len(row.input_ids) for row in rows.rows]
+        lengths = [len(row.input_ids) for row in rows.rows] if trained else []
     else:
         train = DrawnSource(task.train, loaded.tokenizer)
         lengths = []

@@ -1,4 +1,4 @@
-"""One optimizer step: every tuning goes through it, the stages' and the short ones of tests.
+"""One optimizer step, its optimizer and its learning rate: every tuning goes through here.
 
 A step takes a list of losses. Each runs its own backward pass, in the order of the list, so that
 only one graph is ever held; then the summed gradient is clipped, checked and applied.
@@ -7,17 +7,18 @@ only one graph is ever held; then the summed gradient is clipped, checked and ap
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import BatchOrder, EncodedSource, collate
+from sf_tui.engine.batches import BatchOrder, FixedSource, collate
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ class ExamplesLoss:
         self,
         model: PreTrainedModel,
         compute: ComputeSetting,
-        source: EncodedSource,
-        order: BatchOrder,
+        rows: Callable[[int], Sequence[Encoded]],
         *,
         rows_a_pass: int,
         pad_id: int,
@@ -59,16 +59,14 @@ class ExamplesLoss:
         Args:
             model: the model that is tuned.
             compute: device and precision.
-            source: the examples.
-            order: which of them each step takes.
+            rows: the examples of a step, numbered from 1.
             rows_a_pass: rows of one forward pass; changes memory and nothing else.
             pad_id: token id for padding.
             weight: what the loss is multiplied by.
         """
         self._forward = AnswerForward(model)
         self._compute = compute
-        self._source = source
-        self._order = order
+        self._rows = rows
         self._rows_a_pass = rows_a_pass
         self._pad_id = pad_id
         self._weight = weight
@@ -102,13 +100,15 @@ class ExamplesLoss:
         """
         source = FixedSource(rows)
         order = BatchOrder(source, batch, seed, name, length_grouped=False)
-        return cls(
-            model, compute, source, order, rows_a_pass=rows_a_pass, pad_id=pad_id, weight=weight
-        )
+
+        def rows_of(step: int) -> list[Encoded]:
+            return [source.encoded(*entry) for entry in order.entries(step)]
+
+        return cls(model, compute, rows_of, rows_a_pass=rows_a_pass, pad_id=pad_id, weight=weight)
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the gradient of the mean loss over all answer tokens of the step's batch."""
-        rows = [self._source.encoded(*entry) for entry in self._order.entries(step)]
+        rows = self._rows(step)
         parts = [
             collate(rows[at : at + self._rows_a_pass], self._pad_id)
             for at in range(0, len(rows), self._rows_a_pass)
@@ -151,6 +151,7 @@ def optimizer_step(
     *,
     learning_rate: float,
     max_grad_norm: float,
+    before_clip: Callable[[int], None] | None = None,
 ) -> StepResult:
     """Do one optimizer step on the sum of some losses.
 
@@ -163,12 +164,15 @@ def optimizer_step(
         step: which step of the tuning it is, from 1.
         learning_rate: for this update.
         max_grad_norm: 0 clips nothing.
+        before_clip: called with the step once the gradient is summed; may change it.
     """
     values, tokens = [], 0
     for loss in losses:
         value, seen = loss.accumulate(step)
         values.append(value)
         tokens += seen
+    if before_clip is not None:
+        before_clip(step)
     bound = max_grad_norm if max_grad_norm > 0 else math.inf
     trained = [parameter for parameter in parameters if parameter.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
@@ -179,3 +183,51 @@ def optimizer_step(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return result
+
+
+def build_optimizer(layout: ModelLayout, settings: TrainSettings) -> torch.optim.AdamW:
+    """Return fused AdamW over every parameter that trains, frozen ones included.
+
+    A layer that is frozen from the start must still be known to the optimizer, or an unfreeze
+    would train nothing. Weight decay takes matrices only: norms and biases have no scale to lose.
+
+    Source: Loshchilov and Hutter 2019 (arXiv 1711.05101).
+    """
+    parameters = layout.trainable_parameters
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+        fused=True,
+    )
+
+
+def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> float:
+    """Return the learning rate of one optimizer step; it is above 0 at every step, the last too.
+
+    The rate falls as transformers' linear and cosine schedules do: update k after w warm-up steps
+    has come (k - 1 - w) / (total - w) of the way. The floor would be reached at the step after the
+    last one, so a stage of a single step trains at the full rate.
+
+    Args:
+        step: 1 for the first update.
+        total_steps: number of updates in the stage.
+        settings: rate, warm-up, schedule and the share of the rate that is left at the end.
+    """
+    if step < settings.warmup_steps:
+        return settings.learning_rate * step / settings.warmup_steps
+    floor = settings.min_lr_ratio
+    progress = (step - 1 - settings.warmup_steps) / max(total_steps - settings.warmup_steps, 1)
+    progress = min(max(progress, 0.0), 1.0)
+    if settings.lr_schedule == "linear":
+        share = 1 - (1 - floor) * progress
+    elif settings.lr_schedule == "cosine":
+        share = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        share = 1.0
+    return settings.learning_rate * share

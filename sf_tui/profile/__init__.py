@@ -9,7 +9,6 @@ from sf_tui.errors import did_you_mean, nearest_name
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
-from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborKinds, NeighborSettings
 from sf_tui.profile.problems import ProfileProblemsError, problems_in
 from sf_tui.profile.schema import (
     BiographySettings,
@@ -26,8 +25,14 @@ from sf_tui.profile.schema import (
     WindowSettings,
 )
 from sf_tui.profile.sources import builtin_profiles, starter_directory
-from sf_tui.profile.train_schema import FreezeSettings, ReplayStageSettings, TrainSettings
+from sf_tui.profile.train_schema import (
+    NeighborKinds,
+    NeighborSettings,
+    ReplayStageSettings,
+    TrainSettings,
+)
 from sf_tui.profile.write import dump_profile
+from sf_tui.vocabulary.strategies import AnchorSettings, FreezeSettings
 
 __all__ = [
     "STARTER_SCENE",

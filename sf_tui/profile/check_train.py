@@ -1,4 +1,8 @@
-"""Rules of `[train]` and of what is laid over it by a task or by `[replay_stage]`."""
+"""Rules of `[train]`, of the tables laid over it, of strategies, and of `[anchor]`.
+
+Opens no data; whether a model proposes enough neighbors, or a task has an example left to train
+on, shows only when the run is prepared.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,16 @@ from pydantic import ValidationError
 
 from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.overlay import overlay_train
+from sf_tui.profile.names import RANDOM_MODEL
 from sf_tui.profile.problems import Origin, Problem
-from sf_tui.profile.schema import Profile
-from sf_tui.profile.train_schema import TrainSettings
+from sf_tui.profile.schema import Profile, current_schema
+from sf_tui.profile.train_schema import TrainSettings, overlay_train
 from sf_tui.profile.translate import problems_of
+from sf_tui.vocabulary.strategies import STRATEGIES, StrategyDeclaration, StrategySettings
 
 NOT_IN_RECOVERY_TRAIN = ("steps", "epochs")
+WITHOUT_PROMPTS = "biography:pretrain"
+ANOTHER_STRATEGY = 'give that task train = {strategy = "seq"}'
 
 
 def overlay_tables(raw: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -32,6 +39,7 @@ def overlay_tables(raw: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, 
 
 def overlay_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """Find keys and values in the overlay tables that `[train]` would not take."""
+    current_schema()
     base: dict[str, Any] = {}
     # A mistake in [train] is told there; then the overlays are checked by themselves.
     with contextlib.suppress(ValidationError):
@@ -60,21 +68,7 @@ def check_train_tables(profile: Profile, origin: Origin) -> Iterator[Problem]:
 def _check_one(path: KeyPath, own: Mapping[str, Any], train: TrainSettings) -> Iterator[Problem]:
     if "steps" in own and "epochs" in own:
         yield Problem((*path, "epochs"), "steps and epochs are both given", "take one of them away")
-    if ("strategy" in own or "freeze" in own) and train.strategy == "freeze" and not train.freeze:
-        yield Problem(
-            (*path, "strategy"),
-            "strategy 'freeze' needs to know what to freeze",
-            "add [train.freeze] with layers (and embeddings)"
-            if path == ("train",)
-            else "add freeze = {layers = 2}",
-        )
-    if "freeze" in own and train.strategy != "freeze":
-        yield Problem(
-            (*path, "freeze"),
-            f"a freeze table goes with strategy 'freeze', and strategy is '{train.strategy}'",
-            'set strategy = "freeze", or take the table away',
-            table=len(path),
-        )
+    yield from _check_strategy_tables(path, own, train)
     if train.micro_batch > train.batch_size and ("batch_size" in own or "micro_batch_size" in own):
         key = "micro_batch_size" if "micro_batch_size" in own else "batch_size"
         yield Problem(
@@ -82,6 +76,47 @@ def _check_one(path: KeyPath, own: Mapping[str, Any], train: TrainSettings) -> I
             f"micro_batch_size = {train.micro_batch} is more than batch_size = {train.batch_size}",
             "a batch is worked through in micro-batches; make them no larger than it",
         )
+
+
+def _check_strategy_tables(
+    path: KeyPath, own: Mapping[str, Any], train: TrainSettings
+) -> Iterator[Problem]:
+    used = train.declaration
+    key = used.train_key
+    if key and used.needs_table and train.table(key) is None and {"strategy", key} & own.keys():
+        yield Problem(
+            (*path, "strategy"),
+            f"strategy '{used.name}' needs its settings",
+            _how_to_set(used, path),
+        )
+    for declaration in STRATEGIES.values():
+        key = declaration.train_key
+        if key and key in own and declaration is not used:
+            yield Problem(
+                (*path, key),
+                f"{'an' if key[0] in 'aeiou' else 'a'} {key} table goes with strategy "
+                f"'{declaration.name}', and strategy is '{used.name}'",
+                f'set strategy = "{declaration.name}", or take the table away',
+                table=len(path),
+            )
+    settings = train.table(used.train_key) if used.train_key else None
+    if settings is None and used.train_key and used.settings and not used.needs_table:
+        settings = used.settings()
+    touched = {"strategy", "batch_size", used.train_key} & own.keys()
+    if isinstance(settings, StrategySettings) and touched:
+        found = settings.problem(train.batch_size)
+        if found is not None:
+            yield Problem((*path, "strategy"), f"strategy '{used.name}': {found[0]}", found[1])
+
+
+def _how_to_set(declaration: StrategyDeclaration, path: KeyPath) -> str:
+    fields = declaration.settings.model_fields if declaration.settings else {}
+    if path != ("train",):
+        shown = ", ".join(f"{name} = {value}" for name, value in declaration.examples.items())
+        return f"add {declaration.train_key} = {{{shown}}}"
+    required = " and ".join(name for name, field in fields.items() if field.is_required())
+    others = " and ".join(name for name, field in fields.items() if not field.is_required())
+    return f"add [{declaration.table}] with {required}" + (f" (and {others})" if others else "")
 
 
 def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
@@ -107,3 +142,97 @@ def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 f"'{key}' does not stand here: [replay_stage] steps says how long the stage is",
                 "set steps in [replay_stage]",
             )
+
+
+def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
+    """Find stages whose strategy lacks what it needs: an earlier task, a trained model, prompts."""
+    for turn, (place, train) in enumerate(_trained(profile)):
+        declaration, task = train.declaration, profile.tasks[place]
+        path = _strategy_path(place, origin)
+        if place == 0 and "old_examples" in declaration.needs:
+            yield Problem(
+                path,
+                f"strategy '{train.strategy}' needs examples of an earlier task, and task "
+                f"'{task.name}' is the first",
+                ANOTHER_STRATEGY,
+            )
+        elif turn == 0 and declaration.holds_start and profile.model.source == RANDOM_MODEL:
+            yield Problem(
+                path,
+                f"strategy '{train.strategy}' would hold task '{task.name}' to random weights",
+                ANOTHER_STRATEGY,
+            )
+        elif "neighbor_prompts" in declaration.needs and task.data == WITHOUT_PROMPTS:
+            yield Problem(
+                path,
+                f"strategy '{train.strategy}' needs prompts, and the data of task '{task.name}' "
+                "has none",
+                ANOTHER_STRATEGY,
+            )
+
+
+def check_anchor(profile: Profile) -> Iterator[Problem]:
+    """Find settings of `[anchor]` and `[neighbors]` that no step could be made with."""
+    trained = _trained(profile)
+    names = [task.name for task in profile.tasks]
+    for at, name in enumerate(profile.neighbors.exclude_tasks):
+        if name not in names:
+            yield Problem(
+                ("neighbors", "exclude_tasks", at),
+                f"no task is named '{name}'",
+                did_you_mean(name, names, "tasks"),
+            )
+    yield from _check_sizes(profile, [train for _, train in trained])
+    if not any(weight for _, weight in profile.neighbors.kinds):
+        yield Problem(
+            ("neighbors", "kinds"),
+            "every kind has the weight 0",
+            "give one a weight above 0, or leave it out for the default",
+            table=2,
+        )
+
+
+def _trained(profile: Profile) -> list[tuple[int, TrainSettings]]:
+    """Return the places of the tasks that have a stage, with what it is trained with."""
+    base = profile.train.model_dump(exclude_none=True)
+    return [
+        (place, TrainSettings.model_validate(overlay_train(base, task.train)))
+        for place, task in enumerate(profile.tasks)
+        if place or task.learn
+    ]
+
+
+def _strategy_path(place: int, origin: Origin) -> KeyPath:
+    own = "strategy" in origin.raw["tasks"][place].get("train", {})
+    return ("tasks", place, "train", "strategy") if own else ("train", "strategy")
+
+
+def _check_sizes(profile: Profile, trains: list[TrainSettings]) -> Iterator[Problem]:
+    anchor = profile.anchor
+    rows = anchor.rows or min((train.batch_size for train in trains), default=0)
+    if anchor.cache_size is not None and anchor.cache_size < rows:
+        yield Problem(
+            ("anchor", "cache_size"),
+            f"cache_size = {anchor.cache_size} is less than the {rows} rows of a step",
+            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+        )
+    limits = [train.max_length for train in trains if train.max_length is not None]
+    if anchor.answer_tokens is None or not limits or len(limits) < len(trains):
+        return
+    if anchor.answer_tokens >= max(limits):
+        yield Problem(
+            ("anchor", "answer_tokens"),
+            f"answer_tokens = {anchor.answer_tokens} leaves no token for a prompt: "
+            f"max_length is {max(limits)}",
+            "make it smaller, or leave it out for the default",
+        )
+
+
+def strategy_notes(profile: Profile) -> list[str]:
+    """Return which stages hold on to the start model with nothing to show for it."""
+    return [
+        f"stage '{profile.tasks[place].name}' is trained with '{train.strategy}' and no earlier "
+        "task is watched: nothing will show what that keeps"
+        for place, train in _trained(profile)
+        if train.declaration.holds_start and not any(task.watch for task in profile.tasks[:place])
+    ]

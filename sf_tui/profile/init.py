@@ -16,10 +16,11 @@ from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import Rule, argument_field, documented_arguments
 from sf_tui.profile.names import RESERVED_KEYS
-from sf_tui.profile.schema import Profile
+from sf_tui.profile.schema import current_schema
 from sf_tui.profile.train_schema import DEFAULT_STEPS
 from sf_tui.profile.values import choices_of, inner_model, toml_value
 from sf_tui.vocabulary.ops import OPS, Argument
+from sf_tui.vocabulary.strategies import STRATEGIES
 
 LONGEST = 10_000
 WIDTH = 100
@@ -45,9 +46,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "max_length": 512,
         "threads": 2,
     },
-    "anchor": {"rows": 16, "cache_size": 4800, "answer_tokens": 16},
     "neighbors": {"exclude_tasks": ["old"]},
-    "train.freeze": {"layers": 2},
     "replay_stage": {"task": "old", "train": {"learning_rate": 1e-4}},
     "diagnose": {
         "steps": 50,
@@ -111,7 +110,7 @@ def new_profile(
         "# default or an example. `sf profile check` checks it, `sf run` runs it.",
         "",
     ]
-    for key, field in Profile.model_fields.items():
+    for key, field in current_schema().model_fields.items():
         table = inner_model(field.annotation)
         if table is None:
             lines += _key(key, field, given[""])
@@ -141,8 +140,9 @@ def _inner_tables(section: str, table: type[BaseModel]) -> list[str]:
         inner = inner_model(field.annotation)
         if inner is None:
             continue
-        # A table with a required key is invalid without it, so it is commented out.
-        needy = any(one.is_required() for one in inner.model_fields.values())
+        # A table that has a required key can't stand there without it, nor a strategy's table
+        # without the strategy.
+        needy = section == "train" or any(one.is_required() for one in inner.model_fields.values())
         lines += ["", *_summary(inner), f"{'#' if needy else ''}[{section}.{key}]"]
         lines += _keys(f"{section}.{key}", inner, {})
     return lines
@@ -196,8 +196,13 @@ def _keys(
     lines = []
     for key, field in table.model_fields.items():
         if inner_model(field.annotation) is None:
-            lines += _key(key, field, given, EXAMPLES.get(section, {}))
+            lines += _key(key, field, given, _examples(section))
     return lines
+
+
+def _examples(section: str) -> Mapping[str, Any]:
+    declared = {one.table: one.examples for one in STRATEGIES.values() if one.table}
+    return EXAMPLES.get(section) or declared.get(section, {})
 
 
 def _key(

@@ -19,7 +19,6 @@ from sf_tui.errors import ProfileError, nearest_name, nearest_names
 from sf_tui.home import user_path
 from sf_tui.masking import has_url_login
 from sf_tui.profile.actions import check_actions, lay_over_defaults
-from sf_tui.profile.check_anchor import anchor_notes, check_anchor
 from sf_tui.profile.check_data import (
     DATA_KEYS,
     check_biography,
@@ -33,12 +32,19 @@ from sf_tui.profile.check_data import (
     uses_biography,
 )
 from sf_tui.profile.check_rules import check_guard, check_rules
-from sf_tui.profile.check_train import check_replay_stage, check_train_tables, overlay_problems
+from sf_tui.profile.check_train import (
+    check_anchor,
+    check_replay_stage,
+    check_strategies,
+    check_train_tables,
+    overlay_problems,
+    strategy_notes,
+)
 from sf_tui.profile.locate import KeyPath, locate_keys
 from sf_tui.profile.names import BIOGRAPHY_TOKENIZER, RANDOM_MODEL
 from sf_tui.profile.override import apply_overrides
 from sf_tui.profile.problems import Origin, Problem, raise_problems
-from sf_tui.profile.schema import BiographySettings, Profile
+from sf_tui.profile.schema import BiographySettings, Profile, current_schema
 from sf_tui.profile.sources import builtin_profiles, make_paths_absolute
 from sf_tui.profile.train_schema import DEFAULT_STEPS
 from sf_tui.profile.translate import problems_of
@@ -113,7 +119,7 @@ def parse_profile(
     if files and not problems:
         problems = check_files(profile)
     raise_problems(origin, problems)
-    notes = [*task_notes(profile, origin), *anchor_notes(profile)]
+    notes = [*task_notes(profile, origin), *strategy_notes(profile)]
     profile = resolve_profile(profile)
     profile._base_dir = base_dir
     profile._notes = tuple(notes)
@@ -228,9 +234,10 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
+    schema = current_schema()
     problems = overlay_problems(whole)
     try:
-        profile = Profile.model_validate(whole)
+        profile = schema.model_validate(whole)
     except ValidationError as error:
         problems = [*problems_of(error.errors(include_url=False), whole), *problems]
         raise_problems(origin, problems)
@@ -248,7 +255,8 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         *check_biography(profile),
         *check_train_tables(profile, origin),
         *check_replay_stage(profile, origin),
-        *check_anchor(profile, origin),
+        *check_strategies(profile, origin),
+        *check_anchor(profile),
         *check_diagnosis(profile, origin),
         *check_actions(profile, origin),
         *check_rules(profile, origin),

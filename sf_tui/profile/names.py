@@ -1,4 +1,4 @@
-"""Every name that a profile may use: metrics, strategies, keys. Ops are in the vocabulary.
+"""Every name that a profile may use: metrics and keys. Ops and strategies are in the vocabulary.
 
 Knows also the names that the design has and this version has not, so that they are refused as
 what they are. Knows nothing of TOML, files or validation.
@@ -17,11 +17,10 @@ else:
     # The vocabulary's rows, those of other packages among them.
     TaskMetric = Literal[("auto", *METRICS)]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
-Strategy = Literal["seq", "freeze", "anchor"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
-    "strategy": frozenset({"replay", "ewc", "lamol", "gradient-projection", "task-vector"}),
+    "strategy": frozenset({"lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
 """For each key, planned values that this version does not have yet."""

@@ -14,9 +14,9 @@ import tomli
 
 from sf_tui.errors import ProfileError, did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.overlay import INSTEAD_OF
 from sf_tui.profile.problems import Origin
 from sf_tui.profile.sources import make_paths_absolute
+from sf_tui.profile.train_schema import INSTEAD_OF
 
 # A value that starts like this is meant as TOML, so a mistake in it is reported.
 TOML_OPENINGS = ('"', "'", "[", "{")

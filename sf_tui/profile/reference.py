@@ -13,10 +13,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import argument_field, argument_meaning
-from sf_tui.profile.schema import Profile
+from sf_tui.profile.schema import current_schema
 from sf_tui.profile.translate import table_name
 from sf_tui.profile.values import inner_model, toml_value, wanted_text
 from sf_tui.vocabulary.ops import OPS
+from sf_tui.vocabulary.strategies import STRATEGIES
 
 INTRODUCTION = """\
 # Profile reference
@@ -29,12 +30,13 @@ writes a commented profile, `sf profile check FILE` reports every mistake with f
 
 def profile_reference() -> str:
     """Return the reference of all keys as Markdown, one section a table."""
-    fields = Profile.model_fields
+    fields = current_schema().model_fields
     plain = [item for item in fields.items() if inner_model(item[1].annotation) is None]
     tables = [item for item in fields.items() if inner_model(item[1].annotation) is not None]
     sections = [INTRODUCTION, _section("At the top", "", plain)]
     for name, field in tables:
         sections += _table_sections(table_name(name), field)
+    sections.append(_strategy_section())
     sections.append(_op_section())
     return "\n".join(sections)
 
@@ -77,6 +79,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _strategy_section() -> str:
+    rows = [
+        f"| `{one.name}` | {_cell(one.description)} | {f'`[{one.table}]`' if one.table else '–'} | "
+        f"{_cell(one.old_data_of_defaults)} | {_cell(one.cost)} | {_cell(one.source)} |"
+        for one in STRATEGIES.values()
+    ]
+    head = ["## Strategies", "", "What `strategy` can be.", ""]
+    columns = ["| strategy | what it does | settings | old data | cost | source |"]
+    return "\n".join([*head, *columns, "|---|---|---|---|---|---|", *rows, ""])
+
+
 def _op_section() -> str:
     ops = [
         f"| `{op.name}` | {op.help} | {f'`{op.key}`' if op.key else '–'} | "
@@ -107,7 +120,7 @@ def profile_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a profile."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Profile.model_json_schema(),
+        **current_schema().model_json_schema(),
         "title": "sf profile",
     }
 

@@ -6,6 +6,7 @@ trains with. Rules between keys and defaults that depend on other keys are in `l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +16,14 @@ from pydantic import Field, PrivateAttr
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
-from sf_tui.profile.neighbor_schema import AnchorSettings, NeighborSettings
-from sf_tui.profile.overlay import overlay_train
-from sf_tui.profile.train_schema import ReplayStageSettings, StrictTable, TrainSettings
+from sf_tui.profile.train_schema import (
+    NeighborSettings,
+    ReplayStageSettings,
+    StrictTable,
+    TrainSettings,
+    overlay_train,
+    take_in_strategies,
+)
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
@@ -36,6 +42,7 @@ from sf_tui.profile.values import (
     Share,
     StepCount,
 )
+from sf_tui.vocabulary.strategies import AnchorSettings, StrategySettings, strategy_declared
 
 
 class DiagnoseSettings(StrictTable):
@@ -292,9 +299,9 @@ class Profile(StrictTable):
         if not own:
             return self.train
         base = self.train.model_dump(exclude_none=True)
-        if task_name == REPLAY_STAGE and base.get("strategy") == "anchor":
-            # The anchor would hold the replay to the weights that it is to recover from.
-            base["strategy"] = "seq"
+        if task_name == REPLAY_STAGE and self.train.declaration.holds_start:
+            # It would hold the recovery to the very weights that it is to bring back from.
+            base = overlay_train(base, {"strategy": "seq"})
         return TrainSettings.model_validate(overlay_train(base, own))
 
     def stages(self) -> list[StageSpec]:
@@ -309,3 +316,45 @@ class Profile(StrictTable):
     def watched_tasks(self) -> list[str]:
         """Return the names of the tasks that can count as old, in order."""
         return [task.name for task in self.tasks if task.watch]
+
+    def old_data_access(self, train: TrainSettings) -> str:
+        """Return what a stage's strategy needs of earlier tasks' data, in words."""
+        return train.declaration.old_data(self.strategy_settings(train.strategy, train))
+
+    def tasks_of_old_examples(self) -> set[str]:
+        """Return the tasks whose training examples a later stage's strategy needs."""
+        needed: set[str] = set()
+        for spec, known in self.stages_with_known():
+            if "old_examples" in spec.train.declaration.needs:
+                needed |= {name for name in known if name != spec.task}
+        return needed
+
+    def stages_with_known(self) -> Iterator[tuple[StageSpec, list[str]]]:
+        """Return the stages in order, each with the tasks learned before it."""
+        known = [task.name for at, task in enumerate(self.tasks) if at == 0 and not task.learn]
+        for spec in self.stages():
+            yield spec, known
+            known = known if spec.task in known else [*known, spec.task]
+
+    def strategy_settings(self, name: str, train: TrainSettings) -> StrategySettings | None:
+        """Return a strategy's settings for a stage, the defaults where its table isn't given.
+
+        Args:
+            name: the strategy.
+            train: what the stage is trained with.
+        """
+        declaration = strategy_declared(name)
+        if declaration.settings is None:
+            return None
+        key = declaration.train_key
+        given = train.table(key) if key else getattr(self, declaration.table)
+        if given is None and declaration.needs_table:
+            return None
+        settings: StrategySettings = declaration.settings() if given is None else given
+        return settings
+
+
+def current_schema() -> type[Profile]:
+    """Return `Profile` with every strategy that is registered by now."""
+    take_in_strategies(Profile)
+    return Profile

@@ -1,17 +1,23 @@
-"""The tables that say how a stage is trained: `[train]`, `[train.freeze]` and `[replay_stage]`."""
+"""How a stage is trained: `[train]`, tables laid over it, `[neighbors]` and `[replay_stage]`.
+
+The strategies' names and tables come from `sf_tui.vocabulary.strategies`; those that were
+registered since are taken in by `take_in_strategies`, which everything that reads a profile or the
+schema calls first.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
-from sf_tui.profile.names import Schedule, Strategy
+from sf_tui.profile.names import Schedule
 from sf_tui.profile.values import (
     Betas,
     Count,
-    CountOrZero,
     Epochs,
     Factor,
     Name,
@@ -24,33 +30,32 @@ from sf_tui.profile.values import (
     StepCountOrZero,
     ThreadCount,
 )
+from sf_tui.vocabulary.settings import StrictTable
+from sf_tui.vocabulary.strategies import (
+    STRATEGIES,
+    FreezeSettings,
+    StrategyDeclaration,
+    StrategySettings,
+    strategy_declared,
+)
+
+__all__ = [
+    "FreezeSettings",
+    "NeighborKinds",
+    "NeighborSettings",
+    "ReplayStageSettings",
+    "StrictTable",
+    "TrainSettings",
+]
 
 DEFAULT_STEPS = 300
-
-
-class StrictTable(BaseModel):
-    """A table that takes no key it doesn't know and no value of another type."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FreezeSettings(StrictTable):
-    """`[train.freeze]`: what strategy freeze keeps as it is."""
-
-    layers: CountOrZero = Field(description="how many blocks from the bottom are frozen")
-    embeddings: bool = Field(default=True, description="freeze the input embeddings too")
 
 
 class TrainSettings(StrictTable):
     """`[train]`: how a stage is trained."""
 
-    strategy: Strategy = Field(
-        default="seq",
-        description="seq: plain tuning; freeze: see [train.freeze]; anchor: see [anchor]",
-    )
-    freeze: FreezeSettings | None = Field(
-        default=None, description="a table: what strategy freeze keeps as it is"
-    )
+    strategy: str = "seq"
+    """One of `STRATEGIES`; beside it is an optional table for each strategy that has one."""
     learning_rate: Positive = Field(
         default=1e-5, description="the highest learning rate of the schedule"
     )
@@ -102,6 +107,16 @@ class TrainSettings(StrictTable):
     )
 
     @property
+    def declaration(self) -> StrategyDeclaration:
+        """What the strategy is."""
+        return strategy_declared(self.strategy)
+
+    def table(self, key: str) -> StrategySettings | None:
+        """Return a strategy's table in `[train]` as it is given; None where it isn't."""
+        table: StrategySettings | None = getattr(self, key, None)
+        return table
+
+    @property
     def micro_batch(self) -> int:
         """Examples a forward pass: `micro_batch_size`, or the whole batch."""
         return self.micro_batch_size or self.batch_size
@@ -121,3 +136,122 @@ class ReplayStageSettings(StrictTable):
         default=None, description="on which task; default: the first watched one"
     )
     train: PlainTable = Field(default={}, description="any keys of [train], for this stage alone")
+
+
+class NeighborKinds(StrictTable):
+    """`[neighbors.kinds]`: weights of the kinds of neighbor prompts; 0 leaves a kind out."""
+
+    substitution: NotNegative = Field(
+        default=1.0, description="a new prompt with one token exchanged for another likely one"
+    )
+    same_template: NotNegative = Field(
+        default=2.0, description="the new prompts' frame around other slot words"
+    )
+    random_words: NotNegative = Field(
+        default=1.0, description="random words around such slot words"
+    )
+    random_tokens: NotNegative = Field(
+        default=1.0, description="random tokens in the model's own prompt format"
+    )
+    written: NotNegative = Field(
+        default=0.0, description="prompts that the start model writes or continues"
+    )
+
+
+class NeighborSettings(StrictTable):
+    """`[neighbors]`: prompts beside the new task's, made by the start model, from no old data."""
+
+    survey_budget: Share = Field(
+        default=0.03,
+        description="share of a stage's work that naming the tasks at risk may take at its start; "
+        "0 = don't",
+    )
+    exclude_tasks: list[str] = Field(
+        default_factory=list,
+        description="tasks whose subjects no neighbor prompt of an anchor may repeat: an anchor "
+        "needs no such task, but a measurement of what it keeps may",
+    )
+    kinds: NeighborKinds = Field(
+        default_factory=NeighborKinds, description="a table: the weight of each kind of neighbor"
+    )
+
+
+INSTEAD_OF: dict[str, str] = {
+    "steps": "epochs",
+    "epochs": "steps",
+    "above": "below",
+    "below": "above",
+}
+"""Keys of which only one can be given: laying one over a table takes the other away."""
+
+
+def overlay_train(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one plain `[train]` table with another laid over it; neither is changed.
+
+    A strategy's table stays only with its strategy: a stage that goes back to plain tuning drops
+    what the other one was set to.
+    """
+    merged = {**base, **own}
+    for key, other in INSTEAD_OF.items():
+        if key in own and other not in own:
+            merged.pop(other, None)
+    for declaration in STRATEGIES.values():
+        key = declaration.train_key or ""
+        inherited, given = base.get(key), own.get(key)
+        if isinstance(inherited, Mapping) and isinstance(given, Mapping):
+            merged[key] = {**inherited, **given}
+        elif given is None and own.get("strategy", declaration.name) != declaration.name:
+            merged.pop(key, None)
+    return merged
+
+
+def take_in_strategies(*users: type[StrictTable]) -> None:
+    """Bring the schema up to the strategies that are registered now.
+
+    Args:
+        users: the tables that hold a `TrainSettings`; their schemas are built again.
+    """
+    fields = TrainSettings.__pydantic_fields__
+    names = tuple(STRATEGIES)
+    if getattr(fields["strategy"].annotation, "__args__", None) == names:
+        return
+    plain = {key: field for key, field in fields.items() if key not in _taken_in}
+    fields.clear()
+    # The values are known at run time only, so no checker can follow these two annotations.
+    allowed: Any = Literal[names]
+    fields["strategy"] = FieldInfo.from_annotated_attribute(
+        allowed,
+        Field(default="seq", description=_summary(STRATEGIES.values())),
+    )
+    _taken_in.clear()
+    _taken_in.add("strategy")
+    for declaration in STRATEGIES.values():
+        key = declaration.train_key
+        if key is None or declaration.settings is None:
+            continue
+        title = (declaration.settings.__doc__ or "").partition(": ")[2].partition("\n")[0]
+        optional: Any = declaration.settings | None
+        fields[key] = FieldInfo.from_annotated_attribute(
+            optional,
+            Field(default=None, description=f"a table: {title.rstrip('.')}"),
+        )
+        _taken_in.add(key)
+    fields.update(plain)
+    schemas: tuple[type[StrictTable], ...] = (TrainSettings, *users)
+    for table in schemas:
+        table.model_rebuild(force=True)
+
+
+_taken_in = {"strategy"}
+"""Keys of `TrainSettings` that the declarations decide."""
+
+
+def _summary(declarations: Iterable[StrategyDeclaration]) -> str:
+    """Return what each strategy is, with the table that sets it, for the key's description."""
+    return "; ".join(
+        f"{one.name}: {one.description}" + (f", see [{one.table}]" if one.table else "")
+        for one in declarations
+    )
+
+
+take_in_strategies()

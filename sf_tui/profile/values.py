@@ -26,30 +26,45 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
-from sf_tui.vocabulary.ops import MAX_COUNT, MAX_STEPS, OPS
+from sf_tui.vocabulary.ops import MAX_STEPS, OPS
+from sf_tui.vocabulary.settings import (
+    MAX_COUNT,
+    MAX_ROWS,
+    Count,
+    CountOrZero,
+    Factor,
+    NotNegative,
+    Number,
+    Part,
+    Positive,
+    RowCount,
+    Share,
+    Wanted,
+    finite,
+)
+
+__all__ = [
+    "MAX_COUNT",
+    "MAX_ROWS",
+    "Count",
+    "CountOrZero",
+    "Factor",
+    "NotNegative",
+    "Number",
+    "Part",
+    "Positive",
+    "RowCount",
+    "Share",
+    "Wanted",
+]
 
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
 
 # Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
 # that size does to a machine. Larger numbers are typing mistakes.
-MAX_ROWS = 10**6
 MAX_THREADS = 1024
 MAX_EPOCHS = 10**6
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The wanted value of a key in words; part of the annotation of its type."""
-
-    text: str
-    most: int | None = None
-    """The largest number accepted; named when a number exceeds it."""
-
-    def given(self, value: object) -> str:
-        """Return what is wanted, for this value."""
-        beyond = isinstance(value, int | float) and self.most is not None and value > self.most
-        return f"at most {self.most:,}" if beyond else self.text
 
 
 @dataclass(frozen=True)
@@ -76,16 +91,6 @@ class RegisteredName:
         if name not in self.names():
             raise ValueError("not registered")
         return name
-
-
-def _finite(value: object) -> object:
-    # pydantic's strict float lets a whole number too large for a float through as it is.
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ValueError("not finite") from error
-    return value
 
 
 def _pair(value: object) -> object:
@@ -133,24 +138,8 @@ def _data_field(name: str) -> str:
     return name
 
 
-Number = Annotated[float, BeforeValidator(_finite), Wanted("a number")]
-NotNegative = Annotated[
-    float, BeforeValidator(_finite), Field(ge=0), Wanted("a number of at least 0")
-]
-Positive = Annotated[float, BeforeValidator(_finite), Field(gt=0), Wanted("a number above 0")]
-Share = Annotated[float, BeforeValidator(_finite), Field(ge=0, le=1), Wanted("a share from 0 to 1")]
-Part = Annotated[
-    float, BeforeValidator(_finite), Field(gt=0, lt=1), Wanted("a share between 0 and 1")
-]
-Factor = Annotated[
-    float, BeforeValidator(_finite), Field(gt=0, le=1), Wanted("a number above 0 and up to 1")
-]
 Kept = Annotated[
-    float, BeforeValidator(_finite), Field(ge=0, lt=1), Wanted("a share from 0 up to but not 1")
-]
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT), Wanted("a whole number of at least 1", MAX_COUNT)]
-CountOrZero = Annotated[
-    int, Field(ge=0, le=MAX_COUNT), Wanted("a whole number of at least 0", MAX_COUNT)
+    float, BeforeValidator(finite), Field(ge=0, lt=1), Wanted("a share from 0 up to but not 1")
 ]
 StepCount = Annotated[
     int, Field(ge=1, le=MAX_STEPS), Wanted("a whole number of at least 1", MAX_STEPS)
@@ -158,15 +147,12 @@ StepCount = Annotated[
 StepCountOrZero = Annotated[
     int, Field(ge=0, le=MAX_STEPS), Wanted("a whole number of at least 0", MAX_STEPS)
 ]
-RowCount = Annotated[
-    int, Field(ge=1, le=MAX_ROWS), Wanted("a whole number of at least 1", MAX_ROWS)
-]
 ThreadCount = Annotated[
     int, Field(ge=1, le=MAX_THREADS), Wanted("a whole number of at least 1", MAX_THREADS)
 ]
 Epochs = Annotated[
     float,
-    BeforeValidator(_finite),
+    BeforeValidator(finite),
     Field(gt=0, le=MAX_EPOCHS),
     Wanted("a number above 0", MAX_EPOCHS),
 ]
@@ -186,7 +172,7 @@ ProfileName = Annotated[
     Field(pattern=PROFILE_NAME_PATTERN),
     Wanted("a name of letters, digits, '.', '-' and '_' (it becomes part of the run's id)"),
 ]
-Beta = Annotated[float, BeforeValidator(_finite), Field(ge=0, lt=1)]
+Beta = Annotated[float, BeforeValidator(finite), Field(ge=0, lt=1)]
 Betas = Annotated[
     tuple[Beta, Beta],
     BeforeValidator(_pair),

@@ -14,8 +14,7 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
-from sf_tui.engine.step import Loss, optimizer_step
+from sf_tui.engine.step import Loss, build_optimizer, learning_rate_at, optimizer_step
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
 

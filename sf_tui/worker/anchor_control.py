@@ -7,62 +7,127 @@ has gone on, its weights step aside meanwhile and come back bit for bit. Knows n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
-from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
-from sf_tui.engine.tuning import StageTuner
-from sf_tui.engine.weights import with_weights
+from pydantic import Field
+
+from sf_tui.engine.step import Loss
+from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TeacherCache
-from sf_tui.profile import StageSpec
-from sf_tui.run.durable import remove
+from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.stage_bank import StageBank, start_model
+from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
+from sf_tui.worker.stage_strategies import RunStage
 
 ANCHOR_LOSS = "anchor"
 """What `step` events call the divergence from the start model."""
 
 
-class AnchorControl:
-    """Whether and how one stage is anchored.
+class AnchorFacts(StrategyFacts):
+    """What a checkpoint stores of an anchor."""
+
+    strength: float | None = Field(gt=0)
+    sticky: float | None = Field(gt=0)
+
+
+class AnchorControl(Strategy):
+    """The anchor of one stage, by the profile, by an action or by a rule.
 
     Attributes:
         strength: λ; None where the stage is not anchored.
-        rows: neighbor prompts of a step.
+        sticky: λ that an action or a rule set; each later stage is held to its own start with it.
+        prompts: neighbor prompts of a step.
     """
 
-    def __init__(self, context: RunContext, spec: StageSpec, tuner: StageTuner) -> None:
+    facts_schema = AnchorFacts
+
+    def __init__(self, stage: RunStage, settings: AnchorSettings) -> None:
+        super().__init__(stage, settings)
         self.strength: float | None = None
-        self.rows = context.profile.anchor.rows or spec.train.batch_size
-        self._context = context
-        self._spec = spec
-        self._tuner = tuner
+        self.sticky: float | None = None
+        self.prompts = settings.rows or stage.train.batch_size
+        self._prepared = stage.prepared
+        self._spec = stage.spec
+        self._run_context = stage.context
         self._bank: TeacherCache | None = None
+        self._loss: Anchor | None = None
 
     @property
-    def state(self) -> dict[str, Any] | None:
-        """What events and checkpoints say of it."""
+    def _context(self) -> RunContext:
+        assert self._run_context is not None, "a stage that is only checked is never trained"
+        return self._run_context
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What events report of it."""
         if self.strength is None:
             return None
-        return {"strength": self.strength, "rows": self.rows}
+        return {"strength": self.strength, "rows": self.prompts}
+
+    def check_stage(self) -> None:
+        """Raise DataError if the task asks nothing, or no prompt leaves room for an answer."""
+        StageBank(self._prepared, self._spec)
+
+    def take_over(self, carried: StrategyState) -> None:
+        """Anchor the stage as an earlier one was."""
+        self.sticky = carried.facts["sticky"]
+        if self.sticky is not None:
+            self.hold(self.sticky)
+
+    def begin(self) -> None:
+        """Anchor the stage as strongly as `[anchor]` says."""
+        self.choose(None)
+
+    def open(self, *, at_start: bool) -> str | None:
+        """Get the bank; return what that took, if anything.
+
+        Raises:
+            SfError: the bank can't be made.
+        """
+        if self.strength is None:
+            return None
+        took = self._fetch(nullcontext if at_start else self.stage.lend_start)
+        self._apply()
+        return took
+
+    def losses(self) -> Mapping[str, Loss]:
+        """Return the divergence from the start model, where the stage is anchored."""
+        return {} if self._loss is None else {ANCHOR_LOSS: self._loss}
+
+    def state(self) -> StrategyState:
+        """Return how strongly the stage, and each later one, is anchored."""
+        return StrategyState({"strength": self.strength, "sticky": self.sticky})
+
+    def restore(self, state: StrategyState | None) -> None:
+        """Take up what a checkpoint stored."""
+        # The prompts of a step are the profile's, as they were then.
+        self.strength = state.facts["strength"] if state else None
+        self.sticky = state.facts["sticky"] if state else None
+        self._apply()
+
+    def carry(self) -> StrategyState | None:
+        """Return how strongly later stages are held to their own start."""
+        return None if self.sticky is None else self.state()
 
     def resolve(self, strength: float | None) -> float:
         """Return a strength, the profile's where none is given."""
-        return self._context.profile.anchor.strength if strength is None else strength
+        default: float = self.settings.strength
+        return default if strength is None else strength
 
     def check(self, strength: float) -> None:
         """Raise the reason for which the stage can't be anchored so."""
         if self.strength == strength:
             raise RunError(f"anchored already, with strength {strength:g}")
-        StageBank(self._context.prepared, self._spec)
+        self.check_stage()
 
     def choose(self, strength: float | None) -> None:
-        """Anchor the stage from its first step on; `make_ready` must follow."""
+        """Anchor the stage from its first step on; `open` must follow."""
         self.strength = self.resolve(strength)
+        self.is_on = True
 
     def hold(self, strength: float) -> None:
         """Anchor the stage as an earlier one was, or say why that can't be."""
@@ -81,57 +146,34 @@ class AnchorControl:
         Raises:
             SfError: the bank can't be made; the stage is as it was.
         """
-        took = self._fetch(self._start_weights)
+        took = self._fetch(self.stage.lend_start)
         self.strength = strength
+        self.is_on = True
         self._apply()
         count = len(self._bank or ())
         return (
-            f"held to the stage's start on {count} neighbor prompts, {self.rows} a step, strength "
-            f"{strength:g}; {took or 'their answers were there already'}"
+            f"held to the stage's start on {count} neighbor prompts, {self.prompts} a step, "
+            f"strength {strength:g}; {took or 'their answers were there already'}"
         )
 
     def release(self) -> None:
-        """Continue without the anchor; the bank stays."""
+        """Train on without it; the bank stays."""
         self.strength = None
+        self.is_on = False
         self._apply()
-
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Take up what a checkpoint remembers; `make_ready` must follow."""
-        # The rows are the profile's, as they were then.
-        self.strength = state["strength"] if state else None
-        self._apply()
-
-    def forget_bank(self) -> None:
-        """Delete what lies there from a course of this stage that is played anew."""
-        remove(self._folder)
-
-    def make_ready(self, *, at_start: bool = False) -> str | None:
-        """Get the bank where the stage is anchored; return what that took, if anything.
-
-        Args:
-            at_start: the model has the stage's start weights.
-
-        Raises:
-            SfError: the bank can't be made.
-        """
-        if self.strength is None:
-            return None
-        took = self._fetch(nullcontext if at_start else self._start_weights)
-        self._apply()
-        return took
 
     def _fetch(self, weights: Callable[[], AbstractContextManager[None]]) -> str | None:
         if self._bank is not None:
             return None
-        prepared = self._context.prepared
+        prepared, folder = self._prepared, bank_folder(self._context.run, self._spec.name)
         plan = StageBank(prepared, self._spec)
-        self._bank = plan.read(self._folder)
+        self._bank = plan.read(folder)
         if self._bank is not None:
             return None
         begun = time.perf_counter()
         start = start_model(prepared, self._spec, self._context.stop_if_asked)
         with weights():
-            self._bank = plan.build(start, self._folder)
+            self._bank = plan.build(start, folder)
         return (
             f"the start model answered {len(self._bank)} prompts in "
             f"{time.perf_counter() - begun:.1f} s, {self._bank.built_tokens} tokens"
@@ -139,32 +181,17 @@ class AnchorControl:
 
     def _apply(self) -> None:
         if self.strength is None or self._bank is None:
-            self._tuner.added.pop(ANCHOR_LOSS, None)
+            self._loss = None
             return
-        context, prepared = self._context, self._context.prepared
-        self._tuner.added[ANCHOR_LOSS] = Anchor(
+        prepared = self._prepared
+        self._loss = Anchor(
             prepared.loaded.model,
             prepared.compute,
             self._bank,
             strength=self.strength,
-            rows=self.rows,
+            rows=self.prompts,
             rows_a_pass=self._spec.train.micro_batch,
-            seed=context.profile.seed,
+            seed=prepared.profile.seed,
             stage=self._spec.name,
             pad_id=prepared.loaded.pad_id,
         )
-
-    def _start_weights(self) -> AbstractContextManager[None]:
-        path = self._context.shelf.path(self._spec.name, 0)
-        checkpoint = read_checkpoint(path)
-        if checkpoint is None:
-            raise RunError(
-                f"{path}: the stage's first checkpoint is not there",
-                "without its start weights a stage can't be anchored",
-            )
-        layout = self._context.prepared.layout
-        return with_weights(checkpoint_weights(checkpoint, layout), layout)
-
-    @property
-    def _folder(self) -> Path:
-        return self._context.run.path / "neighbors" / self._spec.name

@@ -134,6 +134,9 @@ class CommandRunner:
             }
         if op.needs_old_task and not self._target.stage.point().watches_old:
             raise RunError("no watched task was learned before this stage: there is none to lose")
+        refusal = self._target.stage.loop.refusal(op.name)
+        if refusal is not None:
+            raise RunError(refusal)
         arguments = implementation_of(op.name).check(self._target, arguments)
         return replace(command, op=op.name, arguments=arguments)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sf_tui.engine.prepare import PreparedRun
+from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
@@ -31,8 +32,8 @@ class RunContext:
     rules: RuleWatch
     sticky_frozen: list[str] = field(default_factory=list)
     """Layers that an action or a rule froze; they stay frozen from stage to stage."""
-    sticky_anchor: float | None = None
-    """Strength with which an action or a rule anchored; each later stage is held to its start."""
+    carried: Carried = field(default_factory=dict)
+    """What strategies of the stages before carry into the next one."""
     poll_stop: Callable[[], None] | None = None
     """Carries out a stop in the command log ahead of the commands before it."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

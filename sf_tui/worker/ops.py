@@ -15,6 +15,7 @@ from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
+from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.vocabulary.commands import Command
 from sf_tui.worker.anchor_control import AnchorControl
@@ -25,7 +26,11 @@ from sf_tui.worker.stop import CommandFailedError, StopRun
 class StageControl(Protocol):
     """What ops can ask of the stage that is being trained."""
 
-    anchor: AnchorControl
+    loop: TrainingLoop
+
+    @property
+    def anchor(self) -> AnchorControl:
+        """Whether and how the stage is anchored."""
 
     @property
     def name(self) -> str:
@@ -178,7 +183,7 @@ class _Anchor(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> str:
         done = target.stage.anchor.press(command.arguments["strength"])
-        target.context.sticky_anchor = command.arguments["strength"]
+        target.stage.anchor.sticky = command.arguments["strength"]
         return done
 
 
@@ -190,7 +195,7 @@ class _Unanchor(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> str:  # noqa: ARG002
         target.stage.anchor.release()
-        target.context.sticky_anchor = None
+        target.stage.anchor.sticky = None
         return "the steps that follow are plain ones"
 
 

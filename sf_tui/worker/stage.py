@@ -14,17 +14,12 @@ from typing import Any
 import torch
 
 from sf_tui.cases.assemble import StagePoint
-from sf_tui.engine.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
+from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.drift import DriftMeter
-from sf_tui.engine.strategies import StageContext, strategy_named
-from sf_tui.engine.tuning import NonFiniteLossError, StageTuner, StepOutcome
+from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
+from sf_tui.run.durable import remove
 from sf_tui.vocabulary.event_records import AnchorState
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
@@ -40,7 +35,9 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk
 from sf_tui.worker.probes import StageProbes
+from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_state import check_fits
+from sf_tui.worker.stage_strategies import stage_strategies
 from sf_tui.worker.stop import Rewind
 
 # How often a paused worker looks for commands, in seconds.
@@ -53,30 +50,38 @@ _DIVERGED_FACTOR = 2.0
 class StagePlay:
     """Plays one stage of a run.
 
+    Args:
+        context: the run.
+        spec: the stage.
+        known: the tasks learned before it.
+        loop: what trains it.
+
     Attributes:
-        tuner: the training itself; its `step` is how far the stage has come.
-        anchor: whether and how it is anchored to its start.
+        loop: what trains it; its `step` is how far the stage has come.
+        strategies: what joins the loop's steps.
     """
 
-    def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str]) -> None:
-        prepared = context.prepared
-        task = prepared.tasks[spec.task]
+    def __init__(
+        self, context: RunContext, spec: StageSpec, known: Sequence[str], loop: TrainingLoop
+    ) -> None:
         self.spec = spec
+        self.loop = loop
         self._context = context
         self._known = [name for name in known if name != spec.task]
-        self.tuner = StageTuner(
-            prepared.loaded.model,
-            prepared.layout,
-            task.train,
-            spec.train,
-            prepared.compute,
-            stage=spec.name,
-            seed=context.profile.seed,
-            pad_id=prepared.loaded.pad_id,
-        )
-        self.anchor = AnchorControl(context, spec, self.tuner)
-        self._measuring = StageProbes(context, spec, self._known, self.tuner.total_steps)
+        refusal = loop.refusal(spec.train.strategy)
+        if refusal is not None:
+            raise RunError(f"stage '{spec.name}': {refusal}", "train it with another strategy")
+        self.strategies = stage_strategies(context, spec, self._known)
+        loop.attach(self.strategies)
+        self._measuring = StageProbes(context, spec, self._known, loop.total_steps)
         self._commands = CommandRunner(context, self)
+
+    @property
+    def anchor(self) -> AnchorControl:
+        """What holds the stage to its start's answers, for the ops that switch it on and off."""
+        control = self.strategies.get("anchor")
+        assert isinstance(control, AnchorControl)
+        return control
 
     @property
     def name(self) -> str:
@@ -86,17 +91,13 @@ class StagePlay:
     @property
     def step(self) -> int:
         """Optimizer steps done."""
-        return self.tuner.step
+        return self.loop.step
 
     def begin(self) -> None:
         """Start the stage from the weights at hand: first probe, first checkpoint."""
         context = self._context
         context.prepared.freezer.restore(context.sticky_frozen)
-        strategy_named(self.spec.train.strategy).begin(
-            StageContext(context.prepared.freezer, self.spec.train, self.anchor.choose)
-        )
-        if context.sticky_anchor is not None:
-            self.anchor.hold(context.sticky_anchor)
+        self.strategies.begin(context.carried)
         context.rules.begin_stage()
         self._tell_started()
         self._say_tied_embeddings()
@@ -109,23 +110,24 @@ class StagePlay:
                 Danger(stage=self.name, step=0, state="entered", window=self._measuring.window)
             )
         if self._measuring.has_old_tasks:
-            announce_risk(context, self.spec, self.tuner.total_steps)
+            announce_risk(context, self.spec, self.loop.total_steps)
         self._commands.resume_from(context.log.seq, 0)
-        self.anchor.forget_bank()
+        # What lies there is of an earlier course of this stage.
+        remove(bank_folder(context.run, self.name))
         self.save()
         self._measure_drift_from_start()
-        self._ready_anchor(at_start=True)
+        self._open_strategies(at_start=True)
 
     def _tell_started(self) -> None:
         context = self._context
         if not context.resume_log.has_event("stage_started", self.name):
-            anchor = self.anchor.state
+            anchor = self.anchor.summary
             context.log_event(
                 StageStarted(
                     stage=self.name,
                     task=self.spec.task,
                     strategy=self.spec.train.strategy,
-                    steps=self.tuner.total_steps,
+                    steps=self.loop.total_steps,
                     known=self._known,
                     frozen=context.prepared.freezer.frozen,
                     anchor=None if anchor is None else AnchorState(**anchor),
@@ -142,10 +144,10 @@ class StagePlay:
         told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
         if told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
-        context.shelf.settle(self.name, self.tuner.total_steps, context.resume_log)
+        context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)
         self._measure_drift_from_start()
         self._commands.resume_from(checkpoint.seq, checkpoint.step)
-        self._ready_anchor()
+        self._open_strategies()
 
     def play(self) -> None:
         """Do the steps that are left.
@@ -157,20 +159,21 @@ class StagePlay:
         while True:
             try:
                 decisions = self._obey()
-                if self.step >= self.tuner.total_steps:
+                if self.step >= self.loop.total_steps:
                     break
-                self._finish_step(self.tuner.advance(), decisions)
+                self._finish_step(self.loop.advance(), decisions)
             except NonFiniteLossError as error:
                 self._recover_from_nan(error)
             except Rewind:
                 continue
+        self._context.carried = self.strategies.carried()
         if not self._context.resume_log.has_event("stage_finished", self.name):
             self._context.log_event(
                 StageFinished(
                     stage=self.name,
                     task=self.spec.task,
                     strategy=self.spec.train.strategy,
-                    steps=self.tuner.total_steps,
+                    steps=self.loop.total_steps,
                 )
             )
 
@@ -186,6 +189,7 @@ class StagePlay:
             if before.seq < context.resume_log.edited_seq(self.name):
                 # Other weights of the same step: the way back from what was done to them.
                 context.shelf.put_aside(before)
+        facts, tensors = self.strategies.stored()
         state: dict[str, Any] = {
             "stage": self.name,
             "step": self.step,
@@ -193,8 +197,7 @@ class StagePlay:
             "logged": context.log.seq,
             "frozen": context.prepared.freezer.frozen,
             "sticky_frozen": context.sticky_frozen,
-            "anchor": self.anchor.state,
-            "sticky_anchor": context.sticky_anchor,
+            "strategies": facts,
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "accuracy": context.accuracy,
@@ -203,9 +206,9 @@ class StagePlay:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        size = save_checkpoint(path, context.prepared.layout, self.tuner.optimizer, state)
+        size = self.loop.save(path, state, tensors)
         self._tell_checkpoint(path, self.step, size)
-        context.shelf.prune(self.name, self.tuner.total_steps)
+        context.shelf.prune(self.name, self.loop.total_steps)
         return path
 
     def _tell_checkpoint(self, path: Path, step: int, size: int) -> None:
@@ -233,8 +236,10 @@ class StagePlay:
         self._measuring.drift(self.step)
 
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
-        """Go back to a checkpoint of this stage, tell it, and abandon what came after."""
-        lost = self.step - checkpoint.step
+        """Go back to a checkpoint of this stage, log it, and abandon what came after."""
+        self._rewind(checkpoint, reason, lost=self.step - checkpoint.step)
+
+    def _rewind(self, checkpoint: Checkpoint, reason: str, *, lost: int) -> None:
         self._restore(checkpoint)
         self._context.log_event(
             Rewound(
@@ -247,7 +252,7 @@ class StagePlay:
         )
         self._context.shelf.abandon_after(self.name, checkpoint.step)
         self._commands.drop_replays()
-        self._ready_anchor()
+        self._open_strategies()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         context = self._context
@@ -255,23 +260,21 @@ class StagePlay:
             checkpoint,
             layers=[layer.name for layer in context.prepared.layout.layers],
             rules=[rule.name for rule in context.profile.rules],
-            last_step=self.tuner.total_steps,
+            last_step=self.loop.total_steps,
+            strategies=self.strategies,
         )
-        load_checkpoint(checkpoint, context.prepared.layout, self.tuner.optimizer)
+        self.loop.rewind(checkpoint)
         context.prepared.freezer.restore(checkpoint.state["frozen"])
         context.sticky_frozen = list(checkpoint.state["sticky_frozen"])
-        self.anchor.restore(checkpoint.state["anchor"])
-        context.sticky_anchor = checkpoint.state["sticky_anchor"]
+        self.strategies.restore(checkpoint.state["strategies"], checkpoint.strategy_tensors)
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         self._measuring.baseline = checkpoint.state["baseline"]
-        self.tuner.step = checkpoint.step
         self._set_learning_rate_factor()
 
-    def _ready_anchor(self, *, at_start: bool = False) -> None:
-        took = self.anchor.make_ready(at_start=at_start)
-        if took is not None:
-            self._context.alert("info", "anchor", took, self.name, self.step)
+    def _open_strategies(self, *, at_start: bool = False) -> None:
+        for name, took in self.strategies.open(at_start=at_start):
+            self._context.alert("info", name, took, self.name, self.step)
 
     def _measure_drift_from_start(self) -> None:
         context = self._context
@@ -285,12 +288,12 @@ class StagePlay:
         nans = self._context.resume_log.nan_rewinds.get(self.name, 0)
         # A run that stopped at a NaN and is resumed keeps the rate that its profile says.
         lowered = nans if settings.on_nan == "continue" else 0
-        self.tuner.learning_rate_factor = settings.nan_lr_factor**lowered
+        self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
 
     def _obey(self) -> Decisions:
         """Do everything that is due before the next step; return what was decided about it."""
         following = self.step + 1
-        probe = following == self.tuner.total_steps or self._measuring.is_due(following)
+        probe = following == self.loop.total_steps or self._measuring.is_due(following)
         while True:
             decisions = self._commands.queue.before_step(self.step, probe=probe)
             self._commands.apply(decisions)
@@ -302,7 +305,9 @@ class StagePlay:
 
     def _finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
         context, step = self._context, self.step
-        last = step == self.tuner.total_steps
+        last = step == self.loop.total_steps
+        if last:
+            self.strategies.end()
         context.log_event(
             Step(
                 stage=self.name,
@@ -359,8 +364,7 @@ class StagePlay:
             raise RunError(
                 f"stage '{self.name}', {error.message}; no good checkpoint", self._nan_hint()
             )
-        self.tuner.step = error.step - 1
-        self.rewind(checkpoint, "nan")
+        self._rewind(checkpoint, "nan", lost=error.step - 1 - checkpoint.step)
         if not again:
             raise RunError(
                 f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
@@ -372,9 +376,11 @@ class StagePlay:
         """Return what can still be changed: a run's own profile stays as it is."""
         train = self.spec.train
         levers = ["a lower [train] learning_rate"]
-        if train.strategy == "anchor" and self._context.profile.anchor.strength > 1:
-            strength = self._context.profile.anchor.strength
-            levers.insert(0, f"a lower [anchor] strength than {strength:g}")
+        settings = self._context.profile.strategy_settings(train.strategy, train)
+        strength = getattr(settings, "strength", 0.0)
+        if strength > 1:
+            table = train.declaration.table
+            levers.insert(0, f"a lower [{table}] strength than {strength:g}")
         if train.on_nan != "continue":
             levers.append('on_nan = "continue"')
         return f"start another run with {' or '.join(levers)}; this one keeps its profile"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.prepare import PreparedRun
-from sf_tui.engine.strategies import strategy_named
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import Tokens, anatomize, every_prompt, prompts_of, sample_prompts
 from sf_tui.neighbors.cache import (
@@ -26,6 +25,7 @@ from sf_tui.neighbors.cache import (
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
+from sf_tui.run.directory import RunDirectory
 
 # A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
 # once take longer (624 instead of 4,096 on the starter: a third).
@@ -148,15 +148,9 @@ def _left_out(prepared: PreparedRun) -> LeftOut | None:
     return LeftOut(subjects) if names else None
 
 
-def check_prompts(prepared: PreparedRun) -> None:
-    """Find, before anything is trained, a stage that can't be anchored and whose strategy does.
-
-    Raises:
-        DataError: as `StageBank`.
-    """
-    for spec in prepared.profile.stages():
-        if strategy_named(spec.train.strategy).needs_prompts:
-            StageBank(prepared, spec)
+def bank_folder(run: RunDirectory, stage: str) -> Path:
+    """Return where a stage's bank is kept."""
+    return run.path / "neighbors" / stage
 
 
 def start_model(

@@ -7,20 +7,23 @@ anything of the stage is touched.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
+from sf_tui.engine.strategies import StageStrategies
 
 
-class AnchorState(BaseModel):
-    """How a stage is anchored."""
+class StoredStrategy(BaseModel):
+    """What a checkpoint stores of one strategy, beside its tensors."""
 
     model_config = ConfigDict(strict=True)
 
-    strength: float = Field(gt=0, allow_inf_nan=False)
-    rows: int = Field(ge=1)
+    on: bool
+    facts: dict[str, Any]
+    """As the strategy's own schema has them."""
 
 
 class StageState(BaseModel):
@@ -32,8 +35,8 @@ class StageState(BaseModel):
     """Events in the log when it was written."""
     frozen: list[str]
     sticky_frozen: list[str]
-    anchor: AnchorState | None
-    sticky_anchor: float | None = Field(gt=0, allow_inf_nan=False)
+    strategies: dict[str, StoredStrategy]
+    """By name, in the order in which the stage came to know them."""
     rules_crossed: list[str]
     baseline: dict[str, dict[str, float | None]]
     accuracy: dict[str, dict[str, float | None]]
@@ -44,7 +47,12 @@ class StageState(BaseModel):
 
 
 def check_fits(
-    checkpoint: Checkpoint, *, layers: Collection[str], rules: Collection[str], last_step: int
+    checkpoint: Checkpoint,
+    *,
+    layers: Collection[str],
+    rules: Collection[str],
+    last_step: int,
+    strategies: StageStrategies,
 ) -> None:
     """Make sure that a checkpoint belongs to a stage of this model and profile.
 
@@ -53,6 +61,7 @@ def check_fits(
         layers: names of the model's layers.
         rules: names of the profile's rules.
         last_step: steps of the stage.
+        strategies: the stage's.
 
     Raises:
         DamagedCheckpointError: it names layers or rules that there are not, or a step beyond the
@@ -69,5 +78,6 @@ def check_fits(
             wrong = f"{key} names '{strange[0]}', a {kind} that there is not"
     if all(name in state["frozen"] for name in layers):
         wrong = "every layer is frozen"
+    wrong = strategies.problem(state["strategies"]) or wrong
     if wrong:
         raise DamagedCheckpointError(f"{checkpoint.path / STATE_FILE}: {wrong}", checkpoint.path)

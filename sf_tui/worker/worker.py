@@ -40,14 +40,8 @@ from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch, failed_guards
 from sf_tui.worker.stage import StagePlay
-from sf_tui.worker.stage_bank import check_prompts
-from sf_tui.worker.stop import (
-    PreparationStopped,
-    StopRun,
-    StopSignals,
-    as_run_error,
-    one_line,
-)
+from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
+from sf_tui.worker.stop import PreparationStopped, StopRun, StopSignals, as_run_error, one_line
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -59,8 +53,14 @@ class Worker:
     """Plays one run."""
 
     def __init__(
-        self, run: RunDirectory, signals: StopSignals, *, accept_changed_data: bool = False
+        self,
+        run: RunDirectory,
+        signals: StopSignals,
+        *,
+        accept_changed_data: bool = False,
+        loop_of: LoopOf = own_loop,
     ) -> None:
+        self._loop_of = loop_of
         self._run = run
         self._accept_changed_data = accept_changed_data
         self._signals = signals
@@ -144,7 +144,7 @@ class Worker:
         try:
             with self._signals.ending_preparation():
                 prepared = prepare_run(profile, threads, self._run.created)
-                check_prompts(prepared)
+                check_strategies(prepared)
         except PreparationStopped:
             return self._stop_unprepared(log)
         context = RunContext(
@@ -207,24 +207,17 @@ class Worker:
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
         stages = context.profile.stages()
-        known = [
-            task.name
-            for place, task in enumerate(context.profile.tasks)
-            if place == 0 and not task.learn
-        ]
         play: StagePlay | None = None
         try:
-            for spec in stages:
-                at = stages.index(spec)
+            for at, (spec, known) in enumerate(context.profile.stages_with_known()):
                 reached = (
                     [stage.name for stage in stages].index(resume_point.stage)
                     if resume_point
                     else -1
                 )
                 if at < reached:
-                    known = _learnt(known, spec)
                     continue
-                play = StagePlay(context, spec, known)
+                play = StagePlay(context, spec, known, self._loop_of(context, spec))
                 if at == reached and resume_point is not None:
                     play.take_up(resume_point)
                     self._tell_resumed(context, stages, resume_point)
@@ -233,7 +226,6 @@ class Worker:
                         self._tell_started_anew(context, spec)
                     play.begin()
                 play.play()
-                known = _learnt(known, spec)
         except StopRun as stop:
             return self._stop(context, play, stop)
         return self._finish(context)
@@ -323,7 +315,3 @@ def _last_metrics(log: EventLog) -> TaskMetrics:
     """Return what the last probe found before this worker opened the log."""
     probes = [event for event in log.history if isinstance(event, Probe)]
     return probes[-1].metrics if probes else {}
-
-
-def _learnt(known: list[str], spec: StageSpec) -> list[str]:
-    return known if spec.task in known else [*known, spec.task]

@@ -7,11 +7,10 @@ import json
 import pytest
 
 from sf_tui.cases.retrain_cost import RECIPE_FILE, retrain_tokens
-from sf_tui.engine.batches import BatchOrder
+from sf_tui.engine.batches import BatchOrder, FixedSource
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.prepare import read_task
-from sf_tui.engine.sources import FixedSource
 from sf_tui.profile import Profile, load_profile, starter_directory
 from sf_tui.tasks.encoded_examples import encode_all
 from sf_tui.tasks.task import FixedExamples

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel
 
+from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.profile import ModelSettings, TrainSettings
 from sf_tui.tasks.encoding import Encoded

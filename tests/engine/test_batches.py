@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_tui.engine.batches import BatchOrder, collate, derive_seed
-from sf_tui.engine.sources import FixedSource
+from sf_tui.engine.batches import BatchOrder, FixedSource, collate, derive_seed
 from sf_tui.tasks.encoding import Encoded
 from support.tiny_models import make_rows
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.optimizing import build_optimizer, learning_rate_at
+from sf_tui.engine.step import build_optimizer, learning_rate_at
 from sf_tui.profile import TrainSettings
 from support.tiny_models import MakeModel, MakeTuner, make_rows, weights
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sf_tui.engine.tuning import NonFiniteLossError
+from sf_tui.engine.loop import NonFiniteLossError
 from sf_tui.tasks.encoding import Encoded
 from support.tiny_models import MakeModel, MakeTuner, make_rows, weights
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import collate
+from sf_tui.engine.batches import FixedSource, collate
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.layout import read_layout
-from sf_tui.engine.sources import FixedSource
 from sf_tui.engine.tuning import StageTuner
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import TeacherCache, build_cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf_tui.engine.sources import DrawnSource, FixedSource
+from sf_tui.engine.batches import DrawnSource, FixedSource
 from sf_tui.neighbors.anatomy import MOST_SAMPLED, every_prompt, sample_prompts
 from sf_tui.profile import BiographySettings
 from sf_tui.tasks.biography import biography_task

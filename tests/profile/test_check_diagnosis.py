@@ -182,7 +182,8 @@ UNKNOWN = "name data of a task that is not part of the run"
             "[replay_stage]\nstrength = 2\n",
             11,
             "[replay_stage] unknown key 'strength'",
-            "'strength' is a key of [anchor], [recover] and [actions.NAME]",
+            "'strength' is a key of [train.ewc], [train.l2_start], [anchor], [recover] and "
+            "[actions.NAME]",
         ),
     ],
 )

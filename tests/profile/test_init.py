@@ -62,7 +62,15 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
     assert told == [
         "[model] config goes with a random model only",
         "[train] steps and epochs are both given",
-        "[train] a freeze table goes with strategy 'freeze', and strategy is 'seq'",
+        *(
+            f"[train] {article} {key} table goes with strategy '{name}', and strategy is 'seq'"
+            for article, key, name in (
+                ("a", "freeze", "freeze"),
+                ("a", "replay", "replay"),
+                ("an", "ewc", "ewc"),
+                ("a", "l2_start", "l2-start"),
+            )
+        ),
         "[[rules]] 'protect-old-task' above and below are both given",
         *(
             f"[actions.freeze-two] op 'freeze' takes no argument '{argument}'"

@@ -212,10 +212,10 @@ def test_freeze_laid_over_and_taken_back() -> None:
         '[[tasks]]\nname = "third"\ndata = "x/y"\ntrain.strategy = "seq"\n'
         '[train]\nstrategy = "freeze"\nfreeze = {layers = 2, embeddings = false}\n'
     )
-    froze = profile.stage_train("new").freeze
+    froze = profile.stage_train("new").table("freeze")
     assert froze is not None
     assert (froze.layers, froze.embeddings) == (3, False)
-    assert profile.stage_train("third").freeze is None
+    assert profile.stage_train("third").table("freeze") is None
 
 
 @pytest.mark.parametrize(

@@ -300,10 +300,10 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         'remove it, or set source = "random"',
     ),
     "strategy of a later version": (
-        change("steps = 50", 'strategy = "ewc"'),
+        change("steps = 50", 'strategy = "lamol"'),
         16,
-        "[train] strategy 'ewc' does not exist in this version",
-        "there are: seq, freeze, anchor",
+        "[train] strategy 'lamol' does not exist in this version",
+        "there are: seq, freeze, anchor, replay, ewc, l2-start",
     ),
     "metric of a later version": (
         rule("knowledge"),
@@ -478,7 +478,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "strategy freeze without its table": (
         change("steps = 50", 'strategy = "freeze"'),
         16,
-        "[train] strategy 'freeze' needs to know what to freeze",
+        "[train] strategy 'freeze' needs its settings",
         "add [train.freeze] with layers (and embeddings)",
     ),
     "freeze table without the strategy": (
@@ -508,7 +508,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "strategy freeze of one stage without its table": (
         change('data = "new.jsonl"', 'data = "new.jsonl"\ntrain = {strategy = "freeze"}'),
         13,
-        "[[tasks]] 'new' train: strategy 'freeze' needs to know what to freeze",
+        "[[tasks]] 'new' train: strategy 'freeze' needs its settings",
         "add freeze = {layers = 2}",
     ),
     "steps and epochs": (

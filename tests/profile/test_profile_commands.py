@@ -56,13 +56,20 @@ def test_check_says_what_the_profile_would_do() -> None:
         "  model   starter:biography-mini\n"
         "  task    old: biography:old, metric auto\n"
         "  task    new: biography:new, metric auto\n"
-        "  stage   new: seq, 2 epochs of 16 examples at 1e-05\n"
-        "  stage   replay: seq, 9 steps of 16 examples at 1e-05\n"
+        "  stage   new: seq, 2 epochs of 16 examples at 1e-05; old data: none\n"
+        "  stage   replay: seq, 9 steps of 16 examples at 1e-05; old data: none\n"
     )
     told = json.loads(sf_profile("check", "scene", "--json").stdout)
     assert told["ok"] is True
     assert told["stages"] == [
-        {"name": "new", "task": "new", "strategy": "seq", "steps": 300, "epochs": None}
+        {
+            "name": "new",
+            "task": "new",
+            "strategy": "seq",
+            "old_data_access": "none",
+            "steps": 300,
+            "epochs": None,
+        }
     ]
 
 
@@ -91,8 +98,14 @@ def test_anchored_profile_is_shown_and_checked(tmp_path: Path) -> None:
     assert told["anchor"]["strength"] == 2.0
     assert told["neighbors"]["kinds"]["random_tokens"] == 0.0
     checked = sf_profile("check", shown, "--set", "tasks.old.watch=false")
-    assert "  stage   new: anchor, 300 steps of 16 examples at 1e-05\n" in checked.stdout
-    assert "  note    stage 'new' is anchored and no earlier task is watched" in checked.stdout
+    assert (
+        "  stage   new: anchor, 300 steps of 16 examples at 1e-05; old data: none\n"
+        in checked.stdout
+    )
+    assert (
+        "  note    stage 'new' is trained with 'anchor' and no earlier task is watched"
+        in checked.stdout
+    )
 
 
 @pytest.mark.usefixtures("installation")

@@ -1,20 +1,24 @@
-"""How a stage is trained: one module a strategy, one interface.
+"""How a stage is trained: the interface of a strategy, and the implementations that ship with sf.
 
-The loop knows only this interface; which strategy a name stands for is told by `strategy_named`.
+What a strategy is called and needs is declared in `sf_tui.vocabulary.strategies`.
 """
 
 from __future__ import annotations
 
-from sf_tui.engine.strategies.anchor import Anchor
-from sf_tui.engine.strategies.base import StageContext, Strategy
-from sf_tui.engine.strategies.freeze import Freeze
-from sf_tui.engine.strategies.seq import Seq
+from sf_tui.engine.strategies.base import (
+    StartTensors,
+    Strategy,
+    StrategyFacts,
+    StrategyStage,
+    StrategyState,
+)
+from sf_tui.engine.strategies.in_stage import StageStrategies
 
-__all__ = ["StageContext", "Strategy", "strategy_named"]
-
-_STRATEGIES: tuple[type[Strategy], ...] = (Seq, Freeze, Anchor)
-
-
-def strategy_named(name: str) -> Strategy:
-    """Return the strategy of a name that the profile's schema allows."""
-    return next(strategy for strategy in _STRATEGIES if strategy.name == name)()
+__all__ = [
+    "StageStrategies",
+    "StartTensors",
+    "Strategy",
+    "StrategyFacts",
+    "StrategyStage",
+    "StrategyState",
+]

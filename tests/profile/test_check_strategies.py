@@ -93,15 +93,15 @@ def test_strategy_anchor_takes_a_strategy_freezes_table_away() -> None:
     profile = load(
         'train.strategy = "anchor"\n[train]\nstrategy = "freeze"\nfreeze = {layers = 2}\n'
     )
-    assert profile.stage_train("new").freeze is None
+    assert profile.stage_train("new").table("freeze") is None
 
 
 def test_anchor_that_nothing_shows_is_noted() -> None:
     text = TASKS.replace('data = "org/old"', 'data = "org/old"\nwatch = false')
     profile = parse_profile(text + '[train]\nstrategy = "anchor"\n')
     note = (
-        "stage 'new' is anchored and no earlier task is watched: nothing will show what the "
-        "anchor keeps"
+        "stage 'new' is trained with 'anchor' and no earlier task is watched: nothing will show "
+        "what that keeps"
     )
     assert profile.notes == (note,)
     assert parse_profile(dump_profile(profile)).notes == (note,)

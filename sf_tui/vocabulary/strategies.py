@@ -1,0 +1,274 @@
+"""What a strategy is: its name, its settings table, its needs, its cost, its source.
+
+A strategy is one declaration here (or registered by another package) and one implementation, a
+class that `sf_tui.engine.strategies.base.Strategy` describes. The profile's schema, its checks,
+the guide and `sf profile init` read the declarations; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sf_tui.vocabulary.settings import (
+    CountOrZero,
+    Factor,
+    NotNegative,
+    Part,
+    Positive,
+    RowCount,
+    StrictTable,
+)
+
+Need = Literal["old_examples", "start_weights", "neighbor_prompts"]
+"""`old_examples`: training rows of earlier tasks; `start_weights`: the stage's start weights by
+name; `neighbor_prompts`: prompts made of the new task's own."""
+
+
+class StrategySettings(StrictTable):
+    """The settings of a strategy."""
+
+    def problem(self, batch_size: int) -> tuple[str, str] | None:  # noqa: ARG002  for subclasses
+        """Return what is wrong with them in a stage, and what to do; None where they fit."""
+        return None
+
+
+class FreezeSettings(StrategySettings):
+    """`[train.freeze]`: what strategy freeze keeps as it is."""
+
+    layers: CountOrZero = Field(description="how many blocks from the bottom are frozen")
+    embeddings: bool = Field(default=True, description="freeze the input embeddings too")
+
+
+class AnchorSettings(StrategySettings):
+    """`[anchor]`: how a stage, and a repair, is held to the model that the stage started from."""
+
+    strength: Positive = Field(
+        default=1.0, description="weight of the KL to the start model beside the new task's loss"
+    )
+    rows: RowCount | None = Field(
+        default=None, description="neighbor prompts an optimizer step; default: batch_size"
+    )
+    cache_size: RowCount | None = Field(
+        default=None,
+        description="neighbor prompts in the cache; default: one for each row of each step, "
+        "<= 16384",
+    )
+    answer_tokens: RowCount | None = Field(
+        default=None,
+        description="longest answer of the start model in tokens; default: the new task's "
+        "longest, from 4 to 32",
+    )
+    top_k: RowCount = Field(
+        default=64, description="how many of the start model's likeliest tokens are kept"
+    )
+
+
+class ReplaySettings(StrategySettings):
+    """`[train.replay]`: how many old examples strategy replay puts into each batch."""
+
+    share: Part = Field(
+        default=0.25, description="share of each batch's rows that are old examples"
+    )
+    rows: RowCount | None = Field(
+        default=None, description="old examples in each batch, instead of share"
+    )
+    examples: RowCount | None = Field(
+        default=None, description="different old examples used in all; default: every one"
+    )
+
+    def problem(self, batch_size: int) -> tuple[str, str] | None:
+        """Return why no batch of this size can be part old, part new."""
+        if batch_size < 2:
+            return "a batch of 1 has no room for an old example", "set batch_size to 2 or more"
+        if self.rows is not None and self.rows >= batch_size:
+            return (
+                f"rows = {self.rows} leaves no new example in a batch of {batch_size}",
+                "set rows below batch_size",
+            )
+        return None
+
+    def rows_of(self, batch_size: int) -> int:
+        """Return how many rows of a batch are old: at least one, and not all of them."""
+        wanted = self.rows if self.rows is not None else round(self.share * batch_size)
+        return min(max(wanted, 1), batch_size - 1)
+
+
+class EwcSettings(StrategySettings):
+    """`[train.ewc]`: how strongly strategy ewc holds the weights that old examples depend on."""
+
+    strength: Positive = Field(
+        default=1e5, description="weight of the penalty: strength / 2 * F * (W - W_start)^2"
+    )
+    decay: Factor = Field(
+        default=1.0, description="what the Fisher of earlier tasks is multiplied by at a new one"
+    )
+    examples: RowCount | None = Field(
+        default=200, description="old examples of each task for its Fisher"
+    )
+
+
+class L2StartSettings(StrategySettings):
+    """`[train.l2_start]`: how strongly strategy l2-start pulls the weights back."""
+
+    strength: NotNegative = Field(
+        default=0.01, description="weight of the penalty: strength * |W - W_start|^2"
+    )
+
+
+@dataclass(frozen=True)
+class StrategyDeclaration:
+    """One way to train a stage.
+
+    A strategy that needs old examples has a settings key `examples`: how many of them, None for
+    every one.
+    """
+
+    name: str
+    """What profiles and events call it."""
+    description: str
+    """A phrase for the profile's reference."""
+    cost: str
+    """Beside a plain step: time, memory, checkpoints."""
+    source: str
+    """Whose method it is."""
+    implementation: str
+    """`package.module:Class`, imported when a stage is trained with it."""
+    settings: type[StrategySettings] | None = None
+    """Its settings; the docstring opens with the table's name."""
+    table: str = ""
+    """The table's name in the profile: `anchor`, or a key of `[train]` as in `train.ewc`."""
+    needs: frozenset[Need] = frozenset()
+    holds_start: bool = False
+    """Whether it holds a stage near its start model. The stage of `[replay_stage]` doesn't inherit
+    such a strategy: it would be held to the very weights that it is to bring back from."""
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    """What `sf profile init` shows for settings that have no default to show."""
+
+    @property
+    def train_key(self) -> str | None:
+        """The settings' key in `[train]`; None where they are elsewhere or absent."""
+        head, _, key = self.table.partition(".")
+        return key if head == "train" and key else None
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether the table can't be left out: a key of it has no default."""
+        return self.settings is not None and any(
+            key.is_required() for key in self.settings.model_fields.values()
+        )
+
+    def old_data(self, settings: StrategySettings | None) -> str:
+        """Return its access to old data, in words, as a stage with these settings has it."""
+        if "old_examples" not in self.needs:
+            return "none"
+        count = getattr(settings, "examples", None)
+        if count is None:
+            return "every training example of earlier tasks"
+        return f"{count} example{'s' if count > 1 else ''} of each earlier task"
+
+    @property
+    def old_data_of_defaults(self) -> str:
+        """Its access to old data where nothing is set."""
+        settings = None if self.settings is None or self.needs_table else self.settings()
+        return self.old_data(settings)
+
+
+STRATEGIES: dict[str, StrategyDeclaration] = {}
+"""Every strategy by name, in the order in which they were registered."""
+
+
+def register_strategy(declaration: StrategyDeclaration) -> None:
+    """Add a strategy; profiles loaded from then on accept it.
+
+    Raises:
+        ValueError: the name or the table is taken by another strategy.
+    """
+    for known in STRATEGIES.values():
+        if known == declaration:
+            return
+        if known.name == declaration.name:
+            raise ValueError(f"there is a strategy '{known.name}' already")
+        if declaration.table and known.table == declaration.table:
+            raise ValueError(f"[{known.table}] is the table of strategy '{known.name}'")
+    STRATEGIES[declaration.name] = declaration
+
+
+def strategy_declared(name: str) -> StrategyDeclaration:
+    """Return the declaration of a strategy that the profile's schema accepted."""
+    return STRATEGIES[name]
+
+
+for _declaration in (
+    StrategyDeclaration(
+        "seq",
+        "plain tuning on the new task",
+        cost="none",
+        source="the baseline that forgets",
+        implementation="sf_tui.engine.strategies.plain:Seq",
+    ),
+    StrategyDeclaration(
+        "freeze",
+        "train only above the bottom blocks",
+        cost="less than a plain step; with the embeddings frozen, backward ends at the first "
+        "trained block",
+        source="Zheng et al. 2025 (arXiv 2501.13453), section 5",
+        implementation="sf_tui.engine.strategies.plain:Freeze",
+        settings=FreezeSettings,
+        table="train.freeze",
+        examples={"layers": 2},
+    ),
+    StrategyDeclaration(
+        "anchor",
+        "hold the model to its start's answers on neighbor prompts",
+        cost="about a second plain step for each step, and the start model's answers once",
+        source="this project's experiment; distillation (Hinton et al. 2015, arXiv 1503.02531) "
+        "towards the model's own past (Li and Hoiem 2016, arXiv 1606.09282)",
+        implementation="sf_tui.worker.anchor_control:AnchorControl",
+        settings=AnchorSettings,
+        table="anchor",
+        needs=frozenset({"neighbor_prompts", "start_weights"}),
+        holds_start=True,
+        examples={"rows": 16, "cache_size": 4800, "answer_tokens": 16},
+    ),
+    StrategyDeclaration(
+        "replay",
+        "put old examples into each batch",
+        cost="none: the batch size and the number of steps stay, so new examples are seen less",
+        source="experience replay (Ratcliff 1990; Rolnick et al. 2019, arXiv 1811.11682)",
+        implementation="sf_tui.engine.strategies.replay:Replay",
+        settings=ReplaySettings,
+        table="train.replay",
+        needs=frozenset({"old_examples"}),
+        holds_start=True,
+        examples={"rows": 4, "examples": 1000},
+    ),
+    StrategyDeclaration(
+        "ewc",
+        "hold the weights that old examples depend on (elastic weight consolidation)",
+        cost="one backward pass for each old example at the stage's start; two more copies of the "
+        "weights in memory, one more in each checkpoint",
+        source="Kirkpatrick et al. 2017 (arXiv 1612.00796); one running Fisher over tasks as in "
+        "Schwarz et al. 2018 (arXiv 1805.06370)",
+        implementation="sf_tui.engine.strategies.penalties:Ewc",
+        settings=EwcSettings,
+        table="train.ewc",
+        needs=frozenset({"old_examples", "start_weights"}),
+        holds_start=True,
+    ),
+    StrategyDeclaration(
+        "l2-start",
+        "pull every weight back to its start",
+        cost="one more copy of the weights in memory",
+        source="L2-SP, Li et al. 2018 (arXiv 1802.01483)",
+        implementation="sf_tui.engine.strategies.penalties:L2Start",
+        settings=L2StartSettings,
+        table="train.l2_start",
+        needs=frozenset({"start_weights"}),
+        holds_start=True,
+    ),
+):
+    register_strategy(_declaration)

@@ -1,0 +1,136 @@
+"""What a stage of a run is trained with: its loop, and its strategies with what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from sf_tui.engine.batches import EncodedSource
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
+from sf_tui.engine.loop import TrainingLoop
+from sf_tui.engine.prepare import PreparedRun
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
+from sf_tui.engine.strategies.in_stage import build_strategy
+from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.weights import with_weights
+from sf_tui.errors import RunError
+from sf_tui.profile import StageSpec
+from sf_tui.worker.context import RunContext
+
+
+@dataclass(frozen=True)
+class RunStage(StrategyStage):
+    """A stage of a run, for strategies that need more of the run than its engine."""
+
+    prepared: PreparedRun
+    spec: StageSpec
+    context: RunContext | None
+    """None before the run is begun, while the stages are only checked."""
+
+
+LoopOf = Callable[[RunContext, StageSpec], TrainingLoop]
+"""Builds the loop that trains a stage."""
+
+
+def own_loop(context: RunContext, spec: StageSpec) -> TrainingLoop:
+    """Return our own loop for a stage."""
+    prepared = context.prepared
+    return StageTuner(
+        prepared.loaded.model,
+        prepared.layout,
+        prepared.tasks[spec.task].train,
+        spec.train,
+        prepared.compute,
+        stage=spec.name,
+        seed=context.profile.seed,
+        pad_id=prepared.loaded.pad_id,
+    )
+
+
+def stage_strategies(context: RunContext, spec: StageSpec, known: Sequence[str]) -> StageStrategies:
+    """Return the strategies of a stage.
+
+    Args:
+        context: the run.
+        spec: the stage.
+        known: the tasks learned before it.
+    """
+    stage = _run_stage(context.prepared, spec, known, context)
+    profile = context.profile
+    return StageStrategies(
+        stage, spec.train.strategy, lambda name: profile.strategy_settings(name, spec.train)
+    )
+
+
+def check_strategies(prepared: PreparedRun) -> None:
+    """Find, before anything is trained, a stage that can't be trained with its strategy.
+
+    Raises:
+        SfError: as the strategy's `check_stage`.
+    """
+    profile = prepared.profile
+    for spec, known in profile.stages_with_known():
+        name = spec.train.strategy
+        settings = profile.strategy_settings(name, spec.train)
+        stage = _run_stage(prepared, spec, known, None)
+        build_strategy(name, stage, settings).check_stage()
+
+
+def _run_stage(
+    prepared: PreparedRun, spec: StageSpec, known: Sequence[str], context: RunContext | None
+) -> RunStage:
+    old: dict[str, EncodedSource] = {
+        name: prepared.tasks[name].train for name in known if name != spec.task
+    }
+    return RunStage(
+        name=spec.name,
+        seed=prepared.profile.seed,
+        train=spec.train,
+        model=prepared.loaded.model,
+        layout=prepared.layout,
+        freezer=prepared.freezer,
+        compute=prepared.compute,
+        pad_id=prepared.loaded.pad_id,
+        source=prepared.tasks[spec.task].train,
+        old=old,
+        start=_start_tensors(context, spec),
+        lend_start=_start_lender(context, spec),
+        between=context.stop_if_asked if context is not None else _nothing,
+        prepared=prepared,
+        spec=spec,
+        context=context,
+    )
+
+
+def _nothing() -> None:
+    pass
+
+
+def _start_tensors(context: RunContext | None, spec: StageSpec) -> Callable[[], StartTensors]:
+    def start() -> StartTensors:
+        assert context is not None, "a stage that is only checked has no start weights"
+        prepared = context.prepared
+        folder = context.shelf.path(spec.name, 0)
+        return open_start_weights(folder, prepared.loaded.model, prepared.layout)
+
+    return start
+
+
+def _start_lender(
+    context: RunContext | None, spec: StageSpec
+) -> Callable[[], AbstractContextManager[None]]:
+    def lend() -> AbstractContextManager[None]:
+        assert context is not None, "a stage that is only checked has no start weights"
+        path = context.shelf.path(spec.name, 0)
+        checkpoint = read_checkpoint(path)
+        if checkpoint is None:
+            raise RunError(
+                f"{path}: the stage's first checkpoint is not there",
+                "without its start weights nothing can hold the stage to them",
+            )
+        layout = context.prepared.layout
+        return with_weights(checkpoint_weights(checkpoint, layout), layout)
+
+    return lend
