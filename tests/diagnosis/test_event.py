@@ -200,7 +200,7 @@ def test_the_others_are_reckoned_at_the_pace_and_price_of_the_test() -> None:
     costs = compare_costs(
         seconds=36, tokens=72_000, gpu_hour=2.5, old_task_tokens=720_000, recipe_tokens=7_200_000
     )
-    assert costs.as_event() == {
+    assert as_object(costs.rounded()) == {
         "tokens": 72_000,
         "seconds": 36.0,
         "money": 0.025,
@@ -225,7 +225,7 @@ def test_without_a_price_there_is_no_money() -> None:
     assert costs.old_task is not None
     assert costs.old_task.money is None
     assert costs.recipe is None
-    assert costs.as_event()["recipe"] is None
+    assert as_object(costs.rounded())["recipe"] is None
 
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(0, 0), (5, 0), (0, 100)])
@@ -237,7 +237,7 @@ def test_a_test_without_a_pace_tells_tokens_only(seconds: float, tokens: int) ->
 
 
 def test_nothing_to_tune_anew_has_no_share() -> None:
-    event = compare_costs(seconds=1, tokens=10, old_task_tokens=0).as_event()
+    event = as_object(compare_costs(seconds=1, tokens=10, old_task_tokens=0).rounded())
     assert event["old_task"] == {"tokens": 0, "seconds": 0.0, "money": None, "share": None}
 
 

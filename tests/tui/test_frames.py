@@ -23,7 +23,7 @@ def test_only_other_tasks_are_at_risk_nearest_first() -> None:
     )
     assert frames_at_risk(event) == [CAPITAL, "Who … ?"]
     assert words_of_new_task(event) == NEW
-    assert frames_at_risk({}) == []
+    assert frames_at_risk(TasksAtRisk("new")) == []
 
 
 def test_a_frame_is_one_line_that_no_terminal_obeys() -> None:

@@ -38,7 +38,7 @@ from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.vocabulary.events import CommandAnswered, Probe, Step
-from sf_tui.worker.signals import StopSignals
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
 folder = Path(sys.argv[1])
