@@ -73,6 +73,8 @@ class StagePlay:
             raise RunError(f"stage '{spec.name}': {refusal}", "train it with another strategy")
         self.strategies = stage_strategies(context, spec, self._known)
         loop.attach(self.strategies)
+        # Known from the beginning, or a checkpoint's bytes would depend on who asked for it before.
+        self.strategies.get("anchor")
         self._measuring = StageProbes(context, spec, self._known, loop.total_steps)
         self._commands = CommandRunner(context, self)
 

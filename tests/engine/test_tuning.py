@@ -211,7 +211,7 @@ def test_update_of_an_added_loss_that_is_not_finite_is_never_made(
     model = make_model("llama").model
     before = weights(model)
     tuner = make_tuner(model, make_rows(8))
-    tuner.added["pull_loss"] = Pull(model, math.inf)
+    tuner.added["pull"] = Pull(model, math.inf)
     with pytest.raises(NonFiniteLossError, match="pull loss inf"):
         tuner.advance()
     assert tuner.step == 0
