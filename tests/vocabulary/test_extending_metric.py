@@ -107,11 +107,12 @@ name = "old"
 data = "biography:old"
 metric = "bits"
 learn = true
+train = {steps = 60, learning_rate = 1e-2}
 [[tasks]]
 name = "new"
 data = "biography:new"
 [train]
-learning_rate = 1e-2
+learning_rate = 0.3
 batch_size = 4
 steps = 12
 warmup_steps = 2
