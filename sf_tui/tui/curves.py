@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.series import MinMaxSeries
-from sf_tui.vocabulary.event_records import LayerDrift
+from sf_tui.vocabulary.declared import LayerDrift
 from sf_tui.vocabulary.events import Drift, Event, Probe, Rewound, StageStarted, Step
 
 DRIFT_SNAPSHOTS = 256

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from rich.cells import cell_len
 
 from sf_tui.printable import printable
-from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 
 SLOT = "…"

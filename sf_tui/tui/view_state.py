@@ -19,7 +19,7 @@ from sf_tui.tui.glyphs import UNICODE, Glyphs
 from sf_tui.tui.live_state import LiveState
 from sf_tui.tui.machine import MachineSample
 from sf_tui.tui.summary import RunSummary
-from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import TasksAtRisk
 
 

@@ -18,7 +18,7 @@ from sf_tui.run.durable import remove
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.worker.resume_log import ResumeLog
-from sf_tui.worker.stage_state import StageState
+from sf_tui.worker.stage_strategies import StageState
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -410,7 +410,7 @@ def test_warnings_and_errors_of_libraries_are_printable(
     import logging
     import warnings
 
-    from sf_tui.guarded_stream import guard_streams
+    from sf_tui.printable import guard_streams
 
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
@@ -450,7 +450,7 @@ def test_commands_print_through_one_module() -> None:
 def test_a_table_stays_aligned() -> None:
     from rich.table import Table
 
-    from sf_tui.cli.printable_console import PrintableConsole
+    from sf_tui.cli.output import PrintableConsole
 
     table = Table(box=None)
     table.add_column("a")

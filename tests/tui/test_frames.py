@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
-from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 
 CAPITAL = "What is the capital of … ?"

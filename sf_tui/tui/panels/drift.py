@@ -9,7 +9,7 @@ from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.event_records import LayerDrift
+from sf_tui.vocabulary.declared import LayerDrift
 
 _MOST_BARS = 48
 
