@@ -24,9 +24,9 @@ import orjson
 from sf_tui.errors import DataError, RunError
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import STARTER_PREFIX
+from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
-from sf_tui.run.liveness import rfc3339_now
 
 SCHEMA_VERSION = 1
 

@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from sf_tui.errors import RunError, UsageError
+from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular
 from sf_tui.run.events import JsonLinesTail, append_line
-from sf_tui.run.liveness import rfc3339_now
 
 
 class CommandTail(JsonLinesTail):

@@ -24,6 +24,7 @@ from sf_tui.errors import RunDamagedError, RunError, RunNotFoundError, UsageErro
 from sf_tui.home import user_path
 from sf_tui.masking import mask_argv
 from sf_tui.printable import printable
+from sf_tui.run.clock import parse_rfc3339, rfc3339_now
 from sf_tui.run.durable import (
     aside_name,
     finish_exchange,
@@ -34,7 +35,6 @@ from sf_tui.run.durable import (
     remove_abandoned,
     replace_file,
 )
-from sf_tui.run.liveness import parse_rfc3339, rfc3339_now
 from sf_tui.vocabulary.declared import (
     COUNT,
     NUMBER,

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import orjson
 
 from sf_tui.errors import RunError
+from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.durable import check_regular, open_regular, reason_of
 from sf_tui.run.event_parser import EventParser
-from sf_tui.run.liveness import rfc3339_now
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Danger,

@@ -13,7 +13,6 @@ import stat
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -256,17 +255,3 @@ def _type_of(line: bytes) -> str | None:
         return None
     found = event.get("type") if isinstance(event, dict) else None
     return found if isinstance(found, str) else None
-
-
-def rfc3339_now() -> str:
-    """Return the present time in UTC, to the millisecond, as RFC 3339 writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def parse_rfc3339(text: str) -> datetime:
-    """Return the time that `text` names.
-
-    Raises:
-        ValueError: it is no RFC 3339 time.
-    """
-    return datetime.fromisoformat(text)

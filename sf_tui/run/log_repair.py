@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import orjson
 
 from sf_tui.errors import RunError
+from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
 from sf_tui.run.events import EventTail, JsonObject, unreadable_error
-from sf_tui.run.liveness import rfc3339_now
 from sf_tui.vocabulary.declared import LARGEST_COUNT
 from sf_tui.vocabulary.events import LinesLost, event_object
 

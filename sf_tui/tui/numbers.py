@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, tzinfo
 
-from sf_tui.run.liveness import parse_rfc3339
+from sf_tui.run.clock import parse_rfc3339
 from sf_tui.vocabulary.metrics import Metric
 
 

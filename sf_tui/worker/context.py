@@ -13,8 +13,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.probes import RuleWatch
 from sf_tui.worker.resume_log import ResumeLog
+from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.stop import StopRun, StopSignals
 
 

@@ -29,12 +29,13 @@ from sf_tui.vocabulary.events import (
     Step,
 )
 from sf_tui.worker.anchor_control import AnchorControl
+from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner, Decisions
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import announce_risk
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
-from sf_tui.worker.stage_strategies import check_fits, stage_strategies
+from sf_tui.worker.stage_strategies import stage_strategies
 from sf_tui.worker.stop import Rewind
 
 # How often a paused worker looks for commands, in seconds.

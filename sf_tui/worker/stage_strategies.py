@@ -1,20 +1,13 @@
-"""What a stage of a run is trained with: its loop, its strategies, and what a checkpoint adds.
-
-A checkpoint's added state is checked against the run's model and profile before a stage uses it.
-"""
+"""What a stage of a run is trained with: its loop, and its strategies with what they need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from sf_tui.engine.batches import EncodedSource
-from sf_tui.engine.checkpoint import Checkpoint, checkpoint_weights, read_checkpoint
-from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
+from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.loop import StageTuner, TrainingLoop
 from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.start_weights import open_start_weights
@@ -140,70 +133,3 @@ def _start_lender(
         return with_weights(checkpoint_weights(checkpoint, layout), layout)
 
     return lend
-
-
-class StoredStrategy(BaseModel):
-    """What a checkpoint stores of one strategy, beside its tensors."""
-
-    model_config = ConfigDict(strict=True)
-
-    on: bool
-    facts: dict[str, Any]
-    """As the strategy's own schema has them."""
-
-
-class StageState(BaseModel):
-    """What `StagePlay.save` adds to a checkpoint's state."""
-
-    model_config = ConfigDict(strict=True)
-
-    logged: int = Field(ge=0)
-    """Events in the log when it was written."""
-    frozen: list[str]
-    sticky_frozen: list[str]
-    strategies: dict[str, StoredStrategy]
-    """By name, in the order in which the stage came to know them."""
-    rules_crossed: list[str]
-    baseline: dict[str, dict[str, float | None]]
-    accuracy: dict[str, dict[str, float | None]]
-    score: float | None
-    asked_for: bool
-    threads: int = Field(ge=1)
-    torch: str
-
-
-def check_fits(
-    checkpoint: Checkpoint,
-    *,
-    layers: Collection[str],
-    rules: Collection[str],
-    last_step: int,
-    strategies: StageStrategies,
-) -> None:
-    """Make sure that a checkpoint belongs to a stage of this model and profile.
-
-    Args:
-        checkpoint: of a stage; its state has the keys of `StageState`.
-        layers: names of the model's layers.
-        rules: names of the profile's rules.
-        last_step: steps of the stage.
-        strategies: the stage's.
-
-    Raises:
-        DamagedCheckpointError: it names layers or rules that there are not, or a step beyond the
-            stage's end.
-    """
-    state = checkpoint.state
-    wrong = None
-    if checkpoint.step > last_step:
-        wrong = f"step {checkpoint.step}, and the stage has {last_step}"
-    for key, known in (("frozen", layers), ("sticky_frozen", layers), ("rules_crossed", rules)):
-        strange = [name for name in state[key] if name not in known]
-        if strange:
-            kind = "rule" if key == "rules_crossed" else "layer"
-            wrong = f"{key} names '{strange[0]}', a {kind} that there is not"
-    if all(name in state["frozen"] for name in layers):
-        wrong = "every layer is frozen"
-    wrong = strategies.problem(state["strategies"]) or wrong
-    if wrong:
-        raise DamagedCheckpointError(f"{checkpoint.path / STATE_FILE}: {wrong}", checkpoint.path)

@@ -37,8 +37,8 @@ from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import introduce_run
-from sf_tui.worker.probes import RuleWatch, failed_guards
 from sf_tui.worker.resume_log import ResumeLog
+from sf_tui.worker.rules import RuleWatch, failed_guards
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
 from sf_tui.worker.stop import PreparationStopped, StopRun, StopSignals, as_run_error, one_line

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sf_tui.errors import RunError
+from sf_tui.run.clock import parse_rfc3339
 from sf_tui.run.events import EventLog, EventTail, JsonLinesTail, read_events
-from sf_tui.run.liveness import parse_rfc3339
 from sf_tui.vocabulary.events import UnknownEvent, event_object
 
 shared_folder = settings(

@@ -18,7 +18,7 @@ from sf_tui.tui.export import values_as_markdown
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Danger, Probe, RunFinished, RunStarted, StageStarted
-from sf_tui.worker.probes import RuleWatch
+from sf_tui.worker.rules import RuleWatch
 from tui.driving import SIZE, console_of, screen_text
 from tui.written_run import WrittenRun
 

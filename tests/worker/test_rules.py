@@ -6,7 +6,7 @@ import pytest
 
 from sf_tui.profile import Rule
 from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.probes import RuleWatch
+from sf_tui.worker.rules import RuleWatch
 from support.quick_run import (
     Begin,
     Operator,
