@@ -25,7 +25,7 @@ from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate, 
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.layout import Freezer
 from sf_tui.engine.prepare import PreparedRun, prepare_run
-from sf_tui.engine.weights import DriftMeter
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory

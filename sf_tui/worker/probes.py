@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.prepare import PreparedTask
 from sf_tui.engine.probing import HeldOutRows, Prober, plan_probes
-from sf_tui.engine.weights import DriftMeter
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.events import Danger, Drift, Probe
 from sf_tui.vocabulary.metrics import metric_named

@@ -16,7 +16,7 @@ import torch
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
-from sf_tui.engine.weights import DriftMeter
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove

@@ -10,7 +10,7 @@ import torch
 
 from sf_tui.engine.checkpoint import save_checkpoint
 from sf_tui.engine.layout import Freezer, read_layout
-from sf_tui.engine.weights import DriftMeter
+from sf_tui.engine.start_weights import DriftMeter
 from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
 

@@ -17,7 +17,8 @@ from sf_tui.engine.checkpoint import (
     save_checkpoint,
 )
 from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
-from sf_tui.engine.weights import DriftMeter, Snapshot, weights_restored, with_weights
+from sf_tui.engine.start_weights import DriftMeter
+from sf_tui.engine.weights import Snapshot, weights_restored, with_weights
 from sf_tui.errors import ModelError
 from sf_tui.recovery.edits import EDIT_OPS, edit_named
 from support.tiny_models import MakeModel, MakeTuner, make_rows, weights

@@ -1,4 +1,4 @@
-"""Weight edits by name: each is checked as a whole, then applied layer by layer.
+"""What all weight edits share: an edit is checked as a whole, then applied layer by layer.
 
 An edit is exact linear algebra on the parameters that train and their start weights; it needs no
 data. It knows no tasks and measures no accuracy.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
 from sf_tui.engine.weights import StoredWeights
-from sf_tui.errors import ModelError, UsageError, did_you_mean
-from sf_tui.recovery.edits.matrices import ShiftEdit, SpectralEdit
-from sf_tui.vocabulary.ops import edit_names, op_named
+from sf_tui.errors import ModelError, UsageError
 
 # Elementwise work is done in pieces of about this many elements, to avoid a wide copy of a whole
 # embedding matrix.
@@ -179,67 +177,3 @@ def _check_finite(layout: ModelLayout) -> None:
                     f"{layer.name}: parameter '{name}' holds values that are not finite",
                     "no edit repairs that: roll back to an earlier checkpoint",
                 )
-
-
-class Interpolate(Edit):
-    """Keep a share of the change since the start: W = W₀ + keep · (W − W₀).
-
-    Every parameter that trains is moved, embeddings, norms and biases too.
-
-    Old-data access: none (needs the weights from before the stage).
-    Cost: one pass over the weights.
-    Source: WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903), towards the stage's start.
-
-    Args:
-        keep: from 0, which gives the start weights bit for bit, to 1, which changes nothing.
-
-    Raises:
-        UsageError: keep is outside that range.
-    """
-
-    name = "interpolate"
-
-    def __init__(self, keep: float = 0.7) -> None:
-        self.keep = check_share(self.name, "keep", keep)
-
-    def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:  # noqa: ARG002  the ABC's
-        """Move a parameter in place; see `Edit.edit_parameter`."""
-        if self.keep == 0:
-            parameter.copy_(start)
-        elif self.keep < 1:
-            for now, then in zip(in_pieces(parameter), in_pieces(start), strict=True):
-                precise = wide(now.dtype)
-                now.copy_(torch.lerp(then.to(precise), now.to(precise), self.keep))
-        return Directions()
-
-
-_EDITS: dict[str, Callable[..., Edit]] = {
-    ShiftEdit.name: ShiftEdit,
-    SpectralEdit.name: SpectralEdit,
-    Interpolate.name: Interpolate,
-}
-
-EDIT_OPS = edit_names()
-"""Names of all ops that edit weights without data."""
-
-
-def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
-    """Return the edit of an op.
-
-    Args:
-        op: one of `EDIT_OPS`.
-        arguments: by name; one that is None or absent takes its default.
-
-    Raises:
-        UsageError: there is no such op, it doesn't take the argument, or not that value.
-    """
-    if op not in _EDITS:
-        raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))
-    make, takes = _EDITS[op], op_named(op).argument_names
-    for name in arguments:
-        if name not in takes:
-            raise UsageError(
-                f"{op} takes no argument '{name}'",
-                f"it takes: {', '.join(takes)}" if takes else "it takes none",
-            )
-    return make(**{name: value for name, value in arguments.items() if value is not None})

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from sf_tui.engine.checkpoint import layer_file
 from sf_tui.engine.layout import Freezer, ModelLayout
-from sf_tui.engine.weights import DriftMeter, StoredWeights
+from sf_tui.engine.start_weights import DriftMeter
+from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import ModelError, RunError, UsageError
 from sf_tui.recovery.edits import EDIT_OPS, Edit, edit_named
 from sf_tui.recovery.edits.edit import in_pieces
