@@ -175,8 +175,8 @@ def check_text_alone(source: str, observation: Observation, token: int) -> None:
         observation: of a pass of `token` through the model in evaluation.
         token: id of a token that is not an image or audio placeholder.
 
-        Raises:
-            ModelError: it doesn't; the message quotes the model's own error.
+    Raises:
+        ModelError: it doesn't; the message quotes the model's own error.
     """
     model = observation.model
     fault = _fault_in_training(model, token) or observation.fault

@@ -325,8 +325,8 @@ def _load_gguf(place: Path, missing_hint: str) -> PreTrainedModel:
         place: the file.
         missing_hint: the error hint if the file doesn't exist.
 
-        Raises:
-            ModelError: the file can't be read, or the extra for GGUF isn't installed.
+    Raises:
+        ModelError: the file can't be read, or the extra for GGUF isn't installed.
     """
     from transformers import AutoModelForCausalLM
 

@@ -73,8 +73,8 @@ def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelF
         folder: the directory.
         trusts_code: whether the profile allows the model's own code to run.
 
-        Raises:
-            ModelError: it is an adapter, damaged, quantized or pickled, or refers to outside files.
+    Raises:
+        ModelError: it is an adapter, damaged, quantized or pickled, or refers to outside files.
     """
     _refuse_adapter(f"[model] {source}", folder)
     config = folder / CONFIG
@@ -118,11 +118,11 @@ def find_weights(folder: Path) -> list[Path]:
     Returns:
         The single file if there is one, else all shards; empty if there are neither.
 
-        Raises:
-            ModelError: the index is damaged, or names a file that is missing, is not a safetensors
-                file, or is outside the directory.
-        """
-        # Like transformers, prefer the single file if both exist.
+    Raises:
+        ModelError: the index is damaged, or names a file that is missing, is not a safetensors
+            file, or is outside the directory.
+    """
+    # Like transformers, prefer the single file if both exist.
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     index = folder / INDEX

@@ -54,9 +54,9 @@ def open_start_weights(
         layout: the model's layers.
         names: name mapping of a model with a vision or audio part; None for a text model.
 
-        Raises:
-            ModelError: the folder doesn't exist, or the directory doesn't fit the model.
-            RunError: the checkpoint is incomplete or doesn't fit the model.
+    Raises:
+        ModelError: the folder doesn't exist, or the directory doesn't fit the model.
+        RunError: the checkpoint is incomplete or doesn't fit the model.
     """
     is_model = (folder / "config.json").is_file()
     if not is_model and ((folder / STATE_FILE).is_file() or (folder / "weights").is_dir()):
