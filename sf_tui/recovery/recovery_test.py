@@ -216,7 +216,7 @@ class RecoveryTest:
         )
 
     def _raise_floor(self) -> None:
-        """For metrics with partial credit, raise the guessing floor to the start model's score.
+        """For metrics with partial credit, raise the guessing floor to the score without recovery.
 
         A false answer shares its form with the true one, and a token is easier to guess when the
         tokens before it are given.
