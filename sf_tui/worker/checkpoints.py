@@ -126,7 +126,7 @@ class CheckpointStore:
         checkpoint.path.rename(aside)
 
     def prune(self, stage: str, last_step: int) -> None:
-        """Delete checkpoints that the profile doesn't keep; the stage's first and last always stay."""
+        """Delete checkpoints that the profile doesn't keep, but never a stage's first or last."""
         found = self._found(stage)
         current = [c for c in found if _ABANDONED not in c.path.name]
         abandoned = [c for c in found if _ABANDONED in c.path.name]
