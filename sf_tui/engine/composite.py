@@ -58,7 +58,7 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
     """Return the class to load a pretrained model with.
 
     Args:
-        source: the model as the profile names it, for messages.
+        source: the model as named in the profile, for messages.
         config: its config.
 
     Returns:
@@ -132,7 +132,7 @@ def take_text_part(
     """Make only the text part of a model trainable.
 
     Args:
-        source: the model as the profile names it, for messages.
+        source: the model as named in the profile, for messages.
         model: the model as loaded.
         folder: the directory that it was loaded from; its files stay open.
 
@@ -171,8 +171,8 @@ def check_text_alone(source: str, observation: Observation, token: int) -> None:
     """Check that a model accepts text without images or sound, in training and in evaluation.
 
     Args:
-        source: the model as the profile names it, for messages.
-        observation: of a pass of `token` through the model in evaluation.
+        source: the model as named in the profile, for messages.
+        observation: a recorded pass of `token` through the model in evaluation.
         token: id of a token that is not an image or audio placeholder.
 
     Raises:

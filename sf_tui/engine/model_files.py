@@ -69,7 +69,7 @@ def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelF
     """Check a model directory by its file names and headers.
 
     Args:
-        source: the directory as the profile names it.
+        source: the directory as named in the profile.
         folder: the directory.
         trusts_code: whether the profile allows the model's own code to run.
 

@@ -43,7 +43,7 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
     """Refuse a config whose model is much larger than the stored weights, before building it.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         files: the directory.
         config: the parsed config.
         auto: the class that builds a model from the config.
@@ -85,7 +85,7 @@ def refuse_incomplete(source: str, model: PreTrainedModel, report: dict[str, Any
     """Refuse a directory whose weights don't fill the model.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         model: the loaded model.
         report: transformers' loading report.
 
@@ -110,7 +110,7 @@ def refuse_unplaced(source: str, model: PreTrainedModel, names: Iterable[str]) -
     """Refuse a directory with weights that have no place in the model.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         model: the loaded model.
         names: tensors in the files that were not loaded.
 
@@ -150,7 +150,7 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
     """Refuse weights that hold NaN or inf.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         model: the model, in its training dtype.
 
     Raises:
@@ -276,7 +276,7 @@ def refuse_looking_ahead(source: str, observation: Observation) -> None:
     whatever the weights are. A model that can't run on a few tokens is not checked.
 
     Args:
-        source: the model as the profile names it, for messages.
+        source: the model as named in the profile, for messages.
         observation: a recorded pass through the model.
 
     Raises:

@@ -77,7 +77,7 @@ class RecoveryTest:
             on_step: called after every step of every arm; an exception ends the test.
 
         Raises:
-            DataError: there is nothing to score on.
+            DataError: there are no rows to score.
         """
         if case.old is None or len(case.old.held_out) < 2:
             raise DataError(

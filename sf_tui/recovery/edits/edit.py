@@ -66,7 +66,7 @@ class EditReport:
 
 
 class Edit(ABC):
-    """An edit of a model's weights towards or around its start weights."""
+    """An edit of a model's weights toward or around its start weights."""
 
     name: ClassVar[str]
     """Name of its op in profiles and commands."""
