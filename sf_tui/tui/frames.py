@@ -63,7 +63,7 @@ def _cut(words: list[str], first: int, end: int) -> str:
 
 
 def _is_other(group: RiskGroupRecord) -> bool:
-    return group.kind == "same_template" and bool(group.frame.strip())
+    return group.kind == "other_template" and bool(group.frame.strip())
 
 
 def _on_one_line(group: RiskGroupRecord) -> str:

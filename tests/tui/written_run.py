@@ -300,7 +300,7 @@ class WrittenRun:
     def name_neighbors(self, stage: str = "new", *frames: str) -> None:
         """Tell what the start model names beside the new task, as a worker does at step 0."""
         kinds = [("slot", "What is the currency of … ?")]
-        kinds += [("same_template", frame) for frame in frames or FRAMES]
+        kinds += [("other_template", frame) for frame in frames or FRAMES]
         self.event(
             TasksAtRisk(
                 stage=stage,
