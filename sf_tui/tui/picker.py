@@ -139,7 +139,8 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
             table.update()
 
     def _read(self, count: int) -> None:
-        rows = [summarize_run(run) for run in self._waiting[:count]]
+        now_s = self.options.wall_clock()
+        rows = [summarize_run(run, now_s) for run in self._waiting[:count]]
         del self._waiting[:count]
         self._table.runs.extend(rows)
 

@@ -49,11 +49,12 @@ class RunListReader:
         self._lines: dict[Path, RunSummary] = {}
         self._next = 0
 
-    def read_some(self, present: RunDirectory) -> list[RunSummary]:
+    def read_some(self, present: RunDirectory, now_s: float) -> list[RunSummary]:
         """Read one more run and return all that are known, newest first.
 
         Args:
-            present: a run that is in the list wherever it lives.
+            present: a run that is listed wherever its directory is.
+            now_s: the present time in seconds since the epoch.
         """
         if self._next >= len(self._runs):
             runs = list_runs()[:RUNS_LISTED]
@@ -62,12 +63,17 @@ class RunListReader:
             self._runs, self._next = runs, 0
         run = self._runs[self._next]
         self._next += 1
-        self._lines[run.path] = summarize_run(run)
+        self._lines[run.path] = summarize_run(run, now_s)
         return [self._lines[run.path] for run in self._runs if run.path in self._lines]
 
 
-def summarize_run(run: RunDirectory) -> RunSummary:
-    """Return one line about a run; what can't be read is left out."""
+def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
+    """Return a run's summary; fields that can't be read are empty.
+
+    Args:
+        run: the run.
+        now_s: the present time in seconds since the epoch, for the age of the heartbeat.
+    """
     state = RunState()
     stage, step, values = "", None, dict[str, float]()
     for event in (*_head(run.events), *_end(run.events)):
@@ -80,7 +86,7 @@ def summarize_run(run: RunDirectory) -> RunSummary:
                 value = state.value_of(task, event.metrics or {})
                 if value is not None:
                     values[task] = value
-    worker = probe_liveness(run).state
+    worker = probe_liveness(run, now_s).state
     shown = worker.value
     if state.finished is not None:
         shown = state.finished.status.replace("_", " ")

@@ -330,8 +330,9 @@ class RunView(App[int], inherit_bindings=False):
             return
         screen = self.screen_stack[0]
         if screen.has_class("-wide"):
+            now_s = self.options.wall_clock()
             for _ in range(count):
-                self.view.runs = self._run_list.read_some(self.view.run)
+                self.view.runs = self._run_list.read_some(self.view.run, now_s)
             # A loop, because while the console closes there may be none any more.
             for panel in screen.query(RunList):
                 panel.update()
