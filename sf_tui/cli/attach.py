@@ -87,8 +87,8 @@ def attach_to(
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
-    from sf_tui.tui.options import ConsoleOptions
     from sf_tui.tui.session import open_console, parting_word
+    from sf_tui.tui.terminal import ConsoleOptions
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
@@ -107,8 +107,8 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import list_runs, runs_home
-    from sf_tui.tui.options import ConsoleOptions
     from sf_tui.tui.session import pick_run, require_terminal
+    from sf_tui.tui.terminal import ConsoleOptions
 
     if not list_runs():
         raise UsageError(f"no runs in {runs_home()}", "`sf run` starts one")

@@ -9,8 +9,8 @@ from pathlib import Path
 from sf_tui.guarded_stream import guard_streams
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.options import ConsoleOptions
 from sf_tui.tui.session import open_console, parting_word
+from sf_tui.tui.terminal import ConsoleOptions
 
 
 def main() -> int:

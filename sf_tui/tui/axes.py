@@ -1,4 +1,4 @@
-"""Axes of a chart: where a value or a step lies, and which numbers to write beside it."""
+"""Axes of a chart: the position of a value or step, and the numbers beside the axis."""
 
 from __future__ import annotations
 

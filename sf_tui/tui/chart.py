@@ -1,7 +1,7 @@
 """A line chart in text: curves, the danger window as a band, marks, a cursor and two axes.
 
-Each column shows the lowest and the highest value that fall into it, so that a dip of one step
-stays visible however much is drawn. Knows series and cells; knows nothing of events or widgets.
+Each column shows the lowest and the highest value that fall into it, so that a one-step dip stays
+visible at any zoom. Knows series and cells; knows nothing of events or widgets.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sf_tui.tui.axes import Scale
-from sf_tui.tui.glyphs import Glyphs
 from sf_tui.tui.lines import Line
 from sf_tui.tui.series import MinMaxSeries
+from sf_tui.tui.theme import Glyphs
 
 _BRAILLE = 0x2800
 # Dot numbering of the braille block: columns of two, rows of four, the last row added later.

@@ -1,12 +1,15 @@
-"""The console: a view of a run that turns keys into what they mean.
+"""The console: a run view that dispatches keys and exports what it shows.
 
-The console's own keys change the view; the profile's keys become commands in the command log. The
-run neither knows nor needs it.
+The console's own keys change the view or save a screenshot or values; the profile's keys append
+commands to the command log. The run neither knows nor needs the console.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from textual import events
@@ -14,26 +17,79 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen, Screen
 
 from sf_tui.errors import RunError
+from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionSender, rollback_targets
-from sf_tui.tui.colors import DARK, LIGHT
-from sf_tui.tui.dialogs.confirm import ConfirmDialog
-from sf_tui.tui.dialogs.filter import FilterDialog
-from sf_tui.tui.dialogs.help import HelpDialog
-from sf_tui.tui.dialogs.palette import Choice, PaletteDialog
-from sf_tui.tui.dialogs.rollback import Rollback, RollbackDialog
-from sf_tui.tui.dialogs.stop import StopDialog
-from sf_tui.tui.export import keep_file, timed_name, values_as_markdown
-from sf_tui.tui.keys import console_command
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.tui.actions import Action, ActionSender, console_command, rollback_targets
+from sf_tui.tui.activity import Kind
+from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
+from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
+from sf_tui.tui.numbers import format_change, format_share
+from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
+from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE
+from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
+from sf_tui.tui.theme import DARK, LIGHT
 from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, jump_to_mark, look_closer, move_by_probe
+
+
+def keep_file(view: ViewState, name: str, content: str) -> Path:
+    """Write a file beside the run; where that can't be written, where the reader is.
+
+    Raises:
+        RunError: no place could be written.
+    """
+    problems = []
+    for folder in (view.run.path / "console", Path.cwd(), Path(tempfile.gettempdir())):
+        path = folder / name
+        try:
+            folder.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        return path
+    raise RunError(f"can't save {name}: {'; '.join(problems)}", "make room on the disk")
+
+
+def timed_name(stem: str, suffix: str, now_s: float) -> str:
+    """Return a file name that sorts by time."""
+    return f"{stem}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d-%H%M%S}{suffix}"
+
+
+def values_as_markdown(view: ViewState) -> str:
+    """Return what the console shows in numbers, to paste into a ticket or a chat."""
+    history, stage = view.live, view.stage
+    lines = [f"**{view.run.id}**: {history.status.replace('_', ' ')}"]
+    if stage is not None:
+        lines[0] += f", stage {stage.name}, step {view.step} of {stage.steps}"
+    lines += [
+        "",
+        "| task | stage start | worst | now | change |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for task in view.tasks:
+        start, now = view.accuracy_at_start(task), view.accuracy_now(task)
+        series = stage.accuracy.get(task) if stage else None
+        extremes = series.extremes(0, view.step) if series else None
+        metric = history.metric(task)
+        change = ""
+        if start is not None and now is not None:
+            change = format_change(-metric.drop(start, now), metric)
+        lines.append(
+            f"| {task} ({metric.name}) | {format_share(start)} | "
+            f"{format_share(metric.worst(extremes) if extremes else None)} | {format_share(now)} | "
+            f"{change} |"
+        )
+    frozen = view.frozen_layers
+    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]
+    if view.anchor is not None:
+        lines.append(f"Anchored to the start model, strength {view.anchor_strength:g}.")
+    lines += [row.text for row in view.live.activity.rows if row.kind is Kind.VERDICT][-1:]
+    lines.append(f"`{view.run.path}`")
+    # It goes to the clipboard, and from there perhaps to a terminal.
+    return printable("\n".join(lines) + "\n")
 
 
 class ZoomScreen(Screen[None]):

@@ -1,11 +1,11 @@
 """Lines of painted text, which every panel is made of, and how they are fitted to a width.
 
-A line is a list of (text, role) pieces; what a role looks like is the theme's business.
+A line is a list of (text, role) pieces. Knows cells; the theme decides what a role looks like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
@@ -105,3 +105,40 @@ def _cells(line: Line) -> list[tuple[str, str]]:
             ((sign, role) for sign in text) if size == len(text) else [(text, role)] * size
         )
     return cells
+
+
+SLOT = "…"
+
+
+def shorten_frame(frame: str, width: int, usual: Collection[str] = ()) -> str:
+    """Return as many whole words of a frame as fit; empty when not even the telling one does.
+
+    Args:
+        frame: on one line.
+        width: in cells.
+        usual: words that tell nothing, because the new task's own prompts have them, too. The
+            first other word is kept longest; without any, the end is, which stands at the slot.
+    """
+    if cell_len(frame) <= width:
+        return frame
+    words = frame.split()
+    telling = [
+        index
+        for index, word in enumerate(words)
+        if usual and SLOT not in word and word not in usual
+    ]
+    first = telling[0] if telling else len(words) - 1
+    end = first + 1
+    if cell_len(_cut(words, first, end)) > width:
+        return ""
+    while end < len(words) and cell_len(_cut(words, first, end + 1)) <= width:
+        end += 1
+    while first > 0 and cell_len(_cut(words, first - 1, end)) <= width:
+        first -= 1
+    return _cut(words, first, end)
+
+
+def _cut(words: list[str], first: int, end: int) -> str:
+    before = [SLOT] if first > 0 and not words[first].startswith(SLOT) else []
+    after = [SLOT] if end < len(words) and not words[end - 1].endswith(SLOT) else []
+    return " ".join([*before, *words[first:end], *after])

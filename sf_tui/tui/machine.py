@@ -1,7 +1,7 @@
-"""What the worker's machine is doing: GPU memory and load, else the worker's own CPU and memory.
+"""The load of the worker's machine: GPU memory and utilization, or the worker's CPU and memory.
 
-Only where the console runs on the worker's host; elsewhere it says so. NVIDIA's library is used if
-it is installed, and its absence is no fault.
+Available only where the console runs on the worker's host; elsewhere the sample reports the
+worker's host. NVIDIA's library is used if installed; its absence is not an error.
 """
 
 from __future__ import annotations

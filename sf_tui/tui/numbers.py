@@ -1,4 +1,4 @@
-"""Numbers as the console writes them: short, with their unit, of steady width."""
+"""Numbers as the console writes them: short, with their unit, of constant width."""
 
 from __future__ import annotations
 

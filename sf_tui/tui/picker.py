@@ -1,4 +1,4 @@
-"""The picker: which run to attach to."""
+"""The picker: a full-screen list of this machine's runs, from which the operator chooses one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from textual.app import App, ComposeResult
 from textual.filter import LineFilter, Monochrome, NoColor
 
 from sf_tui.run.directory import RunDirectory, list_runs
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
-from sf_tui.tui.glyphs import ASCII, UNICODE
+from sf_tui.tui.feed import RunSummary, summarize_run
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.numbers import format_age, format_share
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.run_list import state_role
-from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.summary import RunSummary, summarize_run
+from sf_tui.tui.panels.lists import state_role
+from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.terminal import ConsoleOptions
+from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 RUNS_READ_FIRST = 30

@@ -1,4 +1,4 @@
-"""A curve of any length in bounded room, in which no single point's extreme is ever lost.
+"""A curve of any length in bounded memory that never loses a single point's extreme.
 
 Knows numbers over steps; knows nothing of stages, events or terminals.
 """

@@ -1,6 +1,6 @@
-"""One sitting at the console: from a terminal as it is to an exit code and a parting word.
+"""One console session: from the terminal as it is to an exit code and a closing message.
 
-Knows the terminal, the environment and the process; what is shown is the console's business.
+Knows the process and its streams; the console decides what is shown.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from sf_tui.tui.glyphs import draws_braille
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.terminal import LOST_EXIT_CODE, TerminalWatch, is_lost, is_writable
+from sf_tui.tui.terminal import (
+    LOST_EXIT_CODE,
+    ConsoleOptions,
+    TerminalWatch,
+    fit_options,
+    is_lost,
+    is_writable,
+)
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -89,29 +93,6 @@ def require_terminal(remedy: str) -> None:
     for stream, name in ((sys.stdin, "stdin"), (sys.stderr, "stderr")):
         if not stream.isatty():
             raise UsageError(f"the console needs a terminal, and {name} is none", remedy)
-
-
-def fit_options(
-    options: ConsoleOptions, environ: Mapping[str, str], encoding: str
-) -> ConsoleOptions:
-    """Return the options with what the terminal and its owner don't want taken off.
-
-    Args:
-        options: what was asked for.
-        environ: the environment.
-        encoding: in which the picture is written.
-    """
-    return replace(
-        options,
-        ascii_only=options.ascii_only or not draws_braille(environ, encoding),
-        no_color=options.no_color or bool(environ.get("NO_COLOR")),
-        light=options.light or has_light_background(environ),
-    )
-
-
-def has_light_background(environ: Mapping[str, str]) -> bool:
-    """Tell whether the terminal says that its background is light (`COLORFGBG=0;15`)."""
-    return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
 
 
 def parting_word(run: RunDirectory, code: int) -> str:

@@ -1,8 +1,9 @@
-"""The terminal's life: a lost one ends the console within a second, and costs the run nothing.
+"""The terminal: what it can display, what the operator asked for, and what happens when it is lost.
 
-A Textual application whose terminal has gone would burn more than a core and never end, and one
-whose terminal stops reading waits in a write. So a thread of its own watches the terminal, and
-leaves without asking anybody when it is gone. Nothing of the run lives in this process.
+A Textual application whose terminal is gone would use more than a core and never end; one whose
+terminal stops reading blocks in a write. A separate thread therefore watches the terminal and ends
+the process when it is lost. Knows descriptors, signals and the environment; knows nothing of runs
+and never imports Textual.
 """
 
 from __future__ import annotations
@@ -13,10 +14,75 @@ import signal
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from types import FrameType
 from typing import Any
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """Choices that hold for the console's life.
+
+    Attributes:
+        read_only: send nothing to the run.
+        lite: half the rate, no mouse: for slow links.
+        ascii_only: no braille and no box signs.
+        no_color: the terminal's own two colors only.
+        light: begin with the light theme.
+        zone: time zone of the times shown; None for the machine's own.
+        wall_clock: seconds since the epoch.
+        steady_clock: seconds that only ever rise.
+    """
+
+    read_only: bool = False
+    lite: bool = False
+    ascii_only: bool = False
+    no_color: bool = False
+    light: bool = False
+    zone: tzinfo | None = None
+    wall_clock: Callable[[], float] = time.time
+    steady_clock: Callable[[], float] = time.monotonic
+
+
+def draws_braille(environ: Mapping[str, str], encoding: str) -> bool:
+    """Tell whether a terminal can be expected to show braille and box signs.
+
+    The Linux console's fonts have no braille, and a locale that is not UTF-8 garbles both.
+
+    Args:
+        environ: the environment.
+        encoding: of the locale, such as `UTF-8`.
+    """
+    if environ.get("TERM", "") in {"linux", "dumb", "vt100", "vt220"}:
+        return False
+    return encoding.lower().replace("-", "") == "utf8"
+
+
+def fit_options(
+    options: ConsoleOptions, environ: Mapping[str, str], encoding: str
+) -> ConsoleOptions:
+    """Return the options with what the terminal and its owner don't want taken off.
+
+    Args:
+        options: what was asked for.
+        environ: the environment.
+        encoding: in which the picture is written.
+    """
+    return replace(
+        options,
+        ascii_only=options.ascii_only or not draws_braille(environ, encoding),
+        no_color=options.no_color or bool(environ.get("NO_COLOR")),
+        light=options.light or has_light_background(environ),
+    )
+
+
+def has_light_background(environ: Mapping[str, str]) -> bool:
+    """Tell whether the terminal says that its background is light (`COLORFGBG=0;15`)."""
+    return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
+
 
 LOST_EXIT_CODE = 75
 """EX_TEMPFAIL: the console lost its terminal; the run goes on."""

@@ -1,6 +1,6 @@
-"""The view of a run: composes the panels, follows the event log, limits how often what is sent.
+"""The view of a run: composes and sizes the panels, follows the logs, limits the refresh rate.
 
-Only reads. The console builds on it and gives keys their meaning.
+Only reads. Knows layouts and timers; `console` adds the keys.
 """
 
 from __future__ import annotations
@@ -20,29 +20,55 @@ from textual.screen import ModalScreen
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
-from sf_tui.tui.feed import RunFeed, WorkerLogTail
-from sf_tui.tui.glyphs import ASCII, UNICODE
+from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
 from sf_tui.tui.machine import Machine
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
+from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift, DriftLine
-from sf_tui.tui.panels.events import Events
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
-from sf_tui.tui.panels.loss_chart import LossChart
-from sf_tui.tui.panels.machine_panel import MachinePanel
-from sf_tui.tui.panels.matrix import Matrix
-from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.run_list import RunList
-from sf_tui.tui.panels.verdict import Verdict, VerdictLine
-from sf_tui.tui.panels.worker_log import WorkerLog
-from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.side_layout import side_heights
-from sf_tui.tui.summary import RUNS_LISTED, RunListReader
+from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, Matrix, layers_shown
+from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
+from sf_tui.tui.terminal import ConsoleOptions
+from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
 from sf_tui.tui.view_state import ViewState
+
+_ROWS_ELSEWHERE = {False: 14, True: 17}
+"""Rows of header, danger strip, events and footer; on wide screens the events have more. As in the
+stylesheet, and so are the widths."""
+_WIDTHS = {False: 44, True: 60}
+_LEAST_RUNS = {False: 0, True: 6}
+"""Rows that a long verdict leaves the run list."""
+_LEAST_DRIFT = 5
+_LEAST_VERDICT = 6
+_GOOD_VERDICT = 8
+"""Title, bar, numbers and evidence, the arm that decided in words."""
+
+
+def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
+    """Return each panel's rows by its id, its title line among them.
+
+    Args:
+        view: what is looked at.
+        height: of the terminal.
+        wide: whether the layout is the one with the run list.
+    """
+    gpus = len(view.machine.gpus) if view.machine else 0
+    drift = max(len(layers_shown(view)), 1) + 1
+    matrix = min(max(len(view.tasks), 1), 8) + 2
+    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
+    diagnosis = view.live.diagnosis
+    if diagnosis is None:
+        drift = min(drift, max(height - 28, 4) + 1)
+        return {"drift": drift, "matrix": matrix, "verdict": 0, "machine": machine}
+    # Each panel has an empty row below it; the log and the run list get what is left.
+    left = height - _ROWS_ELSEWHERE[wide] - (matrix + 1) - (machine + 1) - 2
+    drift = min(drift, max(left - _GOOD_VERDICT, _LEAST_DRIFT))
+    verdict = max(left - drift - _LEAST_RUNS[wide], _LEAST_VERDICT)
+    verdict = min(verdict, lines_wanted(diagnosis, _WIDTHS[wide]))
+    return {"drift": drift, "matrix": matrix, "verdict": verdict, "machine": machine}
+
 
 POLL_EVERY_S = 0.25
 """How often the logs are looked at; only what changed then costs anything."""

@@ -1,4 +1,4 @@
-"""What all panels show: the run's state, and the operator's choices (range, cursor, filter).
+"""What all panels show: the run's state and the operator's choices (range, cursor, filter).
 
 Holds no widgets and reads no files; the console changes it and refreshes the panels.
 """
@@ -13,12 +13,10 @@ from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.axes import round_up
-from sf_tui.tui.colors import DARK, Paint, task_role
-from sf_tui.tui.curves import Place, StageCurves
-from sf_tui.tui.glyphs import UNICODE, Glyphs
-from sf_tui.tui.live_state import LiveState
+from sf_tui.tui.feed import RunSummary
+from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
-from sf_tui.tui.summary import RunSummary
+from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
 from sf_tui.vocabulary.event_records import AnchorState
 from sf_tui.vocabulary.events import TasksAtRisk
 

@@ -23,8 +23,7 @@ from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, read_objects
 from sf_tui.run.reading import read_state
-from sf_tui.tui.feed import RunFeed
-from sf_tui.tui.summary import summarize_run
+from sf_tui.tui.feed import RunFeed, summarize_run
 from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished, UnknownEvent
 from tui.written_run import WrittenRun
 

@@ -9,15 +9,12 @@ import pytest
 from textual.pilot import Pilot
 
 from sf_tui.run.commands import CommandTail
+from sf_tui.tui.actions import CONSOLE_KEYS
 from sf_tui.tui.console import ConsoleApp, ZoomScreen
-from sf_tui.tui.dialogs.confirm import ConfirmDialog
-from sf_tui.tui.dialogs.help import HelpDialog
-from sf_tui.tui.dialogs.palette import PaletteDialog
-from sf_tui.tui.dialogs.rollback import RollbackDialog
-from sf_tui.tui.dialogs.stop import StopDialog
-from sf_tui.tui.keys import CONSOLE_KEYS
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
-from sf_tui.tui.panels.events import Events
+from sf_tui.tui.dialogs.confirm import ConfirmDialog, RollbackDialog, StopDialog
+from sf_tui.tui.dialogs.lookup import HelpDialog, PaletteDialog
+from sf_tui.tui.panels.charts import AccuracyChart
+from sf_tui.tui.panels.lists import Events
 from sf_tui.vocabulary.events import RunFinished, StageFinished
 from support import PATIENCE_S
 from support.console_scenes import three_stages

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sf_tui.run.directory import list_runs
+from sf_tui.tui.feed import RunListReader, summarize_run
 from sf_tui.tui.picker import RunPicker
-from sf_tui.tui.summary import RunListReader, summarize_run
 from sf_tui.vocabulary.events import RunFinished
 from tui.written_run import WrittenRun
 

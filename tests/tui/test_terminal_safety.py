@@ -10,10 +10,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from sf_tui.tui.export import values_as_markdown
-from sf_tui.tui.keys import CONSOLE_KEYS
+from sf_tui.tui.actions import CONSOLE_KEYS
+from sf_tui.tui.console import values_as_markdown
+from sf_tui.tui.panels.panel import PrintableFilter
 from sf_tui.tui.picker import RunPicker
-from sf_tui.tui.printable_filter import PrintableFilter
 from support.hostile import EVERYWHERE, IN_NAMES, full_run, steering, steering_beside_csi
 from support.pseudo_terminal import Terminal
 from tui.driving import console_of, screen_text

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.vocabulary.event_records import (
     AnchorState,
     ArmRecord,

@@ -1,14 +1,18 @@
-"""Asks before an action that the profile marks with `confirm`."""
+"""Dialogs that confirm an action before it is sent: by `y`, or by a typed `yes` for two ops.
+
+Rollback and stop need the typed `yes`. The dialogs return what was confirmed and send nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
-from sf_tui.tui.actions import Action, RunActions
+from sf_tui.tui.actions import Action, RollbackTarget, RunActions, action_help, shown_key
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
-from sf_tui.tui.keys import action_help, shown_key
 from sf_tui.tui.lines import Line
+from sf_tui.tui.numbers import format_share
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
 
@@ -63,3 +67,137 @@ def consequences(action: Action, actions: RunActions) -> list[str]:
     rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
     key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
     return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]
+
+
+_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What was confirmed."""
+
+    action: Action
+    to: str
+
+
+class RollbackDialog(Dialog[Rollback]):
+    """Gives back the action and the checkpoint when `yes` was typed in full.
+
+    Args:
+        view: the console's.
+        steady_clock: seconds that only ever rise.
+        action: the rollback action of the profile.
+        targets: checkpoints that can be gone back to, newest first; at least one.
+    """
+
+    TAKES_TEXT = True
+
+    def __init__(
+        self,
+        view: ViewState,
+        steady_clock: Callable[[], float],
+        action: Action,
+        targets: Sequence[RollbackTarget],
+    ) -> None:
+        super().__init__(view, steady_clock)
+        self._action = action
+        self._targets = list(targets)
+        named = action.arguments.get("to")
+        self._chosen = next(
+            (index for index, target in enumerate(self._targets) if target.name == named), 0
+        )
+
+    @property
+    def target(self) -> RollbackTarget:
+        """The checkpoint that is chosen."""
+        return self._targets[self._chosen]
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the question, the checkpoints, and what would be lost."""
+        del width, height
+        stage = self.view.live.stage
+        lost = max((stage.step if stage else 0) - self.target.step, 0)
+        first = min(max(self._chosen - _ROWS + 1, 0), max(len(self._targets) - _ROWS, 0))
+        lines: list[Line] = [
+            [
+                (self._action.label, "strong"),
+                (f" to {self.target.stage}/", "text"),
+                (self.target.name, "strong"),
+                ("?", "text"),
+            ],
+            [],
+            *(
+                self._row(index, self._targets[index])
+                for index in range(first, min(first + _ROWS, len(self._targets)))
+            ),
+            [],
+            [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
+            [("Weights, optimizer and data go back; the log keeps what was.", "muted")],
+            [],
+            self.typing_line("type yes and press enter: "),
+            keys_line(("up down", "another checkpoint"), ("esc", "leave it")),
+        ]
+        return lines
+
+    def _row(self, index: int, target: RollbackTarget) -> Line:
+        chosen = index == self._chosen
+        line: Line = [
+            (f"{self.view.glyphs.pointer if chosen else ' '} ", "strong"),
+            (f"{target.name}", "strong" if chosen else "text"),
+        ]
+        for task, value in target.accuracy.items():
+            role, marker = self.view.task_paint(task)
+            line += [(f"  {marker} {task} ", role), (format_share(value), "text")]
+        return line
+
+    def press(self, key: str) -> None:
+        """Choose another checkpoint; what was typed for the one before is void."""
+        step = {"up": -1, "down": 1}.get(key, 0)
+        chosen = min(max(self._chosen + step, 0), len(self._targets) - 1)
+        if chosen != self._chosen:
+            self._chosen = chosen
+            self.typed = ""
+        self.refresh_text()
+
+    def answer(self) -> None:
+        """Go back, if `yes` was typed."""
+        if self.typed.strip() == "yes":
+            self.dismiss(Rollback(self._action, self.target.name))
+
+
+class StopDialog(Dialog[Action]):
+    """Gives back the action when `yes` was typed in full.
+
+    Args:
+        view: the console's.
+        steady_clock: seconds that only ever rise.
+        action: the stop action of the profile.
+    """
+
+    TAKES_TEXT = True
+
+    def __init__(self, view: ViewState, steady_clock: Callable[[], float], action: Action) -> None:
+        super().__init__(view, steady_clock)
+        self._action = action
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the question."""
+        del width, height
+        stage = self.view.live.stage
+        where = f" at {stage.name}@{stage.step} of {stage.steps}" if stage else ""
+        run = self.view.run.id
+        return [
+            [("End the run", "danger"), (f"{where}?", "text")],
+            [(f"run {run}", "muted")],
+            [],
+            [("It saves a checkpoint and ends; ", "text"), (f"sf resume {run}", "strong")],
+            [("goes on from there. To leave only the console, press q instead.", "text")],
+            [],
+            self.typing_line("type yes and press enter: "),
+            keys_line(("esc", "leave it running")),
+        ]
+
+    def answer(self) -> None:
+        """End the run, if `yes` was typed."""
+        if self.typed.strip() == "yes":
+            self.dismiss(self._action)

@@ -1,7 +1,7 @@
-"""What all dialogs have in common: a box of painted lines, and keys that it alone hears.
+"""The base of all dialogs: a modal box of painted lines that receives every key.
 
-Text is typed into the dialog itself, without a blinking cursor. Keys that were still on their way
-when it opened are not taken for an answer.
+Text is typed into the dialog itself, without a blinking cursor. Keys still in transit when it opens
+do not count as an answer.
 """
 
 from __future__ import annotations

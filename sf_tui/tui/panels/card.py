@@ -1,4 +1,4 @@
-"""The card: the few numbers that count, large, for a screen too small for panels."""
+"""The card: the most important numbers in large digits, for a screen too small for panels."""
 
 from __future__ import annotations
 

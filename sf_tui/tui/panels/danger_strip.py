@@ -1,23 +1,30 @@
-"""The danger strip: is the old task being lost, how much, and what can be done about it.
+"""The danger strip: how much of the old task is lost, and which actions the console suggests.
 
-When the worker is gone it says how to go on instead: nothing else matters then.
+If the worker is dead or silent it shows how to resume instead. Knows the drop, the danger window,
+the verdict and the active protections; sends nothing.
 """
 
 from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.advice import closing_command, suggested_actions
-from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
-from sf_tui.tui.keys import shown_key
-from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width
-from sf_tui.tui.numbers import (
-    format_change,
-    format_clock,
-    format_share,
-    format_value,
-)
+from sf_tui.tui.actions import Action, shown_key
+from sf_tui.tui.activity import frames_at_risk, words_of_new_task
+from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, shorten_frame
+from sf_tui.tui.numbers import format_change, format_clock, format_share, format_value
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import (
+    ANCHORED,
+    FROZEN,
+    GO_BACK,
+    OPS,
+    PROTECT,
+    RECOVER,
+    TEST,
+    op_that_turns_off,
+    ops_for,
+)
+from sf_tui.vocabulary.verdicts import is_recoverable
 
 _BAR_CELLS = 30
 _GAP = "   "
@@ -241,3 +248,56 @@ class DangerStrip(Panel):
             return None
         metric = view.live.metric(task)
         return format_change(-metric.drop(before, now), metric)
+
+
+MOST = 2
+"""Actions suggested at a time; who must choose among more has not been advised."""
+
+
+def suggested_actions(view: ViewState) -> list[Action]:
+    """Return the keyed actions to take now; none while the drop is below the alert."""
+    drop = view.drop
+    if drop is None or view.place is not None or view.read_only:
+        return []
+    if drop < view.actions.alert_drop or view.live.finished is not None:
+        return []
+    wanted, last_resorts = _fitting_ops(view)
+    return _usable(view, wanted)[:MOST] or _usable(view, last_resorts)[:1]
+
+
+def closing_command(view: ViewState) -> str:
+    """Return the command that goes on from a run that ended beyond the alert; else empty."""
+    drop, run = view.drop, view.run.id
+    if view.live.finished is None or drop is None or drop < view.actions.alert_drop:
+        return ""
+    if is_recoverable(view.verdict):
+        return f"sf recover {run} --out DIR"
+    return "" if view.verdict else f"sf diagnose {run}"
+
+
+def _fitting_ops(view: ViewState) -> tuple[list[str], list[str]]:
+    """Return ops from the most to the least fitting, and those for when none of them is there."""
+    on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+    protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
+    recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
+    if view.verdict == "real":
+        # Nothing in these weights can be brought back to the surface.
+        return [*going_back, *protecting], []
+    if view.verdict == "spurious":
+        # What is recovered now is lost again unless the next steps are protected.
+        return [*recovering, *reversed(protecting)], going_back
+    if view.in_window:
+        return protecting, [*recovering, *going_back]
+    return recovering if view.verdict else [*recovering, *ops_for(TEST)], going_back
+
+
+def _usable(view: ViewState, ops: list[str]) -> list[Action]:
+    """Return the actions of some ops that have a key and have not just been asked for."""
+    found = []
+    for op in ops:
+        action = view.actions.of_op(op)
+        newest = view.live.activity.newest_command(action.name) if action else None
+        asked_for = newest is not None and newest.is_under_way
+        if action is not None and action.key and not asked_for:
+            found.append(action)
+    return found

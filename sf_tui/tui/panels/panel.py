@@ -1,17 +1,26 @@
-"""What all panels have in common: painted lines of which only the changed cells are sent."""
+"""The base of all panels: painted lines, of which only changed cells are sent; no control signs.
+
+Panels make their text printable before layout. A line filter then replaces any control sign left in
+a strip, keeping its width. Knows lines and widgets; knows nothing of what a panel shows.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from sf_tui.printable import printable
+from sf_tui.printable import UNPRINTABLE, printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
 from sf_tui.tui.view_state import ViewState
 
@@ -120,3 +129,26 @@ class Panel(Widget):
         if free < 0 or not right:
             return [title, (rule * (width - line_width([title])), "rule")]
         return [title, (rule * free, "rule"), (" ", "text"), *right, (" ", "text")]
+
+
+_FORBIDDEN = re.compile(f"[\\t\\n]|{UNPRINTABLE.pattern}")
+
+
+class PrintableFilter(LineFilter):
+    """Replaces control signs in every strip of every widget, and takes links away."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments with the same widths and nothing that steers a terminal."""
+        del background
+        return [
+            Segment(_FORBIDDEN.sub(_same_width, text), _unlinked(style), control)
+            for text, style, control in segments
+        ]
+
+
+def _same_width(found: re.Match[str]) -> str:
+    return "�" * cell_len(found[0])
+
+
+def _unlinked(style: Style | None) -> Style | None:
+    return style.update_link(None) if style is not None and style.link else style

@@ -1,7 +1,7 @@
-"""The verdict: how much of the loss is broken alignment, how much is knowledge that is gone.
+"""The verdict: how much of the loss is broken alignment and how much is lost knowledge.
 
-Shows the newest `diagnosis` event as it stands, also one that was made after the run had ended.
-Concludes nothing itself.
+Shows the newest `diagnosis` event, including one made after the run ended. Draws no conclusion of
+its own.
 """
 
 from __future__ import annotations

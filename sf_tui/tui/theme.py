@@ -1,8 +1,8 @@
-"""Which color each part of the picture has, in each theme.
+"""The look of the console: the glyphs it draws with and the color of each role, per theme.
 
-Every color lies exactly on a cell of the xterm-256 palette, so that it looks the same with 256
-colors as with 24 bits, and costs half the bytes. Blue and orange carry the meaning, and never
-color alone: each task has a marker, danger and frozen have words.
+Every color lies exactly on a cell of the xterm-256 palette: it looks the same with 256 colors as
+with 24 bits, at half the bytes. Blue and orange carry the meaning, never color alone: each task has
+a marker, danger and frozen have words. Knows signs and styles; knows nothing of panels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,105 @@ from rich.color import Color, ColorType
 from rich.color_triplet import ColorTriplet
 from rich.style import Style
 from textual.theme import Theme
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One set of signs; each is one cell wide."""
+
+    name: str
+    braille: bool
+    tasks: tuple[str, ...]
+    rule: str
+    wall: str
+    dotted: str
+    tick: str
+    corner: str
+    tee: str
+    arrow: str
+    minus: str
+    dash: str
+    middot: str
+    ellipsis: str
+    filled: str
+    empty: str
+    bars: str
+    """Eight heights, lowest first."""
+    frozen: str
+    pointer: str
+    ring: str
+
+    def task(self, index: int) -> str:
+        """Return the marker of the task at `index` of the profile."""
+        return self.tasks[index % len(self.tasks)]
+
+    def spell(self, text: str) -> str:
+        """Write a text with the signs of this set."""
+        if self.braille:
+            return text.replace(" > ", f" {self.arrow} ")
+        for sign, plain in _PLAIN_SIGNS.items():
+            text = text.replace(sign, plain)
+        return text.encode("ascii", "replace").decode("ascii")
+
+
+UNICODE = Glyphs(
+    name="unicode",
+    braille=True,
+    tasks=("●", "▲", "■", "◆", "★", "▼"),
+    rule="─",
+    wall="│",
+    dotted="┊",
+    tick="┤",
+    corner="└",
+    tee="┴",
+    arrow="→",
+    minus="−",
+    dash="–",
+    middot="·",
+    ellipsis="…",
+    filled="━",
+    empty="─",
+    bars="▁▂▃▄▅▆▇█",
+    frozen="▪",
+    pointer="▸",
+    ring="○",
+)
+ASCII = Glyphs(
+    name="ascii",
+    braille=False,
+    tasks=("o", "^", "#", "x", "*", "v"),
+    rule="-",
+    wall="|",
+    dotted=":",
+    tick="+",
+    corner="+",
+    tee="+",
+    arrow=">",
+    minus="-",
+    dash="-",
+    middot=".",
+    ellipsis="~",
+    filled="=",
+    empty="-",
+    bars="_..::=##",
+    frozen="%",
+    pointer=">",
+    ring="o",
+)
+_PLAIN_SIGNS = {
+    "−": "-",
+    "–": "-",
+    "·": ".",
+    "…": "~",
+    "→": ">",
+    "‖": "|",
+    "×": "x",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+
 
 _LEVELS = (0, 95, 135, 175, 215, 255)
 _CELLS: dict[ColorTriplet, int] = {

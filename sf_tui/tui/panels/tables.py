@@ -1,4 +1,7 @@
-"""The drift panel: how far each layer has moved since the stage began, and which are frozen."""
+"""The tables at the side: weight drift by layer, accuracy by stage, load of the machine.
+
+Knows the newest drift measurement, the curves and the machine's sample; measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
-from sf_tui.tui.numbers import format_value
+from sf_tui.tui.machine import GpuSample
+from sf_tui.tui.numbers import format_bytes, format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.event_records import LayerDrift
@@ -148,3 +152,108 @@ def spell_layers(names: list[str]) -> str:
 def _moved(layer: LayerDrift) -> float:
     """Return a layer's drift; 0 where the log has none."""
     return layer.relative_update or 0.0
+
+
+_CELL = 6
+
+
+class Matrix(Panel):
+    """Tasks down, stages across; the newest stage's values are those of now."""
+
+    TITLE: ClassVar[str] = "accuracy by stage"
+    can_focus = True
+
+    def title_right(self) -> Sequence[Piece]:
+        """Say what the second column is."""
+        return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return a row for each task."""
+        view = self.view
+        stages = list(view.live.curves.stages.values())
+        if not stages:
+            return [[("  no stage has begun", "muted")]]
+        name_width = min(max(len(task) for task in view.tasks), 12) + 3
+        columns = max((width - name_width) // _CELL - 2, 1)
+        shown = stages[-columns:]
+        header: Line = [(" " * name_width, "text")]
+        header += [(f"{title:>{_CELL}}", "muted") for title in ("start", "worst")]
+        header += [(f"{stage.name[: _CELL - 1]:>{_CELL}}", "muted") for stage in shown]
+        lines = [header]
+        for task in view.tasks:
+            role, marker = view.task_paint(task)
+            line: Line = [(f" {marker} {task[:12]:<{name_width - 3}}", role)]
+            first = stages[0].accuracy.get(task)
+            line.append(_cell(first.value_at(0) if first else None, "muted"))
+            newest = stages[-1].accuracy.get(task)
+            extremes = newest.extremes(0, stages[-1].steps) if newest else None
+            metric = view.live.metric(task)
+            line.append(_cell(metric.worst(extremes) if extremes else None, "muted"))
+            for stage in shown:
+                series = stage.accuracy.get(task)
+                value = series.last_value if series else None
+                begun = series.value_at(0) if series else None
+                lost = (
+                    value is not None
+                    and begun is not None
+                    and task in stage.known
+                    and metric.drop(begun, value) >= view.actions.alert_drop
+                )
+                line.append(_cell(value, "danger" if lost else "text"))
+            lines.append(line)
+        return lines[:height]
+
+
+def _cell(value: float | None, role: str) -> tuple[str, str]:
+    text = "·" if value is None else f"{value:.2f}"
+    return (f"{text:>{_CELL}}", role if value is not None else "faint")
+
+
+class MachinePanel(Panel):
+    """What the worker's machine is doing."""
+
+    TITLE: ClassVar[str] = "machine"
+    IS_CHART: ClassVar[bool] = True
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return two rows a GPU, or two for the processor."""
+        sample = self.view.machine
+        if sample is None:
+            return [[("  not looked at yet", "muted")]]
+        if sample.problem:
+            return [[(f"  {sample.problem}", "muted")]]
+        lines: list[Line] = []
+        for index, gpu in enumerate(sample.gpus):
+            lines += self._gpu_rows(index, gpu, width)
+        if not sample.gpus:
+            cores = sample.cores or 1
+            used = (sample.cpu_percent or 0.0) / 100
+            share = used / cores
+            text = f"{used:.1f} of {cores} cores"
+            lines.append(self._row("cpu", share, text, width))
+        if sample.rss_bytes is not None and sample.memory_total_bytes:
+            share = sample.rss_bytes / sample.memory_total_bytes
+            text = f"{format_bytes(sample.rss_bytes)} of {format_bytes(sample.memory_total_bytes)}"
+            lines.append(self._row("memory", share, text, width))
+        return lines[:height]
+
+    def _gpu_rows(self, index: int, gpu: GpuSample, width: int) -> list[Line]:
+        used = gpu.used_bytes / max(gpu.total_bytes, 1)
+        text = f"{format_bytes(gpu.used_bytes)} of {format_bytes(gpu.total_bytes)}"
+        busy = "–" if gpu.utilization is None else f"{gpu.utilization:.0%}"
+        return [
+            self._row(f"gpu {index}", gpu.utilization or 0.0, f"{busy} {gpu.name}", width),
+            self._row("", used, text, width),
+        ]
+
+    def _row(self, name: str, share: float, text: str, width: int) -> Line:
+        glyphs = self.view.glyphs
+        text_width = 20
+        cells = max(width - text_width - 10, 4)
+        filled = round(cells * min(max(share, 0.0), 1.0))
+        return [
+            (f" {name:<6} ", "muted"),
+            (glyphs.filled * filled, "text"),
+            (glyphs.empty * (cells - filled), "rule"),
+            (f" {text[:text_width]}", "text"),
+        ]
