@@ -87,7 +87,7 @@ def attach_to(
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
-    from sf_tui.tui.session import open_console, parting_word
+    from sf_tui.tui.session import closing_message, open_console
     from sf_tui.tui.terminal import ConsoleOptions
 
     run.read_run_json()
@@ -95,7 +95,7 @@ def attach_to(
     options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
-        write_line(parting_word(run, code), err=True)
+        write_line(closing_message(run, code), err=True)
     return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 

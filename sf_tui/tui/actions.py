@@ -22,11 +22,11 @@ from sf_tui.tui.live_state import LiveState
 from sf_tui.vocabulary.ops import PAUSED, op_named
 
 DEBOUNCE_S = 0.6
-"""A held key repeats 30 times a second: only a press after a pause as long as this acts."""
+"""A held key repeats 30 times a second; a press acts only after a pause of this length."""
 ALERT_DROP = 0.20
-"""The profile's own default of [window] alert_drop."""
+"""Default of [window] alert_drop."""
 ANCHOR_STRENGTH = 1.0
-"""The profile's own default of [anchor] strength."""
+"""Default of [anchor] strength."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 _CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
 
@@ -44,30 +44,30 @@ class Action:
 
     @property
     def needs_typed_yes(self) -> bool:
-        """Whether it throws work away, so that a `yes` must be typed in full."""
+        """Whether it discards work and therefore needs a typed `yes`."""
         return op_named(self.op).typed_yes
 
 
 @dataclass(frozen=True)
 class RunActions:
-    """What the run's own profile says of actions.
+    """The actions of a run's profile and the settings they default to.
 
     Attributes:
         actions: in the profile's order.
         alert_drop: drop at which the danger strip suggests one.
-        anchor_strength: of an anchor that names none.
-        repair: the profile's [recover]: what a recover takes that says nothing else.
-        problem: why there are none; empty when there are.
+        anchor_strength: default strength of an anchor.
+        recover: the profile's [recover], the defaults of a recover.
+        problem: why there are no actions; empty if there are.
     """
 
     actions: Sequence[Action] = ()
     alert_drop: float = ALERT_DROP
     anchor_strength: float = ANCHOR_STRENGTH
-    repair: dict[str, Any] = field(default_factory=dict, hash=False)
+    recover: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
 
     def named(self, name: str) -> Action | None:
-        """Return the action of a name."""
+        """Return the action with this name."""
         return next((action for action in self.actions if action.name == name), None)
 
     def of_op(self, op: str) -> Action | None:
@@ -75,12 +75,12 @@ class RunActions:
         return next((action for action in self.actions if action.op == op), None)
 
     def of_key(self, key: str) -> Action | None:
-        """Return the action that a key is bound to."""
+        """Return the action bound to a key."""
         return next((action for action in self.actions if action.key and action.key == key), None)
 
 
 def read_actions(run: RunDirectory) -> RunActions:
-    """Read the actions of a run from its resolved profile; an unreadable one has none."""
+    """Read the actions of a run from its resolved profile; none if that is unreadable."""
     try:
         profile = tomllib.loads(read_regular(run.profile).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -94,7 +94,7 @@ def read_actions(run: RunDirectory) -> RunActions:
             Action(
                 name=name,
                 op=op,
-                # Stopping is never a single key, whatever a file says.
+                # Stopping is never bound to a single key, even if a file binds it.
                 key=str(table.get("key") or "") if op_named(op).may_have_key else "",
                 label=str(table.get("label") or name),
                 confirm=bool(table.get("confirm", False)),
@@ -104,25 +104,25 @@ def read_actions(run: RunDirectory) -> RunActions:
     alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
-    repair = profile.get("recover", {})
-    return RunActions(actions, float(alert_drop), float(strength), repair, problem)
+    recover = profile.get("recover", {})
+    return RunActions(actions, float(alert_drop), float(strength), recover, problem)
 
 
 @dataclass(frozen=True)
 class RollbackTarget:
-    """A checkpoint of the present stage that a run can go back to."""
+    """A checkpoint of the current stage that a run can roll back to."""
 
     stage: str
     step: int
     name: str
     accuracy: dict[str, float]
-    """Of each task, as it was measured at or before that step."""
+    """Accuracy of each task, last measured at or before that step."""
 
 
 def rollback_targets(run: RunDirectory, live: LiveState) -> list[RollbackTarget]:
-    """Return the checkpoints that lie before the present step, newest first.
+    """Return the checkpoints before the current step, newest first.
 
-    Those that the worker pruned or abandoned are not there any more.
+    Checkpoints that the worker pruned or abandoned are not listed.
     """
     stage = live.stage
     if stage is None:
@@ -157,10 +157,10 @@ class ActionSender:
     """Sends the operator's actions to the worker, or returns why that is not possible.
 
     Args:
-        run: whose worker is asked.
+        run: the run whose worker receives them.
         actions: the profile's.
         read_only: send nothing at all.
-        steady_clock: seconds that only ever rise; for debouncing.
+        steady_clock: monotonic seconds, for debouncing.
     """
 
     def __init__(
@@ -178,14 +178,14 @@ class ActionSender:
         self._last_press: dict[str, float] = {}
 
     def is_repeat(self, key: str) -> bool:
-        """Note a press of an action's key and tell whether it is a held key's repeat."""
+        """Record a press of an action's key and return whether it repeats a held key."""
         now = self._clock()
         before = self._last_press.get(key)
         self._last_press[key] = now
         return before is not None and now - before < DEBOUNCE_S
 
     def why_not(self, state: WorkerState, action: Action | None = None) -> str:
-        """Return why an action can't be sent now, with what to do; nothing if it can."""
+        """Return why an action can't be sent now and what to do; empty if it can."""
         if self.read_only:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
         if state is WorkerState.FINISHED:
@@ -199,7 +199,7 @@ class ActionSender:
         return ""
 
     def resolve_toggle(self, action: Action, live: LiveState) -> Action:
-        """Return what a key does now: pausing a run that is paused, or about to be, resumes it."""
+        """Return the action to send: a pause of a paused (or pausing) run becomes a resume."""
         op = op_named(action.op)
         resume = self.actions.of_op(op.inverse)
         if op.turns_on != PAUSED or resume is None:
@@ -218,7 +218,7 @@ class ActionSender:
         return resume if live.paused else action
 
     def send(self, action: Action, arguments: dict[str, Any] | None = None) -> str:
-        """Ask the worker for an action and return the command's id.
+        """Request an action from the worker and return the command's id.
 
         Raises:
             RunError: the console is read-only, or the command log can't be written.
@@ -234,10 +234,10 @@ class ActionSender:
 
 @dataclass(frozen=True)
 class ConsoleKey:
-    """A key that the console keeps for itself.
+    """A key reserved for the console.
 
     Attributes:
-        keys: what can be pressed.
+        keys: names of the keys.
         command: name of the console's own command.
         label: what it does, in a word or two.
         help: what it does, in a sentence.
@@ -272,7 +272,7 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey(("m",), "copy", "copy", "copy the values as Markdown: clipboard and a file"),
     ConsoleKey(("t",), "theme", "theme", "dark or light"),
 )
-"""The keys that no profile can take."""
+"""Reserved keys; a profile can't bind them."""
 
 
 def console_command(key: str) -> str | None:
@@ -284,7 +284,7 @@ def console_command(key: str) -> str | None:
 
 
 def shown_key(key: str) -> str:
-    """Return a key as people write it."""
+    """Return a key's name as shown to users."""
     return {"escape": "esc"}.get(key, key)
 
 

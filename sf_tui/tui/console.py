@@ -31,14 +31,14 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import DARK, LIGHT
 from sf_tui.tui.view import RunView
-from sf_tui.tui.view_state import ViewState, jump_to_mark, look_closer, move_by_probe
+from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
 
 
-def keep_file(view: ViewState, name: str, content: str) -> Path:
-    """Write a file beside the run; where that can't be written, where the reader is.
+def save_file(view: ViewState, name: str, content: str) -> Path:
+    """Write a file into the run directory, else the working directory, else the temporary one.
 
     Raises:
-        RunError: no place could be written.
+        RunError: none of them is writable.
     """
     problems = []
     for folder in (view.run.path / "console", Path.cwd(), Path(tempfile.gettempdir())):
@@ -59,7 +59,7 @@ def timed_name(stem: str, suffix: str, now_s: float) -> str:
 
 
 def values_as_markdown(view: ViewState) -> str:
-    """Return what the console shows in numbers, to paste into a ticket or a chat."""
+    """Return the console's values as Markdown, to paste into a ticket or a chat."""
     history, stage = view.live, view.stage
     lines = [f"**{view.run.id}**: {history.status.replace('_', ' ')}"]
     if stage is not None:
@@ -88,7 +88,7 @@ def values_as_markdown(view: ViewState) -> str:
         lines.append(f"Anchored to the start model, strength {view.anchor_strength:g}.")
     lines += [row.text for row in view.live.activity.rows if row.kind is Kind.VERDICT][-1:]
     lines.append(f"`{view.run.path}`")
-    # It goes to the clipboard, and from there perhaps to a terminal.
+    # The clipboard may be pasted into a terminal.
     return printable("\n".join(lines) + "\n")
 
 
@@ -97,7 +97,7 @@ class ZoomScreen(Screen[None]):
 
     Args:
         view: the console's.
-        panel: what sort of panel gets the room.
+        panel: class of the zoomed panel.
     """
 
     def __init__(self, view: ViewState, panel: type[Panel]) -> None:
@@ -106,7 +106,7 @@ class ZoomScreen(Screen[None]):
         self._panel = panel
 
     def compose(self) -> ComposeResult:
-        """Make the panels anew: their view is the same."""
+        """Create new panels on the same view."""
         yield Header(self._view, id="header")
         yield DangerStrip(self._view, id="danger")
         yield self._panel(self._view, id="zoom-room")
@@ -114,10 +114,10 @@ class ZoomScreen(Screen[None]):
 
 
 class ConsoleApp(RunView, inherit_bindings=False):
-    """The Textual application.
+    """The Textual application of the console.
 
     Attributes:
-        desk: sends actions, or says why not.
+        sender: sends actions to the worker.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
-        self.desk = ActionSender(
+        self.sender = ActionSender(
             run,
             self.view.actions,
             read_only=self.options.read_only,
@@ -139,7 +139,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         )
 
     def on_key(self, event: events.Key) -> None:
-        """Do what a key means: the console's own keys first, then the profile's actions."""
+        """Dispatch a key: the console's own keys first, then the profile's actions."""
         if isinstance(self.screen, ModalScreen):
             return
         printable = event.is_printable and event.character not in (None, " ")
@@ -152,28 +152,28 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if command is not None:
             self.run_command(command)
             return
-        action = self.desk.actions.of_key(key)
-        if action is not None and not self.desk.is_repeat(key):
+        action = self.sender.actions.of_key(key)
+        if action is not None and not self.sender.is_repeat(key):
             self.press_action(action)
 
     def run_command(self, command: str) -> None:
-        """Do one of the console's own commands, by its name in the key table."""
+        """Run one of the console's own commands by its name in the key table."""
         getattr(self, f"_command_{command.replace('-', '_')}")()
         self.update_panels()
 
     def press_action(self, action: Action) -> None:
-        """Do an action of the profile, ask first, or say why not."""
+        """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
-        self.look_at_worker()
-        refusal = self.desk.why_not(view.liveness.state, action)
+        self.check_worker()
+        refusal = self.sender.why_not(view.liveness.state, action)
         if refusal:
-            self.say(refusal, "warn")
+            self.show_notice(refusal, "warn")
             return
-        action = self.desk.resolve_toggle(action, view.live)
+        action = self.sender.resolve_toggle(action, view.live)
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.live)
             if not targets:
-                self.say("no checkpoint of this stage lies before the present step", "warn")
+                self.show_notice("no checkpoint of this stage lies before the present step", "warn")
                 return
             self.push_screen(RollbackDialog(view, clock, action, targets), self._roll_back)
         elif action.op == "stop":
@@ -187,11 +187,11 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if action is None:
             return
         try:
-            identity = self.desk.send(action, arguments)
+            identity = self.sender.send(action, arguments)
         except RunError as error:
-            self.say(str(error).replace("\n ", ":"), "error")
+            self.show_notice(str(error).replace("\n ", ":"), "error")
             return
-        self.say(f"{action.label}: requested", command=identity)
+        self.show_notice(f"{action.label}: requested", command=identity)
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
@@ -231,7 +231,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.push_screen(ZoomScreen(self.view, panel))
 
     def _command_next_panel(self) -> None:
-        """Textual itself moves the focus with tab."""
+        """Do nothing: Textual moves the focus with tab."""
 
     def _command_back(self) -> None:
         move_by_probe(self.view, -1)
@@ -251,17 +251,17 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.view.cursor = None
 
     def _command_narrow(self) -> None:
-        look_closer(self.view, 1)
+        change_range(self.view, 1)
 
     def _command_widen(self) -> None:
-        look_closer(self.view, -1)
+        change_range(self.view, -1)
 
     def _command_log_scale(self) -> None:
         self.view.log_loss = not self.view.log_loss
 
     def _command_theme(self) -> None:
         if self.options.no_color:
-            self.say("NO_COLOR is set: there is only one theme", "warn")
+            self.show_notice("NO_COLOR is set: there is only one theme", "warn")
             return
         self.view.paint = LIGHT if self.view.paint is DARK else DARK
         self.theme = self.view.paint.name
@@ -279,10 +279,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
         name = timed_name("values", ".md", self.options.wall_clock())
         self._keep(name, text, "copied to the clipboard, and to")
 
-    def _keep(self, name: str, content: str, said: str) -> None:
+    def _keep(self, name: str, content: str, label: str) -> None:
         try:
-            path = keep_file(self.view, name, content)
+            path = save_file(self.view, name, content)
         except RunError as error:
-            self.say(f"{error.message}: {error.hint}", "error")
+            self.show_notice(f"{error.message}: {error.hint}", "error")
         else:
-            self.say(f"{said} {path}")
+            self.show_notice(f"{label} {path}")

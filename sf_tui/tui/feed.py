@@ -37,14 +37,26 @@ from sf_tui.vocabulary.events import (
     TasksAtRisk,
 )
 
+WHOLE_UP_TO_BYTES = 2_000_000
+"""A log up to this size is folded before the first frame: about 0.1 s."""
+HEAD_BYTES = 1 << 16
+TAIL_BYTES = 1 << 19
+"""Of a larger log, this much of its end is shown first: about 2,500 steps."""
+POLL_BUDGET_S = 0.04
+"""Longest time that one poll may block the screen."""
+RUNS_LISTED = 40
+"""Most runs in a list, newest first."""
+SUMMARY_HEAD_BYTES = 1 << 14
+SUMMARY_END_BYTES = 1 << 16
 WORKER_LOG_BYTES = 16_384
 WORKER_LOG_LINES = 200
-# Colors and cursor moves of libraries tell nothing; other control signs are shown.
+_STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
+# Colors and cursor moves from libraries carry no information; other controls are shown.
 _MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class WorkerLogTail:
-    """Follows one log file."""
+    """Follows the end of one log file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,7 +64,7 @@ class WorkerLogTail:
         self.lines: list[str] = []
 
     def poll(self) -> bool:
-        """Read the end anew if the file has grown; return whether it had."""
+        """Read the end again if the file's size changed; return whether it did."""
         try:
             with open_regular(self._path) as file:
                 size = file.seek(0, os.SEEK_END)
@@ -63,7 +75,7 @@ class WorkerLogTail:
         except OSError:
             return False
         self._size = size
-        # A progress bar rewrites its line: only what it ended with is kept.
+        # A progress bar rewrites its line; keep only the last version.
         lines = [
             line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
             for line in text.split("\n")
@@ -73,23 +85,13 @@ class WorkerLogTail:
         return True
 
 
-WHOLE_UP_TO_BYTES = 2_000_000
-"""A log up to this size is folded before the first frame: about 0.1 s."""
-HEAD_BYTES = 1 << 16
-TAIL_BYTES = 1 << 19
-"""Of a larger log, this much of its end is shown first: about 2,500 steps."""
-POLL_BUDGET_S = 0.04
-"""Longest time that one poll may keep the screen waiting."""
-_STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
-
-
 class RunFeed:
     """Follows one run's event and command logs.
 
     Attributes:
         run: the run.
-        live: the state so far; replaced once when the whole history has been read.
-        progress: share of the history that has been read, or None when all of it is known.
+        live: the state so far; replaced once, when the whole history is read.
+        progress: share of the history read so far; None when it is complete.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -115,11 +117,11 @@ class RunFeed:
         self._poll_requests()
 
     def poll(self) -> bool:
-        """Fold what was appended since the last poll; return whether anything was."""
+        """Fold events appended since the last poll; return whether there were any."""
         changed = self._poll_requests()
         deadline = time.perf_counter() + POLL_BUDGET_S
         with suppress(OSError):
-            # A file system that is away for a moment: the next poll tries again.
+            # The file system may be unavailable for a moment; the next poll tries again.
             for event in self._tail.iterate():
                 self._fold_live(event)
                 changed = True
@@ -138,11 +140,11 @@ class RunFeed:
                 size = max(_size_of(self.run.events), 1)
                 self.progress = min(self._whole_tail.offset / size, 0.99)
                 return True
-        self._take_whole()
+        self._switch_to_whole()
         return False
 
-    def _take_whole(self) -> None:
-        """Show the full history from now on and follow the log from where it ends."""
+    def _switch_to_whole(self) -> None:
+        """Switch to the full history and follow the log from its end."""
         assert self._whole is not None
         self._whole.version = self.live.version + 1
         self._whole.activity.version = self.live.activity.version + 1
@@ -157,7 +159,7 @@ class RunFeed:
         self._poll_requests()
 
     def _note_damage(self) -> bool:
-        """Pass on damaged lines; return whether there are more than before."""
+        """Report damaged lines to the state; return whether there are more than before."""
         count = self._tail.unreadable + self._tail.gaps
         if count == self._damaged_before or not self._tail.damage:
             return False
@@ -172,7 +174,7 @@ class RunFeed:
                 self.live.add(event)
             if head.offset > HEAD_BYTES:
                 break
-        self._tail = EventTail(self.run.events, _line_start_behind(self.run.events, size))
+        self._tail = EventTail(self.run.events, _last_part_start(self.run.events, size))
         for event in self._tail.iterate():
             self._fold_live(event)
         self._whole = LiveState()
@@ -185,7 +187,7 @@ class RunFeed:
             and isinstance(event, _STAGED)
             and event.stage not in self.live.stages
         ):
-            self.live.suppose_stages_until(event.stage)
+            self.live.assume_stages_until(event.stage)
         self.live.add(event)
 
     def _poll_requests(self) -> bool:
@@ -205,8 +207,8 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _line_start_behind(path: Path, size: int) -> int:
-    """Return the start of the first line in the log's last part; its end when that has none."""
+def _last_part_start(path: Path, size: int) -> int:
+    """Return the offset of the first line in the log's last part; the log's end if it has none."""
     with path.open("rb") as file:
         start = max(size - TAIL_BYTES, 0)
         file.seek(start)
@@ -214,32 +216,26 @@ def _line_start_behind(path: Path, size: int) -> int:
     return size if newline < 0 else start + newline + 1
 
 
-RUNS_LISTED = 40
-"""Runs that a list shows at most, newest first."""
-SUMMARY_HEAD_BYTES = 1 << 14
-SUMMARY_END_BYTES = 1 << 16
-
-
 @dataclass(frozen=True)
 class RunSummary:
-    """What a list says of a run."""
+    """One line about a run."""
 
     run: RunDirectory
     profile: str
     state: str
-    """running, paused, silent, dead, starting, or how the run finished."""
+    """running, paused, silent, dead, starting, or the final status."""
     last_event_s: float | None
-    """Seconds since the epoch of the newest event."""
+    """Time of the newest event in seconds since the epoch."""
     stage: str
     step: int | None
     old_accuracy: float | None
-    """Of the first task."""
+    """Newest value of the first task."""
     new_accuracy: float | None
-    """Of the last task probed."""
+    """Newest value of the last task probed."""
 
 
 class RunListReader:
-    """Keeps lines about the newest runs, one of them read anew at a time."""
+    """Keeps summaries of the newest runs and updates one at a time."""
 
     def __init__(self) -> None:
         self._runs: list[RunDirectory] = []
@@ -247,7 +243,7 @@ class RunListReader:
         self._next = 0
 
     def read_some(self, present: RunDirectory, now_s: float) -> list[RunSummary]:
-        """Read one more run and return all that are known, newest first.
+        """Read one more run and return all known summaries, newest first.
 
         Args:
             present: a run that is listed wherever its directory is.
@@ -275,7 +271,7 @@ def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
     stage, step, values = "", None, dict[str, float]()
     for event in (*_head(run.events), *_end(run.events)):
         state.add(event)
-        # The stage may have begun in the part that is not read.
+        # The stage may have begun in the unread part.
         if isinstance(event, Step | Probe):
             stage, step = event.stage, event.step
         if isinstance(event, Probe | RunFinished):
@@ -313,7 +309,7 @@ def _head(path: Path) -> list[Event]:
             if tail.offset > SUMMARY_HEAD_BYTES:
                 break
     except OSError:
-        # A list leaves out what can't be read; `sf show` says why it can't.
+        # A list skips unreadable logs; `sf show` reports the reason.
         return []
     return found
 

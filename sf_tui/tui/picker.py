@@ -24,12 +24,12 @@ RUNS_READ_FIRST = 30
 
 
 class RunTable(Panel):
-    """One row a run; the chosen one is pointed at.
+    """One row per run; a pointer marks the chosen one.
 
     Attributes:
         runs: newest first.
         chosen: index of the chosen run.
-        now_s: present time, for ages.
+        now_s: current time in seconds since the epoch, for ages.
     """
 
     TITLE: ClassVar[str] = "choose a run"
@@ -41,7 +41,7 @@ class RunTable(Panel):
         self.now_s = 0.0
 
     def title_right(self) -> Line:
-        """Return how many runs there are."""
+        """Return the number of runs."""
         return [(f"{len(self.runs)} runs", "muted")]
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
@@ -80,7 +80,7 @@ class RunTable(Panel):
 
 
 class RunPicker(App[RunDirectory], inherit_bindings=False):
-    """A list of runs; it ends with the one that was chosen, or with None."""
+    """An application that lists the runs and returns the chosen one, or None."""
 
     CSS_PATH = "console.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -107,18 +107,18 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
         self.theme = paint.name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
+        """Filter control characters, and colors if NO_COLOR is set."""
         filters = [self._printable, *super().get_line_filters()]
         if not self.options.no_color:
             return filters
         return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]
 
     def compose(self) -> ComposeResult:
-        """Put the table on the screen."""
+        """Compose the table."""
         yield self._table
 
     def on_mount(self) -> None:
-        """Read the remaining runs behind the first frame."""
+        """Read the remaining runs after the first frame."""
         self.run_worker(self._read_all())
 
     def on_key(self, event: events.Key) -> None:

@@ -17,7 +17,7 @@ from textual.theme import Theme
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of signs; each is one cell wide."""
+    """One set of glyphs; each is one cell wide."""
 
     name: str
     braille: bool
@@ -46,7 +46,7 @@ class Glyphs:
         return self.tasks[index % len(self.tasks)]
 
     def spell(self, text: str) -> str:
-        """Write a text with the signs of this set."""
+        """Return a text with the characters of this set."""
         if self.braille:
             return text.replace(" > ", f" {self.arrow} ")
         for sign, plain in _PLAIN_SIGNS.items():
@@ -123,7 +123,7 @@ _CELLS: dict[ColorTriplet, int] = {
     for b, blue in enumerate(_LEVELS)
 }
 TASK_ROLES = ("task-0", "task-1", "task-2", "task-3", "task-4", "task-5")
-"""Roles of the tasks in profile order; a seventh task begins again."""
+"""Roles of the tasks in profile order; a seventh task reuses the first."""
 
 
 def task_role(index: int) -> str:
@@ -148,7 +148,7 @@ class Paint:
     roles: dict[str, Style] = field(hash=False)
 
     def style(self, role: str) -> Style:
-        """Return the style of a role; `role+band` lies on the danger window's background."""
+        """Return the style of a role; `role+band` has the danger window's background."""
         found = self.roles.get(role)
         if found is None:
             base, _, on_band = role.partition("+")
@@ -162,11 +162,11 @@ class Paint:
 def cell_color(name: str) -> Color:
     """Return the cell of the 256-color palette that is exactly this color.
 
-    It also carries its 24 bits, which Textual asks for. Rich's own rounding misses the light grays
-    by one.
+    It also carries the 24-bit value, which Textual needs. Rich's own rounding is off by one for
+    light grays.
 
     Raises:
-        KeyError: the palette has no such color behind the 16 that are the user's own.
+        KeyError: the palette has no such color after the 16 user-defined ones.
     """
     triplet = Color.parse(name).get_truecolor()
     return Color(name, ColorType.EIGHT_BIT, _CELLS[triplet], triplet)
@@ -270,7 +270,7 @@ PLAIN = _paint(
 
 
 def textual_theme(paint: Paint) -> Theme:
-    """Return what Textual needs of a theme for the screen's background and the dialogs' border."""
+    """Return the Textual theme, which paints the screen's background and the dialogs' border."""
     if not paint.background:
         return Theme(
             name=paint.name,

@@ -142,7 +142,7 @@ async def test_the_palette_offers_every_action_and_every_key(running: WrittenRun
         palette = app.screen
         assert isinstance(palette, PaletteDialog)
         labels = {choice.label for choice in palette.matching}
-        assert {action.label for action in app.desk.actions.actions} <= labels
+        assert {action.label for action in app.sender.actions.actions} <= labels
         assert {entry.label for entry in CONSOLE_KEYS} - {"palette"} <= labels
         await pilot.press(*"freeze", "enter")
         assert sent(running) == [("freeze", {})]

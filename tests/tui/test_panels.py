@@ -40,7 +40,7 @@ class ShownRun:
         self.state = scene.__name__
         written, options = scene(make_run)
         self.app = ConsoleApp(written.run, written.options(**options))
-        self.app.look_at_worker()
+        self.app.check_worker()
 
     def lines(self, panel: type[Panel], width: int = WIDTH, height: int = 6) -> list[Parts]:
         """Return the parts of each line that are no blanks, each with its role."""

@@ -16,14 +16,16 @@ from sf_tui.tui.numbers import format_share
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
 
+_ROWS = 6
+
 
 class ConfirmDialog(Dialog[Action]):
-    """Gives back the action that it was opened with when it is confirmed.
+    """Returns its action when the operator confirms it.
 
     Args:
         view: the console's.
-        steady_clock: seconds that only ever rise.
-        action: what is asked about; later changes on the screen don't touch it.
+        steady_clock: monotonic seconds.
+        action: the action to confirm; later changes on the screen don't affect it.
     """
 
     def __init__(self, view: ViewState, steady_clock: Callable[[], float], action: Action) -> None:
@@ -32,7 +34,7 @@ class ConfirmDialog(Dialog[Action]):
         self._where = _place(view)
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the question and what a yes would do."""
+        """Return the question and the consequences."""
         del height
         sentences = consequences(self._action, self.view.actions) or [action_help(self._action)]
         lines = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
@@ -45,7 +47,7 @@ class ConfirmDialog(Dialog[Action]):
         ]
 
     def press(self, key: str) -> None:
-        """Take `y` for yes and `n` for no."""
+        """Confirm with `y`, cancel with `n`."""
         if key == "y":
             self.dismiss(self._action)
         elif key == "n":
@@ -62,32 +64,32 @@ def consequences(action: Action, actions: RunActions) -> list[str]:
     op = op_named(action.op)
     if op.consequence is None:
         return []
-    settings = actions.repair if op.settings == "recover" else {}
+    settings = actions.recover if op.settings == "recover" else {}
     sentences = list(op.consequence({**op.defaults, **settings, **action.arguments}))
     rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
     key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
     return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]
 
 
-_ROWS = 6
-
-
 @dataclass(frozen=True)
 class Rollback:
-    """What was confirmed."""
+    """A confirmed rollback."""
 
     action: Action
     to: str
 
 
 class RollbackDialog(Dialog[Rollback]):
-    """Gives back the action and the checkpoint when `yes` was typed in full.
+    """Returns the action and the checkpoint when `yes` is typed in full.
+
+    The list of checkpoints is fixed when the dialog opens, so that the choice stays the same while
+    the run continues.
 
     Args:
         view: the console's.
-        steady_clock: seconds that only ever rise.
+        steady_clock: monotonic seconds.
         action: the rollback action of the profile.
-        targets: checkpoints that can be gone back to, newest first; at least one.
+        targets: checkpoints to choose from, newest first; at least one.
     """
 
     TAKES_TEXT = True
@@ -109,11 +111,11 @@ class RollbackDialog(Dialog[Rollback]):
 
     @property
     def target(self) -> RollbackTarget:
-        """The checkpoint that is chosen."""
+        """The chosen checkpoint."""
         return self._targets[self._chosen]
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the question, the checkpoints, and what would be lost."""
+        """Return the question, the checkpoints, and the steps that would be lost."""
         del width, height
         stage = self.view.live.stage
         lost = max((stage.step if stage else 0) - self.target.step, 0)
@@ -151,7 +153,7 @@ class RollbackDialog(Dialog[Rollback]):
         return line
 
     def press(self, key: str) -> None:
-        """Choose another checkpoint; what was typed for the one before is void."""
+        """Choose another checkpoint and clear the typed text."""
         step = {"up": -1, "down": 1}.get(key, 0)
         chosen = min(max(self._chosen + step, 0), len(self._targets) - 1)
         if chosen != self._chosen:
@@ -160,17 +162,17 @@ class RollbackDialog(Dialog[Rollback]):
         self.refresh_text()
 
     def answer(self) -> None:
-        """Go back, if `yes` was typed."""
+        """Confirm the rollback if `yes` was typed."""
         if self.typed.strip() == "yes":
             self.dismiss(Rollback(self._action, self.target.name))
 
 
 class StopDialog(Dialog[Action]):
-    """Gives back the action when `yes` was typed in full.
+    """Returns the action when `yes` is typed in full.
 
     Args:
         view: the console's.
-        steady_clock: seconds that only ever rise.
+        steady_clock: monotonic seconds.
         action: the stop action of the profile.
     """
 
@@ -198,6 +200,6 @@ class StopDialog(Dialog[Action]):
         ]
 
     def answer(self) -> None:
-        """End the run, if `yes` was typed."""
+        """Confirm the stop if `yes` was typed."""
         if self.typed.strip() == "yes":
             self.dismiss(self._action)

@@ -14,21 +14,23 @@ from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.view_state import ViewState
 
+_ROWS = 12
+
 
 class HelpDialog(Dialog[None]):
-    """A page of keys and signs that scrolls with the arrows."""
+    """A scrollable page of keys and chart symbols, made from the key table."""
 
     WIDTH = 96
     _top = 0
     _room = 1
 
     def wanted_height(self, width: int) -> int:
-        """Return the page's length, whatever part of it is scrolled to."""
+        """Return the length of the whole page."""
         del width
         return len(self._page())
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the part of the page that fits."""
+        """Return the visible part of the page."""
         del width
         page = self._page()
         self._room = max(height - 1, 1)
@@ -97,12 +99,9 @@ def _row(sign: str, role: str, name: str, meaning: str) -> Line:
     return [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (meaning, "muted")]
 
 
-_ROWS = 12
-
-
 @dataclass(frozen=True)
 class Choice:
-    """One thing the palette can do: an action of the profile, or a command of the console."""
+    """One entry of the palette: an action of the profile or a command of the console."""
 
     label: str
     help: str
@@ -112,7 +111,7 @@ class Choice:
 
 
 class PaletteDialog(Dialog[Choice]):
-    """Gives back what was chosen."""
+    """Finds an action or command by name and returns the chosen one."""
 
     TAKES_TEXT = True
     WIDTH = 92
@@ -124,20 +123,20 @@ class PaletteDialog(Dialog[Choice]):
 
     @property
     def matching(self) -> Sequence[Choice]:
-        """The choices whose name or help contains every word that was typed."""
+        """The choices whose name or help contains every typed word."""
         words = self.typed.lower().split()
         found = [
             choice
             for choice in self._choices
             if all(word in f"{choice.label} {choice.help}".lower() for word in words)
         ]
-        # Those whose name begins with what was typed come first.
+        # Names that start with the typed text come first.
         return sorted(
             found, key=lambda choice: not choice.label.lower().startswith(self.typed.lower())
         )
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the line to type into and what fits it."""
+        """Return the input line and the matching choices."""
         matching = self.matching
         rows = max(min(_ROWS, height - 4), 1)
         first = min(max(self._chosen - rows + 1, 0), max(len(matching) - rows, 0))
@@ -168,24 +167,24 @@ class PaletteDialog(Dialog[Choice]):
         return as_many_as_fit([line], width) or [*line[:2], (choice.help[: width - 26], "muted")]
 
     def typed_changed(self) -> None:
-        """Choose the first that fits."""
+        """Select the first match."""
         self._chosen = 0
 
     def press(self, key: str) -> None:
-        """Choose another."""
+        """Move the selection."""
         step = {"up": -1, "down": 1, "tab": 1, "shift+tab": -1}.get(key, 0)
         self._chosen = min(max(self._chosen + step, 0), max(len(self.matching) - 1, 0))
         self.refresh_text()
 
     def answer(self) -> None:
-        """Do what is chosen."""
+        """Return the selected choice."""
         matching = self.matching
         if matching:
             self.dismiss(matching[self._chosen])
 
 
 def choices(actions: RunActions) -> list[Choice]:
-    """Return all that the palette offers: the profile's actions first."""
+    """Return all choices, the profile's actions first."""
     return [
         *(
             Choice(action.label, action_help(action), action.key, action=action)
@@ -200,7 +199,7 @@ def choices(actions: RunActions) -> list[Choice]:
 
 
 class FilterDialog(Dialog[str]):
-    """Gives back the text; an empty one shows all events again."""
+    """Returns the text that events must contain; empty for all events."""
 
     TAKES_TEXT = True
 
@@ -209,7 +208,7 @@ class FilterDialog(Dialog[str]):
         self.typed = view.event_filter
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the line to type into and what can be typed."""
+        """Return the input line, the number of matches, and the event kinds."""
         del width, height
         matching = sum(
             self.typed.lower() in f"{row.kind} {row.text} {row.stage}".lower()
@@ -224,5 +223,5 @@ class FilterDialog(Dialog[str]):
         ]
 
     def answer(self) -> None:
-        """Filter by what was typed."""
+        """Return the typed text."""
         self.dismiss(self.typed.strip())

@@ -20,7 +20,10 @@ from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC
 from sf_tui.vocabulary.ops import op_named
 
+Parts = list[tuple[int, MinMaxSeries]]
+
 _SHARES = Scale(0.0, 1.0)
+_CELLS_PER_TICK = 11
 
 
 class AccuracyChart(Panel):
@@ -50,7 +53,7 @@ class AccuracyChart(Panel):
         return as_many_as_fit(parts, max(self.size.width - 14, 0), "   ")
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the chart, or why there is none yet."""
+        """Return the chart, or a line that explains why it is empty."""
         view = self.view
         curves = view.live.curves
         if not any(stage.accuracy for stage in curves.stages.values()):
@@ -88,7 +91,7 @@ class AccuracyChart(Panel):
         return draw_chart(chart, width, height, view.glyphs)
 
     def _scale(self, task: str, start: int, end: int) -> Scale:
-        """Return the axis of a task: shares lie between 0 and 1, nats have an axis of their own."""
+        """Return a task's scale: 0 to 1 for shares, fitted to the values otherwise."""
         view = self.view
         if view.live.metric(task).is_share:
             return _SHARES
@@ -105,9 +108,6 @@ def _value_ticks(scale: Scale) -> list[tuple[float, str]]:
     return [(scale.share(value), tick_label(value)) for value in ticks(scale.low, scale.high, 4)]
 
 
-Parts = list[tuple[int, MinMaxSeries]]
-
-
 class LossChart(Panel):
     """Loss and gradient norm of the training batches."""
 
@@ -116,7 +116,7 @@ class LossChart(Panel):
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Return the newest values and which scale the axis has."""
+        """Return the newest values and the scale of the axis."""
         view = self.view
         stage, place = view.stage, view.place
         if stage is None or stage.loss.last_value is None:
@@ -134,7 +134,7 @@ class LossChart(Panel):
         )
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the chart, or why there is none yet."""
+        """Return the chart, or a line that explains why it is empty."""
         view = self.view
         curves = view.live.curves
         losses: Parts = [
@@ -148,14 +148,14 @@ class LossChart(Panel):
         if not losses:
             return [[("  no step has been taken yet", "muted")]]
         start, end = view.steps_shown
-        loss_axis = _scale(losses, start, end, view.log_loss)
-        norm_axis = _scale(norms, start, end, view.log_loss)
+        loss_axis = _fitted_scale(losses, start, end, view.log_loss)
+        norm_axis = _fitted_scale(norms, start, end, view.log_loss)
         chart = Chart(
             start,
             end,
             [Curve("ok", "", norms, norm_axis), Curve("text", "", losses, loss_axis)],
-            y_ticks=_ticks(loss_axis, height - 2),
-            right_ticks=_ticks(norm_axis, height - 2),
+            y_ticks=_loss_ticks(loss_axis, height - 2),
+            right_ticks=_loss_ticks(norm_axis, height - 2),
             x_ticks=x_ticks(view, width),
             bands=bands(view),
             walls=walls(view),
@@ -165,24 +165,21 @@ class LossChart(Panel):
         return draw_chart(chart, width, height, view.glyphs)
 
 
-def _scale(parts: Parts, start: int, end: int, log: bool) -> Scale:
+def _fitted_scale(parts: Parts, start: int, end: int, log: bool) -> Scale:
     found = [series.extremes(start - offset, end - offset) for offset, series in parts]
     return loss_scale([pair for pair in found if pair is not None], log)
 
 
-def _ticks(scale: Scale, rows: int) -> list[tuple[float, str]]:
+def _loss_ticks(scale: Scale, rows: int) -> list[tuple[float, str]]:
     values = log_ticks(scale) if scale.log else ticks(scale.low, scale.high, max(rows // 3, 2))
     return [(scale.share(value), tick_label(value)) for value in values]
 
 
-_CELLS_A_NUMBER = 11
-
-
 def x_ticks(view: ViewState, width: int) -> list[tuple[int, str]]:
-    """Return where numbers or stages' names stand under the axis."""
+    """Return the ticks of the step axis: step numbers, or names of several stages."""
     curves = view.live.curves
     start, end = view.steps_shown
-    many = max(width // _CELLS_A_NUMBER, 2)
+    many = max(width // _CELLS_PER_TICK, 2)
     shown = [
         (name, curves.offset(name), stage.steps)
         for name, stage in curves.stages.items()
@@ -221,11 +218,11 @@ def marks(view: ViewState, *, labels: bool) -> list[Mark]:
 
     Args:
         view: what is looked at.
-        labels: whether they are named in the chart, or only stand on its axis.
+        labels: whether to name them in the chart; otherwise only the axis shows them.
     """
     curves, glyphs = view.live.curves, view.glyphs
     found = []
-    # A verdict stands for the diagnosis that it came from.
+    # A verdict replaces the mark of its diagnosis.
     judged = {(row.stage, row.step) for row in view.live.marks(Kind.VERDICT)}
     kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
     for row in view.live.marks(*kinds):
@@ -237,7 +234,7 @@ def marks(view: ViewState, *, labels: bool) -> list[Mark]:
         elif isinstance(row, CommandRow):
             command = row.command
             op = op_named(command.op)
-            # A pause changes nothing about the run, and a checkpoint has its own sign.
+            # A pause does not change the weights, and a checkpoint has its own mark.
             if not op.charted:
                 continue
             if op.result_event and (row.stage, row.step) in judged:

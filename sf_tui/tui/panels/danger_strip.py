@@ -26,18 +26,20 @@ from sf_tui.vocabulary.ops import (
 )
 from sf_tui.vocabulary.verdicts import is_recoverable
 
+MOST_SUGGESTED = 2
+"""Most actions suggested at a time; more would be no suggestion."""
 _BAR_CELLS = 30
 _GAP = "   "
 _AT_RISK = "at risk: "
 _LEAST_FRAME_CELLS = 8
-"""A frame cut shorter than this tells nothing."""
+"""A shorter part of a frame is not informative."""
 
 
 class DangerStrip(Panel):
-    """One line (two where there is room) about the danger window and the drop."""
+    """One line (two if there is room) about the danger window and the drop."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return what is at stake, and below it the window's bar and extremes."""
+        """Return the state of the window and the drop, then the window's bar and extremes."""
         worker = self._worker_line(width)
         if worker is not None:
             first, second = worker
@@ -50,13 +52,13 @@ class DangerStrip(Panel):
         view = self.view
         state, beat = view.liveness.state, self._last_beat()
         if state is WorkerState.DEAD:
-            told = [("The worker is dead", "danger"), (beat, "text")]
+            status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
                 (f"sf resume {view.run.id}", "strong"),
                 (f" goes on {self._from_checkpoint()}", "text"),
             ]
         elif state is WorkerState.SILENT:
-            told = [("The worker is silent", "danger"), (beat, "text")]
+            status = [("The worker is silent", "danger"), (beat, "text")]
             resume = [
                 ("it may come back; if it does not, ", "text"),
                 (f"sf resume {view.run.id}", "strong"),
@@ -65,10 +67,10 @@ class DangerStrip(Panel):
             return [("waiting for the worker's first word", "muted")], []
         else:
             return None
-        one_line = join([told, resume], "   ")
+        one_line = join([status, resume], "   ")
         if line_width(one_line) <= width:
             return one_line, self._second_line(width)
-        return (as_many_as_fit([resume, told], width, "   ") or resume), told
+        return (as_many_as_fit([resume, status], width, "   ") or resume), status
 
     def _last_beat(self) -> str:
         view = self.view
@@ -98,10 +100,10 @@ class DangerStrip(Panel):
         return [("outside the danger window", "muted")]
 
     def _first_line(self, width: int) -> Line:
-        """Return what fits, the countdown and the drop before all else.
+        """Return the parts that fit, the countdown and the drop first.
 
-        Each part may be told shorter or longer: what comes later in the list only takes room that
-        is left, and takes the place of what was told shorter.
+        Some parts have a short and a long form. Later entries of the list only use the remaining
+        room; a long form replaces its short form.
         """
         shown: dict[str, Line] = {}
         suggestions = self._suggestions()
@@ -139,7 +141,7 @@ class DangerStrip(Panel):
         return line
 
     def _held(self, *, detail: bool) -> Line:
-        """Return what holds the old task: frozen layers, an anchor; with detail, how to let go."""
+        """Return the active protections (frozen layers, anchor), on demand with their undo keys."""
         view = self.view
         if view.stage is None or not view.known:
             return []
@@ -162,7 +164,7 @@ class DangerStrip(Panel):
         return [(f", {shown_key(undo.key)} {undo.label}", "text")]
 
     def _suggestions(self) -> list[Line]:
-        """Return what to do, each with its key; behind a run's end the command for it."""
+        """Return the suggested actions with their keys; after the run's end, the command."""
         view = self.view
         pointer = (f"{view.glyphs.pointer} ", "danger")
         command = closing_command(view)
@@ -178,7 +180,7 @@ class DangerStrip(Panel):
         ]
 
     def _calm(self) -> Line:
-        """Return from which drop on something will be suggested."""
+        """Return the drop from which actions are suggested."""
         view = self.view
         drop, bound = view.drop, view.actions.alert_drop
         over = view.live.finished is not None
@@ -189,7 +191,7 @@ class DangerStrip(Panel):
         return [(f"alert at {100 * bound:.0f} points", "muted")]
 
     def _risk(self, room: int) -> Line:
-        """Return the task that the start model itself names as nearest to the new one."""
+        """Return the task that the start model ranks nearest to the new one."""
         at_risk = self.view.at_risk
         frames = frames_at_risk(at_risk) if at_risk else []
         if at_risk is None or not frames:
@@ -237,7 +239,7 @@ class DangerStrip(Panel):
         return as_many_as_fit(parts, width, "   ")
 
     def _loss_rate(self) -> str | None:
-        """Return how the worst earlier task changed over the newest 25 steps, with its unit."""
+        """Return the change of the worst earlier task over the newest 25 steps, with its unit."""
         view = self.view
         task, stage = view.live.worst_known, view.stage
         series = stage.accuracy.get(task) if stage and task else None
@@ -250,23 +252,19 @@ class DangerStrip(Panel):
         return format_change(-metric.drop(before, now), metric)
 
 
-MOST = 2
-"""Actions suggested at a time; who must choose among more has not been advised."""
-
-
 def suggested_actions(view: ViewState) -> list[Action]:
-    """Return the keyed actions to take now; none while the drop is below the alert."""
+    """Return the suggested actions, all with a key; none while the drop is below the alert."""
     drop = view.drop
     if drop is None or view.place is not None or view.read_only:
         return []
     if drop < view.actions.alert_drop or view.live.finished is not None:
         return []
-    wanted, last_resorts = _fitting_ops(view)
-    return _usable(view, wanted)[:MOST] or _usable(view, last_resorts)[:1]
+    wanted, last_resorts = _ranked_ops(view)
+    return _usable(view, wanted)[:MOST_SUGGESTED] or _usable(view, last_resorts)[:1]
 
 
 def closing_command(view: ViewState) -> str:
-    """Return the command that goes on from a run that ended beyond the alert; else empty."""
+    """Return the next command for a run that ended with a drop above the alert; else empty."""
     drop, run = view.drop, view.run.id
     if view.live.finished is None or drop is None or drop < view.actions.alert_drop:
         return ""
@@ -275,16 +273,16 @@ def closing_command(view: ViewState) -> str:
     return "" if view.verdict else f"sf diagnose {run}"
 
 
-def _fitting_ops(view: ViewState) -> tuple[list[str], list[str]]:
-    """Return ops from the most to the least fitting, and those for when none of them is there."""
+def _ranked_ops(view: ViewState) -> tuple[list[str], list[str]]:
+    """Return suitable ops, best first, and the ops to suggest if none of those is available."""
     on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
     protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
     recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
     if view.verdict == "real":
-        # Nothing in these weights can be brought back to the surface.
+        # These weights no longer contain the knowledge; recovering can't work.
         return [*going_back, *protecting], []
     if view.verdict == "spurious":
-        # What is recovered now is lost again unless the next steps are protected.
+        # Recovered knowledge is lost again unless the next steps are protected.
         return [*recovering, *reversed(protecting)], going_back
     if view.in_window:
         return protecting, [*recovering, *going_back]
@@ -292,7 +290,7 @@ def _fitting_ops(view: ViewState) -> tuple[list[str], list[str]]:
 
 
 def _usable(view: ViewState, ops: list[str]) -> list[Action]:
-    """Return the actions of some ops that have a key and have not just been asked for."""
+    """Return the actions of some ops that have a key and are not already requested."""
     found = []
     for op in ops:
         action = view.actions.of_op(op)

@@ -20,15 +20,17 @@ from sf_tui.tui.numbers import (
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
+_ALWAYS = 2
+"""Console keys that the footer always shows: leave and help."""
 _BAR_CELLS = 16
 _DATE = re.compile(r"^\d{8}-\d{6}-")
 
 
 class Header(Panel):
-    """Two lines about the run as a whole."""
+    """Two lines about the whole run."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the line of the run and the line of its numbers."""
+        """Return the run's line and the line of its numbers."""
         del height
         ellipsis = self.view.glyphs.ellipsis
         right = self._state()
@@ -43,7 +45,7 @@ class Header(Panel):
         ]
 
     def _run_name(self, width: int) -> Line:
-        """Return the run's id; where it doesn't fit, first its date goes, then its beginning."""
+        """Return the run's id; to fit, drop first its date, then its beginning."""
         run = self.view.run.id
         room = max(width - 3, 8)
         shown = run if len(run) <= room else _DATE.sub("", run)
@@ -170,12 +172,8 @@ def _rate_text(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.1e}".replace("e-0", "e-")
 
 
-_ALWAYS = 2
-"""Of the console's own keys in the footer, those that no action pushes out: leave and help."""
-
-
 class Footer(Panel):
-    """One line at the foot."""
+    """The line at the bottom: keys or a notice."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return actions on the left, the console's keys (or a notice) on the right."""
@@ -191,7 +189,7 @@ class Footer(Panel):
             for entry in CONSOLE_KEYS
             if entry.footer
         ]
-        # How to leave and where all keys are told come first, then the actions, then the rest.
+        # Priority: leave and help, then the actions, then the console's other keys.
         always = as_many_as_fit(console[:_ALWAYS], width)
         actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
         right = as_many_as_fit(console, width - line_width(actions) - 2)
@@ -224,7 +222,7 @@ class Footer(Panel):
         return parts
 
     def _most_important_first(self) -> list[Action]:
-        """Return the keyed actions; what would change nothing now is left out."""
+        """Return the keyed actions by rank, without those that would have no effect now."""
         view = self.view
         on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
 
@@ -234,7 +232,7 @@ class Footer(Panel):
             return anchored_again or not on.get(op.turns_off, True)
 
         def rank(op: Op) -> int:
-            # It has been done; what undoes it counts for more now.
+            # Already done: undoing it is more relevant now.
             done = op.turns_on == FROZEN and on[FROZEN]
             return last_resort if done else op.footer_rank
 

@@ -23,7 +23,7 @@ _ROLES = {
 
 
 class Events(Panel):
-    """One row for each thing that happened."""
+    """One row per entry of the activity, newest last."""
 
     TITLE: ClassVar[str] = "events"
     can_focus = True
@@ -34,7 +34,7 @@ class Events(Panel):
         return ((f"filter: {text}", "strong"), (" (/)", "muted")) if text else ()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the newest rows, or why there are none."""
+        """Return the newest rows, or a line that explains why there are none."""
         del width
         view = self.view
         wanted = view.event_filter.lower()
@@ -76,7 +76,7 @@ class WorkerLog(Panel):
     can_focus = True
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the last lines, or why there are none."""
+        """Return the last lines, or a line that says the log is empty."""
         del width
         lines = self.view.log_lines
         if not lines:
@@ -85,7 +85,7 @@ class WorkerLog(Panel):
 
 
 class RunList(Panel):
-    """One row a run, newest first; this one is pointed at."""
+    """One row per run, newest first; a pointer marks this run."""
 
     TITLE: ClassVar[str] = "runs"
     IS_CHART: ClassVar[bool] = True
@@ -119,7 +119,7 @@ class RunList(Panel):
 
 
 def state_role(state: str) -> str:
-    """Return how a run's state is painted."""
+    """Return the role that paints a run's state."""
     if state in {"running", "completed"}:
         return "ok"
     return "danger" if state in {"dead", "silent", "failed", "guard failed"} else "muted"

@@ -24,18 +24,20 @@ from sf_tui.printable import UNPRINTABLE, printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
 from sf_tui.tui.view_state import ViewState
 
+_FORBIDDEN = re.compile(f"[\\t\\n]|{UNPRINTABLE.pattern}")
+
 
 class Panel(Widget):
-    """A rectangle of lines that is composed anew when told, and sent only where it differs.
+    """A rectangle of lines; an update sends only the cells that changed.
 
     Attributes:
-        view: what is looked at.
+        view: the state to show.
     """
 
     TITLE: ClassVar[str] = ""
-    """What stands in the top line; empty for a panel without one."""
+    """Text of the title line; empty for a panel without one."""
     IS_CHART: ClassVar[bool] = False
-    """Whether it is composed at the slower rate of charts."""
+    """Whether it is updated at the slower rate of charts."""
 
     can_focus = False
 
@@ -46,15 +48,15 @@ class Panel(Widget):
         self._strips: dict[int, Strip] = {}
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return what lies below the title: at most `height` lines of any width."""
+        """Return the body: at most `height` lines of any width."""
         raise NotImplementedError
 
     def title_right(self) -> Sequence[Piece]:
-        """Return what stands at the right end of the title line."""
+        """Return the right end of the title line."""
         return ()
 
     def update(self) -> None:
-        """Compose the panel anew and send the cells that differ."""
+        """Compose the panel again and send the cells that changed."""
         width, height = self.size
         if not width or not height:
             return
@@ -75,7 +77,7 @@ class Panel(Widget):
             self.refresh(*regions)
 
     def repaint(self) -> None:
-        """Compose the panel anew and send all of it: the theme or the size is another."""
+        """Compose the panel again and send all of it, after a change of theme or size."""
         self._lines = []
         self._strips.clear()
         self.update()
@@ -86,12 +88,12 @@ class Panel(Widget):
         self.repaint()
 
     def on_focus(self, event: events.Focus) -> None:
-        """Show that this is the panel that `z` zooms."""
+        """Highlight the title: `z` zooms this panel."""
         del event
         self.update()
 
     def on_blur(self, event: events.Blur) -> None:
-        """Show that it is no longer."""
+        """Remove the highlight."""
         del event
         self.update()
 
@@ -131,14 +133,11 @@ class Panel(Widget):
         return [title, (rule * free, "rule"), (" ", "text"), *right, (" ", "text")]
 
 
-_FORBIDDEN = re.compile(f"[\\t\\n]|{UNPRINTABLE.pattern}")
-
-
 class PrintableFilter(LineFilter):
-    """Replaces control signs in every strip of every widget, and takes links away."""
+    """Replaces control characters in every strip of every widget, and removes links."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return the segments with the same widths and nothing that steers a terminal."""
+        """Return the segments with equal widths and without control characters."""
         del background
         return [
             Segment(_FORBIDDEN.sub(_same_width, text), _unlinked(style), control)

@@ -15,17 +15,18 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.event_records import LayerDrift
 
+_MATRIX_CELLS = 6
 _MOST_BARS = 48
 
 
 class Drift(Panel):
-    """One row a layer: a bar, the relative update, a frozen mark."""
+    """One row per layer: a bar, the relative update, a frozen mark."""
 
     TITLE: ClassVar[str] = "weight drift"
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Return how many layers are frozen, how many don't fit, and whether steps are anchored."""
+        """Return the counts of frozen and shown layers, and whether steps are anchored."""
         layers = layers_shown(self.view)
         frozen = sum(layer.frozen for layer in layers)
         room = max(self.size.height - 1, 1)
@@ -36,11 +37,11 @@ class Drift(Panel):
             parts.append([("‖W−W₀‖/‖W₀‖" if self.view.glyphs.braille else "relative", "muted")])
         held: list[Line] = [[(f"{frozen} frozen", "ok")]] if frozen else []
         held += [[("anchored", "ok")]] if self.view.anchor is not None else []
-        # There is no room for all of it.
+        # All parts together do not fit.
         return join(held if len(held) > 1 else parts + held)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the layers from the input down, or why there are none yet."""
+        """Return the layers in model order, or a line that explains why there are none."""
         layers = layers_shown(self.view)
         if not layers:
             return [[("  measured at the first probe", "muted")]]
@@ -96,7 +97,7 @@ class DriftLine(Panel):
         if self.view.anchor is not None:
             parts.append([(f"anchored, strength {self.view.anchor_strength:g}", "ok")])
         if line_width(join(parts, "   ")) > width:
-            # What holds the layers counts for more than which of them moved most.
+            # The protections matter more than the layer that moved most.
             del parts[1]
         return [as_many_as_fit(parts, width, "   ")]
 
@@ -112,13 +113,13 @@ class DriftLine(Panel):
 
 
 def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
-    """Return the layers' drift where the view looks."""
+    """Return the layers' drift at the cursor, or the newest."""
     stage, place = view.stage, view.place
     return stage.drift.at(None if place is None else place.step) if stage else ()
 
 
 def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
-    """Return at most `count` layers: the first, the last, and evenly between."""
+    """Return at most `count` layers: the first, the last, and evenly spaced ones between."""
     if len(layers) <= count:
         return list(layers)
     if count <= 1:
@@ -132,7 +133,7 @@ def _most(layers: Sequence[LayerDrift]) -> str:
 
 
 def spell_layers(names: list[str]) -> str:
-    """Return layers' names with runs of blocks joined: `embeddings, block-0..3`."""
+    """Return the layers' names with consecutive blocks joined: `embeddings, block-0..3`."""
     spelled: list[str] = []
     first = last = -2
     for name in names:
@@ -154,17 +155,14 @@ def _moved(layer: LayerDrift) -> float:
     return layer.relative_update or 0.0
 
 
-_CELL = 6
-
-
 class Matrix(Panel):
-    """Tasks down, stages across; the newest stage's values are those of now."""
+    """One row per task, one column per stage; the newest stage has the current values."""
 
     TITLE: ClassVar[str] = "accuracy by stage"
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Say what the second column is."""
+        """Return the meaning of the second column."""
         return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
@@ -174,11 +172,13 @@ class Matrix(Panel):
         if not stages:
             return [[("  no stage has begun", "muted")]]
         name_width = min(max(len(task) for task in view.tasks), 12) + 3
-        columns = max((width - name_width) // _CELL - 2, 1)
+        columns = max((width - name_width) // _MATRIX_CELLS - 2, 1)
         shown = stages[-columns:]
         header: Line = [(" " * name_width, "text")]
-        header += [(f"{title:>{_CELL}}", "muted") for title in ("start", "worst")]
-        header += [(f"{stage.name[: _CELL - 1]:>{_CELL}}", "muted") for stage in shown]
+        header += [(f"{title:>{_MATRIX_CELLS}}", "muted") for title in ("start", "worst")]
+        header += [
+            (f"{stage.name[: _MATRIX_CELLS - 1]:>{_MATRIX_CELLS}}", "muted") for stage in shown
+        ]
         lines = [header]
         for task in view.tasks:
             role, marker = view.task_paint(task)
@@ -206,17 +206,17 @@ class Matrix(Panel):
 
 def _cell(value: float | None, role: str) -> tuple[str, str]:
     text = "·" if value is None else f"{value:.2f}"
-    return (f"{text:>{_CELL}}", role if value is not None else "faint")
+    return (f"{text:>{_MATRIX_CELLS}}", role if value is not None else "faint")
 
 
 class MachinePanel(Panel):
-    """What the worker's machine is doing."""
+    """GPU load and memory, or the worker's CPU and memory."""
 
     TITLE: ClassVar[str] = "machine"
     IS_CHART: ClassVar[bool] = True
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return two rows a GPU, or two for the processor."""
+        """Return two rows per GPU, or two for the worker's process."""
         sample = self.view.machine
         if sample is None:
             return [[("  not looked at yet", "muted")]]
