@@ -10,8 +10,7 @@ import tomlkit
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sf_tui.guarded_stream import GuardedStream
-from sf_tui.printable import printable, printable_json, printable_toml
+from sf_tui.printable import GuardedStream, printable, printable_json, printable_toml
 
 any_text = st.text(st.characters(exclude_categories=[]))
 

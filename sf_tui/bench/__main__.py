@@ -13,7 +13,7 @@ from typing import Any
 
 from sf_tui.bench.harness import failure_json
 from sf_tui.errors import SfError
-from sf_tui.guarded_stream import guard_streams
+from sf_tui.printable import guard_streams
 
 Part = Callable[..., dict[str, Any]]
 

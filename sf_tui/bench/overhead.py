@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sf_tui.bench.anchor_cost import AnchorCost, measure_anchor
+from sf_tui.bench.freeze_gain import AnchorCost, measure_anchor
 from sf_tui.bench.generation import BATCH_SIZES, LONG_ANSWER, Comparison
 from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate, median_ratio
 from sf_tui.bench.scene import is_starter, make_scene
-from sf_tui.engine.drift import DriftMeter
-from sf_tui.engine.freezing import Freezer
+from sf_tui.engine.layout import Freezer
 from sf_tui.engine.prepare import PreparedRun, prepare_run
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory

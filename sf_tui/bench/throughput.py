@@ -31,8 +31,8 @@ from sf_tui.bench.harness import (
 )
 from sf_tui.bench.scene import is_starter, make_scene
 from sf_tui.engine.batches import BatchOrder, EncodedSource, collate
+from sf_tui.engine.loop import StageTuner
 from sf_tui.engine.prepare import PreparedRun, prepare_run
-from sf_tui.engine.tuning import StageTuner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

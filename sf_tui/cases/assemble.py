@@ -24,7 +24,7 @@ from sf_tui.profile.sources import absolute
 from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
 from sf_tui.run.state import RunState
-from sf_tui.vocabulary.event_records import Measures
+from sf_tui.vocabulary.declared import Measures
 from sf_tui.vocabulary.metrics import metric_named
 
 OLD, NEW = "old", "new"

@@ -11,7 +11,7 @@ from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, did_you_mean
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.state import RunState
-from sf_tui.vocabulary.event_records import Measures
+from sf_tui.vocabulary.declared import Measures
 
 
 def choose_stage(

@@ -32,7 +32,7 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import shares_prefixes
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
-from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 
 SOURCES = 12

@@ -26,15 +26,11 @@ from sf_tui.cli import (
     profile_commands,
     recover,
     run,
-    runs,
     show,
-    stop,
 )
-from sf_tui.cli.interrupt import INTERRUPTED, install_sigint, was_interrupted
-from sf_tui.cli.output import write_line
+from sf_tui.cli.output import INTERRUPTED, install_sigint, was_interrupted, write_line
 from sf_tui.errors import SfError
-from sf_tui.guarded_stream import guard_streams
-from sf_tui.printable import printable
+from sf_tui.printable import guard_streams, printable
 
 
 class PrintableGroup(TyperGroup):
@@ -91,10 +87,10 @@ data.command("biography")(data_biography.biography)
 app.command("run")(run.run)
 app.command("attach")(attach.attach)
 app.command("watch")(attach.watch)
-app.command("runs")(runs.runs)
+app.command("runs")(show.runs)
 app.command("show")(show.show)
 app.command("act")(act.act)
-app.command("stop")(stop.stop)
+app.command("stop")(act.stop)
 app.command("resume")(run.resume)
 app.command("diagnose")(diagnose.diagnose)
 app.command("recover")(recover.recover)

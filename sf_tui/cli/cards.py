@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sf_tui.cli.output import drawing_console
-from sf_tui.vocabulary.event_records import ArmRecord, CostEntry, DiagnosisCost
+from sf_tui.vocabulary.declared import ArmRecord, CostEntry, DiagnosisCost
 from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.vocabulary.verdicts import VERDICTS
 

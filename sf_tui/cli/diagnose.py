@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import check_interrupt
-from sf_tui.cli.output import write_json
+from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
     New,
     Old,
@@ -171,7 +170,7 @@ def _test(
 ) -> tuple[DiagnosisMade, dict[str, Any]]:
     """Test a run or a model; return the event and what `--json` adds to them."""
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.offline import append_diagnosis
+    from sf_tui.cases.operations import append_diagnosis
     from sf_tui.cases.operations import diagnose as run_test
     from sf_tui.cases.rows import CaseNeeds
 

@@ -1,16 +1,23 @@
 """The only way from a command to a terminal: lines, JSON and rich's drawings, all printable.
 
-No other module of the command line prints; a test checks that.
+No other module of the command line prints; a test checks that. Ctrl-C is remembered here for work
+that may swallow the KeyboardInterrupt.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from sf_tui.printable import printable, printable_json
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from sf_tui.printable import printable, printable_json, unguarded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +79,70 @@ def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
         soft_wrap: let the terminal break lines.
     """
     # Deferred: rich takes a tenth of a second.
-    from sf_tui.cli.printable_console import PrintableConsole
+    from sf_tui.cli.output import PrintableConsole
 
     return PrintableConsole(stderr=err, soft_wrap=soft_wrap)
+
+
+class PrintableConsole(Console):
+    """A console whose only control sequences are rich's own: colors and a progress bar's moves.
+
+    Markup, emoji codes and highlighting are off: a task may be named `[link=…]`.
+
+    Args:
+        file: the stream; default: stdout, or stderr with `stderr`.
+        stderr: write to stderr.
+        more: other arguments of rich's console.
+    """
+
+    def __init__(self, *, file: IO[str] | None = None, stderr: bool = False, **more: Any) -> None:
+        more = {"markup": False, "emoji": False, "highlight": False} | more
+        stream = file or unguarded(sys.stderr if stderr else sys.stdout)
+        super().__init__(file=stream, stderr=stderr, **more)
+
+    def render_str(self, text: str, **more: Any) -> Text:
+        """Make a text printable before it is measured, to keep columns aligned."""
+        return super().render_str(printable(text), **more)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of a renderable: rich's controls, and printable texts."""
+        for text, style, control in super().render(renderable, options):
+            if control:
+                yield Segment(text, style, control)
+                continue
+            # A link is sent as an OSC sequence that contains the address.
+            plain = style.update_link(None) if style is not None and style.link else style
+            yield Segment(printable(text), plain)
+
+
+INTERRUPTED = 130
+"""Exit code of an interrupted command: 128 + SIGINT, as in shells."""
+
+_received = False
+
+
+def install_sigint() -> None:
+    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore it still does."""
+    global _received
+    _received = False
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_sigint)
+
+
+def was_interrupted() -> bool:
+    """Return whether SIGINT has come since `install_sigint`."""
+    return _received
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if SIGINT has come since `install_sigint`."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def _on_sigint(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    global _received
+    _received = True
+    raise KeyboardInterrupt

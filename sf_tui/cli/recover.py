@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.interrupt import check_interrupt
-from sf_tui.cli.output import write_json
+from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
     New,
     Old,
@@ -117,8 +116,7 @@ def recover(
     _refuse_live(found)
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.assemble import CaseOverrides
-    from sf_tui.cases.offline import check_out, write_model
-    from sf_tui.cases.operations import EXAMPLES_WITHOUT_START
+    from sf_tui.cases.operations import EXAMPLES_WITHOUT_START, check_out, write_model
     from sf_tui.cases.rows import CaseNeeds
 
     out = check_out(out, found.folder, found.run)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.interrupt import check_interrupt
-from sf_tui.cli.output import write_line
+from sf_tui.cli.output import check_interrupt, write_line
 from sf_tui.errors import RunNotFoundError, UsageError
 from sf_tui.home import user_path
 
@@ -186,7 +185,7 @@ def target_locked(target: Target) -> Iterator[None]:
         yield
         return
     # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.offline import locked
+    from sf_tui.cases.operations import locked
 
     with locked(target.run):
         yield

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sf_tui.diagnosis.intervals import Estimate, rounded, rounded_interval, rounded_rate
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding
-from sf_tui.vocabulary.event_records import ArmRecord, CostEntry, DiagnosisCost
+from sf_tui.vocabulary.declared import ArmRecord, CostEntry, DiagnosisCost
 from sf_tui.vocabulary.events import DiagnosisMade
 
 _SECONDS_AN_HOUR = 3600

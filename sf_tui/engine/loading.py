@@ -24,13 +24,6 @@ from sf_tui.engine.composite import (
     take_text_part,
 )
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.decoder_checks import (
-    made_for,
-    position_end,
-    refuse_kind,
-    refuse_looking_ahead,
-    refuse_other_positions,
-)
 from sf_tui.engine.generation_end import write_stops
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.model_files import INDEX, SINGLE, inspect_directory, shards_of
@@ -39,8 +32,13 @@ from sf_tui.engine.random_model import random_model
 from sf_tui.engine.weight_check import (
     find_ignored,
     loading_failed,
+    made_for,
+    position_end,
     refuse_incomplete,
+    refuse_kind,
+    refuse_looking_ahead,
     refuse_not_finite,
+    refuse_other_positions,
     refuse_size,
     refuse_unplaced,
 )

@@ -11,9 +11,8 @@ from datetime import datetime
 
 from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
-from sf_tui.engine.freezing import Freezer
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
-from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings

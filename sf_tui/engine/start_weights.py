@@ -8,15 +8,17 @@ such as experts fused into one, are not read; such a directory is refused. Pickl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.engine.checkpoint import checkpoint_weights, layer_file, read_checkpoint
-from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError
-from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, way_on
+from sf_tui.engine.layout import Freezer, Layer, ModelLayout
 from sf_tui.engine.model_files import (
     FETCH_AGAIN,
     PICKLED,
@@ -26,8 +28,9 @@ from sf_tui.engine.model_files import (
     describe_adapter,
     find_weights,
 )
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import StoredWeights, WeightStore
 from sf_tui.errors import ModelError, RunError
+from sf_tui.vocabulary.declared import LayerDrift
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -209,3 +212,54 @@ def _what_instead(folder: Path, adapter: str | None) -> str:
     if any(path for pattern in PICKLES for path in folder.glob(pattern)):
         return PICKLED
     return "the weights are missing: download them again"
+
+
+# Differences are computed in pieces of this many elements, to avoid copying an embedding matrix.
+_PIECE = 1 << 22
+
+
+class DriftMeter:
+    """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, W₀ being the stage's first weights."""
+
+    def __init__(self, layout: ModelLayout, freezer: Freezer, start: Path) -> None:
+        self._layout = layout
+        self._freezer = freezer
+        self._start = start
+        self._norms: dict[str, float] = {}
+
+    def measure(self) -> list[LayerDrift]:
+        """Return the drift of every layer, from the input to the output.
+
+        Raises:
+            RunError: the stage's first checkpoint is gone or damaged.
+        """
+        start = read_checkpoint(self._start)
+        if start is None:
+            raise RunError(
+                f"{self._start}: the stage's first checkpoint is gone", way_on(self._start)
+            )
+        store = checkpoint_weights(start, self._layout)
+        return [
+            LayerDrift(
+                layer.name, self._relative_update(layer, store), self._freezer.is_frozen(layer)
+            )
+            for layer in self._layout.layers
+        ]
+
+    @torch.no_grad()
+    def _relative_update(self, layer: Layer, store: WeightStore) -> float:
+        moved = 0.0
+        norm = 0.0
+        for name, tensor in store.tensors(layer.name):
+            if name not in self._layout.trainable:
+                continue
+            start = tensor.flatten()
+            now = layer.parameters[name].detach().flatten()
+            for at in range(0, len(start), _PIECE):
+                then = start[at : at + _PIECE].to(now.device, torch.float32)
+                difference = now[at : at + _PIECE].float() - then
+                moved += float(torch.linalg.vector_norm(difference)) ** 2
+                if layer.name not in self._norms:
+                    norm += float(torch.linalg.vector_norm(then)) ** 2
+        self._norms.setdefault(layer.name, math.sqrt(norm))
+        return math.sqrt(moved) / max(self._norms[layer.name], 1e-12)

@@ -30,12 +30,12 @@ from sf_tui.profile.values import (
     StepCountOrZero,
     ThreadCount,
 )
-from sf_tui.vocabulary.settings import StrictTable
 from sf_tui.vocabulary.strategies import (
     STRATEGIES,
     FreezeSettings,
     StrategyDeclaration,
     StrategySettings,
+    StrictTable,
     strategy_declared,
 )
 

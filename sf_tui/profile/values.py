@@ -27,7 +27,7 @@ from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
 from sf_tui.vocabulary.ops import MAX_STEPS, OPS
-from sf_tui.vocabulary.settings import (
+from sf_tui.vocabulary.strategies import (
     MAX_COUNT,
     MAX_ROWS,
     Count,

@@ -29,8 +29,7 @@ from sf_tui.neighbors.cache import (
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import AnchorSettings, NeighborKinds
-from sf_tui.recovery.leaks import Leaks
-from sf_tui.recovery.scoring import EvalSet, Scorer
+from sf_tui.recovery.scoring import EvalSet, Leaks, Scorer
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:

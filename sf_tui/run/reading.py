@@ -1,13 +1,20 @@
 """One run read for showing: its state as far as it can be read, and what is damaged.
 
-Readers use what they can read; a writer refuses a damaged log instead.
+Readers use what they can read; a writer refuses a damaged log instead, and a run directory with a
+link that leads out of it.
 """
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from sf_tui.errors import RunDamagedError
+import orjson
+
+from sf_tui.errors import RunDamagedError, RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import reason_of
 from sf_tui.run.events import EventTail
@@ -70,3 +77,86 @@ def describe_damage(run: RunDirectory, tail: EventTail) -> list[str]:
     told = [line.spell(run.events) for line in tail.damage]
     more = tail.unreadable + tail.gaps - len(told)
     return [*told, f"{run.events}: {more} more damaged lines"] if more else told
+
+
+_FOLDERS = ("checkpoints", "neighbors", "model", ".model.writing", ".model.replaced")
+_FILES = ("run.json", "inputs.json", "profile.toml", "commands.jsonl", "heartbeat", "worker.log")
+_FIRST_LINE_BYTES = 1 << 16
+
+
+def check_links(run: RunDirectory) -> None:
+    """Refuse a run directory with a link or a special file where a worker writes or deletes.
+
+    Raises:
+        RunError: there is one; nothing was touched.
+    """
+    for name in _FOLDERS:
+        path = run.path / name
+        # A plain file in the place of a folder leads nowhere: whoever needs the folder says so.
+        _check_entry(path, folder=None)
+        for entry in _walk(path):
+            _check_entry(entry, folder=None)
+    for name in _FILES:
+        _check_entry(run.path / name, folder=False)
+    _check_lock(run.lock)
+    _check_log(run.events)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(above, name)
+
+
+def _check_entry(path: Path, *, folder: bool | None) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise RunError(
+            f"{path}: a link to {path.readlink()}; a worker writes and deletes there, and follows "
+            "no link out of its run directory",
+            f"put the {'folder' if path.is_dir() else 'file'} itself there, or remove the link; "
+            "the whole run directory may be on another disk",
+        )
+    fitting = {True: stat.S_ISDIR, False: stat.S_ISREG}
+    fits = fitting[folder](mode) if folder is not None else stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+    if not fits:
+        wanted = {True: "a folder", False: "a file", None: "a file or a folder"}[folder]
+        raise RunError(f"{path}: not {wanted}", "move it out of the run directory")
+
+
+def _check_lock(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise RunError(f"{path}: a link to {path.readlink()}, which is not there", "remove it")
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: not a file", "move it away; a worker makes a new one")
+
+
+def _check_log(path: Path) -> None:
+    """Make sure that an event log is a file, and, where it is a link, that it leads to such a log.
+
+    A writer takes back a last line without its end: of another file that would be its content.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: not a file", "put the run's event log back in its place")
+    if not path.is_symlink():
+        return
+    where = f"{path}: a link to {path.readlink()}"
+    try:
+        with path.open("rb") as file:
+            line = file.readline(_FIRST_LINE_BYTES)
+        first = orjson.loads(line) if line.endswith(b"\n") else None
+    except OSError as error:
+        raise RunError(
+            f"{where}, which can't be read: {error.strerror}", "put the run's event log there"
+        ) from error
+    except orjson.JSONDecodeError:
+        first = None
+    if not isinstance(first, dict) or first.get("seq") != 1 or "type" not in first:
+        raise RunError(f"{where}, which is no event log", "put the run's event log there")

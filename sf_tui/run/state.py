@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sf_tui.vocabulary.commands import DONE, Command
-from sf_tui.vocabulary.event_records import AnchorState, Measures, TaskMetrics
+from sf_tui.vocabulary.declared import AnchorState, Measures, TaskMetrics
 from sf_tui.vocabulary.events import (
     Alert,
     CheckpointWritten,

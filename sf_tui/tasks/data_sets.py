@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.rows import BadRow, Row, listed
+from sf_tui.tasks.task import BadRow, Row, listed
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".arrow")
 

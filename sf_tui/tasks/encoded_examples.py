@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.encoding import Encoded, Encoder
-from sf_tui.tasks.rows import BadRow, bad_rows_error, count_rows
-from sf_tui.tasks.task import Example
+from sf_tui.tasks.task import BadRow, Example, bad_rows_error, count_rows
 from sf_tui.tasks.template import date_note
 from sf_tui.tasks.text_tokens import ControlCount, ControlTokens
 

@@ -15,7 +15,6 @@ import orjson
 
 from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.marks import TURN_MARKS, is_present
-from sf_tui.tasks.rows import SHOWN_FIELDS, Row, RowError, count_rows, kind_of, listed, short_name
 from sf_tui.tasks.schemas import (
     CONTEXTS_OF_QUESTIONS,
     KNOWN_SCHEMAS,
@@ -25,7 +24,16 @@ from sf_tui.tasks.schemas import (
     row_example,
     used_fields,
 )
-from sf_tui.tasks.task import Example
+from sf_tui.tasks.task import (
+    SHOWN_FIELDS,
+    Example,
+    Row,
+    RowError,
+    count_rows,
+    kind_of,
+    listed,
+    short_name,
+)
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 

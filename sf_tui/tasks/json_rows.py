@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.rows import BadRow, Row, kind_of
+from sf_tui.tasks.task import BadRow, Row, kind_of
 
 # If a file is one object with any of these lists, the object is the row.
 _LISTS_OF_A_ROW = frozenset({"messages", "conversations", "tools", "history"})

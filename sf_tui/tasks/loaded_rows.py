@@ -15,16 +15,6 @@ from sf_tui.errors import DataError
 from sf_tui.tasks.fields import FieldMap, UnusedFields, field_map, near, unrecognized
 from sf_tui.tasks.marks import check_row_marks, is_present
 from sf_tui.tasks.reading import locate, read_rows, shown_path
-from sf_tui.tasks.rows import (
-    SHOWN_BAD_ROWS,
-    BadRow,
-    Row,
-    RowError,
-    bad_rows_error,
-    count_rows,
-    kind_of,
-    listed,
-)
 from sf_tui.tasks.schemas import (
     Schema,
     also_fitting,
@@ -35,7 +25,18 @@ from sf_tui.tasks.schemas import (
     row_example,
     used_fields,
 )
-from sf_tui.tasks.task import Example, prompt_key
+from sf_tui.tasks.task import (
+    SHOWN_BAD_ROWS,
+    BadRow,
+    Example,
+    Row,
+    RowError,
+    bad_rows_error,
+    count_rows,
+    kind_of,
+    listed,
+    prompt_key,
+)
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from sf_tui.tasks.rows import RowError, kind_of
+from sf_tui.tasks.task import RowError, kind_of
 
 
 class Mark(Enum):

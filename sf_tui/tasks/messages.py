@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from sf_tui.tasks.marks import MEDIA, MEDIA_HINT, check_turn_media, is_learnt, is_present
-from sf_tui.tasks.rows import RowError, kind_of, listed
-from sf_tui.tasks.task import Message
+from sf_tui.tasks.task import Message, RowError, kind_of, listed
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn that hold its thoughts; templates read one of them."""

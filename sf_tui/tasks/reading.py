@@ -22,8 +22,8 @@ import orjson
 from sf_tui.errors import DataError, nearest_name
 from sf_tui.tasks.data_sets import folder_files, hub_rows
 from sf_tui.tasks.json_rows import json_document, json_lines
-from sf_tui.tasks.rows import BadRow, Row
 from sf_tui.tasks.table_rows import arrow_rows, csv_rows, parquet_rows
+from sf_tui.tasks.task import BadRow, Row
 
 GZIP, XZ, BZIP2 = "gzip", "xz", "bzip2"
 PARQUET, ARROW_FILE, ARROW_STREAM = "parquet", "an Arrow file", "an Arrow stream"

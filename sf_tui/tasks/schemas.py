@@ -14,8 +14,7 @@ import orjson
 
 from sf_tui.tasks.marks import PREFERENCES, is_present
 from sf_tui.tasks.messages import check_turns, read_turns, text_of
-from sf_tui.tasks.rows import Row, RowError, kind_of, listed
-from sf_tui.tasks.task import Example, Message
+from sf_tui.tasks.task import Example, Message, Row, RowError, kind_of, listed
 
 Values = Mapping[str, Any]
 

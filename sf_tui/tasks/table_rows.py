@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sf_tui.errors import DataError
-from sf_tui.tasks.rows import BadRow, Row
+from sf_tui.tasks.task import BadRow, Row
 
 # The csv module refuses cells above 128 KiB; too long answers are reported later, in tokens.
 _LARGEST_CELL = 2**31 - 1

@@ -15,8 +15,15 @@ from typing import Protocol
 from sf_tui.errors import DataError
 from sf_tui.tasks.loaded_rows import LoadedExamples, load_examples
 from sf_tui.tasks.reading import locate, shown_path
-from sf_tui.tasks.rows import count_rows
-from sf_tui.tasks.task import Example, FixedExamples, Task, content_key, guess_floor, prompt_key
+from sf_tui.tasks.task import (
+    Example,
+    FixedExamples,
+    Task,
+    content_key,
+    count_rows,
+    guess_floor,
+    prompt_key,
+)
 
 
 class DataSettings(Protocol):

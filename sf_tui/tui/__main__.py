@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sf_tui.guarded_stream import guard_streams
-from sf_tui.printable import printable
+from sf_tui.printable import guard_streams, printable
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.session import closing_message, open_console
 from sf_tui.tui.terminal import ConsoleOptions

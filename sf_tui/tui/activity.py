@@ -20,7 +20,7 @@ from sf_tui.tui.numbers import (
     seconds_since_epoch,
 )
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
-from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import (
     Alert,
     CheckpointWritten,

@@ -15,7 +15,7 @@ from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.activity import ActivityLog, Entry, Kind
 from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.tui.series import MinMaxSeries
-from sf_tui.vocabulary.event_records import LayerDrift
+from sf_tui.vocabulary.declared import LayerDrift
 from sf_tui.vocabulary.events import (
     CommandAnswered,
     Drift,

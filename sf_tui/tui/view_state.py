@@ -17,7 +17,7 @@ from sf_tui.tui.feed import RunSummary
 from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
 from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
-from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import TasksAtRisk
 
 

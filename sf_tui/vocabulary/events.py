@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from sf_tui.vocabulary.declared import Count, Doc, as_object
-from sf_tui.vocabulary.event_records import (
+from sf_tui.vocabulary.declared import (
     NATS,
     STEPS,
     AnchorState,
     ArmRecord,
+    Count,
     DiagnosisCost,
+    Doc,
     Interval,
     LayerDrift,
     ModelFacts,
     PlannedStage,
     RiskGroupRecord,
     TaskMetrics,
+    as_object,
 )
 
 

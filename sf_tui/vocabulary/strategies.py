@@ -9,19 +9,67 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from sf_tui.vocabulary.settings import (
-    CountOrZero,
-    Factor,
-    NotNegative,
-    Part,
-    Positive,
-    RowCount,
-    StrictTable,
-)
+# Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
+# that size does to a machine. Larger numbers are typing mistakes.
+MAX_COUNT = 10**9
+MAX_ROWS = 10**6
+
+
+class StrictTable(BaseModel):
+    """A table that accepts no unknown key and no value of another type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a key's value has to be, in words; part of the annotation of its type."""
+
+    text: str
+    most: int | None = None
+    """The largest number that is accepted; named where a number is beyond it."""
+
+    def given(self, value: object) -> str:
+        """Return what is wanted, for a message about this value."""
+        beyond = isinstance(value, int | float) and self.most is not None and value > self.most
+        return f"at most {self.most:,}" if beyond else self.text
+
+
+def finite(value: object) -> object:
+    """Return a number as it is, a whole one as a float; ValueError for one beyond floats."""
+    # pydantic's strict float lets a whole number too large for a float through as it is.
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError("not finite") from error
+    return value
+
+
+Number = Annotated[float, BeforeValidator(finite), Wanted("a number")]
+NotNegative = Annotated[
+    float, BeforeValidator(finite), Field(ge=0), Wanted("a number of at least 0")
+]
+Positive = Annotated[float, BeforeValidator(finite), Field(gt=0), Wanted("a number above 0")]
+Share = Annotated[float, BeforeValidator(finite), Field(ge=0, le=1), Wanted("a share from 0 to 1")]
+Part = Annotated[
+    float, BeforeValidator(finite), Field(gt=0, lt=1), Wanted("a share between 0 and 1")
+]
+Factor = Annotated[
+    float, BeforeValidator(finite), Field(gt=0, le=1), Wanted("a number above 0 and up to 1")
+]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT), Wanted("a whole number of at least 1", MAX_COUNT)]
+CountOrZero = Annotated[
+    int, Field(ge=0, le=MAX_COUNT), Wanted("a whole number of at least 0", MAX_COUNT)
+]
+RowCount = Annotated[
+    int, Field(ge=1, le=MAX_ROWS), Wanted("a whole number of at least 1", MAX_ROWS)
+]
+
 
 Need = Literal["old_examples", "start_weights", "neighbor_prompts"]
 """`old_examples`: training rows of earlier tasks; `start_weights`: the stage's start weights by
@@ -239,7 +287,7 @@ for _declaration in (
         "put old examples into each batch",
         cost="none: the batch size and the number of steps stay, so new examples are seen less",
         source="experience replay (Ratcliff 1990; Rolnick et al. 2019, arXiv 1811.11682)",
-        implementation="sf_tui.engine.strategies.replay:Replay",
+        implementation="sf_tui.engine.strategies.plain:Replay",
         settings=ReplaySettings,
         table="train.replay",
         needs=frozenset({"old_examples"}),

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sf_tui.guarded_stream import guard_streams
-from sf_tui.printable import printable
+from sf_tui.printable import guard_streams, printable
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.stop import StopSignals
 

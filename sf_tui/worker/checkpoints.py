@@ -6,11 +6,15 @@ its own under their names and no resume starts from them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from sf_tui.cases.run_weights import RunRecord, has_model
 from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, check_state
+from sf_tui.engine.strategies import StageStrategies
 from sf_tui.errors import RunError, UsageError
 from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
@@ -18,7 +22,6 @@ from sf_tui.run.durable import remove
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.worker.resume_log import ResumeLog
-from sf_tui.worker.stage_state import StageState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +175,70 @@ def _check(checkpoint: Checkpoint, stage: str) -> None:
             f"{checkpoint.step}, in the folder of another checkpoint",
             checkpoint.path,
         )
+
+
+class StoredStrategy(BaseModel):
+    """What a checkpoint stores of one strategy, beside its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    on: bool
+    facts: dict[str, Any]
+    """As the strategy's own schema has them."""
+
+
+class StageState(BaseModel):
+    """What `StagePlay.save` adds to a checkpoint's state."""
+
+    model_config = ConfigDict(strict=True)
+
+    logged: int = Field(ge=0)
+    """Events in the log when it was written."""
+    frozen: list[str]
+    sticky_frozen: list[str]
+    strategies: dict[str, StoredStrategy]
+    """By name, in the order in which the stage came to know them."""
+    rules_crossed: list[str]
+    baseline: dict[str, dict[str, float | None]]
+    accuracy: dict[str, dict[str, float | None]]
+    score: float | None
+    asked_for: bool
+    threads: int = Field(ge=1)
+    torch: str
+
+
+def check_fits(
+    checkpoint: Checkpoint,
+    *,
+    layers: Collection[str],
+    rules: Collection[str],
+    last_step: int,
+    strategies: StageStrategies,
+) -> None:
+    """Make sure that a checkpoint belongs to a stage of this model and profile.
+
+    Args:
+        checkpoint: of a stage; its state has the keys of `StageState`.
+        layers: names of the model's layers.
+        rules: names of the profile's rules.
+        last_step: steps of the stage.
+        strategies: the stage's.
+
+    Raises:
+        DamagedCheckpointError: it names layers or rules that there are not, or a step beyond the
+            stage's end.
+    """
+    state = checkpoint.state
+    wrong = None
+    if checkpoint.step > last_step:
+        wrong = f"step {checkpoint.step}, and the stage has {last_step}"
+    for key, known in (("frozen", layers), ("sticky_frozen", layers), ("rules_crossed", rules)):
+        strange = [name for name in state[key] if name not in known]
+        if strange:
+            kind = "rule" if key == "rules_crossed" else "layer"
+            wrong = f"{key} names '{strange[0]}', a {kind} that there is not"
+    if all(name in state["frozen"] for name in layers):
+        wrong = "every layer is frozen"
+    wrong = strategies.problem(state["strategies"]) or wrong
+    if wrong:
+        raise DamagedCheckpointError(f"{checkpoint.path / STATE_FILE}: {wrong}", checkpoint.path)

@@ -8,7 +8,7 @@ import torch
 
 from sf_tui.cases.risk_survey import risk_at_start
 from sf_tui.profile import StageSpec
-from sf_tui.vocabulary.event_records import ModelFacts, PlannedStage
+from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import start_model

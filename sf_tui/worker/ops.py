@@ -1,7 +1,8 @@
 """The implementations of the ops: how each is checked, applied, and applied again on a resume.
 
 What an op takes and what it means is its row in `sf_tui.vocabulary.ops`. Another package registers
-its implementation with `register_implementation`, under the name of the row.
+its implementation with `register_implementation`, under the name of the row. Recovery test, repair
+and edits follow from the weights, the profile and the seed alone, so a resume repeats them exactly.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sf_tui.cases.assemble import StagePoint
+from sf_tui.cases.assemble import RunCase, StagePoint, live_case
+from sf_tui.cases.operations import diagnose, repair
+from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
+from sf_tui.recovery.repair import RepairOutcome, edit_model
+from sf_tui.run.events import read_events
+from sf_tui.run.state import fold
 from sf_tui.vocabulary.commands import Command
+from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stop import CommandFailedError, StopRun
@@ -276,3 +283,79 @@ for _name, _implementation in {
     "stop": _Stop(),
 }.items():
     register_implementation(_name, _implementation)
+
+
+class _Diagnose(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        """Run the recovery test, log its event, and return the verdict in words."""
+        context, arguments = target.context, command.arguments
+        found = diagnose(
+            _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
+            examples=arguments["examples"],
+            thorough=arguments["thorough"],
+            log=lambda _: context.stop_if_asked(),
+            on_step=lambda _: context.stop_if_asked(),
+        )
+        context.log_event(found.event)
+        finding = found.outcome.finding
+        return f"{finding.name}: {finding.evidence[0]}"
+
+
+class _Recover(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        context, arguments = target.context, command.arguments
+        frozen = bool(context.prepared.freezer.frozen)
+        found = repair(
+            _case(target, examples=arguments["examples"], every_row=False),
+            examples=arguments["examples"],
+            steps=arguments["steps"],
+            strength=arguments["strength"],
+            # Frozen weights stay as they are, bit for bit.
+            keep=1.0 if frozen else None,
+            log=lambda _: context.stop_if_asked(),
+            on_step=lambda _: context.stop_if_asked(),
+            thaw=not frozen,
+        )
+        return _summary(found)
+
+
+class _Edit(OpImplementation):
+    def apply(self, target: OpTarget, command: Command) -> str:
+        found = edit_model(
+            _case(target, examples=0, every_row=False).case, command.op, command.arguments
+        )
+        return _summary(found)
+
+
+def register_recovery_ops() -> None:
+    """Register the implementations of diagnose, recover and the edits."""
+    register_implementation("diagnose", _Diagnose())
+    register_implementation("recover", _Recover())
+    for name in edit_names():
+        register_implementation(name, _Edit())
+
+
+def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
+    context, point = target.context, target.stage.point()
+    return live_case(
+        point,
+        context.prepared,
+        fold(read_events(context.run.events)),
+        context.accuracy,
+        context.shelf.path(point.spec.name, 0),
+        CaseNeeds(examples, every_row),
+        context.stop_if_asked,
+    )
+
+
+def _summary(found: RepairOutcome) -> str:
+    parts = [
+        f"{name} {before:.2f} to {after:.2f}"
+        for name, before, after in (
+            ("old", found.old.before, found.old.after),
+            ("new", found.new.before, found.new.after),
+        )
+        if before is not None and after is not None
+    ]
+    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbors" else ""
+    return ", ".join(parts) + steps

@@ -1,18 +1,19 @@
-"""The measurements of one stage: probes on the same examples throughout, and drift.
+"""The measurements of one stage: probes, drift, and the danger window.
 
-Chooses the examples and turns results into events and metrics. The stage decides when to measure.
+A probe uses the same examples throughout a stage. Results become events and metrics; the stage
+decides when to measure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.prepare import PreparedTask
 from sf_tui.engine.probing import HeldOutRows, Prober, plan_probes
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.profile import StageSpec
-from sf_tui.vocabulary.events import Drift, Probe
+from sf_tui.vocabulary.events import Danger, Drift, Probe
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 
@@ -95,6 +96,38 @@ class StageProbes:
     def measure_from(self, meter: DriftMeter) -> None:
         """Set where drift is measured from."""
         self._drift = meter
+
+    def enter_danger_window(self) -> None:
+        """Log that the stage has entered its danger window, once, if it has one."""
+        if self.window:
+            self._log_danger(0, "entered")
+
+    def watch_danger(self, step: int, drop: float | None) -> None:
+        """Raise the alert for a drop beyond its bound, and log the end of the danger window.
+
+        Args:
+            step: optimizer steps done.
+            drop: largest drop of a watched old task at this step; None without a probe.
+        """
+        context = self._context
+        bound = context.profile.window.alert_drop
+        if drop is not None and drop > bound:
+            context.alert(
+                "warn",
+                "drop",
+                f"an old task has lost {drop:.2f} since the stage began (bound {bound:.2f}); "
+                "freeze, anchor, diagnose or roll back",
+                self._stage,
+                step,
+            )
+        if step == self.window:
+            self._log_danger(step, "left")
+
+    def _log_danger(self, step: int, state: str) -> None:
+        if not self._context.resume_log.has_event("danger", self._stage, state):
+            self._context.log_event(
+                Danger(stage=self._stage, step=step, state=state, window=self.window)
+            )
 
     def is_due(self, step: int) -> bool:
         """Return whether a probe is due after a step."""

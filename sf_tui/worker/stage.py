@@ -15,28 +15,26 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.drift import DriftMeter
 from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
-from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
-    Danger,
     Rewound,
     StageFinished,
     StageStarted,
     Step,
 )
 from sf_tui.worker.anchor_control import AnchorControl
-from sf_tui.worker.commands import CommandRunner
+from sf_tui.worker.checkpoints import check_fits
+from sf_tui.worker.commands import CommandRunner, Decisions
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
-from sf_tui.worker.stage_state import check_fits
 from sf_tui.worker.stage_strategies import stage_strategies
 from sf_tui.worker.stop import Rewind
 
@@ -105,12 +103,7 @@ class StagePlay:
         self._say_tied_embeddings()
         self._measuring.probe(0, full=True)
         self._measuring.say_unknown_tasks()
-        if self._measuring.window and not context.resume_log.has_event(
-            "danger", self.name, "entered"
-        ):
-            context.log_event(
-                Danger(stage=self.name, step=0, state="entered", window=self._measuring.window)
-            )
+        self._measuring.enter_danger_window()
         if self._measuring.has_old_tasks:
             announce_risk(context, self.spec, self.loop.total_steps)
         self._commands.resume_from(context.log.seq, 0)
@@ -325,31 +318,13 @@ class StagePlay:
         if decisions.probe:
             metrics |= self._measuring.probe(step, full=last)
             metrics["drift"] = self._measuring.drift(step)
-        self._watch_danger(step, metrics.get("drop"))
+        self._measuring.watch_danger(step, metrics.get("drop"))
         for fired in self._commands.queue.after_step(metrics, step):
             self._commands.apply(fired)
         if last:
             self._warn_of_divergence(outcome)
         if last or step % context.profile.checkpoint.every == 0:
             self.save()
-
-    def _watch_danger(self, step: int, drop: float | None) -> None:
-        context = self._context
-        bound = context.profile.window.alert_drop
-        if drop is not None and drop > bound:
-            context.alert(
-                "warn",
-                "drop",
-                f"an old task has lost {drop:.2f} since the stage began (bound {bound:.2f}); "
-                "freeze, anchor, diagnose or roll back",
-                self.name,
-                step,
-            )
-        leaves = step == self._measuring.window
-        if leaves and not context.resume_log.has_event("danger", self.name, "left"):
-            context.log_event(
-                Danger(stage=self.name, step=step, state="left", window=self._measuring.window)
-            )
 
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:
         context = self._context

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
-from sf_tui.engine.loop import TrainingLoop
+from sf_tui.engine.loop import StageTuner, TrainingLoop
 from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
-from sf_tui.engine.tuning import StageTuner
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec

@@ -28,11 +28,11 @@ from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
 from sf_tui.run.durable import new_folder
 from sf_tui.run.events import EventLog
-from sf_tui.run.links import check_links
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
+from sf_tui.run.reading import check_links
 from sf_tui.vocabulary.commands import DONE, REFUSED, Command
-from sf_tui.vocabulary.event_records import TaskMetrics
+from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext

@@ -8,8 +8,8 @@ from sf_tui.bench.generation import Comparison, GreedyDecoder, Question
 from sf_tui.bench.harness import Clock
 from sf_tui.bench.scene import make_scene
 from sf_tui.engine.batches import FixedSource
+from sf_tui.engine.loop import StageTuner
 from sf_tui.engine.prepare import PreparedRun, prepare_run
-from sf_tui.engine.tuning import StageTuner
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 from support.ticking_clock import TickingClock
 

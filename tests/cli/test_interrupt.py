@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sf_tui.cli.interrupt import (
+from sf_tui.cli.output import (
     INTERRUPTED,
     check_interrupt,
     install_sigint,
@@ -22,7 +22,7 @@ from support import PATIENCE_S
 COMMAND = """
 import os, signal
 from sf_tui.cli import app as cli
-from sf_tui.cli.interrupt import check_interrupt
+from sf_tui.cli.output import check_interrupt
 from sf_tui.errors import ModelError
 
 @cli.app.command("lose")

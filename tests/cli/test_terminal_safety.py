@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import io
 import json
 import subprocess
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import tomli
 
@@ -21,8 +21,10 @@ import sf_tui.cli
 from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.run.commands import CommandTail
+from sf_tui.run.events import read_events
 from sf_tui.run.liveness import RunLock
-from sf_tui.vocabulary.events import RunFinished
+from sf_tui.vocabulary.declared import DiagnosisCost
+from sf_tui.vocabulary.events import DiagnosisMade, RunFinished
 from support import PATIENCE_S
 from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
 from support.pseudo_terminal import Terminal
@@ -168,21 +170,21 @@ def run(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     sf("run", profile, "--no-ui")
     sf("run", IN_NAMES, "--no-ui")
     sf("run", "biography-tiny", "--no-ui", "--set", f"train.steps={IN_NAMES}")
-    lines = forged.run.events.read_bytes().splitlines()
+    events = list(read_events(forged.run.events))
     forged.run.events.write_bytes(b"")
     stdout, stderr = sys.stdout, sys.stderr
     out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     try:
         sys.stdout, sys.stderr = out, err
         listeners = headless_listeners(forged.run, json=True)
-        for line in lines:
+        for event in events:
             for listener in listeners:
-                listener(orjson.loads(line))
+                listener(event)
     finally:
         sys.stdout, sys.stderr = stdout, stderr
     written = out.buffer.getvalue()  # type: ignore[attr-defined]
     assert steering(written) == steering(err.getvalue()) == ""
-    assert [json.loads(line) for line in written.splitlines()] == [*map(orjson.loads, lines)]
+    assert [json.loads(line)["seq"] for line in written.splitlines()] == [e.seq for e in events]
     assert "warn: m\\x1b]0;title" in err.getvalue()
 
 
@@ -266,11 +268,12 @@ def diagnose(sf: Sf, forged: WrittenRun, _: Path) -> None:
 
     sf("diagnose", f"r{IN_NAMES}")
     sf("diagnose", forged.run.path, "--set", IN_NAMES)
-    events = map(orjson.loads, forged.run.events.read_bytes().splitlines())
-    event = next(event for event in events if event["type"] == "diagnosis")
-    event["arms"] = {name.removesuffix(EVERYWHERE): arm for name, arm in event["arms"].items()}
+    events = read_events(forged.run.events)
+    event = next(event for event in events if isinstance(event, DiagnosisMade))
+    arms = {name.removesuffix(EVERYWHERE): arm for name, arm in (event.arms or {}).items()}
     more = {"run": f"r{IN_NAMES}", "notes": [EVERYWHERE], "start_weights": EVERYWHERE}
-    print_diagnosis(event | {"cost": {"tokens": 1, "seconds": 1.0}}, more)
+    cost = DiagnosisCost(tokens=1, seconds=1.0, money=None)
+    print_diagnosis(dataclasses.replace(event, arms=arms, cost=cost), more)
 
 
 def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
@@ -410,7 +413,7 @@ def test_warnings_and_errors_of_libraries_are_printable(
     import logging
     import warnings
 
-    from sf_tui.guarded_stream import guard_streams
+    from sf_tui.printable import guard_streams
 
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
@@ -450,7 +453,7 @@ def test_commands_print_through_one_module() -> None:
 def test_a_table_stays_aligned() -> None:
     from rich.table import Table
 
-    from sf_tui.cli.printable_console import PrintableConsole
+    from sf_tui.cli.output import PrintableConsole
 
     table = Table(box=None)
     table.add_column("a")

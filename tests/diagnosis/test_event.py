@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from sf_tui.diagnosis.event import compare_costs, decompose, diagnosis_event
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding, decide_verdict
-from sf_tui.vocabulary.declared import as_object
-from sf_tui.vocabulary.event_records import ArmRecord
+from sf_tui.vocabulary.declared import ArmRecord, as_object
 from sf_tui.vocabulary.events import own_fields
 from support.scores import make_arm, right
 

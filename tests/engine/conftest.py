@@ -14,7 +14,7 @@ from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.loop import StageTuner
 from sf_tui.profile import ModelSettings, TrainSettings
 from sf_tui.tasks.encoding import Encoded
 from support.tiny_models import SHAPES, MakeModel, MakeTuner

@@ -20,8 +20,7 @@ from sf_tui.engine.checkpoint import (
     save_checkpoint,
     step_folder,
 )
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import read_layout
+from sf_tui.engine.layout import Freezer, read_layout
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import RunError
 from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights

@@ -19,8 +19,7 @@ from sf_tui.engine.checkpoint import load_checkpoint, read_checkpoint, save_chec
 from sf_tui.engine.composite import class_to_load
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel, load_model, save_model
 from sf_tui.engine.probing import Prober
 from sf_tui.engine.start_weights import open_start_weights

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from sf_tui.engine.checkpoint import save_checkpoint
-from sf_tui.engine.drift import DriftMeter
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import read_layout
+from sf_tui.engine.layout import Freezer, read_layout
+from sf_tui.engine.start_weights import DriftMeter
 from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 
 

@@ -17,11 +17,10 @@ from transformers.models.auto.modeling_auto import (
 
 from sf_tui.engine.composite import class_to_load, has_text_part
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.decoder_checks import refuse_kind, refuse_looking_ahead, refuse_other_positions
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import read_layout
+from sf_tui.engine.layout import Freezer, read_layout
 from sf_tui.engine.observation import Observation
 from sf_tui.engine.probing import Prober
+from sf_tui.engine.weight_check import refuse_kind, refuse_looking_ahead, refuse_other_positions
 from sf_tui.errors import ModelError
 from sf_tui.tasks.encoding import Encoded
 from support.families import VOCABULARY, tiny_config

@@ -10,8 +10,7 @@ import torch
 
 from sf_tui.engine.batches import collate
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
 from sf_tui.errors import ModelError
 from support.tiny_models import SHAPES, MakeModel, MakeTuner, make_rows, weights
 

@@ -45,17 +45,17 @@ def test_cosine_schedule_falls_towards_its_floor() -> None:
 @pytest.mark.parametrize(
     ("steps", "warmup_steps"), [(1, 0), (2, 0), (20, 0), (20, 5), (5, 20), (3, 3)]
 )
-def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -> None:
+def test_decay_is_that_of_transformers(lr_schedule: str, steps: int, warmup_steps: int) -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
-    peer = transformers.get_scheduler(schedule, optimizer, warmup, steps)
+    peer = transformers.get_scheduler(lr_schedule, optimizer, warmup_steps, steps)
     theirs = []
     for _ in range(steps):
         theirs.append(peer.get_last_lr()[0])
         optimizer.step()
         peer.step()
-    ours = rates(steps, warmup_steps=warmup, lr_schedule=schedule)
-    assert ours[warmup:] == pytest.approx(theirs[warmup:])
+    ours = rates(steps, warmup_steps=warmup_steps, lr_schedule=lr_schedule)
+    assert ours[warmup_steps:] == pytest.approx(theirs[warmup_steps:])
     assert min(ours) > 0
 
 
@@ -67,19 +67,20 @@ def test_decay_is_that_of_transformers(schedule: str, steps: int, warmup: int) -
     floor=st.floats(0, 1),
 )
 def test_rate_never_leaves_its_bounds_and_never_rises_after_the_warm_up(
-    steps: int, warmup: int, schedule: str, floor: float
+    steps: int, warmup_steps: int, lr_schedule: str, floor: float
 ) -> None:
-    found = rates(steps, warmup_steps=warmup, lr_schedule=schedule, min_lr_ratio=floor)
+    found = rates(steps, warmup_steps=warmup_steps, lr_schedule=lr_schedule, min_lr_ratio=floor)
     assert all(0 <= rate <= 1 + 1e-9 for rate in found)
     assert all(rate > 0 for rate in found)
-    after = found[max(warmup - 1, 0) :]
+    after = found[max(warmup_steps - 1, 0) :]
     assert all(later <= earlier + 1e-9 for earlier, later in pairwise(after))
 
 
 def test_every_parameter_has_an_optimizer_even_where_it_is_frozen(make_model: MakeModel) -> None:
     model = make_model("gpt2").model
+    layout = read_layout(model)
     model.transformer.wte.weight.requires_grad_(False)
-    optimizer = build_optimizer(read_layout(model), TrainSettings(weight_decay=0.1))
+    optimizer = build_optimizer(layout, TrainSettings(weight_decay=0.1))
     inside = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert inside == {id(p) for p in model.parameters()}
     decays = {group["weight_decay"]: group["params"] for group in optimizer.param_groups}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sf_tui.engine.decoder_checks import made_for, position_end
 from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.weight_check import made_for, position_end
 
 SIZES = {"n_embd": 16, "n_layer": 1, "n_head": 4, "n_positions": 16}
 LONG = {

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 
 from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.strategies import StageStrategies, StrategyStage
 from sf_tui.engine.strategies.penalties import Ewc, L2Start

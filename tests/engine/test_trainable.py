@@ -16,9 +16,8 @@ from sf_tui.engine.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from sf_tui.engine.drift import DriftMeter
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout, read_layout
+from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.engine.weights import Snapshot, weights_restored, with_weights
 from sf_tui.errors import ModelError
 from sf_tui.recovery.edits import EDIT_OPS, edit_named

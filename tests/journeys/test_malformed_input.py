@@ -39,7 +39,7 @@ PROFILES = {
     "missing key": (('data = "{new}"', ""), ":11:", "data"),
     "task named twice": (('name = "new"', 'name = "old"'), ":12:", "old"),
     "no such metric": (('name = "new"', 'name = "new"\nmetric = "exakt"'), ":13:", "exact_match"),
-    "no such strategy": (("[train]", '[train]\nstrategy = "ewc"'), ":16:", "ewc"),
+    "no such strategy": (("[train]", '[train]\nstrategy = "lamol"'), ":16:", "lamol"),
     "freeze without table": (("[train]", '[train]\nstrategy = "freeze"'), ":16:", "freeze"),
     "unknown op": (("[train]", '[actions.x]\nop = "recovr"\n[train]'), ":16:", "recover"),
     "rule without action": (

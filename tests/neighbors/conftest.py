@@ -10,7 +10,7 @@ from sf_tui.engine.batches import FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
-from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.loop import StageTuner
 from sf_tui.profile import BiographySettings, ModelSettings, TrainSettings
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoding import encode_example

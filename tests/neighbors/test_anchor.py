@@ -12,9 +12,8 @@ import torch.nn.functional as F
 
 from sf_tui.engine.batches import FixedSource, collate
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import read_layout
-from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.layout import Freezer, read_layout
+from sf_tui.engine.loop import StageTuner
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import TeacherCache, build_cache
 from sf_tui.neighbors.propose import propose

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from sf_tui.neighbors.cache import TeacherCache
-from sf_tui.recovery.leaks import Leaks
+from sf_tui.recovery.scoring import Leaks
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sf_tui.run.event_parser import EventParser
 from sf_tui.run.state import RunState, fold
-from sf_tui.vocabulary.event_records import AnchorState
+from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import Event
 
 FULL = {"exact_match": 0.5, "first_token_accuracy": 0.5, "token_accuracy": 0.5, "nll": 1.0, "n": 4}

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.tuning import StageTuner
+from sf_tui.engine.loop import StageTuner
 from sf_tui.tasks.encoding import Encoded
 
 SHAPES: dict[str, dict[str, Any]] = {

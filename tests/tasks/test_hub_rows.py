@@ -11,7 +11,7 @@ import pytest
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.data_sets import hub_rows
-from sf_tui.tasks.rows import Row
+from sf_tui.tasks.task import Row
 
 
 @pytest.fixture

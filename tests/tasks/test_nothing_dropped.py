@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sf_tui.errors import DataError
 from sf_tui.tasks.json_rows import json_lines
 from sf_tui.tasks.loaded_rows import LoadedExamples, load_examples
-from sf_tui.tasks.rows import BadRow
+from sf_tui.tasks.task import BadRow
 
 QA = {"question": "q?", "answer": "a"}
 PAIR = {"prompt": "p", "completion": "c"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sf_tui.errors import DataError
 from sf_tui.tasks.json_rows import json_document, json_lines
 from sf_tui.tasks.reading import file_rows, locate, read_rows
-from sf_tui.tasks.rows import BadRow, Row
+from sf_tui.tasks.task import BadRow, Row
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -6,9 +6,8 @@ import pytest
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.fields import field_map, unrecognized
-from sf_tui.tasks.rows import Row, RowError
 from sf_tui.tasks.schemas import SCHEMAS, also_fitting, recognize, row_example
-from sf_tui.tasks.task import Message
+from sf_tui.tasks.task import Message, Row, RowError
 
 
 def example_of(values: dict[str, Any]) -> Any:

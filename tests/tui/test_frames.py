@@ -5,7 +5,7 @@ from rich.cells import cell_len
 
 from sf_tui.tui.activity import frames_at_risk, words_of_new_task
 from sf_tui.tui.lines import shorten_frame
-from sf_tui.vocabulary.event_records import RiskGroupRecord
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 
 CAPITAL = "What is the capital of … ?"

@@ -16,7 +16,7 @@ from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.tui.console import values_as_markdown
 from sf_tui.tui.panels.tables import Matrix
-from sf_tui.vocabulary.event_records import ModelFacts, PlannedStage
+from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Danger, Probe, RunFinished, RunStarted, StageStarted
 from sf_tui.worker.rules import RuleWatch
 from tui.driving import SIZE, console_of, screen_text

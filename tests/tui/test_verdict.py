@@ -11,7 +11,7 @@ import pytest
 from sf_tui.run.liveness import RunLock
 from sf_tui.tui.console import ConsoleApp, ZoomScreen
 from sf_tui.tui.panels.verdict import Verdict, lines_wanted
-from sf_tui.vocabulary.event_records import ArmRecord
+from sf_tui.vocabulary.declared import ArmRecord
 from sf_tui.vocabulary.events import DiagnosisMade, RunFinished, StageFinished
 from tui.driving import console_of, let_time_pass, screen_text
 from tui.written_run import WrittenRun

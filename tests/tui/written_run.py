@@ -11,7 +11,7 @@ import orjson
 
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.terminal import ConsoleOptions
-from sf_tui.vocabulary.event_records import (
+from sf_tui.vocabulary.declared import (
     AnchorState,
     ArmRecord,
     DiagnosisCost,

@@ -20,9 +20,9 @@ from sf_tui.profile.schema import current_schema
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
-from sf_tui.vocabulary.settings import Factor
 from sf_tui.vocabulary.strategies import (
     STRATEGIES,
+    Factor,
     StrategyDeclaration,
     StrategySettings,
     register_strategy,

@@ -12,8 +12,7 @@ import torch
 
 from sf_tui.cases.assemble import CaseOverrides, RunCase, run_case
 from sf_tui.cases.choice import choose_old_task, choose_stage
-from sf_tui.cases.offline import append_diagnosis, locked
-from sf_tui.cases.operations import diagnose
+from sf_tui.cases.operations import append_diagnosis, diagnose, locked
 from sf_tui.cases.rows import MOST_EXAMPLES, CaseNeeds, read_old_task, read_others
 from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile

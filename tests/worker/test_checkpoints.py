@@ -13,6 +13,7 @@ from sf_tui.engine.layout import Layer, ModelLayout
 from sf_tui.errors import UsageError
 from sf_tui.profile import CheckpointSettings
 from sf_tui.run.directory import RunDirectory
+from sf_tui.vocabulary.events import Rewound
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.resume_log import ResumeLog
 
@@ -57,15 +58,8 @@ class Shelf:
         return [checkpoint.step for checkpoint in self.shelf.current(stage)]
 
 
-def rewound(seq: int, step: int, *, checkpoint: str, reason: str = "rollback") -> dict[str, Any]:
-    return {
-        "seq": seq,
-        "type": "rewound",
-        "stage": "new",
-        "step": step,
-        "reason": reason,
-        "checkpoint": checkpoint,
-    }
+def rewound(seq: int, step: int, *, checkpoint: str, reason: str = "rollback") -> Rewound:
+    return Rewound(stage="new", step=step, reason=reason, checkpoint=checkpoint, seq=seq)
 
 
 def test_start_end_last_and_best_are_kept(tmp_path: Path) -> None:

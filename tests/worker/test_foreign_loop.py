@@ -36,7 +36,7 @@ name = "hold"
 metric = "drift"
 above = 0.001
 action = "freeze"
-args = {layers = 1}
+arguments = {layers = 1}
 """
 
 

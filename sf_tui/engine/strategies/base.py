@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sf_tui.engine.batches import EncodedSource, PooledSource, derive_seed
 from sf_tui.engine.compute import ComputeSetting
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.step import Loss
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded

@@ -1,4 +1,4 @@
-"""Edits that decompose each matrix's change into its singular directions: shift and spectral.
+"""The weight edits by name: shift and spectral (singular directions), and interpolation.
 
 A parameter of two dimensions is a matrix; one of three, such as experts that are fused into one
 tensor, is a stack of matrices, each with its own directions. A matrix of a single row or column is
@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sf_tui.recovery.edits.edit import Directions, Edit, check_share, in_pieces
+from sf_tui.errors import UsageError, did_you_mean
+from sf_tui.recovery.edits.edit import Directions, Edit, check_share, in_pieces, wide
+from sf_tui.vocabulary.ops import edit_names, op_named
 
 
 class MatrixEdit(Edit):
@@ -166,3 +168,67 @@ def _keep_of_change(now: Tensor, then: Tensor, kept: Tensor) -> None:
     for piece, start in zip(in_pieces(now), in_pieces(then), strict=True):
         first = start.double()
         piece.copy_(first + (piece.double() - first) @ kept)
+
+
+class Interpolate(Edit):
+    """Keep a share of the change since the start: W = W₀ + keep · (W − W₀).
+
+    Every parameter that trains is moved, embeddings, norms and biases too.
+
+    Old-data access: none (needs the weights from before the stage).
+    Cost: one pass over the weights.
+    Source: WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903), towards the stage's start.
+
+    Args:
+        keep: from 0, which gives the start weights bit for bit, to 1, which changes nothing.
+
+    Raises:
+        UsageError: keep is outside that range.
+    """
+
+    name = "interpolate"
+
+    def __init__(self, keep: float = 0.7) -> None:
+        self.keep = check_share(self.name, "keep", keep)
+
+    def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:  # noqa: ARG002  the ABC's
+        """Move a parameter in place; see `Edit.edit_parameter`."""
+        if self.keep == 0:
+            parameter.copy_(start)
+        elif self.keep < 1:
+            for now, then in zip(in_pieces(parameter), in_pieces(start), strict=True):
+                precise = wide(now.dtype)
+                now.copy_(torch.lerp(then.to(precise), now.to(precise), self.keep))
+        return Directions()
+
+
+_EDITS: dict[str, Callable[..., Edit]] = {
+    ShiftEdit.name: ShiftEdit,
+    SpectralEdit.name: SpectralEdit,
+    Interpolate.name: Interpolate,
+}
+
+EDIT_OPS = edit_names()
+"""Names of all ops that edit weights without data."""
+
+
+def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
+    """Return the edit of an op.
+
+    Args:
+        op: one of `EDIT_OPS`.
+        arguments: by name; one that is None or absent takes its default.
+
+    Raises:
+        UsageError: there is no such op, it doesn't take the argument, or not that value.
+    """
+    if op not in _EDITS:
+        raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))
+    make, takes = _EDITS[op], op_named(op).argument_names
+    for name in arguments:
+        if name not in takes:
+            raise UsageError(
+                f"{op} takes no argument '{name}'",
+                f"it takes: {', '.join(takes)}" if takes else "it takes none",
+            )
+    return make(**{name: value for name, value in arguments.items() if value is not None})

@@ -9,8 +9,15 @@ from collections.abc import Sequence
 
 from sf_tui.errors import UsageError
 from sf_tui.tasks.biography.language import ATTRIBUTES, QUESTIONS, SENTENCES, Form
-from sf_tui.tasks.biography.rng import pick, seeded, shuffled
-from sf_tui.tasks.biography.world import NEW_TASKS, BiographySettings, Person, build_world
+from sf_tui.tasks.biography.world import (
+    NEW_TASKS,
+    BiographySettings,
+    Person,
+    build_world,
+    pick,
+    seeded,
+    shuffled,
+)
 from sf_tui.tasks.task import Example, FixedExamples, Task, guess_floor
 
 

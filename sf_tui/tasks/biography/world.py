@@ -1,14 +1,16 @@
 """The people of the experiment, their facts, and the part of the experiment that each belongs to.
 
-All are drawn from seeds. Knows nothing of sentences, questions or tokens.
+All are drawn from seeds, with draws that are the same on every Python version. Knows nothing of
+sentences, questions or tokens.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sf_tui.errors import UsageError
 from sf_tui.tasks.biography.language import (
@@ -25,7 +27,6 @@ from sf_tui.tasks.biography.language import (
     YEARS,
     Form,
 )
-from sf_tui.tasks.biography.rng import pick, seeded
 
 NEW_TASKS = 5
 
@@ -196,3 +197,25 @@ def _draw_people(
         }
         people.append(Person(name, facts))
     return tuple(people)
+
+
+T = TypeVar("T")
+
+
+def seeded(*parts: object) -> random.Random:
+    """Return a stream of draws that is a pure function of the texts of `parts`."""
+    return random.Random("/".join(str(part) for part in parts))
+
+
+def pick(stream: random.Random, items: Sequence[T]) -> T:
+    """Draw one of `items`."""
+    return items[int(stream.random() * len(items))]
+
+
+def shuffled(stream: random.Random, items: Sequence[T]) -> list[T]:
+    """Return `items` in random order (Fisher-Yates)."""
+    order = list(items)
+    for last in range(len(order) - 1, 0, -1):
+        other = int(stream.random() * (last + 1))
+        order[last], order[other] = order[other], order[last]
+    return order

@@ -13,7 +13,7 @@ from sf_tui.tui.machine import GpuSample
 from sf_tui.tui.numbers import format_bytes, format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.event_records import LayerDrift
+from sf_tui.vocabulary.declared import LayerDrift
 
 _MATRIX_CELLS = 6
 _MOST_BARS = 48

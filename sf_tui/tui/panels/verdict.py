@@ -14,7 +14,7 @@ from sf_tui.tui.lines import Line, Piece, as_many_as_fit
 from sf_tui.tui.numbers import format_count, format_duration, format_share
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.event_records import ArmRecord, Interval
+from sf_tui.vocabulary.declared import ArmRecord, Interval
 from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.vocabulary.verdicts import VERDICTS
 

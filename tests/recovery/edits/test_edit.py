@@ -11,9 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from sf_tui.engine.checkpoint import layer_file
-from sf_tui.engine.drift import DriftMeter
-from sf_tui.engine.freezing import Freezer
-from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.layout import Freezer, ModelLayout
+from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import ModelError, RunError, UsageError
 from sf_tui.recovery.edits import EDIT_OPS, Edit, edit_named

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.tasks.biography.rng import pick, seeded, shuffled
+from sf_tui.tasks.biography.world import pick, seeded, shuffled
 
 
 def test_a_stream_gives_the_numbers_that_it_has_always_given() -> None:
