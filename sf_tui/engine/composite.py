@@ -35,7 +35,7 @@ _TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError
 
 @dataclass(frozen=True)
 class Composite:
-    """The rest of a model directory besides the text part, and the prefix of that part."""
+    """The files of a composite model, and the names of its text part's tensors in them."""
 
     files: SourceFiles
     tensors: TextTensors

@@ -191,7 +191,7 @@ def prepare_task(
 
 
 def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
-    """Refuse a batch that exceeds its split and could exhaust memory."""
+    """Refuse a batch size above both the split's rows and `MOST_REPEATED`; it could fill memory."""
     for stage in profile.stages():
         size = stage.train.batch_size
         if stage.task == task and size > max(rows, MOST_REPEATED):

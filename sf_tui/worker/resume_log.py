@@ -53,7 +53,7 @@ class ResumeLog:
 
     @property
     def rewound(self) -> Rewound | None:
-        """The last intentional rewind; None without one."""
+        """The last rewind by a rollback or a NaN, which discards work; None without one."""
         return self._voiding[-1] if self._voiding else None
 
     @property
