@@ -80,8 +80,8 @@ ROW_MARKS: Mapping[str, Mark] = {
 }
 """Marks of a row; a row that is marked as not learned is a bad row."""
 
-# In rows these names are as often quantities: the weight of a sample in kilograms, the loss of a
-# model on it. Only values from 0 to 1 can be marks.
+# In rows these names are just as often quantities: a sample's weight in kilograms, a model's loss.
+# Only values from 0 to 1 can be marks.
 _ALSO_QUANTITIES = frozenset({"weight", "loss", "training"})
 
 MEDIA: Mapping[str, str] = {
@@ -273,7 +273,7 @@ def _is_other(key: str, value: Any) -> bool:
 # Placeholders for media in a text: <image>, <|image_pad|>, <video>, [IMG].
 _PLACE_OF_MEDIA = re.compile(r"<\W?(image|img|video|audio|sound)|\[(image|img)\]", re.IGNORECASE)
 
-# Values of a table's cell that mean none.
+# Table cells that mean "no media".
 _NO_MEDIA = frozenset({"0", "0.0", "false", "no", "none", "null", "nan", "n/a", "[]", "{}"})
 
 # File names, addresses, ids and encoded bytes have digits or characters that words do not have.
