@@ -206,11 +206,11 @@ def live_case(
         prepared: the run's model and tasks.
         history: the run so far.
         accuracy: each task's measures as the worker remembers them. A resumed worker must choose
-        the same old task again, and its log may contain later probes.
+            the same old task again, and its log may contain later probes.
         start_folder: the folder of the stage's first checkpoint.
         needs: what the case is for.
         check_stop: raises if the run has to stop; querying the start model may take longer than a
-        scheduler waits.
+            scheduler waits.
 
     Raises:
         UsageError: no watched task was learned before.

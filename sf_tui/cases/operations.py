@@ -201,8 +201,8 @@ def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
 
     Args:
         out: the directory to create.
-        source: the model directory being repaired, if it is one.
-        run: the run being repaired, if it is one.
+        source: the model directory being repaired, if any.
+        run: the run being repaired, if any.
 
     Raises:
         UsageError: the path exists, is inside what is being repaired, or can't be written.
@@ -228,8 +228,7 @@ def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
 
 
 def write_model(loaded: LoadedModel, out: Path) -> None:
-    """Write a model directory to a temporary name and rename it; interruptions leave nothing
-    behind.
+    """Write a model directory aside, then rename it; an interruption leaves nothing behind.
 
     Raises:
         RunError: the disk is full, or it can't be written.

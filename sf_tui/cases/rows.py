@@ -68,10 +68,10 @@ def read_old_task(
     Args:
         profile: the profile.
         settings: the task's table.
-        loaded: the model, for its tokenizer and its longest row.
+        loaded: the model, for its tokenizer and the longest row that it accepts.
         needs: what the case is for.
         whole: the data has no split of its own. `needs.examples` rows of a user's file become safe
-        examples, and all others, up to 512, are scored.
+            examples, and all others, up to 512, are scored.
 
     Returns:
         The task, None if it can't be scored; and notes on what is missing.
@@ -129,7 +129,7 @@ def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> Eval
     Args:
         profile: its [biography] generates built-in data.
         data: as in a task's table.
-        loaded: the model, for its tokenizer and its longest row.
+        loaded: the model, for its tokenizer and the longest row that it accepts.
 
     Raises:
         DataError: the data can't be used.

@@ -162,7 +162,7 @@ def answer_limit(wanted: int | None, known: int) -> int:
 
     Args:
         wanted: `[anchor] answer_tokens`; None uses the length of the longest known answer, within
-        bounds.
+            bounds.
         known: tokens of the longest known answer.
     """
     return wanted or min(max(known, _SHORTEST_ANSWER), _LONGEST_ANSWER)

@@ -61,7 +61,7 @@ class StartModel:
             pass_tokens: tokens in one forward pass, padding included; lowered if the vocabulary
                 is large.
             between: called before each pass; an exception from it aborts the query, which changes
-            nothing.
+                nothing.
         """
         self.tokenizer = tokenizer
         self.forwarded = 0

@@ -300,7 +300,7 @@ def substitute(
         prompts: those of them to substitute in.
         start: the start model.
         in_slots: False leaves out the new task's own questions: substitutions in the slot, and
-        those in the template that produce another of its templates.
+            those in the template that produce another of its templates.
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}
