@@ -126,7 +126,7 @@ def build_case(
 
 
 def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
-    """Assemble the case of a run without a worker, from its newest checkpoint that counts.
+    """Assemble the case of a run without a worker, from the checkpoint that a resume would load.
 
     Args:
         record: the run's progress; the caller holds the run's lock.

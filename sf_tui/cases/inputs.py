@@ -53,7 +53,7 @@ class Change:
 
 
 def take_inputs(profile: Profile) -> dict[str, Digests]:
-    """Return the digests of all files that a profile names, by its keys.
+    """Return the digests of all files that a profile names, by profile key.
 
     Files that are missing or can't be read are left out; the code that needs them reports them.
     """
@@ -78,7 +78,7 @@ def record_inputs(run: RunDirectory, inputs: dict[str, Digests], **more: Any) ->
 
 
 def read_record(run: RunDirectory) -> dict[str, Any] | None:
-    """Return the record of a run's inputs; None without one.
+    """Return the record of a run's inputs; None if there is none.
 
     Raises:
         RunError: the record is damaged.

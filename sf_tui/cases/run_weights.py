@@ -1,6 +1,6 @@
-"""Loads a run's weights: the newest ones that count, and those of a stage's start.
+"""Loads a run's weights: the newest ones, and those of a stage's start.
 
-Reads only; takes no lock; knows no data. The caller decides which checkpoint counts.
+Reads only; takes no lock; knows no data. The caller chooses the checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RunRecord:
     profile: Profile
     history: RunState
     point: Checkpoint | None
-    """The newest checkpoint that counts; None if only `model/` is left."""
+    """The checkpoint that a resume would load; None if only `model/` is left."""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -57,7 +57,7 @@ class RunRecord:
 
 
 def load_newest(record: RunRecord) -> LoadedRun:
-    """Load a run's model with the newest weights that count.
+    """Load a run's model with its newest weights.
 
     The model is the run's own `model/`, or else the profile's; a checkpoint's weights are loaded on
     top of either.
@@ -116,7 +116,7 @@ def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
 
 
 def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StoredWeights | None:
-    """Return the named start weights, or else a stage's first checkpoint; None without both.
+    """Return the named start weights, or else a stage's first checkpoint; None if neither exists.
 
     Raises:
         ModelError: the named weights don't fit, or don't exist.

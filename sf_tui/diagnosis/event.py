@@ -176,7 +176,7 @@ def diagnosis_event(
         since: what the start refers to.
         forwarded_tokens: tokens that the test only forwarded.
 
-        Raises ValueError if two arms share a name, or the deciding arm isn't among them.
+    Raises ValueError if two arms share a name, or the deciding arm isn't among them.
     """
     entries = {name: ArmRecord(skipped=reason) for name, reason in (skipped or {}).items()}
     steps = {arm.name: arm.steps for arm in arms}

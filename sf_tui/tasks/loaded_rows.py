@@ -134,7 +134,7 @@ class _Collector:
         """Every field seen, in order of first appearance."""
         self.recognized_any = False
         self.hint = ""
-        """Advice on the first bad row with a hint of its own."""
+        """The hint of the first bad row that has one."""
         self.unused = UnusedFields()
         self.contexts: Counter[str] = Counter()
         self.long_rows = 0

@@ -123,7 +123,7 @@ _WORDS = {"true": True, "false": False, "yes": True, "no": False}
 
 
 def is_present(value: Any) -> bool:
-    """Return whether a field has a value; null and empty texts, lists and objects are none."""
+    """Return whether a field has a value; null and empty texts, lists and objects don't count."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -178,7 +178,7 @@ def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[st
 
     Args:
         values: the row's fields.
-        chosen: fields that a `fields` table names: they are data whatever their name.
+        chosen: fields that a `fields` table names: they are data, regardless of their names.
 
     Returns:
         Fields that were read as marks and let the row be learned.
@@ -239,7 +239,7 @@ def _marks_in(values: Mapping[str, Any], marks: Mapping[str, Mark]) -> Iterator[
 
 
 def _read(value: Any, mark: Mark) -> bool | None:
-    """Return whether a mark lets its text be learned; None if its value is neither."""
+    """Return whether a mark lets its text be learned; None if the value is unclear."""
     if mark is Mark.UNCLEAR:
         return None
     stated: Any = value

@@ -257,7 +257,7 @@ def add_thoughts(message: Message, turn: Mapping[str, Any]) -> Message:
 
 
 def split_thoughts(content: str, marks: ThoughtMarks) -> tuple[str, str] | None:
-    """Return the thoughts that a content starts with and its answer; None without thoughts.
+    """Return the thoughts that a content starts with and its answer; None if there are none.
 
     The opening mark may be missing, because it is often part of the prompt. Then the closing mark
     must start or end a line; within a line it is an ordinary word.

@@ -188,7 +188,7 @@ def between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Cut the text after an answer behind the template's first end token.
+    """Split the text after an answer after the template's first end token.
 
     A template may close with two end tokens (end of turn, end of text). The model must write the
     first, and generation stops there. If the tokenizer's own end token closes every turn and not
@@ -256,7 +256,7 @@ def opened_thoughts(prompt: str, template: str) -> OpenedThoughts | None:
 
 
 def closed_thoughts(prompt: str) -> str | None:
-    """Return a prompt without the closed block of thoughts at its end; None without one."""
+    """Return a prompt without the closed block of thoughts at its end; None if there is none."""
     found = _OPENED.search(prompt)
     if found is None or not _ABOUT_THINKING.search(found[1]):
         return None
@@ -269,7 +269,7 @@ def closed_thoughts(prompt: str) -> str | None:
 
 
 def find_marks(template: str) -> ThoughtMarks | None:
-    """Return the pair of thought marks in a template's source; None without one."""
+    """Return the pair of thought marks in a template's source; None if there is none."""
     marks = list(dict.fromkeys(re.findall(_MARK, template)))
     about = [mark for mark in marks if _ABOUT_THINKING.search(mark)]
     for mark in about:

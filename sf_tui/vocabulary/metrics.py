@@ -24,7 +24,7 @@ class Metric:
     """What a value counts; a phrase for legends."""
 
     def drop(self, start: float, now: float) -> float:
-        """Return the loss since `start` in the metric's unit; negative for a gain."""
+        """Return how much was lost since `start`, in the metric's unit; negative for a gain."""
         return start - now if self.higher_is_better else now - start
 
     def worst(self, values: Iterable[float]) -> float:

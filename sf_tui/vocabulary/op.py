@@ -115,8 +115,7 @@ class Op:
         doing: the word for its work in progress, if it takes a while.
         confirm: whether the console asks first.
         typed_yes: whether the console requires a typed yes, because it discards work.
-        consequence: returns its effect on the weights, from the arguments; for the
-            confirmation.
+        consequence: returns its effect on the weights, from its arguments, for the confirmation.
         purpose: its use against a drop: `protect`, `recover`, `test` or `go back`. The console
             suggests ops by purpose; an op without one is never suggested.
         turns_on: the run state that it turns on: `frozen`, `anchored`, `paused`.
