@@ -188,7 +188,7 @@ def between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Split the text after an answer after the template's first end token.
+    """Split the closing of an answer after the template's first end token.
 
     A template may close with two end tokens (end of turn, end of text). The model must write the
     first, and generation stops there. If the tokenizer's own end token closes every turn and not
