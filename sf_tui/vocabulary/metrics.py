@@ -77,7 +77,7 @@ DEFAULT_METRIC = METRICS["exact_match"]
 
 
 def register_metric(metric: Metric) -> None:
-    """Add a metric. Call it before importing `sf_tui.profile`, whose schema lists them all.
+    """Add a metric. Call it before loading a profile that uses it.
 
     How a probe computes it is registered with `engine.probing.register_measure`.
 
