@@ -1,7 +1,7 @@
-"""Every name that a profile may use: metrics and keys. Ops and strategies are in the vocabulary.
+"""The names that a profile may use: metrics and keys. Ops and strategies are in the vocabulary.
 
-Knows also the names that the design has and this version has not, so that they are refused as
-what they are. Knows nothing of TOML, files or validation.
+Also knows the names that are designed but not implemented yet, so that the error can report them as
+such. Knows nothing about TOML, files or validation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 if TYPE_CHECKING:
     TaskMetric = str
 else:
-    # The vocabulary's rows, those of other packages among them.
+    # The rows of the vocabulary, including those that other packages registered.
     TaskMetric = Literal[("auto", *METRICS)]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -23,7 +23,7 @@ NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
     "strategy": frozenset({"lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
-"""For each key, planned values that this version does not have yet."""
+"""Planned values by key that this version does not support yet."""
 
 REPLAY_STAGE = "replay"
 """The stage that `[replay_stage]` adds; no task may have this name."""
@@ -32,9 +32,9 @@ RANDOM_MODEL = "random"
 """The `source` of a model with new weights."""
 
 BIOGRAPHY_TOKENIZER = "biography"
-"""The tokenizer that the biography generator makes of its own words."""
+"""The tokenizer that the biography generator builds from its own words."""
 
-# Names of stages, checkpoints and files: no file system takes more than 255 bytes.
+# Stages, checkpoints and files have these names; file systems allow at most 255 bytes.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 PROFILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -59,10 +59,10 @@ RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
 """Keys that the console uses itself."""
 
 RESERVED_BY = ("user", "worker")
-"""Who else a command may be by; a rule of that name would be taken for them."""
+"""Other senders of commands; a rule with one of these names would be mistaken for them."""
 
 
 def is_key_name(key: str) -> bool:
-    """Tell whether the console can bind an action to this key."""
+    """Return whether the console can bind an action to this key."""
     single = len(key) == 1 and key.isascii() and key.isalnum()
     return single or key == "space" or key in FUNCTION_KEYS or key in ARROW_KEYS
