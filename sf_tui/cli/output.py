@@ -1,7 +1,7 @@
-"""The only way from a command to a terminal: lines, JSON and rich's drawings, all printable.
+"""The only way from a command to a terminal: lines, JSON and rich renderables, all printable.
 
-No other module of the command line prints; a test checks that. Ctrl-C is remembered here for work
-that may swallow the KeyboardInterrupt.
+No other module of the command line prints; a test checks that. It also records Ctrl-C for code that
+may swallow the KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def write_line(text: str = "", *, err: bool = False, end: str = "\n") -> None:
-    """Write a text with control characters escaped.
+    """Write text with control characters escaped.
 
     Args:
-        text: one line or several.
+        text: one or more lines.
         err: write to stderr, unbuffered.
         end: written after the text.
     """
@@ -38,7 +38,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     """Write a value to stdout as JSON on one line.
 
     Args:
-        value: any value that orjson takes, including numpy numbers.
+        value: any value that orjson accepts, including numpy numbers.
         default: converts other values.
     """
     # Deferred: not needed for `sf --help`.
@@ -47,7 +47,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     try:
         text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY).decode()
     except TypeError as error:
-        # A path that is not UTF-8; JSON escapes can carry it.
+        # A path that is not UTF-8; JSON escapes can represent it.
         if "surrogates" not in str(error):
             raise
         text = json.dumps(value, default=default)
@@ -55,7 +55,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
 
 
 def write_json_text(text: str) -> None:
-    """Write a JSON text to stdout with control characters escaped; its value is unchanged."""
+    """Write JSON text to stdout with control characters escaped; its value is unchanged."""
     print(printable_json(text))
 
 
@@ -72,7 +72,7 @@ def write_event(stream: IO[bytes], event: dict[str, Any]) -> None:
 
 
 def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
-    """Return rich's console on stdout or stderr; texts in it are text, never markup.
+    """Return a rich console on stdout or stderr; strings are printed as text, never as markup.
 
     Args:
         err: use stderr instead of stdout.
@@ -85,14 +85,14 @@ def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
 
 
 class PrintableConsole(Console):
-    """A console whose only control sequences are rich's own: colors and a progress bar's moves.
+    """A console whose only control sequences are rich's own: colors and progress bar moves.
 
-    Markup, emoji codes and highlighting are off: a task may be named `[link=…]`.
+    Markup, emoji codes and highlighting are off, because a task may be named `[link=…]`.
 
     Args:
         file: the stream; default: stdout, or stderr with `stderr`.
         stderr: write to stderr.
-        more: other arguments of rich's console.
+        more: other arguments for rich's console.
     """
 
     def __init__(self, *, file: IO[str] | None = None, stderr: bool = False, **more: Any) -> None:
@@ -101,7 +101,7 @@ class PrintableConsole(Console):
         super().__init__(file=stream, stderr=stderr, **more)
 
     def render_str(self, text: str, **more: Any) -> Text:
-        """Make a text printable before it is measured, to keep columns aligned."""
+        """Make text printable before it is measured, so that columns stay aligned."""
         return super().render_str(printable(text), **more)
 
     def render(
@@ -112,7 +112,7 @@ class PrintableConsole(Console):
             if control:
                 yield Segment(text, style, control)
                 continue
-            # A link is sent as an OSC sequence that contains the address.
+            # A link would be sent as an OSC sequence that contains the address.
             plain = style.update_link(None) if style is not None and style.link else style
             yield Segment(printable(text), plain)
 
@@ -124,7 +124,7 @@ _received = False
 
 
 def install_sigint() -> None:
-    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore it still does."""
+    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore SIGINT still does."""
     global _received
     _received = False
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -33,8 +33,8 @@ def default_actions() -> dict[str, dict[str, Any]]:
 def lay_over_defaults(own: object) -> object:
     """Return a profile's raw `actions` table laid over the default actions.
 
-    An action with a default's name and op (or no op) inherits the keys that it doesn't set; a default
-    loses its console key to a profile's own action that asks for it.
+    An action with a default's name and op (or no op) inherits the keys that it doesn't set. A
+    default loses its console key to a profile's own action that asks for it.
     """
     if own is None:
         own = {}

@@ -1,7 +1,7 @@
 """Checks of `[model]`, `[[tasks]]`, `[biography]`, `[diagnose]` and `[recover]`.
 
-Checks which keys fit which source, which tasks are trained, and whether data overlap with the run's.
-Opens no model and no data.
+Checks which keys fit which source, which tasks are trained, and whether data overlap with the
+run's. Opens no model and no data.
 """
 
 from __future__ import annotations

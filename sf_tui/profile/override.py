@@ -103,7 +103,8 @@ def apply_overrides(origin: Origin, raw: dict[str, Any], overrides: Sequence[str
     Relative paths in them start at the current directory, not at the profile's folder.
 
     Raises:
-        ProfileError: a key or value can't be read, a table is not one, or a task or rule is unknown.
+        ProfileError: a key or value can't be read, a key is not a table, or a task or rule is
+            unknown.
     """
     parsed = [(text, *parse_override(text)) for text in overrides]
     set_paths: list[KeyPath] = []

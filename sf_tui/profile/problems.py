@@ -69,7 +69,7 @@ class Origin:
         return self.option(path) or f"{self.name}:{self.lines.line(path)}"
 
     def table_label(self, path: KeyPath) -> str:
-        """Return a table's name as in the file: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
+        """Return a table's label: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
         if not path:
             return ""
         places = [spot for spot, part in enumerate(path) if isinstance(part, int)]

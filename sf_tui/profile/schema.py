@@ -274,7 +274,7 @@ class Profile(StrictTable):
     __hash__ = None  # type: ignore[assignment]
 
     def task(self, name: str) -> TaskSettings:
-        """Return the task of this name; raise UsageError with the nearest name if there is none."""
+        """Return the task of this name; UsageError with the nearest name if there is none."""
         for task in self.tasks:
             if task.name == name:
                 return task
@@ -282,7 +282,7 @@ class Profile(StrictTable):
         raise UsageError(f"no task is named '{name}'", did_you_mean(name, names, "tasks"))
 
     def action(self, name: str) -> Action:
-        """Return the action of this name; raise UsageError with the nearest name if there is none."""
+        """Return the action of this name; UsageError with the nearest name if there is none."""
         if name in self.actions:
             return self.actions[name]
         raise UsageError(

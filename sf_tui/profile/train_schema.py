@@ -187,8 +187,8 @@ INSTEAD_OF: dict[str, str] = {
 def overlay_train(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return a plain `[train]` table with another one laid over it; neither is changed.
 
-    A strategy's table is only kept with its strategy: a stage that returns to plain tuning drops the
-    settings of the other one.
+    A strategy's table is only kept with its strategy: a stage that returns to plain tuning drops
+    the settings of the other one.
     """
     merged = {**base, **own}
     for key, other in INSTEAD_OF.items():

@@ -93,8 +93,8 @@ def _reach(
         raw: the value that was validated as `model`.
 
     Returns:
-        The part of the path that the schema knows, the field there (None for an element of a list or a
-        named table), and the annotation there.
+        The part of the path that the schema knows, the field there (None for an element of a list
+        or a named table), and the annotation there.
     """
     reached: KeyPath = ()
     field: FieldInfo | None = None
