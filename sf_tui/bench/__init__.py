@@ -1,5 +1,5 @@
-"""What `sf bench NAME` measures: one module a benchmark, each returns figures for a table and JSON.
+"""The measurements of `sf bench NAME`: one module per benchmark, with figures for a table and JSON.
 
-Every ratio is taken between things that run beside each other in one call. Knows the engine and
-the worker; they know nothing of it.
+Every ratio compares two things that run side by side in one call. Knows the engine and the worker;
+they know nothing about it.
 """

@@ -19,7 +19,7 @@ Part = Callable[..., dict[str, Any]]
 
 
 def _part_named(name: str) -> Part:
-    # Each part imports only what it needs: the memory of the process is what is measured.
+    # Each part imports only what it needs, because the memory of the process is measured.
     if name == "overhead":
         from sf_tui.bench.overhead import measure_overhead
 

@@ -1,12 +1,12 @@
-"""What a freeze saves and what an anchor costs, each against a plain step of the same stage.
+"""Time that a freeze saves and an anchor costs, each against a plain step of the same stage.
 
-A step of the whole model and one with half of the blocks and the embeddings frozen alternate on the
-same rows. The possible saving is timed inside the whole step, at the border below which blocks
-would be frozen:
+A step of the whole model alternates with a step that has half of the blocks and the embeddings
+frozen, on the same rows. The possible saving is timed inside the whole step, at the border below
+which blocks would be frozen:
 
     possible = backward below the border + (clipping + optimizer) * share of parameters below it
 
-With tied weights the output projection is frozen too and its weight gradient is redundant: the
+With tied weights the output projection is frozen too and its weight gradient is not needed: the
 same product, timed alone, is added. Further savings (activations that need not be kept, the input
 gradient of the first trainable block) are not counted, so the share can exceed 1.
 """
@@ -42,18 +42,18 @@ _WARM_UP = 2
 
 @dataclass(frozen=True)
 class FreezeGain:
-    """Seconds of a step and its parts, medians over repetitions."""
+    """Seconds per step and its parts, medians over repetitions."""
 
     share: float
-    """Time saved relative to the time that could be saved."""
+    """Time saved, relative to the possible saving."""
     whole_step: float
     frozen_step: float
     backward_below: float
-    """Part of the whole step's backward pass that is below the border."""
+    """Backward pass below the border, in the whole step."""
     update: float
-    """Clipping and optimizer in the whole step."""
+    """Clipping and optimizer, in the whole step."""
     parameters_below: float
-    """Share of the parameters that is frozen."""
+    """Share of the parameters that are frozen."""
     tied_gradient: float
 
 
@@ -189,7 +189,7 @@ def _tied_gradient(prepared: PreparedRun, rows: Sequence[Encoded], clock: Clock)
     return statistics.median(seconds)
 
 
-# The first step of each side makes the optimizer's moments.
+# The first step of each side allocates the optimizer's moments.
 _WARMUP = 1
 
 
@@ -202,10 +202,10 @@ class AnchorCost:
     anchored_seconds: float
     repetitions: int
     cache_seconds: float
-    """One-time: propose and answer all neighbor prompts of a stage."""
+    """One-time cost of proposing and answering all neighbor prompts of a stage."""
     cache_prompts: int
     cache_tokens: int
-    """Tokens that the start model processed for it."""
+    """Tokens that the start model processed for the cache."""
 
     @property
     def cache_in_plain_steps(self) -> float:
@@ -214,13 +214,13 @@ class AnchorCost:
 
 
 def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> AnchorCost:
-    """Measure the anchor on one stage of a profile, as long as the profile says it is.
+    """Measure the cost of the anchor on one stage of a profile, at the stage's length.
 
     Args:
-        profile: the profile; its own strategy counts for nothing here.
+        profile: the profile; its own strategy is ignored.
         stage: the stage's name.
-        steps: how many steps of each kind are timed.
-        threads: CPU threads, pinned already.
+        steps: number of timed steps of each kind.
+        threads: CPU threads, already pinned.
 
     Raises:
         DataError: the stage's task has no prompts.

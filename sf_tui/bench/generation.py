@@ -1,7 +1,7 @@
 """Teacher-forced probes against batched greedy `generate`: agreement, and speed.
 
-Both use the same examples and, when speed is compared, the same batch size. Knows examples with
-one answer at their end.
+Both use the same examples and, when speed is compared, the same batch size. Knows only examples
+with one answer at their end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Question:
 
     prompt: list[int]
     answer: list[int]
-    """Includes the end token, if the example has one."""
+    """Includes the end token if the example has one."""
 
     @classmethod
     def of(cls, row: Encoded) -> Question:
@@ -40,7 +40,7 @@ class Question:
         return cls(row.input_ids[:start], row.input_ids[start:])
 
     def as_row(self) -> Encoded:
-        """Return the example as a probe reads it."""
+        """Return the example as a row for a probe."""
         return Encoded(self.prompt + self.answer, [NO_LOSS] * len(self.prompt) + self.answer)
 
 
@@ -48,14 +48,14 @@ class GreedyDecoder:
     """Greedy decoding by transformers' `generate`, with its cache."""
 
     def __init__(self, loaded: LoadedModel, compute: ComputeSetting, batch_size: int) -> None:
-        # A model's own settings (a repetition penalty, …) would change greedy decoding.
+        # The model's own settings (a repetition penalty, …) would change greedy decoding.
         loaded.model.generation_config = GenerationConfig()
         self._loaded = loaded
         self._compute = compute
         self._batch_size = batch_size
 
     def exact(self, questions: Sequence[Question]) -> np.ndarray:
-        """Return for each question whether greedy decoding gives its whole answer.
+        """Return for each question whether greedy decoding reproduces its whole answer.
 
         Returns:
             (questions,) bool.
@@ -70,7 +70,7 @@ class GreedyDecoder:
         return found
 
     def write(self, questions: Sequence[Question], tokens: int | None) -> None:
-        """Answer every question with exactly `tokens` tokens; None: as many as its answer has."""
+        """Generate exactly `tokens` tokens for every question; None: the length of its answer."""
         for places in self._batches(questions):
             batch = [questions[at] for at in places]
             longest = tokens or max(len(question.answer) for question in batch)
@@ -116,24 +116,24 @@ of few tokens leaves the processor idle."""
 
 _BATCHES = 2
 _REPETITIONS = 3
-# Above any batch, so that the number of examples alone limits a pass.
+# Larger than any batch, so that only the number of examples limits a pass.
 _NO_BOUND = 1 << 30
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over repetitions on the same questions."""
+    """Median seconds over repetitions on the same questions."""
 
     batch_size: int
     times_faster: float
     probe_seconds: float
     generate_seconds: float
     answer_tokens: float
-    """Of the median answer, including its end token."""
+    """Length of the median answer, including its end token."""
 
 
 class Comparison:
-    """Probes and decodes the same held-out examples."""
+    """Probing and decoding of the same held-out examples."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Comparison:
         rows: Sequence[Encoded],
         clock: Clock,
     ) -> None:
-        """Compare on held-out examples that each have one answer at their end."""
+        """Prepare a comparison on held-out examples that each have one answer at their end."""
         self._clock = clock
         self._loaded = loaded
         self._compute = compute
@@ -150,16 +150,16 @@ class Comparison:
         self._questions = [Question.of(row) for row in rows]
 
     def exact(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return every example's exact match by a probe and by `generate`, both (examples,)."""
+        """Return each example's exact match by a probe and by `generate`, both (examples,)."""
         by_probe = self._prober(batch_size).probe(self._rows).exact
         decoder = GreedyDecoder(self._loaded, self._compute, batch_size)
         return by_probe, decoder.exact(self._questions)
 
     def speed(self, batch_size: int, answer: int | None) -> Speed:
-        """Time both on some examples in turn, after one untimed turn.
+        """Time both on a sample of the examples in turn, after one untimed turn.
 
         Args:
-            batch_size: examples in a pass and in a call of `generate`.
+            batch_size: examples per pass and per call of `generate`.
             answer: length of every answer in tokens; None: the examples' own answers.
         """
         every = max(len(self._questions) // (_BATCHES * batch_size), 1)
@@ -196,7 +196,7 @@ class Comparison:
 
 
 def _with_answers(questions: Sequence[Question], tokens: int) -> list[Question]:
-    """Return the prompts with answers of `tokens` tokens drawn from all answers' tokens."""
+    """Return the prompts with answers of `tokens` tokens, drawn from the tokens of all answers."""
     random = np.random.default_rng(0)
     pool = sorted({token for question in questions for token in question.answer})
     return [

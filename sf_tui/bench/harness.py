@@ -1,9 +1,10 @@
-"""What every benchmark needs: clocks, legs of two sides in turn, child processes, reports.
+"""The common parts of the benchmarks: clocks, alternating legs, child processes, reports.
 
-On one CPU thread a benchmark counts processor time: on an idle machine it equals wall time, and on
-a busy one only it shows what a run costs. Otherwise it counts wall time. Two sides that are
-compared run in one process, a leg each in turn, so that other load affects both alike. Parts that
-need a fixed number of threads or a memory peak of their own run in child processes.
+On one CPU thread a benchmark measures processor time: on an idle machine it equals wall time, and
+on a busy one only processor time shows the cost of a run. Otherwise it measures wall time. Two
+sides that are compared run in one process and take turns leg by leg, so that other load affects
+both alike. Parts that need a fixed number of threads or their own memory peak run in child
+processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Reading(NamedTuple):
-    """Both clocks at one moment, or the time elapsed on both; in seconds."""
+    """Both clocks at one moment, or the time elapsed on both, in seconds."""
 
     wall: float
     processor: float
@@ -49,7 +50,7 @@ def read_clocks() -> Reading:
 
 @dataclass(frozen=True)
 class Clock:
-    """The clock that a benchmark counts by."""
+    """The clock that a benchmark uses."""
 
     by_processor: bool
 
@@ -60,7 +61,7 @@ class Clock:
 
     @property
     def name(self) -> str:
-        """Its name in reports."""
+        """The clock's name in reports."""
         return "processor" if self.by_processor else "wall"
 
     def seconds(self, readings: Sequence[Reading]) -> list[float]:
@@ -76,7 +77,7 @@ PassOn = Callable[[], None]
 Side = Callable[[PassOn], None]
 """Work that calls its argument at the end of each leg."""
 
-# A, B, B, A: neither side is always first, and a drift of the machine's speed cancels out.
+# A, B, B, A: neither side is always first, and a drift in machine speed cancels out.
 _ORDER = (0, 1, 1, 0)
 
 
@@ -85,7 +86,7 @@ class _SideStoppedError(Exception):
 
 
 class _Relay:
-    """The side whose turn it is, and the time of each leg."""
+    """Whose turn it is, and the time of each leg."""
 
     def __init__(self, clocks: Callable[[], Reading]) -> None:
         self.legs: tuple[list[Reading], list[Reading]] = ([], [])
@@ -98,7 +99,7 @@ class _Relay:
         self._since = clocks()
 
     def run(self, side: Side, number: int) -> None:
-        """Run one side; the body of its thread."""
+        """Run one side (the body of its thread)."""
         try:
             self._wait_for_turn(number)
             side(lambda: self._pass_on(number))
@@ -132,7 +133,7 @@ class _Relay:
 def alternate(
     first: Side, second: Side, clocks: Callable[[], Reading] = read_clocks
 ) -> tuple[list[Reading], list[Reading]]:
-    """Run two sides in turn, a leg at a time and never both at once, and time each leg.
+    """Run two sides in turn, one leg at a time and never both at once; time each leg.
 
     Args:
         first: called in its own thread with a function to call at the end of each leg.
@@ -140,7 +141,7 @@ def alternate(
         clocks: reads the time.
 
     Returns:
-        The time of each side's legs. The first leg includes the side's preparation.
+        The times of each side's legs. The first leg includes the side's preparation.
 
     Raises:
         BaseException: an exception of either side; the other side stops at its next leg.
@@ -160,11 +161,11 @@ def alternate(
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Return the median of the ratios of neighboring legs."""
+    """Return the median of the ratios of adjacent legs."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-# The libraries below torch and numpy each read a different one.
+# The libraries below torch and numpy each read a different variable.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -173,11 +174,11 @@ def run_part(part: str, arguments: Mapping[str, Any], threads: int) -> dict[str,
 
     Args:
         part: a name that `sf_tui.bench.__main__` knows.
-        arguments: the part's arguments; must be JSON.
+        arguments: the part's arguments; must be JSON-serializable.
         threads: CPU threads of that process.
 
     Raises:
-        SfError: the part failed; the error is its own where it raised an SfError.
+        SfError: the part failed; if it raised an SfError, the same error.
     """
     environment = dict(os.environ)
     environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
@@ -222,7 +223,7 @@ def peak_memory_bytes() -> int:
 
 
 def read_cases(path: Path, schema: int) -> list[dict[str, Any]]:
-    """Return the cases in a file, without torn lines and lines of another schema."""
+    """Return the cases in a file, skipping torn lines and lines of another schema."""
     if not path.exists():
         return []
     rows = []
@@ -237,7 +238,7 @@ def read_cases(path: Path, schema: int) -> list[dict[str, Any]]:
 
 
 def append_case(path: Path, row: dict[str, Any]) -> None:
-    """Append a case to a file, on its own line even after a torn one."""
+    """Append a case to a file on its own line, even after a torn one."""
     torn = path.exists() and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
         file.write(("\n" if torn else "") + json.dumps(row) + "\n")
@@ -250,10 +251,10 @@ class Figure:
     name: str
     """Its key in the JSON object."""
     meaning: str
-    """What it is, for people."""
+    """Its meaning, as the table shows it."""
     value: float
     wanted: str = ""
-    """The bound that it should keep; empty where none is set."""
+    """The bound that it should keep; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -263,9 +264,9 @@ class BenchReport:
     bench: str
     figures: tuple[Figure, ...]
     conditions: dict[str, Any]
-    """How it was measured: model, threads, batch, repetitions, …"""
+    """Conditions of the measurement: model, threads, batch, repetitions, …"""
     measured: dict[str, Any]
-    """What the figures were computed from; times in seconds, sizes in bytes."""
+    """The data from which the figures were computed; times in seconds, sizes in bytes."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object for scripts: the figures by name, then the rest."""
@@ -278,7 +279,7 @@ class BenchReport:
         }
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the report as JSON types; `from_plain` reads them at the other end of a pipe."""
+        """Return the report as JSON types; `from_plain` restores it at the other end of a pipe."""
         return asdict(self)
 
     @classmethod
@@ -293,7 +294,7 @@ class BenchReport:
 
     def as_table(self) -> Table:
         """Return the figures as a table with the conditions below it."""
-        # Deferred: the measuring processes never draw.
+        # Deferred: the measuring processes never print a table.
         from rich.table import Table
 
         caption = ", ".join(f"{name} {_short(value)}" for name, value in self.conditions.items())

@@ -36,7 +36,7 @@ def measure_memory(
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
         steps: optimizer steps of each side; None: chosen for the model.
-        batch_size: examples a step.
+        batch_size: examples per step; None: chosen for the model.
         threads: CPU threads of each side.
 
     Raises:

@@ -1,8 +1,8 @@
 """`sf bench overhead`: cost of probes and of an anchor, and speed of a probe against `generate`.
 
-Two workers run the same profile side by side, a step each in turn: one with the default probes, one
-with only the full ones at the start and end of the stage. The cost of a probe includes everything
-that comes with it: drift, events, rules.
+Two workers run the same profile side by side, one step each in turn: one with the default probes,
+one with only the full probes at the start and end of the stage. The cost of a probe includes
+everything that comes with it: drift, events, rules.
 
 A leg lasts from the end of one step to the end of the next. All probes of a stage use the same
 examples, so each adds the same time, while steps differ in length. The cost is therefore the
@@ -51,7 +51,7 @@ def measure_overhead(
         model: `starter:NAME`, a directory or a .gguf file.
         steps: optimizer steps of each run, half of them in the danger window; None: chosen for
             the model.
-        batch_size: examples a step.
+        batch_size: examples per step; None: chosen for the model.
         threads: CPU threads, already pinned.
 
     Returns:
@@ -74,7 +74,7 @@ def measure_overhead(
         window, outside = _split_steps(
             steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS), every, every_in_window
         )
-        # One step more, so that the last leg ends before the full probe at the stage's end.
+        # One extra step, so that the last leg ends before the full probe at the stage's end.
         profile = _lasting(scene, window, window + outside + 1)
         probed = _make_run(folder / "probed", profile)
         bare = _make_run(folder / "bare", _without_probes(profile))
@@ -187,7 +187,7 @@ def _make_run(path: Path, profile: Profile) -> RunDirectory:
 
 
 class _Legs:
-    """A worker that ends a leg after each step, before anything that follows the step."""
+    """A worker that ends a leg after each step, before the work that follows the step."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -201,13 +201,13 @@ class _Legs:
         worker.work()
 
     def _hear(self, event: Event) -> None:
-        # What comes after a step (its probe, drift, rules) is told after its `step` event.
+        # The work after a step (probe, drift, rules) is logged after its `step` event.
         if isinstance(event, Step):
             self._pass_on()
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:
-    """Return how many examples of each task a probe took."""
+    """Return how many examples of each task a probe uses."""
     probes = (event for event in read_events(run.events) if isinstance(event, Probe))
     first = next(event for event in probes if not event.full)
     return {task: int(measures["n"] or 0) for task, measures in first.metrics.items()}
@@ -287,7 +287,7 @@ class ProbeCost:
     """The cost of probes; seconds are medians or means over legs."""
 
     in_window: float
-    """Relative to the run's time in the danger window without probes."""
+    """Relative to the time of the same run in the danger window without probes."""
     outside: float
     probes: int
     seconds_a_probe: float

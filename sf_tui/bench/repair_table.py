@@ -1,8 +1,8 @@
-"""`sf bench repair`: what brings an old task back, and what it costs the new one.
+"""`sf bench repair`: which repairs bring an old task back, and what they cost the new one.
 
 Old and new accuracy over steps when 0, 10, 100, 1000 and all old examples are replayed, with and
 without the start model's answers to neighbors, and for every weight edit alone. Each repair is one
-line of JSON; a repair already in the file is skipped.
+line of JSON; repairs already in the file are skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure_repair(out: str, seeds: int, threads: int, steps: int = STEPS) -> di
     """Run the missing repairs of the table and return it as a `BenchReport` in JSON types.
 
     Args:
-        out: file of the repairs, one JSON object a line.
+        out: file of the repairs, one JSON object per line.
         seeds: number of seeds.
         threads: CPU threads.
         steps: optimizer steps of every repair.

@@ -1,8 +1,8 @@
-"""What is measured: the starter model with its own tasks, or any model on rows of its own words.
+"""The measured model and data: the starter with its own tasks, or any model on generated rows.
 
 A scene is an ordinary profile; benchmarks set its steps, probes and checkpoints. Rows for models
-without data are prompts and answers made of the model's own vocabulary. The answers repeat words
-of their prompts, so that a model can learn them in a few steps and exact match is not 0.
+without data are prompts and answers made of words from the model's own vocabulary. The answers
+repeat words of their prompts, so that a model learns them in a few steps and exact match is not 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def make_scene(
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        folder: for rows of the model's own words and the converted weights of a GGUF file.
+        folder: for the generated rows and the converted weights of a GGUF file.
         batch_size: examples per step; None: the scene's own.
         threads: CPU threads.
         settings: values of other keys by `table.key`; numbers only.
@@ -117,19 +117,19 @@ def _plain_directory(model: str, folder: Path) -> str:
     return str(plain)
 
 
-# How BPE and SentencePiece vocabularies write the space before a word.
+# BPE and SentencePiece vocabularies write the space before a word with these characters.
 _SPACES = "Ġ▁"
 _FEWEST_WORDS = 20
 _PROMPT_WORDS = (6, 40)
-# A prompt of 40 words has an answer of 6, one of 6 words an answer of 1.
+# A prompt of 40 words has an answer of 6; a prompt of 6 words has an answer of 1.
 _PROMPT_WORDS_AN_ANSWER_WORD = 6
 
 
 def own_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the plain words that are single tokens, in the vocabulary's order.
+    """Return the plain words that are single tokens, in vocabulary order.
 
     Raises:
-        ModelError: the tokenizer has too few.
+        ModelError: the tokenizer has too few of them.
     """
     vocabulary = tokenizer.get_vocab()
     marked = [token for token in vocabulary if token[0] in _SPACES]
@@ -159,7 +159,7 @@ def write_word_rows(
         path: the file.
         words: the words to draw from.
         count: number of rows.
-        seed: of words and lengths.
+        seed: seed of the words and lengths.
         from_end: answers repeat the prompt's last words instead of its first.
     """
     random = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """`sf bench throughput`: tokens per second against transformers' Trainer, and the gain of a freeze.
 
-Both sides take the same steps on the same rows from the same weights, a step each in turn. Neither
-probes, logs or saves. Trainer gets the same order, padding, precision and AdamW.
+Both sides take the same steps on the same rows from the same weights, one step each in turn.
+Neither probes, logs or saves. Trainer gets the same order, padding, precision and AdamW.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def measure_throughput(
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
         steps: timed optimizer steps of each side; None: chosen for the model.
-        batch_size: examples a step.
+        batch_size: examples per step; None: chosen for the model.
         threads: CPU threads, already pinned.
 
     Returns:
@@ -131,11 +131,11 @@ def measure_throughput(
 def _beside_trainer(
     prepared: PreparedRun, folder: Path
 ) -> tuple[list[Reading], list[Reading], float]:
-    """Train two copies of a model, a step each in turn.
+    """Train two copies of a model, one step each in turn.
 
     Returns:
         The times of sf's and of Trainer's steps, and the distance between the final weights
-        relative to the distance that they moved: near 0 when both did the same work.
+        relative to the distance that the weights moved: near 0 if both did the same work.
     """
     profile, compute, loaded = prepared.profile, prepared.compute, prepared.loaded
     task, settings = prepared.tasks[_STAGE], profile.stage_train(_STAGE)
@@ -240,9 +240,9 @@ def make_trainer(
 
     Args:
         model: the model, trained in place.
-        rows: `steps` times `batch_size` rows.
+        rows: `steps` * `batch_size` rows.
         settings: learning rate, betas, clipping; the schedule must be constant without warm-up.
-        compute: device and precision of `StageTuner`.
+        compute: the device and precision that `StageTuner` uses.
         steps: optimizer steps.
         pad_id: token id for padding.
         folder: Trainer's output directory; nothing is written to it.

@@ -1,7 +1,7 @@
-"""`sf bench verdict`: score the verdict on cases whose truth is known.
+"""`sf bench verdict`: score the verdict on cases with a known true verdict.
 
-Cases whose label the reference recovery contradicts are listed separately and don't count as right
-or wrong; none is dropped silently.
+Cases whose label contradicts the reference recovery are listed separately and count neither as
+right nor as wrong; none is dropped silently.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Row = dict[str, Any]
 def measure_verdict(
     out: str, seeds: int, threads: int, cases: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Run the missing cases of the trial and score all of it.
+    """Run the missing cases of the trial and score all of them.
 
     Args:
-        out: file of the cases, one JSON object a line.
+        out: file of the cases, one JSON object per line.
         seeds: number of seeds.
         threads: CPU threads.
         cases: names of the cases to run; None: all.
@@ -58,7 +58,7 @@ def score_trial(rows: Sequence[Row], conditions: dict[str, Any]) -> BenchReport:
 
     Args:
         rows: the cases as the trial recorded them.
-        conditions: what they were run with.
+        conditions: the settings of the trial.
     """
     contradicted = [row for row in rows if not is_confirmed(row)]
     confirmed = [row for row in rows if is_confirmed(row)]
@@ -136,7 +136,7 @@ def _score(rows: Sequence[Row], arm: str | None) -> dict[str, Any]:
     shares = [
         (one["spurious_share"], row["reference_share"])
         for row, one in zip(rows, outcomes, strict=True)
-        # A *none* case lost nothing: its share is noise over noise.
+        # A *none* case lost nothing, so its share is pure noise.
         if row["label"] != "none"
         and one["spurious_share"] is not None
         and row["reference_share"] is not None

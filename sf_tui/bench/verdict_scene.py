@@ -1,7 +1,7 @@
-"""The model behind `sf bench verdict` and `sf bench repair`: the starter, and ways to damage it.
+"""The model of `sf bench verdict` and `sf bench repair`: the starter, and ways to damage it.
 
-One model serves all cases; each starts from the starter's weights. How a case is damaged decides
-its true verdict, which the reference recovery confirms elsewhere.
+One model serves all cases; each case starts from the starter's weights. The kind of damage
+determines the true verdict, which the reference recovery confirms elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sf_tui.tasks.task import Example
 STARTER = "biography-mini"
 BATCH = 48
 
-# A test may spend a share of the tokens of a stage of this length, whatever the damage took.
+# A test may spend a share of the tokens of a stage of this length, however long the damage took.
 STAGE_STEPS = 300
 
 REFERENCE_RATE = 1.5e-4
@@ -79,11 +79,11 @@ class TrialScene:
         self._unrelated = self._encode(ask(self.world.new[1][:25], "same", "unrelated"))
 
     def begin(self) -> None:
-        """Put the starter's weights into the model."""
+        """Load the starter's weights into the model."""
         self._start.load_into(self._layout)
 
     def case(self, damaged: Damaged) -> RecoveryCase:
-        """Return the model in its present state as a case for the recovery test."""
+        """Return the current model as a case for the recovery test."""
         rows = damaged.new
         new = None
         if rows:
@@ -145,7 +145,7 @@ class TrialScene:
         """Return entries about the held-out people, some of them with false facts.
 
         Args:
-            contradicted: share of people who get another person's facts.
+            contradicted: share of the people who get another person's facts.
         """
         persons = self._with_false_facts(contradicted)
         entries = EntrySource(persons, self.seed, stream="trial")

@@ -1,7 +1,7 @@
 """The trial behind `sf bench verdict`: its cases, and how each is damaged, tested and recorded.
 
-The label of a case follows from how it is made and is confirmed by the reference recovery. Each
-case is one line of JSON; a case already in the file is skipped, so a trial can be interrupted.
+The label of a case follows from its construction and is confirmed by the reference recovery. Each
+case is one line of JSON; cases already in the file are skipped, so a trial can be interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrialCase:
 
     name: str
     label: VerdictName
-    """The true verdict, known from how the case is made."""
+    """The true verdict, known from the construction of the case."""
     damage: Callable[[TrialScene], Damaged]
     description: str
 
@@ -141,16 +141,16 @@ CASES: tuple[TrialCase, ...] = (
 """25 ways; three seeds make 75 cases."""
 
 
-# Lines of a trial with other rules are not mixed in.
+# Excludes the lines of a trial with other rules.
 SCHEMA = 2
 
 
 def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -> None:
-    """Run every case that is not in a file yet and append it.
+    """Run every case that is not in the file yet and append it.
 
     Args:
-        out: the file, one JSON object a line.
-        seeds: seeds 1 … `seeds` are run, each with other new people.
+        out: the file, one JSON object per line.
+        seeds: seeds 1 … `seeds` are run, each with different new people.
         threads: CPU threads.
         names: cases to run; empty: all.
     """
@@ -173,7 +173,7 @@ def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -
 
 
 def read_trial(out: Path) -> list[dict[str, Any]]:
-    """Return the cases in a file, without torn lines."""
+    """Return the cases in a file, skipping torn lines."""
     return read_cases(out, SCHEMA)
 
 

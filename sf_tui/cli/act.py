@@ -1,4 +1,4 @@
-"""`sf act` and `sf stop`: ask a running worker for an action and print its answer."""
+"""`sf act` and `sf stop`: send an action to a running worker and print its answer."""
 
 from __future__ import annotations
 
@@ -17,25 +17,31 @@ if TYPE_CHECKING:
 
 
 def complete_action(incomplete: str) -> list[tuple[str, str]]:
-    """Return the default actions that begin like this, with their help, for the shell."""
+    """Return the default actions with this prefix and their help, for shell completion."""
     return [(op.name, op.help) for op in OPS.values() if op.name.startswith(incomplete)]
 
 
 def act(
-    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    run: Annotated[
+        str, typer.Argument(help="Ask this run's worker: an id, a prefix, `last` or a directory.")
+    ],
     action: Annotated[
         str,
         typer.Argument(
-            help="An action of the run's profile, such as freeze or rollback.",
+            help="Take this action of the run's profile, such as freeze.",
             autocompletion=complete_action,
         ),
     ],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override an argument: --set layers=3"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override an argument, such as layers=3; default: the action's.",
+        ),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", help="Seconds to wait for the answer; 0: don't.")
+        float, typer.Option("--wait", help="Wait this many seconds for the answer; 0: don't wait.")
     ] = 60.0,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as an event.")] = False,
 ) -> None:
@@ -67,10 +73,10 @@ def act(
 def send_and_wait(
     run: RunDirectory, action: str, arguments: dict[str, Any], *, wait_s: float
 ) -> CommandAnswered | None:
-    """Send a command and return the event that ends it; None where it is not waited for.
+    """Send a command and return the event that ends it; None if `wait_s` is 0.
 
     Raises:
-        RunError: no worker is there, or it did not answer in time.
+        RunError: there is no worker, or it did not answer in time.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.commands import request_command
@@ -123,8 +129,12 @@ def _read_arguments(texts: list[str]) -> dict[str, Any]:
 
 
 def stop(
-    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for its end.")] = 300.0,
+    run: Annotated[
+        str, typer.Argument(help="Stop this run: an id, a prefix, `last` or a directory.")
+    ],
+    wait: Annotated[
+        float, typer.Option("--wait", help="Wait this many seconds for the run to end.")
+    ] = 300.0,
 ) -> None:
     """Stop a run at its next step: checkpoint, final model, exit code 5; resumable."""
     # Deferred: not needed for `sf --help`.

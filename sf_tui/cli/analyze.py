@@ -1,4 +1,4 @@
-"""`sf analyze neighbors`: which tasks a new one puts at risk, by the model itself."""
+"""`sf analyze neighbors`: the tasks that a new task puts at risk, as the model ranks them."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ def neighbors(
     reference: Annotated[
         str,
         typer.Argument(
-            metavar="PROFILE|RUN", help="A profile, before any training; or a run: how far it went."
+            metavar="PROFILE|RUN",
+            help="Survey a profile before training, or how far a run moved tasks.",
         ),
     ],
     task: Annotated[
-        str | None, typer.Option("--task", help="The new task; default: the last one.")
+        str | None, typer.Option("--task", help="Examine this new task; default: the last one.")
     ] = None,
     prompts: Annotated[
         int | None,
-        typer.Option("--prompts", min=1, help="How many of its prompts are examined; default: 12."),
+        typer.Option("--prompts", min=1, help="Examine this many of its prompts; default: 12."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile."),
+        typer.Option(
+            "--set", metavar="TABLE.KEY=VALUE", help="Override a key of the profile; repeatable."
+        ),
     ] = None,
 ) -> None:
     """List the tasks nearest to a new task: those at risk. No old data are read."""
@@ -72,7 +75,7 @@ def neighbors(
 
 
 def _find_run(reference: str) -> RunDirectory | None:
-    """Return the run that a word names; None where it names a profile.
+    """Return the run that a reference names; None if it names a profile.
 
     Raises:
         RunNotFoundError: it names neither.

@@ -55,7 +55,7 @@ def _printable_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # typer has no public base class of usage errors; only they have format_message.
+        # typer has no public base class for usage errors; only they have format_message.
         message = getattr(error, "message", None)
         if hasattr(error, "format_message") and isinstance(message, str):
             file = _dashed_file() if message.startswith("No such option") else None
@@ -65,7 +65,7 @@ def _printable_errors() -> Iterator[None]:
 
 
 def _dashed_file() -> str | None:
-    """Return an argument that was parsed as options and is the name of a file."""
+    """Return the name of a file that was parsed as an option because it starts with a dash."""
     dashed = (argument for argument in sys.argv[1:] if argument.startswith("-"))
     return next((argument for argument in dashed if os.path.lexists(argument)), None)
 
@@ -116,7 +116,7 @@ def options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
-    # `main` removes it from the arguments at any position; declared here for the help.
+    # `main` removes it from any position in the arguments; declared here for the help.
     debug: Annotated[
         bool, typer.Option("--debug", help="Print the traceback of an error.")
     ] = False,
@@ -135,16 +135,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of stdout is gone; write nothing more, not even at exit.
+        # The reader of stdout is gone; print nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if debug:
-            # Not by Python itself: a traceback quotes text that may contain escape sequences.
+            # Python must not print it: a traceback quotes text that may contain escape sequences.
             write_line(traceback.format_exc(), err=True)
             sys.exit(error.exit_code if isinstance(error, SfError) else 1)
         if was_interrupted():
-            # A library turned the interrupt into another error.
+            # A library turned the interrupt into another exception.
             sys.exit(INTERRUPTED)
         if isinstance(error, SfError):
             show_error(error)
@@ -158,5 +158,5 @@ def main() -> None:
 
 
 def show_error(error: SfError) -> None:
-    """Print an error to stderr: what and where on the first line, what to do below."""
+    """Print an error to stderr: what and where on the first line, the remedy below."""
     write_line(f"sf: {error}", err=True)

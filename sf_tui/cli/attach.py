@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 Lite = Annotated[
     bool, typer.Option("--lite", help="Send fewer updates, without mouse (slow links).")
 ]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw without braille and lines.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw without braille and line characters.")]
 Light = Annotated[bool, typer.Option("--light", help="Start with the light theme; default: dark.")]
 
 
 def attach(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run's id, a prefix, `last` or a directory; default: choose."),
+        typer.Argument(help="Open this run: id, prefix, `last` or directory; default: choose."),
     ] = None,
     lite: Lite = False,
     ascii_only: Ascii = False,
@@ -45,7 +45,9 @@ def attach(
 
 
 def watch(
-    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    run: Annotated[
+        str, typer.Argument(help="Watch this run: an id, a prefix, `last` or a directory.")
+    ],
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
@@ -76,14 +78,14 @@ def attach_to(
         lite: fewer updates.
         ascii_only: no braille.
         light: start with the light theme.
-        worker_ended: for a worker that was just started: whether its process has ended.
+        worker_ended: returns whether the process of a worker that was just started has ended.
 
     Returns:
         0, or 75, 130 or 1 if the operator did not close the console. With `worker_ended` also the
-        exit code of a run that ended meanwhile, and -1 for a run that did not start.
+        exit code of a run that ended in the meantime, and -1 for a run that did not start.
 
     Raises:
-        RunError: the directory is not a run, or of a newer version.
+        RunError: the directory is not a run, or was written by a newer version.
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
@@ -103,7 +105,7 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     """Let the operator choose a run from a list; None if they choose none.
 
     Raises:
-        UsageError: there is no terminal, or no run.
+        UsageError: there is no terminal or no run.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import list_runs, runs_home
@@ -117,7 +119,7 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
 
 
 def _exit_code_since(run: RunDirectory, offset: int) -> int:
-    """Return the exit code of a run that ended after `offset` of its log; 0 while it runs."""
+    """Return the exit code of a run that ended after `offset` in its log; 0 while it runs."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.events import EventTail
     from sf_tui.run.liveness import last_event_type

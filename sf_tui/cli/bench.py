@@ -1,4 +1,4 @@
-"""`sf bench`: cost of probes, speed and memory, accuracy of the verdict, the table of repairs."""
+"""`sf bench`: cost of probes, speed, memory, accuracy of the verdict, comparison of repairs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BatchSize = Annotated[
     ),
 ]
 _Threads = Annotated[
-    int, typer.Option("--threads", min=1, help="Pin the CPU threads that are used.")
+    int, typer.Option("--threads", min=1, help="Use this many CPU threads, pinned.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -49,9 +49,9 @@ def overhead(
 ) -> None:
     """Measure the cost of probes and of an anchor, and probes against `generate`.
 
-    A run with default probes and the same run without take a step each in turn, and so do
-    anchored and plain steps. Then one teacher-forced pass and batched greedy `generate` answer
-    the same examples.
+    A run with default probes and the same run without them take one step each in turn, and so do
+    anchored and plain steps. Then a teacher-forced pass and batched greedy `generate` answer the
+    same examples.
     """
     _measure("overhead", model, steps, batch_size, threads, json)
 
@@ -89,7 +89,7 @@ _Out = Annotated[
         "--out",
         parser=user_path,
         metavar="FILE",
-        help="Add cases to this JSONL file and skip those in it; default: in SF_HOME.",
+        help="Add to this JSONL file and skip its cases; default: in SF_HOME.",
     ),
 ]
 _Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Set the number of seeds.")]

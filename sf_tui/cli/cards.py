@@ -1,6 +1,6 @@
-"""A diagnosis or a repair on a terminal: the conclusion, what to do next, then the figures.
+"""A diagnosis or a repair on a terminal: the conclusion, the next command, then the figures.
 
-Shows a `diagnosis` event or a repair's outcome, and concludes nothing itself.
+Shows a `diagnosis` event or a repair's outcome and draws no conclusions itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLORS = {
     "danger": "color(202)",
     "strong": "color(214)",
 }
-"""Colors of the verdicts' roles, from the palette of 256."""
+"""Colors of the verdicts' roles, from the 256-color palette."""
 
 _BAR = 30
 
@@ -39,13 +39,13 @@ def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
 
     Args:
         event: the diagnosis.
-        more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` where they are known;
-            `given` holds the options that named a model's data.
+        more: `run` or `model`, and `notes`, `start_weights` and `gpu_hour` if known; `given` holds
+            the options that named a model's data.
     """
     console = drawing_console()
     console.print(_headline(event, more))
     console.print(Text(VERDICTS[event.verdict].meaning))
-    # Without line breaks, so that the command can be copied whole.
+    # Not wrapped, so that the command can be copied whole.
     console.print(Text(f"Next: {next_step(event, more)}", style="bold"), soft_wrap=True)
     parts: list[RenderableType] = [
         "",
@@ -64,7 +64,7 @@ def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
 
 
 def next_step(event: DiagnosisMade, more: Mapping[str, Any]) -> str:
-    """Return what to do about a verdict, in one sentence."""
+    """Return the next command for a verdict, as a sentence."""
     neighbors = (event.arms or {}).get("neighbors")
     # Without start weights the arm is skipped.
     has_start = bool(more.get("start_weights")) or (neighbors is not None and not neighbors.skipped)
@@ -76,7 +76,7 @@ def next_step(event: DiagnosisMade, more: Mapping[str, Any]) -> str:
 
 
 def _recover_command(more: Mapping[str, Any]) -> str:
-    """Return the command that repairs the target; a bare model's data are named again."""
+    """Return the command that repairs the target; for a bare model it repeats the data options."""
     named = [part for option, value in more.get("given", {}).items() for part in (option, value)]
     words = ["sf", "recover", str(more.get("run") or more.get("model")), *named, "--out", "DIR"]
     return shlex.join(words)
@@ -201,11 +201,11 @@ def _tokens(count: float | None) -> str:
 
 
 def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
-    """Print what was done to a model and where the result is.
+    """Print what a repair did to a model and where the result is.
 
     Args:
-        outcome: of the repair.
-        name: the run or model that was repaired.
+        outcome: the repair's outcome.
+        name: the repaired run or model.
         out: the directory that was written.
     """
     console = drawing_console()
@@ -232,7 +232,7 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
 
 
 def repair_summary(outcome: RepairOutcome) -> str:
-    """Return in one sentence whether the model is better now."""
+    """Return in one sentence whether the model has improved."""
     before, after = outcome.old.before, outcome.old.after
     what = "the old task"
     if before is None or after is None:

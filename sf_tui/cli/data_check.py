@@ -1,6 +1,6 @@
 """`sf data check`: show how a data file is read, before training on it.
 
-Knows options and output. The tasks package reads rows and encodes them.
+Knows options and output. The tasks package reads and encodes rows.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ CHARACTERS_PER_TOKEN = 4
 # A table may have any number of columns.
 MOST_UNUSED_FIELDS = 100
 
-# In characters: a screen and a half, and two lines for each of many pieces.
+# In characters: a screen and a half, and two lines for each piece if there are many.
 LONGEST_SAMPLE = 3000
 SHORTEST_PIECE = 160
 
-# Mark what carries loss; a color alone would be lost in a pipe.
+# Mark the text that carries loss; a color alone would be lost in a pipe.
 OPENS, CLOSES = "⟦", "⟧"
 
 Piece = tuple[str, bool]
@@ -64,11 +64,11 @@ class Findings:
     sample: dict[str, Any]
     notes: list[str]
     unused_fields: dict[str, Any]
-    """Fields and turn keys that are not read: their count, and the first with their rows."""
+    """Fields and turn keys that are not read: their counts, and the first ones with their rows."""
 
 
 def check(
-    file: Annotated[str, typer.Argument(help="A data file, or a `datasets` id.")],
+    file: Annotated[str, typer.Argument(help="Read this data file, folder or `datasets` id.")],
     model: Annotated[
         str | None,
         typer.Option(help="Use the tokenizer of a directory, hub id, GGUF file or starter:NAME."),
@@ -165,7 +165,7 @@ def _in_tokens(
         learned = first.labels[start] != NO_LOSS
         if end < len(first.labels) and (first.labels[end] != NO_LOSS) == learned:
             continue
-        # The text of a token may depend on those before it, so the whole prefix is decoded.
+        # How a token decodes may depend on those before it, so the whole prefix is decoded.
         upto = str(tokenizer.decode(first.input_ids[:end], clean_up_tokenization_spaces=False))
         pieces.append((upto[len(text) :], learned))
         text, start = upto, end
@@ -192,7 +192,7 @@ def _in_tokens(
 
 
 def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[int]) -> str:
-    """Return a note on learned ends that generation does not stop at; empty if unknown."""
+    """Return a note on trained end tokens that generation doesn't stop at; empty if unknown."""
     # Deferred: generation configs import transformers, which takes seconds.
     from sf_tui.engine.generation_end import end_note, stops_of_source
     from sf_tui.tasks.model_source import STARTER
@@ -212,7 +212,7 @@ def _end_note(tokenizer: PreTrainedTokenizerBase, model: str, ends: frozenset[in
 
 
 def _own_limit(model_max_length: float) -> int | None:
-    # Tokenizers without a limit have a number of thirty digits.
+    # Tokenizers without a limit report a number of thirty digits.
     return int(model_max_length) if model_max_length < 10**9 else None
 
 
@@ -301,7 +301,7 @@ def _spread(lengths: Sequence[int]) -> dict[str, float]:
 
 
 def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None:
-    # Deferred: --json does without rich.
+    # Deferred: --json doesn't need rich.
     from rich.text import Text
 
     bad = findings.bad_rows

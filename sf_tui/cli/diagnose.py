@@ -1,4 +1,4 @@
-"""`sf diagnose`: is what was lost still there? The quick recovery test and its card."""
+"""`sf diagnose`: test whether lost knowledge is still there, and show the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sf_tui.vocabulary.events import DiagnosisMade
 
 _LIVE_WAIT_S = 3600.0
-"""How long a worker may take: on a slow machine a test of a large model takes minutes."""
+"""Time limit for a worker: on a slow machine a test of a large model takes minutes."""
 
 
 def diagnose(
@@ -48,15 +48,20 @@ def diagnose(
         typer.Option(
             "--examples",
             min=1,
-            help="Set the safe old examples; default: \\[diagnose]'s, which is 10.",
+            help="Use this many safe old examples; default: \\[diagnose]'s, or 10.",
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps of the neighbors arm.")
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="Take this many steps in the neighbors arm; default: chosen."
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="What arms try shares of; default: the stage's."),
+        typer.Option(
+            "--learning-rate", help="Set the rate that arms try shares of; default: the stage's."
+        ),
     ] = None,
     thorough: Annotated[
         bool,
@@ -67,16 +72,25 @@ def diagnose(
     start_model: StartModel = None,
     start_accuracy: Annotated[
         float | None,
-        typer.Option("--start-accuracy", help="The old task's accuracy before, if it is known."),
+        typer.Option(
+            "--start-accuracy", help="Set the old task's accuracy before; default: not known."
+        ),
     ] = None,
     control: Annotated[
         str | None,
         typer.Option(
-            "--control", metavar="DATA", help="Old questions about facts that it never saw."
+            "--control",
+            metavar="DATA",
+            help="Ask about facts it never saw; default: other rows' answers.",
         ),
     ] = None,
     unrelated: Annotated[
-        str | None, typer.Option("--unrelated", metavar="DATA", help="Rows of another task.")
+        str | None,
+        typer.Option(
+            "--unrelated",
+            metavar="DATA",
+            help="Add an arm that trains on these rows of another task.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
@@ -140,7 +154,7 @@ def diagnose(
 
 
 def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> DiagnosisMade:
-    """Have a live worker make the diagnosis, and return its event."""
+    """Have a live worker make the diagnosis and return its event."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.act import send_and_wait
     from sf_tui.errors import RunError
@@ -168,7 +182,7 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> Diag
 def _test(
     target: Target, profile: Profile, overrides: CaseOverrides, options: dict[str, Any]
 ) -> tuple[DiagnosisMade, dict[str, Any]]:
-    """Test a run or a model; return the event and what `--json` adds to them."""
+    """Test a run or a model; return the event and what `--json` adds to it."""
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.operations import append_diagnosis
     from sf_tui.cases.operations import diagnose as run_test
@@ -192,10 +206,10 @@ def _test(
 
 
 def _check_others(profile: Profile) -> None:
-    """Find files that [diagnose] names and that aren't there, before anything is loaded.
+    """Refuse missing files named in [diagnose], before anything is loaded.
 
     Raises:
-        DataError: there is one.
+        DataError: a file is missing.
     """
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.errors import DataError
@@ -206,7 +220,7 @@ def _check_others(profile: Profile) -> None:
 
 
 def _more(run_case: RunCase, found: Diagnosis) -> dict[str, Any]:
-    """Return what `--json` and the card show beside the event."""
+    """Return the facts that `--json` and the card show beside the event."""
     case = run_case.case
     return {
         "start_weights": str(case.start.folder) if case.start else None,

@@ -1,8 +1,8 @@
-"""`sf doctor`: checks of this machine for what ends detached runs or spoils the console.
+"""`sf doctor`: check this machine for conditions that end detached runs or spoil the console.
 
 stdout gets the findings; the exit code is 1 if one of them needs fixing and 0 otherwise. torch is
-not imported: versions are read from package metadata. Checks take what they look at as arguments,
-so that tests can describe any machine.
+not imported: versions come from package metadata. Checks take their inputs as arguments, so that
+tests can describe any machine.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
 
 LOGIND_FILES = ("usr/lib/systemd", "run/systemd", "etc/systemd")
-"""Folders of logind's settings, by increasing precedence."""
+"""Folders of logind's settings, in order of increasing precedence."""
 BYTES_A_PARAMETER = 12
-"""Of a checkpoint: fp32 weights and AdamW's two moments."""
+"""Checkpoint bytes per parameter: fp32 weights and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def read_logind(root: Path) -> dict[str, str]:
 
 def _logind_files(root: Path) -> Iterable[Path]:
     main = [root / folder / "logind.conf" for folder in LOGIND_FILES]
-    # A drop-in hides those of the same name in folders of lower precedence; names give the order.
+    # A drop-in hides those of the same name in folders of lower precedence; names set the order.
     named: dict[str, Path] = {}
     for folder in LOGIND_FILES:
         parts = root / folder / "logind.conf.d"
@@ -199,7 +199,7 @@ def _logind_files(root: Path) -> Iterable[Path]:
 
 
 def check_session(environ: Mapping[str, str]) -> Finding:
-    """Report what holds the terminal and what a dropped connection means."""
+    """Report what holds the terminal and how a dropped connection affects it."""
     over_ssh = bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
     holder = "tmux" if environ.get("TMUX") else "screen" if environ.get("STY") else ""
     if holder:
@@ -225,7 +225,7 @@ def check_colors(environ: Mapping[str, str]) -> Finding:
 
 
 def check_signs(environ: Mapping[str, str], encoding: str) -> Finding:
-    """Check whether the terminal shows braille and line drawing."""
+    """Check whether the terminal can show braille and line drawing."""
     # Deferred: only this check needs the console's package.
     from sf_tui.tui.terminal import draws_braille
 
@@ -240,7 +240,7 @@ def check_signs(environ: Mapping[str, str], encoding: str) -> Finding:
 
 
 def check_runs_home(home: Path) -> Finding:
-    """Check whether runs can be written and locked in their folder."""
+    """Check whether runs can be written and locked in the runs' folder."""
     folder = home
     while not folder.exists():
         folder = folder.parent
@@ -258,7 +258,7 @@ def check_runs_home(home: Path) -> Finding:
 
 
 def check_disk(profile: str, home: Path) -> Finding:
-    """Check whether a profile's checkpoints fit on the disk of the runs.
+    """Check whether a profile's checkpoints fit on the runs' disk.
 
     Args:
         profile: a built-in profile's name or a file.
@@ -285,7 +285,7 @@ def check_disk(profile: str, home: Path) -> Finding:
             f"{_gigabytes(free)} free; the size of {loaded.model.source} is unknown",
             f"a checkpoint takes about {BYTES_A_PARAMETER} bytes per parameter",
         )
-    # First and last of each stage are kept; one more exists while the next is written.
+    # The first and last of each stage are kept; one more exists while the next is written.
     kept = loaded.checkpoint.keep_last + loaded.checkpoint.keep_best + 1
     count = 2 * len(loaded.stages()) + kept
     need = count * parameters * BYTES_A_PARAMETER
@@ -304,7 +304,7 @@ def check_disk(profile: str, home: Path) -> Finding:
 
 
 def count_parameters(profile: Any) -> int | None:
-    """Estimate the number of parameters of a profile's model; None if that takes loading it.
+    """Estimate a profile's number of parameters; None if that requires loading the model.
 
     Args:
         profile: a loaded `Profile`.
@@ -325,7 +325,7 @@ def count_parameters(profile: Any) -> int | None:
     sizes = (
         [path.stat().st_size for path in folder.glob("*.safetensors")] if folder.is_dir() else []
     )
-    # Weights take two or four bytes; two gives the larger, safer count.
+    # Weights take two or four bytes each; two gives the larger, safer count.
     return sum(sizes) // 2 if sizes else None
 
 

@@ -1,7 +1,7 @@
 """`sf guide`: the guide's pages, in the terminal and offline.
 
 The pages are Markdown files inside the package. A terminal shows them rendered in a pager; a pipe
-gets the Markdown.
+gets plain Markdown.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GROUPS = {
         "extending": "add a data schema, an integration",
     },
 }
-"""The pages by purpose, each with its topic, in reading order."""
+"""The pages in reading order, grouped by purpose."""
 
 PAGES = {name: about for group in GROUPS.values() for name, about in group.items()}
 
@@ -88,7 +88,7 @@ def _show(text: str) -> None:
     if not sys.stdout.isatty():
         write_line(text, end="")
         return
-    # Deferred: takes a fifth of a second, which a piped page does not need.
+    # Deferred: it takes a fifth of a second, and a piped page doesn't need it.
     from rich.markdown import Markdown
 
     console = drawing_console()

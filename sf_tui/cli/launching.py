@@ -1,4 +1,4 @@
-"""Starting a run's worker: in this process (schedulers), or detached in its own session."""
+"""Start of a run's worker: in this process (schedulers), or detached in its own session."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import RunFinished, RunStarted
 from sf_tui.worker.stop import StopSignals
 
-# torch and transformers take a few seconds to import, a large model a minute or two to load.
+# Importing torch and transformers takes seconds, loading a large model a minute or two.
 START_TIMEOUT_S = 600.0
 
 
 def take_stop_signals() -> StopSignals:
     """Install the worker's signal handlers in this process.
 
-    Called before the run directory exists: a signal may come as soon as it is visible.
+    Called before the run directory exists, because a signal may come as soon as it is visible.
     """
     signals = StopSignals()
     signals.install()
@@ -45,7 +45,7 @@ def work_here(
         run: the run.
         signals: from `take_stop_signals`; a signal already received stops the run at once.
         json: print the events to stdout.
-        created: the directory was made for this call and is removed if the run cannot start.
+        created: the directory was created for this call and is removed if the run can't start.
         accept_changed_data: resume although files outside the run have changed.
     """
     # Deferred: torch and transformers take seconds to import.
@@ -64,10 +64,10 @@ def work_here(
 
 
 def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subprocess.Popen[bytes]:
-    """Start a run's worker in its own session, so that no terminal can end it.
+    """Start a run's worker in its own session, so that closing a terminal can't end it.
 
     Raises:
-        RunError: its log can't be written.
+        RunError: the worker's log can't be written.
     """
     options = ["--accept-changed-data"] if accept_changed_data else []
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -95,7 +95,7 @@ def wait_until_started(
     """Wait for a detached worker's first event.
 
     Raises:
-        SfError: the worker could not start; the message is its own.
+        SfError: the worker could not start; the message is the worker's own.
     """
     tail = EventTail(run.events)
     tail.offset = 0 if created else run.events.stat().st_size
@@ -146,7 +146,7 @@ def play_in_console(
 
 
 def failure_of(run: RunDirectory, event: RunFinished, *, created: bool) -> SfError:
-    """Return the error of a `run_finished` event; remove a run that began nothing."""
+    """Return the error of a `run_finished` event; remove a run that started nothing."""
     reason = event.reason or event.status
     if created and not _was_started(run):
         shutil.rmtree(run.path)
@@ -162,8 +162,8 @@ def finished_exit_code(run: RunDirectory) -> int | None:
     """Return the exit code of a completed run; None if it can be resumed.
 
     Raises:
-        RunBusyError: its worker is alive.
-        RunError: its log is damaged, or older than its checkpoints.
+        RunBusyError: the run's worker is alive.
+        RunError: the log is damaged, or older than the checkpoints.
     """
     live = probe_liveness(run)
     if live.has_worker:
@@ -190,7 +190,7 @@ def repair_before_resume(run: RunDirectory) -> str:
     """Repair the event log of a run without a worker; return what was done.
 
     Raises:
-        RunBusyError: a worker has the run.
+        RunBusyError: a worker holds the run.
         RunError: the log can't be read or written.
     """
     lock = RunLock(run)

@@ -1,7 +1,6 @@
-"""What a headless run prints: events on stdout with `--json`, narration on stderr.
+"""Output of a headless run: events on stdout with `--json`, narration on stderr.
 
-Only listens to events. A terminal that goes away or a closed pipe silences it and never affects the
-run.
+Only listens to events. A closed terminal or pipe silences it and never affects the run.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from sf_tui.vocabulary.events import (
     event_object,
 )
 
-# Without a terminal a line every few seconds is enough for a log file.
+# Without a terminal, a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
 
 
@@ -57,11 +56,11 @@ class JsonStream:
 
 
 class Narrator:
-    """Narrates a run on stderr: a bar on a terminal, else a line every few seconds.
+    """Narrates a run on stderr: a progress bar on a terminal, else a line every few seconds.
 
     Args:
-        console: where to; rich follows NO_COLOR, FORCE_COLOR and the terminal by itself.
-        clock: seconds, monotonic.
+        console: the output; rich handles NO_COLOR, FORCE_COLOR and the terminal.
+        clock: monotonic seconds.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,19 +73,19 @@ class Narrator:
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
-        """Fold what happened before this process, without printing it."""
+        """Fold the events before this process, without printing them."""
         for event in events:
             self._state.add(event)
 
     def __call__(self, event: Event) -> None:
-        """Fold one event and print it if it is worth a line."""
+        """Fold one event, and print it if it is worth a line."""
         self._state.add(event)
         if self._silent:
             return
         try:
             self._narrate(event)
         except OSError:
-            # The terminal went away; the run does not.
+            # The terminal is gone; the run continues.
             self._silent = True
 
     def _narrate(self, event: Event) -> None:
@@ -188,7 +187,7 @@ class Narrator:
 
 
 def diagnosis_line(event: DiagnosisMade) -> str:
-    """Return a diagnosis in one line: task, verdict, and what came back."""
+    """Return a diagnosis as one line: task, verdict, and the share that came back."""
     start = "unknown" if event.start is None else f"{event.start:.3f}"
     back = (
         "" if event.recovered is None else f", recovered to {event.recovered:.3f} by '{event.arm}'"
@@ -200,7 +199,7 @@ def diagnosis_line(event: DiagnosisMade) -> str:
 
 
 def closing_table(state: RunState) -> Table:
-    """Return each task's measure at its stage's start, worst in the window, and at the end."""
+    """Return each task's value at its stage's start, at its worst in the window, and at the end."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
     table.add_column("task")
@@ -218,10 +217,10 @@ def closing_table(state: RunState) -> Table:
 
 
 def closing_rows(state: RunState) -> list[dict[str, Any]]:
-    """Return for each stage and task: start, worst in the danger window with its step, and end.
+    """Return start, worst value in the danger window with its step, and end by stage and task.
 
     The worst value is taken over the stage's own examples, start and end over the whole held-out
-    split; for a metric where lower is better the worst value is the highest.
+    split. For a metric where lower is better, the worst value is the highest.
     """
     rows = []
     for stage in state.stages.values():

@@ -1,7 +1,7 @@
-"""The only way from a command to a terminal: lines, JSON and rich's drawings, all printable.
+"""The only way from a command to a terminal: lines, JSON and rich renderables, all printable.
 
-No other module of the command line prints; a test checks that. Ctrl-C is remembered here for work
-that may swallow the KeyboardInterrupt.
+No other module of the command line prints; a test checks that. It also records Ctrl-C for code that
+may swallow the KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def write_line(text: str = "", *, err: bool = False, end: str = "\n") -> None:
-    """Write a text with control characters escaped.
+    """Write text with control characters escaped.
 
     Args:
-        text: one line or several.
+        text: one or more lines.
         err: write to stderr, unbuffered.
         end: written after the text.
     """
@@ -34,7 +34,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     """Write a value to stdout as JSON on one line.
 
     Args:
-        value: any value that orjson takes, including numpy numbers.
+        value: any value that orjson accepts, including numpy numbers.
         default: converts other values.
     """
     # Deferred: not needed for `sf --help`.
@@ -43,7 +43,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
     try:
         text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY).decode()
     except TypeError as error:
-        # A path that is not UTF-8; JSON escapes can carry it.
+        # A path that is not UTF-8; JSON escapes can represent it.
         if "surrogates" not in str(error):
             raise
         text = json.dumps(value, default=default)
@@ -51,7 +51,7 @@ def write_json(value: object, default: Callable[[Any], Any] | None = None) -> No
 
 
 def write_json_text(text: str) -> None:
-    """Write a JSON text to stdout with control characters escaped; its value is unchanged."""
+    """Write JSON text to stdout with control characters escaped; its value is unchanged."""
     print(printable_json(text))
 
 
@@ -68,7 +68,7 @@ def write_event(stream: IO[bytes], event: dict[str, Any]) -> None:
 
 
 def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
-    """Return rich's console on stdout or stderr; texts in it are text, never markup.
+    """Return a rich console on stdout or stderr; strings are printed as text, never as markup.
 
     Args:
         err: use stderr instead of stdout.
@@ -87,7 +87,7 @@ _received = False
 
 
 def install_sigint() -> None:
-    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore it still does."""
+    """Record SIGINT and raise KeyboardInterrupt; a process started to ignore SIGINT still does."""
     global _received
     _received = False
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

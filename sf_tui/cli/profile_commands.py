@@ -1,7 +1,7 @@
-"""`sf profile list|show|check|init|schema`: the built-in profiles, and checking or writing one.
+"""`sf profile list|show|check|init|schema`: list, check and write profiles.
 
 Imports only typer and the standard library; the commands' bodies import `sf_tui.profile`, which
-brings pydantic, tomli and tomlkit.
+loads pydantic, tomli and tomlkit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    profile: Annotated[str, typer.Argument(help="A built-in profile's name, or a TOML file.")],
+    profile: Annotated[str, typer.Argument(help="Show this built-in profile or TOML file.")],
     overrides: Overrides = None,
     seed: Annotated[int | None, typer.Option(help="Replace the profile's seed.")] = None,
     as_json: AsJson = False,
@@ -80,13 +80,13 @@ def show(
 
 @app.command()
 def check(
-    profile: Annotated[str, typer.Argument(help="A TOML file, or a built-in profile's name.")],
+    profile: Annotated[str, typer.Argument(help="Check this TOML file or built-in profile.")],
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a profile and the files it names, and show what it would do.
 
-    Every mistake is reported with file, line and key; then the exit code is 2.
+    A report names each mistake's file, line and key, and the exit code is then 2.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import load_profile, problems_in
@@ -144,7 +144,7 @@ def init(
 ) -> None:
     """Write a commented profile for your model and files.
 
-    Without --model, --old and --new it is the built-in experiment's.
+    Without --model, --old and --new it describes the built-in experiment.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
     from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
@@ -198,7 +198,7 @@ def _profile_name(name: str | None, out: Path) -> str:
 
 
 def _written(option: str, value: str, out: Path) -> str:
-    """Return the value that the profile `out` needs for a model or data option."""
+    """Return a model or data option's value as the profile `out` has to contain it."""
     from sf_tui.profile.sources import (
         DATA_SUFFIXES,
         MODEL_SUFFIXES,
@@ -216,7 +216,7 @@ def _written(option: str, value: str, out: Path) -> str:
     if is_missing(str(path)):
         raise UsageError(f"{option} {value}: there is no such file", "correct the path")
     folder = Path(absolute(str(out.parent), Path.cwd()))
-    # Relative below the profile's folder, so that the folder can be moved as a whole.
+    # Relative inside the profile's folder, so that the whole folder can be moved.
     return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
 
 

@@ -1,4 +1,4 @@
-"""`sf recover`: a repaired model beside the degraded one, the new task kept."""
+"""`sf recover`: write a repaired model that keeps the new task; the degraded one stays."""
 
 from __future__ import annotations
 
@@ -49,26 +49,31 @@ def recover(
             "--out",
             parser=user_path,
             metavar="DIR",
-            help="The repaired model; must not exist yet.",
+            help="Write the repaired model to this new directory.",
         ),
     ],
     by: Annotated[
         str,
-        typer.Option("--by", help=f"neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}."),
+        typer.Option(
+            "--by", help=f"Use neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}."
+        ),
     ] = NEIGHBORS,
     examples: Annotated[
         int | None,
         typer.Option(
             "--examples",
             min=0,
-            help="Set the old examples; default: \\[recover]'s, else 0 (10 without start).",
+            help="Use this many old examples; default: \\[recover]'s, or 10 or 0.",
         ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Limit the steps; default: \\[recover]'s.")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option("--strength", help="Weight of the KL to the start model.")
+        float | None,
+        typer.Option(
+            "--strength", help="Weight the KL to the start model; default: \\[recover]'s."
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -81,12 +86,14 @@ def recover(
         float | None,
         typer.Option(
             "--keep",
-            help="Share kept of the change since the start; default: searched.",
+            help="Keep this share of the change since the start; default: searched.",
         ),
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option("--alpha", help="shift-edit: how much of the top direction is removed."),
+        typer.Option(
+            "--alpha", help="shift-edit: remove this share of the top direction; default: 1."
+        ),
     ] = None,
     task: Task = None,
     stage: Stage = None,
@@ -149,7 +156,7 @@ def _edit_arguments(
     """Return the arguments of an edit; None for a repair by tuning.
 
     Raises:
-        UsageError: there is no such method, or an argument belongs to another one.
+        UsageError: the method does not exist, or an argument belongs to another one.
     """
     if by not in (NEIGHBORS, *EDITS):
         raise UsageError(f"--by {by}: no such method", f"there are {NEIGHBORS}, {', '.join(EDITS)}")

@@ -1,4 +1,4 @@
-"""`sf run` and `sf resume`: run a profile with the console, detached, or as the worker itself."""
+"""`sf run` and `sf resume`: run a profile with the console, detached, or in this process."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ AcceptChangedData = Annotated[
     typer.Option("--accept-changed-data", help="Resume although data or model files have changed."),
 ]
 Lite = Annotated[bool, typer.Option("--lite", help="Console: send fewer updates (slow links).")]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Console: draw without braille and lines.")]
+Ascii = Annotated[
+    bool, typer.Option("--ascii", help="Console: draw without braille and line characters.")
+]
 
 
 def run(
     profile: Annotated[
         str | None,
-        typer.Argument(
-            help=f"A built-in profile's name or a TOML file; default: {DEFAULT_PROFILE}."
-        ),
+        typer.Argument(help=f"Run this built-in profile or TOML file; default: {DEFAULT_PROFILE}."),
     ] = None,
     no_ui: NoUi = False,
     json: JsonEvents = False,
@@ -121,7 +121,9 @@ def run(
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    run: Annotated[
+        str, typer.Argument(help="Resume this run: an id, a prefix, `last` or a directory.")
+    ],
     no_ui: NoUi = False,
     json: JsonEvents = False,
     detach: Detach = False,
@@ -159,7 +161,7 @@ def resume(
 
 
 def _is_headless(asked: bool) -> bool:
-    """Return whether to run without the console: on request, or without a terminal."""
+    """Return whether to run without the console: on request, or if there is no terminal."""
     return asked or not (sys.stdin.isatty() and sys.stdout.isatty())
 
 
@@ -173,7 +175,7 @@ def resume_run(
     lite: bool,
     ascii_only: bool,
 ) -> int:
-    """Resume a run and return its exit code; a completed run returns the code that it had."""
+    """Resume a run and return its exit code; a completed run returns its earlier exit code."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
         finished_exit_code,
@@ -216,13 +218,13 @@ def refuse_other_profile(
 
     Args:
         run: the run.
-        profile: the profile that the command names; None: the run's own.
-        overrides: the command's `--set`.
-        seed: the command's `--seed`.
+        profile: the profile given on the command line; None: the run's own.
+        overrides: the command line's `--set`.
+        seed: the command line's `--seed`.
 
     Raises:
         UsageError: a key differs; the message lists each with both values.
-        ProfileError: the command's profile or a value can't be read.
+        ProfileError: the given profile or a value can't be read.
     """
     if profile is None and not overrides and seed is None:
         return

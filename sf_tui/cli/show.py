@@ -1,4 +1,4 @@
-"""`sf show` and `sf runs`: what has happened in one run, and the runs of this machine."""
+"""`sf show` and `sf runs`: what happened in one run, and the runs on this machine."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from sf_tui.run.reading import RunReading
 
 LINES_SHOWN = 20
-"""Newest commands, and newest alerts, that are printed; `--json` has all of them."""
+"""Number of newest commands and newest alerts printed; `--json` has all of them."""
 
 
 NO_STAGE = "no stage has begun"
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's id, a prefix of it, `last`, or a directory.")],
+    run: Annotated[
+        str, typer.Argument(help="Show this run: an id, a prefix, `last` or a directory.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show a run's state, each task's course, commands, alerts and checkpoints.
 
-    Of a damaged run it shows what can be read, names the damage on stderr, and exits with 0.
+    For a damaged run it shows what can be read, reports the damage on stderr and exits with 0.
     """
     # Deferred: not needed for `sf --help`.
     from dataclasses import asdict
@@ -98,7 +100,7 @@ def _newest(entries: Sequence[Any], name: str, say: Callable[[str], None]) -> Se
 
 def runs(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
-    limit: Annotated[int, typer.Option("--limit", help="How many at most; 0: all.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", help="List at most this many; 0: all.")] = 20,
 ) -> None:
     """List runs with their state, stage and accuracies."""
     # Deferred: not needed for `sf --help`.
@@ -118,7 +120,7 @@ def runs(
     for column in ("run", "state", "stage", "step", "accuracy"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        # A likelihood that is no number is null in the log.
+        # A likelihood that is not a number is null in the log.
         accuracy = "  ".join(
             f"{task} –" if value is None else f"{task} {value:.3f}"
             for task, value in row["accuracy"].items()
@@ -135,7 +137,7 @@ def runs(
 
 
 def run_row(run: RunDirectory) -> dict[str, Any]:
-    """Return what a list shows of one run; one that is damaged has the state `damaged`."""
+    """Return the list entry of a run; a damaged run has the state `damaged`."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.errors import RunError
     from sf_tui.run.liveness import probe_liveness
@@ -145,13 +147,13 @@ def run_row(run: RunDirectory) -> dict[str, Any]:
     try:
         reading = read_run(run)
     except RunError as error:
-        # Of a newer version: it must not hide the others.
+        # Written by a newer version: it must not hide the others.
         reading = RunReading(RunState(), probe_liveness(run), {}, [error.message])
     return row_of(run, reading)
 
 
 def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
-    """Return what a list shows of a run that was read."""
+    """Return the list entry of a run that was read."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.liveness import WorkerState
 

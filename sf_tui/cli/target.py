@@ -29,13 +29,12 @@ Reference = Annotated[
     str,
     typer.Argument(
         metavar="RUN_OR_MODEL",
-        help="A run (id, prefix, `last`, directory), or a model: directory, hub id, .gguf file, "
-        "starter:NAME.",
+        help="Take a run, or a model: directory, hub id, .gguf or starter:NAME.",
     ),
 ]
 Task = Annotated[
     str | None,
-    typer.Option("--task", help="The old task; default: the watched one that lost most."),
+    typer.Option("--task", help="Take this old task; default: the watched one that lost most."),
 ]
 Stage = Annotated[
     str | None,
@@ -46,18 +45,19 @@ Old = Annotated[
     typer.Option(
         "--old",
         metavar="DATA",
-        help="Rows of the old task: a file, a `datasets` id or biography:NAME.",
+        help="Read the old task: a file, `datasets` id or biography:NAME.",
     ),
 ]
 New = Annotated[
-    str | None, typer.Option("--new", metavar="DATA", help="Rows of the task learnt last.")
+    str | None,
+    typer.Option("--new", metavar="DATA", help="Read the task learned last from this file or id."),
 ]
 StartModel = Annotated[
     str | None,
     typer.Option(
         "--start-model",
         metavar="DIR",
-        help="The weights from before: a model, a checkpoint's folder or starter:NAME.",
+        help="Load the weights from before: model, checkpoint or starter:NAME.",
     ),
 ]
 Set = Annotated[
@@ -65,12 +65,12 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="TABLE.KEY=VALUE",
-        help="Override a key; of a run: of diagnose, recover, neighbors or cost.",
+        help="Override a key (run: of diagnose, recover, neighbors, cost).",
     ),
 ]
 
 SETTABLE = ("diagnose", "recover", "neighbors", "cost")
-"""The tables that decide how a run is examined; all others record what it was."""
+"""Tables that decide how a run is examined; all others record what the run was."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Its name on the command line."""
+        """The target's name on the command line."""
         return self.model if self.run is None else run_name(self.run)
 
     @property
@@ -93,10 +93,10 @@ class Target:
 
 
 def find_target(reference: str) -> Target:
-    """Return the run or the model that a word names; a run takes precedence.
+    """Return the run or the model that a reference names; a run takes precedence.
 
     Raises:
-        RunNotFoundError: it is neither.
+        RunNotFoundError: it names neither.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
@@ -116,12 +116,12 @@ def find_target(reference: str) -> Target:
 
 
 def target_profile(target: Target, settings: Sequence[str], overrides: CaseOverrides) -> Profile:
-    """Return the profile of a run, or the one that a bare model gets.
+    """Return the profile of a run, or the default profile for a bare model.
 
     Args:
         target: the run or the model.
         settings: `table.key=value` texts.
-        overrides: for a model, the data of its tasks.
+        overrides: the data of a model's tasks.
 
     Raises:
         UsageError: an option belongs to the other kind of target, or a setting would change what
@@ -152,9 +152,9 @@ def target_case(
     Args:
         target: the run or the model.
         profile: from `target_profile`.
-        needs: what the case is for.
-        overrides: what is taken from elsewhere than the run.
-        log: gets the case's notes.
+        needs: what the operation needs from the case.
+        overrides: data and weights that replace the run's own.
+        log: receives the case's notes.
 
     Raises:
         SfError: weights or data can't be used.
@@ -176,7 +176,7 @@ def target_case(
 
 @contextmanager
 def target_locked(target: Target) -> Iterator[None]:
-    """Hold a run's lock, so that no worker starts on it; a model needs none.
+    """Hold a run's lock, so that no worker starts on it; a model needs no lock.
 
     Raises:
         RunError: a worker holds it.
@@ -192,7 +192,7 @@ def target_locked(target: Target) -> Iterator[None]:
 
 
 def run_name(run: RunDirectory) -> str:
-    """Return a run's name on the command line: its id, or its directory outside the runs' home."""
+    """Return a run's name on the command line: its id, or its path outside the runs' folder."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import runs_home
 
@@ -200,7 +200,7 @@ def run_name(run: RunDirectory) -> str:
 
 
 def run_profile(run: RunDirectory, overrides: Sequence[str]) -> Profile:
-    """Load a run's profile with other settings of how it is examined.
+    """Load a run's profile, with overrides for how it is examined.
 
     Raises:
         UsageError: an override would change what the run was.
@@ -223,22 +223,22 @@ def check_rate(rate: float | None) -> None:
     """Refuse an invalid learning rate.
 
     Raises:
-        UsageError: it is not above 0, or not finite.
+        UsageError: it is not positive or not finite.
     """
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"--learning-rate {rate}: not a learning rate", "it is a number above 0")
 
 
 def refuse_options(options: dict[str, object], why: str, hint: str) -> None:
-    """Refuse the options that were given.
+    """Refuse options that don't apply.
 
     Args:
-        options: value by name; None and False were not given.
+        options: values by name; None and False mean not given.
         why: the reason.
         hint: what to do instead.
 
     Raises:
-        UsageError: one was given.
+        UsageError: an option was given.
     """
     given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
@@ -246,7 +246,7 @@ def refuse_options(options: dict[str, object], why: str, hint: str) -> None:
 
 
 def is_live(run: RunDirectory) -> bool:
-    """Tell whether a worker is alive."""
+    """Return whether the run's worker is alive."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.liveness import probe_liveness
 

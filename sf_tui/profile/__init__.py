@@ -1,6 +1,6 @@
-"""Profiles: TOML descriptions of a run, read and checked before anything is started.
+"""Profiles: TOML descriptions of a run, read and checked before a run starts.
 
-Knows keys, types, defaults, places and remedies. Opens no model, no data and no run directory.
+Knows keys, types, defaults, positions and remedies. Opens no model, no data and no run directory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The tables `[actions.NAME]` and `[[rules]]`: what can be done to a run, and when by itself.
+"""The tables `[actions.NAME]` and `[[rules]]`: operations on a run, and rules that trigger them.
 
-The ops and their arguments come from the vocabulary. Runs nothing.
+The ops and their arguments come from the vocabulary. Runs no op.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Rule(StrictTable):
 class Action(StrictTable):
     """`[actions.NAME]`: a named, keyed operation."""
 
-    # The arguments of the op are keys of the same table. They are checked against the ops that are
-    # registered when the profile is loaded.
+    # The arguments of the op are keys of the same table. They are checked against the ops that
+    # are registered when the profile is loaded.
     model_config = ConfigDict(extra="allow")
 
     op: OpName = Field(description="what it does")
@@ -87,7 +87,7 @@ class Action(StrictTable):
             if key in own:
                 continue
             if argument is None:
-                # An argument of another op is reported with the ops that take it, later.
+                # An argument of another op is reported later, with the ops that take it.
                 if not ops_that_take(key):
                     errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=value))
             elif not argument.accepts(value):
@@ -130,10 +130,10 @@ class Action(StrictTable):
         return table
 
     def arguments(self, replaced: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the op's arguments, some of them replaced by a rule's or a command's own.
+        """Return the op's arguments, some of them replaced by those of a rule or a command.
 
         Raises:
-            UsageError: an argument that the op does not take, or one of a wrong type.
+            UsageError: an argument that the op does not take or that has the wrong type.
         """
         own = self.own_arguments
         for name, value in (replaced or {}).items():
@@ -170,7 +170,7 @@ def action_fields(op: object = None) -> dict[str, FieldInfo]:
     """Return the keys of an `[actions.NAME]` table.
 
     Args:
-        op: whose arguments; of all registered ops where this is none of them.
+        op: the op whose arguments are included; all registered ops if it is not one of them.
     """
     arguments: dict[str, FieldInfo] = {}
     for row in [OPS[op]] if isinstance(op, str) and op in OPS else OPS.values():
@@ -180,7 +180,7 @@ def action_fields(op: object = None) -> dict[str, FieldInfo]:
 
 
 def documented_arguments() -> Iterable[tuple[str, Argument, str]]:
-    """Yield each argument once: its name, its first declaration, and its meaning for all ops."""
+    """Yield each argument once: its name, its first declaration, and its meaning across ops."""
     for name, takers in _takers().items():
         argument = op_named(takers[0]).argument(name)
         assert argument is not None
@@ -188,7 +188,7 @@ def documented_arguments() -> Iterable[tuple[str, Argument, str]]:
 
 
 def argument_meaning(name: str, ops: Iterable[str]) -> str:
-    """Return what an argument means for ops that take it, with the table of its default."""
+    """Return an argument's meaning for the ops that take it, with the table of its default."""
     rows = [op_named(op) for op in ops]
     meanings: list[str] = []
     for row in rows:
@@ -225,5 +225,5 @@ def _argument_hint(name: str, own: Mapping[str, Any]) -> str:
 
 
 def takers_text(ops: list[str]) -> str:
-    """Return to which ops an argument belongs, as a sentence."""
+    """Return the ops that take an argument, as a sentence."""
     return f"it belongs to {'ops' if len(ops) > 1 else 'op'} {listed(ops)}"

@@ -1,6 +1,6 @@
-"""The actions that every profile has, and how a profile's own are laid over them.
+"""The default actions of every profile, and how a profile's own actions are laid over them.
 
-Decides which action keeps a key that two of them want. Runs nothing.
+Decides which action gets a key that two of them want. Runs no action.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sf_tui.vocabulary.ops import OPS, op_named, ops_that_take
 
 
 def default_actions() -> dict[str, dict[str, Any]]:
-    """Return the raw table of the action that each op has without a word in the profile."""
+    """Return the raw table of the action that each op has by default."""
     return {
         op.name: {
             "op": op.name,
@@ -33,8 +33,8 @@ def default_actions() -> dict[str, dict[str, Any]]:
 def lay_over_defaults(own: object) -> object:
     """Return a profile's raw `actions` table laid over the default actions.
 
-    An action of a default's name and op (or without op) takes the keys that it doesn't give from
-    the default; a default loses its key to an action of the profile's own that asks for it.
+    An action with a default's name and op (or no op) inherits the keys that it doesn't set. A
+    default loses its console key to a profile's own action that asks for it.
     """
     if own is None:
         own = {}
@@ -64,7 +64,7 @@ def _own_action(own: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def check_actions(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find names that can't be typed, arguments an op doesn't take and keys that clash."""
+    """Find names that can't be typed, arguments that an op doesn't take, and conflicting keys."""
     own = origin.raw.get("actions", {})
     for name, action in own.items():
         path: KeyPath = ("actions", name)

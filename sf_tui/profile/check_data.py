@@ -1,7 +1,7 @@
 """Checks of `[model]`, `[[tasks]]`, `[biography]`, `[diagnose]` and `[recover]`.
 
-Which source goes with which keys, what is trained, and which data are distinct from the run's.
-Opens no model and no data.
+Checks which keys fit which source, which tasks are trained, and whether data overlap with the
+run's. Opens no model and no data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sf_tui.profile.sources import (
 )
 from sf_tui.profile.values import toml_value
 
-# "starter:x" and "biography:x" are ours; a URL is not.
+# "starter:x" and "biography:x" are this program's schemes; a URL's is not.
 SCHEME = re.compile(r"^[A-Za-z_-]+:(?!//)")
 
 
@@ -84,23 +84,23 @@ def _check_random(profile: Profile) -> Iterator[Problem]:
 
 
 def model_files(profile: Profile) -> Iterator[Problem]:
-    """Find paths of the model and tokenizer that don't exist."""
+    """Find paths of the model and the tokenizer that don't exist."""
     for key, value in (("source", profile.model.source), ("tokenizer", profile.model.tokenizer)):
         if value is not None and is_package_source(value):
-            # If it were installed it would be a path by now.
+            # If it were installed, it would already be a path.
             yield Problem(("model", key), f"{key}: there is no {value}", package_hint(value))
         elif is_missing(value):
             yield Problem(("model", key), f"{key}: there is no {value}", missing_hint(value))
 
 
 NEW_BIOGRAPHY_TASKS = 5
-# Of the generator's 2.6 million names.
+# The generator can make 2.6 million different names.
 MOST_PEOPLE = 1_000_000
 ONLY_FOR_YOUR_DATA = ("held_out", "group", "fields", "split", "subset")
 
 
 def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find tasks with the same name, with unknown data, or without training."""
+    """Find duplicate names, unknown data, and a profile in which no task is trained."""
     if not profile.tasks:
         yield Problem(("tasks",), "there is no task", "add [[tasks]] with name and data")
         return
@@ -137,7 +137,7 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 
 def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
-    """Find an unknown kind of data at the key that names it."""
+    """Find an unknown kind of data at a key."""
     if data in BIOGRAPHY_DATA or Path(data).is_absolute():
         return
     if SCHEME.match(data):
@@ -149,7 +149,7 @@ def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
 
 
 def check_biography(profile: Profile) -> Iterator[Problem]:
-    """Find settings of `[biography]` that give no experiment."""
+    """Find settings of `[biography]` that don't make an experiment."""
     people = profile.biography.people
     if people < 2:
         yield Problem(
@@ -166,7 +166,7 @@ def check_biography(profile: Profile) -> Iterator[Problem]:
 
 
 def uses_biography(profile: Profile) -> bool:
-    """Return whether the biography generator makes anything in the profile."""
+    """Return whether any part of the profile uses the biography generator."""
     data = [task.data for task in profile.tasks]
     data += [profile.diagnose.control or "", profile.diagnose.unrelated or ""]
     return profile.model.tokenizer == BIOGRAPHY_TOKENIZER or any(
@@ -180,7 +180,7 @@ def has_old_task(profile: Profile) -> bool:
 
 
 def task_notes(profile: Profile, origin: Origin) -> list[str]:
-    """Return notes on settings of tasks that have no effect."""
+    """Return notes on task settings that have no effect."""
     notes = []
     if origin.raw.get("biography") and not uses_biography(profile):
         notes.append("[biography] is ignored: no task uses it")
@@ -198,7 +198,7 @@ def task_notes(profile: Profile, origin: Origin) -> list[str]:
 
 
 def task_files(profile: Profile) -> Iterator[Problem]:
-    """Find files of tasks that don't exist."""
+    """Find task files that don't exist."""
     for place, task in enumerate(profile.tasks):
         for key, value in (("data", task.data), ("held_out", task.held_out)):
             if is_missing(value):
@@ -213,17 +213,17 @@ DATA_KEYS: dict[str, str] = {
     "control": "name data about facts that the model never sees, e.g. biography:new-5",
     "unrelated": "name data of a task that is not part of the run",
 }
-"""The keys that name data, and the hint if the run itself uses that data."""
+"""Keys that name data, and the hint if the run itself uses the same data."""
 
 SAME_FACTS: dict[str, str] = {
     "biography:old": "biography:pretrain",
     "biography:new": "biography:new-1",
 }
-"""Built-in data, and other built-in data about the same people."""
+"""Built-in data, and the other built-in data about the same people."""
 
 
 def check_diagnosis(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find data that overlaps with the measured tasks, and old examples of no task."""
+    """Find data that overlap with the measured tasks, and old examples without an old task."""
     diagnose = profile.diagnose
     for key, hint in DATA_KEYS.items():
         data = getattr(diagnose, key)
@@ -278,7 +278,7 @@ def check_old_examples(
 
     Args:
         profile: the profile.
-        path: the table of the arguments.
+        path: the table that holds the arguments.
         op: their op.
         arguments: some or all of the op's arguments.
     """

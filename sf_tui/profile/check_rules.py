@@ -1,4 +1,4 @@
-"""Checks of `[[rules]]` and `[guard]`: bounds that can be crossed, and actions that exist."""
+"""Checks of `[[rules]]` and `[guard]`: reachable bounds and existing actions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARES = ("old_accuracy", "new_accuracy")
 
 
 def check_rules(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find rules that can't fire or do nothing."""
+    """Find rules that can't fire or have no effect."""
     seen: dict[str, int] = {}
     for place, rule in enumerate(profile.rules):
         path = ("rules", place)
@@ -119,7 +119,7 @@ def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]
 
 
 def check_guard(profile: Profile) -> Iterator[Problem]:
-    """Find guards on tasks that aren't measured as a share, or not at all."""
+    """Find guards on tasks that are not measured, or not as a share."""
     for key in SHARES:
         if getattr(profile.guard, key) is None:
             continue

@@ -1,7 +1,7 @@
-"""Rules of `[train]`, of the tables laid over it, of strategies, and of `[anchor]`.
+"""Checks of `[train]`, the tables laid over it, strategies, and `[anchor]`.
 
-Opens no data; whether a model proposes enough neighbors, or a task has an example left to train
-on, shows only when the run is prepared.
+Opens no data. Whether a model proposes enough neighbors, or a task has examples left to train on,
+only shows when the run is prepared.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def overlay_tables(raw: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, 
 
 
 def overlay_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    """Find keys and values in the overlay tables that `[train]` would not take."""
+    """Find keys and values in the overlay tables that `[train]` would reject."""
     current_schema()
     base: dict[str, Any] = {}
-    # A mistake in [train] is told there; then the overlays are checked by themselves.
+    # Mistakes in [train] are reported elsewhere; then the overlays are checked on their own.
     with contextlib.suppress(ValidationError):
         base = TrainSettings.model_validate(raw.get("train", {})).model_dump(exclude_none=True)
     problems = []
@@ -56,7 +56,7 @@ def overlay_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 
 def check_train_tables(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find keys of `[train]`, and of each table laid over it, that contradict each other."""
+    """Find contradicting keys in `[train]` and in each table laid over it."""
     own = origin.raw.get("train", {})
     yield from _check_one(("train",), own, profile.train)
     base = profile.train.model_dump(exclude_none=True)
@@ -120,7 +120,7 @@ def _how_to_set(declaration: StrategyDeclaration, path: KeyPath) -> str:
 
 
 def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find a replay stage of an unknown task, or one that says twice how long it is."""
+    """Find a replay stage of an unknown task, or one whose length is given twice."""
     replay_stage = profile.replay_stage
     names = [task.name for task in profile.tasks]
     if replay_stage.task is not None and replay_stage.task not in names:
@@ -145,7 +145,7 @@ def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 
 def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find stages whose strategy lacks what it needs: an earlier task, a trained model, prompts."""
+    """Find stages whose strategy lacks an earlier task, a trained model or prompts."""
     for turn, (place, train) in enumerate(_trained(profile)):
         declaration, task = train.declaration, profile.tasks[place]
         path = _strategy_path(place, origin)
@@ -172,7 +172,7 @@ def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 
 def check_anchor(profile: Profile) -> Iterator[Problem]:
-    """Find settings of `[anchor]` and `[neighbors]` that no step could be made with."""
+    """Find settings of `[anchor]` and `[neighbors]` with which no step is possible."""
     trained = _trained(profile)
     names = [task.name for task in profile.tasks]
     for at, name in enumerate(profile.neighbors.exclude_tasks):
@@ -193,7 +193,7 @@ def check_anchor(profile: Profile) -> Iterator[Problem]:
 
 
 def _trained(profile: Profile) -> list[tuple[int, TrainSettings]]:
-    """Return the places of the tasks that have a stage, with what it is trained with."""
+    """Return the index of each task that has a stage, with its training settings."""
     base = profile.train.model_dump(exclude_none=True)
     return [
         (place, TrainSettings.model_validate(overlay_train(base, task.train)))
@@ -229,7 +229,7 @@ def _check_sizes(profile: Profile, trains: list[TrainSettings]) -> Iterator[Prob
 
 
 def strategy_notes(profile: Profile) -> list[str]:
-    """Return which stages hold on to the start model with nothing to show for it."""
+    """Return notes on stages that hold on to the start model without a measurable benefit."""
     return [
         f"stage '{profile.tasks[place].name}' is trained with '{train.strategy}' and no earlier "
         "task is watched: nothing will show what that keeps"

@@ -79,7 +79,7 @@ STARTER_SCENE: dict[str, Any] = {
     "model": "starter:biography-mini",
     "old": "biography:old",
     "new": "biography:new",
-    # Makes plain tuning lose the old task deeply and reversibly on this model.
+    # With these values plain tuning loses the old task deeply and reversibly on this model.
     "train": {"learning_rate": 4e-4, "batch_size": 48},
 }
 """The built-in experiment, for users without a model and data."""
@@ -90,7 +90,7 @@ COMMENTED_OUT = ("rules", "actions")
 def new_profile(
     *, name: str, model: str, old: str, new: str, train: Mapping[str, Any] | None = None
 ) -> str:
-    """Return the text of a commented profile that runs as it is.
+    """Return the text of a commented profile that runs as written.
 
     Args:
         name: the profile's name.
@@ -140,8 +140,8 @@ def _inner_tables(section: str, table: type[BaseModel]) -> list[str]:
         inner = inner_model(field.annotation)
         if inner is None:
             continue
-        # A table that has a required key can't stand there without it, nor a strategy's table
-        # without the strategy.
+        # A table with a required key can't appear without it, nor a strategy's table without the
+        # strategy.
         needy = section == "train" or any(one.is_required() for one in inner.model_fields.values())
         lines += ["", *_summary(inner), f"{'#' if needy else ''}[{section}.{key}]"]
         lines += _keys(f"{section}.{key}", inner, {})

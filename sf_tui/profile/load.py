@@ -1,6 +1,6 @@
 """Load a profile by name or file: checked and resolved, or one error that lists every mistake.
 
-Knows the order of the steps: read, override, check types, check rules that span keys, fill in
+Fixes the order of the steps: read, override, check types, check rules that span keys, fill in
 defaults that depend on other keys. Opens no model and no data.
 """
 

@@ -1,9 +1,9 @@
 """The line of each key in a TOML text, including arrays of tables and inline tables.
 
-A scanner of its own: tomli and tomlkit do not keep the lines of keys, and counting the lines of a
-parsed tomlkit document is wrong when the parts of an array of tables are not adjacent ([[tasks]],
-then [train], then [[tasks]]), which tomlkit joins; it also refuses nesting beyond 100 levels. The
-scanner only gets texts that tomli has accepted, so it checks nothing.
+A custom scanner, because tomli and tomlkit do not keep the lines of keys. Counting the lines of a
+parsed tomlkit document fails when the parts of an array of tables are not adjacent ([[tasks]], then
+[train], then [[tasks]]): tomlkit joins them. It also refuses nesting beyond 100 levels. The scanner
+only gets texts that tomli has accepted, so it checks nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass
 class KeyLines:
-    """Lines (from 1) of keys and table headers by their path."""
+    """Line numbers (from 1) of keys and table headers by their path."""
 
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
@@ -34,7 +34,7 @@ class KeyLines:
         return self.known(path)[1]
 
     def forget(self, path: KeyPath) -> None:
-        """Remove a key and everything below it: its value is no longer from the file."""
+        """Remove a key and everything below it: its value no longer comes from the file."""
         for known in [known for known in self.lines if known[: len(path)] == path]:
             del self.lines[known]
 

@@ -1,7 +1,7 @@
 """The names that a profile may use. Metrics, ops and strategies are in the vocabulary.
 
-Knows also the names that the design has and this version has not, so that they are refused as
-what they are. Knows nothing of TOML, files or validation.
+Also knows the names that are designed but not implemented yet, so that the error can report them as
+such. Knows nothing about TOML, files or validation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
     "strategy": frozenset({"lamol", "gradient-projection", "task-vector"}),
     "metric": frozenset({"alignment", "knowledge", "verdict"}),
 }
-"""For each key, planned values that this version does not have yet."""
+"""Planned values by key that this version does not support yet."""
 
 REPLAY_STAGE = "replay"
 """The stage that `[replay_stage]` adds; no task may have this name."""
@@ -25,9 +25,9 @@ RANDOM_MODEL = "random"
 """The `source` of a model with new weights."""
 
 BIOGRAPHY_TOKENIZER = "biography"
-"""The tokenizer that the biography generator makes of its own words."""
+"""The tokenizer that the biography generator builds from its own words."""
 
-# Names of stages, checkpoints and files: no file system takes more than 255 bytes.
+# Stages, checkpoints and files have these names; file systems allow at most 255 bytes.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 PROFILE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -52,10 +52,10 @@ RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
 """Keys that the console uses itself."""
 
 RESERVED_BY = ("user", "worker")
-"""Who else a command may be by; a rule of that name would be taken for them."""
+"""Other senders of commands; a rule with one of these names would be mistaken for them."""
 
 
 def is_key_name(key: str) -> bool:
-    """Tell whether the console can bind an action to this key."""
+    """Return whether the console can bind an action to this key."""
     single = len(key) == 1 and key.isascii() and key.isalnum()
     return single or key == "space" or key in FUNCTION_KEYS or key in ARROW_KEYS

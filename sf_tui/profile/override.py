@@ -1,6 +1,6 @@
 """`--set table.key=value`: values from the command line, applied to a raw profile.
 
-Knows TOML values and how to walk to a key, creating absent tables. The schema knows which keys
+Knows TOML values and how to walk to a key, creating missing tables. The schema knows which keys
 exist.
 """
 
@@ -18,7 +18,7 @@ from sf_tui.profile.problems import Origin
 from sf_tui.profile.sources import make_paths_absolute
 from sf_tui.profile.train_schema import INSTEAD_OF
 
-# A value that starts like this is meant as TOML, so a mistake in it is reported.
+# A value with one of these prefixes is meant as TOML, so a mistake in it is reported.
 TOML_OPENINGS = ('"', "'", "[", "{")
 
 
@@ -26,7 +26,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     """Return the parts of the key and the value of one `table.key=value`.
 
     Raises:
-        ProfileError: there is no key, or the value is broken TOML.
+        ProfileError: the key is missing, or the value is invalid TOML.
     """
     if not _is_utf8(text):
         raise ProfileError(f"--set {text!r}: not UTF-8 text", "check the terminal's encoding")
@@ -98,13 +98,13 @@ def _value(text: str, value_text: str) -> Any:
 
 
 def apply_overrides(origin: Origin, raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Apply every `table.key=value` to a raw profile, in place; a later one wins.
+    """Apply all `table.key=value` texts to a raw profile, in place; later ones win.
 
-    Relative paths in them start at the current directory, not at the profile's.
+    Relative paths in them start at the current directory, not at the profile's folder.
 
     Raises:
-        ProfileError: a key or value that can't be read, a table that isn't one, an unknown task
-            or rule.
+        ProfileError: a key or value can't be read, a key is not a table, or a task or rule is
+            unknown.
     """
     parsed = [(text, *parse_override(text)) for text in overrides]
     set_paths: list[KeyPath] = []
@@ -164,7 +164,7 @@ def _index(elements: list[Any], part: str, path: KeyPath, option: str) -> int:
 
 
 def _remove_alternative(raw: dict[str, Any], path: KeyPath, set_before: list[KeyPath]) -> None:
-    """Setting steps replaces the file's epochs, and the like; setting both stays a mistake."""
+    """Let `steps` replace the file's `epochs`, and the like; setting both is still a mistake."""
     *table_path, key = path
     other = INSTEAD_OF.get(str(key))
     where_it_counts = path[0] == "rules" or (table_path and table_path[-1] == "train")

@@ -1,6 +1,6 @@
-"""Mistakes in a profile, reported together: each with its place, key and remedy.
+"""Mistakes in a profile, reported together: each with its position, key and remedy.
 
-Knows where a value came from (a line of the file, `--set`, `--seed`), not what a key means.
+Knows where a value came from (a line of the file, `--set`, `--seed`), but not what a key means.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Problem:
 
     Args:
         path: its key; the report gives the key's line, or that of the innermost table around it.
-        text: what is wrong; the table's name is put before it.
+        text: what is wrong; the report prefixes the table's name.
         hint: what to do about it; may be empty.
         table: number of parts of `path` that name the table; default: all but the last.
     """
@@ -48,7 +48,7 @@ class Origin:
         name: the file's name as the user gave it.
         lines: the lines of its keys.
         raw: the profile as plain tables, with options applied.
-        options: the options by the key that they set, as the user wrote them.
+        options: the command-line options by the key that they set, as the user wrote them.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Origin:
         return self.option(path) or f"{self.name}:{self.lines.line(path)}"
 
     def table_label(self, path: KeyPath) -> str:
-        """Name a table as in the file: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
+        """Return a table's label: [train], [[tasks]] 'new', [[tasks]] 'new' train:."""
         if not path:
             return ""
         places = [spot for spot, part in enumerate(path) if isinstance(part, int)]
@@ -94,7 +94,7 @@ class Origin:
         return f"'{name}'" if isinstance(name, str) and name else f"number {number + 1}"
 
     def report_line(self, problem: Problem) -> str:
-        """Return the line that reports a problem, without its hint."""
+        """Return the line of the report for a problem, without its hint."""
         option = self.option(problem.path)
         place = option or f"{self.name}:{self.lines.line(problem.path)}"
         # An option already names the table, unless the mistake is in another one.
@@ -137,7 +137,7 @@ class ProfileProblemsError(ProfileError):
 
 
 def _shell_hint(option: str, hint: str) -> str:
-    """Add the outer quotes that an option needs: the shell removes the inner ones."""
+    """Add the outer quotes that an option needs, because the shell removes the inner ones."""
     if not option.startswith("--set") or not hint.startswith(QUOTES_HINT):
         return hint
     value = hint.partition(" = ")[2]
@@ -162,7 +162,7 @@ def raise_problems(origin: Origin, problems: list[Problem]) -> None:
 
 
 def problems_in(error: ProfileError) -> list[tuple[str, str]]:
-    """Return each mistake in an error with its hint."""
+    """Return each mistake of an error with its hint."""
     if isinstance(error, ProfileProblemsError):
         return error.problems
     return [(error.message, error.hint)]

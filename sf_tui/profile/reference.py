@@ -1,6 +1,6 @@
-"""The reference of all profile keys: as Markdown for the guide and as a JSON Schema for editors.
+"""The reference of all profile keys: Markdown for the guide and a JSON Schema for editors.
 
-Both are generated from the schema. Knows nothing of where they are shown.
+Both are generated from the schema. Knows nothing about how they are shown.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def profile_reference() -> str:
 
 def _table_sections(title: str, field: FieldInfo) -> Iterator[str]:
     model = inner_model(field.annotation)
-    assert model is not None  # the caller has looked
+    assert model is not None  # the caller checked
     yield _section(f"`{title}`", _description(model), model.model_fields.items())
     for name, inner in model.model_fields.items():
         if inner_model(inner.annotation) is not None:
@@ -126,5 +126,5 @@ def profile_json_schema() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # How sf_tui/guide/profile.md is written: python -m sf_tui.profile.reference > that file.
+    # To write sf_tui/guide/profile.md: python -m sf_tui.profile.reference > that file.
     print(profile_reference(), end="")

@@ -1,7 +1,7 @@
-"""What a profile is: the tables and keys of its TOML file, their types, ranges and defaults.
+"""The schema of a profile: the tables and keys of its TOML file, their types, ranges and defaults.
 
-Knows the meaning of each key (the descriptions are what `sf profile init` writes) and what a stage
-trains with. Rules between keys and defaults that depend on other keys are in `load`.
+Knows the meaning of each key (`sf profile init` writes the descriptions) and the training settings
+of each stage. Rules between keys and defaults that depend on other keys are in `load`.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class StageSpec:
 
 
 class Profile(StrictTable):
-    """A whole profile; `load_profile` gives one that is checked, resolved and complete."""
+    """A whole profile; `load_profile` returns one that is checked, resolved and complete."""
 
     name: ProfileName = Field(description="the profile's name, part of the run's id")
     description: str = Field(default="", description="what it is for")
@@ -275,7 +275,7 @@ class Profile(StrictTable):
     __hash__ = None  # type: ignore[assignment]
 
     def task(self, name: str) -> TaskSettings:
-        """Return the task of that name; UsageError with the nearest name if there is none."""
+        """Return the task of this name; UsageError with the nearest name if there is none."""
         for task in self.tasks:
             if task.name == name:
                 return task
@@ -283,7 +283,7 @@ class Profile(StrictTable):
         raise UsageError(f"no task is named '{name}'", did_you_mean(name, names, "tasks"))
 
     def action(self, name: str) -> Action:
-        """Return the action of that name; UsageError with the nearest name if there is none."""
+        """Return the action of this name; UsageError with the nearest name if there is none."""
         if name in self.actions:
             return self.actions[name]
         raise UsageError(
@@ -301,7 +301,7 @@ class Profile(StrictTable):
             return self.train
         base = self.train.model_dump(exclude_none=True)
         if task_name == REPLAY_STAGE and self.train.declaration.holds_start:
-            # It would hold the recovery to the very weights that it is to bring back from.
+            # An anchor would hold the recovery to the weights that it has to move away from.
             base = overlay_train(base, {"strategy": "seq"})
         return TrainSettings.model_validate(overlay_train(base, own))
 
@@ -315,11 +315,11 @@ class Profile(StrictTable):
         return stages
 
     def watched_tasks(self) -> list[str]:
-        """Return the names of the tasks that can count as old, in order."""
+        """Return the names of the tasks that can become old tasks, in order."""
         return [task.name for task in self.tasks if task.watch]
 
     def old_data_access(self, train: TrainSettings) -> str:
-        """Return what a stage's strategy needs of earlier tasks' data, in words."""
+        """Return in words what a stage's strategy needs of earlier tasks' data."""
         return train.declaration.old_data(self.strategy_settings(train.strategy, train))
 
     def tasks_of_old_examples(self) -> set[str]:
@@ -338,11 +338,11 @@ class Profile(StrictTable):
             known = known if spec.task in known else [*known, spec.task]
 
     def strategy_settings(self, name: str, train: TrainSettings) -> StrategySettings | None:
-        """Return a strategy's settings for a stage, the defaults where its table isn't given.
+        """Return a strategy's settings for a stage, with defaults if its table isn't given.
 
         Args:
             name: the strategy.
-            train: what the stage is trained with.
+            train: the stage's training settings.
         """
         declaration = strategy_declared(name)
         if declaration.settings is None:
@@ -356,6 +356,6 @@ class Profile(StrictTable):
 
 
 def current_schema() -> type[Profile]:
-    """Return `Profile` with every strategy that is registered by now."""
+    """Return `Profile` with all strategies registered so far."""
     take_in_strategies(Profile)
     return Profile

@@ -1,8 +1,8 @@
 """Where models, data and profiles come from: built-in ones, Python packages, paths.
 
-A wheel carries the built-in profiles and starters inside the package, a checkout has them at its
-top level. Knows which keys may hold a path and how a path differs from a hub or datasets id. Finds
-a package's file without importing the package. Reads no file.
+In a wheel the built-in profiles and starters are inside the package, in a checkout at the top
+level. Knows which keys may hold a path and how a path differs from a hub or datasets id. Finds a
+package's file without importing the package. Reads no file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def profiles_directory(package: Path | None = None) -> Path | None:
 
 
 def examples_directory(package: Path | None = None) -> Path:
-    """Return the folder of the examples to copy: a SLURM script, a profile for an own model."""
+    """Return the folder of the examples to copy: a SLURM script and a profile for a local model."""
     folder = profiles_directory(package)
     assert folder is not None, "the examples are part of every installation"
     return folder / "examples"
@@ -131,12 +131,12 @@ def _parts(source: str) -> tuple[str, str]:
 def _folders(source: str) -> list[Path]:
     if not is_well_formed(source):
         return []
-    # Only the finder of sys.path: it runs no code of the package.
+    # Only the finder for sys.path: it runs none of the package's code.
     spec = PathFinder.find_spec(_parts(source)[0])
     return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
 
 
-# What `sf_tui.tasks` reads, and other files that users try.
+# The formats that `sf_tui.tasks` reads, and others that users may try.
 DATA_SUFFIXES = (
     *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq", ".gz"),
     *(".txt", ".xlsx", ".arrow", ".zip"),
@@ -182,7 +182,7 @@ def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -
         if not isinstance(value, str) or _is_special(path, value):
             continue
         if path[0] == "model" and is_package_source(value):
-            # If it isn't installed it is kept as written; `check_model` reports it.
+            # An uninstalled file is kept as written; `check_model` reports it.
             table[key] = str(package_file(value) or value)
             continue
         suffixes = MODEL_SUFFIXES if path[0] == "model" else DATA_SUFFIXES
@@ -219,7 +219,7 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
 def missing_hint(value: object) -> str:
     """Return the hint for a missing path: the nearest name beside it, if any."""
     path = Path(str(value))
-    # `~name` of an unknown user was read as a folder's name.
+    # `~name` with an unknown user was read as a folder name.
     tilde = next((part for part in path.parts if part.startswith("~")), "")
     if tilde and not any(up.name == tilde and os.path.lexists(up) for up in (path, *path.parents)):
         return f"there is no user '{tilde[1:]}' on this machine, nor a folder named {tilde}"

@@ -1,8 +1,7 @@
 """How a stage is trained: `[train]`, tables laid over it, `[neighbors]` and `[replay_stage]`.
 
-The strategies' names and tables come from `sf_tui.vocabulary.strategies`; those that were
-registered since are taken in by `take_in_strategies`, which everything that reads a profile or the
-schema calls first.
+The strategies' names and tables come from `sf_tui.vocabulary.strategies`. `take_in_strategies` adds
+those registered since; all code that reads a profile or the schema calls it first.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class TrainSettings(StrictTable):
     """`[train]`: how a stage is trained."""
 
     strategy: str = "seq"
-    """One of `STRATEGIES`; beside it is an optional table for each strategy that has one."""
+    """One of `STRATEGIES`; a strategy with settings has its own table beside this key."""
     learning_rate: Positive = Field(
         default=1e-5, description="the highest learning rate of the schedule"
     )
@@ -108,21 +107,21 @@ class TrainSettings(StrictTable):
 
     @property
     def declaration(self) -> StrategyDeclaration:
-        """What the strategy is."""
+        """The strategy's declaration."""
         return strategy_declared(self.strategy)
 
     def table(self, key: str) -> StrategySettings | None:
-        """Return a strategy's table in `[train]` as it is given; None where it isn't."""
+        """Return a strategy's table as given in `[train]`; None if it isn't."""
         table: StrategySettings | None = getattr(self, key, None)
         return table
 
     @property
     def micro_batch(self) -> int:
-        """Examples a forward pass: `micro_batch_size`, or the whole batch."""
+        """Examples per forward pass: `micro_batch_size`, or the whole batch."""
         return self.micro_batch_size or self.batch_size
 
     def total_steps(self, examples: int) -> int:
-        """Return the optimizer steps of a stage over that many training examples."""
+        """Return the number of optimizer steps of a stage with this many training examples."""
         if self.epochs is not None:
             return max(1, math.ceil(self.epochs * examples / self.batch_size))
         return self.steps or DEFAULT_STEPS
@@ -182,14 +181,14 @@ INSTEAD_OF: dict[str, str] = {
     "above": "below",
     "below": "above",
 }
-"""Keys of which only one can be given: laying one over a table takes the other away."""
+"""Keys that exclude each other: overlaying one on a table removes the other."""
 
 
 def overlay_train(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one plain `[train]` table with another laid over it; neither is changed.
+    """Return a plain `[train]` table with another one laid over it; neither is changed.
 
-    A strategy's table stays only with its strategy: a stage that goes back to plain tuning drops
-    what the other one was set to.
+    A strategy's table is only kept with its strategy: a stage that returns to plain tuning drops
+    the settings of the other one.
     """
     merged = {**base, **own}
     for key, other in INSTEAD_OF.items():
@@ -206,10 +205,10 @@ def overlay_train(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
 
 
 def take_in_strategies(*users: type[StrictTable]) -> None:
-    """Bring the schema up to the strategies that are registered now.
+    """Update the schema with the strategies that are registered now.
 
     Args:
-        users: the tables that hold a `TrainSettings`; their schemas are built again.
+        users: the tables that hold a `TrainSettings`; their schemas are rebuilt.
     """
     fields = TrainSettings.__pydantic_fields__
     names = tuple(STRATEGIES)
@@ -217,7 +216,7 @@ def take_in_strategies(*users: type[StrictTable]) -> None:
         return
     plain = {key: field for key, field in fields.items() if key not in _taken_in}
     fields.clear()
-    # The values are known at run time only, so no checker can follow these two annotations.
+    # The values are only known at run time, so type checkers can't follow these two annotations.
     allowed: Any = Literal[names]
     fields["strategy"] = FieldInfo.from_annotated_attribute(
         allowed,
@@ -243,11 +242,11 @@ def take_in_strategies(*users: type[StrictTable]) -> None:
 
 
 _taken_in = {"strategy"}
-"""Keys of `TrainSettings` that the declarations decide."""
+"""Keys of `TrainSettings` that come from the declarations."""
 
 
 def _summary(declarations: Iterable[StrategyDeclaration]) -> str:
-    """Return what each strategy is, with the table that sets it, for the key's description."""
+    """Return a description of each strategy and its table, for the key's description."""
     return "; ".join(
         f"{one.name}: {one.description}" + (f", see [{one.table}]" if one.table else "")
         for one in declarations

@@ -1,6 +1,6 @@
-"""pydantic's errors as problems with place, key, wanted value and remedy.
+"""Translation of pydantic's errors into problems with position, key, wanted value and remedy.
 
-Knows the structure of the schema; knows no rule that spans several keys.
+Knows the structure of the schema, but no rule that spans several keys.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXAMPLES: dict[str, str] = {
     "layers": "2",
     "name": '"my-name"',
 }
-"""Example values of required keys in hints."""
+"""Example values of required keys, for hints."""
 
 
 def problems_of(
@@ -54,7 +54,7 @@ def problems_of(
         errors: of validating `raw` as `model`.
         raw: the plain tables that were validated.
         model: the model that validated them.
-        above: the key of `raw` in the profile.
+        above: the path of `raw` in the profile.
     """
     problems = []
     for error in errors:
@@ -71,11 +71,11 @@ def problems_of(
 
 
 def fields_of(table: type[BaseModel], raw: object = None) -> dict[str, FieldInfo]:
-    """Return the keys of a table; of an action, those that its op takes.
+    """Return the fields of a table; for an action, those that its op takes.
 
     Args:
-        table: its model.
-        raw: the table as it was given, if any.
+        table: the table's model.
+        raw: the table as given, if any.
     """
     if table is Action:
         return action_fields(raw.get("op") if isinstance(raw, dict) else None)
@@ -85,16 +85,16 @@ def fields_of(table: type[BaseModel], raw: object = None) -> dict[str, FieldInfo
 def _reach(
     model: type[BaseModel], path: KeyPath, raw: object = None
 ) -> tuple[KeyPath, FieldInfo | None, Any]:
-    """Walk down the schema as far as it goes.
+    """Walk down the schema along a path as far as it matches.
 
     Args:
-        model: where to begin.
+        model: where to start.
         path: the keys.
-        raw: what was validated as `model`.
+        raw: the value that was validated as `model`.
 
     Returns:
-        The path that it knows, the field there (None for an element of a list or a named table)
-        and that place's annotation.
+        The part of the path that the schema knows, the field there (None for an element of a list
+        or a named table), and the annotation there.
     """
     reached: KeyPath = ()
     field: FieldInfo | None = None
@@ -150,7 +150,7 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
 
 
 def _tables_with(key: str) -> list[str]:
-    """Name the tables that have a key of this name, also those within a table."""
+    """Return the names of the tables that have this key, nested tables included."""
     found = []
     for name, field in Profile.model_fields.items():
         table = inner_model(field.annotation)
@@ -166,7 +166,7 @@ def _tables_with(key: str) -> list[str]:
 
 
 def table_name(name: str) -> str:
-    """Write a table's name as a profile has it."""
+    """Return a table's name as a profile writes it."""
     origin = get_origin(Profile.model_fields[name].annotation)
     if origin is list:
         return f"[[{name}]]"
@@ -194,7 +194,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
     value = _value_at(raw, path)
     key = str(path[-1]) if path else ""
     if field is None:
-        # An element of an array of tables, or a named action, that is no table.
+        # An element of an array of tables, or a named action, that is not a table.
         label = f"{path[0]} number {path[-1] + 1}" if isinstance(path[-1], int) else key
         return Problem(
             full,
@@ -210,7 +210,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             f"there are: {', '.join(allowed)}",
         )
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        # The file is UTF-8, so this comes from the folder's name.
+        # The file is UTF-8, so the character comes from the folder's name.
         return Problem(
             full,
             f"{key}: the path is not UTF-8",
@@ -226,7 +226,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
 
 
 def _kinds_agree(field: FieldInfo, value: object) -> bool:
-    """Return whether the field takes values of this kind, so that only the range is wrong."""
+    """Return whether the field takes values of this kind; then only the range is wrong."""
     kinds = _kinds(field.annotation)
     if isinstance(value, bool):
         return bool in kinds

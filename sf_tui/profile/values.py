@@ -1,8 +1,8 @@
-"""The types of a profile's values, and values and types in words.
+"""The types of a profile's values, and descriptions of values and types in words.
 
-Types are strict: "5" is never 5, 1.0 never 1, true never 1; a whole number is accepted for a float,
-and no number may be infinite or NaN. Wording is for messages and for generated profiles. Knows
-pydantic's fields and TOML's kinds of value, not particular keys.
+Types are strict: "5" is never 5, 1.0 never 1, true never 1. An integer is accepted for a float; no
+number may be infinite or NaN. The wording is for messages and generated profiles. Knows pydantic's
+fields and TOML's kinds of value, not particular keys.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ __all__ = [
 MAX_SEED = 2**32 - 1
 MAX_NESTING = 32
 
-# Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
-# that size does to a machine. Larger numbers are typing mistakes.
+# Upper bounds: far above any sensible value, and below what a machine can bear as the size of a
+# list, a batch or a thread pool. Larger numbers are typos.
 MAX_THREADS = 1024
 MAX_EPOCHS = 10**6
 
 
 @dataclass(frozen=True)
 class RegisteredName:
-    """One of the names that are registered when the profile is loaded; stands in an annotation."""
+    """Annotation of a field that takes one of the names registered when the profile is loaded."""
 
     names: Callable[[], Collection[str]]
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        """Check a name against the registry at the time of the validation."""
+        """Check a name against the registry at validation time."""
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(
@@ -85,7 +85,7 @@ class RegisteredName:
         schema: core_schema.CoreSchema,
         handler: GetJsonSchemaHandler,
     ) -> dict[str, Any]:
-        """Return the names that are registered now as an enum."""
+        """Return the currently registered names as an enum."""
         return {"type": "string", "enum": list(self.names())}
 
     def _check(self, name: str) -> str:
@@ -95,7 +95,7 @@ class RegisteredName:
 
 
 def _pair(value: object) -> object:
-    # TOML knows only lists; a strict tuple field would refuse them.
+    # TOML only has lists, which a strict tuple field would refuse.
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -224,7 +224,7 @@ def kind_of(value: object) -> str:
 
 
 def toml_value(value: object, longest: int = LONGEST_VALUE) -> str:
-    """Write a value as TOML on one line, cut to a length."""
+    """Return a value as TOML on one line, cut to a maximum length."""
     text = _toml(value)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -250,13 +250,13 @@ def _toml_key(key: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names by commas and a final "and"."""
+    """Join names with commas and a final "and"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def wanted_text(field: FieldInfo, value: object = None) -> str:
-    """Return in words what a field takes, given a value that it refused."""
+    """Return a description of what a field takes, given a value that it refused."""
     for note in field.metadata:
         if isinstance(note, Wanted):
             return note.given(value)
@@ -288,7 +288,7 @@ def _wanted(annotation: Any, value: object) -> str:
 
 
 def choices_of(field: FieldInfo) -> list[str]:
-    """Return the values that a field takes when they are a list of names, else an empty list."""
+    """Return the allowed values of a field with a fixed list of names, else an empty list."""
     for note in field.metadata:
         if isinstance(note, RegisteredName):
             return list(note.names())
@@ -296,7 +296,7 @@ def choices_of(field: FieldInfo) -> list[str]:
 
 
 def choices(annotation: Any) -> list[str]:
-    """Return the values of a field with a fixed list of them, else an empty list."""
+    """Return the allowed values of an annotation with a fixed list, else an empty list."""
     if get_origin(annotation) is Literal:
         return [str(value) for value in get_args(annotation)]
     if get_origin(annotation) in (Union, UnionType, Annotated):
@@ -305,7 +305,7 @@ def choices(annotation: Any) -> list[str]:
 
 
 def inner_model(annotation: Any) -> type[BaseModel] | None:
-    """Return the table model inside an annotation like `Model | None`, `list[Model]`, or None."""
+    """Return the table model inside an annotation like `Model | None` or `list[Model]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for part in get_args(annotation):

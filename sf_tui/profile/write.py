@@ -1,6 +1,6 @@
-"""Resolved profiles as TOML that loads to an equal profile, and the keys in which two differ.
+"""Resolved profiles as TOML that loads to an equal profile, and the differences between two.
 
-Compares resolved profiles, so a default that is written out is no difference. Knows no run.
+Compares resolved profiles, so an explicit default is not a difference. Knows nothing about runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def dump_profile(profile: Profile) -> str:
 
 def _table(model: BaseModel) -> Table:
     table = tomlkit.table()
-    # Tables within it go last: after a table's header no key belongs to the outer one.
+    # Nested tables go last: after a table's header, no key can belong to the outer table.
     for name, value in sorted(model, key=lambda pair: isinstance(pair[1], BaseModel)):
         if isinstance(value, BaseModel):
             table.add(name, _table(value))
@@ -78,7 +78,7 @@ def _actions(actions: dict[str, Action]) -> Table:
 
 
 def _item(value: Any) -> Item:
-    # Inline all the way down: a nested [table] would end the keys of the table around it.
+    # Everything is inline: a nested [table] would end the keys of the table around it.
     if isinstance(value, dict):
         inline: InlineTable = tomlkit.inline_table()
         for key, inner in value.items():
@@ -98,10 +98,10 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Difference:
-    """A key with two values."""
+    """A key with its two values."""
 
     key: str
-    """As in `--set`: `train.steps`, `tasks.new.data`."""
+    """The key as in `--set`: `train.steps`, `tasks.new.data`."""
     ours: str
     """The run's value as TOML."""
     theirs: str
@@ -109,7 +109,7 @@ class Difference:
 
 
 def differences(ours: Profile, theirs: Profile) -> list[Difference]:
-    """Return the keys in which two resolved profiles differ, in the order of the schema."""
+    """Return the keys that differ between two resolved profiles, in schema order."""
     return list(_between("", ours.model_dump(), theirs.model_dump()))
 
 
@@ -127,7 +127,7 @@ def _between(key: str, ours: Any, theirs: Any) -> Iterator[Difference]:
 
 
 def _by_name(value: Any) -> Any:
-    """Turn a list of named tables into a table by name, as `--set` addresses it."""
+    """Turn a list of named tables into a dict by name, as `--set` addresses it."""
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
         names = [one.get("name") for one in value]
         if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):

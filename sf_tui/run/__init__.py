@@ -1,4 +1,4 @@
-"""The run directory: plain files that are the only truth about a run.
+"""The run directory: plain files, the only record of a run's state.
 
-Knows files, locks and JSON lines; knows nothing of torch, models or terminals.
+Knows files, locks and JSON lines; knows nothing about torch, models or terminals.
 """

@@ -1,4 +1,4 @@
-"""The time as events write it."""
+"""Timestamps in events: RFC 3339, UTC."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 
 def rfc3339_now() -> str:
-    """Return the present time in UTC, to the millisecond, as RFC 3339 writes it."""
+    """Return the current UTC time as RFC 3339, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """Return the time that `text` names.
+    """Parse an RFC 3339 time.
 
     Raises:
-        ValueError: it is no RFC 3339 time.
+        ValueError: `text` is not an RFC 3339 time.
     """
     return datetime.fromisoformat(text)

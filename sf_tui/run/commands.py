@@ -1,6 +1,6 @@
-"""The command log: what operators ask of a running worker.
+"""The command log: operators' requests to a running worker.
 
-Any number of processes append whole lines; the worker alone reads them in order and answers each
+Any number of processes append whole lines. Only the worker reads them, in order, and answers each
 with `command` events in the event log.
 """
 
@@ -21,21 +21,21 @@ from sf_tui.run.events import JsonLinesTail, append_line
 
 
 class CommandTail(JsonLinesTail):
-    """Follow a command log, a poll at a time."""
+    """Reader of the lines appended to a command log since its last poll."""
 
     def ahead(self) -> list[dict[str, Any]]:
-        """Return what the next poll would give, and leave it there."""
+        """Return what the next poll would return, without consuming it."""
         return JsonLinesTail(self.path, self.offset).poll()
 
 
 def request_command(
     run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str = "user"
 ) -> str:
-    """Append a command and return its id; the worker acknowledges it by an event of that id.
+    """Append a command and return its id; the worker's `command` events carry this id.
 
     Raises:
         UsageError: an argument can't be written as JSON (a number of more than 64 bits).
-        RunError: the log can't be written (no room, read-only).
+        RunError: the log can't be written (disk full, read-only).
     """
     identity = f"c-{secrets.token_hex(6)}"
     command = {
@@ -50,16 +50,16 @@ def request_command(
     except orjson.JSONEncodeError as error:
         raise UsageError(f"{action}: an argument can't be sent: {error}", "check it") from error
     try:
-        # O_NOFOLLOW: a line must not end up in somebody else's file.
+        # O_NOFOLLOW: a link must not redirect the line into another file.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        # O_NONBLOCK: a FIFO, which nobody may read, is refused and not waited for.
+        # O_NONBLOCK: a FIFO without a reader fails at once instead of blocking.
         handle = os.open(run.commands, flags | os.O_NONBLOCK, 0o666)
         try:
             check_regular(os.fstat(handle).st_mode, run.commands)
-            # Several consoles may write at once, and a network file system doesn't append
-            # atomically.
+            # Several consoles may write at once, and appends on a network file system are not
+            # atomic.
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # A line that another writer left torn would swallow this one: end it first.
+            # End a line that another writer left torn; otherwise this one would be glued to it.
             append_line(handle, (b"" if _ends_with_newline(run) else b"\n") + line + b"\n")
         finally:
             os.close(handle)

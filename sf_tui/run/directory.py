@@ -1,7 +1,7 @@
-"""Where a run lives: its directory, the names of the files in it, and how a run is found.
+"""A run's directory: where it is, the names of its files, and how a run is found.
 
-Knows paths, `run.json`, and what a killed worker leaves under hidden names. The other files have
-modules of their own.
+Knows paths, `run.json`, and the hidden files that a killed worker leaves. Other modules handle the
+remaining files.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from sf_tui.vocabulary.declared import (
     map_of,
 )
 
-# Whatever file `replace_file` was writing aside: run.json, inputs.json, heartbeat, a repaired log.
+# Any file that `replace_file` was writing: run.json, inputs.json, heartbeat, a repaired log.
 _TOP = re.compile(r"\..+\.\d+\.writing")
 _UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|deleting)")
 _REPLACED = re.compile(r"\.(step-\d{6,})\.replaced")
 
 
 def clear_leftovers(run: RunDirectory) -> None:
-    """Delete what was never finished and put back what was being replaced.
+    """Delete unfinished files and restore folders whose replacement was interrupted.
 
     Raises:
         RunError: something can't be deleted.
@@ -71,7 +71,7 @@ def clear_leftovers(run: RunDirectory) -> None:
             elif _UNFINISHED.fullmatch(entry.name):
                 remove(entry)
         for entry in _entries_below(run.path / "neighbors"):
-            # Its files are written aside by this program and by the safetensors library.
+            # Both this program and the safetensors library write temporary files into it.
             if entry.name.startswith("."):
                 remove(entry)
     except OSError as error:
@@ -104,23 +104,23 @@ _FACTS = (
     Field("process_started", NUMBER, doc=Doc("start of the process", "s since the epoch")),
     Field("versions", map_of(TEXT)),
 )
-"""What `run.json` says; none of it is needed to go on with a run."""
+"""Fields of `run.json`; none of them is needed to resume a run."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's directory; every path in it follows from `path`."""
+    """One run's directory; all paths derive from `path`."""
 
     path: Path
 
     @property
     def id(self) -> str:
-        """The run's name: that of its directory."""
+        """The run's id: the name of its directory."""
         return self.path.name
 
     @property
     def run_json(self) -> Path:
-        """Who made the run, with what, and which process owns it."""
+        """Who created the run, with which versions, and which process owns it."""
         return self.path / "run.json"
 
     @property
@@ -140,17 +140,17 @@ class RunDirectory:
 
     @property
     def worker_log(self) -> Path:
-        """What a detached worker printed."""
+        """Output of a detached worker."""
         return self.path / "worker.log"
 
     @property
     def lock(self) -> Path:
-        """Held (flock) for the worker's life."""
+        """Locked (flock) while the worker lives."""
         return self.path / "lock"
 
     @property
     def heartbeat(self) -> Path:
-        """Rewritten every two seconds by a living worker."""
+        """Rewritten every two seconds by a live worker."""
         return self.path / "heartbeat"
 
     @property
@@ -164,11 +164,11 @@ class RunDirectory:
         return self.path / "model"
 
     def read_run_json(self) -> dict[str, Any]:
-        """Return what `run.json` says.
+        """Return the contents of `run.json`.
 
         Raises:
             RunDamagedError: it is missing, unreadable or damaged.
-            RunError: it is of a newer version than this program knows.
+            RunError: it was written by a newer version of this program.
         """
         try:
             facts = orjson.loads(read_regular(self.run_json))
@@ -190,7 +190,7 @@ class RunDirectory:
 
     @property
     def created(self) -> datetime | None:
-        """When the run was made, in UTC; None where `run.json` does not say.
+        """When the run was created, in UTC; None if `run.json` does not record it.
 
         Raises:
             RunError: `run.json` can't be read.
@@ -198,7 +198,7 @@ class RunDirectory:
         try:
             return parse_rfc3339(self.read_run_json()["created"]).astimezone(UTC)
         except (KeyError, TypeError, ValueError):
-            # Made by other hands: nothing else depends on it.
+            # Not written by this program; nothing else depends on it.
             return None
 
     def _damaged_facts(self, problem: str) -> RunDamagedError:
@@ -209,7 +209,7 @@ class RunDirectory:
         )
 
     def claim(self, facts: dict[str, Any]) -> None:
-        """Write into `run.json` which process owns the run from now on."""
+        """Record in `run.json` which process now owns the run."""
         content = orjson.dumps(self.read_run_json() | facts, option=orjson.OPT_INDENT_2) + b"\n"
         try:
             replace_file(self.run_json, content)
@@ -223,15 +223,15 @@ class RunDirectory:
     def create(
         cls, path: Path, *, profile_text: str, profile_name: str, argv: Sequence[str]
     ) -> RunDirectory:
-        """Make a run directory that is complete from the moment it exists.
+        """Create a run directory; it appears only when complete.
 
         Raises:
-            UsageError: something of that name exists, or a path is not UTF-8; nothing was touched.
-            RunError: the place can't be written.
+            UsageError: the path exists or is not UTF-8; nothing was changed.
+            RunError: the directory can't be written.
         """
         path = path.absolute()
         check_utf8(path)
-        # Unlike `exists`, this sees a dangling link and takes a name that is too long for a no.
+        # Unlike `exists`, this finds a dangling link and doesn't raise if the name is too long.
         if os.path.lexists(path):
             is_run = (path / "run.json").exists()
             raise UsageError(
@@ -245,7 +245,7 @@ class RunDirectory:
             "schema": SCHEMA_VERSION,
             "id": path.name,
             "profile": profile_name,
-            # Bytes that are not UTF-8 arrive as lone surrogates, which JSON has no place for.
+            # Bytes that are not UTF-8 arrive as lone surrogates, which JSON can't represent.
             "argv": [printable(argument) for argument in mask_argv(argv)],
             "created": rfc3339_now(),
             "host": socket.gethostname(),
@@ -255,7 +255,7 @@ class RunDirectory:
         try:
             remove_abandoned(path.parent, None, "making")
             with new_folder(path, aside) as folder:
-                # Prompts and answers are in it.
+                # It contains prompts and answers.
                 folder.chmod(0o700)
                 (folder / "run.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
                 (folder / "profile.toml").write_text(profile_text, encoding="utf-8")
@@ -271,10 +271,10 @@ class RunDirectory:
 
 
 def check_utf8(path: Path) -> None:
-    """Refuse a run directory whose path is not UTF-8: the event log and the profile name it.
+    """Refuse a run directory whose path is not UTF-8: the event log and the profile contain it.
 
     Raises:
-        UsageError: it isn't.
+        UsageError: the path is not UTF-8.
     """
     # Other bytes arrive as lone surrogates.
     if any("\ud800" <= char <= "\udfff" for char in str(path)):
@@ -285,27 +285,27 @@ def check_utf8(path: Path) -> None:
 
 
 def runs_home() -> Path:
-    """Return the folder where runs live: `$SF_HOME/runs`, else the user's data folder."""
+    """Return the folder that holds the runs: `$SF_HOME/runs`, else the user's data folder."""
     home = os.environ.get("SF_HOME")
     if home:
         return user_path(home) / "runs"
-    # Deferred: only needed where $SF_HOME is not set.
+    # Deferred: only needed if $SF_HOME is not set.
     import platformdirs
 
     return Path(platformdirs.user_data_dir("sf")) / "runs"
 
 
 def new_run_id(profile_name: str) -> str:
-    """Return a name that sorts by time and that nobody else takes."""
+    """Return a unique run id that sorts by time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{stamp}-{profile_name}-{secrets.token_hex(2)}"
 
 
 def list_runs() -> list[RunDirectory]:
-    """Return the runs in `runs_home()`, newest first; one that can't be looked into is among them.
+    """Return the runs in `runs_home()`, newest first, including those that can't be read.
 
     Raises:
-        RunError: the folder of the runs can't be read.
+        RunError: the folder can't be read.
     """
     home = runs_home()
     if not home.is_dir():
@@ -324,7 +324,7 @@ def _is_run(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode) and bool((path / "run.json").lstat())
     except PermissionError:
-        # Somebody else's, or its mode was changed: it is listed, and said to be unreadable.
+        # Owned by another user, or its mode was changed: list it, marked as unreadable.
         return True
     except (OSError, ValueError):
         return False
@@ -334,15 +334,15 @@ def _made_at(path: Path) -> int:
     try:
         return (path / "profile.toml").stat().st_mtime_ns
     except OSError:
-        # A damaged run is shown last and must not hide the others.
+        # A damaged run is listed last and must not hide the others.
         return 0
 
 
 def find_run(reference: str) -> RunDirectory:
-    """Return the run that `reference` names: an id, a unique prefix of one, `last`, or a directory.
+    """Return the run with this id, unique id prefix or directory; `last` is the newest.
 
     Raises:
-        RunNotFoundError: there is none, or a prefix fits several.
+        RunNotFoundError: there is none, or several match the prefix.
     """
     try:
         as_path = user_path(reference)

@@ -1,7 +1,7 @@
-"""Write files and folders so that a crash at any moment leaves either the old one or the new one.
+"""Atomic writes: a crash at any moment leaves either the old file or folder, or the new one.
 
-Also names the files that are written aside, finds those that a dead process left, and opens files
-that may have been replaced: never a FIFO that blocks, nor a device.
+Also names temporary files, finds those that a dead process left, and opens files that may have been
+replaced, never a FIFO that blocks or a device.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _KINDS = {
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file (or a link to one) for reading, without ever waiting for a writer.
+    """Open a regular file (or a link to one) for reading, without ever blocking on a FIFO.
 
     Raises:
-        OSError: it can't be opened, or it is something other than a regular file.
+        OSError: it can't be opened or is not a regular file.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -48,25 +48,25 @@ def read_regular(path: Path) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
-        OSError: as `open_regular`.
+        OSError: as for `open_regular`.
     """
     with open_regular(path) as file:
         return file.read()
 
 
 def check_regular(mode: int, path: Path) -> None:
-    """Raise OSError where a file's mode says that it is no regular file."""
+    """Raise OSError unless a mode is that of a regular file."""
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
         raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
 def reason_of(error: OSError) -> str:
-    """Return why a file can't be used, in words, without its path."""
+    """Return the reason for an error in words, without the path."""
     return error.strerror or str(error)
 
 
-# No write takes longer. Applies to files whose process can't be looked up.
+# Longer than any write. Applies to files whose process can't be looked up.
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
@@ -89,17 +89,17 @@ def sync_file(path: Path) -> None:
 
 
 def follow_umask(file: Path) -> None:
-    """Give a file the permissions that `open` would have given it.
+    """Set the permissions of a file to those that `open` would have given it.
 
-    safetensors makes its files readable by their owner alone, whatever the umask says. The umask
-    is read off the folder, which was made under it: asking the process for it means changing it,
-    and other threads write files meanwhile.
+    safetensors makes its files readable by their owner alone, whatever the umask. The umask is
+    derived from the folder, which was created under it: querying it from the process means changing
+    it, which would affect files that other threads are writing.
     """
     file.chmod(file.parent.stat().st_mode & 0o666)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link (never what it points to) or a whole folder; nothing there is fine.
+    """Delete a file, a link (never its target) or a whole folder; a missing path is ignored.
 
     Raises:
         OSError: it can't be deleted.
@@ -113,16 +113,16 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path, aside: Path, old: Path | None = None) -> Iterator[Path]:
-    """Give a folder to fill; when the block ends, sync all of it and rename it to `path`.
+    """Yield an empty folder to fill; on exit, sync all of it and rename it to `path`.
 
-    A block that raises leaves nothing of the new folder, and `path` as it was. A kill leaves
-    `aside` or `old`; `finish_exchange` completes the exchange.
+    If the block raises, the new folder is deleted and `path` is unchanged. A kill leaves `aside` or
+    `old`; `finish_exchange` completes the exchange.
 
     Args:
-        path: the folder to make.
-        aside: a name beside it to write under; whatever has that name is deleted first.
-        old: a name beside it for the folder that is replaced, until the new one is in its place.
-            Without it nothing is replaced.
+        path: the folder to create.
+        aside: a name beside it to write under; an existing file or folder of this name is deleted.
+        old: a name beside it that the replaced folder keeps until the new one is in place. Without
+            it nothing is replaced.
 
     Yields:
         The empty folder, under its name `aside`.
@@ -144,14 +144,14 @@ def new_folder(path: Path, aside: Path, old: Path | None = None) -> Iterator[Pat
         aside.rename(path)
         sync_directory(path.parent)
     except BaseException:
-        # The disk may refuse this too; the next process tries again.
+        # The disk may fail here too; the next process tries again.
         with suppress(OSError):
             remove(aside)
         raise
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make everything in a folder survive a power cut."""
+    """Make the contents of a folder survive a power cut."""
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             _sync_folder(entry)
@@ -163,12 +163,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _exchange(aside: Path, path: Path, old: Path) -> None:
-    """Rename a folder to `path` and delete what was there before.
+    """Rename a folder to `path` and delete the one it replaces.
 
     A kill in between leaves `old`; `finish_exchange` completes it.
 
     Raises:
-        OSError: it can't be renamed; what was there before still is.
+        OSError: it can't be renamed; the previous folder is still in place.
     """
     if os.path.lexists(path):
         remove(old)
@@ -185,7 +185,7 @@ def _exchange(aside: Path, path: Path, old: Path) -> None:
 
 
 def finish_exchange(path: Path, old: Path) -> None:
-    """Complete or undo the exchange of a `new_folder` that a kill interrupted.
+    """Complete or undo a folder exchange (`new_folder`) that a kill interrupted.
 
     Raises:
         OSError: it can't be renamed or deleted.
@@ -198,15 +198,15 @@ def finish_exchange(path: Path, old: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write `content` aside and rename it to `path`.
+    """Write `content` to a temporary file and rename it to `path`.
 
     Args:
-        path: the file to make or replace; a link is replaced, not followed.
-        content: all of its bytes.
-        durable: also wait until the disk has it; not needed for what is rewritten every second.
+        path: the file to create or replace; a link is replaced, not followed.
+        content: the whole file.
+        durable: also wait for the disk; unnecessary for files that are rewritten every second.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; `path` is as it was.
+        OSError: the disk is full or the folder can't be written; `path` is unchanged.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
@@ -220,23 +220,23 @@ def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet; it appears with all of its bytes or not at all.
+    """Create a file that must not exist yet; it appears complete or not at all.
 
     Raises:
-        FileExistsError: something of that name is there; it is as it was.
-        OSError: the disk is full or the folder can't be written; nothing was left behind.
+        FileExistsError: the path exists; it is unchanged.
+        OSError: the disk is full or the folder can't be written; no file was left behind.
     """
     aside = path.with_name(aside_name(path.name, "writing"))
     remove_abandoned(path.parent, path.name, "writing")
     try:
         _write_new(aside, content, durable=True)
         try:
-            # Unlike a rename, a link never replaces what is there.
+            # Unlike a rename, a hard link never replaces an existing file.
             path.hardlink_to(aside)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            # A file system without hard links.
+            # The file system has no hard links.
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
             aside.rename(path)
@@ -246,7 +246,7 @@ def create_file(path: Path, content: bytes) -> None:
 
 
 def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
-    # O_EXCL: a link of that name is not followed.
+    # O_EXCL: a link of this name is not followed.
     remove(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
@@ -258,7 +258,7 @@ def _write_new(path: Path, content: bytes, *, durable: bool) -> None:
 
 @cache
 def _place() -> str:
-    """Return a short name of where this process's number means something."""
+    """Return a short name of the PID namespace and host in which this process's id is valid."""
     try:
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  not a path
     except OSError:
@@ -267,19 +267,19 @@ def _place() -> str:
 
 
 def aside_name(name: str, word: str) -> str:
-    """Return a hidden name to write `name` aside; it identifies this process.
+    """Return a hidden temporary name for `name`; it identifies this process.
 
     Args:
         name: the final name.
-        word: what is being done, "writing" for one.
+        word: the kind of operation, such as "writing".
     """
     return f".{name}.{_place()}-{os.getpid()}.{word}"
 
 
 def remove_abandoned(folder: Path, name: str | None, word: str) -> None:
-    """Delete what processes that are gone have left under `aside_name(name, word)` in a folder.
+    """Delete the files that dead processes left under `aside_name(name, word)` in a folder.
 
-    A process of another host or container can't be looked up: its files are deleted after a day.
+    A process of another host or container can't be looked up; its files are deleted after a day.
 
     Args:
         folder: where to look.

@@ -1,8 +1,8 @@
-"""From the JSON object of a log line to its event, checked against the event's declaration.
+"""Parse the JSON object of a log line into its event and check it against the declaration.
 
-Readers rely on the declarations: an event of a known type that breaks its own is a damaged line and
-is left out. Unknown types and unknown fields pass, because a newer version may write them. Most
-events of a log have the same fields, so what was found right once is looked up, which takes a
+Readers rely on the declarations: an event of a known type that violates its own is a damaged line
+and is left out. Unknown types and unknown fields pass, because a newer version may write them. Most
+events of a log have the same fields, so a pattern that was checked once is looked up, which takes a
 microsecond.
 """
 
@@ -30,7 +30,7 @@ EVERY_EVENT = (
     Field("type", TEXT, required=True, doc=Doc("which event it is")),
     Field("time", TEXT, doc=Doc("when it was written", "RFC 3339")),
 )
-"""What the log itself adds to each event."""
+"""Fields that the log itself adds to each event."""
 
 _PATTERNS_KEPT = 1024
 _ADDED = frozenset({"seq", "time"})
@@ -38,17 +38,17 @@ _OF_THE_LOG = frozenset({"seq", "time", "type"})
 
 
 Maker = Callable[[dict[str, Any], tuple[Any, ...]], Event]
-"""Builds an event from its object, whose values in the pattern's order are given as well."""
+"""Builds an event from its object and the object's values in the pattern's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """Events of one type with the very same fields.
+    """Events of one type with exactly the same fields.
 
     Attributes:
-        values_of: takes an event's values in a fixed order, or raises KeyError.
-        types: the types of those values in events that were found right.
-        deep: the fields whose values are to be looked at beyond their type.
+        values_of: returns an event's values in a fixed order; raises KeyError if one is missing.
+        types: the types of those values in valid events.
+        deep: the fields whose values need a check beyond their type.
         make: builds the event.
     """
 
@@ -59,14 +59,14 @@ class _Pattern:
 
 
 class EventParser:
-    """Checks the objects of log lines and makes events of them."""
+    """Checks the objects of log lines and builds their events."""
 
     def __init__(self) -> None:
         self._patterns: dict[tuple[Any, int], _Pattern] = {}
 
     def read(self, line: dict[str, Any]) -> Event | str:
-        """Return the event of a line's object, or what is wrong with it."""
-        # As many fields as the pattern has, and each of the pattern's: there are no others.
+        """Return the event of a line's object, or a description of what is wrong with it."""
+        # The field count matches and every field of the pattern is present, so there are no others.
         try:
             pattern = self._patterns[line["type"], len(line)]
             values = pattern.values_of(line)
@@ -95,7 +95,7 @@ class EventParser:
             try:
                 pattern.types.add(tuple(map(type, pattern.values_of(line))))
             except KeyError:
-                # Other fields of the same number: these are checked the slow way.
+                # The same number of fields, but other ones: check them the slow way.
                 return _make_slowly(line, ())
         return _make_slowly(line, ())
 
@@ -131,7 +131,7 @@ def _make_slowly(line: dict[str, Any], values: tuple[Any, ...]) -> Event:  # noq
 
 
 def _maker(cls: type[Event], line: dict[str, Any]) -> Maker:
-    """Return what builds events with the very fields that a line has.
+    """Return a function that builds events with exactly the fields of a line.
 
     A frozen dataclass sets each slot through `object.__setattr__`, which takes 3.6 µs for a step.
     Its twin has the same slots and a plain `__init__`; the object then becomes the frozen class's.
@@ -149,14 +149,14 @@ def _maker(cls: type[Event], line: dict[str, Any]) -> Maker:
         {
             "__slots__": cls.__slots__,  # type: ignore[attr-defined]
             "__init__": plain.__init__,
-            # Both, or CPython looks the method up at each assignment.
+            # Both are needed, or CPython looks the method up at each assignment.
             "__setattr__": object.__setattr__,
             "__delattr__": object.__delattr__,
         },
     )
 
     def make(line: dict[str, Any], values: tuple[Any, ...]) -> Event:
-        # `type` is no value; what else there is more of is of a newer version.
+        # `type` is not a value; any further fields come from a newer version.
         event = twin(*(values if len(line) == count + 1 else values[:count]), *rest)
         event.__class__ = cls
         found: Event = event

@@ -1,8 +1,8 @@
 """The event log: one JSON object a line, append-only, `seq` rising by one.
 
-The writer takes back a torn line whenever it can. Readers treat a line without its newline as not
-there yet. They leave out and report a damaged line: no JSON, fields that break the declaration of
-its event, or an impossible place in the log.
+The writer removes a torn last line whenever it can. Readers ignore a line without its newline until
+it is complete. They skip and report a damaged line: invalid JSON, fields that violate the
+declaration of the event, or an impossible position in the log.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 T = TypeVar("T")
 
 DAMAGE_KEPT = 20
-"""Damaged lines that a reader describes; it counts the rest."""
+"""Number of damaged lines that a reader describes; further ones are only counted."""
 _CHUNK_BYTES = 1 << 20
 Staged = Step | Probe | Drift | Danger | CheckpointWritten | TasksAtRisk | StageFinished
-"""Events that a log can't have of a stage before its `stage_started`."""
+"""Events that can't precede the `stage_started` of their stage."""
 
 
 @dataclass(frozen=True)
 class DamagedLine:
-    """A line of a log that can't be used, or one before which lines are missing.
+    """A line of a log that can't be used, or one that follows missing lines.
 
     Attributes:
-        line: its number from 1; 0 where the file was not read from its beginning.
+        line: its number, from 1; 0 if the file was not read from its beginning.
         problem: what is wrong with it.
     """
 
@@ -58,16 +58,16 @@ class DamagedLine:
     problem: str
 
     def spell(self, path: Path) -> str:
-        """Return where it is and what is wrong, as messages give it."""
+        """Return the position and the problem as messages show them."""
         return f"{path}:{self.line}: {self.problem}" if self.line else f"{path}: {self.problem}"
 
 
 class LineTail:
-    """Follow an append-only file of JSON lines, a poll at a time.
+    """Reader of the lines appended to a JSON-lines file since its last poll.
 
     Attributes:
-        offset: bytes taken so far; always just behind a newline.
-        unreadable: complete lines that were damaged, and were left out.
+        offset: bytes consumed so far; always just after a newline.
+        unreadable: number of complete lines that were damaged and skipped.
         damage: the first `DAMAGE_KEPT` of them.
     """
 
@@ -80,13 +80,13 @@ class LineTail:
         self._line = 0
 
     def _iterate(self, read: Callable[[JsonObject], T | str]) -> Iterator[T]:
-        """Yield what `read` makes of the lines completed since the last poll, a chunk in memory.
+        """Yield the result of `read` for each line completed since the last poll, in chunks.
 
         Args:
-            read: returns a text for an object that is damaged.
+            read: returns a description of the problem if an object is damaged.
 
         Raises:
-            OSError: the file can't be read, or is no regular file.
+            OSError: the file can't be read or is not a regular file.
         """
         try:
             status = self.path.stat()
@@ -130,23 +130,23 @@ def _not_json(line: bytes) -> str:
 
 
 class JsonLinesTail(LineTail):
-    """Follow a file of JSON objects that nothing else is known of."""
+    """Reader of a file of JSON objects without declarations."""
 
     def poll(self) -> list[JsonObject]:
-        """Return the objects whose lines were completed since the last poll."""
+        """Return the objects of the lines completed since the last poll."""
         return list(self.iterate())
 
     def iterate(self) -> Iterator[JsonObject]:
-        """Yield the objects whose lines were completed since the last poll.
+        """Yield the objects of the lines completed since the last poll.
 
         Raises:
-            OSError: the file can't be read, or is no regular file.
+            OSError: the file can't be read or is not a regular file.
         """
         return self._iterate(lambda line: line)
 
 
 class EventTail(LineTail):
-    """Follow an event log, a poll at a time; only events that fit their declaration are returned.
+    """Reader of an event log that returns only events that match their declaration.
 
     Attributes:
         last_seq: number of the last event returned, or of the last one known to be lost.
@@ -158,7 +158,7 @@ class EventTail(LineTail):
         self.last_seq = 0
         self.gaps = 0
         self._parser = EventParser()
-        # What would be next had the last jump of `seq` been one wrong number.
+        # The expected next number if the last jump of `seq` was a single wrong number.
         self._next_before_jump = 0
         self._unreadable_before = 0
         self._steps: dict[str, int] = {}
@@ -166,26 +166,26 @@ class EventTail(LineTail):
 
     @property
     def is_damaged(self) -> bool:
-        """Whether a line was left out or is missing."""
+        """Whether a line was skipped or is missing."""
         return bool(self.unreadable or self.gaps)
 
     def poll(self) -> list[Event]:
-        """Return the events whose lines were completed since the last poll."""
+        """Return the events of the lines completed since the last poll."""
         return list(self.iterate())
 
     def iterate(self) -> Iterator[Event]:
-        """Yield the events whose lines were completed since the last poll, a chunk in memory.
+        """Yield the events of the lines completed since the last poll, one chunk in memory.
 
         Raises:
-            OSError: the file can't be read, or is no regular file.
+            OSError: the file can't be read or is not a regular file.
         """
         return self._iterate(self._read)
 
     def iterate_objects(self) -> Iterator[JsonObject]:
-        """Yield the same as the objects of the lines, fields of newer versions included.
+        """Like `iterate`, but yield the lines' objects, including fields of newer versions.
 
         Raises:
-            OSError: the file can't be read, or is no regular file.
+            OSError: the file can't be read or is not a regular file.
         """
 
         def read(line: JsonObject) -> JsonObject | str:
@@ -199,7 +199,7 @@ class EventTail(LineTail):
         if isinstance(event, str):
             return event
         if type(event) is Step and event.seq == self.last_seq + 1:
-            # All but a few events: the rest of this method for them.
+            # Nearly all events are steps and skip the rest of this method.
             steps = self._steps.get(event.stage)
             if steps is not None and event.step <= steps:
                 self.last_seq = event.seq
@@ -207,7 +207,7 @@ class EventTail(LineTail):
         return self._place_problem(event) or event
 
     def _place_problem(self, event: Event) -> str | None:
-        """Return why an event can't be where it is; None where it can."""
+        """Return why an event can't be at this position; None if it can."""
         seq = event.seq
         jumped = seq != self.last_seq + 1 and (self.last_seq > 0 or self._from_start)
         if jumped and seq <= self.last_seq and seq != self._next_before_jump:
@@ -230,10 +230,10 @@ class EventTail(LineTail):
         steps = self._steps.get(event.stage)
         step = 0 if isinstance(event, StageFinished) else event.step
         if steps is None:
-            # Where a line is gone it may have been the stage's beginning.
+            # A missing line may have been the stage's beginning.
             if self._knows_stages and not self.is_damaged:
                 return f"a `{event.TYPE}` event of stage '{event.stage:.60}', which never began"
-        # A stage that was resumed with other data may have become longer, but not so much.
+        # A stage resumed with other data may have become longer, but not by this much.
         elif step > 10 * steps + 1000:
             return f"step {step} of stage '{event.stage:.60}', which has {steps} steps"
         return None
@@ -243,7 +243,7 @@ class EventTail(LineTail):
             self._next_before_jump = 0
             return
         self._next_before_jump = self.last_seq + 2
-        # A damaged line stands where the missing one was: it is told already.
+        # A damaged line accounts for the missing event and is reported already.
         if seq - self.last_seq - 1 > self.unreadable - self._unreadable_before:
             self.gaps += 1
             if len(self.damage) < DAMAGE_KEPT:
@@ -258,17 +258,17 @@ class EventTail(LineTail):
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield every complete event of a log, oldest first."""
+    """Yield all complete events of a log, oldest first."""
     return EventTail(path).iterate()
 
 
 def read_objects(path: Path) -> Iterator[JsonObject]:
-    """Yield every complete event of a log as its JSON object, fields of newer versions included."""
+    """Yield all complete events of a log as JSON objects, including fields of newer versions."""
     return EventTail(path).iterate_objects()
 
 
 def damage_error(path: Path, tail: EventTail) -> RunError:
-    """Return the error with which those who would write behind a damaged log refuse it."""
+    """Return the error that a writer raises for a damaged log."""
     more = tail.unreadable + tail.gaps - 1
     others = f" (and {more} more damaged line{'s' if more > 1 else ''})" if more else ""
     return RunError(
@@ -279,7 +279,7 @@ def damage_error(path: Path, tail: EventTail) -> RunError:
 
 
 def unreadable_error(path: Path, error: OSError) -> RunError:
-    """Return the error with which those who would write behind a log refuse one they can't read."""
+    """Return the error that a writer raises for a log that can't be read."""
     return RunError(
         f"{path}: can't be read: {reason_of(error)}",
         "check its owner; if something else stands in its place, move that away and run "
@@ -288,14 +288,14 @@ def unreadable_error(path: Path, error: OSError) -> RunError:
 
 
 def append_line(handle: int, line: bytes) -> None:
-    """Append one whole line to an open file, or nothing.
+    """Append one whole line to an open file; on failure leave the file unchanged.
 
     Args:
         handle: a file descriptor opened with O_APPEND that only this process writes to.
         line: the line with its newline.
 
     Raises:
-        OSError: the disk is full; what had been written of the line was taken back.
+        OSError: the disk is full; the partial line was removed.
     """
     start = os.fstat(handle).st_size
     written = 0
@@ -309,13 +309,13 @@ def append_line(handle: int, line: bytes) -> None:
 
 
 class EventLog:
-    """The writer's end of an event log; one process has it at a time (it holds the run's lock).
+    """The writer of an event log; only one process has one at a time (it holds the run's lock).
 
-    Opening it takes back a torn last line, which a kill in the middle of a write leaves behind.
+    Opening it removes a torn last line, which a kill during a write leaves behind.
 
     Attributes:
-        seq: number of the last event written or known to be lost; 0 when there is none.
-        history: the events that were there when it was opened, oldest first.
+        seq: number of the last event written or known to be lost; 0 if there is none.
+        history: the events already in the log when it was opened, oldest first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -345,7 +345,7 @@ class EventLog:
         """Write one event; return it with its number and time.
 
         Raises:
-            RunError: the disk is full or gone; the log ends with the event before this one.
+            RunError: the disk is full or gone; the log ends with the previous event.
         """
         event = replace(event, seq=self.seq + 1, time=rfc3339_now())
         line = orjson.dumps(event_object(event), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
@@ -374,5 +374,5 @@ class EventLog:
             ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._handle)

@@ -1,6 +1,6 @@
-"""Whether a run's worker lives: its lock, its heartbeat, and the log's last word.
+"""Whether a run's worker is alive, from its lock, its heartbeat and the log's last event.
 
-A pid alone proves nothing (they are reused, and mean nothing on another host), so none is trusted.
+A PID is never trusted: PIDs are reused and have no meaning on another host.
 """
 
 from __future__ import annotations
@@ -32,42 +32,42 @@ _BEAT = (
     Field("host", nullable(TEXT)),
     Field("pid", nullable(COUNT)),
 )
-"""What a heartbeat says."""
+"""Fields of a heartbeat."""
 
 
 class WorkerState(StrEnum):
-    """What is known of a run's worker."""
+    """What is known about a run's worker."""
 
     STARTING = "starting"
-    """The directory is there; no worker has taken the lock yet."""
+    """The directory exists; no worker has taken the lock yet."""
     ALIVE = "alive"
     SILENT = "silent"
     """It should be alive, but its heartbeat is older than `SILENT_AFTER_S`."""
     DEAD = "dead"
-    """It is gone without a last word; `sf resume` goes on."""
+    """It ended without a `run_finished` event; `sf resume` continues the run."""
     FINISHED = "finished"
-    """The log's last word is `run_finished`."""
+    """The log's last event is `run_finished`."""
 
 
 @dataclass(frozen=True)
 class Liveness:
-    """What is known of a run's worker, and from what."""
+    """The state of a run's worker, and the evidence."""
 
     state: WorkerState
     pid: int | None = None
     host: str | None = None
     heartbeat_age_s: float | None = None
     damage: tuple[str, ...] = ()
-    """What is wrong with the files that it was told from."""
+    """Problems in the files that the state was derived from."""
 
     @property
     def has_worker(self) -> bool:
-        """Whether a worker has the run in hand, be it a silent one."""
+        """Whether a worker owns the run, even a silent one."""
         return self.state in {WorkerState.ALIVE, WorkerState.SILENT}
 
 
 class RunLock:
-    """The worker's hold on a run; given back by the kernel however the worker ends."""
+    """The worker's lock on a run; the kernel releases it however the worker ends."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -77,11 +77,11 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            RunBusyError: another worker has it.
-            RunError: it can't be made or locked, such as in a run directory that can't be written.
+            RunBusyError: another worker holds it.
+            RunError: it can't be created or locked, for example in a read-only run directory.
         """
         try:
-            # A FIFO in its place must not block.
+            # Must not block on a FIFO in its place.
             handle = os.open(
                 self._run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666
             )
@@ -95,7 +95,7 @@ class RunLock:
                 "a worker writes into its run directory: make it writable, or copy it to where "
                 "you can write and resume the copy; it makes the lock itself",
             ) from error
-        # A reader that looks whether the lock is held has it for an instant: try again.
+        # A reader that tests the lock holds it for an instant: try again.
         for _ in range(20):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,14 +117,14 @@ class RunLock:
         )
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 class Heartbeat:
-    """Rewrites the heartbeat file every two seconds from a thread of its own."""
+    """Rewrites the heartbeat file every two seconds from its own thread."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -132,7 +132,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Write the first beat and go on from a thread."""
+        """Write the first beat and start the thread."""
         self._write()
         self._thread.start()
 
@@ -152,17 +152,17 @@ class Heartbeat:
         try:
             replace_file(self._run.heartbeat, content, durable=False)
         except OSError:
-            # A full disk must not end the tuning from here: a missed beat shows as `silent`, and
-            # the worker meets the same disk at its next event, where it is told.
+            # A full disk must not end the training from this thread: a missed beat shows as
+            # `silent`, and the worker reports the same disk at its next event.
             return
 
 
 def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
-    """Tell whether the run's worker lives.
+    """Determine whether the run's worker is alive.
 
     Args:
         run: the run.
-        now: the present time in seconds since the epoch; the clock's when not given.
+        now: the current time in seconds since the epoch; default: the clock's.
     """
     beat, problem = _read_heartbeat(run)
     damage = () if problem is None else (f"{run.heartbeat}: {problem}",)
@@ -175,23 +175,23 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
 
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S
-        # Whoever diagnoses a run that has ended holds its lock, and no worker's heart beats.
+        # A diagnosis of a finished run holds its lock without a heartbeat.
         if not (silent and last_event_type(run) == "run_finished"):
             return found(WorkerState.SILENT if silent else WorkerState.ALIVE)
     last = last_event_type(run)
     if last == "run_finished":
         return found(WorkerState.FINISHED)
-    # A lost or damaged heartbeat is no new run's: whoever waited for its worker would wait forever.
+    # A run with a lost or damaged heartbeat is not new: waiting for its worker would never end.
     if not beat and problem is None and last is None:
         return found(WorkerState.STARTING)
-    # flock may not cross the nodes of a cluster: there the heartbeat is all there is.
+    # flock may not work across the nodes of a cluster; then only the heartbeat counts.
     if not here and age is not None and age <= DEAD_AFTER_S:
         return found(WorkerState.SILENT if age > SILENT_AFTER_S else WorkerState.ALIVE)
     return found(WorkerState.DEAD)
 
 
 def _read_heartbeat(run: RunDirectory) -> tuple[dict[str, Any], str | None]:
-    """Return the heartbeat, empty where there is none, and what is wrong with it."""
+    """Return the heartbeat, empty if there is none, and any problem with it."""
     try:
         beat = orjson.loads(read_regular(run.heartbeat))
     except FileNotFoundError:
@@ -210,7 +210,7 @@ def _lock_is_held(run: RunDirectory) -> bool:
     try:
         handle = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
-        # None is there, or none that anybody could hold.
+        # There is no lock file, or it is not one that a process could hold.
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -222,9 +222,9 @@ def _lock_is_held(run: RunDirectory) -> bool:
 
 
 def last_event_type(run: RunDirectory) -> str | None:
-    """Return the type of the last complete event, reading only the log's end.
+    """Return the type of the last complete event, reading only the end of the log.
 
-    A diagnosis doesn't count: it may follow a run's end, which then still is its end.
+    A diagnosis doesn't count: it may follow the end of a run, which stays finished.
     """
     try:
         with open_regular(run.events) as file:
@@ -233,7 +233,7 @@ def last_event_type(run: RunDirectory) -> str | None:
             while span:
                 file.seek(size - span)
                 lines = file.read(span).split(b"\n")[:-1]
-                # The first line of a part of the log may be cut.
+                # Unless the whole log was read, the first line may be cut.
                 whole = lines if span == size else lines[1:]
                 for line in reversed(whole):
                     found = _type_of(line)
@@ -243,7 +243,7 @@ def last_event_type(run: RunDirectory) -> str | None:
                     return None
                 span = min(size, span * 4)
     except OSError:
-        # Whoever reads the whole log tells why it can't be read.
+        # The reader of the whole log reports why it can't be read.
         return None
     return None
 

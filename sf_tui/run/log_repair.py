@@ -1,7 +1,7 @@
-"""Making a damaged event log one that a worker can continue, without losing what it still tells.
+"""Repair of a damaged event log, so that a worker can continue it and its intact lines are kept.
 
-The damaged log is kept beside it. What is lost is marked by `lines_lost` events, so that `seq`
-still rises by one and no checkpoint is newer than the log.
+The damaged log is kept beside the repaired one. `lines_lost` events mark what is missing, so that
+`seq` still rises by one and no checkpoint is newer than the log.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sf_tui.vocabulary.events import LinesLost, event_object
 
 @dataclass(frozen=True)
 class NewestCheckpoint:
-    """The checkpoint that knows most of the log.
+    """The checkpoint that covers most of the log.
 
     Attributes:
         name: STAGE/step-NNNNNN.
-        seq: the last event that was in the log when it was written.
+        seq: the last event in the log when it was written.
     """
 
     name: str
@@ -39,9 +39,9 @@ def resume_with_repair(run: RunDirectory) -> str:
 
 
 def newest_checkpoint(run: RunDirectory) -> NewestCheckpoint | None:
-    """Return the checkpoint with the largest `seq`; what can't be read is passed over."""
+    """Return the checkpoint with the largest `seq`; unreadable ones are skipped."""
     found: list[NewestCheckpoint] = []
-    # Whether a checkpoint is sound is judged by the worker that would load it.
+    # The worker that loads a checkpoint judges whether it is intact.
     for state in run.checkpoints.glob("*/step-*/state.json"):
         try:
             facts = orjson.loads(read_regular(state))
@@ -54,10 +54,10 @@ def newest_checkpoint(run: RunDirectory) -> NewestCheckpoint | None:
 
 
 def check_log(run: RunDirectory, last_seq: int) -> None:
-    """Refuse to go on with a log that ends before the newest checkpoint was written.
+    """Refuse to continue a log that ends before the newest checkpoint was written.
 
     Raises:
-        RunError: events that a checkpoint builds on are gone.
+        RunError: events that precede a checkpoint are missing.
     """
     newest = newest_checkpoint(run)
     if newest is not None and newest.seq > last_seq:
@@ -71,20 +71,20 @@ def check_log(run: RunDirectory, last_seq: int) -> None:
 
 
 def repair_log(run: RunDirectory) -> str:
-    """Take a log's damaged lines out and mark what is missing; return what was done.
+    """Remove a log's damaged lines and mark what is missing; return a description.
 
-    The caller holds the run's lock. The log as it was is kept as `events.jsonl.damaged-TIME`. An
-    undamaged log is left as it is.
+    The caller holds the run's lock. The original log is kept as `events.jsonl.damaged-TIME`. An
+    undamaged log is left unchanged.
 
     Raises:
-        RunError: the log is no regular file, or can't be read or written.
+        RunError: the log is not a regular file, or can't be read or written.
     """
     tail = EventTail(run.events)
     kept: list[tuple[JsonObject, int]] = []
     try:
         content = read_regular(run.events) if run.events.exists() else b""
         for event in tail.iterate_objects():
-            # What stands behind a line and has a smaller `seq` shows that the line is misplaced.
+            # A later line with a smaller `seq` shows that this line is misplaced.
             while kept and kept[-1][1] >= event["seq"]:
                 kept.pop()
             kept.append((event, tail.last_seq))

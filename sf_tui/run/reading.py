@@ -1,7 +1,7 @@
-"""One run read for showing: its state as far as it can be read, and what is damaged.
+"""Reading a run for display: its state as far as it can be read, and the damage.
 
-Readers use what they can read; a writer refuses a damaged log instead, and a run directory with a
-link that leads out of it.
+Readers use what they can read. A writer instead refuses a damaged log, or a run directory with a
+link that points outside it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sf_tui.run.state import RunState
 
 @dataclass(frozen=True)
 class RunReading:
-    """What one reading of a run's files found.
+    """The result of reading a run's files once.
 
     Attributes:
         state: the fold of the events that could be read.
-        live: whether a worker runs.
-        facts: `run.json`; empty where it is damaged.
-        damage: what is damaged, each with the file's name and line; empty for a healthy run.
+        live: whether a worker is running.
+        facts: contents of `run.json`; empty if it is damaged.
+        damage: each problem with the file's name and line; empty for a healthy run.
     """
 
     state: RunState
@@ -40,10 +40,10 @@ class RunReading:
 
 
 def read_run(run: RunDirectory) -> RunReading:
-    """Read a run; no damage of its files raises.
+    """Read a run; damage to its files does not raise.
 
     Raises:
-        RunError: `run.json` is of a newer version than this program knows.
+        RunError: `run.json` was written by a newer version of this program.
     """
     facts: dict[str, object] = {}
     damage: list[str] = []
@@ -59,7 +59,7 @@ def read_run(run: RunDirectory) -> RunReading:
 
 
 def read_state(run: RunDirectory) -> tuple[RunState, list[str]]:
-    """Fold a run's log as far as it can be read; also return where it is damaged."""
+    """Fold a run's log as far as it can be read; also return its damage."""
     state, tail = RunState(), EventTail(run.events)
     add = state.add
     try:
@@ -73,7 +73,7 @@ def read_state(run: RunDirectory) -> tuple[RunState, list[str]]:
 
 
 def describe_damage(run: RunDirectory, tail: EventTail) -> list[str]:
-    """Return where a log is damaged, the first places one by one and the others as a count."""
+    """Return the damage to a log: the first places one by one, the others as a count."""
     told = [line.spell(run.events) for line in tail.damage]
     more = tail.unreadable + tail.gaps - len(told)
     return [*told, f"{run.events}: {more} more damaged lines"] if more else told
@@ -88,11 +88,11 @@ def check_links(run: RunDirectory) -> None:
     """Refuse a run directory with a link or a special file where a worker writes or deletes.
 
     Raises:
-        RunError: there is one; nothing was touched.
+        RunError: there is one; nothing was changed.
     """
     for name in _FOLDERS:
         path = run.path / name
-        # A plain file in the place of a folder leads nowhere: whoever needs the folder says so.
+        # A plain file in place of a folder is harmless: the code that needs the folder reports it.
         _check_entry(path, folder=None)
         for entry in _walk(path):
             _check_entry(entry, folder=None)
@@ -137,9 +137,9 @@ def _check_lock(path: Path) -> None:
 
 
 def _check_log(path: Path) -> None:
-    """Make sure that an event log is a file, and, where it is a link, that it leads to such a log.
+    """Check that an event log is a file; if it is a link, that it points to an event log.
 
-    A writer takes back a last line without its end: of another file that would be its content.
+    A writer removes an incomplete last line, which must not be another file's content.
     """
     if not os.path.lexists(path):
         return

@@ -1,4 +1,4 @@
-"""The reference of all events, as Markdown for the guide; generated from their declarations."""
+"""The reference of all events as Markdown for the guide, generated from their declarations."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    # How sf_tui/guide/events.md is written: python -m sf_tui.run.reference > that file.
+    # To write sf_tui/guide/events.md: python -m sf_tui.run.reference > that file.
     print(events_reference(), end="")

@@ -1,8 +1,8 @@
 """The state of a run, folded from its events one at a time.
 
-Every reader (console, `sf show`, headless narration, diagnosis, a worker that resumes) uses this
-fold, so readers can't disagree. Unknown event types are ignored. Single `step` events are not kept:
-a long run has millions of them. Reads no files.
+All readers (console, `sf show`, headless narration, diagnosis, a resuming worker) use this fold, so
+they can't disagree. Unknown event types are ignored. Single `step` events are not kept: a long run
+has millions of them. Reads no files.
 """
 
 from __future__ import annotations
@@ -35,62 +35,62 @@ from sf_tui.vocabulary.metrics import DEFAULT_METRIC, Metric, metric_named
 from sf_tui.vocabulary.ops import ANCHORED, PAUSED, op_named
 
 PROBES_KEPT = 400
-"""Newest probes kept of each stage, beside its first one and those of its danger window."""
+"""Newest probes kept of each stage, besides its first one and those in the danger window."""
 _AFTER_THE_END = (RunFinished, DiagnosisMade)
-"""What a log may hold behind a run's end although the run was not resumed."""
+"""Events that may follow a run's end without the run being resumed."""
 
 
 @dataclass
 class StageState:
-    """One stage as far as it has come."""
+    """The state of one stage so far."""
 
     name: str
     task: str
     strategy: str
     steps: int
     known: list[str]
-    """Tasks that were learned before this stage, in profile order."""
+    """Tasks learned before this stage, in profile order."""
     step: int = 0
     probes: list[Probe] = field(default_factory=list)
-    """The first one, those of the danger window, and the newest ones."""
+    """The first probe, those in the danger window, and the newest ones."""
     last_step: Step | None = None
     first_loss: float | None = None
-    """Loss of the stage's first step, in nats a token."""
+    """Loss of the stage's first step, in nats per token."""
     drift: Drift | None = None
     in_danger: bool = False
     window: int = 0
     finished: bool = False
     anchors: list[tuple[int, AnchorState | None]] = field(default_factory=list)
-    """From which step on the stage was anchored, and how; None where it was not."""
+    """Steps after which the anchor changed, with its state; None: not anchored."""
     at_risk: TasksAtRisk | None = None
     """The newest ranking of tasks at risk."""
 
     @property
     def anchor(self) -> AnchorState | None:
-        """How the stage is anchored now; None where it is not."""
+        """The stage's current anchor; None if it is not anchored."""
         return self.anchors[-1][1] if self.anchors else None
 
     def anchor_at(self, step: int) -> AnchorState | None:
-        """Return how the stage was anchored after a step."""
+        """Return the anchor of the stage after a step."""
         return next((anchor for since, anchor in reversed(self.anchors) if since <= step), None)
 
     @property
     def anchor_loss(self) -> float | None:
-        """Divergence from the start model at the newest step, in nats a token."""
+        """KL divergence from the start model at the newest step, in nats per token."""
         return None if self.last_step is None else self.last_step.losses.get("anchor")
 
     def set_anchor(self, step: int, anchor: AnchorState | None) -> None:
-        """Note how the stage is anchored from a step on; None: not at all."""
+        """Record the anchor from a step on; None: not anchored."""
         if anchor != self.anchor:
             self.anchors.append((step, anchor))
 
     @property
     def frozen(self) -> list[str]:
-        """Names of the layers that the newest drift event calls frozen."""
+        """Names of the layers that the newest drift event lists as frozen."""
         return [layer.name for layer in self.drift.layers if layer.frozen] if self.drift else []
 
     def add_probe(self, probe: Probe) -> None:
-        """Keep a probe in bounded room."""
+        """Add a probe; the number kept is bounded."""
         self.probes.append(probe)
         if len(self.probes) > 2 * PROBES_KEPT:
             kept = [p for p in self.probes[1:-PROBES_KEPT] if p.step <= self.window]
@@ -100,7 +100,7 @@ class StageState:
                 del self.probes[1:-PROBES_KEPT]
 
     def rewind(self, step: int) -> None:
-        """Drop what a rewind to a step voids."""
+        """Drop everything that a rewind to a step invalidates."""
         self.step = step
         self.finished = self.finished and step >= self.steps
         self.probes = [probe for probe in self.probes if probe.step <= step]
@@ -114,16 +114,16 @@ class StageState:
 
 
 class RunState:
-    """What is true of a run after some of its events.
+    """The state of a run after some of its events.
 
     Attributes:
-        started: the run's plan; None before it was written.
-        stages: by name, in the order in which they were begun.
-        stage: the one that is played, or was last.
+        started: the run's plan; None before `run_started`.
+        stages: by name, in the order in which they started.
+        stage: the current or last one.
         commands: by id.
-        diagnosis: the newest one; None in a run without any.
-        diagnosis_holds: whether only steps have changed the weights since then.
-        finished: how the run ended; None while it goes on.
+        diagnosis: the newest one; None if there is none.
+        diagnosis_holds: whether only steps have changed the weights since the diagnosis.
+        finished: how the run ended; None while it runs.
     """
 
     def __init__(self) -> None:
@@ -143,17 +143,17 @@ class RunState:
 
     @property
     def run(self) -> str:
-        """The run's id; empty before the run has begun."""
+        """The run's id; empty before the run has started."""
         return self.started.run if self.started else ""
 
     @property
     def profile(self) -> str:
-        """The profile's name; empty before the run has begun."""
+        """The profile's name; empty before the run has started."""
         return self.started.profile if self.started else ""
 
     @property
     def tasks(self) -> list[str]:
-        """All tasks in profile order; empty before the run has begun."""
+        """All tasks in profile order; empty before the run has started."""
         return list(self.started.tasks) if self.started else []
 
     @property
@@ -171,29 +171,29 @@ class RunState:
         return "running" if self.started is not None else "starting"
 
     def watched_of(self, known: list[str]) -> list[str]:
-        """Return those of some known tasks whose loss counts."""
+        """Return those of the given tasks that are watched for loss."""
         watched = self.started.watched if self.started else None
         return known if watched is None else [task for task in known if task in watched]
 
     def metric(self, task: str) -> Metric:
-        """Return what a task is measured by."""
+        """Return the metric of a task."""
         return metric_named(self.metric_of(task))
 
     def metric_of(self, task: str) -> str:
-        """Return the name of the measure that is charted for a task."""
+        """Return the name of the metric that is charted for a task."""
         return self.metrics.get(task, DEFAULT_METRIC.name)
 
     def value_of(self, task: str, metrics: TaskMetrics) -> float | None:
-        """Return a task's charted measure among the metrics of one probe; None without it."""
+        """Return the value of a task's charted metric in one probe; None if it is missing."""
         found: Measures | None = metrics.get(task)
         return None if found is None else found.get(self.metric_of(task))
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Fold one event."""
         if event.seq:
             self.last_seq, self.last_time = event.seq, event.time
         if self.finished is not None and not isinstance(event, _AFTER_THE_END):
-            # A run that was stopped or failed goes on.
+            # A stopped or failed run was resumed.
             self.finished = None
         fold_in = _FOLDS.get(type(event))
         if fold_in is not None:
@@ -214,7 +214,7 @@ class RunState:
             self.diagnosis_holds = False
 
     def _forget_after(self, stage: str) -> None:
-        """Drop the stages behind one: a run that goes back plays them again."""
+        """Drop the stages after this one: a run that goes back plays them again."""
         names = list(self.stages)
         if stage in self.stages:
             for name in names[names.index(stage) + 1 :]:
@@ -232,15 +232,14 @@ class RunState:
         stage.last_step = event
         if event.step == 1:
             stage.first_loss = event.loss
-        # The step itself shows whether it was anchored: after a rollback or a resume nothing
-        # else does.
+        # Only the step itself shows whether it was anchored after a rollback or a resume.
         if "anchor" not in event.losses:
             if stage.anchors:
                 stage.set_anchor(event.step - 1, None)
         elif stage.anchor is None:
             known = [anchor for _, anchor in stage.anchors if anchor is not None]
             stage.set_anchor(event.step - 1, known[-1] if known else AnchorState())
-        # `left` is written once; a window that a resume plays again ends without it.
+        # `left` is written once; a window that a resume replays ends without it.
         if stage.step >= stage.window:
             stage.in_danger = False
 
@@ -277,7 +276,7 @@ class RunState:
         if known is None:
             command = Command.from_event(event)
         else:
-            # Another object: the earlier one may be waiting to be applied again.
+            # A new object: the earlier one may be queued to be applied again.
             command = replace(known)
             command.update(event)
         self.commands[event.id] = command
@@ -289,7 +288,7 @@ class RunState:
         if PAUSED in (op.turns_on, op.turns_off):
             self.paused = op.turns_on == PAUSED
         elif op.changes_weights:
-            # An earlier verdict is about other weights.
+            # An earlier verdict describes other weights.
             self.diagnosis_holds = False
         elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
@@ -299,7 +298,7 @@ class RunState:
     def _on_rewound(self, event: Rewound) -> None:
         self.rewinds.append(event)
         if event.reason == "resumed":
-            # A new worker is not paused; one that rolls back while paused stays so.
+            # A new worker starts unpaused; one that rolls back while paused stays paused.
             self.paused = False
         stage = self.stages.get(event.stage)
         if stage is None:
@@ -336,7 +335,7 @@ _FOLDS: dict[type[Event], Callable[[RunState, Any], None]] = {
 
 
 def fold(events: Iterable[Event]) -> RunState:
-    """Return the state after a sequence of events; `read_state` also reports damage of a log."""
+    """Return the state after a sequence of events; `read_state` also reports damage."""
     state = RunState()
     for event in events:
         state.add(event)

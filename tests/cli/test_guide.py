@@ -111,3 +111,19 @@ def test_the_json_schema_knows_every_key_of_the_built_in_profiles() -> None:
     for name, path in builtin_profiles().items():
         assert tomli.loads(Path(path).read_text())["name"] == name
         check(tomli.loads(Path(path).read_text()), schema)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README"])
+def test_every_module_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / "README.md").read_text() if page == "README" else page_text(page)
+    for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.(?:py|tcss|md))?)`", text):
+        assert (ROOT / "sf_tui" / path).exists() or (ROOT / path).exists(), f"{page}: {path}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "README"])
+def test_every_table_that_a_page_names_is_in_the_schema(page: str) -> None:
+    text = (ROOT / "README.md").read_text() if page == "README" else page_text(page)
+    known = set(re.findall(r"^## `\[+([a-zA-Z_.]+)\]+`", page_text("profile"), re.MULTILINE))
+    known |= {"actions", "model.config", "train.NAME"}
+    for table in re.findall(r"`\[+([a-z_]+(?:\.[a-zA-Z_]+)?)\]+[` ]", text):
+        assert table in known, f"{page}: [{table}]"
