@@ -22,6 +22,7 @@ from sf_tui.profile.train_schema import (
     StrictTable,
     TrainSettings,
     overlay_train,
+    replay_stage_base,
     take_in_strategies,
 )
 from sf_tui.profile.values import (
@@ -291,17 +292,14 @@ class Profile(StrictTable):
 
     def stage_train(self, task_name: str) -> TrainSettings:
         """Return the training settings of a task's stage or of the stage `replay`."""
-        own = (
-            {**self.replay_stage.train, "steps": self.replay_stage.steps}
-            if task_name == REPLAY_STAGE
-            else self.task(task_name).train
-        )
-        if not own:
-            return self.train
-        base = self.train.model_dump(exclude_none=True)
-        if task_name == REPLAY_STAGE and self.train.declaration.holds_start:
-            # It would hold the recovery to the very weights that it is to bring back from.
-            base = overlay_train(base, {"strategy": "seq"})
+        if task_name == REPLAY_STAGE:
+            own = {**self.replay_stage.train, "steps": self.replay_stage.steps}
+            base = replay_stage_base(self.train, own)
+        else:
+            own = self.task(task_name).train
+            if not own:
+                return self.train
+            base = self.train.model_dump(exclude_none=True)
         return TrainSettings.model_validate(overlay_train(base, own))
 
     def stages(self) -> list[StageSpec]:
