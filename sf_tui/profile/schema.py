@@ -315,9 +315,14 @@ class Profile(StrictTable):
         """Return the names of the tasks that can count as old, in order."""
         return [task.name for task in self.tasks if task.watch]
 
-    def old_data_access(self, train: TrainSettings) -> str:
-        """Return what a stage's strategy needs of earlier tasks' data, in words."""
-        return train.declaration.old_data(self.strategy_settings(train.strategy, train))
+    def old_data_access(self, stage: StageSpec) -> str:
+        """Return what a stage is trained on of earlier tasks' data, in words."""
+        train = stage.train
+        strategys = train.declaration.old_data(self.strategy_settings(train.strategy, train))
+        if stage.name != REPLAY_STAGE:
+            return strategys
+        whole = f"every training example of '{stage.task}'"
+        return whole if strategys == "none" else f"{whole}, {strategys}"
 
     def tasks_of_old_examples(self) -> set[str]:
         """Return the tasks whose training examples a later stage's strategy needs."""
