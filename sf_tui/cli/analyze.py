@@ -155,7 +155,7 @@ def _print(survey: Survey, name: str) -> None:
             style="dim",
         )
     )
-    legend = "frame: another question, so another task; slot: the new task itself"
+    legend = "other_template: another question, so another task; slot: the new task itself"
     if survey.step is not None:
         legend += "; kept: share of the start model's answers that the model still gives"
     console.print(Text(legend, style="dim"))

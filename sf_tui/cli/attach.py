@@ -87,15 +87,15 @@ def attach_to(
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
-    from sf_tui.tui.options import ConsoleOptions
-    from sf_tui.tui.session import open_console, parting_word
+    from sf_tui.tui.session import closing_message, open_console
+    from sf_tui.tui.terminal import ConsoleOptions
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
     options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
-        write_line(parting_word(run, code), err=True)
+        write_line(closing_message(run, code), err=True)
     return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 
@@ -107,8 +107,8 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import list_runs, runs_home
-    from sf_tui.tui.options import ConsoleOptions
     from sf_tui.tui.session import pick_run, require_terminal
+    from sf_tui.tui.terminal import ConsoleOptions
 
     if not list_runs():
         raise UsageError(f"no runs in {runs_home()}", "`sf run` starts one")

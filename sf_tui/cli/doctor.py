@@ -227,7 +227,7 @@ def check_colors(environ: Mapping[str, str]) -> Finding:
 def check_signs(environ: Mapping[str, str], encoding: str) -> Finding:
     """Check whether the terminal shows braille and line drawing."""
     # Deferred: only this check needs the console's package.
-    from sf_tui.tui.glyphs import draws_braille
+    from sf_tui.tui.terminal import draws_braille
 
     if draws_braille(environ, encoding):
         return Finding("signs", "ok", f"{encoding}: charts are drawn in braille")

@@ -19,7 +19,7 @@ from sf_tui.cli.output import drawing_console, write_event
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.state import RunState, StageState
-from sf_tui.tui.frames import frames_at_risk
+from sf_tui.tui.activity import frames_at_risk
 from sf_tui.vocabulary.events import (
     Alert,
     CommandAnswered,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-OTHER_TASK = "same_template"
+OTHER_TASK = "other_template"
 """Kind of a group with a template that the new task does not have: another task."""
 SAME_TASK = "slot"
 """Kind of a group with a template of the new task: the new task itself, about something else."""

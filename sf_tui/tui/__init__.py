@@ -1,5 +1,5 @@
 """The console: a Textual application that shows a run directory and appends commands to it.
 
-Knows files of `run`, names of `profile`, and terminals. Never imports torch, and nothing of a run
-depends on it.
+Knows the files of `run`, the names of `profile`, and terminals. Never imports torch; no run depends
+on it.
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sf_tui.printable import guard_streams, printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.session import open_console, parting_word
+from sf_tui.tui.session import closing_message, open_console
+from sf_tui.tui.terminal import ConsoleOptions
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
         light=wanted.light,
     )
     code = open_console(run, options)
-    print(printable(parting_word(run, code)), file=sys.stderr)
+    print(printable(closing_message(run, code)), file=sys.stderr)
     return code
 
 

@@ -1,7 +1,8 @@
-"""What an operator can do to the run: the profile's actions, sent as commands.
+"""What an operator can do: the profile's actions, the console's own keys, and sending commands.
 
-Reads the run's resolved profile. Decides whether an action may be sent now; the worker decides
-whether it is done.
+Reads the run's resolved profile. The key table is the only one: footer, help, palette and dispatch
+read it, so they can't differ. Decides whether an action may be sent now; the worker decides whether
+to execute it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from sf_tui.tui.live_state import LiveState
 from sf_tui.vocabulary.ops import PAUSED, op_named
 
 DEBOUNCE_S = 0.6
-"""A held key repeats 30 times a second: only a press after a pause as long as this acts."""
+"""A held key repeats 30 times a second; a press acts only after a pause of this length."""
 ALERT_DROP = 0.20
-"""The profile's own default of [window] alert_drop."""
+"""Default of [window] alert_drop."""
 ANCHOR_STRENGTH = 1.0
-"""The profile's own default of [anchor] strength."""
+"""Default of [anchor] strength."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 _CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
 
@@ -43,30 +44,30 @@ class Action:
 
     @property
     def needs_typed_yes(self) -> bool:
-        """Whether it throws work away, so that a `yes` must be typed in full."""
+        """Whether it discards work and therefore needs a typed `yes`."""
         return op_named(self.op).typed_yes
 
 
 @dataclass(frozen=True)
 class RunActions:
-    """What the run's own profile says of actions.
+    """The actions of a run's profile and the settings they default to.
 
     Attributes:
         actions: in the profile's order.
         alert_drop: drop at which the danger strip suggests one.
-        anchor_strength: of an anchor that names none.
-        repair: the profile's [recover]: what a recover takes that says nothing else.
-        problem: why there are none; empty when there are.
+        anchor_strength: default strength of an anchor.
+        recover: the profile's [recover], the defaults of a recover.
+        problem: why there are no actions; empty if there are.
     """
 
     actions: Sequence[Action] = ()
     alert_drop: float = ALERT_DROP
     anchor_strength: float = ANCHOR_STRENGTH
-    repair: dict[str, Any] = field(default_factory=dict, hash=False)
+    recover: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
 
     def named(self, name: str) -> Action | None:
-        """Return the action of a name."""
+        """Return the action with this name."""
         return next((action for action in self.actions if action.name == name), None)
 
     def of_op(self, op: str) -> Action | None:
@@ -74,12 +75,12 @@ class RunActions:
         return next((action for action in self.actions if action.op == op), None)
 
     def of_key(self, key: str) -> Action | None:
-        """Return the action that a key is bound to."""
+        """Return the action bound to a key."""
         return next((action for action in self.actions if action.key and action.key == key), None)
 
 
 def read_actions(run: RunDirectory) -> RunActions:
-    """Read the actions of a run from its resolved profile; an unreadable one has none."""
+    """Read the actions of a run from its resolved profile; none if that is unreadable."""
     try:
         profile = tomllib.loads(read_regular(run.profile).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -93,7 +94,7 @@ def read_actions(run: RunDirectory) -> RunActions:
             Action(
                 name=name,
                 op=op,
-                # Stopping is never a single key, whatever a file says.
+                # Stopping is never bound to a single key, even if a file binds it.
                 key=str(table.get("key") or "") if op_named(op).may_have_key else "",
                 label=str(table.get("label") or name),
                 confirm=bool(table.get("confirm", False)),
@@ -103,25 +104,25 @@ def read_actions(run: RunDirectory) -> RunActions:
     alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
-    repair = profile.get("recover", {})
-    return RunActions(actions, float(alert_drop), float(strength), repair, problem)
+    recover = profile.get("recover", {})
+    return RunActions(actions, float(alert_drop), float(strength), recover, problem)
 
 
 @dataclass(frozen=True)
 class RollbackTarget:
-    """A checkpoint of the present stage that a run can go back to."""
+    """A checkpoint of the current stage that a run can roll back to."""
 
     stage: str
     step: int
     name: str
     accuracy: dict[str, float]
-    """Of each task, as it was measured at or before that step."""
+    """Accuracy of each task, last measured at or before that step."""
 
 
 def rollback_targets(run: RunDirectory, live: LiveState) -> list[RollbackTarget]:
-    """Return the checkpoints that lie before the present step, newest first.
+    """Return the checkpoints before the current step, newest first.
 
-    Those that the worker pruned or abandoned are not there any more.
+    Checkpoints that the worker pruned or abandoned are not listed.
     """
     stage = live.stage
     if stage is None:
@@ -156,10 +157,10 @@ class ActionSender:
     """Sends the operator's actions to the worker, or returns why that is not possible.
 
     Args:
-        run: whose worker is asked.
+        run: the run whose worker receives them.
         actions: the profile's.
         read_only: send nothing at all.
-        steady_clock: seconds that only ever rise; for debouncing.
+        steady_clock: monotonic seconds, for debouncing.
     """
 
     def __init__(
@@ -177,14 +178,14 @@ class ActionSender:
         self._last_press: dict[str, float] = {}
 
     def is_repeat(self, key: str) -> bool:
-        """Note a press of an action's key and tell whether it is a held key's repeat."""
+        """Record a press of an action's key and return whether it repeats a held key."""
         now = self._clock()
         before = self._last_press.get(key)
         self._last_press[key] = now
         return before is not None and now - before < DEBOUNCE_S
 
     def why_not(self, state: WorkerState, action: Action | None = None) -> str:
-        """Return why an action can't be sent now, with what to do; nothing if it can."""
+        """Return why an action can't be sent now and what to do; empty if it can."""
         if self.read_only:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
         if state is WorkerState.FINISHED:
@@ -198,7 +199,7 @@ class ActionSender:
         return ""
 
     def resolve_toggle(self, action: Action, live: LiveState) -> Action:
-        """Return what a key does now: pausing a run that is paused, or about to be, resumes it."""
+        """Return the action to send: a pause of a paused (or pausing) run becomes a resume."""
         op = op_named(action.op)
         resume = self.actions.of_op(op.inverse)
         if op.turns_on != PAUSED or resume is None:
@@ -217,7 +218,7 @@ class ActionSender:
         return resume if live.paused else action
 
     def send(self, action: Action, arguments: dict[str, Any] | None = None) -> str:
-        """Ask the worker for an action and return the command's id.
+        """Request an action from the worker and return the command's id.
 
         Raises:
             RunError: the console is read-only, or the command log can't be written.
@@ -229,3 +230,79 @@ class ActionSender:
     def _op_of(self, name: str) -> str:
         action = self.actions.named(name)
         return action.op if action is not None else ""
+
+
+@dataclass(frozen=True)
+class ConsoleKey:
+    """A key reserved for the console.
+
+    Attributes:
+        keys: names of the keys.
+        command: name of the console's own command.
+        label: what it does, in a word or two.
+        help: what it does, in a sentence.
+        footer: whether the footer shows it.
+    """
+
+    keys: tuple[str, ...]
+    command: str
+    label: str
+    help: str
+    footer: bool = False
+
+
+CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
+    ConsoleKey(("q",), "leave", "leave", "leave the console; the run goes on", footer=True),
+    ConsoleKey(("?",), "help", "help", "these keys and signs", footer=True),
+    ConsoleKey(
+        (":",), "palette", "palette", "find any action by name; stopping is only here", footer=True
+    ),
+    ConsoleKey(("z",), "zoom", "zoom", "give the whole screen to a panel, or back", footer=True),
+    ConsoleKey(("tab",), "next-panel", "next panel", "choose the panel that z zooms"),
+    ConsoleKey(("[",), "back", "earlier", "replay: cursor to the probe before"),
+    ConsoleKey(("]",), "forward", "later", "replay: cursor to the next probe, at the end live"),
+    ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to what happened before"),
+    ConsoleKey(("n",), "next-mark", "next mark", "replay: to what happened next"),
+    ConsoleKey(("escape",), "live", "live", "replay: back to the newest step"),
+    ConsoleKey(("<",), "narrow", "closer", "charts: run, then stage, then danger window"),
+    ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
+    ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
+    ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG beside the run"),
+    ConsoleKey(("m",), "copy", "copy", "copy the values as Markdown: clipboard and a file"),
+    ConsoleKey(("t",), "theme", "theme", "dark or light"),
+)
+"""Reserved keys; a profile can't bind them."""
+
+
+def console_command(key: str) -> str | None:
+    """Return the console's own command for a key."""
+    for entry in CONSOLE_KEYS:
+        if key in entry.keys:
+            return entry.command
+    return None
+
+
+def shown_key(key: str) -> str:
+    """Return a key's name as shown to users."""
+    return {"escape": "esc"}.get(key, key)
+
+
+def action_help(action: Action) -> str:
+    """Return what an action does, whether it asks first, and its arguments, in a sentence."""
+    arguments = ", ".join(f"{name} {_spelled(value)}" for name, value in action.arguments.items())
+    help_ = op_named(action.op).help
+    asked = "; asks first" if action.confirm and not action.needs_typed_yes else ""
+    typed = "; wants a typed yes" if action.needs_typed_yes else ""
+    return f"{help_}{asked}{typed}{f' ({arguments})' if arguments else ''}"
+
+
+def keyed_actions(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions that have a key."""
+    return [action for action in actions if action.key]
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

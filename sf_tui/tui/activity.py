@@ -1,7 +1,7 @@
-"""The activity of a run besides measurements: one row for each thing worth an operator's attention.
+"""The activity of a run besides measurements: one row per event worth an operator's attention.
 
-A command is one row from request to done. Knows events and commands; knows nothing of terminals or
-widths.
+A command is one row from request to done. Also selects the frames of tasks at risk from their
+event. Knows events and commands; knows nothing of terminals or widths.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sf_tui.tui.frames import frames_at_risk
+from sf_tui.printable import printable
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
@@ -20,6 +20,7 @@ from sf_tui.tui.numbers import (
     seconds_since_epoch,
 )
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
+from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import (
     Alert,
     CheckpointWritten,
@@ -38,13 +39,13 @@ from sf_tui.vocabulary.events import (
 from sf_tui.vocabulary.ops import op_named
 
 CAPACITY = 2000
-"""Rows kept; a run of weeks has more checkpoints than anyone scrolls through."""
+"""Rows kept; a run of weeks writes more checkpoints than a user would scroll through."""
 _QUICK_S = 2.0
-"""How long an answer may take without anyone asking how long it took."""
+"""A command that takes longer shows its duration."""
 
 
 class Kind(StrEnum):
-    """What sort of thing happened; charts and lists mark each in its own way."""
+    """The kind of an entry; charts and lists mark each kind differently."""
 
     RUN = "run"
     STAGE = "stage"
@@ -59,7 +60,7 @@ class Kind(StrEnum):
 
 @dataclass
 class Entry:
-    """One thing that happened."""
+    """One entry of the activity."""
 
     kind: Kind
     time: str
@@ -72,35 +73,35 @@ class Entry:
 
 @dataclass
 class CommandRow(Entry):
-    """The row of a command, one row however far the worker has come with it."""
+    """The row of a command, updated as the worker answers."""
 
     command: Command = field(default_factory=lambda: Command("", ""))
     phases: list[str] = field(default_factory=list)
-    """What was acknowledged so far, such as `requested`, `accepted @412`, `done`."""
+    """Acknowledgments so far, such as `requested`, `accepted @412`, `done`."""
 
     @property
     def doing(self) -> str:
-        """What the worker is doing for it now, if that takes a while; else empty."""
+        """The worker's long-running work for it; empty if there is none."""
         return op_named(self.command.op).doing if self.command.status == ACCEPTED else ""
 
     @property
     def is_under_way(self) -> bool:
-        """Whether the worker still owes an answer."""
+        """Whether the worker has not answered finally."""
         return self.command.is_pending
 
     def seconds_until(self, now_s: float) -> float:
-        """Return for how long the worker has been at it."""
+        """Return how long the worker has been executing it."""
         began = seconds_since_epoch(self.command.accepted)
         return 0.0 if began is None else max(now_s - began, 0.0)
 
 
 class ActivityLog:
-    """The newest things that happened, oldest first.
+    """The newest entries, oldest first.
 
     Attributes:
-        rows: the things.
-        commands: the rows of commands, by id, in the order they were seen.
-        version: rises with every change, also of a row that is there.
+        rows: the entries.
+        commands: the rows of commands by id, in order of arrival.
+        version: rises with every change, including updates of a row.
     """
 
     def __init__(self) -> None:
@@ -109,7 +110,7 @@ class ActivityLog:
         self.version = 0
 
     def add(self, event: Event) -> None:
-        """Fold one event in; types without a row of their own are ignored."""
+        """Fold one event in; event types without a row are ignored."""
         if isinstance(event, CommandAnswered):
             self._add_command(event)
             return
@@ -120,7 +121,7 @@ class ActivityLog:
                 Entry(
                     kind,
                     event.time,
-                    # Events of a run as a whole have no place in a stage.
+                    # Events of the whole run have no stage or step.
                     getattr(event, "stage", None),
                     getattr(event, "step", None),
                     text,
@@ -129,7 +130,7 @@ class ActivityLog:
             )
 
     def add_request(self, line: dict[str, Any]) -> None:
-        """Take a line of the command log, which the worker may not have seen yet."""
+        """Add a line of the command log, which the worker may not have read yet."""
         command = Command.from_line(line)
         if command.id not in self.commands:
             value = line.get("value")
@@ -144,7 +145,7 @@ class ActivityLog:
         return None
 
     def worked_on(self) -> CommandRow | None:
-        """Return the command that the worker is taking a while for."""
+        """Return the command whose long-running work the worker is doing."""
         return next((row for row in reversed(self.commands.values()) if row.doing), None)
 
     def _append(self, row: Entry) -> None:
@@ -259,3 +260,24 @@ def _spell(row: CommandRow) -> None:
     if command.value is not None:
         by += f" at {format_value(command.value)}"
     row.text = f"{command.action}{by}: {' > '.join(row.phases)}"
+
+
+def frames_at_risk(event: TasksAtRisk) -> list[str]:
+    """Return the frames of other tasks that the start model names, nearest first."""
+    return [_on_one_line(group) for group in event.groups if _is_other(group)]
+
+
+def words_of_new_task(event: TasksAtRisk) -> frozenset[str]:
+    """Return the words around the slot in the new task's own prompts."""
+    own = [group for group in event.groups if not _is_other(group)]
+    return frozenset(word for group in own for word in _on_one_line(group).split())
+
+
+def _is_other(group: RiskGroupRecord) -> bool:
+    return group.kind == "other_template" and bool(group.frame.strip())
+
+
+def _on_one_line(group: RiskGroupRecord) -> str:
+    """Return a group's frame on one line, with control characters escaped."""
+    words = group.frame.split()
+    return printable(" ".join(words), multiline=False)

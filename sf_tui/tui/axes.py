@@ -1,4 +1,4 @@
-"""Axes of a chart: where a value or a step lies, and which numbers to write beside it."""
+"""Axes of a chart: the position of a value or step, and the numbers beside the axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LARGEST_FACTOR = 1e5
-"""Between the two ends of a logarithmic axis."""
+"""Largest ratio of the two ends of a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Scale:
     Attributes:
         low: value at one end.
         high: value at the other end, above `low`.
-        log: equal factors take equal room; both ends are above 0 then.
+        log: logarithmic; both ends are above 0.
     """
 
     low: float
@@ -25,7 +25,7 @@ class Scale:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Return where a value lies between the ends, in [0, 1]; values outside are clipped."""
+        """Return a value's position between the ends, in [0, 1], clipped."""
         low, high = self.low, self.high
         if self.log:
             value = math.log10(max(value, low))
@@ -36,7 +36,7 @@ class Scale:
 
 
 def nice_step(span: float, most: int) -> float:
-    """Return 1, 2 or 5 times a power of ten that cuts `span` into at most `most` parts."""
+    """Return 1, 2 or 5 times a power of ten that divides `span` into at most `most` parts."""
     rough = span / max(most, 1)
     if rough <= 0:
         return 1.0
@@ -58,7 +58,7 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def step_ticks(low: int, high: int, most: int) -> list[int]:
-    """Return round whole steps from `low` to `high`; multiples of 50 where 40s would stand."""
+    """Return round whole steps from `low` to `high`."""
     if high <= low:
         return [low]
     step = max(nice_step(high - low, most), 1.0)
@@ -67,7 +67,7 @@ def step_ticks(low: int, high: int, most: int) -> list[int]:
 
 
 def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
-    """Return a scale that holds all (lowest, highest) pairs, with steady round ends.
+    """Return a scale that covers all (lowest, highest) pairs, with round ends.
 
     Round ends keep the whole chart from moving with every new extreme.
     """
@@ -79,7 +79,7 @@ def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
         positive = [low for low in lows if low > 0] or [high for high in highs if high > 0]
         floor = min(positive, default=0.1)
         ceiling = max(max(highs), floor * 10)
-        # Below that a loss is as good as none, and would squeeze the part that tells something.
+        # A smaller loss is as good as zero and would squeeze the informative part of the axis.
         floor = max(floor, ceiling / _LARGEST_FACTOR)
         return Scale(
             10.0 ** math.floor(math.log10(floor)), _end_above(ceiling, (1, 2, 5, 10)), log=True
@@ -97,7 +97,7 @@ def log_ticks(scale: Scale) -> list[float]:
 
 
 def round_up(value: float) -> int:
-    """Return the next whole number that makes a good end of a step axis."""
+    """Return the next round whole number, for the end of a step axis."""
     return math.ceil(_end_above(value, (1, 1.5, 2, 3, 4, 5, 6, 8, 10)))
 
 
@@ -124,7 +124,7 @@ def tick_label(value: float) -> str:
 
 
 def step_label(step: int) -> str:
-    """Return a step's number, short enough to stand under an axis."""
+    """Return a step's number, short enough for an axis."""
     if step >= 1_000_000:
         return f"{step / 1_000_000:g}M"
     if step >= 10_000 and step % 100 == 0:

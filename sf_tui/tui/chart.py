@@ -1,7 +1,7 @@
 """A line chart in text: curves, the danger window as a band, marks, a cursor and two axes.
 
-Each column shows the lowest and the highest value that fall into it, so that a dip of one step
-stays visible however much is drawn. Knows series and cells; knows nothing of events or widgets.
+Each column shows the lowest and the highest value that fall into it, so that a one-step dip stays
+visible at any zoom. Knows series and cells; knows nothing of events or widgets.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sf_tui.tui.axes import Scale
-from sf_tui.tui.glyphs import Glyphs
 from sf_tui.tui.lines import Line
 from sf_tui.tui.series import MinMaxSeries
+from sf_tui.tui.theme import Glyphs
 
 _BRAILLE = 0x2800
 # Dot numbering of the braille block: columns of two, rows of four, the last row added later.
@@ -20,10 +20,10 @@ _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 class Canvas:
-    """Cells that lines are drawn into.
+    """A grid of cells to draw lines into.
 
-    Dots count from the upper left. A sign written into a cell covers its dots; of several roles
-    in one cell the last one drawn shows.
+    Dots count from the upper left. A character written into a cell covers its dots; the role drawn
+    last applies to the whole cell.
 
     Attributes:
         width: cells.
@@ -45,7 +45,7 @@ class Canvas:
         self._on_band = [False] * count
 
     def dot(self, x: int, y: int, role: str) -> None:
-        """Set one dot; outside the canvas nothing happens."""
+        """Set one dot; dots outside the canvas are ignored."""
         column, row = x // self.dots_x, y // self.dots_y
         if not (0 <= column < self.width and 0 <= row < self.height):
             return
@@ -76,7 +76,7 @@ class Canvas:
                 y0 += step_y
 
     def write(self, column: int, row: int, text: str, role: str) -> None:
-        """Write signs into cells, one each; what lies outside is left out."""
+        """Write one character per cell; characters outside the canvas are dropped."""
         if not 0 <= row < self.height:
             return
         for index, sign in enumerate(text):
@@ -86,28 +86,28 @@ class Canvas:
                 self._roles[cell] = role
 
     def is_free(self, column: int, row: int, length: int) -> bool:
-        """Tell whether no sign is written in `length` cells from `column` on, all inside."""
+        """Return whether `length` cells from `column` on are inside and hold no character."""
         if not 0 <= row < self.height or column < 0 or column + length > self.width:
             return False
         start = row * self.width + column
         return not any(self._signs[start : start + length])
 
     def is_clear(self, column: int, row: int, length: int) -> bool:
-        """Tell whether neither sign nor dot is in `length` cells from `column` on, all inside."""
+        """Return whether `length` cells from `column` on are inside and empty."""
         start = row * self.width + column
         return self.is_free(column, row, length) and not any(self._bits[start : start + length])
 
     def is_empty(self, column: int, row: int) -> bool:
-        """Tell whether a cell holds nothing."""
+        """Return whether a cell is empty."""
         return self.is_clear(column, row, 1)
 
     def paint(self, column: int, row: int, role: str) -> None:
-        """Give a cell another role and leave what is in it."""
+        """Change a cell's role and keep its content."""
         if 0 <= row < self.height and 0 <= column < self.width:
             self._roles[row * self.width + column] = role
 
     def overlay(self, other: Canvas) -> None:
-        """Lay another canvas of the same size on top: where it has something, it covers."""
+        """Draw another canvas of the same size over this one; its empty cells are transparent."""
         for cell in range(self.width * self.height):
             if other._bits[cell] or other._signs[cell]:
                 self._bits[cell] = other._bits[cell]
@@ -150,10 +150,10 @@ class Canvas:
 
 
 GUTTER = 6
-"""Cells of the axis on the left: a number of four, a blank, the axis itself."""
+"""Cells of the left axis: a four-cell number, a blank, the axis."""
 RIGHT_GUTTER = 6
 MARKER_EVERY = 16
-"""Cells between two of a curve's markers, which tell curves apart without color."""
+"""Cells between two markers of a curve; markers distinguish curves without color."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class Curve:
 
     Attributes:
         role: its paint.
-        marker: the sign that stands on it now and then; empty for none.
-        parts: series and the global step at which each one's step 0 lies.
-        scale: how its values lie on the y axis.
+        marker: character drawn on it at intervals; empty for none.
+        parts: series, each with the global step of its step 0.
+        scale: its y axis.
     """
 
     role: str
@@ -175,13 +175,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """A step at which something happened.
+    """A marked step.
 
     Attributes:
         x: global step.
-        label: what; empty for a sign on the axis alone.
+        label: name in the plot; empty for a character on the axis only.
         role: its paint.
-        sign: what stands on the axis.
+        sign: character on the axis.
     """
 
     x: int
@@ -198,12 +198,12 @@ class Chart:
         start: first global step.
         end: last global step, above `start`.
         curves: drawn in this order, the last one on top.
-        y_ticks: share of the height (0 at the foot) and the number that stands there.
+        y_ticks: share of the height (0 at the bottom) and its label.
         right_ticks: the same for an axis on the right; empty for none.
-        x_ticks: global step and what stands under it.
+        x_ticks: global step and its label.
         bands: danger windows as (first, last) global steps.
-        walls: global steps at which a stage begins, beside the first.
-        marks: what happened.
+        walls: global steps at which later stages begin.
+        marks: marked steps.
         cursor: global step of the replay cursor, or None.
     """
 
@@ -220,7 +220,7 @@ class Chart:
 
 
 def plot_width(width: int, right_axis: bool) -> int:
-    """Return the cells between the axes of a chart `width` cells wide."""
+    """Return the number of cells between the axes of a chart `width` cells wide."""
     return max(width - GUTTER - (RIGHT_GUTTER if right_axis else 1), 1)
 
 
@@ -242,7 +242,7 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
         for index, curve in enumerate(chart.curves)
         for sign in _draw_curve(curves, chart, curve, index)
     ]
-    # After all lines, so that none of them takes a marker's color.
+    # Markers go on top of all lines and keep their own color.
     for column, row, marker, role in signs:
         curves.write(column, row, marker, role)
     canvas.overlay(curves)
@@ -268,7 +268,7 @@ def _draw_curve(
     dots_high = canvas.height * canvas.dots_y - 1
     span = max(chart.end - chart.start, 1)
     every = MARKER_EVERY if canvas.braille else MARKER_EVERY // 2
-    # Curves take turns, so that markers of curves that run together don't cover each other.
+    # Staggered by curve: markers of coinciding curves must not cover each other.
     next_marker = 3 + index * every // max(len(chart.curves), 1)
     markers: list[tuple[int, int]] = []
     last_cell: tuple[int, int] | None = None
@@ -317,7 +317,7 @@ def _draw_vertical(canvas: Canvas, column: int, sign: str, role: str) -> None:
 
 
 def _label_marks(canvas: Canvas, chart: Chart, columns: int) -> None:
-    """Write each mark's label beside its line, in the topmost row that has room."""
+    """Write each mark's label beside its line, in the topmost row with room."""
     for mark in chart.marks:
         if not mark.label:
             continue
@@ -374,7 +374,7 @@ def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
     placed: list[tuple[int, str]] = []
     for x, label in chart.x_ticks:
         column = _column(chart, x, columns)
-        # The text begins a cell before the plot does. Names of stages begin at their wall.
+        # The text starts one cell left of the plot. Stage names start at their wall.
         start = column + 1 - (0 if label[:1].isalpha() else len(label) // 2)
         start = min(max(start, 0), len(text) - len(label))
         if start > reach + 1:
@@ -387,6 +387,6 @@ def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
 
 
 def share_ticks(height: int) -> list[tuple[float, str]]:
-    """Return the numbers of an axis from 0 to 1 for a plot of `height` cells."""
+    """Return the ticks of an axis from 0 to 1 for a plot `height` cells high."""
     shares = (0.0, 0.25, 0.5, 0.75, 1.0) if height >= 9 else (0.0, 0.5, 1.0)
     return [(share, f"{share:.2f}" if height >= 9 else f"{share:.1f}") for share in shares]

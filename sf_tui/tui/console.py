@@ -1,12 +1,15 @@
-"""The console: a view of a run that turns keys into what they mean.
+"""The console: a run view that dispatches keys and exports what it shows.
 
-The console's own keys change the view; the profile's keys become commands in the command log. The
-run neither knows nor needs it.
+The console's own keys change the view or save a screenshot or values; the profile's keys append
+commands to the command log. The run neither knows nor needs the console.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from textual import events
@@ -14,26 +17,79 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen, Screen
 
 from sf_tui.errors import RunError
+from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionSender, rollback_targets
-from sf_tui.tui.colors import DARK, LIGHT
-from sf_tui.tui.dialogs.confirm import ConfirmDialog
-from sf_tui.tui.dialogs.filter import FilterDialog
-from sf_tui.tui.dialogs.help import HelpDialog
-from sf_tui.tui.dialogs.palette import Choice, PaletteDialog
-from sf_tui.tui.dialogs.rollback import Rollback, RollbackDialog
-from sf_tui.tui.dialogs.stop import StopDialog
-from sf_tui.tui.export import keep_file, timed_name, values_as_markdown
-from sf_tui.tui.keys import console_command
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.tui.actions import Action, ActionSender, console_command, rollback_targets
+from sf_tui.tui.activity import Kind
+from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
+from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
+from sf_tui.tui.numbers import format_change, format_share
+from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
+from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE
+from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
+from sf_tui.tui.theme import DARK, LIGHT
 from sf_tui.tui.view import RunView
-from sf_tui.tui.view_state import ViewState, jump_to_mark, look_closer, move_by_probe
+from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+
+
+def save_file(view: ViewState, name: str, content: str) -> Path:
+    """Write a file into the run directory, else the working directory, else the temporary one.
+
+    Raises:
+        RunError: none of them is writable.
+    """
+    problems = []
+    for folder in (view.run.path / "console", Path.cwd(), Path(tempfile.gettempdir())):
+        path = folder / name
+        try:
+            folder.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        return path
+    raise RunError(f"can't save {name}: {'; '.join(problems)}", "make room on the disk")
+
+
+def timed_name(stem: str, suffix: str, now_s: float) -> str:
+    """Return a file name that sorts by time."""
+    return f"{stem}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d-%H%M%S}{suffix}"
+
+
+def values_as_markdown(view: ViewState) -> str:
+    """Return the console's values as Markdown, to paste into a ticket or a chat."""
+    history, stage = view.live, view.stage
+    lines = [f"**{view.run.id}**: {history.status.replace('_', ' ')}"]
+    if stage is not None:
+        lines[0] += f", stage {stage.name}, step {view.step} of {stage.steps}"
+    lines += [
+        "",
+        "| task | stage start | worst | now | change |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for task in view.tasks:
+        start, now = view.accuracy_at_start(task), view.accuracy_now(task)
+        series = stage.accuracy.get(task) if stage else None
+        extremes = series.extremes(0, view.step) if series else None
+        metric = history.metric(task)
+        change = ""
+        if start is not None and now is not None:
+            change = format_change(-metric.drop(start, now), metric)
+        lines.append(
+            f"| {task} ({metric.name}) | {format_share(start)} | "
+            f"{format_share(metric.worst(extremes) if extremes else None)} | {format_share(now)} | "
+            f"{change} |"
+        )
+    frozen = view.frozen_layers
+    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]
+    if view.anchor is not None:
+        lines.append(f"Anchored to the start model, strength {view.anchor_strength:g}.")
+    lines += [row.text for row in view.live.activity.rows if row.kind is Kind.VERDICT][-1:]
+    lines.append(f"`{view.run.path}`")
+    # The clipboard may be pasted into a terminal.
+    return printable("\n".join(lines) + "\n")
 
 
 class ZoomScreen(Screen[None]):
@@ -41,7 +97,7 @@ class ZoomScreen(Screen[None]):
 
     Args:
         view: the console's.
-        panel: what sort of panel gets the room.
+        panel: class of the zoomed panel.
     """
 
     def __init__(self, view: ViewState, panel: type[Panel]) -> None:
@@ -50,7 +106,7 @@ class ZoomScreen(Screen[None]):
         self._panel = panel
 
     def compose(self) -> ComposeResult:
-        """Make the panels anew: their view is the same."""
+        """Create new panels on the same view."""
         yield Header(self._view, id="header")
         yield DangerStrip(self._view, id="danger")
         yield self._panel(self._view, id="zoom-room")
@@ -58,10 +114,10 @@ class ZoomScreen(Screen[None]):
 
 
 class ConsoleApp(RunView, inherit_bindings=False):
-    """The Textual application.
+    """The Textual application of the console.
 
     Attributes:
-        desk: sends actions, or says why not.
+        sender: sends actions to the worker.
     """
 
     def __init__(
@@ -75,7 +131,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
-        self.desk = ActionSender(
+        self.sender = ActionSender(
             run,
             self.view.actions,
             read_only=self.options.read_only,
@@ -83,7 +139,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         )
 
     def on_key(self, event: events.Key) -> None:
-        """Do what a key means: the console's own keys first, then the profile's actions."""
+        """Dispatch a key: the console's own keys first, then the profile's actions."""
         if isinstance(self.screen, ModalScreen):
             return
         printable = event.is_printable and event.character not in (None, " ")
@@ -96,28 +152,28 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if command is not None:
             self.run_command(command)
             return
-        action = self.desk.actions.of_key(key)
-        if action is not None and not self.desk.is_repeat(key):
+        action = self.sender.actions.of_key(key)
+        if action is not None and not self.sender.is_repeat(key):
             self.press_action(action)
 
     def run_command(self, command: str) -> None:
-        """Do one of the console's own commands, by its name in the key table."""
+        """Run one of the console's own commands by its name in the key table."""
         getattr(self, f"_command_{command.replace('-', '_')}")()
         self.update_panels()
 
     def press_action(self, action: Action) -> None:
-        """Do an action of the profile, ask first, or say why not."""
+        """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
-        self.look_at_worker()
-        refusal = self.desk.why_not(view.liveness.state, action)
+        self.check_worker()
+        refusal = self.sender.why_not(view.liveness.state, action)
         if refusal:
-            self.say(refusal, "warn")
+            self.show_notice(refusal, "warn")
             return
-        action = self.desk.resolve_toggle(action, view.live)
+        action = self.sender.resolve_toggle(action, view.live)
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.live)
             if not targets:
-                self.say("no checkpoint of this stage lies before the present step", "warn")
+                self.show_notice("no checkpoint of this stage lies before the present step", "warn")
                 return
             self.push_screen(RollbackDialog(view, clock, action, targets), self._roll_back)
         elif action.op == "stop":
@@ -131,11 +187,11 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if action is None:
             return
         try:
-            identity = self.desk.send(action, arguments)
+            identity = self.sender.send(action, arguments)
         except RunError as error:
-            self.say(str(error).replace("\n ", ":"), "error")
+            self.show_notice(str(error).replace("\n ", ":"), "error")
             return
-        self.say(f"{action.label}: requested", command=identity)
+        self.show_notice(f"{action.label}: requested", command=identity)
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
@@ -175,7 +231,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.push_screen(ZoomScreen(self.view, panel))
 
     def _command_next_panel(self) -> None:
-        """Textual itself moves the focus with tab."""
+        """Do nothing: Textual moves the focus with tab."""
 
     def _command_back(self) -> None:
         move_by_probe(self.view, -1)
@@ -195,17 +251,17 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.view.cursor = None
 
     def _command_narrow(self) -> None:
-        look_closer(self.view, 1)
+        change_range(self.view, 1)
 
     def _command_widen(self) -> None:
-        look_closer(self.view, -1)
+        change_range(self.view, -1)
 
     def _command_log_scale(self) -> None:
         self.view.log_loss = not self.view.log_loss
 
     def _command_theme(self) -> None:
         if self.options.no_color:
-            self.say("NO_COLOR is set: there is only one theme", "warn")
+            self.show_notice("NO_COLOR is set: there is only one theme", "warn")
             return
         self.view.paint = LIGHT if self.view.paint is DARK else DARK
         self.theme = self.view.paint.name
@@ -223,10 +279,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
         name = timed_name("values", ".md", self.options.wall_clock())
         self._keep(name, text, "copied to the clipboard, and to")
 
-    def _keep(self, name: str, content: str, said: str) -> None:
+    def _keep(self, name: str, content: str, label: str) -> None:
         try:
-            path = keep_file(self.view, name, content)
+            path = save_file(self.view, name, content)
         except RunError as error:
-            self.say(f"{error.message}: {error.hint}", "error")
+            self.show_notice(f"{error.message}: {error.hint}", "error")
         else:
-            self.say(f"{said} {path}")
+            self.show_notice(f"{label} {path}")

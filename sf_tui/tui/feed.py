@@ -1,8 +1,9 @@
-"""Reads a run's event log for showing: the newest part at once, the rest a slice at a time.
+"""Reads event logs for display: the open run's newest part first, and summaries of other runs.
 
 A log of a million events is folded in the background while its tail is already on the screen and
-goes on being followed. The end of the worker's log is read here as well. Knows files and time
-budgets; knows nothing of widgets.
+still followed. A run's summary reads only the two ends of its log, so that a list of many long runs
+is quick. Also reads the end of the worker's log. Knows files and time budgets; knows nothing of
+widgets.
 """
 
 from __future__ import annotations
@@ -12,60 +13,29 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sf_tui.printable import printable
 from sf_tui.run.commands import CommandTail
-from sf_tui.run.directory import RunDirectory
+from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.durable import open_regular, reason_of
 from sf_tui.run.events import EventTail
+from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.run.state import RunState
 from sf_tui.tui.live_state import LiveState
+from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.vocabulary.events import (
     Danger,
     Drift,
     Event,
     Probe,
+    RunFinished,
     RunStarted,
     StageFinished,
     Step,
     TasksAtRisk,
 )
-
-_END_BYTES = 16_384
-_LINES = 200
-# Colors and cursor moves of libraries tell nothing; other control signs are shown.
-_MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class WorkerLogTail:
-    """Follows one log file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._size = -1
-        self.lines: list[str] = []
-
-    def poll(self) -> bool:
-        """Read the end anew if the file has grown; return whether it had."""
-        try:
-            with open_regular(self._path) as file:
-                size = file.seek(0, os.SEEK_END)
-                if size == self._size:
-                    return False
-                file.seek(max(size - _END_BYTES, 0))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            return False
-        self._size = size
-        # A progress bar rewrites its line: only what it ended with is kept.
-        lines = [
-            line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
-            for line in text.split("\n")
-        ]
-        cleaned = [printable(_MOVES.sub("", line).rstrip()) for line in lines]
-        self.lines = [line for line in cleaned if line][-_LINES:]
-        return True
-
 
 WHOLE_UP_TO_BYTES = 2_000_000
 """A log up to this size is folded before the first frame: about 0.1 s."""
@@ -73,8 +43,46 @@ HEAD_BYTES = 1 << 16
 TAIL_BYTES = 1 << 19
 """Of a larger log, this much of its end is shown first: about 2,500 steps."""
 POLL_BUDGET_S = 0.04
-"""Longest time that one poll may keep the screen waiting."""
+"""Longest time that one poll may block the screen."""
+RUNS_LISTED = 40
+"""Most runs in a list, newest first."""
+SUMMARY_HEAD_BYTES = 1 << 14
+SUMMARY_END_BYTES = 1 << 16
+WORKER_LOG_BYTES = 16_384
+WORKER_LOG_LINES = 200
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
+# Colors and cursor moves from libraries carry no information; other controls are shown.
+_MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class WorkerLogTail:
+    """Follows the end of one log file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = -1
+        self.lines: list[str] = []
+
+    def poll(self) -> bool:
+        """Read the end again if the file's size changed; return whether it did."""
+        try:
+            with open_regular(self._path) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size == self._size:
+                    return False
+                file.seek(max(size - WORKER_LOG_BYTES, 0))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return False
+        self._size = size
+        # A progress bar rewrites its line; keep only the last version.
+        lines = [
+            line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
+            for line in text.split("\n")
+        ]
+        cleaned = [printable(_MOVES.sub("", line).rstrip()) for line in lines]
+        self.lines = [line for line in cleaned if line][-WORKER_LOG_LINES:]
+        return True
 
 
 class RunFeed:
@@ -82,8 +90,8 @@ class RunFeed:
 
     Attributes:
         run: the run.
-        live: the state so far; replaced once when the whole history has been read.
-        progress: share of the history that has been read, or None when all of it is known.
+        live: the state so far; replaced once, when the whole history is read.
+        progress: share of the history read so far; None when it is complete.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -109,11 +117,11 @@ class RunFeed:
         self._poll_requests()
 
     def poll(self) -> bool:
-        """Fold what was appended since the last poll; return whether anything was."""
+        """Fold events appended since the last poll; return whether there were any."""
         changed = self._poll_requests()
         deadline = time.perf_counter() + POLL_BUDGET_S
         with suppress(OSError):
-            # A file system that is away for a moment: the next poll tries again.
+            # The file system may be unavailable for a moment; the next poll tries again.
             for event in self._tail.iterate():
                 self._fold_live(event)
                 changed = True
@@ -132,11 +140,11 @@ class RunFeed:
                 size = max(_size_of(self.run.events), 1)
                 self.progress = min(self._whole_tail.offset / size, 0.99)
                 return True
-        self._take_whole()
+        self._switch_to_whole()
         return False
 
-    def _take_whole(self) -> None:
-        """Show the full history from now on and follow the log from where it ends."""
+    def _switch_to_whole(self) -> None:
+        """Switch to the full history and follow the log from its end."""
         assert self._whole is not None
         self._whole.version = self.live.version + 1
         self._whole.activity.version = self.live.activity.version + 1
@@ -151,7 +159,7 @@ class RunFeed:
         self._poll_requests()
 
     def _note_damage(self) -> bool:
-        """Pass on damaged lines; return whether there are more than before."""
+        """Report damaged lines to the state; return whether there are more than before."""
         count = self._tail.unreadable + self._tail.gaps
         if count == self._damaged_before or not self._tail.damage:
             return False
@@ -166,7 +174,7 @@ class RunFeed:
                 self.live.add(event)
             if head.offset > HEAD_BYTES:
                 break
-        self._tail = EventTail(self.run.events, _line_start_behind(self.run.events, size))
+        self._tail = EventTail(self.run.events, _last_part_start(self.run.events, size))
         for event in self._tail.iterate():
             self._fold_live(event)
         self._whole = LiveState()
@@ -179,7 +187,7 @@ class RunFeed:
             and isinstance(event, _STAGED)
             and event.stage not in self.live.stages
         ):
-            self.live.suppose_stages_until(event.stage)
+            self.live.assume_stages_until(event.stage)
         self.live.add(event)
 
     def _poll_requests(self) -> bool:
@@ -199,10 +207,122 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _line_start_behind(path: Path, size: int) -> int:
-    """Return the start of the first line in the log's last part; its end when that has none."""
+def _last_part_start(path: Path, size: int) -> int:
+    """Return the offset of the first line in the log's last part; the log's end if it has none."""
     with path.open("rb") as file:
         start = max(size - TAIL_BYTES, 0)
         file.seek(start)
         newline = file.read(size - start).find(b"\n")
     return size if newline < 0 else start + newline + 1
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line about a run."""
+
+    run: RunDirectory
+    profile: str
+    state: str
+    """running, paused, silent, dead, starting, or the final status."""
+    last_event_s: float | None
+    """Time of the newest event in seconds since the epoch."""
+    stage: str
+    step: int | None
+    old_accuracy: float | None
+    """Newest value of the first task."""
+    new_accuracy: float | None
+    """Newest value of the last task probed."""
+
+
+class RunListReader:
+    """Keeps summaries of the newest runs and updates one at a time."""
+
+    def __init__(self) -> None:
+        self._runs: list[RunDirectory] = []
+        self._lines: dict[Path, RunSummary] = {}
+        self._next = 0
+
+    def read_some(self, present: RunDirectory, now_s: float) -> list[RunSummary]:
+        """Read one more run and return all known summaries, newest first.
+
+        Args:
+            present: a run that is listed wherever its directory is.
+            now_s: the present time in seconds since the epoch.
+        """
+        if self._next >= len(self._runs):
+            runs = list_runs()[:RUNS_LISTED]
+            if all(run.path != present.path for run in runs):
+                runs.insert(0, present)
+            self._runs, self._next = runs, 0
+        run = self._runs[self._next]
+        self._next += 1
+        self._lines[run.path] = summarize_run(run, now_s)
+        return [self._lines[run.path] for run in self._runs if run.path in self._lines]
+
+
+def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
+    """Return a run's summary; fields that can't be read are empty.
+
+    Args:
+        run: the run.
+        now_s: the present time in seconds since the epoch, for the age of the heartbeat.
+    """
+    state = RunState()
+    stage, step, values = "", None, dict[str, float]()
+    for event in (*_head(run.events), *_end(run.events)):
+        state.add(event)
+        # The stage may have begun in the unread part.
+        if isinstance(event, Step | Probe):
+            stage, step = event.stage, event.step
+        if isinstance(event, Probe | RunFinished):
+            for task in event.metrics or {}:
+                value = state.value_of(task, event.metrics or {})
+                if value is not None:
+                    values[task] = value
+    worker = probe_liveness(run, now_s).state
+    shown = worker.value
+    if state.finished is not None:
+        shown = state.finished.status.replace("_", " ")
+    elif worker is WorkerState.ALIVE:
+        shown = "paused" if state.paused else "running"
+    elif worker is WorkerState.FINISHED and step is not None:
+        shown = "running"
+    learned = [task for task in state.tasks if task in values] or list(values)
+    return RunSummary(
+        run,
+        state.profile,
+        shown,
+        seconds_since_epoch(state.last_time),
+        stage,
+        step,
+        values.get(learned[0]) if learned else None,
+        values.get(learned[-1]) if len(learned) > 1 else None,
+    )
+
+
+def _head(path: Path) -> list[Event]:
+    tail = EventTail(path)
+    found = []
+    try:
+        for event in tail.iterate():
+            found.append(event)
+            if tail.offset > SUMMARY_HEAD_BYTES:
+                break
+    except OSError:
+        # A list skips unreadable logs; `sf show` reports the reason.
+        return []
+    return found
+
+
+def _end(path: Path) -> list[Event]:
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size <= SUMMARY_HEAD_BYTES:
+                return []
+            start = max(size - SUMMARY_END_BYTES, 0)
+            file.seek(start)
+            newline = file.read(SUMMARY_END_BYTES).find(b"\n")
+        return [] if newline < 0 else EventTail(path, start + newline + 1).poll()
+    except OSError:
+        return []

@@ -1,20 +1,23 @@
 """Lines of painted text, which every panel is made of, and how they are fitted to a width.
 
-A line is a list of (text, role) pieces; what a role looks like is the theme's business.
+A line is a list of (text, role) pieces. Knows cells; the theme decides what a role looks like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
 Piece = tuple[str, str]
 Line = list[Piece]
 
+SLOT = "…"
+"""The slot of a prompt frame, and the words cut from it."""
+
 
 def line_width(line: Iterable[Piece]) -> int:
-    """Return how many cells a line takes."""
+    """Return a line's width in cells."""
     return sum(cell_len(text) for text, _ in line)
 
 
@@ -29,7 +32,7 @@ def fit(line: Sequence[Piece], width: int, ellipsis: str = "…") -> Line:
 
 
 def crop(line: Sequence[Piece], width: int) -> Line:
-    """Return the first `width` cells of a line, padded where a wide sign is cut."""
+    """Return the first `width` cells of a line, padded if a wide character is cut."""
     cropped: Line = []
     left = width
     for text, role in line:
@@ -46,7 +49,7 @@ def crop(line: Sequence[Piece], width: int) -> Line:
 
 
 def spread(left: Sequence[Piece], right: Sequence[Piece], width: int, ellipsis: str = "…") -> Line:
-    """Return a line with one part at each end; the right part yields when both don't fit."""
+    """Return a line with one part at each end; without room, only the left part."""
     free = width - line_width(left) - line_width(right)
     if free < 1:
         return fit(left, width, ellipsis)
@@ -54,7 +57,7 @@ def spread(left: Sequence[Piece], right: Sequence[Piece], width: int, ellipsis: 
 
 
 def join(parts: Iterable[Sequence[Piece]], gap: str = "  ") -> Line:
-    """Return one line of several parts with a gap between them; empty parts leave none."""
+    """Join parts into one line with a gap between them; skip empty parts."""
     line: Line = []
     for part in parts:
         if not part:
@@ -66,7 +69,7 @@ def join(parts: Iterable[Sequence[Piece]], gap: str = "  ") -> Line:
 
 
 def as_many_as_fit(parts: Iterable[Sequence[Piece]], width: int, gap: str = "  ") -> Line:
-    """Join parts from the first on until the next one would no longer fit whole."""
+    """Join leading parts up to the first one that does not fit whole."""
     line: Line = []
     taken = 0
     for part in parts:
@@ -83,9 +86,9 @@ def as_many_as_fit(parts: Iterable[Sequence[Piece]], width: int, gap: str = "  "
 
 
 def changed_span(before: Line, after: Line) -> tuple[int, int] | None:
-    """Return the first and behind-the-last cell in which two lines of one width differ.
+    """Return the half-open range of cells in which two lines of equal width differ.
 
-    None when they are the same. A piece with signs that are not one cell wide differs as a whole.
+    None if they are equal. A piece with wide characters differs as a whole.
     """
     if before == after:
         return None
@@ -97,7 +100,7 @@ def changed_span(before: Line, after: Line) -> tuple[int, int] | None:
 
 
 def _cells(line: Line) -> list[tuple[str, str]]:
-    """Return a line cell by cell; every cell of a piece with wide signs holds the whole piece."""
+    """Return a line by cell; a piece with wide characters fills each of its cells whole."""
     cells: list[tuple[str, str]] = []
     for text, role in line:
         size = cell_len(text)
@@ -105,3 +108,37 @@ def _cells(line: Line) -> list[tuple[str, str]]:
             ((sign, role) for sign in text) if size == len(text) else [(text, role)] * size
         )
     return cells
+
+
+def shorten_frame(frame: str, width: int, usual: Collection[str] = ()) -> str:
+    """Return as many whole words of a prompt frame as fit; empty if the key word does not fit.
+
+    Args:
+        frame: a prompt's text on one line, with its slot as `…`.
+        width: in cells.
+        usual: words that the new task's prompts contain as well. The key word is the first other
+            word; if there is none, the last word, which is next to the slot.
+    """
+    if cell_len(frame) <= width:
+        return frame
+    words = frame.split()
+    telling = [
+        index
+        for index, word in enumerate(words)
+        if usual and SLOT not in word and word not in usual
+    ]
+    first = telling[0] if telling else len(words) - 1
+    end = first + 1
+    if cell_len(_mark_cuts(words, first, end)) > width:
+        return ""
+    while end < len(words) and cell_len(_mark_cuts(words, first, end + 1)) <= width:
+        end += 1
+    while first > 0 and cell_len(_mark_cuts(words, first - 1, end)) <= width:
+        first -= 1
+    return _mark_cuts(words, first, end)
+
+
+def _mark_cuts(words: list[str], first: int, end: int) -> str:
+    before = [SLOT] if first > 0 and not words[first].startswith(SLOT) else []
+    after = [SLOT] if end < len(words) and not words[end - 1].endswith(SLOT) else []
+    return " ".join([*before, *words[first:end], *after])

@@ -1,26 +1,221 @@
-"""A run's state with what the console draws beside it: curves, activity, speed; in bounded room."""
+"""A run's state plus what the console draws: curves, activity, speed; in bounded memory.
+
+The curves (accuracy, loss, gradient norm, drift) are decimated series per stage; stages are laid
+end to end on one global step axis. Knows events; knows nothing of terminals.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from sf_tui.run.state import RunState
+from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.activity import ActivityLog, Entry, Kind
-from sf_tui.tui.curves import Curves
 from sf_tui.tui.numbers import seconds_since_epoch
-from sf_tui.vocabulary.events import CommandAnswered, Event, Rewound, StageStarted, Step
+from sf_tui.tui.series import MinMaxSeries
+from sf_tui.vocabulary.declared import LayerDrift
+from sf_tui.vocabulary.events import (
+    CommandAnswered,
+    Drift,
+    Event,
+    Probe,
+    Rewound,
+    StageStarted,
+    Step,
+)
 
+DRIFT_SNAPSHOTS = 256
+"""Drift measurements kept per stage; when full, every other one is dropped."""
 STEPS_TIMED = 400
-"""Newest steps whose times give the speed."""
+"""Number of newest steps that the speed is measured over."""
+
+
+@dataclass
+class DriftTrack:
+    """The drift measurements of one stage, thinned evenly beyond the limit."""
+
+    snapshots: list[Drift] = field(default_factory=list)
+    latest: Drift | None = None
+    _every: int = 1
+    _seen: int = 0
+
+    def add(self, measured: Drift) -> None:
+        """Add one measurement."""
+        self.latest = measured
+        if self._seen % self._every == 0:
+            self.snapshots.append(self.latest)
+        self._seen += 1
+        if len(self.snapshots) > DRIFT_SNAPSHOTS:
+            del self.snapshots[1::2]
+            self._every *= 2
+
+    def truncate(self, step: int) -> None:
+        """Drop everything after `step`."""
+        self.snapshots = [entry for entry in self.snapshots if entry.step <= step]
+        if self.latest is not None and self.latest.step > step:
+            self.latest = self.snapshots[-1] if self.snapshots else None
+
+    def at(self, step: int | None) -> Sequence[LayerDrift]:
+        """Return the layers as last measured at or before `step` (None: the newest)."""
+        if self.latest is None:
+            return ()
+        if step is None or step >= self.latest.step:
+            return self.latest.layers
+        found: Sequence[LayerDrift] = ()
+        for measured in self.snapshots:
+            if measured.step > step:
+                break
+            found = measured.layers
+        return found
+
+
+@dataclass
+class StageCurves:
+    """The series of one stage over its own steps, with its state."""
+
+    state: StageState
+    accuracy: dict[str, MinMaxSeries] = field(default_factory=dict)
+    drop: MinMaxSeries = field(default_factory=MinMaxSeries)
+    loss: MinMaxSeries = field(default_factory=MinMaxSeries)
+    grad_norm: MinMaxSeries = field(default_factory=MinMaxSeries)
+    drift: DriftTrack = field(default_factory=DriftTrack)
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.state.name
+
+    @property
+    def task(self) -> str:
+        """The task it trains."""
+        return self.state.task
+
+    @property
+    def steps(self) -> int:
+        """Its length."""
+        return self.state.steps
+
+    @property
+    def known(self) -> list[str]:
+        """Tasks learned before it."""
+        return self.state.known
+
+    @property
+    def window(self) -> int:
+        """Length of its danger window; 0 without one."""
+        return self.state.window
+
+    def truncate(self, step: int) -> None:
+        """Drop everything after `step`."""
+        for series in (*self.accuracy.values(), self.drop, self.loss, self.grad_norm):
+            series.truncate(step)
+        self.drift.truncate(step)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A step of a stage."""
+
+    stage: str
+    step: int
+
+
+class Curves:
+    """All stages of a run in order of training.
+
+    Attributes:
+        stages: by name, in order.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self.stages: dict[str, StageCurves] = {}
+
+    @property
+    def current(self) -> StageCurves | None:
+        """The stage that began last."""
+        return next(reversed(self.stages.values()), None)
+
+    def add(self, event: Event) -> None:
+        """Add an event's measurements; the run's state was updated before."""
+        if isinstance(event, Step):
+            stage = self.stages.get(event.stage)
+            if stage is not None:
+                _add_finite(stage.loss, event.step, event.loss)
+                _add_finite(stage.grad_norm, event.step, event.grad_norm)
+        elif isinstance(event, Probe):
+            if event.stage in self.stages:
+                self._add_probe(self.stages[event.stage], event)
+        elif isinstance(event, Drift):
+            if event.stage in self.stages:
+                self.stages[event.stage].drift.add(event)
+        elif isinstance(event, StageStarted):
+            self.stages.pop(event.stage, None)
+            self._follow_stages()
+        elif isinstance(event, Rewound):
+            if event.stage in self.stages:
+                self.stages[event.stage].truncate(event.step)
+            self._follow_stages()
+
+    def _follow_stages(self) -> None:
+        """Keep only the series of stages in the run's state."""
+        self.stages = {
+            name: self.stages.get(name) or StageCurves(state)
+            for name, state in self._run.stages.items()
+        }
+
+    def offset(self, stage: str) -> int:
+        """Return the global step at which a stage begins."""
+        before = 0
+        for name, curves in self.stages.items():
+            if name == stage:
+                return before
+            before += curves.steps
+        return before
+
+    @property
+    def end(self) -> int:
+        """Global step of the planned end of the newest stage."""
+        return sum(stage.steps for stage in self.stages.values())
+
+    def place_of(self, x: int) -> Place | None:
+        """Return the stage and step at a global step."""
+        before = 0
+        found: Place | None = None
+        for name, curves in self.stages.items():
+            # A stage's step 0 is the last step of the stage before it, which takes precedence.
+            if found is None or x > before:
+                found = Place(name, x - before)
+            before += curves.steps
+        return found
+
+    def x_of(self, stage: str, step: int) -> int | None:
+        """Return the global step of a stage's step; None for an unknown stage."""
+        return self.offset(stage) + step if stage in self.stages else None
+
+    def _add_probe(self, stage: StageCurves, probe: Probe) -> None:
+        for task, measures in probe.comparable.items():
+            series = stage.accuracy.get(task)
+            if series is None:
+                series = stage.accuracy[task] = MinMaxSeries()
+            _add_finite(series, probe.step, measures.get(self._run.metric_of(task)))
+        _add_finite(stage.drop, probe.step, probe.drop)
+
+
+def _add_finite(series: MinMaxSeries, step: int, value: float | None) -> None:
+    if value is not None and math.isfinite(value):
+        series.add(step, value)
 
 
 class LiveState(RunState):
-    """A run, folded for display.
+    """A run's state, folded for display.
 
     Attributes:
         curves: decimated series.
-        activity: what happened besides measurements.
-        damaged_lines: lines of the log that were left out or are missing.
+        activity: events other than measurements.
+        damaged_lines: lines of the log that were skipped or are missing.
         version: rises with every event.
     """
 
@@ -43,15 +238,15 @@ class LiveState(RunState):
             return
         self.activity.add(event)
         if isinstance(event, Rewound | StageStarted | CommandAnswered):
-            # A pause or a rewind is no step time.
+            # The time of a pause or a rewind is not a step time.
             self._step_times.clear()
 
     def note_damage(self, count: int, first: str) -> None:
-        """Show in one row how many of the log's lines are damaged.
+        """Show the number of damaged log lines in one row.
 
         Args:
-            count: lines left out or missing so far.
-            first: where the first one is and what is wrong with it.
+            count: lines skipped or missing so far.
+            first: position and fault of the first one.
         """
         text = f"{count} damaged line{'' if count == 1 else 's'} in the log left out: {first}"
         if self._damage_row is None:
@@ -64,10 +259,10 @@ class LiveState(RunState):
         self.version += 1
         self.activity.version += 1
 
-    def suppose_stages_until(self, stage: str) -> None:
-        """Begin the planned stages up to one whose beginning was not read yet.
+    def assume_stages_until(self, stage: str) -> None:
+        """Start the planned stages up to one whose `stage_started` is not read yet.
 
-        The plan in `run_started` gives what lies before it, so that the step axis is right.
+        The plan in `run_started` gives the earlier stages, which the step axis needs.
         """
         planned = self.started.stages if self.started else ()
         if stage not in {entry.stage for entry in planned}:
@@ -84,7 +279,7 @@ class LiveState(RunState):
 
     @property
     def steps_per_second(self) -> float | None:
-        """Speed of the newest steps, probes between them included."""
+        """Speed over the newest steps, including the probes between them."""
         if len(self._step_times) < 3:
             return None
         (stage, first, began), (last_stage, last, ended) = self._step_times[0], self._step_times[-1]
@@ -95,7 +290,7 @@ class LiveState(RunState):
 
     @property
     def stages_planned(self) -> list[tuple[str, int]]:
-        """All stages of the run with their steps, as far as they are known."""
+        """All known stages of the run with their steps."""
         stages = self.started.stages if self.started else ()
         planned = [(entry.stage, entry.steps) for entry in stages]
         named = {name for name, _ in planned}
@@ -105,7 +300,7 @@ class LiveState(RunState):
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the run's planned end at the present speed; None while it is unknown."""
+        """Seconds to the run's planned end at the current speed; None if unknown."""
         stage, speed = self.stage, self.steps_per_second
         if stage is None or speed is None or self.finished is not None:
             return None
@@ -119,7 +314,7 @@ class LiveState(RunState):
 
     @property
     def worst_known(self) -> str | None:
-        """The watched earlier task that has lost most in this stage, by the newest values."""
+        """The watched earlier task with the largest drop in this stage."""
         stage = self.curves.current
         if stage is None:
             return None
@@ -135,7 +330,7 @@ class LiveState(RunState):
         return worst[1] if worst else None
 
     def marks(self, *kinds: Kind) -> list[Entry]:
-        """Return the activity of some kinds that has a place on the step axis."""
+        """Return the entries of some kinds that have a stage and a step."""
         return [
             row
             for row in self.activity.rows

@@ -1,7 +1,7 @@
-"""What the worker's machine is doing: GPU memory and load, else the worker's own CPU and memory.
+"""The load of the worker's machine: GPU memory and utilization, or the worker's CPU and memory.
 
-Only where the console runs on the worker's host; elsewhere it says so. NVIDIA's library is used if
-it is installed, and its absence is no fault.
+Available only where the console runs on the worker's host; elsewhere the sample reports the
+worker's host. NVIDIA's library is used if installed; its absence is not an error.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ class GpuSample:
 
     name: str
     utilization: float | None
-    """Share of the last second in which it computed; None where it doesn't tell (MIG)."""
+    """Share of the last second in which it computed; None if not reported (MIG)."""
     used_bytes: int
     total_bytes: int
 
 
 @dataclass(frozen=True)
 class MachineSample:
-    """One look at the machine."""
+    """One sample of the machine."""
 
     gpus: tuple[GpuSample, ...] = ()
     cpu_percent: float | None = None
-    """Of the worker, 100 for each core."""
+    """CPU of the worker, 100 per core."""
     rss_bytes: int | None = None
     memory_total_bytes: int | None = None
     cores: int | None = None
     problem: str = ""
-    """Why there is nothing to show."""
+    """Why the sample is empty."""
 
 
 class Machine:
-    """Looks at the machine now and then."""
+    """Samples the machine of a worker."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -49,7 +49,7 @@ class Machine:
         self._process: psutil.Process | None = None
 
     def sample(self, liveness: Liveness) -> MachineSample:
-        """Return what the worker's machine is doing now."""
+        """Return the current load of the worker's machine."""
         if liveness.pid is None:
             return MachineSample(problem="no worker has started yet")
         if liveness.host is not None and liveness.host != socket.gethostname():
@@ -58,7 +58,7 @@ class Machine:
             cpu: float | None = None
             if self._process is None or self._process.pid != liveness.pid:
                 self._process = psutil.Process(liveness.pid)
-                # The first call measures nothing: it only begins the span.
+                # The first call only starts the measured interval.
                 self._process.cpu_percent()
             else:
                 cpu = self._process.cpu_percent()
@@ -108,7 +108,7 @@ def _utilization(nvml: Any, handle: Any) -> float | None:
 
 
 def _load_nvml() -> Any:
-    """Return NVIDIA's library, ready for questions; None without it, its driver or a GPU."""
+    """Return NVIDIA's library, initialized; None without the library, a driver or a GPU."""
     # Deferred: an optional package that opens the driver.
     try:
         import pynvml

@@ -1,4 +1,4 @@
-"""Numbers as the console writes them: short, with their unit, of steady width."""
+"""Numbers as the console writes them: short, with their unit, of constant width."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def format_share(value: float | None) -> str:
 
 
 def format_points(drop: float) -> str:
-    """Return a difference of shares in points, with a sign that shows a loss as minus."""
+    """Return a difference of shares in points, signed; a loss is negative."""
     points = round(100 * drop, 1)
     return f"{points:+.1f}".replace("-", "−") if points else "0.0"
 
 
 def format_change(gain: float, metric: Metric, *, unit: bool = True) -> str:
-    """Return by how much a measure changed.
+    """Return the change of a measure.
 
     Args:
         gain: the change in the metric's good direction; a loss is negative.
-        metric: what was measured. Shares are written in points, with a minus for a loss. Anything
-            else is written as the change of the value itself, so that it adds up with the values
-            beside it: a likelihood that is lost has risen.
-        unit: whether the unit follows.
+        metric: the measure. Shares are written in points; a loss is negative. Other measures are
+            written as the change of the value itself, consistent with the values beside it: a
+            worse negative log-likelihood is positive.
+        unit: whether to append the unit.
     """
     if metric.is_share:
         return format_points(gain) + (" points" if unit else "")
@@ -54,7 +54,7 @@ def format_change(gain: float, metric: Metric, *, unit: bool = True) -> str:
 
 
 def format_rate(per_second: float | None) -> str:
-    """Return tokens a second; `–` for none."""
+    """Return tokens per second; `–` for none."""
     if per_second is None:
         return "–"
     if per_second >= 99_950:
@@ -65,7 +65,7 @@ def format_rate(per_second: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a span of time as `45 s`, `3:07` or `2 h 05`; `–` for none."""
+    """Return a duration as `45 s`, `3:07` or `2 h 05`; `–` for none."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "–"
     whole = round(seconds)
@@ -79,7 +79,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_age(seconds: float | None) -> str:
-    """Return how long ago something was, in one unit."""
+    """Return an age in one unit."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     seconds = max(seconds, 0.0)
@@ -102,7 +102,7 @@ def format_bytes(count: float | None) -> str:
 
 
 def format_count(count: float | None) -> str:
-    """Return a large number of things, such as parameters."""
+    """Return a large count, such as parameters, with a decimal prefix."""
     if count is None:
         return "–"
     for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
@@ -114,11 +114,11 @@ def format_count(count: float | None) -> str:
 
 
 def format_clock(time: str, zone: tzinfo | None = None) -> str:
-    """Return the time of day of an event; spaces when it names none.
+    """Return an event's time of day; spaces if it has none.
 
     Args:
         time: RFC 3339.
-        zone: where the reader is; None for the machine's own zone.
+        zone: time zone of the reader; None for the machine's.
     """
     try:
         moment = parse_rfc3339(time)
@@ -130,7 +130,7 @@ def format_clock(time: str, zone: tzinfo | None = None) -> str:
 
 
 def seconds_since_epoch(time: str) -> float | None:
-    """Return the moment of an event in seconds since the epoch; None when it names none."""
+    """Return an event's time in seconds since the epoch; None if it has none."""
     try:
         moment: datetime = parse_rfc3339(time)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The picker: which run to attach to."""
+"""The picker: a full-screen list of this machine's runs, from which the operator chooses one."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from textual.app import App, ComposeResult
 from textual.filter import LineFilter, Monochrome, NoColor
 
 from sf_tui.run.directory import RunDirectory, list_runs
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
-from sf_tui.tui.glyphs import ASCII, UNICODE
+from sf_tui.tui.feed import RunSummary, summarize_run
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.numbers import format_age, format_share
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.run_list import state_role
-from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.summary import RunSummary, summarize_run
+from sf_tui.tui.panels.lists import state_role
+from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.terminal import ConsoleOptions
+from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 RUNS_READ_FIRST = 30
 
 
 class RunTable(Panel):
-    """One row a run; the chosen one is pointed at.
+    """One row per run; a pointer marks the chosen one.
 
     Attributes:
         runs: newest first.
         chosen: index of the chosen run.
-        now_s: present time, for ages.
+        now_s: current time in seconds since the epoch, for ages.
     """
 
     TITLE: ClassVar[str] = "choose a run"
@@ -43,7 +41,7 @@ class RunTable(Panel):
         self.now_s = 0.0
 
     def title_right(self) -> Line:
-        """Return how many runs there are."""
+        """Return the number of runs."""
         return [(f"{len(self.runs)} runs", "muted")]
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
@@ -82,7 +80,7 @@ class RunTable(Panel):
 
 
 class RunPicker(App[RunDirectory], inherit_bindings=False):
-    """A list of runs; it ends with the one that was chosen, or with None."""
+    """An application that lists the runs and returns the chosen one, or None."""
 
     CSS_PATH = "console.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -109,18 +107,18 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
         self.theme = paint.name
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
+        """Filter control characters, and colors if NO_COLOR is set."""
         filters = [self._printable, *super().get_line_filters()]
         if not self.options.no_color:
             return filters
         return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]
 
     def compose(self) -> ComposeResult:
-        """Put the table on the screen."""
+        """Compose the table."""
         yield self._table
 
     def on_mount(self) -> None:
-        """Read the remaining runs behind the first frame."""
+        """Read the remaining runs after the first frame."""
         self.run_worker(self._read_all())
 
     def on_key(self, event: events.Key) -> None:
@@ -139,7 +137,8 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
             table.update()
 
     def _read(self, count: int) -> None:
-        rows = [summarize_run(run) for run in self._waiting[:count]]
+        now_s = self.options.wall_clock()
+        rows = [summarize_run(run, now_s) for run in self._waiting[:count]]
         del self._waiting[:count]
         self._table.runs.extend(rows)
 

@@ -1,4 +1,4 @@
-"""A curve of any length in bounded room, in which no single point's extreme is ever lost.
+"""A curve of any length in bounded memory that never loses a single point's extreme.
 
 Knows numbers over steps; knows nothing of stages, events or terminals.
 """
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 CAPACITY = 2048
-"""Buckets a curve may fill: more than the columns of any terminal, times the dots in one."""
+"""Most buckets of a curve: more than any terminal has columns of dots."""
 EXACT_HEAD = 512
-"""Points kept one by one from a curve's start, where the danger window (150 steps) lies."""
+"""Points kept exactly at a curve's start, which covers the danger window (150 steps)."""
 EXACT_TAIL = 1024
-"""Newest points kept one by one, so that a rewind cuts exactly where it says."""
+"""Newest points kept exactly, so that a rewind can cut at any of them."""
 
 
 class Bucket(NamedTuple):
-    """The points of one stretch of steps.
+    """The points of one range of steps.
 
-    `x` is the last step that has a point; `first` and `last` are values in order of arrival.
+    `x` is the last step with a point; `first` and `last` are values in order of arrival.
     """
 
     x: int
@@ -34,11 +34,10 @@ class Bucket(NamedTuple):
 class MinMaxSeries:
     """Values over rising steps, decimated to `capacity` buckets that keep minimum and maximum.
 
-    The first `EXACT_HEAD` points are also kept as they are: they can be looked at closely however
-    long the curve has become.
+    The first `EXACT_HEAD` points are also kept exactly, for a close look at any length of curve.
 
     Attributes:
-        width: steps a bucket spans; 1 until the curve outgrows its room, then doubling.
+        width: steps per bucket; 1 until the buckets are full, then doubling.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -71,7 +70,7 @@ class MinMaxSeries:
         return self._last[-1] if self._last else None
 
     def add(self, x: int, y: float) -> None:
-        """Take one point; a point that does not lie behind the newest one replaces what follows it.
+        """Add one point, after dropping every point at or after its step.
 
         Args:
             x: step, 0 or more.
@@ -108,10 +107,10 @@ class MinMaxSeries:
             self._halve()
 
     def truncate(self, x: int) -> None:
-        """Forget every point behind step `x`.
+        """Drop every point after step `x`.
 
-        The bucket that `x` cuts is made anew from the newest points; a cut farther back than those
-        reach keeps that one bucket's extremes as they were.
+        The bucket that `x` cuts is rebuilt from the exactly kept points. A cut outside of those
+        keeps the bucket's extremes.
         """
         keep = bisect_right(self._x, x)
         if keep == len(self._x):
@@ -140,7 +139,7 @@ class MinMaxSeries:
         self._last.append(first)
 
     def _kept_one_by_one(self, start: int, end: int) -> list[tuple[int, float]] | None:
-        """Return every point from `start` to `end`, or None where they are not kept singly."""
+        """Return every point from `start` to `end`; None if they are not kept exactly."""
         if self._head_x and end <= self._head_x[-1]:
             steps, values = self._head_x, self._head_y
         elif self._tail_is_all or (self._tail_x and self._tail_x[0] <= start):
@@ -151,7 +150,7 @@ class MinMaxSeries:
         return list(zip(steps[first:behind], values[first:behind], strict=True))
 
     def buckets(self, start: int, end: int) -> Iterator[Bucket]:
-        """Yield the buckets between two steps (both included), exact where the head reaches."""
+        """Yield the buckets between two steps (inclusive); single points within the exact head."""
         if self.width > 1 and self._head_x and end <= self._head_x[-1]:
             for index in range(bisect_left(self._head_x, start), bisect_right(self._head_x, end)):
                 y = self._head_y[index]
@@ -199,7 +198,7 @@ class MinMaxSeries:
         return (low, high) if low <= high else None
 
     def _halve(self) -> None:
-        """Double the bucket width and join what falls together."""
+        """Double the bucket width and merge neighboring buckets."""
         self.width *= 2
         x, low, high = array("q"), array("d"), array("d")
         first, last = array("d"), array("d")

@@ -1,6 +1,6 @@
-"""One sitting at the console: from a terminal as it is to an exit code and a parting word.
+"""One console session: from the terminal as it is to an exit code and a closing message.
 
-Knows the terminal, the environment and the process; what is shown is the console's business.
+Knows the process and its streams; the console decides what is shown.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
-from sf_tui.tui.glyphs import draws_braille
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.terminal import LOST_EXIT_CODE, TerminalWatch, is_lost, is_writable
+from sf_tui.tui.terminal import (
+    LOST_EXIT_CODE,
+    ConsoleOptions,
+    TerminalWatch,
+    fit_options,
+    is_lost,
+    is_writable,
+)
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -34,9 +38,9 @@ def open_console(
 
     Args:
         run: the run.
-        options: what was asked for; what the terminal can't do is taken off them.
-        environ: the environment; this process's own when not given.
-        worker_ended: of a run that is only being started, whether its worker has ended.
+        options: the requested ones; features that the terminal lacks are turned off.
+        environ: the environment; this process's if not given.
+        worker_ended: whether the worker of a run that is starting has ended.
 
     Returns:
         0 left, 75 the terminal was lost, 130 interrupted, 1 the console failed, -1 the run never
@@ -48,9 +52,9 @@ def open_console(
     require_terminal(f"`sf show {run.id}` prints the state, `sf run --no-ui` needs no terminal")
     environ = os.environ if environ is None else environ
     fitted = fit_options(options, environ, sys.stderr.encoding)
-    # Imports leave no garbage, and looking for it among them takes a seventh of their time.
+    # Imports leave no garbage; collecting during them takes a seventh of their time.
     gc.disable()
-    # Deferred: what needs no console must not wait for Textual.
+    # Deferred: callers without a console must not wait for Textual.
     from sf_tui.tui.console import ConsoleApp
 
     gc.freeze()
@@ -66,14 +70,14 @@ def open_console(
 
 
 def run_application(app: App[int], *, mouse: bool) -> int:
-    """Run a Textual application under watch and return its exit code."""
+    """Run a Textual application, watch its terminal, and return its exit code."""
     source, output = sys.stdin.fileno(), sys.stderr.fileno()
     watch = TerminalWatch(source, output)
     watch.start()
     try:
         code = app.run(mouse=mouse)
         if is_lost(source):
-            # The application may have noticed first: nothing can be said to anybody any more.
+            # The application may have noticed first. No output is possible any more.
             os._exit(LOST_EXIT_CODE)
     finally:
         watch.stop()
@@ -81,41 +85,18 @@ def run_application(app: App[int], *, mouse: bool) -> int:
 
 
 def require_terminal(remedy: str) -> None:
-    """Check that keys can be read and a picture can be shown.
+    """Check that stdin and stderr are terminals.
 
     Raises:
-        UsageError: stdin or stderr is no terminal.
+        UsageError: one of them is not.
     """
     for stream, name in ((sys.stdin, "stdin"), (sys.stderr, "stderr")):
         if not stream.isatty():
             raise UsageError(f"the console needs a terminal, and {name} is none", remedy)
 
 
-def fit_options(
-    options: ConsoleOptions, environ: Mapping[str, str], encoding: str
-) -> ConsoleOptions:
-    """Return the options with what the terminal and its owner don't want taken off.
-
-    Args:
-        options: what was asked for.
-        environ: the environment.
-        encoding: in which the picture is written.
-    """
-    return replace(
-        options,
-        ascii_only=options.ascii_only or not draws_braille(environ, encoding),
-        no_color=options.no_color or bool(environ.get("NO_COLOR")),
-        light=options.light or has_light_background(environ),
-    )
-
-
-def has_light_background(environ: Mapping[str, str]) -> bool:
-    """Tell whether the terminal says that its background is light (`COLORFGBG=0;15`)."""
-    return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
-
-
-def parting_word(run: RunDirectory, code: int) -> str:
-    """Return what to print when the console closes: how the run stands and how to come back."""
+def closing_message(run: RunDirectory, code: int) -> str:
+    """Return the message printed on exit: the run's state and how to attach again."""
     state = probe_liveness(run).state
     back = f"`sf attach {run.id}` comes back"
     if code == 1:
@@ -128,9 +109,9 @@ def parting_word(run: RunDirectory, code: int) -> str:
 
 
 def pick_run(options: ConsoleOptions) -> RunDirectory | None:
-    """Let the operator choose one of the machine's runs; None if they leave the list."""
+    """Let the operator choose one of the machine's runs; None if they leave without a choice."""
     fitted = fit_options(options, os.environ, sys.stderr.encoding)
-    # Deferred: what needs no console must not wait for Textual.
+    # Deferred: callers without a console must not wait for Textual.
     from sf_tui.tui.picker import RunPicker
 
     app = RunPicker(fitted)

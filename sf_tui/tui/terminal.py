@@ -1,8 +1,9 @@
-"""The terminal's life: a lost one ends the console within a second, and costs the run nothing.
+"""The terminal: what it can display, what the operator asked for, and what happens when it is lost.
 
-A Textual application whose terminal has gone would burn more than a core and never end, and one
-whose terminal stops reading waits in a write. So a thread of its own watches the terminal, and
-leaves without asking anybody when it is gone. Nothing of the run lives in this process.
+A Textual application whose terminal is gone would use more than a core and never end; one whose
+terminal stops reading blocks in a write. A separate thread therefore watches the terminal and ends
+the process when it is lost. Knows descriptors, signals and the environment; knows nothing of runs
+and never imports Textual.
 """
 
 from __future__ import annotations
@@ -13,30 +14,92 @@ import signal
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import tzinfo
 from types import FrameType
 from typing import Any
 
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """Options of one console session.
+
+    Attributes:
+        read_only: send nothing to the run.
+        lite: half the refresh rate and no mouse, for slow links.
+        ascii_only: no braille and no box-drawing characters.
+        no_color: the terminal's own two colors only.
+        light: start with the light theme.
+        zone: time zone of the times shown; None for the machine's.
+        wall_clock: seconds since the epoch.
+        steady_clock: monotonic seconds.
+    """
+
+    read_only: bool = False
+    lite: bool = False
+    ascii_only: bool = False
+    no_color: bool = False
+    light: bool = False
+    zone: tzinfo | None = None
+    wall_clock: Callable[[], float] = time.time
+    steady_clock: Callable[[], float] = time.monotonic
+
+
+def draws_braille(environ: Mapping[str, str], encoding: str) -> bool:
+    """Return whether a terminal can be expected to show braille and box-drawing characters.
+
+    The Linux console's fonts have no braille, and a locale other than UTF-8 garbles both.
+
+    Args:
+        environ: the environment.
+        encoding: of the locale, such as `UTF-8`.
+    """
+    if environ.get("TERM", "") in {"linux", "dumb", "vt100", "vt220"}:
+        return False
+    return encoding.lower().replace("-", "") == "utf8"
+
+
+def fit_options(
+    options: ConsoleOptions, environ: Mapping[str, str], encoding: str
+) -> ConsoleOptions:
+    """Return the options without the features that the terminal or its user can't use.
+
+    Args:
+        options: the requested ones.
+        environ: the environment.
+        encoding: of the output stream.
+    """
+    return replace(
+        options,
+        ascii_only=options.ascii_only or not draws_braille(environ, encoding),
+        no_color=options.no_color or bool(environ.get("NO_COLOR")),
+        light=options.light or has_light_background(environ),
+    )
+
+
+def has_light_background(environ: Mapping[str, str]) -> bool:
+    """Return whether the terminal reports a light background (`COLORFGBG=0;15`)."""
+    return environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
+
+
 LOST_EXIT_CODE = 75
-"""EX_TEMPFAIL: the console lost its terminal; the run goes on."""
+"""EX_TEMPFAIL: the console lost its terminal; the run continues."""
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 CHECK_EVERY_S = 0.5
 STALLED_AFTER_S = 600.0
-"""A terminal that takes nothing for ten minutes is taken for lost: whoever comes back attaches."""
+"""A terminal that accepts no output for ten minutes counts as lost; the user can attach again."""
 _PATIENCE_S = 0.3
-"""A terminal in the middle of a frame takes more within this time if it still reads."""
+"""Time in which a terminal that still reads accepts more output."""
 _RESTORE = b"\x18\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h"
-"""Cuts off a sequence that is half written, and undoes what Textual switches on: paste, wrap,
-mouse, keyboard, screen, cursor."""
+"""Cancels a half-written sequence and resets the modes that Textual sets: paste, wrap, mouse,
+keyboard, screen, cursor."""
 
 
 def is_writable(descriptor: int, wait_s: float = 0.0) -> bool:
-    """Tell whether a terminal takes a write, waiting for that at most `wait_s`.
-
-    One that is gone takes none.
-    """
+    """Return whether a terminal accepts a write within `wait_s`; False if it is gone."""
     poller = select.poll()
     poller.register(descriptor, select.POLLOUT)
     try:
@@ -46,9 +109,9 @@ def is_writable(descriptor: int, wait_s: float = 0.0) -> bool:
 
 
 def is_lost(descriptor: int, wait_s: float = 0.0) -> bool:
-    """Tell whether a terminal's other end has closed, waiting for that at most `wait_s`."""
+    """Return whether a terminal's other end closes within `wait_s` or has closed."""
     poller = select.poll()
-    # Nothing is asked for: a hang-up is always told.
+    # No event mask: poll always reports a hang-up.
     poller.register(descriptor, 0)
     try:
         for _, flags in poller.poll(wait_s * 1000):
@@ -60,13 +123,13 @@ def is_lost(descriptor: int, wait_s: float = 0.0) -> bool:
 
 
 class TerminalWatch:
-    """Ends this process when its terminal is lost, or when it is told to go.
+    """Ends this process when its terminal is lost, or on SIGHUP, SIGTERM or SIGINT.
 
     Args:
-        input_descriptor: where keys come from.
-        output_descriptor: where the picture goes.
+        input_descriptor: of the keyboard input.
+        output_descriptor: of the screen output.
         leave: ends the process with an exit code; replaced in tests.
-        stalled_after_s: how long a terminal may take nothing.
+        stalled_after_s: time without an accepted write after which a terminal counts as lost.
     """
 
     def __init__(
@@ -87,7 +150,7 @@ class TerminalWatch:
         self._handlers: dict[int, Any] = {}
 
     def start(self) -> None:
-        """Watch from now on; call it in the main thread, before the terminal is changed."""
+        """Start to watch. Call it in the main thread before the terminal's modes change."""
         with suppress(termios.error):
             self._before = termios.tcgetattr(self._input)
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -95,14 +158,14 @@ class TerminalWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer; the signals mean again what they meant before."""
+        """Stop watching and restore the signal handlers."""
         self._ended.set()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._give_back_terminal()
+        self._restore_terminal()
         codes: dict[int, int] = {
             signal.SIGTERM: TERMINATED_EXIT_CODE,
             signal.SIGINT: INTERRUPTED_EXIT_CODE,
@@ -119,12 +182,12 @@ class TerminalWatch:
             if is_writable(self._output):
                 took_last = time.monotonic()
             elif time.monotonic() - took_last > self._stalled_after_s:
-                self._give_back_terminal()
+                self._restore_terminal()
                 self._leave(LOST_EXIT_CODE)
                 return
 
-    def _give_back_terminal(self) -> None:
-        """Leave the terminal as it was found, as far as it still listens."""
+    def _restore_terminal(self) -> None:
+        """Restore the terminal's modes if it still accepts output."""
         if is_writable(self._output, _PATIENCE_S):
             with suppress(OSError):
                 os.write(self._output, _RESTORE)

@@ -1,6 +1,6 @@
-"""The view of a run: composes the panels, follows the event log, limits how often what is sent.
+"""The view of a run: composes and sizes the panels, follows the logs, limits the refresh rate.
 
-Only reads. The console builds on it and gives keys their meaning.
+Only reads. Knows layouts and timers; `console` adds the keys.
 """
 
 from __future__ import annotations
@@ -20,46 +20,76 @@ from textual.screen import ModalScreen
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, textual_theme
-from sf_tui.tui.feed import RunFeed, WorkerLogTail
-from sf_tui.tui.glyphs import ASCII, UNICODE
+from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
 from sf_tui.tui.machine import Machine
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
+from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift, DriftLine
-from sf_tui.tui.panels.events import Events
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
-from sf_tui.tui.panels.loss_chart import LossChart
-from sf_tui.tui.panels.machine_panel import MachinePanel
-from sf_tui.tui.panels.matrix import Matrix
-from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.run_list import RunList
-from sf_tui.tui.panels.verdict import Verdict, VerdictLine
-from sf_tui.tui.panels.worker_log import WorkerLog
-from sf_tui.tui.printable_filter import PrintableFilter
-from sf_tui.tui.side_layout import side_heights
-from sf_tui.tui.summary import RUNS_LISTED, RunListReader
+from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, Matrix, layers_shown
+from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
+from sf_tui.tui.terminal import ConsoleOptions
+from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 POLL_EVERY_S = 0.25
-"""How often the logs are looked at; only what changed then costs anything."""
+"""Interval between polls of the logs; a poll without changes costs almost nothing."""
 TEXT_EVERY_S = 1.0
 CHART_EVERY_S = 2.0
 SLOWER_WITH_LITE = 2.0
 LIVENESS_EVERY_S = 1.0
 RUN_LIST_EVERY_S = 10.0
+NEVER_BEGAN = -1
+"""Result if the worker ended before the run started."""
+NOTICE_S = 8.0
+HISTORY_SLICE_S = 0.02
+RUNS_AT_ONCE = 12
+"""Runs of the list read before the first frame, about 2 ms each."""
+_ROWS_ELSEWHERE = {False: 14, True: 17}
+"""Rows of header, danger strip, events and footer; on wide screens the events have more. Rows and
+widths match the stylesheet."""
+_WIDTHS = {False: 44, True: 60}
+_LEAST_RUNS = {False: 0, True: 6}
+"""Rows that a long verdict leaves for the run list."""
+_LEAST_DRIFT = 5
+_LEAST_VERDICT = 6
+_GOOD_VERDICT = 8
+"""Title, bar, numbers, deciding arm and evidence."""
+
+
+def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
+    """Return the height of each side panel by its id, including the title line.
+
+    Args:
+        view: the state to show.
+        height: of the terminal.
+        wide: whether the layout has the run list.
+    """
+    gpus = len(view.machine.gpus) if view.machine else 0
+    drift = max(len(layers_shown(view)), 1) + 1
+    matrix = min(max(len(view.tasks), 1), 8) + 2
+    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
+    diagnosis = view.live.diagnosis
+    if diagnosis is None:
+        drift = min(drift, max(height - 28, 4) + 1)
+        return {"drift": drift, "matrix": matrix, "verdict": 0, "machine": machine}
+    # Each panel has an empty row below it; the log and the run list get the rest.
+    left = height - _ROWS_ELSEWHERE[wide] - (matrix + 1) - (machine + 1) - 2
+    drift = min(drift, max(left - _GOOD_VERDICT, _LEAST_DRIFT))
+    verdict = max(left - drift - _LEAST_RUNS[wide], _LEAST_VERDICT)
+    verdict = min(verdict, lines_wanted(diagnosis, _WIDTHS[wide]))
+    return {"drift": drift, "matrix": matrix, "verdict": verdict, "machine": machine}
 
 
 @dataclass
 class RefreshRate:
-    """Tells whether something is due, and remembers when it was done.
+    """Schedules recurring work by the time it was last done.
 
     Attributes:
-        clock: seconds that only ever rise.
-        slower: factor on all that is drawn.
+        clock: monotonic seconds.
+        slower: factor on the intervals of everything drawn.
     """
 
     clock: Callable[[], float]
@@ -67,41 +97,33 @@ class RefreshRate:
     _done: dict[str, float] = field(default_factory=dict)
 
     def is_due(self, what: str, every_s: float) -> bool:
-        """Tell whether `what` was last done at least `every_s` ago; if so it counts as done now."""
+        """Return whether `what` was not done for `every_s`; if so, record it as done now."""
         now = self.clock()
         last = self._done.get(what)
-        # A tick comes a little early or late: a tenth of it is forgiven.
+        # Timer ticks are a little early or late; tolerate a tenth of one.
         if last is not None and now - last < every_s - POLL_EVERY_S / 10:
             return False
         self._done[what] = now
         return True
 
     def text_is_due(self) -> bool:
-        """Tell whether panels of text may be sent."""
+        """Return whether text panels are due."""
         return self.is_due("text", TEXT_EVERY_S * self.slower)
 
     def charts_are_due(self) -> bool:
-        """Tell whether charts may be sent."""
+        """Return whether charts are due."""
         return self.is_due("charts", CHART_EVERY_S * self.slower)
 
 
-NEVER_BEGAN = -1
-"""Result of a console whose run's worker ended before it had begun anything."""
-NOTICE_S = 8.0
-HISTORY_SLICE_S = 0.02
-RUNS_AT_ONCE = 12
-"""Lines of the run list that are read before the first frame: about 2 ms each."""
-
-
 class RunView(App[int], inherit_bindings=False):
-    """Shows a run while it happens; it ends with the console's exit code.
+    """An application that shows a live run and returns the console's exit code.
 
     Args:
-        run: what is shown.
-        options: how.
-        terminal_is_ready: whether the terminal would take a write now; while it would not,
-            nothing is composed, so that a slow link always gets the newest picture.
-        worker_ended: of a run that is only being started, whether its worker has ended.
+        run: the run to show.
+        options: of the session.
+        terminal_is_ready: whether the terminal accepts a write now; if not, nothing is composed,
+            so that a slow link always gets the newest frame.
+        worker_ended: whether the worker of a run that is starting has ended.
     """
 
     CSS_PATH = "console.tcss"
@@ -147,15 +169,15 @@ class RunView(App[int], inherit_bindings=False):
         self._chart_news = False
         self._machine_news = True
         self._urgent_before: tuple[object, ...] = ()
-        self._said_at = 0.0
+        self._notice_at = 0.0
         for each in (DARK, LIGHT, PLAIN):
             self.register_theme(textual_theme(each))
         self.theme = paint.name
 
-    # What stands on the screen
+    # Layout
 
     def compose(self) -> ComposeResult:
-        """Make all panels; the stylesheet says which of them a layout shows."""
+        """Create all panels; the stylesheet decides which of them a layout shows."""
         view = self.view
         with Vertical(id="console"):
             yield Header(view, id="header")
@@ -180,15 +202,15 @@ class RunView(App[int], inherit_bindings=False):
         yield Card(view, id="card")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Keep control signs from the terminal, and colors where NO_COLOR asks for it."""
+        """Filter control characters, and colors if NO_COLOR is set."""
         filters = [self._printable, *super().get_line_filters()]
         if not self.options.no_color:
             return filters
         return [each for each in filters if not isinstance(each, Monochrome)] + [NoColor()]
 
     def on_mount(self) -> None:
-        """Show what is known and follow the run from now on."""
-        self.look_at_worker()
+        """Show the state read so far and start to follow the run."""
+        self.check_worker()
         self.view.machine = self._machine.sample(self.view.liveness)
         self._worker_log.poll()
         self.view.log_lines = self._worker_log.lines
@@ -199,11 +221,11 @@ class RunView(App[int], inherit_bindings=False):
             self.run_worker(self._read_history())
 
     def on_resize(self, event: events.Resize) -> None:
-        """Choose the layout for the new size."""
+        """Apply the layout for the new size."""
         self._arrange(event.size)
 
     def on_screen_resume(self) -> None:
-        """Bring the panels up to date that were covered."""
+        """Update the panels that were covered."""
         self.update_panels()
 
     def layout_for(self, width: int, height: int) -> str:
@@ -222,10 +244,10 @@ class RunView(App[int], inherit_bindings=False):
             screen.set_class(each == layout, f"-{each}")
         screen.set_class(height >= 34, "-tall")
         self._size_side()
-        self._look_at_runs(RUNS_AT_ONCE)
+        self._refresh_runs(RUNS_AT_ONCE)
 
     def _size_side(self) -> None:
-        """Give each panel at the side the rows it has something to say in."""
+        """Set the height of each side panel to its content."""
         view = self.view
         screen = self.screen_stack[0]
         heights = side_heights(view, self.size.height, wide=screen.has_class("-wide"))
@@ -238,7 +260,7 @@ class RunView(App[int], inherit_bindings=False):
                 panel.set_class(view.live.diagnosis is None, "-empty")
 
     def update_panels(self, *, charts: bool = True) -> None:
-        """Compose the visible panels anew; only cells that differ are sent."""
+        """Compose the visible panels again; only changed cells are sent."""
         self.view.live = self._feed.live
         self.view.progress = self._feed.progress
         for screen in reversed(self.screen_stack):
@@ -251,7 +273,7 @@ class RunView(App[int], inherit_bindings=False):
     # Following the run
 
     def poll(self) -> None:
-        """Take in what happened since the last poll, and show it when it is due."""
+        """Read the changes since the last poll and show them when due."""
         if not self._terminal_is_ready():
             return
         view = self.view
@@ -259,11 +281,11 @@ class RunView(App[int], inherit_bindings=False):
         if self._feed.poll():
             self._text_news = self._chart_news = self._machine_news = True
         view.now_s = self.options.wall_clock()
-        # While the worker takes a while for something there is no event, but time to tell.
+        # Long-running work writes no events, but its elapsed time must be updated.
         self._text_news = self._text_news or view.work is not None
         if self._rate.is_due("liveness", LIVENESS_EVERY_S):
             before = view.liveness
-            self.look_at_worker()
+            self.check_worker()
             self._text_news = self._text_news or view.liveness.state is not before.state
         if self._worker_log.poll():
             view.log_lines = self._worker_log.lines
@@ -275,39 +297,39 @@ class RunView(App[int], inherit_bindings=False):
         urgent, self._urgent_before = facts != self._urgent_before, facts
         if self._text_news and (self._rate.text_is_due() or urgent):
             self._text_news = False
-            self._forget_old_notice()
+            self._drop_old_notice()
             self.update_panels(charts=False)
         if self._chart_news and self._rate.charts_are_due():
             self._chart_news = False
-            self._look_at_machine()
+            self._sample_machine()
             self._size_side()
             self.update_panels()
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
-            self._look_at_runs(1)
+            self._refresh_runs(1)
 
-    def look_at_worker(self) -> None:
-        """Find out whether the worker lives; unreadable files leave what was known."""
+    def check_worker(self) -> None:
+        """Update the worker's liveness; keep the previous one if files are unreadable."""
         with suppress(OSError):
             found = probe_liveness(self.view.run, self.options.wall_clock())
             if found.state is WorkerState.STARTING and self._feed.live.started:
-                # It had begun, and even its heartbeat is gone.
+                # The run had started, and even its heartbeat is gone.
                 found = replace(found, state=WorkerState.DEAD)
             if (
                 found.state in {WorkerState.SILENT, WorkerState.DEAD}
                 and self._feed.live.finished is not None
             ):
-                # Whoever holds its lock, or has written since, looks at what it left: a diagnosis.
-                # A worker that goes on has a heartbeat.
+                # The lock is held, or the log was written, by a diagnosis of the ended run. A
+                # resumed worker would have a heartbeat.
                 found = replace(found, state=WorkerState.FINISHED)
             self.view.liveness = found
 
-    def _forget_old_notice(self) -> None:
-        """Take a notice away with other news: alone it is not worth a byte to a still screen."""
-        if self.options.steady_clock() - self._said_at > NOTICE_S:
+    def _drop_old_notice(self) -> None:
+        """Clear an old notice along with other changes; alone it would not justify an update."""
+        if self.options.steady_clock() - self._notice_at > NOTICE_S:
             self.view.notice = ""
 
     def _urgent_facts(self) -> tuple[object, ...]:
-        """Return what an operator waits for: shown at the next poll, not at the next second."""
+        """Return the facts whose change is shown at the next poll, not at the next second."""
         live = self._feed.live
         newest = live.activity.newest_command()
         return (
@@ -318,43 +340,44 @@ class RunView(App[int], inherit_bindings=False):
             self.view.liveness.state,
         )
 
-    def _look_at_machine(self) -> None:
+    def _sample_machine(self) -> None:
         if self._machine_news and not self._feed.live.paused:
             self._machine_news = False
             self.view.machine = self._machine.sample(self.view.liveness)
 
-    def _look_at_runs(self, count: int) -> None:
-        """Read some lines of the run list anew, where it is shown."""
+    def _refresh_runs(self, count: int) -> None:
+        """Update some runs of the run list if the layout shows it."""
         if not self.screen_stack:
-            # A timer may fire once more while the console closes.
+            # A timer may fire while the console closes.
             return
         screen = self.screen_stack[0]
         if screen.has_class("-wide"):
+            now_s = self.options.wall_clock()
             for _ in range(count):
-                self.view.runs = self._run_list.read_some(self.view.run)
-            # A loop, because while the console closes there may be none any more.
+                self.view.runs = self._run_list.read_some(self.view.run, now_s)
+            # A loop: while the console closes, the panel may be gone.
             for panel in screen.query(RunList):
                 panel.update()
 
     async def _read_history(self) -> None:
-        """Read the older part of a long log, a slice at a time between all else."""
+        """Read the older part of a long log in slices, interleaved with other work."""
         while self._feed.read_history(HISTORY_SLICE_S):
             self._text_news = True
             await asyncio.sleep(HISTORY_SLICE_S / 2)
         self._size_side()
         self.update_panels()
 
-    # What the console has to say
+    # Notices
 
-    def say(self, text: str, level: str = "info", *, command: str = "") -> None:
-        """Show a sentence in the footer until there are later news or keys.
+    def show_notice(self, text: str, level: str = "info", *, command: str = "") -> None:
+        """Show a sentence in the footer until later changes or keys.
 
         Args:
             text: the sentence.
             level: info, warn or error.
-            command: id of the command that it is about, whose state it then follows.
+            command: id of the command that the notice follows.
         """
-        self._said_at = self.options.steady_clock()
+        self._notice_at = self.options.steady_clock()
         self.view.notice, self.view.notice_level = text, level
         self.view.notice_command = command
         self.update_panels(charts=False)

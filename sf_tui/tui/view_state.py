@@ -1,4 +1,4 @@
-"""What all panels show: the run's state, and the operator's choices (range, cursor, filter).
+"""What all panels show: the run's state and the operator's choices (range, cursor, filter).
 
 Holds no widgets and reads no files; the console changes it and refreshes the panels.
 """
@@ -13,18 +13,16 @@ from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.axes import round_up
-from sf_tui.tui.colors import DARK, Paint, task_role
-from sf_tui.tui.curves import Place, StageCurves
-from sf_tui.tui.glyphs import UNICODE, Glyphs
-from sf_tui.tui.live_state import LiveState
+from sf_tui.tui.feed import RunSummary
+from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
-from sf_tui.tui.summary import RunSummary
+from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
 from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import TasksAtRisk
 
 
 def move_by_probe(view: ViewState, direction: int) -> None:
-    """Move the cursor to the probe before (-1) or after (+1); behind the last one is live."""
+    """Move the cursor to the previous (-1) or next (+1) probe; after the last one, to live."""
     curves = view.live.curves
     x = view.cursor
     if x is None:
@@ -47,7 +45,7 @@ def move_by_probe(view: ViewState, direction: int) -> None:
 
 
 def jump_to_mark(view: ViewState, direction: int) -> None:
-    """Move the cursor to what happened before (-1) or next (+1); behind the last one is live."""
+    """Move the cursor to the previous (-1) or next (+1) mark; after the last one, to live."""
     jumps = view.jumps()
     x = view.cursor
     if direction < 0:
@@ -58,15 +56,15 @@ def jump_to_mark(view: ViewState, direction: int) -> None:
         view.cursor = after[0] if after else None
 
 
-def look_closer(view: ViewState, direction: int) -> None:
-    """Let the charts span fewer (+1) or more (-1) steps."""
+def change_range(view: ViewState, direction: int) -> None:
+    """Make the charts span fewer (+1) or more (-1) steps."""
     index = RANGES.index(view.range) + direction
     view.range = RANGES[min(max(index, 0), len(RANGES) - 1)]
 
 
 _FEWEST_STEPS = 100
 RANGES = ("run", "stage", "window")
-"""What a chart's step axis may span, from far to near."""
+"""Ranges of a chart's step axis, from wide to narrow."""
 
 
 @dataclass
@@ -74,22 +72,22 @@ class ViewState:
     """The state of one console.
 
     Attributes:
-        run: which run.
+        run: the run.
         live: its state, curves and activity.
         actions: the profile's.
         liveness: of its worker.
-        progress: share of the history read so far, or None when all of it is.
+        progress: share of the history read so far; None when it is complete.
         cursor: global step of the replay cursor, or None while the newest values show.
-        range: which steps charts span.
+        range: the steps that charts span.
         log_loss: whether the loss axis is logarithmic.
         event_filter: text that events must contain; empty for all.
-        notice: what the console has to say about the last key; empty for nothing.
+        notice: the console's reply to the last key; empty for none.
         notice_level: info, warn or error.
-        notice_command: id of the command that the notice is about; empty for none.
-        log_lines: end of what the worker printed.
-        runs: other runs, newest first; only filled where they are shown.
-        zone: where the reader is; None for the machine's own time zone.
-        now_s: seconds since the epoch at the last look; for how long the worker has been at it.
+        notice_command: id of the command that the notice follows; empty for none.
+        log_lines: end of the worker's log.
+        runs: summaries of the machine's runs, newest first; filled only if shown.
+        zone: time zone of the reader; None for the machine's.
+        now_s: seconds since the epoch at the last poll, for elapsed times.
     """
 
     run: RunDirectory
@@ -115,7 +113,7 @@ class ViewState:
 
     @property
     def stage(self) -> StageCurves | None:
-        """The stage that is looked at: the cursor's, else the newest."""
+        """The viewed stage: the cursor's, else the newest."""
         place = self.place
         if place is not None:
             return self.live.curves.stages.get(place.stage)
@@ -123,12 +121,12 @@ class ViewState:
 
     @property
     def place(self) -> Place | None:
-        """Where the replay cursor is; None while the newest values show."""
+        """Stage and step of the replay cursor; None while the newest values show."""
         return None if self.cursor is None else self.live.curves.place_of(self.cursor)
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks in profile order; before the run has said so, those that were probed."""
+        """Tasks in profile order; the probed ones until `run_started` is read."""
         if self.live.tasks:
             return self.live.tasks
         stage = self.live.curves.current
@@ -136,7 +134,7 @@ class ViewState:
 
     @property
     def known(self) -> list[str]:
-        """Earlier tasks that the stage looked at can damage, and that count as old ones."""
+        """Watched tasks that were learned before the viewed stage."""
         stage = self.stage
         if stage is None:
             return []
@@ -148,7 +146,7 @@ class ViewState:
         return task_role(index), self.glyphs.task(index)
 
     def accuracy_now(self, task: str) -> float | None:
-        """Return a task's charted measure where the view looks."""
+        """Return a task's charted measure at the cursor, or the newest."""
         stage = self.stage
         series = stage.accuracy.get(task) if stage else None
         if series is None:
@@ -157,7 +155,7 @@ class ViewState:
         return series.last_value if place is None else series.value_at(place.step)
 
     def _accuracy_before(self, task: str) -> float | None:
-        """Return a task's last measure in an earlier stage, where this one doesn't probe it."""
+        """Return a task's last measure in an earlier stage, if this one doesn't probe it."""
         value = None
         for stage in self.live.curves.stages.values():
             if stage is self.stage:
@@ -167,13 +165,13 @@ class ViewState:
         return value
 
     def accuracy_at_start(self, task: str) -> float | None:
-        """Return a task's charted measure at the beginning of the stage looked at."""
+        """Return a task's charted measure at the start of the viewed stage."""
         series = self.stage.accuracy.get(task) if self.stage else None
         return None if series is None else series.value_at(0)
 
     @property
     def drop(self) -> float | None:
-        """The worst watched earlier task's drop where the view looks."""
+        """Drop of the worst watched earlier task at the cursor, or the newest."""
         stage = self.stage
         if stage is None:
             return None
@@ -182,7 +180,7 @@ class ViewState:
 
     @property
     def step(self) -> int:
-        """Step of the stage looked at."""
+        """Step within the viewed stage."""
         place = self.place
         if place is not None:
             return place.step
@@ -191,7 +189,7 @@ class ViewState:
 
     @property
     def in_window(self) -> bool:
-        """Whether the step looked at lies in a danger window."""
+        """Whether the viewed step is in a danger window."""
         stage, newest = self.stage, self.live.stage
         if stage is None or not stage.window:
             return False
@@ -201,7 +199,7 @@ class ViewState:
 
     @property
     def frozen_layers(self) -> list[str]:
-        """Layers that were frozen where the view looks."""
+        """Layers frozen at the viewed step."""
         stage = self.stage
         if stage is None:
             return []
@@ -214,7 +212,7 @@ class ViewState:
 
     @property
     def anchor(self) -> AnchorState | None:
-        """How steps were anchored where the view looks; None where they were not."""
+        """The anchor at the viewed step; None without one."""
         stage, place = self.live.stage, self.place
         if place is not None:
             stage = self.live.stages.get(place.stage)
@@ -223,7 +221,7 @@ class ViewState:
 
     @property
     def anchor_strength(self) -> float:
-        """Strength of the anchor, the profile's own where the log names none."""
+        """Strength of the anchor; the profile's if the log has none."""
         anchor = self.anchor
         if anchor is None or anchor.strength is None:
             return self.actions.anchor_strength
@@ -231,19 +229,19 @@ class ViewState:
 
     @property
     def anchor_loss(self) -> float | None:
-        """Divergence from the start model at the newest step; None elsewhere and unanchored."""
+        """Divergence from the start model at the newest step; None in replay or unanchored."""
         stage = self.live.stage
         return stage.anchor_loss if stage and self.place is None and stage.anchor else None
 
     @property
     def at_risk(self) -> TasksAtRisk | None:
-        """The tasks at risk in the stage looked at, as the start model ranks them."""
+        """The tasks at risk in the viewed stage, as ranked by the start model."""
         stage = self.live.stages.get(self.stage.name) if self.stage else None
         return stage.at_risk if stage else None
 
     @property
     def verdict(self) -> str:
-        """The newest verdict, if it is of this stage and of weights like these; else empty."""
+        """The newest verdict if it still applies to the current weights; else empty."""
         diagnosis = self.live.diagnosis
         if diagnosis is None or not self.live.diagnosis_holds or self.place is not None:
             return ""
@@ -251,7 +249,7 @@ class ViewState:
 
     @property
     def work(self) -> tuple[str, float] | None:
-        """What keeps the worker from going on, and for how many seconds; None if nothing does."""
+        """The worker's long-running work and its elapsed seconds; None without any."""
         if self.live.finished is not None or self.liveness.state is WorkerState.DEAD:
             return None
         row = self.live.activity.worked_on()
@@ -261,8 +259,8 @@ class ViewState:
     def steps_shown(self) -> tuple[int, int]:
         """First and last global step of the charts.
 
-        The last one runs ahead of the run in round strides, so that a long stage does not squeeze
-        its danger window into one column, and the axis still seldom moves.
+        The last one stays ahead of the run in round numbers: a long stage does not squeeze its
+        danger window into one column, and the axis rarely changes.
         """
         curves, stage = self.live.curves, self.stage
         if stage is None:
@@ -276,7 +274,7 @@ class ViewState:
         return (offset, offset + max(self._reach(stage), 1))
 
     def _reach(self, stage: StageCurves) -> int:
-        """Return the step up to which a stage's axis goes for now."""
+        """Return the current last step of a stage's axis."""
         if stage is not self.live.curves.current or self.live.finished is not None:
             return max(stage.loss.last_x or 0, stage.steps if stage.loss.last_x is None else 1)
         newest = self.live.stage
@@ -284,7 +282,7 @@ class ViewState:
         return min(max(2 * stage.window, round_up(ahead), _FEWEST_STEPS), stage.steps)
 
     def jumps(self) -> list[int]:
-        """Return the global steps worth jumping to: all that happened beside checkpoints."""
+        """Return the global steps to jump to: stage starts and all marks except checkpoints."""
         curves = self.live.curves
         found = {curves.offset(name) for name in curves.stages}
         for row in self.live.marks(

@@ -320,7 +320,7 @@ class RiskGroupRecord:
     """Neighbor prompts of one template, as the start model ranks them."""
 
     frame: Annotated[str, Doc("template with `…` for its slot")] = ""
-    kind: Annotated[str, Doc("how the prompts were made")] = ""
+    kind: Annotated[str, Doc("`other_template` (another task) or `slot` (the new task)")] = ""
     example: Annotated[str, Doc("one of the prompts")] = ""
     likelihood: Annotated[float | None, Doc("log-likelihood of the template", "nats")] = None
     prompts: Annotated[Count, Doc("prompts in the group")] = 0

@@ -13,6 +13,7 @@ from sf_tui.cli.bench import app
 from sf_tui.errors import UsageError
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Path) -> None:
     arguments = ["--model", str(tied_llama_directory), "--steps", "20", "--batch-size", "4"]
     result = CliRunner().invoke(app, ["memory", *arguments, "--json"])

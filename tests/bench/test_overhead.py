@@ -9,6 +9,7 @@ from sf_tui.bench.overhead import measure_overhead
 from sf_tui.errors import UsageError
 
 
+@pytest.mark.slow
 def test_the_report_holds_every_figure(llama_directory: Path) -> None:
     report = BenchReport.from_plain(
         measure_overhead(str(llama_directory), steps=50, batch_size=4, threads=1)

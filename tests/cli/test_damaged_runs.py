@@ -23,8 +23,7 @@ from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, read_objects
 from sf_tui.run.reading import read_state
-from sf_tui.tui.feed import RunFeed
-from sf_tui.tui.summary import summarize_run
+from sf_tui.tui.feed import RunFeed, summarize_run
 from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished, UnknownEvent
 from tui.written_run import WrittenRun
 
@@ -98,7 +97,7 @@ def test_a_run_with_a_damaged_file_hides_no_other(home: Path, change: Change) ->
     change(home / "bad")
     lists_all()
     shows()
-    summarize_run(RunDirectory(home / "bad"))
+    summarize_run(RunDirectory(home / "bad"), 0.0)
 
 
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "missing", "loop"])
@@ -153,7 +152,7 @@ def test_any_change_of_the_log_is_survived_and_repaired(home: Path, seed: int) -
     read_state(run)
     lists_all(bad_is_damaged=False)
     shows()
-    summarize_run(run)
+    summarize_run(run, 0.0)
     RunFeed(run)
     repair_before_resume(run)
     EventLog(run.events).close()

@@ -501,7 +501,7 @@ def test_the_tasks_at_risk_are_named_before_any_training(
     assert [group["rank"] for group in groups] == list(range(1, len(groups) + 1))
     likelihoods = [group["likelihood"] for group in groups]
     assert likelihoods == sorted(likelihoods, reverse=True)
-    assert {group["kind"] for group in groups} <= {"same_template", "slot"}
+    assert {group["kind"] for group in groups} <= {"other_template", "slot"}
     assert any("…" in group["frame"] for group in groups)
     assert all("kl" not in group for group in groups)
     assert found["tokens"] > 0
@@ -510,6 +510,7 @@ def test_the_tasks_at_risk_are_named_before_any_training(
     )
     assert groups[0]["example"].split()[0] in table
     assert "before any training" in table
+    assert "other_template: another question, so another task" in table
 
 
 def test_with_a_run_it_tells_how_far_each_group_has_moved(

@@ -295,7 +295,7 @@ def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
     from sf_tui.neighbors.risk import RiskGroup
 
     sf("analyze", "neighbors", f"r{IN_NAMES}")
-    group = RiskGroup(EVERYWHERE, "same_template", -3.0, EVERYWHERE, ())
+    group = RiskGroup(EVERYWHERE, "other_template", -3.0, EVERYWHERE, ())
     survey = Survey(EVERYWHERE, "new", None, 1, (SurveyedGroup(group, None),), 1, 1.0, 1)
     _print(survey, EVERYWHERE)
 

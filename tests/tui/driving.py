@@ -23,7 +23,7 @@ def console_of(written: WrittenRun, **options: Any) -> ConsoleApp:
 def panel_text(written: WrittenRun, panel: type[Panel], width: int) -> str:
     """Return a panel's first line as it stands at a width, without starting the application."""
     app = console_of(written)
-    app.look_at_worker()
+    app.check_worker()
     line, *_ = panel(app.view).compose_lines(width, 2)
     return "".join(text for text, _ in fit(line, width, app.view.glyphs.ellipsis)).rstrip()
 

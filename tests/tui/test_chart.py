@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from sf_tui.tui.axes import Scale, log_ticks, loss_scale, round_up, step_ticks, tick_label, ticks
 from sf_tui.tui.chart import GUTTER, Chart, Curve, Mark, draw_chart, share_ticks
-from sf_tui.tui.glyphs import ASCII, UNICODE, Glyphs
 from sf_tui.tui.lines import line_width
 from sf_tui.tui.series import MinMaxSeries
+from sf_tui.tui.theme import ASCII, UNICODE, Glyphs
 
 SHARES = Scale(0.0, 1.0)
 

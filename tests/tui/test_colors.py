@@ -4,7 +4,7 @@ import pytest
 from rich.color import Color, ColorSystem
 from rich.style import Style
 
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN, TASK_ROLES, Paint
+from sf_tui.tui.theme import DARK, LIGHT, PLAIN, TASK_ROLES, Paint
 
 
 def colors_of(paint: Paint) -> list[Color]:

@@ -33,7 +33,7 @@ def test_recover_says_what_it_tunes_on_and_how_long(
 
 
 def test_what_the_action_leaves_open_the_profile_says() -> None:
-    actions = RunActions(repair={"examples": 0, "steps": 150})
+    actions = RunActions(recover={"examples": 0, "steps": 150})
     said = " ".join(consequences(action("recover", steps=20), actions))
     assert "no old examples, 20 steps at most" in said
 

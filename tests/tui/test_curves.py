@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from sf_tui.tui.curves import DriftTrack
-from sf_tui.tui.live_state import LiveState
+from sf_tui.tui.live_state import DriftTrack, LiveState
 from sf_tui.vocabulary.declared import LayerDrift
 from sf_tui.vocabulary.events import (
     Drift,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
-from sf_tui.tui.dialogs.palette import PaletteDialog
-from sf_tui.tui.panels.footer import Footer
+from sf_tui.tui.dialogs.lookup import PaletteDialog
+from sf_tui.tui.panels.header_footer import Footer
 from tui.driving import SIZE, console_of, open_dialog, panel_text, screen_text, sent
 from tui.written_run import WrittenRun
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
+from sf_tui.tui.activity import frames_at_risk, words_of_new_task
+from sf_tui.tui.lines import shorten_frame
 from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 
@@ -18,8 +19,8 @@ def named(*groups: tuple[str, str]) -> TasksAtRisk:
 def test_only_other_tasks_are_at_risk_nearest_first() -> None:
     event = named(
         ("slot", "What is the currency of … ?"),
-        ("same_template", CAPITAL),
-        ("same_template", "Who … ?"),
+        ("other_template", CAPITAL),
+        ("other_template", "Who … ?"),
     )
     assert frames_at_risk(event) == [CAPITAL, "Who … ?"]
     assert words_of_new_task(event) == NEW
@@ -27,7 +28,7 @@ def test_only_other_tasks_are_at_risk_nearest_first() -> None:
 
 
 def test_a_frame_is_one_line_that_no_terminal_obeys() -> None:
-    event = named(("same_template", "user:\n\tWhat is \x1b[31m… ?"), ("same_template", "  \n"))
+    event = named(("other_template", "user:\n\tWhat is \x1b[31m… ?"), ("other_template", "  \n"))
     assert frames_at_risk(event) == ["user: What is \\x1b[31m… ?"]
 
 

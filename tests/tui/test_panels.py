@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from sf_tui.tui.colors import DARK, LIGHT, PLAIN
 from sf_tui.tui.console import ConsoleApp
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
 from sf_tui.tui.panels.card import Card
+from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.drift import Drift, DriftLine
-from sf_tui.tui.panels.events import Events
-from sf_tui.tui.panels.footer import Footer
-from sf_tui.tui.panels.header import Header
-from sf_tui.tui.panels.loss_chart import LossChart
-from sf_tui.tui.panels.matrix import Matrix
+from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import Events
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.tables import Drift, DriftLine, Matrix
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine
+from sf_tui.tui.theme import DARK, LIGHT, PLAIN
 from support.console_scenes import (
     MakeRun,
     Scene,
@@ -43,7 +40,7 @@ class ShownRun:
         self.state = scene.__name__
         written, options = scene(make_run)
         self.app = ConsoleApp(written.run, written.options(**options))
-        self.app.look_at_worker()
+        self.app.check_worker()
 
     def lines(self, panel: type[Panel], width: int = WIDTH, height: int = 6) -> list[Parts]:
         """Return the parts of each line that are no blanks, each with its role."""

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sf_tui.run.directory import list_runs
+from sf_tui.tui.feed import RunListReader, summarize_run
 from sf_tui.tui.picker import RunPicker
-from sf_tui.tui.summary import RunListReader, summarize_run
 from sf_tui.vocabulary.events import RunFinished
 from tui.written_run import WrittenRun
 
@@ -32,19 +32,19 @@ def several(make_run: MakeRun) -> list[WrittenRun]:
 
 def test_a_summary_says_state_place_and_both_accuracies(make_run: MakeRun) -> None:
     dead, finished, running = several(make_run)
-    assert summarize_run(dead.run).state == "dead"
-    summary = summarize_run(finished.run)
+    assert summarize_run(dead.run, dead.now_s).state == "dead"
+    summary = summarize_run(finished.run, finished.now_s)
     assert (summary.state, summary.stage, summary.step) == ("completed", "new", 60)
     assert summary.old_accuracy is not None
     assert round(summary.old_accuracy, 2) == round(finished.old, 2)
     assert summary.new_accuracy is not None
     assert round(summary.new_accuracy, 2) == round(finished.new, 2)
-    # The heartbeat is as old as the machine's own clock says: long dead.
-    assert summarize_run(running.run).state == "dead"
+    assert summarize_run(running.run, running.now_s).state == "running"
+    assert summarize_run(running.run, running.now_s + 600).state == "dead"
 
 
 def test_a_run_of_which_nothing_is_known_has_a_summary_too(make_run: MakeRun) -> None:
-    summary = summarize_run(make_run().run)
+    summary = summarize_run(make_run().run, 0.0)
     assert (summary.state, summary.old_accuracy, summary.last_event_s) == ("starting", None, None)
 
 
@@ -52,7 +52,7 @@ def test_a_long_list_is_read_a_run_at_a_time(make_run: MakeRun) -> None:
     runs = several(make_run)
     reader = RunListReader()
     for count in (1, 2, 3, 3):
-        assert len(reader.read_some(runs[0].run)) == count
+        assert len(reader.read_some(runs[0].run, runs[0].now_s)) == count
 
 
 async def test_a_run_is_chosen_by_arrows_and_enter(make_run: MakeRun) -> None:
@@ -78,4 +78,4 @@ def test_a_run_that_is_diagnosed_after_its_end_is_listed_as_ended(make_run: Make
     _, finished, _ = several(make_run)
     finished.beat(age_s=600)
     finished.diagnose(60)
-    assert summarize_run(finished.run).state == "completed"
+    assert summarize_run(finished.run, finished.now_s).state == "completed"

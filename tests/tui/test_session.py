@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.session import fit_options, has_light_background
+from sf_tui.tui.terminal import ConsoleOptions, fit_options, has_light_background
 
 XTERM = {"TERM": "xterm-256color"}
 

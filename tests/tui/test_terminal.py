@@ -29,6 +29,13 @@ OpenConsole = Callable[..., Terminal]
 
 
 @pytest.fixture
+def running(running: WrittenRun) -> WrittenRun:
+    """Return the run with a heartbeat from 1970: its worker is dead at any date of the machine."""
+    running.beat(age_s=running.now_s)
+    return running
+
+
+@pytest.fixture
 def open_console() -> Iterator[OpenConsole]:
     opened: list[Terminal] = []
 
@@ -50,7 +57,6 @@ def test_the_first_frame_comes_and_q_says_how_to_come_back(
     mapped = Path(f"/proc/{terminal.process.pid}/maps").read_text()
     assert "site-packages" in mapped
     assert "torch" not in mapped
-    # Its last beat is of long ago.
     terminal.read_until("worker dead")
     terminal.press("q")
     assert terminal.read_to_end() == 0

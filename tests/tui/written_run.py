@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.vocabulary.declared import (
     AnchorState,
     ArmRecord,
@@ -300,7 +300,7 @@ class WrittenRun:
     def name_neighbors(self, stage: str = "new", *frames: str) -> None:
         """Tell what the start model names beside the new task, as a worker does at step 0."""
         kinds = [("slot", "What is the currency of … ?")]
-        kinds += [("same_template", frame) for frame in frames or FRAMES]
+        kinds += [("other_template", frame) for frame in frames or FRAMES]
         self.event(
             TasksAtRisk(
                 stage=stage,

@@ -21,7 +21,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.console import ConsoleApp
-from sf_tui.tui.options import ConsoleOptions
+from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import OPS, Argument, Op, register_op
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation

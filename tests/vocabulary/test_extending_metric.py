@@ -35,8 +35,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.tui.console import ConsoleApp
-from sf_tui.tui.options import ConsoleOptions
-from sf_tui.tui.panels.accuracy_chart import AccuracyChart
+from sf_tui.tui.terminal import ConsoleOptions
+from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.vocabulary.events import CommandAnswered, Probe, Step
 from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from sf_tui.tui.colors import DARK, LIGHT
+from sf_tui.tui.theme import DARK, LIGHT
 from sf_tui.vocabulary.verdicts import CLEAR_VERDICTS, VERDICTS, VerdictName, is_recoverable
 
 

@@ -1,7 +1,7 @@
-"""What all dialogs have in common: a box of painted lines, and keys that it alone hears.
+"""The base of all dialogs: a modal box of painted lines that receives every key.
 
-Text is typed into the dialog itself, without a blinking cursor. Keys that were still on their way
-when it opened are not taken for an answer.
+Text is typed into the dialog itself, without a blinking cursor. Keys still in transit when it opens
+do not count as an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 
 DEAF_FOR_S = 0.3
-"""Nobody reads a dialog faster than this."""
+"""Keys within this time after opening are ignored: too early to be an answer."""
 MOST_TYPED = 80
 
 ResultT = TypeVar("ResultT")
@@ -32,15 +32,15 @@ class DialogBox(Panel):
         self._compose_text = compose_text
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return what the dialog says."""
+        """Return the dialog's text."""
         return self._compose_text(width, height)
 
 
 class Dialog(ModalScreen[ResultT], Generic[ResultT]):
-    """A box that takes all keys until it is answered or left with escape.
+    """A box that receives all keys until it is answered or closed with escape.
 
     Attributes:
-        typed: what was typed so far, for dialogs that take text.
+        typed: the text typed so far, in dialogs that take text.
     """
 
     TAKES_TEXT: ClassVar[bool] = False
@@ -55,39 +55,39 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         self._box = DialogBox(view, self.compose_text)
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return what the box says."""
+        """Return the box's text."""
         raise NotImplementedError
 
     def wanted_height(self, width: int) -> int:
-        """Return how many lines the box would like."""
+        """Return the number of lines that the text needs."""
         return len(self.compose_text(width, 1000))
 
     def answer(self) -> None:
-        """Take enter for an answer."""
+        """Handle enter."""
 
     def press(self, key: str) -> None:
-        """Take a key that is neither text nor enter nor escape."""
+        """Handle a key other than text, enter and escape."""
 
     def compose(self) -> ComposeResult:
-        """Put the box on the screen."""
+        """Compose the box."""
         self._box.set_class(not self.view.glyphs.braille, "-ascii")
         yield self._box
 
     def on_mount(self) -> None:
-        """Size the box for its text."""
+        """Fit the box to its text."""
         self._fit_box()
 
     def on_resize(self) -> None:
-        """Size the box for the new screen."""
+        """Fit the box to the new screen size."""
         self._fit_box()
 
     def refresh_text(self) -> None:
-        """Show what changed in the dialog."""
+        """Redraw the dialog after a change."""
         self._fit_box()
         self._box.update()
 
     def on_key(self, event: events.Key) -> None:
-        """Hear every key; none reaches the console below."""
+        """Handle every key; none reaches the console below."""
         event.stop()
         event.prevent_default()
         if event.key in {"escape", "ctrl+c"}:
@@ -107,17 +107,17 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
             self.press(event.character if event.is_printable and event.character else event.key)
 
     def on_paste(self, event: events.Paste) -> None:
-        """Take a pasted text, without its line ends."""
+        """Add pasted text without its line ends."""
         event.stop()
         if self.TAKES_TEXT:
             self._type(self.typed + "".join(event.text.split("\n")))
 
     def typing_line(self, prompt: str) -> Line:
-        """Return the line that shows what is being typed."""
+        """Return the line that shows the typed text."""
         return [(prompt, "muted"), (self.typed, "strong"), (" ", "cursor")]
 
     def typed_changed(self) -> None:
-        """Tell a subclass that the typed text is another."""
+        """React to a change of the typed text; for subclasses."""
 
     def _type(self, text: str) -> None:
         self.typed = text[:MOST_TYPED]
@@ -132,7 +132,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
 
 def keys_line(*keys: tuple[str, str]) -> Line:
-    """Return a line of keys and what they do."""
+    """Return a line of keys and their effects."""
     line: Line = []
     for key, does in keys:
         line += [("   " if line else "", "text"), (key, "key"), (f" {does}", "muted")]

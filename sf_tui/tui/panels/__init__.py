@@ -1,1 +1,1 @@
-"""The panels of the console: one widget a file, named as what one sees."""
+"""The panels of the console, one widget per area of the screen."""

@@ -1,4 +1,4 @@
-"""The card: the few numbers that count, large, for a screen too small for panels."""
+"""The card: the most important numbers in large digits, for a screen too small for panels."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _DIGITS = {
 
 
 class Card(Panel):
-    """Accuracy of every task, the step, the drop, and how to leave."""
+    """Accuracy of every task, the step, the drop, and the key that leaves."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return as much as fits, the most important first."""
+        """Return the lines that fit, most important first."""
         view = self.view
         stage = view.stage
         state = view.liveness.state
@@ -89,7 +89,7 @@ class Card(Panel):
         return as_many_as_fit(parts, self.size.width)
 
     def _held(self) -> Line:
-        """Return what holds the old task, and the verdict on it."""
+        """Return the active protections and the verdict."""
         view = self.view
         parts: list[Line] = []
         if view.frozen_layers:

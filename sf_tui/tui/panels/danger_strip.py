@@ -1,36 +1,45 @@
-"""The danger strip: is the old task being lost, how much, and what can be done about it.
+"""The danger strip: how much of the old task is lost, and which actions the console suggests.
 
-When the worker is gone it says how to go on instead: nothing else matters then.
+If the worker is dead or silent it shows how to resume instead. Knows the drop, the danger window,
+the verdict and the active protections; sends nothing.
 """
 
 from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.advice import closing_command, suggested_actions
-from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
-from sf_tui.tui.keys import shown_key
-from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width
-from sf_tui.tui.numbers import (
-    format_change,
-    format_clock,
-    format_share,
-    format_value,
-)
+from sf_tui.tui.actions import Action, shown_key
+from sf_tui.tui.activity import frames_at_risk, words_of_new_task
+from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, shorten_frame
+from sf_tui.tui.numbers import format_change, format_clock, format_share, format_value
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import (
+    ANCHORED,
+    FROZEN,
+    GO_BACK,
+    OPS,
+    PROTECT,
+    RECOVER,
+    TEST,
+    op_that_turns_off,
+    ops_for,
+)
+from sf_tui.vocabulary.verdicts import is_recoverable
 
+MOST_SUGGESTED = 2
+"""Most actions suggested at a time; more would be no suggestion."""
 _BAR_CELLS = 30
 _GAP = "   "
 _AT_RISK = "at risk: "
 _LEAST_FRAME_CELLS = 8
-"""A frame cut shorter than this tells nothing."""
+"""A shorter part of a frame is not informative."""
 
 
 class DangerStrip(Panel):
-    """One line (two where there is room) about the danger window and the drop."""
+    """One line (two if there is room) about the danger window and the drop."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return what is at stake, and below it the window's bar and extremes."""
+        """Return the state of the window and the drop, then the window's bar and extremes."""
         worker = self._worker_line(width)
         if worker is not None:
             first, second = worker
@@ -43,13 +52,13 @@ class DangerStrip(Panel):
         view = self.view
         state, beat = view.liveness.state, self._last_beat()
         if state is WorkerState.DEAD:
-            told = [("The worker is dead", "danger"), (beat, "text")]
+            status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
                 (f"sf resume {view.run.id}", "strong"),
                 (f" goes on {self._from_checkpoint()}", "text"),
             ]
         elif state is WorkerState.SILENT:
-            told = [("The worker is silent", "danger"), (beat, "text")]
+            status = [("The worker is silent", "danger"), (beat, "text")]
             resume = [
                 ("it may come back; if it does not, ", "text"),
                 (f"sf resume {view.run.id}", "strong"),
@@ -58,10 +67,10 @@ class DangerStrip(Panel):
             return [("waiting for the worker's first word", "muted")], []
         else:
             return None
-        one_line = join([told, resume], "   ")
+        one_line = join([status, resume], "   ")
         if line_width(one_line) <= width:
             return one_line, self._second_line(width)
-        return (as_many_as_fit([resume, told], width, "   ") or resume), told
+        return (as_many_as_fit([resume, status], width, "   ") or resume), status
 
     def _last_beat(self) -> str:
         view = self.view
@@ -91,10 +100,10 @@ class DangerStrip(Panel):
         return [("outside the danger window", "muted")]
 
     def _first_line(self, width: int) -> Line:
-        """Return what fits, the countdown and the drop before all else.
+        """Return the parts that fit, the countdown and the drop first.
 
-        Each part may be told shorter or longer: what comes later in the list only takes room that
-        is left, and takes the place of what was told shorter.
+        Some parts have a short and a long form. Later entries of the list only use the remaining
+        room; a long form replaces its short form.
         """
         shown: dict[str, Line] = {}
         suggestions = self._suggestions()
@@ -132,7 +141,7 @@ class DangerStrip(Panel):
         return line
 
     def _held(self, *, detail: bool) -> Line:
-        """Return what holds the old task: frozen layers, an anchor; with detail, how to let go."""
+        """Return the active protections (frozen layers, anchor), on demand with their undo keys."""
         view = self.view
         if view.stage is None or not view.known:
             return []
@@ -155,7 +164,7 @@ class DangerStrip(Panel):
         return [(f", {shown_key(undo.key)} {undo.label}", "text")]
 
     def _suggestions(self) -> list[Line]:
-        """Return what to do, each with its key; behind a run's end the command for it."""
+        """Return the suggested actions with their keys; after the run's end, the command."""
         view = self.view
         pointer = (f"{view.glyphs.pointer} ", "danger")
         command = closing_command(view)
@@ -171,7 +180,7 @@ class DangerStrip(Panel):
         ]
 
     def _calm(self) -> Line:
-        """Return from which drop on something will be suggested."""
+        """Return the drop from which actions are suggested."""
         view = self.view
         drop, bound = view.drop, view.actions.alert_drop
         over = view.live.finished is not None
@@ -182,7 +191,7 @@ class DangerStrip(Panel):
         return [(f"alert at {100 * bound:.0f} points", "muted")]
 
     def _risk(self, room: int) -> Line:
-        """Return the task that the start model itself names as nearest to the new one."""
+        """Return the task that the start model ranks nearest to the new one."""
         at_risk = self.view.at_risk
         frames = frames_at_risk(at_risk) if at_risk else []
         if at_risk is None or not frames:
@@ -230,7 +239,7 @@ class DangerStrip(Panel):
         return as_many_as_fit(parts, width, "   ")
 
     def _loss_rate(self) -> str | None:
-        """Return how the worst earlier task changed over the newest 25 steps, with its unit."""
+        """Return the change of the worst earlier task over the newest 25 steps, with its unit."""
         view = self.view
         task, stage = view.live.worst_known, view.stage
         series = stage.accuracy.get(task) if stage and task else None
@@ -241,3 +250,52 @@ class DangerStrip(Panel):
             return None
         metric = view.live.metric(task)
         return format_change(-metric.drop(before, now), metric)
+
+
+def suggested_actions(view: ViewState) -> list[Action]:
+    """Return the suggested actions, all with a key; none while the drop is below the alert."""
+    drop = view.drop
+    if drop is None or view.place is not None or view.read_only:
+        return []
+    if drop < view.actions.alert_drop or view.live.finished is not None:
+        return []
+    wanted, last_resorts = _ranked_ops(view)
+    return _usable(view, wanted)[:MOST_SUGGESTED] or _usable(view, last_resorts)[:1]
+
+
+def closing_command(view: ViewState) -> str:
+    """Return the next command for a run that ended with a drop above the alert; else empty."""
+    drop, run = view.drop, view.run.id
+    if view.live.finished is None or drop is None or drop < view.actions.alert_drop:
+        return ""
+    if is_recoverable(view.verdict):
+        return f"sf recover {run} --out DIR"
+    return "" if view.verdict else f"sf diagnose {run}"
+
+
+def _ranked_ops(view: ViewState) -> tuple[list[str], list[str]]:
+    """Return suitable ops, best first, and the ops to suggest if none of those is available."""
+    on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+    protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
+    recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
+    if view.verdict == "real":
+        # These weights no longer contain the knowledge; recovering can't work.
+        return [*going_back, *protecting], []
+    if view.verdict == "spurious":
+        # Recovered knowledge is lost again unless the next steps are protected.
+        return [*recovering, *reversed(protecting)], going_back
+    if view.in_window:
+        return protecting, [*recovering, *going_back]
+    return recovering if view.verdict else [*recovering, *ops_for(TEST)], going_back
+
+
+def _usable(view: ViewState, ops: list[str]) -> list[Action]:
+    """Return the actions of some ops that have a key and are not already requested."""
+    found = []
+    for op in ops:
+        action = view.actions.of_op(op)
+        newest = view.live.activity.newest_command(action.name) if action else None
+        asked_for = newest is not None and newest.is_under_way
+        if action is not None and action.key and not asked_for:
+            found.append(action)
+    return found

@@ -1,32 +1,43 @@
-"""What all panels have in common: painted lines of which only the changed cells are sent."""
+"""The base of all panels: painted lines, of which only changed cells are sent; no control signs.
+
+Panels make their text printable before layout. A line filter then replaces any control sign left in
+a strip, keeping its width. Knows lines and widgets; knows nothing of what a panel shows.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from sf_tui.printable import printable
+from sf_tui.printable import UNPRINTABLE, printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
 from sf_tui.tui.view_state import ViewState
 
+_FORBIDDEN = re.compile(f"[\\t\\n]|{UNPRINTABLE.pattern}")
+
 
 class Panel(Widget):
-    """A rectangle of lines that is composed anew when told, and sent only where it differs.
+    """A rectangle of lines; an update sends only the cells that changed.
 
     Attributes:
-        view: what is looked at.
+        view: the state to show.
     """
 
     TITLE: ClassVar[str] = ""
-    """What stands in the top line; empty for a panel without one."""
+    """Text of the title line; empty for a panel without one."""
     IS_CHART: ClassVar[bool] = False
-    """Whether it is composed at the slower rate of charts."""
+    """Whether it is updated at the slower rate of charts."""
 
     can_focus = False
 
@@ -37,15 +48,15 @@ class Panel(Widget):
         self._strips: dict[int, Strip] = {}
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return what lies below the title: at most `height` lines of any width."""
+        """Return the body: at most `height` lines of any width."""
         raise NotImplementedError
 
     def title_right(self) -> Sequence[Piece]:
-        """Return what stands at the right end of the title line."""
+        """Return the right end of the title line."""
         return ()
 
     def update(self) -> None:
-        """Compose the panel anew and send the cells that differ."""
+        """Compose the panel again and send the cells that changed."""
         width, height = self.size
         if not width or not height:
             return
@@ -66,7 +77,7 @@ class Panel(Widget):
             self.refresh(*regions)
 
     def repaint(self) -> None:
-        """Compose the panel anew and send all of it: the theme or the size is another."""
+        """Compose the panel again and send all of it, after a change of theme or size."""
         self._lines = []
         self._strips.clear()
         self.update()
@@ -77,12 +88,12 @@ class Panel(Widget):
         self.repaint()
 
     def on_focus(self, event: events.Focus) -> None:
-        """Show that this is the panel that `z` zooms."""
+        """Highlight the title: `z` zooms this panel."""
         del event
         self.update()
 
     def on_blur(self, event: events.Blur) -> None:
-        """Show that it is no longer."""
+        """Remove the highlight."""
         del event
         self.update()
 
@@ -120,3 +131,23 @@ class Panel(Widget):
         if free < 0 or not right:
             return [title, (rule * (width - line_width([title])), "rule")]
         return [title, (rule * free, "rule"), (" ", "text"), *right, (" ", "text")]
+
+
+class PrintableFilter(LineFilter):
+    """Replaces control characters in every strip of every widget, and removes links."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments with equal widths and without control characters."""
+        del background
+        return [
+            Segment(_FORBIDDEN.sub(_same_width, text), _unlinked(style), control)
+            for text, style, control in segments
+        ]
+
+
+def _same_width(found: re.Match[str]) -> str:
+    return "�" * cell_len(found[0])
+
+
+def _unlinked(style: Style | None) -> Style | None:
+    return style.update_link(None) if style is not None and style.link else style

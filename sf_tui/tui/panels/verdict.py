@@ -1,7 +1,7 @@
-"""The verdict: how much of the loss is broken alignment, how much is knowledge that is gone.
+"""The verdict: how much of the loss is broken alignment and how much is lost knowledge.
 
-Shows the newest `diagnosis` event as it stands, also one that was made after the run had ended.
-Concludes nothing itself.
+Shows the newest `diagnosis` event, including one made after the run ended. Draws no conclusion of
+its own.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _ARM_HEADER = f"   {'arm':<{_NAME_CELLS}} recovered control steps  time"
 
 
 def lines_wanted(diagnosis: DiagnosisMade, width: int) -> int:
-    """Return how many lines the panel fills with all it has to say, its title among them."""
+    """Return the number of lines of the whole panel, including its title."""
     arms = len(diagnosis.arms or {})
-    told = sum(len(sentence) for sentence in _sentences(diagnosis, width))
-    return 1 + 5 + (1 + arms if arms else 0) + 1 + told
+    evidence = sum(len(sentence) for sentence in _sentences(diagnosis, width))
+    return 1 + 5 + (1 + arms if arms else 0) + 1 + evidence
 
 
 class Verdict(Panel):
@@ -36,13 +36,13 @@ class Verdict(Panel):
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Return where it was made, and the verdict."""
+        """Return the diagnosis's stage and step, and the verdict."""
         if self.view.live.diagnosis is None:
             return ()
         return (*place_of(self.view), ("  ", "text"), *verdict_words(self.view))
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the bar and its numbers; where there is room, all arms and the evidence."""
+        """Return the bar and its numbers; if there is room, all arms and the evidence."""
         diagnosis = self.view.live.diagnosis
         if diagnosis is None:
             return [[("  none was asked for", "muted")]]
@@ -67,7 +67,7 @@ class Verdict(Panel):
         ]
         arms, evidence = self._arms(diagnosis, width), _figures(diagnosis, width)
         if len(lines) + len(arms) + 1 > height:
-            # Who wants all arms zooms the panel.
+            # The zoomed panel shows all arms.
             arms = _decided(diagnosis, width)
         lines += [*arms, evidence]
         for sentence in _sentences(diagnosis, width):
@@ -93,7 +93,7 @@ class Verdict(Panel):
         ]
 
     def _arms(self, diagnosis: DiagnosisMade, width: int) -> list[Line]:
-        """Return a header and a line for each arm, the one that decided first."""
+        """Return a header and a line for each arm, the deciding arm first."""
         arms = diagnosis.arms or {}
         decided = diagnosis.arm
         names = sorted(arms, key=lambda name: (name != decided, bool(arms[name].skipped)))
@@ -108,7 +108,7 @@ class Verdict(Panel):
         ]
         if arm.skipped:
             return [*line, (f"skipped: {arm.skipped}", "muted")]
-        # A control above the floor: this arm teaches what it then measures.
+        # Control above the floor: the arm taught the task that it measures.
         taught = arm.allowed is False
         line += [
             (f"{format_share(arm.recovered):>9} ", "muted" if taught else "text"),
@@ -154,7 +154,7 @@ class VerdictLine(Panel):
 
 
 def verdict_words(view: ViewState) -> Line:
-    """Return the newest verdict; with `was` when the weights have been repaired or put back."""
+    """Return the newest verdict, prefixed by `was` if the weights were replaced since."""
     history = view.live
     if history.diagnosis is None:
         return []
@@ -163,26 +163,26 @@ def verdict_words(view: ViewState) -> Line:
         return [("was ", "strong"), (verdict, "muted")]
     known = VERDICTS.get(verdict)
     word: Piece = (verdict, known.color_role if known else "strong")
-    # An open one: its interval still allows for another.
+    # Open: the interval still allows another verdict.
     return [word, (", open", "muted")] if history.diagnosis.closed is False else [word]
 
 
 def place_of(view: ViewState) -> Line:
-    """Return at which step the newest diagnosis was made."""
+    """Return the stage and step of the newest diagnosis."""
     diagnosis = view.live.diagnosis
     if diagnosis is None or diagnosis.stage is None or diagnosis.step is None:
         return []
     return [(f"{diagnosis.stage}@{diagnosis.step}", "muted")]
 
 
-def share_with_interval(diagnosis: DiagnosisMade, said: str = "spurious share") -> Line:
-    """Return the spurious share with its interval; of a verdict `none` the drop, which decided."""
+def share_with_interval(diagnosis: DiagnosisMade, label: str = "spurious share") -> Line:
+    """Return the spurious share with its interval; for the verdict `none`, the drop."""
     if diagnosis.verdict == "none" and diagnosis.drop_interval:
         start, now = diagnosis.start, diagnosis.now
         drop = None if start is None or now is None else start - now
         return _with_interval("drop", drop, diagnosis.drop_interval, "text")
     share = diagnosis.spurious_share
-    return _with_interval(said, share, diagnosis.interval, "task-1")
+    return _with_interval(label, share, diagnosis.interval, "task-1")
 
 
 def _with_interval(name: str, value: float | None, interval: Interval | None, role: str) -> Line:
@@ -193,7 +193,7 @@ def _with_interval(name: str, value: float | None, interval: Interval | None, ro
 
 
 def _decided(diagnosis: DiagnosisMade, width: int) -> list[Line]:
-    """Return the arm that decided, in words; nothing where none did."""
+    """Return the deciding arm in one line; nothing if no arm decided."""
     arm = (diagnosis.arms or {}).get(diagnosis.arm or "")
     if arm is None or arm.skipped:
         return []
@@ -206,7 +206,7 @@ def _decided(diagnosis: DiagnosisMade, width: int) -> list[Line]:
 
 
 def _sentences(diagnosis: DiagnosisMade, width: int) -> list[list[Line]]:
-    """Return the evidence in sentences, each as the lines it takes."""
+    """Return the sentences of the evidence, each wrapped into lines."""
     room = max(width - 2, 20)
     return [
         [[(f" {line}", "muted")] for line in wrap(sentence, room)]
@@ -215,7 +215,7 @@ def _sentences(diagnosis: DiagnosisMade, width: int) -> list[list[Line]]:
 
 
 def _figures(diagnosis: DiagnosisMade, width: int) -> Line:
-    """Return on what it was measured and what it cost."""
+    """Return the sample sizes and the cost of the diagnosis."""
     parts: list[Line] = []
     if diagnosis.held_out is not None:
         parts.append([(f"{diagnosis.held_out} held-out", "text")])

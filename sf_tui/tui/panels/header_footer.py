@@ -1,10 +1,14 @@
-"""The header: which run, how far, how fast, until when, and in what state."""
+"""The first and last lines: the run's progress, speed and state; the keys or a notice.
+
+Knows the run's state and the key table; handles no key.
+"""
 
 from __future__ import annotations
 
 import re
 
 from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.actions import CONSOLE_KEYS, Action, keyed_actions, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, spread
 from sf_tui.tui.numbers import (
     format_count,
@@ -14,16 +18,19 @@ from sf_tui.tui.numbers import (
     format_value,
 )
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
+_ALWAYS = 2
+"""Console keys that the footer always shows: leave and help."""
 _BAR_CELLS = 16
 _DATE = re.compile(r"^\d{8}-\d{6}-")
 
 
 class Header(Panel):
-    """Two lines about the run as a whole."""
+    """Two lines about the whole run."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the line of the run and the line of its numbers."""
+        """Return the run's line and the line of its numbers."""
         del height
         ellipsis = self.view.glyphs.ellipsis
         right = self._state()
@@ -38,7 +45,7 @@ class Header(Panel):
         ]
 
     def _run_name(self, width: int) -> Line:
-        """Return the run's id; where it doesn't fit, first its date goes, then its beginning."""
+        """Return the run's id; to fit, drop first its date, then its beginning."""
         run = self.view.run.id
         room = max(width - 3, 8)
         shown = run if len(run) <= room else _DATE.sub("", run)
@@ -163,3 +170,73 @@ def _pair(name: str, value: str) -> Line:
 
 def _rate_text(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.1e}".replace("e-0", "e-")
+
+
+class Footer(Panel):
+    """The line at the bottom: keys or a notice."""
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return actions on the left, the console's keys (or a notice) on the right."""
+        del height
+        view = self.view
+        ellipsis = view.glyphs.ellipsis
+        if view.notice:
+            notice = self._notice()
+            actions = as_many_as_fit(self._actions(), width - line_width(notice) - 2)
+            return [spread(actions, notice, width, ellipsis) if actions else notice]
+        console = [
+            [(shown_key(entry.keys[0]), "key"), (f" {entry.label}", "muted")]
+            for entry in CONSOLE_KEYS
+            if entry.footer
+        ]
+        # Priority: leave and help, then the actions, then the console's other keys.
+        always = as_many_as_fit(console[:_ALWAYS], width)
+        actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
+        right = as_many_as_fit(console, width - line_width(actions) - 2)
+        return [spread(actions, right or always, width, ellipsis)]
+
+    def _notice(self) -> Line:
+        view = self.view
+        row = view.live.activity.commands.get(view.notice_command)
+        text = view.glyphs.spell(row.text) if row is not None else view.notice
+        level = row.level if row is not None else view.notice_level
+        return [(text, {"warn": "warn", "error": "error"}.get(level, "strong"))]
+
+    def _actions(self) -> list[Line]:
+        view = self.view
+        if view.read_only:
+            return [[("read-only: no actions", "muted")]]
+        if view.live.finished is not None:
+            return [[("the run has ended", "muted")]]
+        if view.actions.problem:
+            return [[(view.actions.problem, "warn")]]
+        parts: list[Line] = []
+        for action in self._most_important_first():
+            newest = view.live.activity.newest_command(action.name)
+            waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
+            label = action.label
+            op = op_named(action.op)
+            if op.turns_on == PAUSED and view.live.paused:
+                label = op.inverse
+            parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
+        return parts
+
+    def _most_important_first(self) -> list[Action]:
+        """Return the keyed actions by rank, without those that would have no effect now."""
+        view = self.view
+        on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+
+        def is_idle(op: Op) -> bool:
+            # A second freeze adds layers; a second anchor changes nothing.
+            anchored_again = op.turns_on == ANCHORED and on[ANCHORED]
+            return anchored_again or not on.get(op.turns_off, True)
+
+        def rank(op: Op) -> int:
+            # Already done: undoing it is more relevant now.
+            done = op.turns_on == FROZEN and on[FROZEN]
+            return last_resort if done else op.footer_rank
+
+        last_resort = max(OPS[name].footer_rank for name in ops_for(GO_BACK))
+        actions = keyed_actions(view.actions.actions)
+        useful = [action for action in actions if not is_idle(op_named(action.op))]
+        return sorted(useful, key=lambda action: rank(op_named(action.op)))

@@ -1,8 +1,8 @@
-"""Which color each part of the picture has, in each theme.
+"""The look of the console: the glyphs it draws with and the color of each role, per theme.
 
-Every color lies exactly on a cell of the xterm-256 palette, so that it looks the same with 256
-colors as with 24 bits, and costs half the bytes. Blue and orange carry the meaning, and never
-color alone: each task has a marker, danger and frozen have words.
+Every color lies exactly on a cell of the xterm-256 palette: it looks the same with 256 colors as
+with 24 bits, at half the bytes. Blue and orange carry the meaning, never color alone: each task has
+a marker, danger and frozen have words. Knows signs and styles; knows nothing of panels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,105 @@ from rich.color_triplet import ColorTriplet
 from rich.style import Style
 from textual.theme import Theme
 
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One set of glyphs; each is one cell wide."""
+
+    name: str
+    braille: bool
+    tasks: tuple[str, ...]
+    rule: str
+    wall: str
+    dotted: str
+    tick: str
+    corner: str
+    tee: str
+    arrow: str
+    minus: str
+    dash: str
+    middot: str
+    ellipsis: str
+    filled: str
+    empty: str
+    bars: str
+    """Eight heights, lowest first."""
+    frozen: str
+    pointer: str
+    ring: str
+
+    def task(self, index: int) -> str:
+        """Return the marker of the task at `index` of the profile."""
+        return self.tasks[index % len(self.tasks)]
+
+    def spell(self, text: str) -> str:
+        """Return a text with the characters of this set."""
+        if self.braille:
+            return text.replace(" > ", f" {self.arrow} ")
+        for sign, plain in _PLAIN_SIGNS.items():
+            text = text.replace(sign, plain)
+        return text.encode("ascii", "replace").decode("ascii")
+
+
+UNICODE = Glyphs(
+    name="unicode",
+    braille=True,
+    tasks=("●", "▲", "■", "◆", "★", "▼"),
+    rule="─",
+    wall="│",
+    dotted="┊",
+    tick="┤",
+    corner="└",
+    tee="┴",
+    arrow="→",
+    minus="−",
+    dash="–",
+    middot="·",
+    ellipsis="…",
+    filled="━",
+    empty="─",
+    bars="▁▂▃▄▅▆▇█",
+    frozen="▪",
+    pointer="▸",
+    ring="○",
+)
+ASCII = Glyphs(
+    name="ascii",
+    braille=False,
+    tasks=("o", "^", "#", "x", "*", "v"),
+    rule="-",
+    wall="|",
+    dotted=":",
+    tick="+",
+    corner="+",
+    tee="+",
+    arrow=">",
+    minus="-",
+    dash="-",
+    middot=".",
+    ellipsis="~",
+    filled="=",
+    empty="-",
+    bars="_..::=##",
+    frozen="%",
+    pointer=">",
+    ring="o",
+)
+_PLAIN_SIGNS = {
+    "−": "-",
+    "–": "-",
+    "·": ".",
+    "…": "~",
+    "→": ">",
+    "‖": "|",
+    "×": "x",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
+
+
 _LEVELS = (0, 95, 135, 175, 215, 255)
 _CELLS: dict[ColorTriplet, int] = {
     ColorTriplet(*(8 + 10 * gray,) * 3): 232 + gray for gray in range(24)
@@ -24,7 +123,7 @@ _CELLS: dict[ColorTriplet, int] = {
     for b, blue in enumerate(_LEVELS)
 }
 TASK_ROLES = ("task-0", "task-1", "task-2", "task-3", "task-4", "task-5")
-"""Roles of the tasks in profile order; a seventh task begins again."""
+"""Roles of the tasks in profile order; a seventh task reuses the first."""
 
 
 def task_role(index: int) -> str:
@@ -49,7 +148,7 @@ class Paint:
     roles: dict[str, Style] = field(hash=False)
 
     def style(self, role: str) -> Style:
-        """Return the style of a role; `role+band` lies on the danger window's background."""
+        """Return the style of a role; `role+band` has the danger window's background."""
         found = self.roles.get(role)
         if found is None:
             base, _, on_band = role.partition("+")
@@ -63,11 +162,11 @@ class Paint:
 def cell_color(name: str) -> Color:
     """Return the cell of the 256-color palette that is exactly this color.
 
-    It also carries its 24 bits, which Textual asks for. Rich's own rounding misses the light grays
-    by one.
+    It also carries the 24-bit value, which Textual needs. Rich's own rounding is off by one for
+    light grays.
 
     Raises:
-        KeyError: the palette has no such color behind the 16 that are the user's own.
+        KeyError: the palette has no such color after the 16 user-defined ones.
     """
     triplet = Color.parse(name).get_truecolor()
     return Color(name, ColorType.EIGHT_BIT, _CELLS[triplet], triplet)
@@ -171,7 +270,7 @@ PLAIN = _paint(
 
 
 def textual_theme(paint: Paint) -> Theme:
-    """Return what Textual needs of a theme for the screen's background and the dialogs' border."""
+    """Return the Textual theme, which paints the screen's background and the dialogs' border."""
     if not paint.background:
         return Theme(
             name=paint.name,

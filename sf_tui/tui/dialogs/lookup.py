@@ -1,0 +1,227 @@
+"""Dialogs that look something up: help, the palette, and the event filter.
+
+They return the choice or the text and change nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sf_tui.tui.actions import CONSOLE_KEYS, Action, RunActions, action_help, shown_key
+from sf_tui.tui.activity import Kind
+from sf_tui.tui.dialogs.dialog import Dialog, keys_line
+from sf_tui.tui.lines import Line, as_many_as_fit
+from sf_tui.tui.view_state import ViewState
+
+_ROWS = 12
+
+
+class HelpDialog(Dialog[None]):
+    """A scrollable page of keys and chart symbols, made from the key table."""
+
+    WIDTH = 96
+    _top = 0
+    _room = 1
+
+    def wanted_height(self, width: int) -> int:
+        """Return the length of the whole page."""
+        del width
+        return len(self._page())
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the visible part of the page."""
+        del width
+        page = self._page()
+        self._room = max(height - 1, 1)
+        self._top = min(self._top, max(len(page) - self._room, 0))
+        if len(page) <= height:
+            return page
+        shown = page[self._top : self._top + self._room]
+        more = len(page) - self._top - len(shown)
+        tail = f"{more} more lines: up, down   esc closes" if more else "esc closes"
+        return [*shown, [(tail, "muted")]]
+
+    def press(self, key: str) -> None:
+        """Scroll, or close with the key that opened it."""
+        if key in {"?", "q"}:
+            self.dismiss(None)
+            return
+        step = {"up": -1, "down": 1, "pageup": -self._room, "pagedown": self._room}.get(key, 0)
+        self._top = max(self._top + step, 0)
+        self.refresh_text()
+
+    def answer(self) -> None:
+        """Close."""
+        self.dismiss(None)
+
+    def _page(self) -> list[Line]:
+        view = self.view
+        glyphs = view.glyphs
+        lines: list[Line] = [[("Actions of this run's profile", "strong")]]
+        if view.read_only:
+            lines.append([("  this console is read-only: it sends nothing", "warn")])
+        for action in view.actions.actions:
+            key = shown_key(action.key) if action.key else ":"
+            lines.append(_row(key, "key", action.label, action_help(action)))
+        if view.actions.problem:
+            lines.append([(f"  {view.actions.problem}", "warn")])
+        lines += [[], [("The console", "strong")]]
+        lines += [
+            _row(" ".join(shown_key(key) for key in entry.keys), "key", entry.label, entry.help)
+            for entry in CONSOLE_KEYS
+        ]
+        lines += [[], [("Signs", "strong")]]
+        for task in view.tasks:
+            role, marker = view.task_paint(task)
+            metric = view.live.metric_of(task).replace("_", " ")
+            lines.append(_row(marker, role, task, f"held-out {metric} of this task"))
+        for sign, role, name, meaning in (
+            ("?", "strong", "verdict", "what a diagnosis at this step found"),
+            (glyphs.ring, "muted", "checkpoint", "can be rolled back to while it is kept"),
+            (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
+            ("<", "warn", "rewound", "the run went back to this step"),
+            (glyphs.filled, "ok", "frozen", "this layer does not move"),
+        ):
+            lines.append(_row(sign, role, name, meaning))
+        lines.append(
+            _row(
+                "shaded",
+                "muted",
+                "danger window",
+                "first steps of a stage: old tasks are lost here",
+            )
+        )
+        return lines
+
+
+def _row(sign: str, role: str, name: str, meaning: str) -> Line:
+    return [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (meaning, "muted")]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of the palette: an action of the profile or a command of the console."""
+
+    label: str
+    help: str
+    key: str
+    action: Action | None = None
+    command: str = ""
+
+
+class PaletteDialog(Dialog[Choice]):
+    """Finds an action or command by name and returns the chosen one."""
+
+    TAKES_TEXT = True
+    WIDTH = 92
+
+    def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
+        super().__init__(view, steady_clock)
+        self._choices = choices(view.actions)
+        self._chosen = 0
+
+    @property
+    def matching(self) -> Sequence[Choice]:
+        """The choices whose name or help contains every typed word."""
+        words = self.typed.lower().split()
+        found = [
+            choice
+            for choice in self._choices
+            if all(word in f"{choice.label} {choice.help}".lower() for word in words)
+        ]
+        # Names that start with the typed text come first.
+        return sorted(
+            found, key=lambda choice: not choice.label.lower().startswith(self.typed.lower())
+        )
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the input line and the matching choices."""
+        matching = self.matching
+        rows = max(min(_ROWS, height - 4), 1)
+        first = min(max(self._chosen - rows + 1, 0), max(len(matching) - rows, 0))
+        lines: list[Line] = [self.typing_line(": "), []]
+        for index in range(first, min(first + rows, len(matching))):
+            lines.append(self._row(matching[index], index == self._chosen, width))
+        if not matching:
+            lines.append([("nothing of that name", "muted")])
+        lines += [[] for _ in range(rows + 2 - len(lines))]
+        more = len(matching) - first - rows
+        tail = f"{more} more below" if more > 0 else ""
+        return [
+            *lines,
+            [
+                *keys_line(("up down", "choose"), ("enter", "do it"), ("esc", "leave")),
+                (f"   {tail}", "muted"),
+            ],
+        ]
+
+    def _row(self, choice: Choice, chosen: bool, width: int) -> Line:
+        role = "selected" if chosen else "text"
+        pointer = self.view.glyphs.pointer if chosen else " "
+        line: Line = [
+            (f"{pointer} {choice.label:<16.16} ", role),
+            (f"{shown_key(choice.key):<6}", "key"),
+            (choice.help, "muted"),
+        ]
+        return as_many_as_fit([line], width) or [*line[:2], (choice.help[: width - 26], "muted")]
+
+    def typed_changed(self) -> None:
+        """Select the first match."""
+        self._chosen = 0
+
+    def press(self, key: str) -> None:
+        """Move the selection."""
+        step = {"up": -1, "down": 1, "tab": 1, "shift+tab": -1}.get(key, 0)
+        self._chosen = min(max(self._chosen + step, 0), max(len(self.matching) - 1, 0))
+        self.refresh_text()
+
+    def answer(self) -> None:
+        """Return the selected choice."""
+        matching = self.matching
+        if matching:
+            self.dismiss(matching[self._chosen])
+
+
+def choices(actions: RunActions) -> list[Choice]:
+    """Return all choices, the profile's actions first."""
+    return [
+        *(
+            Choice(action.label, action_help(action), action.key, action=action)
+            for action in actions.actions
+        ),
+        *(
+            Choice(entry.label, entry.help, entry.keys[0], command=entry.command)
+            for entry in CONSOLE_KEYS
+            if entry.command != "palette"
+        ),
+    ]
+
+
+class FilterDialog(Dialog[str]):
+    """Returns the text that events must contain; empty for all events."""
+
+    TAKES_TEXT = True
+
+    def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
+        super().__init__(view, steady_clock)
+        self.typed = view.event_filter
+
+    def compose_text(self, width: int, height: int) -> list[Line]:
+        """Return the input line, the number of matches, and the event kinds."""
+        del width, height
+        matching = sum(
+            self.typed.lower() in f"{row.kind} {row.text} {row.stage}".lower()
+            for row in self.view.live.activity.rows
+        )
+        return [
+            self.typing_line("show events that contain: "),
+            [(f"{matching} of {len(self.view.live.activity.rows)}", "text")],
+            [],
+            [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
+            keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "as before")),
+        ]
+
+    def answer(self) -> None:
+        """Return the typed text."""
+        self.dismiss(self.typed.strip())

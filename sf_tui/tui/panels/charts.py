@@ -1,0 +1,252 @@
+"""The accuracy and loss charts, and their common step axis: stages, danger windows, marks.
+
+Knows curves and activity; `chart` draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sf_tui.tui.activity import CommandRow, Kind
+from sf_tui.tui.axes import Scale, log_ticks, loss_scale, step_label, step_ticks, tick_label, ticks
+from sf_tui.tui.chart import Chart, Curve, Mark, draw_chart, share_ticks
+from sf_tui.tui.lines import Line, Piece, as_many_as_fit
+from sf_tui.tui.numbers import format_change, format_share, format_value
+from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.series import MinMaxSeries
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.commands import DONE
+from sf_tui.vocabulary.metrics import DEFAULT_METRIC
+from sf_tui.vocabulary.ops import op_named
+
+Parts = list[tuple[int, MinMaxSeries]]
+
+_SHARES = Scale(0.0, 1.0)
+_CELLS_PER_TICK = 11
+
+
+class AccuracyChart(Panel):
+    """Held-out accuracy of every task."""
+
+    TITLE: ClassVar[str] = "accuracy"
+    IS_CHART: ClassVar[bool] = True
+    can_focus = True
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return the legend: each task's marker, newest value and change in this stage."""
+        view = self.view
+        parts = []
+        for task in view.tasks:
+            now = view.accuracy_now(task)
+            if now is None:
+                continue
+            role, marker = view.task_paint(task)
+            metric = view.live.metric(task)
+            unit = "" if metric is DEFAULT_METRIC else f" {metric.name.replace('_', ' ')}"
+            part: Line = [(f"{marker} {task}{unit} ", role), (format_share(now), "text")]
+            start = view.accuracy_at_start(task)
+            if start is not None and task in view.known:
+                change = format_change(-metric.drop(start, now), metric, unit=False)
+                part.append((f" {change}", "muted"))
+            parts.append(part)
+        return as_many_as_fit(parts, max(self.size.width - 14, 0), "   ")
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the chart, or a line that explains why it is empty."""
+        view = self.view
+        curves = view.live.curves
+        if not any(stage.accuracy for stage in curves.stages.values()):
+            return [[("  no probe has been taken yet", "muted")]]
+        start, end = view.steps_shown
+        scales = {task: self._scale(task, start, end) for task in view.tasks}
+        drawn = []
+        # The task at risk is drawn last, on top.
+        for task in reversed(view.tasks):
+            role, marker = view.task_paint(task)
+            parts = [
+                (curves.offset(name), stage.accuracy[task])
+                for name, stage in curves.stages.items()
+                if task in stage.accuracy
+            ]
+            if parts:
+                drawn.append(Curve(role, marker, parts, scales[task]))
+        losses = [task for task in view.tasks if scales[task] is not _SHARES]
+        chart = Chart(
+            start,
+            end,
+            drawn,
+            y_ticks=share_ticks(height - 2)
+            if len(losses) < len(view.tasks)
+            else _value_ticks(scales[losses[0]]),
+            x_ticks=x_ticks(view, width),
+            right_ticks=_value_ticks(scales[losses[0]])
+            if 0 < len(losses) < len(view.tasks)
+            else (),
+            bands=bands(view),
+            walls=walls(view),
+            marks=marks(view, labels=True),
+            cursor=view.cursor,
+        )
+        return draw_chart(chart, width, height, view.glyphs)
+
+    def _scale(self, task: str, start: int, end: int) -> Scale:
+        """Return a task's scale: 0 to 1 for shares, fitted to the values otherwise."""
+        view = self.view
+        if view.live.metric(task).is_share:
+            return _SHARES
+        curves = view.live.curves
+        found = [
+            stage.accuracy[task].extremes(start - curves.offset(name), end - curves.offset(name))
+            for name, stage in curves.stages.items()
+            if task in stage.accuracy
+        ]
+        return loss_scale([pair for pair in found if pair is not None], log=False)
+
+
+def _value_ticks(scale: Scale) -> list[tuple[float, str]]:
+    return [(scale.share(value), tick_label(value)) for value in ticks(scale.low, scale.high, 4)]
+
+
+class LossChart(Panel):
+    """Loss and gradient norm of the training batches."""
+
+    TITLE: ClassVar[str] = "training loss"
+    IS_CHART: ClassVar[bool] = True
+    can_focus = True
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return the newest values and the scale of the axis."""
+        view = self.view
+        stage, place = view.stage, view.place
+        if stage is None or stage.loss.last_value is None:
+            return ()
+        step = None if place is None else place.step
+        loss = stage.loss.last_value if step is None else stage.loss.value_at(step)
+        norm = stage.grad_norm.last_value if step is None else stage.grad_norm.value_at(step)
+        return (
+            ("loss ", "text"),
+            (format_value(loss), "text"),
+            ("   grad norm ", "ok"),
+            (format_value(norm), "text"),
+            ("   log" if view.log_loss else "   linear", "muted"),
+            (" (l)", "muted"),
+        )
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the chart, or a line that explains why it is empty."""
+        view = self.view
+        curves = view.live.curves
+        losses: Parts = [
+            (curves.offset(name), stage.loss) for name, stage in curves.stages.items() if stage.loss
+        ]
+        norms: Parts = [
+            (curves.offset(name), stage.grad_norm)
+            for name, stage in curves.stages.items()
+            if stage.grad_norm
+        ]
+        if not losses:
+            return [[("  no step has been taken yet", "muted")]]
+        start, end = view.steps_shown
+        loss_axis = _fitted_scale(losses, start, end, view.log_loss)
+        norm_axis = _fitted_scale(norms, start, end, view.log_loss)
+        chart = Chart(
+            start,
+            end,
+            [Curve("ok", "", norms, norm_axis), Curve("text", "", losses, loss_axis)],
+            y_ticks=_loss_ticks(loss_axis, height - 2),
+            right_ticks=_loss_ticks(norm_axis, height - 2),
+            x_ticks=x_ticks(view, width),
+            bands=bands(view),
+            walls=walls(view),
+            marks=marks(view, labels=False),
+            cursor=view.cursor,
+        )
+        return draw_chart(chart, width, height, view.glyphs)
+
+
+def _fitted_scale(parts: Parts, start: int, end: int, log: bool) -> Scale:
+    found = [series.extremes(start - offset, end - offset) for offset, series in parts]
+    return loss_scale([pair for pair in found if pair is not None], log)
+
+
+def _loss_ticks(scale: Scale, rows: int) -> list[tuple[float, str]]:
+    values = log_ticks(scale) if scale.log else ticks(scale.low, scale.high, max(rows // 3, 2))
+    return [(scale.share(value), tick_label(value)) for value in values]
+
+
+def x_ticks(view: ViewState, width: int) -> list[tuple[int, str]]:
+    """Return the ticks of the step axis: step numbers, or names of several stages."""
+    curves = view.live.curves
+    start, end = view.steps_shown
+    many = max(width // _CELLS_PER_TICK, 2)
+    shown = [
+        (name, curves.offset(name), stage.steps)
+        for name, stage in curves.stages.items()
+        if curves.offset(name) < end and curves.offset(name) + stage.steps > start
+    ]
+    if len(shown) <= 1:
+        offset = shown[0][1] if shown else 0
+        return [
+            (offset + step, step_label(step))
+            for step in step_ticks(start - offset, end - offset, many)
+        ]
+    found = [(offset, name) for name, offset, _ in shown]
+    _, offset, steps = shown[-1]
+    found.append((offset + steps, step_label(steps)))
+    return found
+
+
+def bands(view: ViewState) -> list[tuple[int, int]]:
+    """Return the danger windows as global steps."""
+    curves = view.live.curves
+    return [
+        (curves.offset(name), curves.offset(name) + stage.window)
+        for name, stage in curves.stages.items()
+        if stage.window and stage.known
+    ]
+
+
+def walls(view: ViewState) -> list[int]:
+    """Return the global steps at which later stages begin."""
+    curves = view.live.curves
+    return [curves.offset(name) for name in curves.stages][1:]
+
+
+def marks(view: ViewState, *, labels: bool) -> list[Mark]:
+    """Return checkpoints, actions, rewinds and verdicts.
+
+    Args:
+        view: what is looked at.
+        labels: whether to name them in the chart; otherwise only the axis shows them.
+    """
+    curves, glyphs = view.live.curves, view.glyphs
+    found = []
+    # A verdict replaces the mark of its diagnosis.
+    judged = {(row.stage, row.step) for row in view.live.marks(Kind.VERDICT)}
+    kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
+    for row in view.live.marks(*kinds):
+        x = curves.x_of(row.stage or "", row.step or 0)
+        if x is None:
+            continue
+        if row.kind is Kind.CHECKPOINT:
+            found.append(Mark(x, "", "muted", glyphs.ring))
+        elif isinstance(row, CommandRow):
+            command = row.command
+            op = op_named(command.op)
+            # A pause does not change the weights, and a checkpoint has its own mark.
+            if not op.charted:
+                continue
+            if op.result_event and (row.stage, row.step) in judged:
+                continue
+            if command.status == DONE:
+                action = command.action
+                name = action if row.kind is Kind.ACTION else f"{action} (rule)"
+                found.append(Mark(x, name if labels else "", "ok", glyphs.tasks[1]))
+        elif row.kind is Kind.REWIND:
+            reason = row.text.partition("(")[2].partition(")")[0]
+            found.append(Mark(x, reason if labels else "", "warn", "<"))
+        else:
+            verdict = row.text.removeprefix("verdict ").partition(":")[0]
+            found.append(Mark(x, verdict if labels else "", "strong", "?"))
+    return found

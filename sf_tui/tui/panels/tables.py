@@ -1,0 +1,259 @@
+"""The tables at the side: weight drift by layer, accuracy by stage, load of the machine.
+
+Knows the newest drift measurement, the curves and the machine's sample; measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
+from sf_tui.tui.machine import GpuSample
+from sf_tui.tui.numbers import format_bytes, format_value
+from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.declared import LayerDrift
+
+_MATRIX_CELLS = 6
+_MOST_BARS = 48
+
+
+class Drift(Panel):
+    """One row per layer: a bar, the relative update, a frozen mark."""
+
+    TITLE: ClassVar[str] = "weight drift"
+    can_focus = True
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return the counts of frozen and shown layers, and whether steps are anchored."""
+        layers = layers_shown(self.view)
+        frozen = sum(layer.frozen for layer in layers)
+        room = max(self.size.height - 1, 1)
+        parts: list[Line] = []
+        if len(layers) > room:
+            parts.append([(f"{room} of {len(layers)} layers, z: all", "muted")])
+        elif layers:
+            parts.append([("‖W−W₀‖/‖W₀‖" if self.view.glyphs.braille else "relative", "muted")])
+        held: list[Line] = [[(f"{frozen} frozen", "ok")]] if frozen else []
+        held += [[("anchored", "ok")]] if self.view.anchor is not None else []
+        # All parts together do not fit.
+        return join(held if len(held) > 1 else parts + held)
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the layers in model order, or a line that explains why there are none."""
+        layers = layers_shown(self.view)
+        if not layers:
+            return [[("  measured at the first probe", "muted")]]
+        if len(layers) > height and width >= 100:
+            return self._in_columns(layers, width, height)
+        shown = _spread_evenly(layers, height)
+        return [self._row(layer, layers, width) for layer in shown]
+
+    def _in_columns(self, layers: Sequence[LayerDrift], width: int, height: int) -> list[Line]:
+        columns = min(-(-len(layers) // height), max(width // 40, 1))
+        shown = _spread_evenly(layers, columns * height)
+        each = width // columns
+        rows: list[Line] = []
+        for row in range(min(height, len(shown))):
+            line: Line = []
+            for layer in shown[row::height]:
+                line += [*self._row(layer, layers, each - 2), ("  ", "text")]
+            rows.append(line)
+        return rows
+
+    def _row(self, layer: LayerDrift, layers: Sequence[LayerDrift], width: int) -> Line:
+        glyphs = self.view.glyphs
+        name_width = min(max(len(other.name) for other in layers), 14)
+        most = max((_moved(other) for other in layers), default=0.0)
+        bar_width = max(width - name_width - 18, 4)
+        filled = round(bar_width * _moved(layer) / most) if most > 0 else 0
+        role = "ok" if layer.frozen else "text"
+        return [
+            (f" {layer.name[:name_width]:<{name_width}} ", "ok" if layer.frozen else "muted"),
+            (glyphs.filled * filled, role),
+            (" " * (bar_width - filled), "text"),
+            (f" {format_value(_moved(layer)):>7}", "text"),
+            (" frozen" if layer.frozen else "       ", "ok"),
+        ]
+
+
+class DriftLine(Panel):
+    """Drift, frozen layers and the anchor in one line, for small screens."""
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the line."""
+        del height
+        layers = layers_shown(self.view)
+        label = ("drift ", "title")
+        if not layers:
+            return [[label, ("measured at the first probe", "muted")]]
+        frozen = [layer.name for layer in layers if layer.frozen]
+        parts: list[Line] = [
+            [label, *self._bars(layers)],
+            [("most ", "muted"), (_most(layers), "text")],
+            [(f"frozen {spell_layers(frozen)}", "ok") if frozen else ("none frozen", "muted")],
+        ]
+        if self.view.anchor is not None:
+            parts.append([(f"anchored, strength {self.view.anchor_strength:g}", "ok")])
+        if line_width(join(parts, "   ")) > width:
+            # The protections matter more than the layer that moved most.
+            del parts[1]
+        return [as_many_as_fit(parts, width, "   ")]
+
+    def _bars(self, layers: Sequence[LayerDrift]) -> Line:
+        heights = self.view.glyphs.bars
+        most = max(_moved(layer) for layer in layers)
+        line: Line = []
+        for layer in layers[:_MOST_BARS]:
+            share = _moved(layer) / most if most > 0 else 0.0
+            sign = heights[min(int(share * len(heights)), len(heights) - 1)]
+            line.append((sign, "ok" if layer.frozen else "text"))
+        return line
+
+
+def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
+    """Return the layers' drift at the cursor, or the newest."""
+    stage, place = view.stage, view.place
+    return stage.drift.at(None if place is None else place.step) if stage else ()
+
+
+def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
+    """Return at most `count` layers: the first, the last, and evenly spaced ones between."""
+    if len(layers) <= count:
+        return list(layers)
+    if count <= 1:
+        return list(layers[:count])
+    return [layers[round(index * (len(layers) - 1) / (count - 1))] for index in range(count)]
+
+
+def _most(layers: Sequence[LayerDrift]) -> str:
+    layer = max(layers, key=lambda layer: _moved(layer))
+    return f"{format_value(_moved(layer))} {layer.name}"
+
+
+def spell_layers(names: list[str]) -> str:
+    """Return the layers' names with consecutive blocks joined: `embeddings, block-0..3`."""
+    spelled: list[str] = []
+    first = last = -2
+    for name in names:
+        head, _, number = name.rpartition("-")
+        if not head or not number.isdigit():
+            spelled.append(name)
+            first = last = -2
+        elif int(number) == last + 1:
+            last = int(number)
+            spelled[-1] = f"{head}-{first}..{last}"
+        else:
+            first = last = int(number)
+            spelled.append(name)
+    return ", ".join(spelled)
+
+
+def _moved(layer: LayerDrift) -> float:
+    """Return a layer's drift; 0 where the log has none."""
+    return layer.relative_update or 0.0
+
+
+class Matrix(Panel):
+    """One row per task, one column per stage; the newest stage has the current values."""
+
+    TITLE: ClassVar[str] = "accuracy by stage"
+    can_focus = True
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return the meaning of the second column."""
+        return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return a row for each task."""
+        view = self.view
+        stages = list(view.live.curves.stages.values())
+        if not stages:
+            return [[("  no stage has begun", "muted")]]
+        name_width = min(max(len(task) for task in view.tasks), 12) + 3
+        columns = max((width - name_width) // _MATRIX_CELLS - 2, 1)
+        shown = stages[-columns:]
+        header: Line = [(" " * name_width, "text")]
+        header += [(f"{title:>{_MATRIX_CELLS}}", "muted") for title in ("start", "worst")]
+        header += [
+            (f"{stage.name[: _MATRIX_CELLS - 1]:>{_MATRIX_CELLS}}", "muted") for stage in shown
+        ]
+        lines = [header]
+        for task in view.tasks:
+            role, marker = view.task_paint(task)
+            line: Line = [(f" {marker} {task[:12]:<{name_width - 3}}", role)]
+            first = stages[0].accuracy.get(task)
+            line.append(_cell(first.value_at(0) if first else None, "muted"))
+            newest = stages[-1].accuracy.get(task)
+            extremes = newest.extremes(0, stages[-1].steps) if newest else None
+            metric = view.live.metric(task)
+            line.append(_cell(metric.worst(extremes) if extremes else None, "muted"))
+            for stage in shown:
+                series = stage.accuracy.get(task)
+                value = series.last_value if series else None
+                begun = series.value_at(0) if series else None
+                lost = (
+                    value is not None
+                    and begun is not None
+                    and task in stage.known
+                    and metric.drop(begun, value) >= view.actions.alert_drop
+                )
+                line.append(_cell(value, "danger" if lost else "text"))
+            lines.append(line)
+        return lines[:height]
+
+
+def _cell(value: float | None, role: str) -> tuple[str, str]:
+    text = "·" if value is None else f"{value:.2f}"
+    return (f"{text:>{_MATRIX_CELLS}}", role if value is not None else "faint")
+
+
+class MachinePanel(Panel):
+    """GPU load and memory, or the worker's CPU and memory."""
+
+    TITLE: ClassVar[str] = "machine"
+    IS_CHART: ClassVar[bool] = True
+
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return two rows per GPU, or two for the worker's process."""
+        sample = self.view.machine
+        if sample is None:
+            return [[("  not looked at yet", "muted")]]
+        if sample.problem:
+            return [[(f"  {sample.problem}", "muted")]]
+        lines: list[Line] = []
+        for index, gpu in enumerate(sample.gpus):
+            lines += self._gpu_rows(index, gpu, width)
+        if not sample.gpus:
+            cores = sample.cores or 1
+            used = (sample.cpu_percent or 0.0) / 100
+            share = used / cores
+            text = f"{used:.1f} of {cores} cores"
+            lines.append(self._row("cpu", share, text, width))
+        if sample.rss_bytes is not None and sample.memory_total_bytes:
+            share = sample.rss_bytes / sample.memory_total_bytes
+            text = f"{format_bytes(sample.rss_bytes)} of {format_bytes(sample.memory_total_bytes)}"
+            lines.append(self._row("memory", share, text, width))
+        return lines[:height]
+
+    def _gpu_rows(self, index: int, gpu: GpuSample, width: int) -> list[Line]:
+        used = gpu.used_bytes / max(gpu.total_bytes, 1)
+        text = f"{format_bytes(gpu.used_bytes)} of {format_bytes(gpu.total_bytes)}"
+        busy = "–" if gpu.utilization is None else f"{gpu.utilization:.0%}"
+        return [
+            self._row(f"gpu {index}", gpu.utilization or 0.0, f"{busy} {gpu.name}", width),
+            self._row("", used, text, width),
+        ]
+
+    def _row(self, name: str, share: float, text: str, width: int) -> Line:
+        glyphs = self.view.glyphs
+        text_width = 20
+        cells = max(width - text_width - 10, 4)
+        filled = round(cells * min(max(share, 0.0), 1.0))
+        return [
+            (f" {name:<6} ", "muted"),
+            (glyphs.filled * filled, "text"),
+            (glyphs.empty * (cells - filled), "rule"),
+            (f" {text[:text_width]}", "text"),
+        ]
