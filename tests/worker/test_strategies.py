@@ -7,13 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.profile import dump_profile, load_profile
-from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import JsonObject
 from support.fork_client import ForkHost, SfProcess
 from support.put_back import put_back
 from support.quick_run import (
@@ -101,33 +98,6 @@ def test_kill_between_stages_and_within_them_changes_no_bit(
         assert equal(final_weights(again), final_weights(run)), where
         assert live_course(again) == live_course(run), where
         shutil.rmtree(again.path)
-
-
-def test_weights_repaired_before_the_first_step_do_not_become_the_stages_start(
-    begin: Begin, tmp_path: Path
-) -> None:
-    strategy = 'tasks.new.train.strategy="l2-start"', "tasks.new.train.l2_start.strength=0.1"
-    run = begin("recover.learning_rate=0.01", "train.steps=6", *strategy)
-
-    def operator(event: JsonObject) -> None:
-        if event["type"] == "probe" and (event["stage"], event["step"]) == ("new", 0):
-            asked = {e["action"] for e in events_of(run, "command")}
-            for action, arguments in (("recover", {"steps": 15}), ("checkpoint", {})):
-                if action not in asked:
-                    request_command(run, action, arguments)
-
-    assert work(run, operator) == 0
-    assert [e["status"] for e in events_of(run, "command")] == ["accepted", "done"] * 2
-    *_, saved = (e for e in events_of(run, "checkpoint") if (e["stage"], e["step"]) == ("new", 0))
-    first, edited = (
-        load_file(folder / "weights" / "head.safetensors")
-        for folder in sorted((run.checkpoints / "new").glob("step-000000*"), reverse=True)
-    )
-    assert not equal(first, edited)
-    again = put_back(run, tmp_path / "again", saved["seq"] + 1, late=False)
-    assert work(again) == 0
-    assert live_course(again) == live_course(run)
-    assert equal(final_weights(again), final_weights(run))
 
 
 Start = Callable[..., tuple[SfProcess, RunDirectory]]
