@@ -1,8 +1,7 @@
 """Errors that a person can act on: what happened, where, and what to do.
 
-An error is raised where its cause is known and shown once, by the command line. It has an exit
-code and knows nothing about terminals. The nearest known name of a mistyped one, which most hints
-need, is found here too.
+Errors are raised where the cause is known and shown once, by the command line. Each has an exit
+code. Also finds the known name nearest to a mistyped one, for hints. Knows nothing about terminals.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from sf_tui.masking import mask_url_logins
 
 _LONGEST_LINE = 2000
 _LONGEST_WORD = 300
-# difflib's default: finds "steps" for "step" and "learning_rate" for "lerning_rate", and nothing
-# for a word that merely has the same length.
+# difflib's default: it matches "step" to "steps" and "lerning_rate" to "learning_rate", but not two
+# words that merely have the same length.
 _NEAR_ENOUGH = 0.6
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
@@ -64,7 +63,7 @@ def did_you_mean(word: str, known: Iterable[str], kind: str = "") -> str:
     Args:
         word: the name that was given.
         known: the names that exist.
-        kind: what the names are, in the plural ("keys", "ops"); begins the list of all.
+        kind: plural noun for the names ("keys", "ops"); introduces the full list.
     """
     names = list(known)
     near = nearest_name(word, names)
@@ -136,6 +135,6 @@ class RunDamagedError(RunError):
 
 
 class RunBusyError(RunError):
-    """Another worker has the run; nothing was changed and nothing failed."""
+    """Another worker holds the run; nothing was changed and nothing failed."""
 
     exit_code = 2

@@ -1,7 +1,7 @@
-"""`~` in a path, expanded the same way wherever a path is given.
+"""Expansion of `~` in paths, the same wherever a path is given.
 
-The shell expands `~/x` only at the start of a word; in `--run-dir=~/x`, in quotes and in a profile
-it arrives as it was written.
+The shell expands `~/x` only at the start of a word. In `--run-dir=~/x`, in quotes and in a profile,
+the `~` arrives unexpanded.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def expand_home(text: str) -> str:
     """Return a path with its leading `~` or `~user` expanded.
 
     Raises:
-        UsageError: there is no such user, so it would be a folder named `~…`.
+        UsageError: the user does not exist; the path would name a folder called `~…`.
     """
-    expanded = os.path.expanduser(text)  # noqa: PTH111  pathlib says nothing of which user
+    expanded = os.path.expanduser(text)  # noqa: PTH111  pathlib's error omits the user
     if text.startswith("~") and expanded == text:
         name = text[1:].partition("/")[0]
         raise UsageError(
@@ -29,11 +29,11 @@ def expand_home(text: str) -> str:
 
 
 def user_path(text: str | Path) -> Path:
-    """Return the path that an option or argument of the command line names.
+    """Return the path that a command-line option or argument names.
 
-    An option's default comes as the path that it is.
+    The default of an option is a `Path` already.
 
     Raises:
-        UsageError: it starts with a `~` that can't be expanded.
+        UsageError: the path starts with a `~` that can't be expanded.
     """
     return Path(expand_home(str(text)))

@@ -1,7 +1,7 @@
-"""What looks like a secret on a command line or in a text, masked before it is kept or shown.
+"""Masks likely secrets in command lines and texts before they are stored or shown.
 
-Knows names and shapes of tokens by their issuers' documents; a secret that looks like an ordinary
-word passes.
+Recognizes key names and the token formats that issuers document. A secret that looks like an
+ordinary word is not recognized.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ _SHAPES = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
     r"|(?i:bearer)\s+[A-Za-z0-9._~+/-]{8,}=*"
 )
-# Bounded, or a text of 100,000 letters takes minutes.
+# The scheme's length is bounded; otherwise a text of 100,000 letters takes minutes.
 _URL_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s@'\"]+@")
 _WORD = re.compile(r"[A-Za-z0-9+]{24,}={0,2}")
 
-# Bits a character: random hexadecimal of 32 letters has about 3.6, a run's id or a path less.
+# Bits per character: 32 random hexadecimal digits have about 3.6; run ids and paths have less.
 _RANDOM_BITS = 3.5
-# Names that hold a secret's word and are none: what a profile calls them.
+# Key names that contain a word such as "token" but hold no secret: the profile's own keys.
 _PLAIN_KEYS = re.compile(r"(?i)(?:^|\.)(?:\w+_tokens|tokens|tokenizer|kinds\.tokens)$")
 
 
 def has_url_login(text: str) -> bool:
-    """Tell whether a text holds a URL with a user's name or password in it."""
+    """Return whether a text contains a URL with a user name or password."""
     return _URL_LOGIN.search(text) is not None
 
 
 def mask_url_logins(text: str) -> str:
-    """Return a text whose URLs have their user names and passwords masked."""
+    """Return a text with the user names and passwords in its URLs masked."""
     return _URL_LOGIN.sub(rf"\g<scheme>{MASK}@", text) if "://" in text else text
 
 
 def mask_text(text: str) -> str:
-    """Return a text with everything in it that has the shape of a secret masked."""
+    """Return a text with everything masked that looks like a secret."""
     text = mask_url_logins(text)
     text = _SHAPES.sub(MASK, text)
     return _WORD.sub(lambda found: MASK if _looks_random(found[0]) else found[0], text)
 
 
 def mask_argv(argv: Sequence[str]) -> list[str]:
-    """Return a command line whose secrets are masked: by the key's name or the value's shape."""
+    """Return a command line with secrets masked, recognized by key name or by format."""
     masked: list[str] = []
     hide_next = False
     for argument in argv:
@@ -78,7 +78,7 @@ def mask_argv(argv: Sequence[str]) -> list[str]:
 
 
 def _pair(argument: str) -> tuple[str, str, str]:
-    """Split `key=value`, `--set=table.key=value` and `table.key=a=b` behind the key."""
+    """Split `key=value`, `--set=table.key=value` or `table.key=a=b` after the key."""
     if argument.count("=") < 2:
         key, equals, value = argument.partition("=")
         return key, equals, value

@@ -1,9 +1,9 @@
-"""Text from outside as a terminal may get it: what would steer it or deceive its reader, spelled.
+"""Makes external text safe for a terminal: escapes control and deceptive characters.
 
-Data, models, templates, logs, profiles and arguments may hold escape sequences that set a title,
-write the clipboard or overpaint a line, and marks that reorder what is read. Each such character
-is shown as its escape. Commands make their texts printable themselves; the guard on stdout and
-stderr is for warnings and logs of libraries.
+Data, models, templates, logs, profiles and arguments can contain escape sequences that set the
+title, write the clipboard or overwrite a line, and characters that reorder the displayed text. Each
+such character is shown as its escape. Commands make their own texts printable; the guard on stdout
+and stderr catches the warnings and log lines of libraries.
 """
 
 from __future__ import annotations
@@ -14,52 +14,51 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-# Two joiners (U+200C, U+200D) and the variation selectors stay: emoji and several scripts are
-# written with them. Line breaks and tabs are treated apart.
+# Two joiners (U+200C, U+200D) and the variation selectors are allowed: emoji and several scripts
+# need them. Line breaks and tabs are handled separately.
 _UNPRINTABLE = (
     "\\x00-\\x08\\x0b-\\x1f"  # C0
     "\\x7f-\\x9f"  # DEL and C1, the one-byte forms of CSI, OSC, DCS and others
     "\\xad"  # soft hyphen
-    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # direction of writing
+    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # text direction
     "\\u180e\\u200b\\u2060-\\u2065\\u206a-\\u206f\\ufeff\\ufff9-\\ufffb"  # invisible
     "\\u2028\\u2029"  # line and paragraph separator
-    "\\ud800-\\udfff"  # half a pair: no encoding of a terminal has it
-    "\\U000e0000-\\U000e007f"  # tags: a whole alphabet that is not seen
+    "\\ud800-\\udfff"  # lone surrogates: no terminal encoding has them
+    "\\U000e0000-\\U000e007f"  # tag characters: an invisible alphabet
 )
 UNPRINTABLE = re.compile(f"[{_UNPRINTABLE}]")
-"""One character that no terminal may get."""
+"""One character that must not reach a terminal."""
 _UNPRINTABLE_OR_BREAK = re.compile(f"[\\t\\n{_UNPRINTABLE}]")
 _NAMED = {"\t": "\\t", "\n": "\\n"}
 
 
 def printable(text: str, *, multiline: bool = True) -> str:
-    """Return a text with every character that would steer a terminal as its visible escape.
+    """Return a text with every character that could control a terminal as its visible escape.
 
     Args:
-        text: any text, also with lone surrogates.
-        multiline: leave line feeds and tabs as they are; otherwise they are escaped, too, for
-            places that have one line.
+        text: any text, including lone surrogates.
+        multiline: keep line feeds and tabs; otherwise they are escaped too, for single-line places.
 
     Returns:
-        The text itself where nothing is to be escaped; else with `\\x1b`, `\\u202e` and the like.
+        The same text if nothing needs escaping; otherwise one with `\\x1b`, `\\u202e` and the like.
     """
     return (UNPRINTABLE if multiline else _UNPRINTABLE_OR_BREAK).sub(_escape, text)
 
 
 def printable_json(text: str) -> str:
-    """Return a JSON text that parses to the same value and steers no terminal.
+    """Return a JSON text that parses to the same value and is safe for a terminal.
 
     Args:
-        text: valid JSON, where the characters in question stand in strings only.
+        text: valid JSON; unsafe characters occur only inside strings.
     """
     return UNPRINTABLE.sub(_json_escape, text)
 
 
 def printable_toml(text: str) -> str:
-    """Return a TOML text that parses to the same value and steers no terminal.
+    """Return a TOML text that parses to the same value and is safe for a terminal.
 
     Args:
-        text: valid TOML, where the characters in question stand in basic strings only.
+        text: valid TOML; unsafe characters occur only inside basic strings.
     """
     return UNPRINTABLE.sub(_toml_escape, text)
 
@@ -79,34 +78,34 @@ def _toml_escape(found: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-# Colors: all that help and usage errors need, and all that is passed on.
+# Color sequences: help and usage errors need no others, and no others are passed.
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
-# What makes typer color its help where there is no terminal.
+# Variables that make typer color its help without a terminal.
 _FORCES_COLOR = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")
 
 
 class GuardedStream:
-    """A text stream in front of another that makes every text printable on its way.
+    """A text stream that wraps another and makes every text printable before writing it.
 
-    Colors pass where the other is a terminal, or the environment asks for them without one.
-    Everything but writing is the other stream's.
+    Colors pass if the wrapped stream is a terminal or the environment forces them. All other
+    operations go to the wrapped stream.
 
     Attributes:
-        unguarded: the stream behind it, for a writer that filters more finely by itself.
+        unguarded: the wrapped stream, for a writer with its own, finer filter.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.unguarded = stream
 
     def write(self, text: str) -> int:
-        """Write a text and return its length, as if nothing had been replaced."""
+        """Write a text; return its length before escaping."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.unguarded.write(self._guarded(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts one after the other."""
+        """Write several texts in order."""
         for line in lines:
             self.write(line)
 
@@ -128,14 +127,14 @@ class GuardedStream:
 
 
 def guard_streams() -> None:
-    """Put the guard before this process's stdout and stderr, once."""
+    """Wrap this process's stdout and stderr in guards, once."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # A process without a stream has None; nothing can reach a terminal there.
+        # A process may have no stream (None); then nothing can reach a terminal.
         if stream is not None and not isinstance(stream, GuardedStream):
             setattr(sys, name, GuardedStream(stream))
 
 
 def unguarded(stream: TextIO) -> TextIO:
-    """Return the stream behind the guard, or the stream itself where there is no guard."""
+    """Return the stream that a guard wraps, or the stream itself if it is not guarded."""
     return stream.unguarded if isinstance(stream, GuardedStream) else stream

@@ -1,6 +1,6 @@
-"""Cases for diagnose, recover and analyze: a run or a bare model with its weights and its rows.
+"""Cases for diagnose, recover and analyze: the weights and rows of a run or of a bare model.
 
-Reads run directories, profiles and models, and hands what it assembled to `recovery/`. The command
-line uses it for runs without a worker; a worker uses it, by values, for the stage that it plays.
-Knows nothing of the worker's loop, of commands or of terminals.
+Reads run directories, profiles and models; `recovery/` works on the assembled cases. The command
+line uses this package for runs without a worker; a worker uses it for its current stage and passes
+the values in. Knows nothing of the worker's loop, of commands or of terminals.
 """

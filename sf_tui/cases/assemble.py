@@ -1,7 +1,8 @@
-"""Cases for recovery test and repair: weights, start weights and both tasks put together.
+"""Assembles cases for recovery test and repair: weights, start weights and both tasks.
 
-Of a run without a worker, of the stage that a worker is playing (by values that it hands over), or
-of a bare model, whose data and start must be named. Reads only, and locks nothing.
+A case comes from a run without a worker, from a worker's current stage (the worker passes the
+values), or from a bare model, whose data and start weights the user names. Reads only; takes no
+lock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sf_tui.vocabulary.declared import Measures
 from sf_tui.vocabulary.metrics import metric_named
 
 OLD, NEW = "old", "new"
-"""A bare model's tasks."""
+"""The task names of a bare model."""
 
 START_IS_SCORED = (
     "the accuracy that is named is not used: the start weights are available and are scored"
@@ -37,35 +38,35 @@ START_IS_SCORED = (
 
 @dataclass(frozen=True)
 class CaseOverrides:
-    """What a case takes from elsewhere than the run."""
+    """The parts of a case that replace the run's own."""
 
     task: str | None = None
     """The old task; None: the watched one that lost most."""
     stage: str | None = None
-    """The stage whose start the model is compared with; None: the last one of a new task."""
+    """The stage whose start weights are the reference; None: the last one of a new task."""
     old: str | None = None
     """Data of the old task."""
     new: str | None = None
     """Data of the new task."""
     start_model: str | None = None
-    """A directory, a checkpoint or a starter with the weights from before."""
+    """A directory, a checkpoint or a starter with the start weights."""
     start_accuracy: float | None = None
-    """The old task's accuracy before, where there are no such weights."""
+    """The old task's accuracy at the start, if there are no start weights."""
 
 
 @dataclass(frozen=True)
 class StagePoint:
-    """Where a worker is in the stage that it plays."""
+    """A worker's position in its current stage."""
 
     spec: StageSpec
     step: int
     watches_old: bool
-    """Whether a watched task was learnt before the stage."""
+    """Whether a watched task was learned before the stage."""
 
 
 @dataclass(frozen=True)
 class RunCase:
-    """A case with the profile and the place in the run that it was taken from."""
+    """A case with its profile and its place in the run."""
 
     case: RecoveryCase
     profile: Profile
@@ -73,11 +74,11 @@ class RunCase:
     """The stage that the weights belong to; None outside a run."""
     step: int | None = None
     since: str | None = None
-    """The stage whose start they are compared with."""
+    """The stage whose start weights are the reference."""
     stage_tokens: Mapping[str, int] = field(default_factory=dict)
-    """Tokens of a task's stage at its full length, of the tasks that were read."""
+    """Tokens of a task's stage at full length, for the tasks that were read."""
     notes: tuple[str, ...] = ()
-    """For people: what is missing, and what stands in for it."""
+    """For the user: what is missing, and what replaces it."""
 
 
 def build_case(
@@ -90,19 +91,19 @@ def build_case(
     known_start: StartAccuracy,
     stage_tokens: int | None,
 ) -> RecoveryCase:
-    """Assemble a case with the rates, the batches and the neighbors of a stage.
+    """Assemble a case with the learning rate, the batches and the neighbors of a stage.
 
-    The test itself adds a control and another task.
+    The recovery test itself adds a control and another task.
 
     Args:
         profile: its [replay_stage], [neighbors] and [anchor] are used.
         spec: the stage.
         model: with its current weights.
-        old: the task that was lost.
-        new: the task that was learnt.
-        start: the weights from before.
-        known_start: what is known without them.
-        stage_tokens: that the stage trained on; None where the stage is unknown.
+        old: the lost task.
+        new: the newly learned task.
+        start: the start weights.
+        known_start: what is known of the old task's accuracy at the start without them.
+        stage_tokens: tokens that the stage trained on; None if the stage is unknown.
     """
     return RecoveryCase(
         model.loaded,
@@ -125,23 +126,23 @@ def build_case(
 
 
 def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:
-    """Assemble the case of a run without a worker: its newest checkpoint that counts.
+    """Assemble the case of a run without a worker, from the checkpoint that a resume would load.
 
     Args:
-        record: how far the run has come; the caller holds the run's lock.
+        record: the run's progress; the caller holds the run's lock.
         needs: what the case is for.
-        overrides: what is taken from elsewhere.
+        overrides: the parts that replace the run's own.
 
     Raises:
         RunError: a checkpoint can't be read.
-        UsageError: no such task or stage, or no task that was lost.
-        DataError: data are needed that can't be used.
+        UsageError: no such task or stage, or no task was lost.
+        DataError: required data can't be used.
         ModelError: the model or the start model can't be loaded.
     """
     profile, history = record.profile, record.history
     spec = choose_stage(profile, history, overrides.stage, overrides.task)
     old_settings: TaskSettings | None = None
-    # With start weights a repair needs no old task to score; a test does.
+    # With start weights, a repair needs no old task to score; a test does.
     if needs.scores_needed or overrides.task or watched_before(profile, history, spec):
         old_settings = choose_old_task(profile, history, spec, overrides.task)
     model = load_newest(record)
@@ -196,23 +197,23 @@ def live_case(
     needs: CaseNeeds,
     check_stop: Callable[[], None],
 ) -> RunCase:
-    """Assemble the case of the stage that a worker is playing, with its current weights.
+    """Assemble the case of a worker's current stage, with its current weights.
 
-    The case shares the worker's model: a test must restore it.
+    The case shares the worker's model, so a test must restore it.
 
     Args:
-        point: where the worker is.
+        point: the worker's position.
         prepared: the run's model and tasks.
         history: the run so far.
         accuracy: each task's measures as the worker remembers them. A resumed worker must choose
-            the same old task again, and its log may hold later probes.
-        start_folder: where the stage's first checkpoint belongs.
+            the same old task again, and its log may contain later probes.
+        start_folder: the folder of the stage's first checkpoint.
         needs: what the case is for.
-        check_stop: raises where the run is to stop; asking the start model may take longer than a
+        check_stop: raises if the run has to stop; querying the start model may take longer than a
             scheduler waits.
 
     Raises:
-        UsageError: no watched task was learnt before.
+        UsageError: no watched task was learned before.
         RunError: the stage's first checkpoint can't be used.
     """
     profile, spec = prepared.profile, point.spec
@@ -243,7 +244,7 @@ def live_case(
 
 
 def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]) -> Profile:
-    """Return a profile for a bare model: its source and the data that are named.
+    """Return a profile for a bare model: its source and the named data.
 
     Args:
         source: as `[model] source`; relative paths start at the current directory.
@@ -252,7 +253,7 @@ def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]
 
     Raises:
         UsageError: neither task has data.
-        ProfileError: a setting is invalid, or names a file that isn't there.
+        ProfileError: a setting is invalid, or names a missing file.
     """
     named = {OLD: overrides.old, NEW: overrides.new}
     if not any(named.values()):
@@ -263,7 +264,7 @@ def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]
     lines = ['name = "model"', "[model]", f"source = {toml_value(source, 4096)}"]
     for place, (name, data) in enumerate((n, d) for n, d in named.items() if d is not None):
         lines += ["[[tasks]]", f'name = "{name}"', f"data = {toml_value(data, 4096)}"]
-        # A profile needs a stage, so a task alone gets one; its settings are used.
+        # A profile needs a stage, so a lone task gets one, whose settings are used.
         lines += ["learn = true"] if not place and not all(named.values()) else []
     return parse_profile(
         "\n".join(lines), name="the command line", base_dir=Path.cwd(), overrides=settings
@@ -276,7 +277,7 @@ def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> 
     Args:
         profile: from `model_profile`.
         needs: what the case is for.
-        overrides: the weights from before, or the old task's accuracy then.
+        overrides: the start weights, or the old task's accuracy at the start.
 
     Raises:
         DataError: data can't be used.
@@ -306,7 +307,7 @@ def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> 
 
 
 def with_data(settings: TaskSettings, data: str | None) -> TaskSettings:
-    """Return a task's table with other data, which have no split of their own."""
+    """Return a task's table with other data, which has no split of its own."""
     if data is None:
         return settings
     place = data if data.startswith(BIOGRAPHY) else absolute_if_there(data)
@@ -333,7 +334,7 @@ def _tokens_by_task(profile: Profile, tasks: Mapping[str, PreparedTask]) -> dict
 
 
 def _logged_start(history: RunState, stage: str, task: str, old: CaseTask | None) -> StartAccuracy:
-    """Return the old task's accuracy at the stage's start as the log has it."""
+    """Return the old task's accuracy at the stage's start, from the log."""
     probes = history.stages[stage].probes
     if old is None or not probes or probes[0].step != 0:
         return StartAccuracy()

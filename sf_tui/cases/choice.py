@@ -1,4 +1,4 @@
-"""Which stage and which old task a case is about, where the user names none.
+"""Chooses the stage and the old task of a case if the user names none.
 
 Knows a run's history and profile; reads no file.
 """
@@ -17,13 +17,13 @@ from sf_tui.vocabulary.declared import Measures
 def choose_stage(
     profile: Profile, history: RunState, name: str | None, task: str | None
 ) -> StageSpec:
-    """Return the stage whose start a model is compared with.
+    """Return the stage whose start weights are the reference for a model.
 
     Args:
         profile: the run's profile.
         history: the run so far.
         name: the stage; None: the last one that has begun and trains a new task.
-        task: the old task that the stage must know, if one is named.
+        task: an old task that must be known before the stage, if one is named.
 
     Raises:
         UsageError: there is no such stage, or it has not begun.
@@ -52,17 +52,17 @@ def choose_old_task(
     name: str | None,
     now: Mapping[str, Measures] | None = None,
 ) -> TaskSettings:
-    """Return the task that was lost: the one that is named, or the watched one that lost most.
+    """Return the lost task: the named one, or the watched one that lost most.
 
     Args:
         profile: the run's profile.
         history: the run so far.
-        stage: the stage whose start the model is compared with.
+        stage: the stage whose start weights are the reference.
         name: the task, if one is named.
-        now: each task's measures now; None: those of the newest probe.
+        now: each task's current measures; None: those of the newest probe.
 
     Raises:
-        UsageError: there is no such task, or the stage began without knowing it.
+        UsageError: there is no such task, or it was unknown when the stage began.
     """
     known = history.stages[stage.name].known
     earlier = [task for task in known if task != stage.task]
@@ -95,7 +95,7 @@ def choose_old_task(
 
 
 def watched_before(profile: Profile, history: RunState, stage: StageSpec) -> list[str]:
-    """Return the watched tasks that were known when a stage began."""
+    """Return the watched tasks that were already known when a stage began."""
     known = history.stages[stage.name].known
     return [task for task in profile.watched_tasks() if task in known and task != stage.task]
 

@@ -1,12 +1,12 @@
-"""Digests of the files outside a run's directory that it was started with, and changes since.
+"""Digests of a run's input files outside its directory, and changes to them since it began.
 
-`inputs.json` in the run directory holds sizes and digests for each key of the profile that names
-files, as of the run's first preparation. Reads bytes only and parses nothing.
+`inputs.json` in the run directory holds sizes and digests for each profile key that names files,
+taken at the run's first preparation. Reads bytes only and parses nothing.
 
-Finds any change to a data file, configuration, tokenizer or weight file up to 64 MiB, and any
-change of size. Of larger weight files it reads 64 blocks of 1 MiB, evenly spaced from the first
-byte to the last: a model trained further differs in all of them, but a byte altered between two
-blocks is not found. A new modification time alone is not a change.
+Detects any change to a data file, configuration, tokenizer or weight file up to 64 MiB, and any
+change of size. Of larger weight files, it reads 64 blocks of 1 MiB, evenly spaced from the first
+byte to the last: further training changes all of them, but a byte altered between two blocks is not
+detected. A new modification time alone is not a change.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _OF_A_MODEL = (*_WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken
 _MOST_SHOWN = 5
 
 Digests = dict[str, dict[str, Any]]
-"""By the file's path: `bytes` and `sha256`."""
+"""By file path: `bytes` and `sha256`."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A file that differs from what the run was started with."""
+    """An input file that differs from the one that the run started with."""
 
     key: str
-    """The key of the profile that names it or its folder."""
+    """The profile key that names it or its folder."""
     path: str
     what: str
     """How it differs, in words."""
 
 
 def take_inputs(profile: Profile) -> dict[str, Digests]:
-    """Return the digests of all files that a profile names, by its keys.
+    """Return the digests of all files that a profile names, by profile key.
 
     Files that are missing or can't be read are left out; the code that needs them reports them.
     """
@@ -78,7 +78,7 @@ def record_inputs(run: RunDirectory, inputs: dict[str, Digests], **more: Any) ->
 
 
 def read_record(run: RunDirectory) -> dict[str, Any] | None:
-    """Return the record of a run's inputs; None without one.
+    """Return the record of a run's inputs; None if there is none.
 
     Raises:
         RunError: the record is damaged.
@@ -98,7 +98,7 @@ def read_record(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def changes(then: dict[str, Digests], now: dict[str, Digests]) -> list[Change]:
-    """Return the files that differ; leaves out keys whose files are all gone."""
+    """Return the files that differ; skips keys whose files are all gone."""
     found = []
     for key, files in then.items():
         current = now.get(key, {})
@@ -113,7 +113,7 @@ def changes(then: dict[str, Digests], now: dict[str, Digests]) -> list[Change]:
 
 
 def changed_inputs(run: RunDirectory, profile: Profile) -> list[Change]:
-    """Return what has changed since a run began, without refusing it.
+    """Return the inputs that changed since a run began, without raising an error for them.
 
     Raises:
         RunError: the record is damaged.
@@ -125,7 +125,7 @@ def changed_inputs(run: RunDirectory, profile: Profile) -> list[Change]:
 def check_inputs(
     run: RunDirectory, profile: Profile, *, begun: bool, accept_changed: bool
 ) -> list[Change]:
-    """Compare a run's files with its record, or write the record at the run's beginning.
+    """Compare a run's files with its record, or write the record when the run begins.
 
     Args:
         run: the run; the caller holds its lock.
@@ -137,7 +137,7 @@ def check_inputs(
         The changes that were accepted.
 
     Raises:
-        DataError: files have changed; the message names them and the way on.
+        DataError: files have changed; the message names them and how to continue.
         RunError: the record is damaged or can't be written.
     """
     now = take_inputs(profile)
@@ -165,7 +165,7 @@ def check_inputs(
 
 
 def describe_changes(found: list[Change]) -> str:
-    """Return a text with the changed files, at most five of them."""
+    """Return a text that lists the changed files, at most five of them."""
     lines = [f"{change.path} ({change.key}): {change.what}" for change in found[:_MOST_SHOWN]]
     rest = len(found) - _MOST_SHOWN
     return "; ".join([*lines, *([f"and {rest} more files"] if rest > 0 else [])])
@@ -197,7 +197,7 @@ def _well_formed(inputs: object) -> bool:
 
 
 def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
-    """Yield key, path and whether it is data, for each local path that a profile names."""
+    """Yield (key, path, is data) for each local path that a profile names."""
     model = profile.model
     if model.source.startswith(STARTER_PREFIX):
         yield "model.source", starter_directory(model.source.removeprefix(STARTER_PREFIX)), False

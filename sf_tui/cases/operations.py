@@ -1,6 +1,6 @@
-"""Diagnosis and repair of a case, and what they write: one event, or one model directory.
+"""Diagnosis and repair of a case, and their output: one event, or one model directory.
 
-Takes settings from the case's profile where the caller gives none. A repair changes the case's
+Settings that the caller omits come from the case's profile. A repair changes the case's
 model in place; a model directory is written complete or not at all.
 """
 
@@ -30,7 +30,7 @@ from sf_tui.run.reading import check_links
 from sf_tui.vocabulary.events import DiagnosisMade
 
 EXAMPLES_WITHOUT_START = 10
-"""Old examples that a repair trains on where there are no start weights."""
+"""Old examples that a repair trains on without start weights."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ def diagnose(
     log: Callable[[str], None] = lambda _: None,
     on_step: Callable[[int], None] | None = None,
 ) -> Diagnosis:
-    """Run the recovery test on a case; afterwards its model is as it was.
+    """Run the recovery test on a case and restore its model.
 
     Args:
         run_case: the case.
         examples: safe examples that the arm `examples` trains on.
-        steps: of the neighbors arm; None: as [diagnose] has it, else by the stage's own work.
-        learning_rate: the base of every arm's rates; None: as [diagnose] has it, else the stage's.
+        steps: of the neighbors arm; None: from [diagnose], or else from the stage's own work.
+        learning_rate: base of every arm's rates; None: from [diagnose], or else the stage's.
         thorough: add the paper's own recovery.
-        log: gets a line about each part of the test, for people.
-        on_step: called after every step; what it raises ends the test.
+        log: receives a line for the user about each part of the test.
+        on_step: called after every step; an exception from it ends the test.
 
     Raises:
-        DataError: there is nothing to score on, or [diagnose] names data that can't be used.
+        DataError: there is nothing to score, or data named in [diagnose] can't be used.
     """
     case, profile = run_case.case, run_case.profile
     settings = profile.diagnose
@@ -112,9 +112,9 @@ def diagnose(
 
 
 def repair_examples(run_case: RunCase, requested: int | None) -> int:
-    """Return the old examples that a repair trains on: as requested, else as [recover] has it.
+    """Return the number of old examples that a repair trains on: as requested, or from [recover].
 
-    Else none with the weights from before, and `EXAMPLES_WITHOUT_START` without them.
+    If neither is set: 0 with start weights, and `EXAMPLES_WITHOUT_START` without them.
     """
     if requested is not None:
         return requested
@@ -134,16 +134,16 @@ def repair(
     on_step: Callable[[int], None] | None = None,
     thaw: bool = True,
 ) -> RepairOutcome:
-    """Repair a case's model in place; what isn't given is as its [recover] has it.
+    """Repair a case's model in place; settings not given come from its [recover].
 
     Args:
         run_case: the case.
         examples: safe old examples to train on.
         steps: optimizer steps at most.
         strength: λ of the neighbors' loss.
-        learning_rate: None here and in [recover]: half of the stage's.
-        keep: share of the change since the start that is kept before the first step.
-        log: gets a line about each part of the repair, for people.
+        learning_rate: if None here and in [recover], half of the stage's.
+        keep: share of the change since the start to keep before the first step.
+        log: receives a line for the user about each part of the repair.
         on_step: called after every step.
         thaw: tune frozen layers too.
 
@@ -197,16 +197,15 @@ def append_diagnosis(run: RunDirectory, event: DiagnosisMade) -> DiagnosisMade:
 
 
 def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
-    """Return where a repaired model goes, as an absolute path.
+    """Return the absolute path for a repaired model.
 
     Args:
         out: the directory to create.
-        source: the model directory that is repaired, if it is one.
-        run: the run that is repaired, if it is one.
+        source: the model directory being repaired, if any.
+        run: the run being repaired, if any.
 
     Raises:
-        UsageError: something of that name exists, it is inside what is repaired, or the place
-            can't be written.
+        UsageError: the path exists, is inside what is being repaired, or can't be written.
     """
     out = out.expanduser().absolute()
     given = [source] if source is not None else []
@@ -229,7 +228,7 @@ def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
 
 
 def write_model(loaded: LoadedModel, out: Path) -> None:
-    """Write a model directory aside and rename it; an interruption leaves nothing behind.
+    """Write a model directory aside, then rename it; an interruption leaves nothing behind.
 
     Raises:
         RunError: the disk is full, or it can't be written.

@@ -1,7 +1,6 @@
-"""What training again would take, in tokens: the old task alone, and all stages from the first.
+"""The cost of training again, in tokens: of the old task alone, and of all stages.
 
-Computed from a profile's stages and, for a starter, from the recipe that comes with it. Knows no
-prices.
+Computed from a profile's stages and, for a starter, from its bundled recipe. Knows no prices.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ RECIPE_FILE = "recipe.json"
 _STARTER = "starter:"
 
 _SAMPLED = 256
-"""Rows whose mean length estimates a task's: a whole corpus is not encoded for this figure."""
+"""Rows whose mean length is a task's estimate; encoding a whole corpus for it costs too much."""
 
 
 def training_tokens(train: TrainSettings, entries: int, mean_length: float) -> int:
-    """Return the tokens that a stage trains on at its full length.
+    """Return the tokens that a stage trains on at full length.
 
     Args:
         train: the stage's settings.
-        entries: training examples.
-        mean_length: of one, in tokens.
+        entries: number of training examples.
+        mean_length: mean length of an example, in tokens.
     """
     return round(train.total_steps(entries) * train.batch_size * mean_length)
 
@@ -47,19 +46,19 @@ def retrain_tokens(
 ) -> tuple[int | None, int | None]:
     """Return the tokens of training the old task again, and of all stages from the first.
 
-    Each stage counts at its full length; the stage `replay` does not count. A starter brings its
+    Each stage counts at full length; the stage `replay` does not count. A starter brings its
     recipe; random weights need none.
 
     Args:
         profile: of the run or the bare model.
         old: the old task's name.
         loaded: the model, for its tokenizer.
-        known: tokens of stages, by task, where they are known already.
-        played: whether the profile is a run's, whose stages were played.
+        known: tokens of each task's stage that is already known.
+        played: whether the profile is a run's, whose stages have been trained.
 
     Returns:
-        Of the old task, None where it is unknown how the model learnt it; and of all stages, None
-        where those that made the model are unknown.
+        For the old task, None if it is unknown how the model learned it; for all stages, None if
+        the stages that produced the model are unknown.
 
     Raises:
         ModelError: a starter's recipe can't be read.
@@ -81,7 +80,7 @@ def retrain_tokens(
 
 
 def _stages_before(source: str) -> list[dict[str, Any]] | None:
-    """Return the stages that made a model; None where they are unknown."""
+    """Return the stages that produced a model; None if they are unknown."""
     if source == RANDOM_MODEL:
         return []
     if not source.startswith(_STARTER):
@@ -97,7 +96,7 @@ def _stages_before(source: str) -> list[dict[str, Any]] | None:
 
 
 def _estimate(profile: Profile, name: str, loaded: LoadedModel) -> int | None:
-    """Return a stage's tokens by a sample of its rows; None where they can't be read."""
+    """Estimate a stage's tokens from a sample of its rows; None if they can't be read."""
     try:
         task = read_task(profile, profile.task(name))
         sample = _sample(task)
@@ -109,11 +108,11 @@ def _estimate(profile: Profile, name: str, loaded: LoadedModel) -> int | None:
             control_tokens=profile.task(name).control_tokens,
         ).rows
     except DataError:
-        # Only the cost beside the verdict needs these rows; what must read them raises.
+        # These rows serve only the cost shown with the verdict; code that depends on them raises.
         return None
     if not rows:
         return None
-    # A conversation may be several examples.
+    # A conversation may become several examples.
     entries = round(len(task.train) * max(len(rows) / len(sample), 1))
     mean_length = sum(len(row.input_ids) for row in rows) / len(rows)
     return training_tokens(profile.stage_train(name), entries, mean_length)

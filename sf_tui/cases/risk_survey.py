@@ -1,6 +1,6 @@
-"""The tasks at risk: before any training, at a stage's start, or in a run with how far each moved.
+"""Surveys the tasks at risk: before training, at a stage's start, or later, with their movement.
 
-Reads no old task's data: uses the new task's prompts and the start model only.
+Reads no old task's data; uses only the new task's prompts and the start model.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ SOURCES = 12
 """Prompts of the new task whose neighbors are examined by default."""
 
 GROUPS_SHOWN = 20
-"""The likeliest groups decide; further ones are hardly tasks of their own."""
+"""Number of likeliest groups in a survey; further ones are rarely tasks of their own."""
 
 _ASKED_AGAIN = 16
-"""Prompts of a group, the likeliest, that the start model answers."""
+"""Number of a group's likeliest prompts that the start model answers."""
 
 _PASS_TOKENS = 4096
 
 
 @dataclass(frozen=True)
 class Moved:
-    """How far a group's answers are from the start model's."""
+    """How far a group's answers have moved from the start model's."""
 
     divergence: float
-    """Mean KL from the start model, in nats an answer token."""
+    """Mean KL from the start model, in nats per answer token."""
     kept: float
     """Share of the start model's answers that the model still gives."""
     asked: int
-    """Prompts that both were measured on."""
+    """Number of prompts measured on both models."""
 
 
 @dataclass(frozen=True)
@@ -65,42 +65,42 @@ class SurveyedGroup:
 
     group: RiskGroup
     moved: Moved | None
-    """None where there is no later model."""
+    """None if there is no later model."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The groups of prompts that the start model takes for the nearest to a new task."""
+    """The groups of prompts nearest to a new task according to the start model."""
 
     task: str
     stage: str
     step: int | None
-    """Of the weights that the answers are compared with; None without a run."""
+    """Step of the weights that are compared with the start; None without a run."""
     prompts: int
-    """The new task's prompts that were examined."""
+    """Number of the new task's prompts that were examined."""
     groups: tuple[SurveyedGroup, ...]
     """The likeliest first."""
     named: int
-    """Groups in all."""
+    """Total number of groups."""
     seconds: float
     tokens: int
-    """Tokens that were passed through the model."""
+    """Tokens passed through the model."""
 
 
 def survey_profile(
     profile: Profile, task: str | None, prompts: int | None, log: Callable[[str], None]
 ) -> Survey:
-    """Return the tasks at risk by the profile's own model, before anything is trained.
+    """Return the tasks at risk according to the profile's own model, before any training.
 
     Args:
-        profile: the profile; of its data only the new task's are read.
+        profile: the profile; only the new task's data is read.
         task: the new task; None: the last one that has a stage.
-        prompts: how many of its prompts are examined; None: `SOURCES`.
-        log: gets a line about each part of the survey, for people.
+        prompts: number of its prompts to examine; None: `SOURCES`.
+        log: receives a line for the user about each part of the survey.
 
     Raises:
         UsageError: there is no such task.
-        DataError: its data can't be used, or have no prompts.
+        DataError: its data can't be used, or has no prompts.
         ModelError: the model can't be loaded.
     """
     stages = [stage.task for stage in profile.stages() if stage.name != REPLAY_STAGE]
@@ -120,18 +120,18 @@ def survey_run(
     prompts: int | None,
     log: Callable[[str], None],
 ) -> Survey:
-    """Return the tasks at risk by a stage's start model, and how far each has moved.
+    """Return the tasks at risk according to a stage's start model, and how far each has moved.
 
     Args:
-        record: how far the run has come; its newest checkpoint is compared with the stage's first.
+        record: the run's progress; its newest checkpoint is compared with the stage's first.
         task: the new task, which names the stage; None: the last stage that has begun.
-        prompts: how many of its prompts are examined; None: `SOURCES`.
-        log: gets a line about each part of the survey, for people.
+        prompts: number of its prompts to examine; None: `SOURCES`.
+        log: receives a line for the user about each part of the survey.
 
     Raises:
         UsageError: no such stage has begun.
-        DataError: its data can't be used, or have no prompts.
-        RunError: the weights of the stage's start are gone.
+        DataError: its data can't be used, or has no prompts.
+        RunError: the stage's start weights are gone.
     """
     profile = record.profile
     spec = choose_stage(profile, record.history, task, None)
@@ -161,12 +161,12 @@ def risk_at_start(
 ) -> TasksAtRisk | None:
     """Return a stage's `tasks_at_risk` event.
 
-    None where [neighbors] survey_budget does not pay for a single prompt.
+    None if [neighbors] survey_budget is too small for a single prompt.
 
     Args:
         prepared: the run's model and tasks.
         spec: the stage.
-        steps: its length.
+        steps: the stage's length.
         start: the model, with the stage's start weights.
     """
     task = prepared.tasks[spec.task]
@@ -239,7 +239,7 @@ class _RiskSurvey:
         )
 
     def name_groups(self) -> list[RiskGroup]:
-        """Return the groups; the model has the start weights."""
+        """Return the groups; the model must have the start weights."""
         self._log(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
@@ -272,7 +272,7 @@ class _RiskSurvey:
         return found
 
     def result(self, stage: str, step: int | None, groups: list[SurveyedGroup]) -> Survey:
-        """Return the groups with what they took."""
+        """Return the groups as a survey, with its cost."""
         return Survey(
             self._task,
             stage,

@@ -1,6 +1,7 @@
-"""The rows of a case: the old task's, the new one's, a control's, another task's.
+"""The rows of a case: of the old task, the new task, a control and another task.
 
-Knows what is trained on and what is only scored, and that old data may be gone. Knows no weights.
+Knows which rows are trained on and which are only scored, and that old data may be missing. Knows
+no weights.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
 
 MOST_EXAMPLES = 4096
-"""Old training rows that are encoded at most, unless all are needed: a test trains on ten of them
-and a repair seldom on more than a thousand; only the paper's own recovery uses all."""
+"""Most old training rows that are encoded, unless all are needed: a test trains on ten of them and
+a repair rarely on more than a thousand; only the paper's own recovery uses all."""
 
 _MOST_OTHERS = 512
-"""Rows of a control or of another task; more would not change a conclusion."""
+"""Most rows of a control or of another task; more would not change a conclusion."""
 
 _FEWEST_SCORED = 2
 
 
 @dataclass(frozen=True)
 class CaseNeeds:
-    """What a case is assembled for."""
+    """Requirements on a case."""
 
     examples: int
     """Safe examples of the old task that may be trained on."""
     every_example: bool = False
     """Whether all of the old task's training rows are needed, for the paper's own recovery."""
     scores_needed: bool = True
-    """Whether the case is useless without old rows to score on."""
+    """Whether the case is useless without old rows to score."""
 
 
 def read_old_task(
@@ -62,21 +63,21 @@ def read_old_task(
     *,
     whole: bool = False,
 ) -> tuple[CaseTask | None, tuple[str, ...]]:
-    """Read the old task; what is missing and not needed is left out and noted.
+    """Read the old task; parts that are missing and not needed are left out and noted.
 
     Args:
         profile: the profile.
         settings: the task's table.
-        loaded: the model, for its tokenizer and the longest row that it takes.
+        loaded: the model, for its tokenizer and the longest row that it accepts.
         needs: what the case is for.
-        whole: the data have no split of their own. Of a user's file `needs.examples` rows become
-            safe examples, and all others, up to 512, are scored.
+        whole: the data has no split of its own. `needs.examples` rows of a user's file become safe
+            examples, and all others, up to 512, are scored.
 
     Returns:
-        The task, None where it can't be scored; and notes on what is missing.
+        The task, None if it can't be scored; and notes on what is missing.
 
     Raises:
-        DataError: the data can't be used, or are missing and needed.
+        DataError: the data can't be used, or is missing and needed.
     """
     try:
         if whole and settings.held_out is None and not settings.data.startswith(BIOGRAPHY):
@@ -106,7 +107,7 @@ def old_task_of(
 def read_new_task(
     profile: Profile, settings: TaskSettings, loaded: LoadedModel
 ) -> tuple[CaseTask, PreparedTask]:
-    """Read the task that was learnt last.
+    """Read the newly learned task.
 
     Raises:
         DataError: its data can't be used.
@@ -116,19 +117,19 @@ def read_new_task(
 
 
 def new_task_of(prepared: PreparedTask) -> CaseTask:
-    """Return a prepared task as a new task; of a drawn one, the examples of its first epoch."""
+    """Return a prepared task as a new task; if its rows are drawn, those of the first epoch."""
     rows = tuple(prepared.train.encoded(at, 0) for at in range(len(prepared.train)))
     held_out = eval_set(prepared.held_out)
     return CaseTask(prepared.name, prepared.metric, held_out, rows)
 
 
 def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> EvalSet | None:
-    """Return all rows of a control or of another task, at most 512; None where none is named.
+    """Return all rows of a control or of another task, at most 512; None if `data` is None.
 
     Args:
-        profile: its [biography] makes built-in data.
+        profile: its [biography] generates built-in data.
         data: as in a task's table.
-        loaded: the model, for its tokenizer and the longest row that it takes.
+        loaded: the model, for its tokenizer and the longest row that it accepts.
 
     Raises:
         DataError: the data can't be used.
@@ -181,7 +182,7 @@ def _split_whole(profile: Profile, settings: TaskSettings, needs: CaseNeeds) -> 
 
 
 def _is_missing(settings: TaskSettings) -> bool:
-    # The id of a data set is missing where there is no network.
+    # A data set's id counts as missing, because there may be no network.
     is_id = not settings.data.startswith(BIOGRAPHY) and not Path(settings.data).is_absolute()
     return is_id or is_missing(settings.data) or is_missing(settings.held_out)
 
@@ -193,7 +194,7 @@ def _without_training_rows(
     needs: CaseNeeds,
     error: DataError,
 ) -> tuple[CaseTask | None, tuple[str, ...]]:
-    """Return the old task with its held-out file alone, or None where that is missing too."""
+    """Return the old task with its held-out file alone, or None if that is missing too."""
     held_out: Sequence[Example] = ()
     if isinstance(settings.held_out, str) and not is_missing(settings.held_out):
         held_out = load_held_out_file(settings, settings.held_out, profile.base_dir).examples

@@ -1,6 +1,6 @@
-"""A run's weights: the newest ones that count, and those of a stage's start.
+"""Loads a run's weights: the newest ones, and those of a stage's start.
 
-Reads only and locks nothing; knows no data. Which checkpoint counts is decided by the caller.
+Reads only; takes no lock; knows no data. The caller chooses the checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STARTER = "starter:"
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A loaded model with its current weights, its layers and where it runs."""
+    """A loaded model with its current weights, its layers and its compute settings."""
 
     loaded: LoadedModel
     layout: ModelLayout
@@ -34,13 +34,13 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How far a run has come, as its directory shows before any weight is loaded."""
+    """A run's progress as its directory shows it, before any weights are loaded."""
 
     run: RunDirectory
     profile: Profile
     history: RunState
     point: Checkpoint | None
-    """The newest checkpoint that counts; None where only `model/` is left."""
+    """The checkpoint that a resume would load; None if only `model/` is left."""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -57,9 +57,9 @@ class RunRecord:
 
 
 def load_newest(record: RunRecord) -> LoadedRun:
-    """Load a run's model with the newest weights that count.
+    """Load a run's model with its newest weights.
 
-    The model is the run's own `model/`, else the profile's; a checkpoint's weights are loaded on
+    The model is the run's own `model/`, or else the profile's; a checkpoint's weights are loaded on
     top of either.
 
     Raises:
@@ -74,8 +74,8 @@ def load_newest(record: RunRecord) -> LoadedRun:
             update={
                 "source": str(record.run.model),
                 "config": {},
-                # For some families transformers ignores the directory's tokenizer class for one
-                # of its own, and words become other tokens (Qwen3.5).
+                # For some families (Qwen3.5), transformers replaces the directory's tokenizer class
+                # with its own, which tokenizes differently.
                 "tokenizer": "biography" if words == "biography" else None,
                 "revision": None,
             }
@@ -90,20 +90,20 @@ def load_newest(record: RunRecord) -> LoadedRun:
 
 
 def has_model(run: RunDirectory) -> bool:
-    """Tell whether a run has written its final model."""
+    """Return whether a run has written its final model."""
     return (run.model / "config.json").is_file()
 
 
 def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
-    """Return the start weights that are named.
+    """Return the start weights with the given name.
 
     Args:
         name: a model directory, a checkpoint's folder, or starter:NAME.
         model: the model that they must fit.
 
     Raises:
-        ModelError: they don't fit, or there are none.
-        RunError: the checkpoint was never finished or doesn't fit.
+        ModelError: the weights don't fit, or don't exist.
+        RunError: the checkpoint is incomplete or doesn't fit.
         ProfileError: there is no such starter.
     """
     if name.startswith(_STARTER):
@@ -116,10 +116,10 @@ def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
 
 
 def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StoredWeights | None:
-    """Return the start weights that are named, else a stage's first checkpoint; None without both.
+    """Return the named start weights, or else a stage's first checkpoint; None if neither exists.
 
     Raises:
-        ModelError: the named ones don't fit, or there are none.
+        ModelError: the named weights don't fit, or don't exist.
         RunError: the checkpoint can't be used.
     """
     if named is not None:

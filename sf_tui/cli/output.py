@@ -9,15 +9,11 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.text import Text
-
-from sf_tui.printable import printable, printable_json, unguarded
+from sf_tui.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,42 +75,9 @@ def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
         soft_wrap: let the terminal break lines.
     """
     # Deferred: rich takes a tenth of a second.
-    from sf_tui.cli.output import PrintableConsole
+    from sf_tui.cli.printable_console import PrintableConsole
 
     return PrintableConsole(stderr=err, soft_wrap=soft_wrap)
-
-
-class PrintableConsole(Console):
-    """A console whose only control sequences are rich's own: colors and a progress bar's moves.
-
-    Markup, emoji codes and highlighting are off: a task may be named `[link=…]`.
-
-    Args:
-        file: the stream; default: stdout, or stderr with `stderr`.
-        stderr: write to stderr.
-        more: other arguments of rich's console.
-    """
-
-    def __init__(self, *, file: IO[str] | None = None, stderr: bool = False, **more: Any) -> None:
-        more = {"markup": False, "emoji": False, "highlight": False} | more
-        stream = file or unguarded(sys.stderr if stderr else sys.stdout)
-        super().__init__(file=stream, stderr=stderr, **more)
-
-    def render_str(self, text: str, **more: Any) -> Text:
-        """Make a text printable before it is measured, to keep columns aligned."""
-        return super().render_str(printable(text), **more)
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        """Yield the segments of a renderable: rich's controls, and printable texts."""
-        for text, style, control in super().render(renderable, options):
-            if control:
-                yield Segment(text, style, control)
-                continue
-            # A link is sent as an OSC sequence that contains the address.
-            plain = style.update_link(None) if style is not None and style.link else style
-            yield Segment(printable(text), plain)
 
 
 INTERRUPTED = 130

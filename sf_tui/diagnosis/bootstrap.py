@@ -1,7 +1,7 @@
 """Intervals of a recovery test's figures: a paired bootstrap over held-out examples.
 
-Takes scores per example and draws no conclusion. Examples count as independent of each other; the
-caller guarantees that they were held out and that nothing was chosen on them.
+Takes scores per example and draws no conclusions. Treats examples as independent; the caller
+guarantees that they were held out and that nothing was chosen on them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ RESAMPLES = 4000
 
 Floats = NDArray[np.float64]
 
-# 8 bytes each: 16 MB at a time, however many examples there are.
+# 8 bytes each: 16 MB at a time, regardless of the number of examples.
 _CELLS_AT_A_TIME = 2_000_000
 
 
 @dataclass(frozen=True)
 class RecoveryEstimates:
-    """Accuracies before, after and with a recovery, and what follows from them, with intervals."""
+    """Accuracies before, after and with a recovery, and derived figures, with intervals."""
 
     examples: int
-    """Held-out examples that everything was measured on."""
+    """Number of held-out examples behind every figure."""
     now: Estimate
     start: Estimate | None
-    """None where it is unknown; what needs it is then None as well."""
+    """None if it is unknown; every figure that depends on it is then None as well."""
     drop: Estimate | None
     """start - now."""
     recovered: Estimate | None
-    """None where no recovery was run."""
+    """None if no recovery was run."""
     gain: Estimate | None
     """recovered - now."""
     spurious_share: Estimate | None
@@ -59,36 +59,37 @@ def estimate_recovery(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> RecoveryEstimates:
-    """Return the figures of one recovery with their 95 % intervals.
+    """Return the figures of one recovery with 95 % intervals.
 
-    Every interval is the percentile interval of a bootstrap that draws whole examples (their
-    start, now and recovered together), *widened* to the score interval of the same figure. The
-    percentile interval alone has no width where all examples agree (five of five right reads
-    "1.0, certain") and is too narrow near there; the score interval, which for plain right or wrong
-    is Wilson's, is not: five of five give 0.57 to 1. Differences are scored as shares on [-1, 1],
-    the spurious share over the examples that were lost on balance, with the spread of
-    (recovered - now) - share · (start - now).
+    Every interval is the percentile interval of a bootstrap that draws whole examples (start, now
+    and recovered together), *widened* to the score interval of the same figure. The percentile
+    interval alone has no width where all examples agree (five of five right would read "1.0,
+    certain") and is too narrow near there. The score interval is wide enough; for plain right or
+    wrong it is Wilson's: five of five give 0.57 to 1. Differences are scored as shares on [-1, 1];
+    the spurious share is scored over the net number of lost examples, with the spread of (recovered
+    - now) - share · (start - now).
 
-    A resample whose drop is 0 or less leaves the share open. It counts as 0 for the lower end and
-    as 1 for the upper one, so that a drop that may not exist gives the interval 0 to 1 instead of
-    a ratio of noise. The real share is one minus the spurious share, ends exchanged.
+    A resample whose drop is 0 or less leaves the share undetermined. It counts as 0 for the lower
+    end and as 1 for the upper one, so that a drop that may not exist gives the interval 0 to 1
+    instead of a ratio of noise. The real share is one minus the spurious share, with the ends
+    exchanged.
 
     Args:
         now: (examples,) bool, or scores in [0, 1].
-        recovered: the same examples after the recovery; None where none was run.
-        start: the same examples at the stage's start; or one number, the known accuracy; or
-            None where it is unknown.
-        start_examples: how many examples that one number was measured on. None: it is exact. With
-            it the number is drawn again in each resample, independently of the examples.
-        resamples: how many to draw.
+        recovered: the same examples after the recovery; None if none was run.
+        start: the same examples at the stage's start, or a single known accuracy, or None if it is
+            unknown.
+        start_examples: number of examples behind that single accuracy. None: it is exact. Otherwise
+            it is drawn again in each resample, independently of the examples.
+        resamples: number of resamples.
         seed: the same seed and examples, in any order, give the same intervals.
 
-    Raises UsageError for a start number outside [0, 1], ValueError for arrays that are empty, of
-    different lengths, or contain anything that isn't a score.
+    Raises UsageError for a start accuracy outside [0, 1]; ValueError for arrays that are empty,
+    differ in length, or contain a value that isn't a score.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (percentile
     interval); Wilson 1927 (score interval); Newcombe 1998, "Interval estimation for the difference
-    between independent proportions", method 10 (a start number beside measured examples).
+    between independent proportions", method 10 (a single start accuracy with measured examples).
     """
     columns = {"now": as_scores(now, "now")}
     if recovered is not None:
@@ -129,15 +130,15 @@ def estimate_recovery(
 def paired_difference(
     arm: ArrayLike, reference: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Return accuracy of one arm minus that of another on the same examples.
+    """Return one arm's accuracy minus another's on the same examples.
 
     Args:
         arm: (examples,) bool, or scores in [0, 1].
         reference: the same examples after the other recovery.
-        resamples: how many to draw.
+        resamples: number of resamples.
         seed: the same seed and examples give the same interval.
 
-    Raises ValueError as `estimate_recovery` does; the interval is made as there.
+    Raises ValueError as `estimate_recovery` does, and computes the interval in the same way.
     """
     columns = {
         "arm": as_scores(arm, "arm"),
@@ -148,7 +149,7 @@ def paired_difference(
 
 
 def as_scores(scores: ArrayLike, name: str) -> Floats:
-    """Return scores as (examples,) floats; raise ValueError, by name, for what isn't a score."""
+    """Return scores as (examples,) floats; raise a ValueError with `name` for other values."""
     values = np.array(scores, dtype=np.float64)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"{name}: one score an example is needed, not shape {values.shape}")
@@ -181,8 +182,8 @@ def _resample_means(
     if len(set(lengths.values())) > 1:
         raise ValueError(f"not the same examples: {lengths}")
     examples = next(iter(lengths.values()))
-    # How often each distinct row is drawn is multinomial: for right and wrong there are at most
-    # eight rows, however many examples, and their order can't matter.
+    # The counts of distinct rows are multinomial: right and wrong give at most eight rows, however
+    # many examples there are, and their order can't matter.
     rows, counts = np.unique(np.stack(list(columns.values()), axis=1), axis=0, return_counts=True)
     at_a_time = max(1, _CELLS_AT_A_TIME // len(rows))
     means = np.concatenate(
@@ -193,7 +194,7 @@ def _resample_means(
             for first in range(0, resamples, at_a_time)
         ]
     )
-    # Sums of graded scores may be outside by a rounding error.
+    # Means of graded scores may exceed the bounds by a rounding error.
     return [np.clip(column, 0, 1) for column in means.T]
 
 
@@ -201,7 +202,7 @@ def _widened(
     value: float, drawn_low: Floats, drawn_high: Floats, score: tuple[float, float]
 ) -> Estimate:
     outside = (1 - CONFIDENCE) / 2
-    # The next drawn value outwards: the draws of few examples are far apart.
+    # Round outward to a drawn value: with few examples, the draws are far apart.
     low = float(np.quantile(drawn_low, outside, method="lower"))
     high = float(np.quantile(drawn_high, 1 - outside, method="higher"))
     return Estimate(value, min(value, low, score[0]), max(value, high, score[1]))
@@ -215,7 +216,7 @@ def _mean(scores: Floats, drawn: Floats) -> Estimate:
 
 def _difference(differences: Floats, drawn: Floats) -> Estimate:
     value, examples = float(differences.mean()), len(differences)
-    # On [-1, 1] a difference is a share of the way from the worst to the best.
+    # Map the difference from [-1, 1] to a share in [0, 1].
     low, high = score_interval((value + 1) / 2, examples, examples * float(differences.var()) / 4)
     return _widened(value, drawn, drawn, (2 * low - 1, 2 * high - 1))
 
@@ -241,7 +242,7 @@ def _spurious_share(
     residual = (recovered - now) - share * (start - now)
     spread = examples * float(residual.var())
     if "start" not in columns and start_examples is not None:
-        # The start number's own uncertainty moves the share by share / drop.
+        # The uncertainty of the start accuracy moves the share by share / drop.
         of_start = start_value * (1 - start_value) / start_examples
         spread += (examples * share) ** 2 * of_start
     score = score_interval(share, examples * drop, spread)

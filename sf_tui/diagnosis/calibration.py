@@ -1,6 +1,6 @@
-"""How good the verdict itself is: predicted against true labels over many cases.
+"""Calibration of the verdict: predicted against true labels over many cases.
 
-Pure functions of labels and shares; the trial makes the cases and establishes their truth.
+Pure functions of labels and shares; the trial makes the cases and establishes the true labels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sf_tui.vocabulary.verdicts import VERDICTS
 
 @dataclass(frozen=True)
 class ShareErrors:
-    """Differences between shares and the reference's, over all cases."""
+    """Differences between spurious shares and the reference's, over all cases."""
 
     mean_absolute: float
     largest: float
@@ -98,7 +98,7 @@ def calibration_table(
     Args:
         shares: (cases,) spurious shares in [0, 1].
         references: (cases,) those of the reference.
-        bins: how many.
+        bins: number of bins.
 
     Raises ValueError as `share_errors` does, and for a share outside [0, 1].
     """

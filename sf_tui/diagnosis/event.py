@@ -1,6 +1,6 @@
 """The `diagnosis` event: verdict, decomposition of the loss, arms and cost.
 
-Knows how numbers are rounded; the event log adds `seq` and `time`.
+Knows how numbers are rounded. The event log adds `seq` and `time`.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _SECONDS_AN_HOUR = 3600
 
 @dataclass(frozen=True)
 class Cost:
-    """What one piece of training takes."""
+    """The cost of one piece of training."""
 
     tokens: int
     seconds: float | None
-    """None where it was not run and no speed is known."""
+    """None if it was not run and no speed is known."""
     money: float | None
     """In the currency of the price; None without a price or without seconds."""
 
     def rounded(self, share: float | None = None) -> CostEntry:
-        """Return it as an event carries it, with a share of it if given."""
+        """Return the cost as an event contains it, with its `share` if given."""
         return CostEntry(self.tokens, rounded(self.seconds), rounded(self.money), rounded(share))
 
 
 @dataclass(frozen=True)
 class CostComparison:
-    """The cost of the test beside the cost of its alternatives."""
+    """The cost of the test and of its alternatives."""
 
     test: Cost
     old_task: Cost | None
-    """Training the old task again; None where its tokens are unknown."""
+    """Training the old task again; None if its tokens are unknown."""
     recipe: Cost | None
-    """All stages from the first on; None where their tokens are unknown."""
+    """All stages from the first on; None if their tokens are unknown."""
     tokens_per_second: float | None
-    """The speed that their seconds are computed with."""
+    """The speed from which their seconds are computed."""
 
     def rounded(self) -> DiagnosisCost:
-        """Return the test's own figures with the alternatives nested, as an event carries them.
+        """Return the test's own figures with the alternatives nested, as an event contains them.
 
         `share` is the test's tokens as a share of the alternative's.
         """
@@ -74,16 +74,16 @@ def compare_costs(
     old_task_tokens: int | None = None,
     recipe_tokens: int | None = None,
 ) -> CostComparison:
-    """Return the cost of a recovery test beside that of training again.
+    """Return the cost of a recovery test and of training again.
 
-    The seconds of what was not run follow from its tokens at the test's speed, on this machine.
+    The seconds of training that was not run are its tokens divided by the test's speed.
 
     Args:
         seconds: wall time of the whole test, all arms.
-        tokens: tokens that it passed through the model.
+        tokens: tokens that the test passed through the model.
         tokens_per_second: speed of its training steps alone; default tokens / seconds, which also
-            counts loading and scoring, so that the alternatives look slower.
-        gpu_hour: price of an hour.
+            counts loading and scoring and so makes the alternatives look slower.
+        gpu_hour: price of a GPU hour.
         old_task_tokens: tokens of training the old task again.
         recipe_tokens: tokens of all stages.
 
@@ -112,12 +112,12 @@ def compare_costs(
 
 @dataclass(frozen=True)
 class Decomposition:
-    """How much of a task is still known, and how much of that the model answers when asked."""
+    """How much of a task the model still knows, and how much of that it answers when asked."""
 
     knowledge: float
     """Accuracy after the recovery: a lower bound of what is known."""
     alignment: float | None
-    """now / knowledge, at most 1; None where nothing is known."""
+    """now / knowledge, at most 1; None if nothing is known."""
     alignment_loss: float
     """recovered - now, at least 0."""
     knowledge_loss: float | None
@@ -128,7 +128,7 @@ def decompose(now: float, recovered: float, start: float | None = None) -> Decom
     """Split an accuracy into alignment and knowledge.
 
     A recovery that ends below `now` or above `start` does so by chance, or because the start was
-    not at its best; that loss is then 0, not negative.
+    not optimal; that loss is then 0, not negative.
 
     Source: Zheng et al. 2025, "Spurious Forgetting in Continual Learning of Language Models",
     section 2: performance = alignment + knowledge.
@@ -159,9 +159,9 @@ def diagnosis_event(
     since: str | None = None,
     forwarded_tokens: int | None = None,
 ) -> DiagnosisMade:
-    """Return the event: floats of six decimals, None for what isn't known.
+    """Return the event, with floats rounded to six decimals and None for unknown values.
 
-    `steps` are those of the arm that speaks, `seconds` and `tokens` those of the whole test;
+    `steps` are those of the deciding arm, `seconds` and `tokens` those of the whole test;
     `interval` is the 95 % interval of the spurious share.
 
     Args:
@@ -169,14 +169,14 @@ def diagnosis_event(
         arms: every arm that was run, the reference included.
         cost: of the whole test.
         task: the old task that was diagnosed.
-        stage: where in the run it was; None outside one.
+        stage: the run's stage at the time of the test; None outside a run.
         step: the stage's step.
-        examples: safe examples of the old task that the arms could train on.
+        examples: number of safe examples of the old task that the arms could train on.
         skipped: name and reason of each arm that was not run.
         since: what the start refers to.
-        forwarded_tokens: tokens that the test only read.
+        forwarded_tokens: tokens that the test only forwarded.
 
-    Raises ValueError when two arms share a name, or the arm that speaks isn't among them.
+    Raises ValueError if two arms share a name, or the deciding arm isn't among them.
     """
     entries = {name: ArmRecord(skipped=reason) for name, reason in (skipped or {}).items()}
     steps = {arm.name: arm.steps for arm in arms}

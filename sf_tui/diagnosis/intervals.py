@@ -1,4 +1,4 @@
-"""A measured value with its 95 % interval: how it is computed and how it is written as JSON.
+"""A measured value with its 95 % interval: its computation and its JSON form.
 
 Knows nothing of what is measured. The score interval needs no resampling; `bootstrap.py` resamples.
 """
@@ -12,8 +12,8 @@ from statistics import NormalDist
 CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
-# Sums of graded scores carry rounding errors of about 1e-16; a real difference between two
-# accuracies on n examples is at least a small part of 1 / n.
+# Sums of graded scores have rounding errors of about 1e-16; real differences between two accuracies
+# on n examples are at least a small fraction of 1 / n.
 TOLERANCE = 1e-12
 
 
@@ -36,21 +36,21 @@ class Estimate:
         return self.low, self.high
 
     def includes(self, value: float) -> bool:
-        """Tell whether a value is in the interval, ends included."""
+        """Return whether a value is in the interval, ends included."""
         return self.low - TOLERANCE <= value <= self.high + TOLERANCE
 
 
 def score_interval(share: float, trials: float, spread: float) -> tuple[float, float]:
     """Return the score interval of a share; a trial may also be partly right.
 
-    It solves |share - p| = z · standard error(p) for p as Wilson does, with the observed spread in
-    place of trials · share · (1 - share). For trials that are right or wrong the two are the same;
-    for graded ones the interval is narrower where they agree. A spread of 0 does not give a width
-    of 0, since z²/2 trials of each outcome are added to the observed ones.
+    Solves |share - p| = z · standard error(p) for p as Wilson does, with the observed spread in
+    place of trials · share · (1 - share). For right-or-wrong trials the two are the same; for
+    graded ones the interval is narrower where they agree. A spread of 0 still gives a positive
+    width, because z²/2 trials of each outcome are added to the observed ones.
 
     Args:
         share: observed mean, in [0, 1].
-        trials: how many there were; above 0, not always whole.
+        trials: number of trials; above 0, not always whole.
         spread: trials · variance of one trial.
 
     Returns:
@@ -69,7 +69,7 @@ def score_interval(share: float, trials: float, spread: float) -> tuple[float, f
 def wilson_estimate(right: float, trials: int) -> Estimate:
     """Return the share of right trials with Wilson's interval.
 
-    Raises ValueError for no trials, or more right ones than trials.
+    Raises ValueError for zero trials, or for more right ones than trials.
     """
     if not 0 <= right <= trials:
         raise ValueError(f"{right} right of {trials} trials")
@@ -81,17 +81,17 @@ def wilson_estimate(right: float, trials: int) -> Estimate:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a value with six decimals, None for none; raise ValueError if it isn't finite."""
+    """Return a value rounded to six decimals, or None; raise ValueError if it isn't finite."""
     return None if value is None else round(_finite(value), 6)
 
 
 def rounded_rate(value: float) -> float:
-    """Return a learning rate with six significant digits: six decimals would make 1e-7 a 0."""
+    """Return a learning rate rounded to six significant digits; decimals would turn 1e-7 into 0."""
     return float(f"{_finite(value):.6g}")
 
 
 def rounded_interval(estimate: Estimate | None) -> list[float] | None:
-    """Return both ends with six decimals, None for none."""
+    """Return both ends rounded to six decimals, or None for no estimate."""
     if estimate is None:
         return None
     return [round(_finite(end), 6) for end in estimate.interval]

@@ -1,6 +1,6 @@
-"""Which arm of a recovery test speaks, and which verdict its figures give.
+"""Chooses the deciding arm of a recovery test, and the verdict that its figures give.
 
-Sees figures only: how an arm was run and how a verdict is put into words are decided elsewhere.
+Sees figures only. Other modules run the arms and word the verdict.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from sf_tui.vocabulary.verdicts import VerdictName
 
 CONTROL_MARGIN = 0.05
 """How far above the floor a control may end. The floor is itself measured, or computed from the
-answers' frequencies, and training on answers of the right form makes guesses a little better
-without teaching any fact."""
+answers' frequencies, and training on answers of the right form improves guesses slightly without
+teaching any fact."""
 
 SPURIOUS_OF_START = 0.9
-"""The share of the start's accuracy that a recovery must reach for *spurious*."""
+"""Share of the start's accuracy that a recovery must reach for *spurious*."""
 REAL_BELOW = 0.25
-"""The spurious share below which the loss is *real*."""
+"""Spurious share below which the loss is *real*."""
 TOO_WIDE = 0.5
-"""An interval of the spurious share wider than this shows nothing."""
+"""Width of the spurious share's interval above which it shows nothing."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArmResult:
-    """One recovery on a copy of the weights: what it brought back and what it cost.
+    """One recovery on a copy of the weights: its result and its cost.
 
     Raises ValueError for a figure that isn't finite or is outside its range.
     """
@@ -40,18 +40,18 @@ class ArmResult:
     recovered: ArrayLike
     """(examples,) scores on the held-out examples that `now` was measured on, at the best step."""
     selection_accuracy: float
-    """Accuracy on the slice that the best step was chosen on; no example of it is held out."""
+    """Accuracy on the slice that selects the best step; it contains no held-out example."""
     control: float | None
     """Accuracy after the same recovery on facts that the model never saw; None: not measured."""
     control_examples: int
     floor: float
-    """What guessing reaches on those facts."""
+    """Accuracy of guessing on those facts."""
     steps: int
     seconds: float
     tokens: int
     learning_rate: float
     exchanged: bool = False
-    """Whether the control's facts are the held-out questions with their answers exchanged."""
+    """Whether the control's facts are the held-out questions with their answers swapped."""
 
     def __post_init__(self) -> None:
         scores = as_scores(self.recovered, f"arm '{self.name}'")
@@ -75,9 +75,9 @@ class ArmResult:
     def allowed(self) -> bool:
         """Whether its control stays at the floor, so that the arm taught no answers.
 
-        It does when the lower end of the control's 95 % interval is at most the floor plus
-        `CONTROL_MARGIN`; a control of few examples therefore seldom rules an arm out. An arm
-        without a control is allowed, and the verdict says that nothing was checked.
+        It does if the lower end of the control's 95 % interval is at most the floor plus
+        `CONTROL_MARGIN`; a control of few examples therefore rarely rules an arm out. An arm
+        without a control is allowed, and the verdict states that nothing was checked.
         """
         if self.control is None:
             return True
@@ -86,10 +86,10 @@ class ArmResult:
 
 
 def strongest_arm(arms: Iterable[ArmResult]) -> ArmResult | None:
-    """Return the allowed arm that was best on the selection slice; None when none is allowed.
+    """Return the allowed arm with the best selection accuracy; None if none is allowed.
 
-    Of equals the one that trained on more tokens is taken: where little was lost several arms fill
-    the slice, and the longest training shows best what can be brought back.
+    Ties go to the arm that trained on more tokens: after a small loss several arms reach the top of
+    the slice, and the longest training shows best what can be recovered.
 
     The held-out examples are not consulted. The best of several arms, chosen on the examples that
     it is reported on, would look better than it is.
@@ -99,27 +99,27 @@ def strongest_arm(arms: Iterable[ArmResult]) -> ArmResult | None:
 
 
 def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
-    """Return the verdict, and whether the intervals close it.
+    """Return the verdict, and whether it is closed.
 
-    The first that applies:
+    The first rule that applies gives the verdict:
 
-    - `inconclusive` without a known start: neither the loss nor what came back can be measured.
-      Not even now = recovered shows *none*: a real loss looks the same.
+    - `inconclusive` without a known start: neither the loss nor the recovered part can be measured.
+      Even now = recovered does not show *none*: a real loss looks the same.
     - `none`: the drop's interval includes 0, or is below it.
     - `inconclusive` without a recovery.
     - `spurious`: the lower end of recovered is at least 0.9 of the start.
     - `real`: the upper end of the spurious share is under 0.25.
-    - `inconclusive`: the interval is too wide. It is when it includes both a real reading
-      (spurious share under 0.25) and a spurious one (recovered at least 0.9 of the start); when it
-      is wider than 0.5; or when its own middle is a real or a spurious reading that its ends don't
-      support: five of five recovered is no evidence that something is missing.
+    - `inconclusive`: the interval is too wide. It is if it includes both a real reading (spurious
+      share under 0.25) and a spurious one (recovered at least 0.9 of the start); if it is wider
+      than 0.5; or if its middle is a real or a spurious reading that its ends don't support: five
+      of five recovered is no evidence that something is missing.
     - `partial`.
 
-    The start counts with its value, not its interval. The verdict is closed when the intervals rule
-    out its neighbors: *none*, when no more than a tenth of the start can have been lost;
-    *spurious*, when the spurious share is at least 0.25 (after a small drop nothing may have come
-    back, and recovered still be 0.9 of the start); *real*, when recovered stays under 0.9 of the
-    start; *partial*, when both do. `inconclusive` is never closed.
+    The start counts with its value, not its interval. A verdict is closed if the intervals rule out
+    its neighbors: *none*, if at most a tenth of the start can have been lost; *spurious*, if the
+    spurious share is at least 0.25 (after a small drop, recovered can be 0.9 of the start although
+    nothing came back); *real*, if recovered stays under 0.9 of the start; *partial*, if both hold.
+    `inconclusive` is never closed.
     """
     start, drop = estimates.start, estimates.drop
     if start is None or drop is None:

@@ -1,6 +1,6 @@
 """The verdict on a lost task: what the strongest trustworthy recovery shows, with its evidence.
 
-Puts arms, intervals and the rule together and words them; measures nothing itself.
+Combines arms, intervals and rules, and words the result; measures nothing itself.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Finding:
 
     name: VerdictName
     evidence: tuple[str, ...]
-    """Sentences for people: what was measured, then what follows from it."""
+    """Sentences for the user: the measurements, then the conclusions."""
     closed: bool
     """Whether the intervals rule out the neighboring verdicts; see `verdict_of`."""
     controlled: bool
     """Whether the deciding arm had a control (which stayed at the floor)."""
     arm: str | None
-    """The deciding arm; None when none was run, or none is allowed."""
+    """The deciding arm; None if none was run or none is allowed."""
     estimates: RecoveryEstimates
     """The figures of that arm; without one, those that need no recovery."""
 
@@ -50,17 +50,17 @@ def decide_verdict(
 ) -> Finding:
     """Return the verdict of the strongest arm whose control stays at the floor.
 
-    When no arm is allowed the verdict is `inconclusive` (or `none`, which needs no arm). When the
-    start is unknown it is always `inconclusive`, and the evidence says what can be concluded: how
-    many points came back, and how much is known at least.
+    If no arm is allowed, the verdict is `inconclusive` (or `none`, which needs no arm). If the
+    start is unknown, it is always `inconclusive`, and the evidence states what can still be
+    concluded: how many points came back, and a lower bound of what is known.
 
     Args:
         now: (examples,) bool, or scores in [0, 1], on the held-out examples.
         arms: the recoveries that may decide; each scored on the same examples.
-        start: scores on the same examples at the stage's start; or one number; or None.
-        start_examples: how many examples that number was measured on; None: it is exact.
-        resamples: drawn by the bootstrap.
-        seed: of the bootstrap.
+        start: scores on the same examples at the stage's start, or a single accuracy, or None.
+        start_examples: number of examples behind that accuracy; None: it is exact.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
 
     Raises UsageError and ValueError as `estimate_recovery` does.
     """
@@ -91,14 +91,14 @@ def _evidence(
     arm: ArmResult | None,
     arms: Sequence[ArmResult],
 ) -> tuple[str, ...]:
-    """Return what was measured, then what follows, one sentence each.
+    """Return the measurements, then the conclusions, one sentence each.
 
     Args:
         name: the verdict.
-        closed: whether the intervals close it.
+        closed: whether the intervals rule out the neighboring verdicts.
         estimates: the figures that it follows from.
         arm: the arm that `estimates.recovered` comes from.
-        arms: all that were run, to explain why none decides.
+        arms: all arms that were run, to explain why none decides.
     """
     sentences = [_accuracy_sentence(estimates)]
     if arm is not None and estimates.recovered is not None:
@@ -117,7 +117,7 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def _in_points(difference: Estimate) -> str:
-    # Adding 0.0 takes the sign off a rounded zero.
+    # Adding 0.0 removes the sign of a rounded zero.
     value, low, high = (
         round(100 * share, 1) + 0.0 for share in (difference.value, *difference.interval)
     )

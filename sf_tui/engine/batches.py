@@ -1,8 +1,8 @@
-"""Train splits as tokens, which of their examples each step takes, and the tensors for a model.
+"""Tokenized train splits, the order of their examples over steps, and padded batches.
 
-The order is a pure function of (seed, stage, step), so that a resume needs no state and goes on
-with exactly the batch that would have come. Source: the trap on record in accelerate #4195 and
-torchdata #1437, where stored iterator state came back almost the same.
+The order is a pure function of (seed, stage, step), so a resume needs no iterator state and
+continues with exactly the next batch. Source: accelerate #4195 and torchdata #1437, where restored
+iterator state was almost, but not exactly, the saved one.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _BATCHES_PER_CHUNK = 50
 
 
 class EncodedSource(Protocol):
-    """A train split as tokens."""
+    """A tokenized train split."""
 
     def __len__(self) -> int:
         """Return the number of entries in one epoch."""
         ...
 
     def encoded(self, index: int, draw: int) -> Encoded:
-        """Return entry `index` as it reads in epoch `draw`."""
+        """Return entry `index` as drawn in epoch `draw`."""
         ...
 
     @property
     def lengths(self) -> Sequence[int] | None:
-        """Return tokens of each entry, or None where every draw reads differently."""
+        """Return the token count of each entry, or None if it changes with every draw."""
         ...
 
 
 class FixedSource:
-    """Examples that were encoded once."""
+    """Examples encoded once, up front."""
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
         self._rows = rows
@@ -57,12 +57,12 @@ class FixedSource:
         return len(self._rows)
 
     def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  the protocol's
-        """Return example `index`, whatever the epoch."""
+        """Return example `index`; the epoch is ignored."""
         return self._rows[index]
 
 
 class DrawnSource:
-    """Entries that read differently in every epoch, encoded as they are drawn."""
+    """Entries that are redrawn in every epoch, encoded on access."""
 
     lengths: Sequence[int] | None = None
 
@@ -75,16 +75,16 @@ class DrawnSource:
         return len(self._source)
 
     def encoded(self, index: int, draw: int) -> Encoded:
-        """Return entry `index` as it reads in epoch `draw`."""
+        """Return entry `index` as drawn in epoch `draw`."""
         return self._encoder.encode(self._source.example(index, draw))
 
 
 class PooledSource:
-    """Chosen entries of several sources, as one source.
+    """Selected entries of several sources, combined into one source.
 
     Args:
         entries: source and index of each entry.
-        redraw: whether every epoch draws an entry again; False keeps how it reads at first.
+        redraw: whether each epoch redraws the entries; False always uses the first draw.
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class PooledSource:
         return len(self._entries)
 
     def encoded(self, index: int, draw: int) -> Encoded:
-        """Return entry `index` as it reads in epoch `draw`."""
+        """Return entry `index` as drawn in epoch `draw`."""
         source, place = self._entries[index]
         return source.encoded(place, draw if self._redraw else 0)
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that depends on every part and is the same on every machine."""
+    """Return a 63-bit seed that depends on every part and is identical on every machine."""
     words = [crc32(part.encode()) if isinstance(part, str) else part & 0xFFFFFFFF for part in parts]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class BatchOrder:
-    """Says which entries each step trains on: a new permutation every epoch, nothing left out."""
+    """Chooses the entries of each step: a new permutation per epoch that covers every entry."""
 
     def __init__(
         self, source: EncodedSource, batch_size: int, seed: int, stage: str, *, length_grouped: bool
@@ -146,7 +146,7 @@ class BatchOrder:
         if self._lengths is None:
             return order
         lengths = np.asarray(self._lengths)
-        # First what completes the batch that the epoch before began, so that the others stay whole.
+        # First complete the batch that the previous epoch began, so the others stay whole.
         head = min(-epoch * self._count % self._batch_size, self._count)
         chunk = self._batch_size * _BATCHES_PER_CHUNK
         batches = []
@@ -156,7 +156,7 @@ class BatchOrder:
             batches += [
                 part[at : at + self._batch_size] for at in range(0, len(part), self._batch_size)
             ]
-        # The one batch that is not full stays at the end, for the next epoch to complete.
+        # The one partial batch goes last; the next epoch completes it.
         ragged = [batch for batch in batches if len(batch) < self._batch_size]
         full = [batch for batch in batches if len(batch) == self._batch_size]
         shuffled = [full[at] for at in random.permutation(len(full))]
@@ -165,16 +165,16 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side, padded on the right."""
+    """Examples stacked into tensors, padded on the right."""
 
     input_ids: torch.Tensor
     """(batch, length) token ids."""
     labels: torch.Tensor
-    """(batch, length) token ids; -100 where no answer token stands."""
+    """(batch, length) token ids; -100 everywhere but at answer tokens."""
     tokens: int
-    """Tokens without padding."""
+    """Number of tokens without padding."""
     answer_tokens: int
-    """Tokens that carry loss and have a token before them."""
+    """Number of tokens that contribute to the loss and have a token before them."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -186,8 +186,8 @@ class Batch:
 def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
     """Pad encoded examples to one length.
 
-    No attention mask is made: padding stands on the right, where a causal model's real tokens
-    never look, and without a mask attention takes its fast path.
+    No attention mask is built: a causal model's real tokens never attend to padding on the right,
+    and without a mask attention uses its fast path.
     """
     length = max(len(row.input_ids) for row in rows)
     input_ids = np.full((len(rows), length), pad_id, dtype=np.int64)
@@ -206,15 +206,16 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
 def passes_within(
     lengths: Sequence[int], most_tokens: int, most_rows: int | None = None
 ) -> list[list[int]]:
-    """Part rows into forward passes of bounded size, rows of like length together.
+    """Split rows into forward passes of bounded size, grouping rows of similar length.
 
     Args:
         lengths: tokens of each row.
-        most_tokens: tokens with padding of one pass; a longer row has one of its own.
-        most_rows: rows of one pass; None leaves it to the tokens.
+        most_tokens: largest number of tokens in a pass, padding included; a longer row gets a pass
+            of its own.
+        most_rows: largest number of rows in a pass; None for no limit.
 
     Returns:
-        The rows' places, pass by pass, the shortest first.
+        The row indices of each pass, shortest rows first.
     """
     found: list[list[int]] = []
     for at in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):

@@ -1,8 +1,8 @@
-"""Checkpoints: weights and optimizer as safetensors, the rest as JSON; never a pickle.
+"""Checkpoints: weights and optimizer as safetensors, everything else as JSON, no pickles.
 
-A checkpoint is written aside, synced and renamed. A folder without `state.json` was never finished
-and is not trusted. Each layer has its own file, so that writing needs memory for one layer more
-than training. Nothing is read from a file before its checksum has been compared.
+A checkpoint is written to a temporary folder, synced and renamed. A folder without `state.json` is
+incomplete and is ignored. Each layer has its own file, so writing needs only one layer of memory
+beyond what training uses. Every file's checksum is verified before the file is read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OTHER_MODEL = "the model named in the run's profile is not the one that the run
 
 
 def step_folder(step: int) -> str:
-    """Return the name of the checkpoint of a step."""
+    """Return the folder name of a step's checkpoint."""
     return f"step-{step:06d}"
 
 
@@ -71,7 +71,7 @@ def _moment_file(checkpoint: Path, layer: str) -> Path:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     path: Path
     state: dict[str, Any]
@@ -83,21 +83,21 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Optimizer steps of the stage that were done when it was written."""
+        """Optimizer steps that the stage had done when it was written."""
         return int(self.state["step"])
 
     @property
     def seq(self) -> int:
-        """Number of the last event that was in the log when it was written."""
+        """Number of the last event in the log when it was written."""
         return int(self.state["seq"])
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Total size of its files in bytes."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
     def weights_file(self, layer: str) -> Path:
-        """Return the file with a layer's weights, after comparing its checksum.
+        """Verify the file with a layer's weights and return its path.
 
         Raises:
             DamagedCheckpointError: it is missing or damaged.
@@ -105,7 +105,7 @@ class Checkpoint:
         return self._verified(layer_file(self.path, layer))
 
     def moments_file(self, layer: str) -> Path:
-        """Return the file with a layer's moments, after comparing its checksum.
+        """Verify the file with a layer's optimizer moments and return its path.
 
         Raises:
             DamagedCheckpointError: it is missing or damaged.
@@ -113,7 +113,7 @@ class Checkpoint:
         return self._verified(_moment_file(self.path, layer))
 
     def strategy_tensors(self, strategy: str) -> dict[str, torch.Tensor]:
-        """Return what a strategy stored, in main memory; empty where it stored no tensors.
+        """Return the tensors that a strategy stored, in main memory; empty if it stored none.
 
         Raises:
             DamagedCheckpointError: the file is missing or damaged.
@@ -124,7 +124,7 @@ class Checkpoint:
         return _read_file(self._verified(file), self)
 
     def verify(self) -> None:
-        """Compare the checksums of all its files.
+        """Verify the checksums of all its files.
 
         Raises:
             DamagedCheckpointError: a file is missing or damaged.
@@ -146,15 +146,15 @@ def save_checkpoint(
     """Write a checkpoint and return its size in bytes.
 
     Args:
-        path: its folder; a finished one of that name stays until the new one replaces it.
-        layout: the model's layers; what it says is stored is written.
+        path: its folder; a complete checkpoint of that name stays until the new one replaces it.
+        layout: the model's layers; its stored parameters are written.
         optimizer: AdamW whose moments are stored; None before the stage begins.
-        state: what else a resume needs; must be JSON with `stage`, `step` and `seq`. The format,
-            the layers whose moments are stored, and every file's checksum are added to it.
-        strategies: what strategies store, by strategy and name.
+        state: everything else that a resume needs, as JSON with `stage`, `step` and `seq`. The
+            format, the layers with stored moments, and all checksums are added to it.
+        strategies: tensors of the strategies, by strategy and name.
 
     Raises:
-        RunError: no room on the disk, or it can't be written; what was there before is untouched.
+        RunError: the disk is full or can't be written; existing files are unchanged.
     """
     aside = path.with_name(f".{path.name}.writing")
     try:
@@ -176,7 +176,7 @@ def _write(
     state: dict[str, Any],
     strategies: Mapping[str, Mapping[str, torch.Tensor]],
 ) -> dict[str, Any]:
-    """Write a checkpoint's files; return its whole state."""
+    """Write a checkpoint's files and return its complete state."""
     (folder / "weights").mkdir()
     (folder / "optimizer").mkdir()
     with_moments: list[str] = []
@@ -223,14 +223,14 @@ def checkpoint_weights(
     hint: str = _OTHER_MODEL,
     verify: Callable[[Path], object] | None = None,
 ) -> StoredWeights:
-    """Return the weights of a checkpoint, to be read one tensor at a time.
+    """Return a checkpoint's weights as a store that reads one tensor at a time.
 
     Args:
-        checkpoint: a finished one.
-        layout: the layers of the model that they are read for.
-        hint: what to do if they don't fit.
-        verify: compares a file's checksum before it is opened; None raises
-            `DamagedCheckpointError` if it differs.
+        checkpoint: a complete checkpoint.
+        layout: the layers of the model that receives the weights.
+        hint: the error hint if they don't fit.
+        verify: checks a file's checksum before the file is opened; None uses a check that raises
+            `DamagedCheckpointError`.
     """
 
     def verify_layer(path: Path) -> None:
@@ -252,7 +252,7 @@ def load_checkpoint(
 ) -> None:
     """Copy a checkpoint's weights into a model, and its moments into an optimizer if one is given.
 
-    Every file's checksum is compared before the first parameter is changed.
+    All checksums are verified before the first parameter is changed.
 
     Raises:
         RunError: a file is missing or damaged, or belongs to another model.
@@ -285,7 +285,7 @@ def load_checkpoint(
             if f"{name}/step" not in stored:
                 continue
             optimizer.state[parameter] = {
-                # The step count is where the fused kernel expects it: with the parameter.
+                # The fused kernel expects the step count on the parameter's device.
                 moment: stored[f"{name}/{moment}"].to(parameter.device, copy=True)
                 for moment in _MOMENTS
             }
@@ -307,10 +307,10 @@ def _read_file(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
-    """Return the finished checkpoint in a folder; None where it was never finished.
+    """Return the checkpoint in a folder, or None if it is incomplete.
 
     Raises:
-        DamagedCheckpointError: its state is not the one that was written.
+        DamagedCheckpointError: its state differs from the one that was written.
     """
     try:
         content = read_regular(path / STATE_FILE)
@@ -324,12 +324,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return a stage's finished checkpoints in the order in which they were written.
+    """Return a stage's complete checkpoints in the order in which they were written.
 
-    Folders of other names (`step-000100.damaged`, say) are ignored.
+    Folders with other names (such as `step-000100.damaged`) are ignored.
 
     Raises:
-        DamagedCheckpointError: the state of one of them is not the one that was written.
+        DamagedCheckpointError: the state of one of them differs from the one that was written.
     """
     if not folder.is_dir():
         return []

@@ -27,10 +27,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class DamagedCheckpointError(RunError):
-    """A checkpoint that can't be trusted.
+    """A damaged checkpoint.
 
     Args:
-        message: which file of it, and what is wrong.
+        message: the file, and what is wrong with it.
         checkpoint: its folder.
     """
 
@@ -39,14 +39,14 @@ class DamagedCheckpointError(RunError):
 
 
 def way_on(checkpoint: Path) -> str:
-    """Return how to resume a run without one of its checkpoints.
+    """Return instructions for resuming a run without one of its checkpoints.
 
     Args:
         checkpoint: RUN/checkpoints/STAGE/step-NNNNNN.
     """
     resume = f"`{resume_command(checkpoint)}`"
     if checkpoint.name.partition("~")[0] == "step-000000":
-        # Drift and anchors start from a stage's first weights: without them it must start over.
+        # Drift and anchors need a stage's first weights: without them the stage must start over.
         stage = shlex.quote(str(checkpoint.parent))
         return (
             f"move the stage's folder away (mv {stage} {stage}.damaged), then {resume} plays the "
@@ -60,7 +60,7 @@ def way_on(checkpoint: Path) -> str:
 
 
 def resume_command(checkpoint: Path) -> str:
-    """Return the command that continues the run of a checkpoint, RUN/checkpoints/STAGE/step-…."""
+    """Return the command that resumes the run of a checkpoint, RUN/checkpoints/STAGE/step-…."""
     return f"sf resume {shlex.quote(str(checkpoint.parent.parent.parent))}"
 
 
@@ -74,7 +74,7 @@ class FileRecord(BaseModel):
 
 
 class CheckpointState(BaseModel):
-    """The keys of every checkpoint's state; a stage adds its own."""
+    """The keys of every checkpoint's state; a stage adds more."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -88,10 +88,10 @@ class CheckpointState(BaseModel):
 
 
 def record_file(path: Path) -> dict[str, Any]:
-    """Return size and SHA-256 of a file, for a checkpoint's state.
+    """Return the size and SHA-256 of a file, for a checkpoint's state.
 
-    SHA-256 runs at 1,500 MB/s on one core with instructions for it, as in servers since 2019
-    (BLAKE2b: 770 MB/s); the fsync of the same bytes takes longer on most disks. A file that was
+    SHA-256 runs at 1,500 MB/s on one core with SHA instructions, common in servers since 2019
+    (BLAKE2b: 770 MB/s); on most disks the fsync of the same bytes takes longer. A file that was
     just written is read from the page cache.
     """
     digest = hashlib.sha256()
@@ -104,8 +104,8 @@ def record_file(path: Path) -> dict[str, Any]:
 
 
 def dump_state(state: dict[str, Any]) -> bytes:
-    """Return a state as JSON with its own checksum."""
-    # Parsed again first: the checksum must cover what JSON turns NaN and the like into.
+    """Serialize a state to JSON, with a checksum of its content."""
+    # Round-trip first: the checksum must cover the values after JSON has replaced NaN and the like.
     plain = orjson.loads(orjson.dumps(state))
     return orjson.dumps(plain | {_CHECKSUM: _checksum(plain)}, option=orjson.OPT_INDENT_2)
 
@@ -118,7 +118,7 @@ def parse_state(content: bytes, checkpoint: Path) -> dict[str, Any]:
     """Return the state of a checkpoint.
 
     Raises:
-        DamagedCheckpointError: it is not the state that was written, or of another format.
+        DamagedCheckpointError: it differs from the state that was written, or has another format.
     """
     file = checkpoint / STATE_FILE
     try:
@@ -146,10 +146,10 @@ def parse_state(content: bytes, checkpoint: Path) -> dict[str, Any]:
 
 
 def check_state(schema: type[BaseModel], state: dict[str, Any], checkpoint: Path) -> None:
-    """Make sure that a state has the keys of a schema.
+    """Check that a state has the keys of a schema.
 
     Raises:
-        DamagedCheckpointError: a key is missing or its value is of another type.
+        DamagedCheckpointError: a key is missing or its value has another type.
     """
     try:
         schema.model_validate(state)
@@ -161,22 +161,22 @@ def check_state(schema: type[BaseModel], state: dict[str, Any], checkpoint: Path
         ) from error
 
 
-# Files whose checksum this process has compared: device, inode, size, time of change, digest.
+# Files that this process has verified: device, inode, size, modification time, digest.
 _verified: set[tuple[int, int, int, int, str]] = set()
 
 
 def verified_file(checkpoint: Path, state: dict[str, Any], name: str) -> Path:
-    """Return the path of a checkpoint's file after comparing its checksum.
+    """Verify the checksum of a checkpoint's file and return its path.
 
-    A process reads a file once for that, as long as the file doesn't change.
+    A process verifies an unchanged file only once.
 
     Args:
         checkpoint: its folder.
         state: its state.
-        name: the file's path within the folder.
+        name: the file's path relative to the folder.
 
     Raises:
-        DamagedCheckpointError: it is missing, or its bytes are not those that were written.
+        DamagedCheckpointError: it is missing, or its content differs from what was written.
     """
     path = checkpoint / name
     record = state["files"].get(name)

@@ -1,9 +1,9 @@
-"""Models with a vision or audio part: finds the text part, and makes it the only one that trains.
+"""Models with a vision or audio part: finds the text part and trains only that.
 
 Such a release is loaded as its original class. Only its text part is tuned: the module with the
-decoder blocks, the input embeddings and the output projection. Everything else is
-never trained, is in no layer, and is written back as the files had it. Recognition goes by the
-structure of the config and by the class tables of transformers, not by names of families.
+decoder blocks, the input embeddings and the output projection. Everything else is never trained,
+belongs to no layer, and is written back unchanged. Composite models are recognized by the
+structure of the config and the class tables of transformers, not by model family names.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _DECODERS_ONLY = (
     "also as the text part of a vision or audio model"
 )
 
-# What a forward pass that needs images or sound raises: for a missing argument (TypeError), by its
-# own check (ValueError), for a value that is None (AttributeError, RuntimeError, LookupError).
+# Exceptions of a forward pass that needs images or sound: a missing argument (TypeError), the
+# model's own check (ValueError), a value that is None (AttributeError, RuntimeError, LookupError).
 _TEXT_FAULTS = (TypeError, ValueError, AttributeError, RuntimeError, LookupError)
 
 
 @dataclass(frozen=True)
 class Composite:
-    """What a model directory holds besides the text part, and how it names that part."""
+    """The files of a composite model, and the names of its text part's tensors in them."""
 
     files: SourceFiles
     tensors: TextTensors
     names: StoredNames
 
     def write(self, path: Path, model: PreTrainedModel) -> None:
-        """Write the weights, the configs and the processor's files into a new directory.
+        """Write the weights, the configs and the processor files into a new directory.
 
         Raises:
             RunError: a source file changed since it was loaded.
@@ -58,12 +58,11 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
     """Return the class to load a pretrained model with.
 
     Args:
-        source: the model as the profile names it, for messages.
+        source: the model as named in the profile, for messages.
         config: its config.
 
     Returns:
-        The release's original class if it has a text part among others; else
-        `AutoModelForCausalLM`.
+        The release's original class if it is a composite model; else `AutoModelForCausalLM`.
 
     Raises:
         ModelError: the model is not a decoder-only language model.
@@ -92,7 +91,7 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
             )
         return getattr(transformers, composite)
     text_alone = came_as in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    # Code from a trusted directory declares in auto_map what it can be loaded as.
+    # Trusted custom code declares in auto_map which class loads it.
     if (causal and (text_alone or not nested)) or getattr(config, "auto_map", None):
         return transformers.AutoModelForCausalLM
     reason = f"a {kind} model ({came_as}) is no language model that continues a text"
@@ -102,13 +101,13 @@ def class_to_load(source: str, config: PreTrainedConfig) -> Any:
 
 
 def has_text_part(config: PreTrainedConfig) -> bool:
-    """Return whether a config describes a text part among others."""
-    # A flat encoder-decoder returns a copy of itself.
+    """Return whether a config describes a composite model with a text part."""
+    # The config of a flat encoder-decoder returns a copy of itself.
     return not config.is_encoder_decoder and config.get_text_config(decoder=True) is not config
 
 
 def text_part_name(model: PreTrainedModel) -> str:
-    """Return the name of the module with a model's decoder; empty for a text model."""
+    """Return the name of the module that holds a model's decoder; empty for a text model."""
     if not has_text_part(model.config):
         return ""
     decoder: Any = model.get_decoder()
@@ -116,7 +115,7 @@ def text_part_name(model: PreTrainedModel) -> str:
 
 
 def text_parameters(model: PreTrainedModel) -> set[str]:
-    """Return the names of all parameters of a model's text part, shared ones under every name."""
+    """Return all parameter names of a model's text part; shared parameters under every name."""
     part = text_part_name(model)
     ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     shared = {id(weight) for end in ends if end is not None for weight in end.parameters()}
@@ -130,20 +129,20 @@ def text_parameters(model: PreTrainedModel) -> set[str]:
 def take_text_part(
     source: str, model: PreTrainedModel, folder: Path
 ) -> tuple[PreTrainedModel, Composite]:
-    """Make the text part of a model the only part that can be trained.
+    """Make only the text part of a model trainable.
 
     Args:
-        source: the model as the profile names it, for messages.
-        model: as it was loaded.
+        source: the model as named in the profile, for messages.
+        model: the model as loaded.
         folder: the directory that it was loaded from; its files stay open.
 
     Returns:
-        The model that takes text, and what is needed to write it back. It is the text part itself
-        if that is a whole language model (Llama 4), else the model with only its text part
-        trainable.
+        The model to train, and the data needed to write it back. The model is the text part itself
+        if that is a complete language model (Llama 4), else the whole model with only its text
+        part trainable.
 
     Raises:
-        ModelError: the model gives no logits, or its files can't be written back.
+        ModelError: the model returns no logits, or its files can't be written back.
     """
     part = text_part_name(model)
     decoder: Any = model.get_decoder()
@@ -169,15 +168,15 @@ def take_text_part(
 
 
 def check_text_alone(source: str, observation: Observation, token: int) -> None:
-    """Make sure that a model takes text without images or sound, in training and in evaluation.
+    """Check that a model accepts text without images or sound, in training and in evaluation.
 
     Args:
-        source: the model as the profile names it, for messages.
-        observation: of a pass of `token` through the model in evaluation.
-        token: id of a token that stands for no image and no sound.
+        source: the model as named in the profile, for messages.
+        observation: a recorded pass of `token` through the model in evaluation.
+        token: id of a token that is not an image or audio placeholder.
 
     Raises:
-        ModelError: it doesn't; the message gives the model's own reason.
+        ModelError: it doesn't; the message quotes the model's own error.
     """
     model = observation.model
     fault = _fault_in_training(model, token) or observation.fault
@@ -194,7 +193,7 @@ def check_text_alone(source: str, observation: Observation, token: int) -> None:
 
 @torch.no_grad()
 def _fault_in_training(model: PreTrainedModel, token: int) -> Exception | None:
-    """Return what a forward pass over text raises in train mode; None if it succeeds."""
+    """Return the exception of a forward pass over text in train mode; None if it succeeds."""
     live: Any = model
     was_training = model.training
     device = live.get_input_embeddings().weight.device
@@ -212,7 +211,7 @@ def _fault_in_training(model: PreTrainedModel, token: int) -> Exception | None:
 def _composite_class(kind: str) -> str | None:
     from transformers.models.auto import modeling_auto
 
-    # The first versions of transformers 5 have only the table of vision models.
+    # Early versions of transformers 5 have only the table of vision models.
     tables: Any = modeling_auto
     names = getattr(
         tables,

@@ -1,12 +1,12 @@
-"""Writes a tuned text part back into the files that the model came in.
+"""Writes a tuned text part back in the file layout of the original model.
 
-Each safetensors file is written again under its name: the text part's tensors with their trained
-values, every other tensor byte for byte, whatever its type. The config, the index and the files of
-the processor are written beside them.
+Each safetensors file is rewritten under its own name: the text part's tensors with their trained
+values, all other tensors byte for byte, whatever their dtype. The config, the index and the
+processor files are written next to them.
 
-The source's files are opened when the model is loaded and stay open, so that deleting the directory
-during a run loses nothing: the system keeps open files. A file that changed in place is refused
-when the model is written.
+The source files are opened when the model is loaded and stay open, so deleting the directory
+during a run loses nothing: the system keeps open files. If a file was changed in place, writing
+the model fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PIECE = 2**24
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".py"})
-# The tokenizer and the model write these.
+# Written by the tokenizer and the model.
 _WRITTEN_AGAIN = frozenset(
     {
         "config.json",
@@ -57,7 +57,7 @@ _BACK = "put the model's directory back as it was, then try again: checkpoints a
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tensor in a file: its header, and the position of its bytes."""
+    """One tensor in a file: its header and byte offsets."""
 
     kind: str
     shape: list[int]
@@ -66,7 +66,7 @@ class _Entry:
 
 
 class SourceFiles:
-    """The files of a model directory, held open from loading to writing.
+    """The files of a model directory, kept open from loading to writing.
 
     Args:
         folder: a directory with `model.safetensors`, or shards and their index.
@@ -100,7 +100,7 @@ class SourceFiles:
         }
 
     def shapes(self) -> dict[str, list[int]]:
-        """Return the shape of every tensor by its name in the files."""
+        """Return the shape of every tensor, by its name in the files."""
         return {
             key: entry.shape
             for _, entries in self._headers.values()
@@ -112,7 +112,7 @@ class SourceFiles:
 
         Args:
             path: the directory.
-            trained: values by name in the files; every other tensor is copied.
+            trained: new values by name in the files; every other tensor is copied.
 
         Raises:
             RunError: a source file changed since it was loaded.
@@ -136,7 +136,7 @@ class SourceFiles:
             (path / name).write_bytes(content)
 
     def _write_shard(self, path: Path, name: str, trained: Mapping[str, torch.Tensor]) -> int:
-        """Write one safetensors file; return the bytes of its tensors."""
+        """Write one safetensors file and return the size of its tensors in bytes."""
         metadata, entries = self._headers[name]
         header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
         at = 0
@@ -148,7 +148,7 @@ class SourceFiles:
             header[key] = {"dtype": kind, "shape": entry.shape, "data_offsets": [at, at + length]}
             at += length
         content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        # The format wants tensors to begin at a multiple of 8 bytes.
+        # The format requires tensor data to be aligned to 8 bytes.
         content += b" " * (-len(content) % 8)
         with (path / name).open("wb") as out:
             out.write(len(content).to_bytes(8, "little"))
@@ -199,7 +199,7 @@ class TextTensors:
         shapes = files.shapes()
         live = dict(text_model.named_parameters(remove_duplicate=False))
         found, _ = names.loaded(shapes)
-        # A weight may be in the files under several names (a tied output projection).
+        # The files may hold a weight under several names (a tied output projection).
         self._direct = {key: name for key, name in found.items() if name in trained}
         stored = {id(live[name]) for name in self._direct.values()}
         self._converted = sorted(
@@ -207,7 +207,7 @@ class TextTensors:
         )
         self._prefix = f"{part}." if part else ""
         self._text_model = text_model
-        # Its conversions are needed to split what loading fused.
+        # Its conversions are needed to split tensors that were fused on loading.
         self._whole = whole if self._converted else None
         wanted = {key: list(live[name].shape) for key, name in self._direct.items()}
         blank = {
@@ -225,7 +225,7 @@ class TextTensors:
                 )
 
     def current(self) -> dict[str, torch.Tensor]:
-        """Return the tensors as they are now, by their names in the files."""
+        """Return the current values of the tensors, by their names in the files."""
         live = dict(self._text_model.named_parameters(remove_duplicate=False))
         trained = {key: live[name].detach() for key, name in self._direct.items()}
         return trained | dict(self._split({name: live[name].detach() for name in self._converted}))
@@ -284,7 +284,7 @@ def _bytes_of(tensor: torch.Tensor) -> Iterator[bytes]:
 
 
 def _with_dtype(config: dict[str, Any], kinds: set[torch.dtype]) -> dict[str, Any]:
-    """Return a config with the type that the text part is stored in."""
+    """Return a config with the dtype of the stored text part."""
     kind = str(next(iter(kinds))).removeprefix("torch.")
     found = dict(config)
     named = [key for key in ("dtype", "torch_dtype") if key in found] or ["dtype"]

@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision: accelerate picks the device, the profile the type."""
+"""Device and precision of a model: accelerate picks the device, the profile sets the dtype."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ComputeSetting:
 
     accelerator: Accelerator
     weights_dtype: torch.dtype
-    """Type of the stored weights and so of the optimizer's moments."""
+    """Dtype of the stored weights, and therefore of the optimizer's moments."""
 
     @property
     def device(self) -> torch.device:
@@ -33,7 +33,7 @@ class ComputeSetting:
 
     @property
     def precision(self) -> str:
-        """Its description: `float32`, `bfloat16`, `float32 weights, bf16 autocast`."""
+        """A description: `float32`, `bfloat16` or `float32 weights, bf16 autocast`."""
         name = str(self.weights_dtype).removeprefix("torch.")
         mixed = self.accelerator.mixed_precision
         return name if mixed == "no" else f"{name} weights, {mixed} autocast"
@@ -48,12 +48,12 @@ class ComputeSetting:
 
 
 def choose_compute(dtype: str, threads: int | None) -> ComputeSetting:
-    """Return the available device and the precision that the profile's `dtype` means there.
+    """Return the available device and the precision that the profile's `dtype` selects on it.
 
     Args:
-        dtype: `auto` (fp32 weights, with bf16 autocast on a GPU that has it), `float32`,
-            `bfloat16` or `float16` (weights themselves).
-        threads: CPU threads; None leaves it to torch and OMP_NUM_THREADS.
+        dtype: `auto` (fp32 weights, with bf16 autocast on a GPU that supports it), or the dtype of
+            the weights: `float32`, `bfloat16` or `float16`.
+        threads: CPU threads; None uses the default of torch and OMP_NUM_THREADS.
     """
     from accelerate import Accelerator
 

@@ -1,9 +1,8 @@
-"""Forward passes that compute only the logits that are needed, and caches of what rows begin with.
+"""Forward passes that compute only the required logits, and key/value caches of shared prefixes.
 
-A prompt's logits are never used, and with a large vocabulary they are most of a step's memory. In
-inference, a prefix that all rows share (a chat template's system turn) runs through the model once.
-Only caches of attention that grow token by token are understood; models with any other kind run
-without one.
+A prompt's logits are never used, and with a large vocabulary they take most of a step's memory. In
+inference, a prefix shared by all rows (a chat template's system turn) is computed once. Only
+attention caches that grow token by token are supported; other models run without a cache.
 """
 
 from __future__ import annotations
@@ -33,19 +32,18 @@ class AnswerForward:
         import transformers.modeling_utils
 
         self._model = model
-        # Versions with this function understand a boolean mask of positions.
+        # transformers versions with this function accept a boolean mask of positions.
         self._takes_mask = takes_logits_to_keep(model) and hasattr(
             transformers.modeling_utils, "slice_logits_to_keep"
         )
-        # Unknown until there is a prefix worth caching.
+        # None until the first prefix worth caching.
         self._caches_prefix: bool | None = None
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits and targets of every answer token of a batch.
+        """Return the logits and targets of every answer token in a batch.
 
         Returns:
-            (tokens, vocabulary) float32 logits and (tokens,) target ids, row by row in the order
-            of the batch.
+            (tokens, vocabulary) float32 logits and (tokens,) target ids, row by row in batch order.
         """
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORED)
         kept = targets != IGNORED
@@ -63,12 +61,12 @@ class AnswerForward:
         return logits.float(), targets[kept]
 
     def _prefix_of(self, input_ids: torch.Tensor, kept: torch.Tensor) -> PrefixCache | None:
-        """Cache the prefix that all rows share; None where it isn't worth a pass."""
+        """Return a cache of the prefix that all rows share; None if it is too short."""
         if len(input_ids) < 2 or self._caches_prefix is False:
             return None
         shared = (input_ids == input_ids[0]).all(0) & ~kept.any(0)
         length = int(shared.long().cumprod(0).sum())
-        # Identical rows must keep at least one token of their own.
+        # Each row must keep at least one token after the prefix, even if all rows are identical.
         length = min(length, input_ids.shape[1] - 1)
         if length < SHORTEST:
             return None
@@ -98,7 +96,7 @@ class PrefixCache:
     """The keys and values of a prefix that several rows share.
 
     Attributes:
-        length: of the prefix, in tokens.
+        length: length of the prefix in tokens.
     """
 
     def __init__(self, cache: DynamicCache, name: str, length: int) -> None:
@@ -107,7 +105,7 @@ class PrefixCache:
         self._name = name
 
     def for_rows(self, count: int) -> dict[str, DynamicCache]:
-        """Return the cache of `count` rows as an argument of the model, which changes it."""
+        """Return the cache expanded to `count` rows, as model arguments; the model modifies it."""
         cache = DynamicCache()
         for at, (keys, values) in enumerate(self._states):
             cache.update(_repeated(keys, count), _repeated(values, count), at)
@@ -115,10 +113,10 @@ class PrefixCache:
 
 
 class PromptCache:
-    """The keys and values of several prompts; rows may continue any of them from any position.
+    """The keys and values of several prompts; rows can continue any of them from any position.
 
     Attributes:
-        width: of the longest prompt, in tokens.
+        width: length of the longest prompt in tokens.
     """
 
     def __init__(self, cache: DynamicCache, name: str, width: int) -> None:
@@ -129,12 +127,12 @@ class PromptCache:
     def for_rows(
         self, prompts: Sequence[int], lengths: Sequence[int], new: int
     ) -> dict[str, DynamicCache | torch.Tensor]:
-        """Return the arguments of the model for rows that continue cached prompts.
+        """Return the model arguments for rows that continue cached prompts.
 
         Args:
-            prompts: for each row, the index of the prompt that it begins with.
-            lengths: for each row, the number of that prompt's tokens that it takes.
-            new: tokens that each row adds.
+            prompts: for each row, the index of its prompt.
+            lengths: for each row, the number of tokens it uses of that prompt.
+            new: number of tokens that each row adds.
         """
         device = self._states[0][0].device
         rows = torch.tensor(prompts, device=device)
@@ -152,9 +150,9 @@ class PromptCache:
 
 
 def continues_prefix(model: PreTrainedModel) -> bool:
-    """Return whether a model takes several tokens after a cached prefix.
+    """Return whether a model accepts several tokens after a cached prefix.
 
-    ProphetNet takes one at a time, and CPM-Ant the prefix again.
+    ProphetNet accepts only one at a time, and CPM-Ant expects the prefix again.
     """
     live: Any = model
     ids = torch.tensor([0, 1], device=model.device)
@@ -169,14 +167,15 @@ def continues_prefix(model: PreTrainedModel) -> bool:
 
 
 def cache_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> PrefixCache | None:
-    """Run a prefix through a model and keep its keys and values.
+    """Run a prefix through a model and return its keys and values.
 
     Args:
-        model: a causal language model, in inference.
-        prefix: (length,) token ids that rows begin with, on the model's device.
+        model: a causal language model in inference mode.
+        prefix: (length,) token ids at the start of every row, on the model's device.
 
     Returns:
-        None for a model that caches anything but all keys and values: a sliding window, a state.
+        The cache, or None if the model does not cache all keys and values (sliding window,
+        recurrent state).
     """
     live: Any = model
     _forget_image_positions(model)
@@ -188,34 +187,34 @@ def cache_prefix(model: PreTrainedModel, prefix: torch.Tensor) -> PrefixCache | 
 
 
 def cache_prompts(out: Any, width: int) -> PromptCache | None:
-    """Return the cache of a forward pass over prompts that were padded on the right.
+    """Return the cache of a forward pass over prompts padded on the right.
 
     Args:
-        out: of a pass with `use_cache`.
-        width: tokens of a row, with padding and with whatever was cached before it.
+        out: output of a pass with `use_cache`.
+        width: tokens per row, including padding and any cached prefix.
 
     Returns:
-        None for a model that caches anything but all keys and values.
+        The cache, or None if the model does not cache all keys and values.
     """
     name, cache = _growing_cache(out)
     return PromptCache(cache, name, width) if cache is not None else None
 
 
 def takes_position_ids(model: PreTrainedModel) -> bool:
-    """Return whether a model can be given positions; otherwise it counts the tokens it sees."""
+    """Return whether a model accepts position ids; otherwise it derives positions itself."""
     return "position_ids" in inspect.signature(model.forward).parameters
 
 
 def takes_logits_to_keep(model: PreTrainedModel) -> bool:
-    """Return whether a model can compute the logits of some positions only."""
+    """Return whether a model can compute logits for selected positions only."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def _forget_image_positions(model: PreTrainedModel) -> None:
-    """Drop the shift of positions that `generate` leaves behind in a vision model (M-RoPE).
+    """Clear the position offset that `generate` leaves in a vision model (M-RoPE).
 
-    It has a row for each prompt that was generated from. The next pass with a cache would add it to
-    other rows, and fail if their number differs (Qwen-VL, GLM-V).
+    The offset has a row per generated prompt. The next pass with a cache would add it to other
+    rows, and fail if their number differs (Qwen-VL, GLM-V).
     """
     for module in (model, model.base_model):
         if getattr(module, "rope_deltas", None) is not None:
@@ -227,7 +226,7 @@ def _repeated(states: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _states_of(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    layers: Any = cache.layers  # all of one kind, and filled: `_growing_cache` has checked
+    layers: Any = cache.layers  # of one kind and initialized; checked by `_growing_cache`
     return [(layer.keys, layer.values) for layer in layers]
 
 

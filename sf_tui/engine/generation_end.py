@@ -1,8 +1,8 @@
-"""Makes generation stop at every token that answers were trained to end with.
+"""Makes generation stop at every token that ends a training answer.
 
-The most common fine-tuning, a base model with a ChatML template, learns to end with `<|im_end|>`
-while its generation_config.json names only `<|endoftext|>`: `generate` never stops. Knows token ids
-and generation configs; how answers end is up to the encoding.
+The most common fine-tuning setup, a base model with a ChatML template, learns to end with
+`<|im_end|>` while generation_config.json lists only `<|endoftext|>`, so `generate` never stops.
+Knows token ids and generation configs; the encoding decides how answers end.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _FILE = "generation_config.json"
 
 
 def stop_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    """Return the token ids at which `generate` stops with the model's own settings."""
+    """Return the token ids at which `generate` stops under the model's own settings."""
     return _as_ids(getattr(getattr(model, "generation_config", None), "eos_token_id", None))
 
 
 def stop_at(model: PreTrainedModel, ends: Iterable[int]) -> tuple[int, ...]:
-    """Make a model's generation stop at these ids too, the new ones first; return the new ones.
+    """Add stop ids to a model's generation settings, and return those that were new.
 
-    The ids that a model already stops at stay as they are.
+    New ids are placed before the existing ones, which stay.
     """
     config: Any = getattr(model, "generation_config", None)
     stops = stop_ids(model)
@@ -39,11 +39,11 @@ def stop_at(model: PreTrainedModel, ends: Iterable[int]) -> tuple[int, ...]:
 
 
 def write_stops(model: PreTrainedModel, path: Path) -> None:
-    """Make a written directory's generation_config.json stop where the model does.
+    """Copy a model's stop ids into the generation_config.json of a written directory.
 
     Args:
-        model: its settings count.
-        path: the directory, after its other files were written.
+        model: the model with the stop ids.
+        path: the directory; all its other files are already written.
     """
     file, stops = path / _FILE, stop_ids(model)
     facts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -57,13 +57,13 @@ def write_stops(model: PreTrainedModel, path: Path) -> None:
 
 
 def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...] | None:
-    """Return where generation stops with a model that is not loaded; None if unknown.
+    """Return the stop ids of a model without loading it; None if unknown.
 
     Args:
         name: a model directory or a hub id.
         revision: branch, tag or commit of a hub id.
     """
-    # Deferred: only a check without the model needs them.
+    # Deferred: needed only when a profile is checked without the model.
     from transformers import AutoConfig, GenerationConfig
 
     options: dict[str, Any] = {"revision": revision or "main"}
@@ -77,7 +77,7 @@ def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...
         try:
             config = AutoConfig.from_pretrained(name, **options)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError):
-            # A tokenizer alone; faults of the model are reported when it is loaded for training.
+            # A tokenizer-only source; errors in the model are reported when it is loaded.
             return None
         config = getattr(config, "text_config", None) or config
     return _as_ids(getattr(config, "eos_token_id", None))
@@ -86,11 +86,11 @@ def stops_of_source(name: str, *, revision: str | None = None) -> tuple[int, ...
 def end_note(
     tokenizer: PreTrainedTokenizerBase, missing: Sequence[int], stops: Collection[int]
 ) -> str:
-    """Return a note if answers end with tokens that generation does not stop at, else nothing.
+    """Return a note if generation does not stop at the answers' end tokens, else an empty string.
 
     Args:
-        tokenizer: for the tokens' names.
-        missing: ends that generation runs past.
+        tokenizer: converts ids to token names.
+        missing: end tokens at which generation does not stop.
         stops: ids at which it stops.
     """
     if not missing:

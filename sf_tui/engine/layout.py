@@ -1,10 +1,10 @@
-"""Which parameter of a model belongs to which layer, which parameters train, and which are stored.
+"""Maps a model's parameters to layers, and records which parameters train and which are stored.
 
-A model is taken apart into its embeddings (all that the blocks' input depends on: tables, their
-norms and projections), its decoder blocks in order, and the head (all the rest: final norm and
-output projection). Layers go by index, never by the beginning of a name. What trains and what is
-stored are properties of the model as it was loaded; freezing changes neither. A frozen parameter
-takes no gradient and stays bit-identical; nothing else here changes a model.
+A model is split into its embeddings (everything that the blocks' input depends on: tables, their
+norms and projections), its decoder blocks in order, and the head (the rest: final norm and output
+projection). Layers are identified by index, never by a name prefix. Whether a parameter trains or
+is stored is fixed when the model is loaded; freezing changes neither. A frozen parameter gets no
+gradient and stays bit-identical; nothing else in this module changes a model.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HEAD = "head"
 
 @dataclass(frozen=True)
 class Layer:
-    """One part of a model that is frozen, measured and stored as a whole."""
+    """A part of a model that is frozen, measured and stored as a unit."""
 
     name: str
     """`embeddings`, `block-N` (N from 0 at the input) or `head`."""
     parameters: dict[str, nn.Parameter]
-    """By the model's own name for each; a shared parameter appears once."""
+    """By parameter name in the model; a shared parameter appears once."""
 
     @property
     def elements(self) -> int:
@@ -43,7 +43,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """A model's layers from the input to the output."""
+    """A model's layers, from input to output."""
 
     embeddings: Layer
     blocks: tuple[Layer, ...]
@@ -51,14 +51,14 @@ class ModelLayout:
     tied: bool
     """Whether the output projection is the input embedding, so that freezing one freezes both."""
     trainable: frozenset[str]
-    """Names of the parameters that train when nothing is frozen: those that asked for a gradient
-    when the layout was read."""
+    """Names of the parameters that train when nothing is frozen: those with `requires_grad` when
+    the layout was read."""
     stored: frozenset[str]
-    """Names of the parameters that checkpoints and snapshots hold."""
+    """Names of the parameters in checkpoints and snapshots."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer, from the input to the output; those without parameters left out."""
+        """All layers that have parameters, from input to output."""
         every = (self.embeddings, *self.blocks, self.head)
         return tuple(layer for layer in every if layer.parameters)
 
@@ -69,7 +69,7 @@ class ModelLayout:
 
     @property
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Every parameter that trains when nothing is frozen, from the input to the output."""
+        """The parameters that train when nothing is frozen, from input to output."""
         return [p for layer in self.layers for p in self.trainable_in(layer).values()]
 
     def trainable_in(self, layer: Layer) -> dict[str, nn.Parameter]:
@@ -77,7 +77,7 @@ class ModelLayout:
         return {name: p for name, p in layer.parameters.items() if name in self.trainable}
 
     def stored_in(self, layer: Layer) -> dict[str, nn.Parameter]:
-        """Return the parameters of a layer that checkpoints and snapshots hold."""
+        """Return the parameters of a layer that checkpoints and snapshots store."""
         return {name: p for name, p in layer.parameters.items() if name in self.stored}
 
 
@@ -92,19 +92,19 @@ def read_layout(
     *,
     stored: Collection[str] | None = None,
 ) -> ModelLayout:
-    """Take a decoder model apart into its layers.
+    """Split a decoder model into its layers.
 
     Args:
-        model: with `requires_grad` as it was loaded, before anything is frozen.
-        observation: of a pass through the model; None runs one.
-        stored: names of the parameters that checkpoints hold; None for those of every layer.
+        model: a model with `requires_grad` as loaded, before anything is frozen.
+        observation: a recorded pass through the model; None runs one.
+        stored: names of the parameters to store in checkpoints; None for all of every layer.
 
     Raises:
-        ModelError: its hidden state doesn't pass through one list of blocks, or what trains would
-            not be stored.
+        ModelError: the hidden state doesn't pass through a single list of blocks, or a trainable
+            parameter would not be stored.
     """
     observation = observation or Observation(model)
-    # A vision part has a list of blocks too.
+    # A vision part also has a list of blocks.
     blocks_name, blocks_module = observation.find_blocks(text_part_name(model))
 
     owner: dict[str, str] = {}
@@ -115,7 +115,7 @@ def read_layout(
     output = model.get_output_embeddings()
     before = observation.find_inputs(blocks_name)
     for module_name, module in model.named_modules():
-        # Some models call their output projection an embedding too (`embed_out`).
+        # Some models also name their output projection an embedding (`embed_out`).
         if module_name.startswith(f"{blocks_name}.") or module is output:
             continue
         whole = isinstance(module, nn.Embedding) or (
@@ -163,14 +163,14 @@ def read_layout(
 
 
 def _is_named_as_input(name: str) -> bool:
-    # For a model that can't be run on a few tokens. If a module before the blocks were left out,
-    # freezing would keep it trainable, and the backward pass would run through frozen blocks.
+    # Fallback for a model that can't run on a few tokens. A missed module before the blocks would
+    # stay trainable, and the backward pass would run through the frozen blocks down to it.
     last = name.rpartition(".")[2]
     return "embed" in last or last == "project_in"
 
 
 class Freezer:
-    """Tracks which layers of one model are frozen."""
+    """Freezes layers of one model and tracks which are frozen."""
 
     def __init__(self, layout: ModelLayout) -> None:
         self._layout = layout
@@ -178,12 +178,12 @@ class Freezer:
 
     @property
     def frozen(self) -> list[str]:
-        """Names of the frozen layers, from the input to the output."""
+        """Names of the frozen layers, from input to output."""
         return [layer.name for layer in self._layout.layers if layer.name in self._frozen]
 
     @property
     def freezes_output_head(self) -> bool:
-        """Whether freezing the embeddings freezes the output projection too (tied weights)."""
+        """Whether freezing the embeddings also freezes the output projection (tied weights)."""
         return self._layout.tied
 
     def is_frozen(self, layer: Layer) -> bool:
@@ -191,12 +191,12 @@ class Freezer:
         return layer.name in self._frozen
 
     def freeze(self, layers: int | None, *, embeddings: bool) -> list[str]:
-        """Freeze the bottom blocks, and the input embeddings if asked.
+        """Freeze the bottom blocks, and optionally the input embeddings.
 
         Args:
-            layers: number of blocks, counted from the input; None takes half of them.
-            embeddings: whether the input embeddings are frozen too. Without them the backward pass
-                still runs through the frozen blocks, and a step becomes only a little cheaper.
+            layers: number of blocks, counted from the input; None for half of them.
+            embeddings: whether to freeze the input embeddings as well. If they train, the backward
+                pass still runs through the frozen blocks, and a step is only slightly cheaper.
 
         Returns:
             Names of the layers that were not frozen before.
@@ -222,7 +222,7 @@ class Freezer:
         return names
 
     def resolve(self, layers: int | None) -> int:
-        """Return the number of blocks that `freeze` would take.
+        """Return the number of blocks that `freeze` would freeze.
 
         Raises:
             ModelError: the model has fewer blocks.
@@ -236,13 +236,13 @@ class Freezer:
         return wanted
 
     def unfreeze(self) -> list[str]:
-        """Unfreeze every layer; return the names of those that were frozen."""
+        """Unfreeze every layer and return the names of those that were frozen."""
         freed = self.frozen
         self.restore(())
         return freed
 
     def restore(self, names: Collection[str]) -> None:
-        """Freeze exactly the layers of these names, as a checkpoint lists them.
+        """Freeze exactly the named layers, as listed in a checkpoint.
 
         Raises:
             ModelError: nothing would be left to train.

@@ -1,7 +1,7 @@
 """Loads a model: random weights, a directory, a hub id, a GGUF file or a starter.
 
-Pickled weights are never loaded, and a model's own code only runs if the profile allows it. Every
-failure is a `ModelError` that names the source.
+Pickled weights are never loaded, and a model's own code runs only if the profile allows it. Every
+failure raises a `ModelError` that names the source.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Small files first: they decide which weights are downloaded. A repository often holds the same
-# weights twice (Mistral's consolidated.safetensors), so "*.safetensors" would double the download.
+# Small files come first: they determine which weights to download. A repository often holds the
+# same weights twice (Mistral's consolidated.safetensors); "*.safetensors" would fetch both.
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 _CODE = ("*.py",)
 
@@ -63,15 +63,15 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     layout: ModelLayout
-    """Its layers, what trains and what is stored, as it was loaded."""
+    """Its layers, trainable parameters and stored parameters, as loaded."""
     notes: tuple[str, ...] = ()
-    """What the user must know about the loading, such as weights that are not read."""
+    """Notes on loading for the user, such as weights that were not read."""
     composite: Composite | None = None
-    """What the model's directory holds besides its text part; None for a text model."""
+    """The rest of the model's directory besides its text part; None for a text model."""
 
     @property
     def pad_id(self) -> int:
-        """Token id for padding; any id will do, since padding is masked."""
+        """Token id for padding; any id works, since padding is masked."""
         for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
             if candidate is not None:
                 return int(candidate)
@@ -79,13 +79,13 @@ class LoadedModel:
 
     @property
     def max_length(self) -> int | None:
-        """The longest row in tokens that the model's positions reach; None without a limit."""
+        """The longest row in tokens that the model's positions allow; None if unlimited."""
         return made_for(self.model)
 
     def row_limit(self, wanted: int | None) -> int | None:
-        """Return the most tokens of a row, given that a profile asks for `wanted`.
+        """Return the largest row length in tokens when the profile requests `wanted`.
 
-        A table of positions is a hard limit; the profile may go past positions that are computed.
+        A position table is a hard limit; computed positions may be exceeded by the profile.
         """
         if wanted is None:
             return self.max_length
@@ -101,10 +101,10 @@ def load_model(
     seed: int,
     gradient_checkpointing: bool = False,
 ) -> LoadedModel:
-    """Load the model and the tokenizer that a profile names, onto the device.
+    """Load a profile's model and tokenizer onto the device.
 
     Raises:
-        ModelError: they can't be loaded; the message names the source and what to do.
+        ModelError: they can't be loaded; the error names the source and a remedy.
     """
     import transformers
 
@@ -147,7 +147,7 @@ def load_model(
     cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
     if source != "random":
         refuse_not_finite(source, model)
-    # No image or sound stands for the end token.
+    # The end token is never an image or audio placeholder.
     ends = [tokenizer.eos_token_id] * 4 if composite is not None else None
     observation = Observation(model, ends)
     if composite is not None:
@@ -160,7 +160,7 @@ def load_model(
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
-    """Write weights and tokenizer as a plain Hugging Face directory; `path` may be an empty one."""
+    """Write weights and tokenizer as a Hugging Face directory; `path` is new or empty."""
     loaded.model.config.use_cache = True
     try:
         if loaded.composite is None:
@@ -174,12 +174,13 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
 
 
 def _checkpoint_activations(model: Any) -> None:
-    # The first versions of transformers 5 have only the older name.
+    # Early versions of transformers 5 have only the older name.
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    # Reentrant checkpointing loses every gradient when the bottom is frozen (transformers #21381).
+    # Reentrant checkpointing loses all gradients when the bottom blocks are frozen
+    # (transformers #21381).
     enable({"use_reentrant": False})
-    # For adapters, transformers then makes the embeddings' output ask for a gradient, and backward
-    # would run through frozen blocks down to it.
+    # For adapters, transformers then makes the embeddings' output require a gradient, so backward
+    # would run through the frozen blocks down to it.
     if hasattr(model, "_require_grads_hook"):
         model.disable_input_require_grads()
 
@@ -197,7 +198,7 @@ def _resolve(source: str, base_dir: Path) -> Path:
     if source.startswith("starter:"):
         return starter_directory(source.removeprefix("starter:"))
     if is_package_source(source):
-        # Loading the profile replaces an installed one by its path.
+        # Profile loading has already replaced an installed package source by its path.
         raise ModelError(f"[model] source: there is no {source}", package_hint(source))
     place = Path(source).expanduser()
     if not place.is_absolute() and (base_dir / place).exists():
@@ -223,8 +224,8 @@ def _pretrained_model(
     """Load a directory or a hub id.
 
     Returns:
-        The model and the directory that it was loaded from. What the user must know about the
-        loading is appended to `notes`.
+        The model and the directory that it was loaded from. Notes for the user are appended to
+        `notes`.
     """
     from transformers import AutoConfig
 
@@ -242,7 +243,7 @@ def _pretrained_model(
         options = {"trust_remote_code": trusts_code, "local_files_only": True}
         config = AutoConfig.from_pretrained(str(folder), **options)
         loader = class_to_load(source, config)
-        # A model's own code may not build without its weights.
+        # Custom model code may not build without its weights.
         if type(config).__module__.startswith("transformers."):
             refuse_size(source, files, config, loader, compute.weights_dtype.itemsize)
         model, report = loader.from_pretrained(
@@ -250,7 +251,7 @@ def _pretrained_model(
             dtype=compute.weights_dtype,
             use_safetensors=True,
             output_loading_info=True,
-            # Reported below by name; transformers' own error names no tensor.
+            # Reported below by name; transformers' own error doesn't name the tensor.
             ignore_mismatched_sizes=True,
             **options,
         )
@@ -267,37 +268,36 @@ def _pretrained_model(
 
 
 def _fetch_snapshot(source: str, revision: str | None, *, trusts_code: bool) -> Path:
-    """Return the directory of a hub model in the local cache, downloaded if it isn't there.
+    """Return the local cache directory of a hub model, downloading it if necessary.
 
-    transformers would follow a repository's index to any file that it names, pickles included; here
-    only configs, tokenizer files and safetensors are downloaded. Without a network, the cache is
-    used.
+    transformers would download any file that a repository's index names, pickles included. This
+    downloads only configs, tokenizer files and safetensors. Without a network, the cache is used.
 
     Args:
         source: the hub id.
-        revision: branch, tag or commit; None is the main branch.
-        trusts_code: whether the repository's Python files are wanted too.
+        revision: branch, tag or commit; None for the main branch.
+        trusts_code: whether to download the repository's Python files as well.
 
     Raises:
-        ModelError: there is no such model, it can't be reached, or its index names a file that is
-            no safetensors file.
+        ModelError: the model doesn't exist or can't be reached, or its index names a file that is
+            not a safetensors file.
     """
     small = [*_SMALL, *(_CODE if trusts_code else ())]
     with model_faults(lambda error: _not_reached(source, error)):
         folder = _download(source, revision, [*small, SINGLE])
-        # The same commit for the rest, even if the branch moves meanwhile.
+        # Download the rest from the same commit, even if the branch moves meanwhile.
         commit = folder.name
         if not (folder / SINGLE).exists() and (folder / INDEX).exists():
             home = folder.resolve()
             names = [str(path.relative_to(folder)) for path in shards_of(folder / INDEX)]
             if not all((home / name).exists() for name in names):
-                # A name is a pattern to the hub's client.
+                # The hub client treats names as patterns.
                 folder = _download(source, commit, [_escaped(name) for name in names])
     return folder
 
 
 def _download(source: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    # Deferred: it brings in the hub's HTTP client.
+    # Deferred: this imports the hub's HTTP client.
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
@@ -316,24 +316,24 @@ def _not_reached(source: str, error: BaseException) -> ModelError:
 
 
 def _load_gguf(place: Path, missing_hint: str) -> PreTrainedModel:
-    """Load a GGUF file and put its dequantized weights into a plain model of the same config.
+    """Load a GGUF file and copy its dequantized weights into a plain model of the same config.
 
-    A model that transformers loaded from GGUF calls itself quantized for good and refuses
+    A model that transformers loads from GGUF stays marked as quantized and refuses
     `save_pretrained`.
 
     Args:
         place: the file.
-        missing_hint: what to do where there is no such file.
+        missing_hint: the error hint if the file doesn't exist.
 
     Raises:
-        ModelError: it can't be read, or the extra that reads it isn't installed.
+        ModelError: the file can't be read, or the extra for GGUF isn't installed.
     """
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
     if not place.is_file():
         raise ModelError(f"[model] {place}: no such file", missing_hint)
-    # transformers draws a progress bar of its own while it dequantizes.
+    # transformers draws its own progress bar while dequantizing.
     with (
         model_faults(lambda error: _gguf_failed(place, error)),
         contextlib.redirect_stderr(io.StringIO()),

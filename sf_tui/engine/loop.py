@@ -1,8 +1,8 @@
-"""The seam between what trains and what watches, and our own side of it.
+"""The interface between training and monitoring, and sf's own training loop.
 
-A `TrainingLoop` makes optimizer steps on one stage. Probes, drift, the danger window, rules,
-commands, checkpoints and events only talk to this protocol, so the loop can be our own
-(`sf_tui.engine.loop.StageTuner`) or anyone else's.
+A `TrainingLoop` runs the optimizer steps of one stage. Probes, drift, the danger window, rules,
+commands, checkpoints and events use only this protocol, so the loop can be `StageTuner` or an
+external one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLossError(SfError):
-    """Loss or gradient became NaN or infinite; the update was not made."""
+    """Loss or gradient became NaN or infinite; the update was skipped."""
 
     def __init__(
         self, step: int, loss: float, grad_norm: float, added: Mapping[str, float] | None = None
@@ -53,44 +53,44 @@ class NonFiniteLossError(SfError):
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one optimizer step did."""
+    """The result of one optimizer step."""
 
     loss: float
     """Mean over the answer tokens of the whole batch, in nats."""
     grad_norm: float
-    """Before clipping."""
+    """Gradient norm before clipping."""
     learning_rate: float
     tokens_per_second: float
-    """Tokens without padding, those of added losses included."""
+    """Without padding; includes the tokens of added losses."""
     added: Mapping[str, float] = field(default_factory=dict)
-    """The value of each added loss by its name."""
+    """Value of each added loss, by name."""
 
 
 class StepHooks:
-    """What joins a loop's own step; this base adds nothing."""
+    """Hooks into a loop's steps; this base class adds nothing."""
 
     def losses(self) -> Mapping[str, Loss]:
-        """Return the losses added to the step's own, by the name that `step` events use."""
+        """Return the losses to add to the step's own, by their names in `step` events."""
         return {}
 
     def rows(self, step: int) -> Sequence[Encoded] | None:  # noqa: ARG002  for subclasses
-        """Return the rows of a step's batch; None leaves the loop's own.
+        """Return the rows of a step's batch; None keeps the loop's own.
 
         Args:
-            step: from 1; the rows must be a pure function of it and of the run's seed.
+            step: counted from 1; the rows must be a pure function of the step and the run's seed.
         """
         return None
 
     def before_update(self, step: int) -> None:
-        """Change the summed gradients, after the backward passes and before clipping."""
+        """Modify the summed gradients, after the backward passes and before clipping."""
 
 
 class TrainingLoop(Protocol):
-    """Trains one stage, a step at a time."""
+    """Trains one stage, step by step."""
 
     @property
     def model(self) -> torch.nn.Module:
-        """The model that is trained, in place."""
+        """The model, trained in place."""
         ...
 
     @property
@@ -105,29 +105,29 @@ class TrainingLoop(Protocol):
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps that the stage takes."""
+        """Optimizer steps in the whole stage."""
         ...
 
     def refusal(self, what: str) -> str | None:
-        """Return why the loop can't do an op or train with a strategy; None where it can.
+        """Return why the loop doesn't support an op or a strategy; None if it does.
 
         Args:
-            what: the name of the op or the strategy.
+            what: name of the op or strategy.
         """
         ...
 
     def attach(self, hooks: StepHooks) -> None:
-        """Join hooks to every step from now on; called once, before the first step.
+        """Run hooks in every step from now on; called once, before the first step.
 
         A loop that refuses strategies may ignore them.
         """
         ...
 
     def advance(self) -> StepOutcome:
-        """Do one optimizer step.
+        """Run one optimizer step.
 
         Raises:
-            NonFiniteLossError: loss or gradient norm is not finite; weights are as before.
+            NonFiniteLossError: loss or gradient norm is not finite; the weights are unchanged.
         """
         ...
 
@@ -142,7 +142,7 @@ class TrainingLoop(Protocol):
         Args:
             path: its folder.
             state: JSON for the checkpoint's state.
-            tensors: what strategies store, by strategy and name.
+            tensors: tensors of the strategies, by strategy and name.
 
         Raises:
             RunError: it can't be written.
@@ -150,7 +150,7 @@ class TrainingLoop(Protocol):
         ...
 
     def rewind(self, checkpoint: Checkpoint) -> None:
-        """Put weights, optimizer and step back as a checkpoint has them.
+        """Restore weights, optimizer and step from a checkpoint.
 
         Raises:
             RunError: the checkpoint is damaged or belongs to another model.
@@ -158,7 +158,7 @@ class TrainingLoop(Protocol):
         ...
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the scheduled learning rate by a factor from the next step on."""
+        """Multiply the scheduled learning rate by a factor, starting with the next step."""
         ...
 
 
@@ -169,9 +169,9 @@ class StageTuner:
         model: the model, tuned in place.
         optimizer: AdamW over all its parameters.
         step: optimizer steps done in this stage.
-        total_steps: optimizer steps that the stage takes.
-        learning_rate_factor: what the scheduled rate is multiplied by.
-        added: losses beside those of the hooks, by the name that an outcome gives their value.
+        total_steps: optimizer steps in the whole stage.
+        learning_rate_factor: factor on the scheduled learning rate.
+        added: losses in addition to those of the hooks, by their names in an outcome.
     """
 
     def __init__(
@@ -209,22 +209,22 @@ class StageTuner:
         )
 
     def refusal(self, what: str) -> str | None:  # noqa: ARG002  the protocol's
-        """Return None: this loop can do every op and train with every strategy."""
+        """Return None: this loop supports every op and every strategy."""
         return None
 
     def attach(self, hooks: StepHooks) -> None:
-        """Join hooks to every step from now on."""
+        """Run hooks in every step from now on."""
         self._hooks = hooks
 
     def advance(self) -> StepOutcome:
-        """Do one optimizer step.
+        """Run one optimizer step.
 
         Raises:
-            NonFiniteLossError: loss or gradient norm is not finite; weights are as before.
+            NonFiniteLossError: loss or gradient norm is not finite; the weights are unchanged.
         """
         started = self._clock()
         step = self.step + 1
-        # Dropout and whatever else draws at random: a pure function of the step, as the batch is.
+        # Makes dropout and other random draws a pure function of the step, like the batch.
         torch.manual_seed(derive_seed(self._seed, self._stage, "step", step))
         self.model.train()
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
@@ -256,12 +256,12 @@ class StageTuner:
         return save_checkpoint(path, self._layout, self.optimizer, state, tensors)
 
     def rewind(self, checkpoint: Checkpoint) -> None:
-        """Put weights, optimizer and step back as a checkpoint has them."""
+        """Restore weights, optimizer and step from a checkpoint."""
         load_checkpoint(checkpoint, self._layout, self.optimizer)
         self.step = checkpoint.step
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiply the scheduled learning rate by a factor from the next step on."""
+        """Multiply the scheduled learning rate by a factor, starting with the next step."""
         self.learning_rate_factor = factor
 
     def _rows(self, step: int) -> Sequence[Encoded]:

@@ -1,8 +1,8 @@
-"""Which files of a model directory hold its weights, and which parameter each tensor is.
+"""Finds the weight files of a model directory, and maps their tensors to parameters.
 
-Whether a directory can be loaded is decided from names, JSON and safetensors headers, before
-transformers sees it: a pickle, a file outside it, an adapter or a quantized model never reaches the
-loader. Nothing here reads a tensor.
+Names, JSON and safetensors headers decide whether a directory can be loaded, before transformers
+opens it: a pickle, a file outside the directory, an adapter or a quantized model never reaches the
+loader. This module never reads a tensor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a safetensors file says about one tensor."""
+    """One tensor's header in a safetensors file."""
 
     path: Path
     shape: tuple[int, ...]
@@ -52,12 +52,12 @@ class TensorHeader:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model directory that may be handed to transformers."""
+    """A model directory that is safe to load with transformers."""
 
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, TensorHeader]
-    """By the name in the file."""
+    """By name in the file."""
 
     @property
     def elements(self) -> int:
@@ -66,15 +66,15 @@ class ModelFiles:
 
 
 def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelFiles:
-    """Check a model directory from its names and headers.
+    """Check a model directory by its file names and headers.
 
     Args:
-        source: the directory as the profile names it.
+        source: the directory as named in the profile.
         folder: the directory.
-        trusts_code: whether the profile lets the model's own code run.
+        trusts_code: whether the profile allows the model's own code to run.
 
     Raises:
-        ModelError: it is an adapter, damaged, quantized, pickled, or leads outside itself.
+        ModelError: it is an adapter, damaged, quantized or pickled, or refers to outside files.
     """
     _refuse_adapter(f"[model] {source}", folder)
     config = folder / CONFIG
@@ -90,7 +90,7 @@ def inspect_directory(source: str, folder: Path, *, trusts_code: bool) -> ModelF
             "take the unquantized model",
         )
     if content.get("transformers_weights") is not None:
-        # transformers would load that file, whatever it is, in place of model.safetensors.
+        # transformers would load that file instead of model.safetensors, whatever its format.
         raise ModelError(
             f"{config}: transformers_weights names a weight file of its own",
             f"remove the key; sf reads {SINGLE} or the files that {INDEX} names",
@@ -116,13 +116,13 @@ def find_weights(folder: Path) -> list[Path]:
     """Return the safetensors files that transformers would load from a directory.
 
     Returns:
-        The single file where there is one, else every shard; empty without either.
+        The single file if there is one, else all shards; empty if there are neither.
 
     Raises:
-        ModelError: the index is damaged, or names a file that is missing, no safetensors file, or
-            outside the directory.
+        ModelError: the index is damaged, or names a file that is missing, is not a safetensors
+            file, or is outside the directory.
     """
-    # The single file first, as transformers does where both are there.
+    # Like transformers, prefer the single file if both exist.
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     index = folder / INDEX
@@ -139,10 +139,10 @@ def find_weights(folder: Path) -> list[Path]:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """Return the files that an index of shards names, whether they exist or not.
+    """Return the files listed in a shard index, whether or not they exist.
 
     Raises:
-        ModelError: it is damaged, or names a file that is no safetensors file or is outside the
+        ModelError: it is damaged, or names a file that is not a safetensors file or is outside the
             index's directory.
     """
     try:
@@ -166,10 +166,10 @@ def shards_of(index: Path) -> list[Path]:
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
-    """Return what a safetensors file says about its tensors, by name.
+    """Return the tensor headers of a safetensors file, by name.
 
     Raises:
-        ModelError: it isn't a whole safetensors file (a pickle of that name, for instance).
+        ModelError: it isn't a complete safetensors file (but a pickle of that name, for instance).
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -182,9 +182,9 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
 
 
 def describe_adapter(folder: Path) -> str | None:
-    """Return what adapter a directory is, such as `a LoRA adapter for BASE`; None if it is none.
+    """Describe a directory's adapter, such as `a LoRA adapter for BASE`; None if it has none.
 
-    Files of an adapter one folder below count too: a trainer's output often holds them there.
+    Also looks one folder below, where trainers often write adapters.
     """
     for place in (folder, *_subfolders(folder)):
         found = [path for pattern in _ADAPTER_FILES for path in place.glob(pattern)]
@@ -229,7 +229,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _refuse_name(index: Path, name: str) -> None:
-    # An index may have been written on either system.
+    # The index may have been written on Windows or on a POSIX system.
     parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
     if absolute or ".." in parts or "\0" in name:
@@ -245,11 +245,11 @@ def _refuse_name(index: Path, name: str) -> None:
 
 
 def _refuse_link(index: Path, name: str, shard: Path) -> None:
-    """Refuse a shard that a link leads out of the directory, but for the hub's own cache."""
+    """Refuse a shard that links outside the directory, except into the hub's own cache."""
     home, target = index.parent.resolve(), shard.resolve()
     if target.is_relative_to(home):
         return
-    # The hub's cache keeps a repository's files under blobs/, and links to them.
+    # The hub's cache stores a repository's files under blobs/ and links to them.
     if target.parent.name == "blobs" and target.parent.parent.name.startswith("models--"):
         return
     raise ModelError(
@@ -259,7 +259,7 @@ def _refuse_link(index: Path, name: str, shard: Path) -> None:
 
 
 def _refuse_distributed(folder: Path) -> None:
-    # transformers prefers such files, of whatever origin, to model.safetensors.
+    # transformers prefers such files to model.safetensors, whatever their origin.
     found = next((path.name for path in folder.iterdir() if _DISTRIBUTED.match(path.name)), None)
     if found:
         raise ModelError(
@@ -287,18 +287,19 @@ def _damage(path: Path) -> str:
 
 
 class StoredNames:
-    """Maps names in a model's files to names of the live model's parameters and buffers.
+    """Maps tensor names in a model's files to parameter and buffer names in the live model.
 
     transformers renames keys on loading (`language_model.model.…` to `model.language_model.…`) and
-    converts some tensors (experts stored one by one become a single tensor); it is asked for both.
+    converts some tensors (experts stored one by one become a single tensor). Both mappings come
+    from transformers.
 
     Args:
         model: the model that the files load as.
-        part: name of its module that is tuned on its own; empty for the model itself.
+        part: name of the module that is tuned on its own; empty for the whole model.
     """
 
     def __init__(self, model: PreTrainedModel, part: str = "") -> None:
-        # Deferred: it imports every kind of model's conversions.
+        # Deferred: this imports the conversions of every model family.
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming
 
@@ -306,28 +307,28 @@ class StoredNames:
         self._renamings = [entry for entry in transforms if isinstance(entry, WeightRenaming)]
         self._converters = [entry for entry in transforms if isinstance(entry, WeightConverter)]
         self._base = model.base_model_prefix
-        # transformers looks names up with `get`; the tensors themselves would keep memory in use.
+        # transformers looks names up with `get`; storing the tensors would keep them in memory.
         self._known: dict[str, Any] = dict.fromkeys(model.state_dict(), True)
         self._part = f"{part}." if part else ""
 
     def loaded(self, keys: Iterable[str]) -> tuple[dict[str, str], bool]:
-        """Return the live name for each key in the files, and whether tensors are converted.
+        """Return the live name of each key, and whether any tensors are converted on loading.
 
         Args:
-            keys: names of tensors in the files. Converted tensors, and those outside the part that
-                is tuned, are left out of the result.
+            keys: tensor names in the files. Converted tensors, and tensors outside the tuned part,
+                are omitted from the result.
         """
         from transformers.core_model_loading import rename_source_key
 
         names: dict[str, str] = {}
         converted = False
         for key in sorted(keys):
-            # The last two have different names in different versions of transformers.
+            # The last two parameters have different names across versions of transformers.
             name, pattern = rename_source_key(
                 key, self._renamings, self._converters, self._base, self._known
             )
             if name not in self._known and key in self._known:
-                # As on loading: a name that is already the model's own is left alone.
+                # As on loading: a name that already exists in the model is kept.
                 name, pattern = key, None
             if pattern is not None:
                 converted = True

@@ -1,7 +1,7 @@
-"""Observes how a few tokens pass through a model: its blocks, their inputs, and what tokens see.
+"""Records a pass of a few tokens to find a model's blocks, their inputs and token dependencies.
 
-One forward pass answers all three. A second one, of two tokens and without gradients, follows only
-where the first one fails. No parameter, gradient, mode or random state is changed.
+One forward pass yields all three. If it fails, a second pass runs on two tokens without gradients.
+Parameters, gradients, modes and the random state stay unchanged.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 _SUPPORTED = "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)"
 
 _Place = tuple[str, int]
-"""Name of a module list and the index of an element."""
+"""Name of a module list, and an index into it."""
 
 
 @dataclass
 class _Pass:
-    """What the elements of a model's module lists were called with and returned."""
+    """Arguments and results of the elements of a model's module lists."""
 
     calls: list[_Place] = field(default_factory=list)
-    """In order."""
+    """Elements in call order."""
     arguments: dict[_Place, list[torch.Tensor]] = field(default_factory=dict)
-    """Of the first call of each. The tensors are kept alive, so that an id names one of them."""
+    """Arguments of each element's first call; kept alive, so that the tensors' ids stay unique."""
     outputs: dict[_Place, list[torch.Tensor]] = field(default_factory=dict)
     embedded: torch.Tensor | None = None
-    """(1, tokens, width): what the input embedding returned."""
+    """(1, tokens, width) output of the input embedding."""
     fault: Exception | None = None
-    """What ended the pass early."""
+    """The exception that ended the pass early."""
 
 
 class Observation:
-    """How a few tokens passed through a model.
+    """A recorded pass of a few tokens through a model.
 
     Attributes:
         model: the model.
-        fault: what the forward pass raised; None where it came to its end.
+        fault: the exception of the forward pass; None if it succeeded.
         reach: (tokens,) largest gradient of the first token's logits at each token's embedding;
-            None where that can't be computed.
+            None if it can't be computed.
     """
 
     def __init__(self, model: PreTrainedModel, ids: list[int] | None = None) -> None:
@@ -56,30 +56,30 @@ class Observation:
 
         Args:
             model: a causal language model, on its device.
-            ids: the tokens; None takes the first four of the vocabulary.
+            ids: the token ids; None for the first four of the vocabulary.
         """
         self.model = model
         self._lists = _outermost_lists(model)
         self.reach: torch.Tensor | None = None
         self._pass = self._run([0, 1, 2, 3] if ids is None else ids, with_gradient=True)
         self.fault = self._pass.fault
-        # A model may fail with gradients or on more than two tokens, and run without.
+        # A model may fail with gradients or on more than two tokens, but run otherwise.
         self._trace = self._pass
         if self.fault is not None:
             self._trace = self._run([0, 1], with_gradient=False)
 
     def find_blocks(self, part: str = "") -> tuple[str, nn.ModuleList]:
-        """Return the list of the model's decoder blocks and its name.
+        """Return the name and the module list of the model's decoder blocks.
 
-        Its length may differ from the config's `num_hidden_layers`: LongCat counts two layers a
+        Its length may differ from the config's `num_hidden_layers`: LongCat counts two layers per
         block.
 
         Args:
             part: name of the module to look in; empty for the whole model.
 
         Raises:
-            ModelError: the hidden state doesn't pass through one list of blocks; the message says
-                why.
+            ModelError: the hidden state doesn't pass through a single list of blocks; the message
+                gives the reason.
         """
         model = self.model
         count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
@@ -90,12 +90,12 @@ class Observation:
             return next(iter(expected.items()))
         visits, chained = self._visits(lists)
         if visits:
-            # A list of experts or projections is called too, but not one after the other.
+            # Lists of experts or projections are also called, but not chained.
             passed = [name for name in dict.fromkeys(visits) if name in chained]
             if len(passed) == 1:
                 return passed[0], lists[passed[0]]
             if passed and len(visits) == len(set(visits)):
-                # An encoder before a decoder, or stages of different width: the longest part.
+                # An encoder before a decoder, or stages of different width: take the largest.
                 best = max(
                     passed, key=lambda name: (len(lists[name]) == count, _elements(lists[name]))
                 )
@@ -115,25 +115,25 @@ class Observation:
     def find_inputs(self, blocks: str) -> set[int] | None:
         """Return the ids of the parameters that the first block's arguments depend on.
 
-        Autograd's graph of those arguments (the hidden state, and whatever is fed into every block,
-        such as per-layer embeddings) ends at them.
+        They are the leaves of the autograd graph of those arguments: the hidden state, and
+        anything else passed to every block, such as per-layer embeddings.
 
         Args:
             blocks: name of the list of blocks.
 
         Returns:
-            None for a model that can't be run as far as its blocks.
+            The ids, or None if the model fails before it reaches its blocks.
         """
         first = next((place for place in self._pass.calls if place[0] == blocks), None)
         return None if first is None else _leaves(self._pass.arguments[first])
 
     def _visits(self, lists: dict[str, nn.ModuleList]) -> tuple[list[str], set[str]]:
-        """Return which lists the tokens passed through.
+        """Return the module lists that the tokens passed through.
 
         Returns:
-            The lists in the order in which they are entered, once for each time that another list
-            came between (empty if the model can't be run); and those of them whose every element is
-            called in order on what the one before returned.
+            The lists in the order in which they are entered, with an entry for each re-entry after
+            another list (empty if the model can't run); and the chained lists, whose elements are
+            called in order, each on the output of the previous one.
         """
         trace = self._trace
         if trace.fault is not None:
@@ -152,7 +152,7 @@ class Observation:
             )
         }
         called = [name for name, _ in trace.calls if name in lists]
-        # If something lies between the elements of each list, name them all.
+        # If no list is chained, report them all.
         entered = [name for name in called if name in chained] or called
         return [
             name for at, name in enumerate(entered) if at == 0 or entered[at - 1] != name
@@ -182,7 +182,7 @@ class Observation:
             try:
                 output = model(input_ids=ids, **keywords)
             except Exception as error:
-                # Whatever the model's own code raises; callers that need the pass report it.
+                # Model code can raise anything; callers that need the pass report the fault.
                 seen.fault = error
                 return seen
             if with_gradient:
@@ -207,14 +207,14 @@ def _takes_cache(model: PreTrainedModel) -> bool:
 
 
 def _reach(logits: Any, embedded: torch.Tensor | None) -> torch.Tensor | None:
-    """Return how much each token's embedding moves the first token's logits; (tokens,)."""
+    """Return (tokens,) how strongly each token's embedding affects the first token's logits."""
     if embedded is None or embedded.dim() != 3 or not isinstance(logits, torch.Tensor):
         return None
     try:
         first = logits[0, 0].float().square().sum()
         (moved,) = torch.autograd.grad(first, [embedded])
     except (IndexError, RuntimeError):
-        # A model of another kind: no logits by token, or no gradient down to the embedding.
+        # Not a supported model: no logits per token, or no gradient at the embedding.
         return None
     return moved[0].float().abs().amax(-1) if len(moved) == 1 else None
 
@@ -230,7 +230,7 @@ def _outermost_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Switch off dropout and activation checkpointing, and keep the random state."""
+    """Disable dropout and activation checkpointing, and preserve the random state."""
     training = [module for module in model.modules() if module.training]
     devices = [] if model.device.type == "cpu" else [model.device]
     with torch.random.fork_rng(devices=devices):
@@ -245,7 +245,7 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _every_gradient(model: PreTrainedModel) -> Iterator[None]:
-    """Let every parameter ask for a gradient, so that autograd's graph ends at all of them."""
+    """Make every parameter require a gradient, so that all are leaves of the autograd graph."""
     wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         for parameter in wanted:
@@ -269,7 +269,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _leaves(tensors: list[torch.Tensor]) -> set[int]:
-    """Return the ids of the leaves of autograd's graph that tensors depend on."""
+    """Return the ids of the autograd graph's leaves that the tensors depend on."""
     leaves = {id(tensor) for tensor in tensors if tensor.is_leaf and tensor.requires_grad}
     waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
     seen: set[Any] = set(waiting)

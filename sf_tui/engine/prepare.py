@@ -1,6 +1,6 @@
-"""Everything that a run needs before its first step: device, model, data as tokens.
+"""Prepares a run before its first step: device, model, tokenized data.
 
-Reports every mistake in the files and models of a profile before anything is trained.
+Reports all errors in a profile's files and models before training starts.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from sf_tui.tasks.user_data import user_task
 BIOGRAPHY = "biography:"
 
 MOST_REPEATED = 1024
-"""Largest batch for a split with fewer rows; such a batch repeats rows."""
+"""Largest batch size that may exceed its split's rows; such a batch repeats rows."""
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """One task as tokens."""
+    """One tokenized task."""
 
     task: Task
     metric: str
@@ -42,7 +42,7 @@ class PreparedTask:
     mean_length: float
     """Mean number of tokens in a training example."""
     notes: tuple[str, ...]
-    """Rows that the tokenizer or the length limit left out, and why."""
+    """Rows dropped because of the tokenizer or the length limit, with the reason."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class PreparedTask:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """Model, data and settings that the stages run with."""
+    """Model, data and settings for the stages."""
 
     profile: Profile
     compute: ComputeSetting
@@ -61,7 +61,7 @@ class PreparedRun:
     freezer: Freezer
     tasks: dict[str, PreparedTask]
     notes: tuple[str, ...] = ()
-    """Unexpected behavior of the model's chat template and generation settings."""
+    """Notes on unexpected behavior of the model's chat template and generation settings."""
 
 
 def prepare_run(
@@ -71,14 +71,14 @@ def prepare_run(
 
     Args:
         profile: the profile.
-        threads: CPU threads that an earlier part of the run used, else None.
-        moment: when the run was created: the date that a chat template writes; None: now.
+        threads: CPU threads used by an earlier part of the run, else None.
+        moment: creation time of the run, used for dates in the chat template; None for now.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
         DataError: a task's data can't be used.
     """
-    # Data first: reading it is fast, and most mistakes are in it.
+    # Data first: it is fast to read and has most of the errors.
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
@@ -112,7 +112,7 @@ def load_model_of(
     settings: ModelSettings | None = None,
     moment: datetime | None = None,
 ) -> LoadedModel:
-    """Load a profile's model, or another one in its place, as the profile's stages need it.
+    """Load a profile's model, or a substitute, as the profile's stages need it.
 
     While it is loaded, its chat template writes the date of `moment`, or today's.
     """
@@ -130,7 +130,7 @@ def load_model_of(
 
 
 def read_task(profile: Profile, settings: TaskSettings) -> Task:
-    """Read or generate one task's data; neither model nor tokenizer is needed."""
+    """Read or generate one task's data, without model or tokenizer."""
     if settings.data.startswith(BIOGRAPHY):
         made = biography_task(settings.data.removeprefix(BIOGRAPHY), profile.biography)
         return Task(settings.name, made.train, made.held_out, made.guess_floor, made.notes)
@@ -191,7 +191,7 @@ def prepare_task(
 
 
 def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
-    """Refuse a batch so much larger than its split that it would fill the memory."""
+    """Refuse a batch size above both the split's rows and `MOST_REPEATED`; it could fill memory."""
     for stage in profile.stages():
         size = stage.train.batch_size
         if stage.task == task and size > max(rows, MOST_REPEATED):
@@ -211,7 +211,7 @@ def metric_of(settings: TaskSettings, rows: Sequence[Encoded]) -> str:
 def encode_rows(
     profile: Profile, settings: TaskSettings, examples: Sequence[Example], loaded: LoadedModel
 ) -> EncodedExamples:
-    """Encode some of a task's examples; those too long for its stage are left out.
+    """Encode some of a task's examples, dropping those too long for its stage.
 
     Also makes the model's generation stop at the tokens that end their answers.
     """

@@ -1,11 +1,11 @@
-"""Probes: how well a model does each task on its held-out split, in one forward pass.
+"""Probes: measure a model on each task's held-out split in one forward pass.
 
-Under teacher forcing every answer token is predicted from the true prefix. If each is the argmax,
-greedy decoding gives exactly the answer, by induction over its tokens; so exact match costs one
-forward pass and never a `generate`. Source: the same event is lm-evaluation-harness's `is_greedy`.
+Under teacher forcing, every answer token is predicted from the true prefix. If each is the argmax,
+greedy decoding returns exactly the answer (by induction over its tokens), so exact match costs one
+forward pass and no `generate`. Source: `is_greedy` in lm-evaluation-harness.
 
-The examples of a probe are chosen from token counts, never from the clock: they are the same on
-every machine and after every resume.
+A probe's examples are chosen from token counts, never from the clock, so they are the same on every
+machine and after every resume.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from sf_tui.engine.compute import ComputeSetting
 
 
-# A trained token costs a forward pass and a backward pass worth about two; a probed token costs the
-# forward pass alone.
+# A trained token costs a forward pass and a backward pass (about two forward passes); a probed
+# token costs one forward pass.
 PROBED_TOKENS_A_TRAINED_ONE = 3
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a model did with each held-out example; all arrays are (examples,)."""
+    """A model's results on held-out examples; all arrays are (examples,)."""
 
     exact: np.ndarray
-    """bool: the whole answer and its end token, as greedy decoding would give it."""
+    """bool: whether greedy decoding returns the whole answer and its end token."""
     first_token: np.ndarray
-    """bool: the answer's first token."""
+    """bool: whether the answer's first token is correct."""
     correct_tokens: np.ndarray
-    """int: answer tokens that are the argmax."""
+    """int: number of answer tokens that are the argmax."""
     answer_tokens: np.ndarray
-    """int: answer tokens."""
+    """int: number of answer tokens."""
     nll: np.ndarray
     """float: negative log-likelihood of the answer, summed over its tokens, in nats."""
 
@@ -55,7 +55,7 @@ class ProbeResult:
         """Return the measures of all examples, or of a subset by index.
 
         Returns:
-            The value of every metric, in its unit, and `n` (examples).
+            The value of every metric, in its unit, and `n` (number of examples).
         """
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
         chosen = ProbeResult(
@@ -81,10 +81,10 @@ _MEASURES: dict[str, Measure] = {
 
 
 def register_measure(name: str, measure: Measure) -> None:
-    """Add the computation of a registered metric to every probe.
+    """Register the computation of a metric for every probe.
 
     Raises:
-        ValueError: there is no such metric, or its computation is known.
+        ValueError: the metric is unknown, or already has a computation.
     """
     if name not in METRICS or name in _MEASURES:
         raise ValueError(f"'{name}' is no metric without a computation")
@@ -94,17 +94,17 @@ def register_measure(name: str, measure: Measure) -> None:
 def teacher_forced_matches(
     logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Count for each example which answer tokens greedy decoding would give.
+    """Count the answer tokens of each example that greedy decoding would return.
 
     Args:
         logits: (tokens, vocabulary), any float dtype.
         targets: (tokens,) answer token ids.
-        rows: (tokens,) which example each token belongs to, ascending.
+        rows: (tokens,) index of each token's example, ascending.
         count: number of examples.
 
     Returns:
-        Answer tokens, correct tokens, whether the first is correct, and summed negative
-        log-likelihood in nats; each (count,).
+        Number of answer tokens, number of correct tokens, whether the first is correct, and summed
+        negative log-likelihood in nats; each (count,).
     """
     correct = logits.argmax(-1) == targets
     zeros = torch.zeros(count, dtype=torch.int64, device=logits.device)
@@ -129,15 +129,15 @@ class Prober:
         batch_tokens: int,
         batch_size: int | None = None,
     ) -> None:
-        """Set what a pass may hold at once.
+        """Configure a prober.
 
         Args:
-            model: the model; put into eval mode while it is probed.
+            model: the model; switched to eval mode during a probe.
             compute: device and precision.
             pad_id: token id for padding.
-            batch_tokens: tokens with padding of one forward pass; that of a training step keeps a
-                probe's memory below the step's.
-            batch_size: examples of one forward pass at most; None leaves it to `batch_tokens`.
+            batch_tokens: largest number of tokens per forward pass, padding included; a training
+                step's number keeps a probe's memory below the step's.
+            batch_size: largest number of examples per forward pass; None for no limit.
         """
         self._model = model
         self._forward = AnswerForward(model)
@@ -148,7 +148,7 @@ class Prober:
 
     @torch.no_grad()
     def probe(self, examples: Sequence[Encoded]) -> ProbeResult:
-        """Score every example; arrays come back in the order of `examples`."""
+        """Score every example; the result arrays are in the order of `examples`."""
         was_training = self._model.training
         self._model.eval()
         try:
@@ -184,11 +184,11 @@ class Prober:
 
 @dataclass(frozen=True)
 class HeldOutRows:
-    """One task's held-out split; a probe is spread evenly over the groups of its rows."""
+    """One task's held-out split; a probe samples evenly from the groups of its rows."""
 
     rows: Sequence[Encoded]
     weight: int = 1
-    """Its share of a probe's tokens, relative to the other tasks."""
+    """Weight of its share of a probe's tokens, relative to other tasks."""
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -206,22 +206,22 @@ def plan_probes(
     steps: int,
     seed: int,
 ) -> dict[str, list[int]]:
-    """Choose the examples that every probe of a stage takes.
+    """Choose the examples for every probe of a stage.
 
-    The same examples are used inside and outside the danger window, so that the curve compares like
-    with like; they fit both budgets.
+    The same examples are used inside and outside the danger window, so that all points of a curve
+    are comparable; they fit both budgets.
 
     Args:
-        settings: intervals, budgets, or a number of examples outright.
-        held_out: the tasks that are probed, in profile order.
-        tokens_a_step: trained tokens of an optimizer step, on average.
-        fixed_cost: cost of a probe apart from its examples (drift, bookkeeping), in trained tokens.
-        window: length of the stage's danger window; 0 without one.
-        steps: length of the stage.
-        seed: decides which examples.
+        settings: intervals, budgets, or a fixed number of examples.
+        held_out: the tasks to probe, in profile order.
+        tokens_a_step: mean number of trained tokens per optimizer step.
+        fixed_cost: cost of a probe besides its examples (drift, bookkeeping), in trained tokens.
+        window: length of the stage's danger window in steps; 0 without one.
+        steps: length of the stage in steps.
+        seed: seed of the selection.
 
     Returns:
-        For each task, ascending indices into its held-out split; at least one.
+        Ascending indices into each task's held-out split, at least one per task.
     """
     budgets = []
     if window:
@@ -230,13 +230,13 @@ def plan_probes(
         budgets.append(settings.budget * settings.every * tokens_a_step)
     tokens = max(min(budgets) - fixed_cost, 0.0) * PROBED_TOKENS_A_TRAINED_ONE
     chosen: dict[str, list[int]] = {}
-    # The smallest split first: what it can't use goes to the others.
+    # Smallest split first: its unused budget goes to the others.
     waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
     for place, task in enumerate(waiting):
         size = held_out[task]
         groups = [row.group for row in size.rows]
         order = spread_evenly(groups, derive_seed(seed, task, "probe"))
-        # By the examples' own lengths: groups may differ in length.
+        # Use the actual lengths: they may differ between groups.
         costs = np.cumsum([size.lengths[at] for at in order])
         share = size.weight / sum(held_out[name].weight for name in waiting[place:])
         affordable = int(np.searchsorted(costs, tokens * share, side="right"))
@@ -247,7 +247,7 @@ def plan_probes(
 
 
 def spread_evenly(groups: Sequence[str], seed: int) -> list[int]:
-    """Order examples so that any first few hold as many of each group as of any other.
+    """Order examples so that every leading subset has as many of each group as of any other.
 
     Returns:
         Indices of all examples.

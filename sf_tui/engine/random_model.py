@@ -1,6 +1,6 @@
-"""Builds a model of random weights, and counts a model's weights before it is built.
+"""Builds models with random weights, and counts a model's weights before it is built.
 
-Weights are counted on the meta device, where a tensor takes no memory. Modules still take time and
+Weights are counted on the meta device, where a tensor uses no memory. Modules still cost time and
 memory there, so the size of a deep model is extrapolated from a few blocks.
 """
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_MODULES = 10_000
-"""Largest number of blocks, or experts of a block; the deepest published models have 1,000."""
+"""Largest number of blocks, or of experts per block; the deepest published models have 1,000."""
 
-# Keys that count modules, each of which takes time to build. A tensor's lengths take none.
+# Keys that set a number of modules, each of which takes time to build. Tensor sizes don't.
 _MODULES = re.compile(r"layer|expert|depth|stack|(^|_)blocks")
 _NOT_MODULES = re.compile(r"size|dim|idx|index|every|interval|period|_per_")
 
 _FEW = 8
-"""Blocks that are built to extrapolate a deep model; periods of hybrids divide 8 in general."""
+"""Blocks to build for extrapolating a deep model; the periods of hybrid models usually divide 8."""
 
 
-# Older names of rotary settings: config.json files and papers use them, and transformers still
-# accepts them, though no config class lists them.
+# Older names of rotary settings. config.json files and papers use them and transformers still
+# accepts them, but no config class lists them.
 _ROTARY_NAMES = frozenset(
     {"rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling", "partial_rotary_factor"}
 )
@@ -42,15 +42,15 @@ _ROTARY_NAMES = frozenset(
 def random_model(
     settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
-    """Make a model of random weights from the `[model.config]` of a profile.
+    """Build a model with random weights from a profile's `[model.config]`.
 
     Args:
-        settings: of the model.
-        tokenizer: gives the vocabulary and the ids of special tokens.
-        seed: of the run.
+        settings: the model's settings.
+        tokenizer: provides the vocabulary size and the ids of special tokens.
+        seed: the run's seed.
 
     Raises:
-        ModelError: the config describes no model, or one that doesn't fit in memory.
+        ModelError: the config is invalid, or its model doesn't fit in memory.
     """
     from transformers import AutoModelForCausalLM
 
@@ -77,7 +77,7 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
 
     given = dict(settings.config)
     kind = str(given.pop("model_type", ""))
-    # The names alone: the mapping itself would import every model's module (a second or two).
+    # Use only the names: the mapping itself would import every model's module (1 to 2 seconds).
     known = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if kind not in known:
         near = nearest_name(kind, known)
@@ -110,7 +110,7 @@ def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) 
 
 
 def memory_bytes() -> int | None:
-    """Return the machine's memory in bytes; None if the system doesn't report it."""
+    """Return the machine's memory in bytes, or None if the system doesn't report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -118,11 +118,11 @@ def memory_bytes() -> int | None:
 
 
 def count_weights(build: Callable[[], PreTrainedModel], *, buffers: bool = False) -> int:
-    """Return the scalars of a model that is built on the meta device.
+    """Count the scalars of a model by building it on the meta device.
 
     Args:
-        build: makes the model.
-        buffers: count its constants too, such as a causal mask over all positions.
+        build: builds the model.
+        buffers: also count its buffers, such as a causal mask over all positions.
     """
     state = torch.get_rng_state()
     with torch.device("meta"):
@@ -136,9 +136,9 @@ def refuse_memory(where: str, weights: int, itemsize: int) -> None:
     """Refuse a model whose weights alone need more memory than the machine has.
 
     Args:
-        where: what opens the message: the model or the key that describes it.
-        weights: how many scalars it has.
-        itemsize: bytes of each in memory.
+        where: start of the error message: the model, or the key that describes it.
+        weights: number of scalars.
+        itemsize: bytes per scalar in memory.
 
     Raises:
         ModelError: it doesn't fit.
@@ -153,10 +153,10 @@ def refuse_memory(where: str, weights: int, itemsize: int) -> None:
 
 
 def refuse_modules(given: Mapping[str, Any]) -> None:
-    """Refuse a `[model.config]` whose blocks alone would take hours to build.
+    """Refuse a `[model.config]` with so many modules that building them would take hours.
 
     Raises:
-        ModelError: a key asks for more than `MOST_MODULES` of something.
+        ModelError: a key sets more than `MOST_MODULES` modules.
     """
     for key, value in _whole_numbers(given):
         name = key.rpartition(".")[2]
@@ -172,15 +172,15 @@ def refuse_random_size(
     make_config: Callable[[Mapping[str, Any]], PretrainedConfig],
     build: Callable[[PretrainedConfig], PreTrainedModel],
 ) -> None:
-    """Refuse a `[model.config]` that describes more than the machine's memory holds.
+    """Refuse a `[model.config]` whose model doesn't fit in the machine's memory.
 
     Args:
-        given: the keys of the profile, checked by `refuse_modules`.
-        make_config: makes a config of such keys.
-        build: makes a model of a config.
+        given: the profile's keys, already checked by `refuse_modules`.
+        make_config: builds a config from such keys.
+        build: builds a model from a config.
 
     Raises:
-        ModelError: the model doesn't fit; the message names the largest number given.
+        ModelError: the model doesn't fit; the message names the largest number in the config.
     """
     config = make_config(given)
     largest = max(_whole_numbers(given), key=lambda pair: pair[1], default=("model_type", 0))
@@ -193,7 +193,7 @@ def refuse_random_size(
         blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
         key = next((key for key in _block_keys(config) if key in given), None)
         lists = any(isinstance(value, list) for value in given.values())
-        # A list has an entry for each block: it bounds their number, and fewer would not fit it.
+        # A list has an entry per block: it bounds their number, and doesn't match fewer blocks.
         if not isinstance(blocks, int) or blocks <= 4 * _FEW or key is None or lists:
             weights = counted(config)
         else:

@@ -1,9 +1,9 @@
 """Finds the start weights of a model: a stage's first checkpoint, or a Hugging Face directory.
 
-A directory's tensors are matched with the live model's parameters as loading would match them:
-transformers says how a name changes (`h.0.…` to `transformer.h.0.…`, `embed_out` to `lm_head`), and
-a shared weight may be in a file under any of its names. Tensors that loading would also convert,
-such as experts fused into one, are not read; such a directory is refused. Pickles are never opened.
+A directory's tensors are matched with the live model's parameters in the same way as on loading:
+transformers defines how names change (`h.0.…` to `transformer.h.0.…`, `embed_out` to `lm_head`),
+and a shared weight may be stored under any of its names. A directory with tensors that loading
+would convert, such as separate experts fused into one tensor, is refused. Pickles are never opened.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def open_start_weights(
     layout: ModelLayout,
     names: StoredNames | None = None,
 ) -> StoredWeights:
-    """Find the start weights of a model and check from the headers that they fit it.
+    """Open a model's start weights and check from the headers that they fit.
 
     Args:
         folder: a stage's first checkpoint, or a Hugging Face directory with safetensors.
-        model: the live model; a directory may have a shared weight under another of its names.
+        model: the live model; a directory may store a shared weight under another of its names.
         layout: the model's layers.
-        names: how a directory with a vision or audio part names its text part; None for any other.
+        names: name mapping of a model with a vision or audio part; None for a text model.
 
     Raises:
-        ModelError: there is no such folder, or the directory doesn't fit the model.
-        RunError: the checkpoint was never finished or doesn't fit the model.
+        ModelError: the folder doesn't exist, or the directory doesn't fit the model.
+        RunError: the checkpoint is incomplete or doesn't fit the model.
     """
     is_model = (folder / "config.json").is_file()
     if not is_model and ((folder / STATE_FILE).is_file() or (folder / "weights").is_dir()):
@@ -111,24 +111,24 @@ def _match_names(
     layout: ModelLayout,
     names: StoredNames | None = None,
 ) -> dict[str, str]:
-    """Return the name in the file for every parameter of a model.
+    """Return the name in the files of every parameter of a model.
 
     Args:
-        folder: the directory, as messages name it.
+        folder: the directory, for messages.
         keys: names of all its tensors; those without a parameter in the model, such as buffers,
             are skipped.
         model: the live model.
         layout: its layers.
-        names: how a model with a vision or audio part names its text part; None for any other.
+        names: name mapping of a model with a vision or audio part; None for a text model.
 
     Raises:
-        ModelError: a parameter has no tensor, or there are more blocks than the model's.
+        ModelError: a parameter has no tensor, or the files have more blocks than the model.
     """
     loaded, recast = (names or StoredNames(model)).loaded(keys)
     stored: dict[str, str] = {}
     for key, name in loaded.items():
         stored.setdefault(name, key)
-    # All names of each parameter; the layout uses the first.
+    # Collect all names of each parameter; the layout uses the first.
     aliases: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         aliases.setdefault(id(parameter), []).append(name)
@@ -166,11 +166,11 @@ def _refuse_more_blocks(folder: Path, stored: dict[str, str], layout: ModelLayou
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files of a directory that hold its weights: the single one, or every shard.
+    """Return the weight files of a directory: the single file, or all shards.
 
     Raises:
-        ModelError: there is no such directory, it holds no whole model as safetensors, or its
-            index names a pickle or a file outside.
+        ModelError: the directory doesn't exist, has no complete safetensors model, or its index
+            names a pickle or a file outside the directory.
     """
     if not folder.is_dir():
         kind = "not a directory" if folder.exists() else "no such directory"
@@ -193,7 +193,7 @@ def _list_tensors(path: Path) -> list[str]:
     """Return the names of a file's tensors.
 
     Raises:
-        ModelError: it isn't a whole safetensors file.
+        ModelError: it isn't a complete safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -214,12 +214,12 @@ def _what_instead(folder: Path, adapter: str | None) -> str:
     return "the weights are missing: download them again"
 
 
-# Differences are computed in pieces of this many elements, to avoid copying an embedding matrix.
+# Elements per piece when computing differences, to avoid copying an embedding matrix.
 _PIECE = 1 << 22
 
 
 class DriftMeter:
-    """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, W₀ being the stage's first weights."""
+    """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, where W₀ are the stage's start weights."""
 
     def __init__(self, layout: ModelLayout, freezer: Freezer, start: Path) -> None:
         self._layout = layout
@@ -228,10 +228,10 @@ class DriftMeter:
         self._norms: dict[str, float] = {}
 
     def measure(self) -> list[LayerDrift]:
-        """Return the drift of every layer, from the input to the output.
+        """Return the drift of every layer, from input to output.
 
         Raises:
-            RunError: the stage's first checkpoint is gone or damaged.
+            RunError: the stage's first checkpoint is missing or damaged.
         """
         start = read_checkpoint(self._start)
         if start is None:

@@ -1,7 +1,7 @@
-"""One optimizer step, its optimizer and its learning rate: every tuning goes through here.
+"""One optimizer step, its optimizer and its learning rate; all training uses this module.
 
-A step takes a list of losses. Each runs its own backward pass, in the order of the list, so that
-only one graph is ever held; then the summed gradient is clipped, checked and applied.
+A step takes a list of losses. Each runs its own backward pass, in list order, so that only one
+graph is in memory at a time. Then the summed gradient is clipped, checked and applied.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ if TYPE_CHECKING:
 
 
 class Loss(Protocol):
-    """One term of what a step minimizes."""
+    """One term of a step's objective."""
 
     def accumulate(self, step: int) -> tuple[float, int]:
-        """Add its gradient to the parameters'.
+        """Add the loss's gradient to the parameters' gradients.
 
         Args:
-            step: optimizer step of the tuning, from 1; what the loss draws at random is a pure
-                function of it.
+            step: optimizer step, counted from 1; all random draws are a pure function of it.
 
         Returns:
-            Its value, without its weight, and the tokens that it took.
+            Its unweighted value, and the number of tokens used.
         """
         ...
 
 
 class ExamplesLoss:
-    """Cross-entropy on the answers of examples, a batch of them a step."""
+    """Cross-entropy on the answers of a batch of examples."""
 
     def __init__(
         self,
@@ -54,15 +53,15 @@ class ExamplesLoss:
         pad_id: int,
         weight: float = 1.0,
     ) -> None:
-        """Set what a step takes.
+        """Configure the loss.
 
         Args:
-            model: the model that is tuned.
+            model: the model to train.
             compute: device and precision.
-            rows: the examples of a step, numbered from 1.
-            rows_a_pass: rows of one forward pass; changes memory and nothing else.
+            rows: returns the examples of a step, counted from 1.
+            rows_a_pass: rows per forward pass; affects only memory.
             pad_id: token id for padding.
-            weight: what the loss is multiplied by.
+            weight: factor on the loss.
         """
         self._forward = AnswerForward(model)
         self._compute = compute
@@ -85,18 +84,18 @@ class ExamplesLoss:
         pad_id: int,
         weight: float = 1.0,
     ) -> ExamplesLoss:
-        """Return the loss on a few encoded rows, in an order that `seed` and `name` decide.
+        """Return the loss on a few encoded rows, in an order derived from `seed` and `name`.
 
         Args:
-            model: the model that is tuned.
+            model: the model to train.
             compute: device and precision.
-            rows: the examples; fewer than a batch are taken again within it.
-            batch: rows a step.
-            rows_a_pass: rows of one forward pass.
-            seed: decides the order, together with `name`.
-            name: of the loss.
+            rows: the examples; a batch larger than their number repeats them.
+            batch: rows per step.
+            rows_a_pass: rows per forward pass.
+            seed: determines the order, together with `name`.
+            name: name of the loss.
             pad_id: token id for padding.
-            weight: what the loss is multiplied by.
+            weight: factor on the loss.
         """
         source = FixedSource(rows)
         order = BatchOrder(source, batch, seed, name, length_grouped=False)
@@ -118,7 +117,7 @@ class ExamplesLoss:
         for part in parts:
             with self._compute.autocast():
                 logits, targets = self._forward(part.to(self._compute.device))
-            # Over the tokens of the whole batch, so that accumulation changes nothing but memory.
+            # Divide by the tokens of the whole batch, so that accumulation affects only memory.
             loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
             del logits
             self._compute.backward(self._weight * loss)
@@ -128,18 +127,18 @@ class ExamplesLoss:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step did."""
+    """The result of one optimizer step."""
 
     losses: tuple[float, ...]
-    """The value of each loss, in the order in which they were given."""
+    """Value of each loss, in the order given."""
     grad_norm: float
-    """Before clipping."""
+    """Gradient norm before clipping."""
     tokens: int
-    """Tokens without padding, over all losses."""
+    """Number of tokens without padding, over all losses."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether the update was made: every loss and the gradient norm are finite."""
+        """Whether all losses and the gradient norm are finite, so that the update was applied."""
         return all(map(math.isfinite, (*self.losses, self.grad_norm)))
 
 
@@ -153,18 +152,18 @@ def optimizer_step(
     max_grad_norm: float,
     before_clip: Callable[[int], None] | None = None,
 ) -> StepResult:
-    """Do one optimizer step on the sum of some losses.
+    """Run one optimizer step on the sum of several losses.
 
-    Where a loss or the gradient norm is not finite, no update is made and the weights stay.
+    If a loss or the gradient norm is not finite, the update is skipped.
 
     Args:
-        optimizer: over all parameters; one without a gradient (a frozen one) is passed over.
-        parameters: those whose gradients are clipped together.
-        losses: what the gradient is summed from.
-        step: which step of the tuning it is, from 1.
+        optimizer: over all parameters; those without a gradient (frozen) are skipped.
+        parameters: the parameters whose gradients are clipped together.
+        losses: the losses to sum.
+        step: the step's number, counted from 1.
         learning_rate: for this update.
-        max_grad_norm: 0 clips nothing.
-        before_clip: called with the step once the gradient is summed; may change it.
+        max_grad_norm: 0 disables clipping.
+        before_clip: called with the step once the gradient is summed; may modify it.
     """
     values, tokens = [], 0
     for loss in losses:
@@ -186,10 +185,10 @@ def optimizer_step(
 
 
 def build_optimizer(layout: ModelLayout, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return fused AdamW over every parameter that trains, frozen ones included.
+    """Return fused AdamW over every trainable parameter, including frozen ones.
 
-    A layer that is frozen from the start must still be known to the optimizer, or an unfreeze
-    would train nothing. Weight decay takes matrices only: norms and biases have no scale to lose.
+    A layer that is frozen from the start must still be in the optimizer, or unfreezing it would
+    have no effect. Weight decay applies to matrices only, not to norms and biases.
 
     Source: Loshchilov and Hutter 2019 (arXiv 1711.05101).
     """
@@ -208,16 +207,16 @@ def build_optimizer(layout: ModelLayout, settings: TrainSettings) -> torch.optim
 
 
 def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> float:
-    """Return the learning rate of one optimizer step; it is above 0 at every step, the last too.
+    """Return the learning rate of one optimizer step; it is positive at every step.
 
-    The rate falls as transformers' linear and cosine schedules do: update k after w warm-up steps
-    has come (k - 1 - w) / (total - w) of the way. The floor would be reached at the step after the
-    last one, so a stage of a single step trains at the full rate.
+    The decay matches transformers' linear and cosine schedules: after w warmup steps, the progress
+    of update k is (k - 1 - w) / (total - w). The floor would be reached one step after the last, so
+    a stage of a single step trains at the full rate.
 
     Args:
-        step: 1 for the first update.
+        step: number of the update, counted from 1.
         total_steps: number of updates in the stage.
-        settings: rate, warm-up, schedule and the share of the rate that is left at the end.
+        settings: rate, warmup, schedule and the fraction of the rate at the end.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * step / settings.warmup_steps

@@ -1,8 +1,7 @@
-"""Refuses models that can't be tuned as they are: by their weights, and by how they read a text.
+"""Refuses models that can't be tuned, because of their weights or their architecture.
 
-Weights that would be lost, weights that are missing, and weights that are not finite are reported
-before the first step. So are models whose tokens see what comes after them, and rows longer than
-the model can take.
+Reports, before the first step, weights that would be lost, are missing or are not finite, models
+whose tokens attend to later tokens, and rows longer than the model supports.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from sf_tui.engine.observation import Observation
 
-# Constants that older checkpoints store beside the weights; the model computes them.
+# Constants that older checkpoints store with the weights; the model computes them.
 _COMPUTED = re.compile(
     r"(rotary_emb\.(inv_freq|cos_cached|sin_cached)|\.inv_freq|position_ids|\.masked_bias"
     r"|\.attn\.bias|\.attention\.bias|embed_positions\.weights|\.version|_extra_state"
@@ -34,21 +33,21 @@ _COMPUTED = re.compile(
 )
 
 _FAR_LARGER = 10
-"""A config that describes more times the files' weights than this is refused before building."""
+"""A config with more than this many times the files' weights is refused before building."""
 
 _CHUNK = 1 << 24
-"""Scalars checked at a time: 64 MB of float32, and 16 MB for the flags."""
+"""Scalars checked at a time: 64 MB of float32, plus 16 MB for the flags."""
 
 
 def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize: int) -> None:
-    """Refuse a config that describes a model much larger than the weights, before it is built.
+    """Refuse a config whose model is much larger than the stored weights, before building it.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         files: the directory.
         config: the parsed config.
-        auto: the class that builds a model from it.
-        itemsize: bytes of a weight in memory.
+        auto: the class that builds a model from the config.
+        itemsize: bytes per weight in memory.
 
     Raises:
         ModelError: config.json and the weights belong to different models, or the weights alone
@@ -59,12 +58,12 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
     blocks = getattr(text, "num_hidden_layers", None)
     if isinstance(blocks, int) and blocks > tensors:
         raise _too_large(source, f"{blocks} blocks", f"{tensors} tensors")
-    # Each of these is a length of some weight.
+    # Each of these is a dimension of some weight.
     for key in ("vocab_size", "hidden_size"):
         length = getattr(text, key, None)
         if isinstance(length, int) and length > stored:
             raise _too_large(source, f"{key} = {length}", f"{stored} numbers")
-    # Classes outside the auto classes (a vision part) have no public way to build from a config.
+    # Non-auto classes (composite models) have no public method to build from a config.
     build = getattr(auto, "from_config", None) or auto._from_config
     with model_faults(lambda error: loading_failed(source, error)):
         described = count_weights(lambda: build(config))
@@ -83,17 +82,17 @@ def loading_failed(source: str, error: BaseException) -> ModelError:
 
 
 def refuse_incomplete(source: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
-    """Refuse weights that don't fill a model.
+    """Refuse a directory whose weights don't fill the model.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         model: the loaded model.
-        report: transformers' report of the loading.
+        report: transformers' loading report.
 
     Raises:
-        ModelError: a tensor is missing or of another shape; the message names three.
+        ModelError: a tensor is missing or has another shape; the message names up to three.
     """
-    # Only weights that this config ties: an untied output projection must have weights.
+    # Exclude only weights that this config ties: an untied output projection must have weights.
     tied = set(model.all_tied_weights_keys)
     wrong = [f"{name} is missing" for name in sorted(set(report["missing_keys"]) - tied)]
     wrong += [
@@ -108,15 +107,15 @@ def refuse_incomplete(source: str, model: PreTrainedModel, report: dict[str, Any
 
 
 def refuse_unplaced(source: str, model: PreTrainedModel, names: Iterable[str]) -> None:
-    """Refuse weights without a place in the model.
+    """Refuse a directory with weights that have no place in the model.
 
     Args:
-        source: the model as the profile names it.
+        source: the model as named in the profile.
         model: the loaded model.
-        names: tensors of the files that were not loaded.
+        names: tensors in the files that were not loaded.
 
     Raises:
-        ModelError: one of them is a weight; the message names three.
+        ModelError: one of them is a weight; the message names up to three.
     """
     tied = set(model.all_tied_weights_keys)
     unplaced = sorted(name for name in names if name not in tied and not _COMPUTED.search(name))
@@ -130,7 +129,7 @@ def refuse_unplaced(source: str, model: PreTrainedModel, names: Iterable[str]) -
 
 
 def find_ignored(model: PreTrainedModel, names: Collection[str]) -> list[str]:
-    """Return the names of weights that the model's own class leaves unread, sorted.
+    """Return the sorted names of weights that the model's class ignores by design.
 
     DeepSeek-V3, GLM-4.5 and Qwen3-Next have layers for multi-token prediction, which transformers
     does not implement.
@@ -151,11 +150,11 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
     """Refuse weights that hold NaN or inf.
 
     Args:
-        source: the model as the profile names it.
-        model: the model, in the type that it is tuned in.
+        source: the model as named in the profile.
+        model: the model, in its training dtype.
 
     Raises:
-        ModelError: the message names the first such tensor, with counts.
+        ModelError: a tensor has such values; the message names the first, with counts.
     """
     wrong = []
     for name, tensor in model.named_parameters():
@@ -180,10 +179,10 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
 
 
 def count_not_finite(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return the number of NaN and of infinite values in a tensor of any shape."""
+    """Return the number of NaNs and the number of infinities in a tensor of any shape."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0, 0
-    # One pass without a copy: NaN and inf show in the extremes.
+    # One pass without a copy: the extremes reveal NaN and inf.
     low, high = torch.aminmax(tensor)
     if bool(torch.isfinite(low)) and bool(torch.isfinite(high)):
         return 0, 0
@@ -209,16 +208,16 @@ def _first(names: list[str]) -> str:
 
 _SUPPORTED = "sf tunes decoder-only language models (GPT-NeoX, Llama, GPT-2, Qwen, Mistral, …)"
 
-# What is left of a zero where a kernel computes it another way: far below any weight's share.
+# Rounding tolerance for a gradient that should be 0; far below any real dependency.
 _NOTHING = 1e-6
 
-# `max_position_embeddings` covers `n_positions` and the like by transformers' attribute maps; the
-# others are for configuration classes without such a map.
+# transformers' attribute maps translate `n_positions` and the like to `max_position_embeddings`;
+# the other names are for config classes without such a map.
 _CONFIG_NAMES = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
 _TABLE_NAMES = ("wpe", "pos")
 _OPEN_ENDED = ("rotary", "rope", "alibi", "sinusoidal", "relative")
 
-# Properties of classes that no config shows.
+# Properties of model classes that no config reveals.
 _NO_CONTINUATION = {
     "blt": "reads a text as patches of bytes, in an encoder and a decoder of its own",
     "cpmant": "counts positions from the end of the row, so that every further token moves all",
@@ -230,11 +229,11 @@ _NO_CONTINUATION = {
 
 
 def refuse_kind(source: str, config: PreTrainedConfig) -> None:
-    """Refuse a model whose config shows that it doesn't continue a row from left to right.
+    """Refuse a model whose config shows that it doesn't generate from left to right.
 
     Raises:
-        ModelError: it is an encoder, whose tokens see the whole row, or of a family that works in
-            another way; the message says which.
+        ModelError: it is an encoder, whose tokens attend to the whole row, or belongs to an
+            unsupported family; the message gives the reason.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -252,13 +251,13 @@ def refuse_kind(source: str, config: PreTrainedConfig) -> None:
 
 
 def refuse_other_positions(source: str, model: PreTrainedModel) -> None:
-    """Refuse a model that counts positions in one way by itself and in another in `generate`.
+    """Refuse a model that numbers positions differently in `forward` and in `generate`.
 
-    RoBERTa and its relatives count from behind the row of their padding; `generate` counts from 0
-    for every model that takes `position_ids`.
+    RoBERTa and its relatives start after their padding row; `generate` starts at 0 for every
+    model that accepts `position_ids`.
 
     Raises:
-        ModelError: the tuned model would not be the one that generates.
+        ModelError: the positions in training and generation would differ.
     """
     first = padding_rows(model)
     if first and takes_position_ids(model):
@@ -271,17 +270,17 @@ def refuse_other_positions(source: str, model: PreTrainedModel) -> None:
 
 
 def refuse_looking_ahead(source: str, observation: Observation) -> None:
-    """Refuse a model whose first token's logits depend on the tokens behind it.
+    """Refuse a model whose first token's logits depend on later tokens.
 
-    In a model that continues a text, the gradient of those logits ends at the first token's
-    embedding, whatever the weights are. A model that can't run on a few tokens is not judged.
+    In a causal model, the gradient of those logits reaches only the first token's embedding,
+    whatever the weights are. A model that can't run on a few tokens is not checked.
 
     Args:
-        source: the model as the profile names it, for messages.
-        observation: of a pass through the model.
+        source: the model as named in the profile, for messages.
+        observation: a recorded pass through the model.
 
     Raises:
-        ModelError: they do.
+        ModelError: the logits depend on later tokens.
     """
     reach = observation.reach
     if reach is not None and bool((reach[1:] > _NOTHING * reach[0]).any()):
@@ -293,7 +292,7 @@ def refuse_looking_ahead(source: str, observation: Observation) -> None:
 
 
 def made_for(model: PreTrainedModel) -> int | None:
-    """Return the number of tokens that a model's positions were made for; None if unknown."""
+    """Return the number of tokens that a model's positions were designed for; None if unknown."""
     table = position_table(model)
     if table is not None:
         return table
@@ -306,9 +305,9 @@ def made_for(model: PreTrainedModel) -> int | None:
 
 
 def position_end(model: PreTrainedModel) -> int | None:
-    """Return the most tokens that a model can take at all; None if there is no limit.
+    """Return the largest number of tokens that a model accepts; None if there is no limit.
 
-    A configuration's number is a limit unless the model computes positions.
+    The config's number is a limit unless the model computes positions.
     """
     table = position_table(model)
     if table is not None:
@@ -320,10 +319,10 @@ def position_end(model: PreTrainedModel) -> int | None:
 
 
 def position_table(model: PreTrainedModel) -> int | None:
-    """Return the number of tokens that the smallest table of positions covers; None without one.
+    """Return the number of tokens that the smallest position table covers; None without a table.
 
-    Tables are learned embeddings, or the fixed sines and cosines of GPT-J and CodeGen. Some keep
-    their first rows for padding: `offset` (OPT, BioGPT) or those up to `padding_idx` (RoBERTa).
+    Tables are learned embeddings, or the fixed sines and cosines of GPT-J and CodeGen. Some reserve
+    their first rows for padding: `offset` rows (OPT, BioGPT), or up to `padding_idx` (RoBERTa).
     """
     part = text_part_name(model)
     found = [table.num_embeddings - _rows_for_padding(table) for table in _tables(model)]
@@ -336,9 +335,9 @@ def position_table(model: PreTrainedModel) -> int | None:
 
 
 def padding_rows(model: PreTrainedModel) -> int:
-    """Return the rows of a model's position table before the first token's; 0 if there are none.
+    """Return the number of rows in a model's position table before the first token's row.
 
-    Only rows up to a table's `padding_idx` count, which the model itself counts from.
+    Counts only rows up to a table's `padding_idx`, where the model's own numbering starts.
     """
     return max(
         (table.padding_idx + 1 for table in _tables(model) if table.padding_idx is not None),
@@ -348,7 +347,7 @@ def padding_rows(model: PreTrainedModel) -> int:
 
 def _tables(model: PreTrainedModel) -> list[nn.Embedding]:
     inputs = model.get_input_embeddings()
-    # A vision or audio part has tables of its own.
+    # A vision or audio part has its own tables.
     part = text_part_name(model)
     return [
         module

@@ -1,9 +1,9 @@
-"""One interface to weights that are kept outside of a model, in memory or in safetensors files.
+"""An interface to weights stored outside a model, in memory or in safetensors files.
 
-Everything that puts weights into a model, or compares a model with weights from before, goes
-through a `WeightStore`: resuming, lending, restoring after a trial, drift and edits. A store holds
-what the model's layout says is stored, and gives one tensor at a time. It does not know where a
-folder comes from or what happens to the weights.
+All code that loads weights into a model, or compares a model with earlier weights, uses a
+`WeightStore`: resuming, temporary start weights, restoring after a trial, drift and edits. A store
+holds the parameters that the model's layout marks as stored, and yields one tensor at a time. It
+does not know where a folder comes from or how its weights are used.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from sf_tui.errors import SfError
 _FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
 
 Place = tuple[Path, str]
-"""A file and the name of a tensor in it."""
+"""A file, and the name of a tensor in it."""
 
 
 class WeightStore(ABC):
-    """The stored weights of a model's layers."""
+    """Stored weights of a model's layers."""
 
     @abstractmethod
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give the weights of a layer, one tensor at a time.
+        """Yield the weights of a layer, one tensor at a time.
 
         Args:
-            layer: its name.
+            layer: name of the layer.
 
         Yields:
-            The live model's name of each stored parameter and its value, in main memory and in the
-            type in which it is stored.
+            The live model's name of each stored parameter, and its value in main memory in its
+            stored dtype.
 
         Raises:
             SfError: a file can't be read.
@@ -46,7 +46,7 @@ class WeightStore(ABC):
 
     @abstractmethod
     def check(self, layout: ModelLayout) -> None:
-        """Make sure that the store has every stored parameter of a model, without reading them.
+        """Check that the store has every stored parameter of a model, without reading the tensors.
 
         Raises:
             SfError: a parameter is missing, has another shape, or its file can't be read.
@@ -57,7 +57,7 @@ class WeightStore(ABC):
         """Copy the weights into a model's parameters.
 
         Raises:
-            SfError: they don't fit, in which case nothing is changed; or a file can't be read.
+            SfError: the weights don't fit (the model is unchanged), or a file can't be read.
         """
         self.check(layout)
         for layer in layout.layers:
@@ -66,7 +66,7 @@ class WeightStore(ABC):
 
 
 class Snapshot(WeightStore):
-    """The stored weights of a model as they were when it was taken, in main memory."""
+    """A copy of a model's stored weights in main memory."""
 
     def __init__(self, layout: ModelLayout) -> None:
         self._layout = layout
@@ -78,16 +78,16 @@ class Snapshot(WeightStore):
         }
 
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give the weights of a layer; see `WeightStore.tensors`."""
+        """Yield the weights of a layer; see `WeightStore.tensors`."""
         yield from self._weights[layer].items()
 
     def check(self, layout: ModelLayout) -> None:
-        """Make sure that it was taken of this model; see `WeightStore.check`."""
+        """Check that the snapshot is of this model; see `WeightStore.check`."""
         stored = {layer.name: set(layout.stored_in(layer)) for layer in layout.layers}
         assert stored == {layer: set(weights) for layer, weights in self._weights.items()}
 
     def restore(self) -> None:
-        """Put the weights back into the model that they were taken from, bit for bit."""
+        """Copy the weights back into their model, bit for bit."""
         self.load_into(self._layout)
 
 
@@ -102,14 +102,14 @@ class StoredWeights(WeightStore):
         hint: str,
         verify: Callable[[Path], object] | None = None,
     ) -> None:
-        """Say where the tensors are.
+        """Record where the tensors are.
 
         Args:
-            folder: the checkpoint or model directory, as messages name it.
+            folder: the checkpoint or model directory, for messages.
             places: by layer and by the live model's name of each parameter.
-            fault: what is raised if something is wrong with the files.
-            hint: what to do if a tensor is missing or of another shape.
-            verify: called before a file is opened, to compare its checksum.
+            fault: the exception type for invalid files.
+            hint: the error hint if a tensor is missing or has another shape.
+            verify: called before a file is opened, to verify its checksum.
         """
         self.folder = folder
         self._places = places
@@ -118,7 +118,7 @@ class StoredWeights(WeightStore):
         self._verify = verify
 
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Give the weights of a layer; see `WeightStore.tensors`."""
+        """Yield the weights of a layer; see `WeightStore.tensors`."""
         for path, wanted in _by_file(self._places[layer]).items():
             with self._open(path) as file:
                 for name, key in wanted:
@@ -131,11 +131,11 @@ class StoredWeights(WeightStore):
                     yield name, tensor
 
     def check(self, layout: ModelLayout) -> None:
-        """Make sure from the files' headers that every stored parameter of a model is there.
+        """Check from the files' headers that every stored parameter of a model is present.
 
         Raises:
-            SfError: of the kind given as `fault`: a file can't be read, or a tensor is missing, of
-                another shape, or quantized; the message names file and tensor.
+            SfError: of the type `fault`: a file can't be read, or a tensor is missing, quantized or
+                has another shape; the message names file and tensor.
         """
         for layer in layout.layers:
             self._check_layer(layer, layout.stored_in(layer))
@@ -166,10 +166,10 @@ class StoredWeights(WeightStore):
                         )
 
     def check_values(self, layout: ModelLayout) -> None:
-        """Read every tensor once, so that nothing is left to fail halfway through an edit.
+        """Read every tensor once, so that an edit can't fail halfway.
 
         Raises:
-            SfError: as `check`, or a tensor holds values that are not finite.
+            SfError: as `check`, or a tensor has values that are not finite.
         """
         self.check(layout)
         for layer in layout.layers:
@@ -194,9 +194,9 @@ class StoredWeights(WeightStore):
 
 @contextmanager
 def with_weights(store: WeightStore, layout: ModelLayout) -> Iterator[None]:
-    """Give a model the weights of a store for a while; afterwards it has its own, bit for bit.
+    """Load a store's weights into a model temporarily, then restore its own, bit for bit.
 
-    Its own are kept in main memory meanwhile, and come back whatever happens.
+    The model's own weights stay in main memory meanwhile and are restored even after an exception.
 
     Raises:
         SfError: the store's weights don't fit the model or can't be read.
@@ -213,15 +213,15 @@ def with_weights(store: WeightStore, layout: ModelLayout) -> Iterator[None]:
 def weights_restored(
     model: torch.nn.Module, layout: ModelLayout, *, thaw: bool = True
 ) -> Iterator[Snapshot]:
-    """Let a block do anything to a model's weights; afterwards the model is exactly as it was.
+    """Run a block that may change a model's weights, then restore the model exactly.
 
-    Weights, what is frozen, gradients, train mode and the random state come back however the block
-    ends.
+    Weights, frozen layers, gradients, train mode and the random state are restored even if the
+    block raises.
 
     Args:
         model: the model.
         layout: its layers.
-        thaw: unfreeze everything that trains meanwhile; False keeps frozen what is.
+        thaw: whether to unfreeze all trainable parameters meanwhile; False keeps them frozen.
     """
     parameters = [p for layer in layout.layers for p in layer.parameters.values()]
     was_thawed = [parameter.requires_grad for parameter in parameters]

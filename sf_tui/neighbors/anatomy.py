@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 
-# A column with many different tokens can still hold a word of the template, shared by a quarter of
-# the prompts ("of" after a subject of one token, where other subjects have two).
+# A column with many different tokens can still contain a template word, shared by a quarter of the
+# prompts ("of" after a one-token subject, where other subjects have two).
 _TEMPLATE_SHARE = 0.25
 
-# Longest answer mark, in tokens; what all prompts share before it belongs to the question.
+# Longest answer mark, in tokens; shared tokens before it belong to the question.
 _LONGEST_MARK = 2
 
 
@@ -60,7 +60,7 @@ class AnatomizedPrompt:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Runs of slot positions: first position, and the position after the last."""
+        """Runs of slot positions, each as its first position and the one after its last."""
         found: list[tuple[int, int]] = []
         for at in range(self.first, self.end):
             if not self.slot[at]:
@@ -73,7 +73,7 @@ class AnatomizedPrompt:
 
     @property
     def subject(self) -> Tokens:
-        """Tokens from the first slot token to the last, with those between; may be empty."""
+        """Tokens from the first slot token to the last, including those between; may be empty."""
         spans = self.spans
         return self.tokens[spans[0][0] : spans[-1][1]] if spans else ()
 
@@ -190,12 +190,12 @@ def find_chat_format(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBa
 def _rendered_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
-    # No template writes this character.
+    # A character that no template writes.
     mark = "§"
     try:
         text = render_turns(tokenizer, [Message("user", mark)], generation=True)
     except RefusalError:
-        # It refuses a single user turn; then the rows were not made with it.
+        # The template refuses a lone user turn, so the rows were not made with it.
         return None
     before, found, after = text.partition(mark)
     if not found:
@@ -216,7 +216,7 @@ def _shared(prompts: Sequence[Tokens]) -> Tokens:
 
 
 MOST_SAMPLED = 2000
-"""Largest number of rows in a sample: enough to find slot and template."""
+"""Most rows in a sample: enough to find slot and template."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""KL divergence from the start model on neighbor prompts: measured, and as the anchor's loss.
+"""KL divergence from the start model on neighbor prompts, as a measurement and as a loss.
 
-KL(start model ‖ model) at every position of the start model's own greedy answer. The start model's
-k likeliest tokens are one outcome each, and all others together are one more. The divergence over
-these outcomes is a lower bound of the full one; it is zero, with zero gradient, exactly where both
-models agree on them. Which prompts a step takes is a pure function of (seed, stage, step), as with
-the step's own batch.
+Computes KL(start model ‖ model) at every position of the start model's own greedy answer. Each of
+the start model's k likeliest tokens is one outcome, and all other tokens together are one more. The
+divergence over these outcomes is a lower bound of the full one; it is zero, with zero gradient,
+exactly where both models agree on them. The prompts of a step are a pure function of (seed, stage,
+step), like the step's own batch.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def divergences(
         top_logprobs: (tokens, k) their log-probabilities under the start model.
 
     Returns:
-        (tokens,) divergences; not negative, up to rounding.
+        (tokens,) divergences, nonnegative up to rounding.
     """
     total = logits.logsumexp(-1, keepdim=True)
     ours = logits.gather(-1, top_ids) - total
     found = (top_logprobs.exp() * (top_logprobs - ours)).sum(-1)
     if top_ids.shape[-1] == logits.shape[-1]:
         return found
-    # All other tokens are one outcome, with the probability that the likeliest leave.
+    # All other tokens form one outcome, with the remaining probability.
     left = (1 - top_logprobs.double().exp().sum(-1)).clamp(min=1e-12).float()
     others = logits.scatter(-1, top_ids, -torch.inf).logsumexp(-1) - total.squeeze(-1)
     return found + left * (left.log() - others)
@@ -61,7 +61,7 @@ class DivergenceMeter:
         """Prepare forward passes of a model.
 
         Args:
-            model: the model; measured with the weights that it has at each call.
+            model: the model; each call measures its current weights.
             compute: device and precision.
             pad_id: token id for padding.
             pass_tokens: tokens in one forward pass of `measure`, padding included.
@@ -121,7 +121,7 @@ class Anchor:
     """λ · KL(start model ‖ model) on neighbor prompts, added to the gradient of each step.
 
     Old-data access: none. Source: the prompts and figures of this project's own experiment; the
-    loss is knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) towards the model's own
+    loss is knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) toward the model's own
     past (Li and Hoiem 2016, arXiv 1606.09282), on prompts that are neither old nor new data.
 
     Attributes:
@@ -149,14 +149,14 @@ class Anchor:
         self._compute = compute
         self._rows_a_pass = rows_a_pass
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
-        # Answers of one kind have similar lengths: grouped by length, most steps would have no
-        # short answers, and the model would forget what those hold.
+        # Answers of one kind have similar lengths. Grouped by length, most steps would have no
+        # short answers, and the model would forget their content.
         self._order = BatchOrder(
             cache, rows, seed, f"{stage}/anchor", length_grouped=length_grouped
         )
 
     def accumulate(self, step: int) -> tuple[float, int]:
-        """Add the gradient of λ · KL on the prompts of one step to the parameters'.
+        """Add the gradient of λ · KL on one step's prompts to the parameters' gradients.
 
         Args:
             step: optimizer step of the stage, from 1.
@@ -171,7 +171,7 @@ class Anchor:
             part = places[at : at + self._rows_a_pass]
             divergence, _, seen = self._meter.sums(self._cache, part)
             loss = divergence / answer_tokens
-            # If every parameter that it depends on is frozen, it has no graph and no gradient.
+            # The loss has no graph if every parameter that it depends on is frozen.
             if loss.requires_grad:
                 self._compute.backward(self.strength * loss)
             total += loss.item()

@@ -1,8 +1,8 @@
 """The start model's answers to neighbor prompts, computed once and kept on disk.
 
-The number of prompts, the length of an answer and the tokens kept at each position bound the size
-of a cache. It is written one part at a time, each aside and then renamed: a build that was killed
-continues with the next part and ends with the same cache.
+The number of prompts, the answer length and the number of tokens kept per position bound its size.
+It is written in parts, each to a temporary name and then renamed: a killed build continues with the
+next part and ends with the same cache.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sf_tui.run.durable import (
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
 
 MOST_PROMPTS = 16384
-"""The largest cache; longer stages use its prompts again, in another order."""
+"""Most prompts in a cache; longer stages reuse them in another order."""
 
 PROMPTS_A_PART = 1024
 
@@ -58,7 +58,7 @@ class TeacherCache:
     top_logprobs: list[np.ndarray] = field(default_factory=list)
     """For each row (answer tokens, k) float32: their log-probabilities, in nats."""
     built_tokens: int = 0
-    """Tokens that the start model read to build it; 0 if it came from disk."""
+    """Tokens that the start model read to build it; 0 if it was loaded from disk."""
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -70,7 +70,7 @@ class TeacherCache:
         return [len(row.input_ids) for row in self.rows]
 
     def encoded(self, index: int, draw: int) -> Encoded:  # noqa: ARG002  required by the protocol
-        """Return row `index`, whatever the epoch."""
+        """Return row `index`, the same in every epoch."""
         return self.rows[index]
 
     def logprobs(self, places: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +84,7 @@ class TeacherCache:
         return torch.from_numpy(ids).long(), torch.from_numpy(chances)
 
     def part(self, places: Sequence[int]) -> TeacherCache:
-        """Return a cache with some of its rows."""
+        """Return a cache of some of its rows."""
         return TeacherCache(
             [self.rows[at] for at in places],
             [self.kinds[at] for at in places],
@@ -109,10 +109,10 @@ def build_cache(
     longest: int,
     top_k: int,
 ) -> TeacherCache:
-    """Return the cache of a folder, and build what is missing of it.
+    """Return the cache in a folder, building the parts that are missing.
 
     Args:
-        folder: where it is kept; None keeps it in memory only.
+        folder: where the cache is kept; None keeps it in memory only.
         key: everything that its content depends on; a cache with another key is built again.
         propose: makes the prompts; not called if they are on disk.
         start: the start model; not queried if all answers are on disk.
@@ -158,10 +158,10 @@ def read_cache(folder: Path, key: dict[str, Any]) -> TeacherCache | None:
 
 
 def answer_limit(wanted: int | None, known: int) -> int:
-    """Return how many tokens a greedy answer may have.
+    """Return the token limit of a greedy answer.
 
     Args:
-        wanted: `[anchor] answer_tokens`; None: the length of the longest known answer, within
+        wanted: `[anchor] answer_tokens`; None uses the length of the longest known answer, within
             bounds.
         known: tokens of the longest known answer.
     """

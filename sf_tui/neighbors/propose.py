@@ -1,14 +1,13 @@
-"""Neighbor prompts of every kind, in the proportions that a profile asks for.
+"""Neighbor prompts of every kind, in the proportions that a profile sets.
 
 Kinds: `substitution` (one token of the template replaced by a likely one: another task),
 `same_template` (the new task's own template with other words in its slot), `random_words` (random
 words around such a slot), `random_tokens` (random tokens inside the chat format), `written`
-(prompts that the start model writes itself). On a small model coverage matters most, on a large
-one nearness; a mixture of all kinds is a good start.
+(prompts that the start model writes itself). Coverage matters most on a small model, nearness on a
+large one; a mixture of all kinds is a good start.
 
-Words for a slot come from three sources, none of which is best alone: the start model's own
-samples, the words of the new prompts recombined, and the words nearest to those in the model's
-input embeddings.
+Slot words come from three sources, none of which is always best: samples of the start model,
+recombined words of the new prompts, and the words nearest to those in the model's input embeddings.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import KEPT, substitute, substitution_positions
 
 NEAREST = 100
-"""Number of nearest words taken for each position of a slot."""
+"""Number of nearest words considered for each position of a slot."""
 
-# Largest number of slot tokens replaced at once; prompts that share nothing have long slots.
+# Most slot tokens replaced at once; prompts that share nothing have long slots.
 LONGEST_SPAN = 8
 
-# Largest number of slots that the model fills; beyond it the fillings are used again.
+# Most slots that the model fills; beyond it, fillings are reused.
 MOST_FILLINGS = 4000
 
 # Number of nearest words over which the similarity to a position's words is averaged.
@@ -118,7 +117,7 @@ class SlotWords:
 
     def _pool(self, span: tuple[int, int]) -> list[Tokens]:
         length = span[1] - span[0]
-        # No slot has the length of a span cut from a longer one; then use the longer ones.
+        # No slot has the length of a span cut from a longer one: use the longer ones.
         return self._by_length.get(length) or [
             words for size, several in self._by_length.items() if size > length for words in several
         ]
@@ -139,12 +138,12 @@ class SlotWords:
 
 KINDS = ("substitution", "same_template", "random_words", "random_tokens", "written")
 
-# Random prompts have about as many tokens as the new task's texts, within these bounds.
+# Random prompts are about as long as the new task's texts, in tokens, within these bounds.
 _SHORTEST_RANDOM = 3
 _LONGEST_RANDOM = 24
 
-# Substitutions made for each one taken; the likeliest are taken. On a model that knows many tasks
-# nearness matters most.
+# Substitutions made for each one used; the likeliest are used. Nearness matters most on a model
+# that knows many tasks.
 _CHOICE = 4
 
 # Draws per wanted prompt after which a kind counts as exhausted.
@@ -153,7 +152,7 @@ _PATIENCE = 20
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A prompt beside the new task's."""
+    """A prompt near the new task's."""
 
     tokens: Tokens
     kind: str
@@ -195,23 +194,23 @@ def propose(
     left_out: LeftOut | None = None,
     own: Collection[Tokens] = (),
 ) -> list[Neighbor]:
-    """Return neighbors of a task's prompts: each once, and none of the task's own prompts.
+    """Return neighbors of a task's prompts, each once and none of them the task's own.
 
     Args:
         anatomy: of the new task's prompts.
         start: the start model.
-        kinds: weight of each kind; a kind that is not named is left out.
-        count: number of neighbors; fewer are returned if there are no more different ones.
+        kinds: weight of each kind; kinds not listed are left out.
+        count: number of neighbors; fewer are returned if there are not enough distinct ones.
         seed: determines every draw.
         left_out: subjects that none may contain.
-        own: further prompts of the task, if `anatomy` holds a sample of them.
+        own: further prompts of the task, if `anatomy` holds only a sample.
     """
     proposer = _Proposer(anatomy, start, seed, kinds, count)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
     taken = {prompt.tokens for prompt in anatomy.prompts} | set(own)
     found: list[Neighbor] = []
     short = 0
-    # Later kinds make up for what a kind cannot give; random tokens never run out.
+    # Later kinds make up for the shortfall of earlier ones; random tokens never run out.
     for kind in (kind for kind in KINDS if kind in wanted):
         target = wanted[kind] + short
         got = 0
@@ -260,18 +259,18 @@ class _Proposer:
                 yield makers[kind]()
 
     def _substitutions(self, count: int) -> Iterator[Tokens]:
-        """Yield the likeliest substitutions, from enough prompts to choose among.
+        """Yield the likeliest substitutions, drawn from enough prompts to choose among.
 
-        They ask other questions than the new task: an anchor on the new task's own questions would
-        keep the model from learning them. If a task has no template, its whole text is substituted
-        in.
+        They ask other questions than the new task's: an anchor on the new task's own questions
+        would keep the model from learning them. If a task has no template, every position is
+        substituted.
         """
         prompts = list(self._anatomy.prompts)
         order = np.random.default_rng(derive_seed(self._seed, "substituted")).permutation(
             len(prompts)
         )
         in_slots = not any(substitution_positions(prompt, in_slots=False) for prompt in prompts)
-        # Each prompt gives `KEPT` per position, about half of them repeated by other prompts.
+        # Each prompt gives `KEPT` per position; about half of them repeat other prompts'.
         positions = np.mean(
             [len(substitution_positions(prompt, in_slots=in_slots)) for prompt in prompts]
         )
@@ -320,7 +319,7 @@ class _Proposer:
 
 
 def _split(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Split a number by weights; the first parts get what rounding leaves."""
+    """Split a number by weights; the first parts get the remainder of rounding."""
     total = sum(weights.values())
     parts = {kind: int(count * weight / total) for kind, weight in weights.items()}
     for kind in list(parts)[: count - sum(parts.values())]:

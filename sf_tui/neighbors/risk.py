@@ -1,7 +1,7 @@
-"""The tasks at risk: the tasks nearest to a new task by the start model, before any training.
+"""The tasks at risk: those nearest to a new task according to the start model, before training.
 
-Groups likely one-token substitutions in a few of the new task's prompts by their template: the
-question, whatever it is asked about. Knows no run and no old task.
+Groups likely one-token substitutions in a few of the new task's prompts by template: the question,
+regardless of its subject. Knows no run and no old task.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 OTHER_TASK = "other_template"
-"""Kind of a group with a template that the new task does not have: another task."""
+"""Kind of a group whose template the new task does not have: another task."""
 SAME_TASK = "slot"
-"""Kind of a group with a template of the new task: the new task itself, about something else."""
+"""Kind of a group with one of the new task's templates: the new task with another subject."""
 
-# One prompt may cost more than the budget, up to this many times.
+# A single prompt may cost up to this many times the budget.
 _DEAREST_IN_BUDGETS = 3
 
-# More prompts hardly add a template, and the budget of a long stage would pay for thousands.
+# More prompts rarely add a template, and a long stage's budget would pay for thousands.
 _MOST_SOURCES = 256
 
-# Not the run's seed: runs on the same data with the same model report the same tasks.
+# Independent of the run's seed: runs with the same data and model report the same tasks.
 _SEED = derive_seed("tasks at risk")
 
 
@@ -44,7 +44,7 @@ class RiskGroup:
     kind: str
     """`OTHER_TASK` or `SAME_TASK`."""
     likelihood: float
-    """Mean log-likelihood of a token of the likeliest prompt's text, in nats."""
+    """Mean log-likelihood per token of the likeliest prompt's text, in nats."""
     example: str
     """The likeliest prompt's text."""
     members: tuple[Tokens, ...]
@@ -56,8 +56,8 @@ def choose_sources(
 ) -> list[AnatomizedPrompt]:
     """Return the prompts whose substitutions fit a budget of forwarded tokens.
 
-    They are spread evenly over the task's templates and are the same for every run. The first one
-    may cost up to three times the budget; if it costs more, none is returned.
+    The prompts are spread evenly over the task's templates and are the same for every run. The
+    first one may cost up to three times the budget; if it costs more, none is returned.
 
     Args:
         anatomy: of the new task's prompts.
@@ -125,7 +125,7 @@ def template_text(text: Tokens, slot: Sequence[bool], tokenizer: PreTrainedToken
     borders = [at for at in range(1, len(text)) if slot[at] != slot[at - 1]]
     shown, before = "", ""
     for start, end in zip([0, *borders], [*borders, len(text)], strict=True):
-        # Decoded together with the tokens before it: alone it could lose its leading space.
+        # Decode together with the preceding tokens; alone, a token could lose its leading space.
         upto = _decode(text[:end], tokenizer)
         piece = upto[len(before) :]
         before = upto

@@ -1,7 +1,7 @@
 """Queries to a stage's start model: samples, greedy answers, log-probabilities of answers.
 
-Never changes the model. Every draw comes from its own generator, so training continues as it would
-have without the queries.
+Never changes the model. Every draw uses its own generator, so training continues as if there had
+been no queries.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from sf_tui.engine.compute import ComputeSetting
 
 
-# With a large vocabulary the logits take most of the memory: half a gigabyte of them in a pass.
+# Limits the logits of a pass to half a gigabyte: with a large vocabulary they dominate memory.
 _MOST_LOGITS = 2**27
 
 
 class StartModel:
-    """The model as it is before a stage.
+    """The model before a stage.
 
     Attributes:
-        model: the model itself; run it within `inference`.
+        model: the model itself; call it inside `inference`.
         device: the model's device.
-        forwarded: tokens that it has read so far, for the reported cost.
+        forwarded: tokens that it has read so far, for the cost report.
         pass_tokens: tokens in one forward pass, padding included.
         answer_logits: the forward pass that returns only the logits of answer tokens.
     """
@@ -60,7 +60,7 @@ class StartModel:
             pad_id: token id for padding.
             pass_tokens: tokens in one forward pass, padding included; lowered if the vocabulary
                 is large.
-            between: called before each pass; an exception from it ends the query and changes
+            between: called before each pass; an exception from it aborts the query, which changes
                 nothing.
         """
         self.tokenizer = tokenizer
@@ -76,7 +76,7 @@ class StartModel:
         embedding: Any = model.get_input_embeddings()
         self.embeddings: torch.Tensor = embedding.weight
         self.pass_tokens = min(pass_tokens, max(_MOST_LOGITS // len(self.embeddings), 1))
-        # Rows beyond the tokenizer's vocabulary pad the matrix; they occur in no text.
+        # Rows beyond the tokenizer's vocabulary pad the matrix and occur in no text.
         known = set(tokenizer.get_vocab().values()) - special
         self.words = np.array(sorted(i for i in known if i < len(self.embeddings)), dtype=np.int64)
         """Token ids that text can contain: the vocabulary without special tokens."""
@@ -98,10 +98,10 @@ class StartModel:
         """Run forward passes inside this context, without gradients and in evaluation mode.
 
         Args:
-            tokens: number of tokens that the model reads in it.
+            tokens: number of tokens that the model reads inside it.
 
         Raises:
-            BaseException: whatever `between` raises, before the pass starts.
+            BaseException: any exception of `between`, before the pass starts.
         """
         if self._between is not None:
             self._between()
@@ -172,7 +172,8 @@ class StartModel:
                     attention_mask=torch.from_numpy(mask).to(self.device),
                     max_new_tokens=longest,
                     do_sample=False,
-                    # The model's own generation_config could ask for anything but a greedy answer.
+                    # The model's own generation_config might specify something other than greedy
+                    # decoding.
                     num_beams=1,
                     repetition_penalty=1.0,
                     no_repeat_ngram_size=0,
@@ -225,8 +226,8 @@ def answer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
     """Return the ids of the tokens that end an answer, the tokenizer's end token first.
 
     Args:
-        model: its generation config is asked.
-        tokenizer: has an end token, and perhaps a chat template.
+        model: its generation config is read.
+        tokenizer: has an end token and possibly a chat template.
     """
     found = [int(tokenizer.eos_token_id)]
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
@@ -243,6 +244,6 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     try:
         closing = find_closing(tokenizer)
     except ModelError:
-        # It can't write a question and its answer: the rows are joined without it, then.
+        # The template can't render a question with its answer, so rows are joined without it.
         return []
     return list(tokenizer.encode(closing.end, add_special_tokens=False)[-1:])

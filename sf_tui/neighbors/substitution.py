@@ -1,10 +1,10 @@
 """One-token substitutions in prompts, ranked by the start model's likelihood of the whole prompt.
 
-Replacing a token of the slot gives the new task again; replacing one of the template gives another
-task: the one at risk. Uses the new prompts and the start model alone.
+Replacing a slot token gives the new task again; replacing a template token gives another task, one
+at risk. Uses only the new prompts and the start model.
 
 A prompt with the token at p replaced shares its prefix with the original. The keys and values of
-that prefix are cached and only the tokens after p are run again: about half of a text. A model
+that prefix are cached, and only the tokens after p are run again: about half of a text. A model
 whose cache cannot be continued from any position reads the whole texts.
 """
 
@@ -35,10 +35,10 @@ CANDIDATES = 16
 """Number of likely tokens tried at each position."""
 
 MOST_POSITIONS = 32
-"""Largest number of positions per prompt; spread evenly over a longer prompt."""
+"""Most positions per prompt; in a longer prompt they are spread evenly."""
 
 KEPT = 6
-"""Number of them kept: those whose whole prompts are likeliest."""
+"""Number of candidates kept at each position: those whose whole prompts are likeliest."""
 
 # Each row of a pass holds a copy of its prefix's keys and values.
 _CACHED_TOKENS_PER_PASS_TOKEN = 8
@@ -54,7 +54,7 @@ class Replacement:
     """The token put there."""
     likelihood: float
     """Log-likelihood of the text with it, summed over its tokens, in nats. Without an opening, the
-    first token of a text is not predicted and left out of the sum."""
+    first token of a text is not predicted and is left out of the sum."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _TextPass:
 
 
 def shares_prefixes(start: StartModel) -> bool:
-    """Return whether a model reads a prefix that several prompts share only once."""
+    """Return whether a model reads a prefix shared by several prompts only once."""
     if not takes_position_ids(start.model):
         return False
     with start.inference(1):
@@ -123,9 +123,9 @@ def likely_replacements(
 
 
 def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) -> _TextPass:
-    """Run a model on some texts, on their shared opening only once."""
+    """Run a model on some texts, with their shared opening read only once."""
     texts = [prompt.tokens[: prompt.end] for prompt in prompts]
-    # The last token of the opening predicts the first of the text, so it stays with the text.
+    # The last token of the opening predicts the first token of the text, so it stays with the text.
     offset = max(min(prompt.first for prompt in prompts) - 1, 0)
     opening = texts[0][:offset]
     kept = None
@@ -133,7 +133,7 @@ def _read(start: StartModel, prompts: Sequence[AnatomizedPrompt], shares: bool) 
         with start.inference(offset):
             kept = cache_prefix(start.model, torch.tensor(opening, device=start.device))
     offset = offset if kept else 0
-    # The last token of a text predicts nothing that counts.
+    # The prediction after the last token of a text is not used.
     rows = [text[offset:-1] for text in texts]
     ids = _padded(rows, start.pad_id)
     model: Any = start.model
@@ -161,7 +161,7 @@ def _alternatives(
     logits = text_pass.logits[row, columns]
     chances = torch.log_softmax(logits, -1)
     own = torch.tensor(text[-len(columns) :], device=chances.device)[:, None]
-    # The tokens before a position are the text's own.
+    # The tokens before a position are unchanged.
     before = np.cumsum([0.0, *chances.gather(1, own).squeeze(1).double().cpu().tolist()])
     words = logits[:, : start.vocabulary].masked_fill(start.unwanted, -torch.inf)
     likely = words.topk(min(count + 1, len(start.words))).indices
@@ -218,7 +218,7 @@ def _suffix_likelihoods(
 def _suffix_likelihoods_whole(
     start: StartModel, text_pass: _TextPass, rows: Sequence[tuple[int, int, int]]
 ) -> np.ndarray:
-    """Return the same from passes over whole texts."""
+    """Return the same as `_suffix_likelihoods`, from passes over whole texts."""
     encoded = []
     for text, at, token in rows:
         whole = text_pass.texts[text]
@@ -257,7 +257,7 @@ class Substitution:
     likelihood: float
     """Log-likelihood of the text under the start model, summed over its tokens, in nats."""
     is_other_task: bool
-    """Whether the new task has no such template."""
+    """Whether its template is not one of the new task's."""
 
 
 def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
@@ -275,9 +275,9 @@ def substitution_cost(prompt: AnatomizedPrompt, *, shared: bool) -> int:
 
 
 def substitution_positions(prompt: AnatomizedPrompt, *, in_slots: bool) -> list[int]:
-    """Return the positions to substitute at: of the whole text, or of the template alone.
+    """Return the positions to substitute: those of the whole text, or of the template only.
 
-    Leaves out position 0, which nothing predicts.
+    Position 0 is left out, because nothing predicts it.
     """
     found = [
         at for at in range(max(prompt.first, 1), prompt.end) if in_slots or not prompt.slot[at]
@@ -299,8 +299,8 @@ def substitute(
         anatomy: the new task's prompts.
         prompts: those of them to substitute in.
         start: the start model.
-        in_slots: False leaves out the new task's own questions: a substitution in the slot, and
-            one in the template that gives another of its templates.
+        in_slots: False leaves out the new task's own questions: substitutions in the slot, and
+            those in the template that produce another of its templates.
     """
     own = {prompt.tokens for prompt in anatomy.prompts}
     best: dict[Tokens, Substitution] = {}

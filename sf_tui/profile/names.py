@@ -1,4 +1,4 @@
-"""Every name that a profile may use: metrics and keys. Ops and strategies are in the vocabulary.
+"""The names that a profile may use. Metrics, ops and strategies are in the vocabulary.
 
 Knows also the names that the design has and this version has not, so that they are refused as
 what they are. Knows nothing of TOML, files or validation.
@@ -6,16 +6,9 @@ what they are. Knows nothing of TOML, files or validation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-from sf_tui.vocabulary.metrics import METRICS
+from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-if TYPE_CHECKING:
-    TaskMetric = str
-else:
-    # The vocabulary's rows, those of other packages among them.
-    TaskMetric = Literal[("auto", *METRICS)]
 RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Schedule = Literal["constant", "linear", "cosine"]
 

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
-from sf_tui.profile.names import REPLAY_STAGE, Dtype, TaskMetric
+from sf_tui.profile.names import REPLAY_STAGE, Dtype
 from sf_tui.profile.train_schema import (
     NeighborSettings,
     ReplayStageSettings,
@@ -42,6 +42,7 @@ from sf_tui.profile.values import (
     Seed,
     Share,
     StepCount,
+    TaskMetric,
 )
 from sf_tui.vocabulary.strategies import AnchorSettings, StrategySettings, strategy_declared
 

@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
+from sf_tui.vocabulary.metrics import METRICS
 from sf_tui.vocabulary.ops import MAX_STEPS, OPS
 from sf_tui.vocabulary.strategies import (
     MAX_COUNT,
@@ -198,6 +199,7 @@ FieldNames = Annotated[
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
 OpName = Annotated[str, RegisteredName(lambda: OPS)]
+TaskMetric = Annotated[str, RegisteredName(lambda: ["auto", *METRICS])]
 
 
 LONGEST_VALUE = 60

@@ -1,5 +1,5 @@
-"""The recovery test and its arms, repair, and edits of the weights without data.
+"""The recovery test and its arms, repair, and weight edits without data.
 
-Knows a case and what can be done to its weights. Knows no run directory, no profile file and no
+Knows a case and the operations on its weights. Knows no run directory, no profile file and no
 terminal.
 """

@@ -1,7 +1,7 @@
-"""The arms of a recovery test: different ways to bring an old task back for a few steps.
+"""The arms of a recovery test: different ways to recover an old task in a few steps.
 
-An arm starts from the weights as they are now and leaves the best ones it found in the model; the
-test scores them. An arm never sees the held-out examples that are reported on.
+An arm starts from the current weights and leaves the best weights it found in the model; the test
+scores them. An arm never sees the held-out examples used for reporting.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ EXAMPLES = 10
 EXAMPLES_STEPS = 20
 EXAMPLES_ROWS = 16
 EXAMPLES_RATES = (0.25, 1.0)
-"""Rates that the examples arm tries, as shares of the stage's; the selection slice decides."""
+"""Learning rates of the examples arm, relative to the stage's; the selection slice decides."""
 
 NEIGHBOR_ROWS = 8
-"""Neighbors a step. With the same tokens, more steps of fewer rows bring back more of what is
-there, and no more of what is gone. Measured on the starter: 0.94, and 0.92 with 16 rows."""
+"""Neighbors per step. At equal tokens, more steps with fewer rows recover more of what is still in
+the weights, and no more of what is gone. On the starter: 0.94, versus 0.92 with 16 rows."""
 NEIGHBOR_BUDGET = 0.29
-"""Tokens of the neighbors arm, as a share of the stage's."""
+"""Tokens of the neighbors arm, as a share of the stage's tokens."""
 UNKNOWN_STEPS = 400
-"""Steps of the neighbors arm where the stage's own work is unknown."""
+"""Steps of the neighbors arm if the stage's length is unknown."""
 FEWEST_NEIGHBOR_STEPS, MOST_NEIGHBOR_STEPS = 40, 800
 NEIGHBOR_RATES = (1.0, 2.0, 4.0)
-"""Rates that the neighbors arm tries for a few steps each, as shares of the stage's; neighbors
-kept back decide."""
+"""Learning rates that the neighbors arm tries for a few steps each, relative to the stage's;
+reserved neighbors decide."""
 NEIGHBOR_RATE_OF_BEST = 0.5
-"""The share of the best of them that is then used: a few steps favor a rate that is too high for
-many. Measured on the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps are best at 6e-4
-to 1.2e-3, some hundred at 2e-4 to 4e-4."""
+"""Factor applied to the best of these rates, because short trials favor rates that are too high
+for long runs. On the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps work best at
+6e-4 to 1.2e-3, a few hundred at 2e-4 to 4e-4."""
 NEIGHBOR_SEARCH_STEPS = 10
 BANK_PROMPTS = 4096
-"""The most neighbors that the start model is asked about; fewer where the arm needs fewer."""
+"""Largest number of neighbors that the start model answers; fewer if the arm needs fewer."""
 KEPT_BACK = 64
 
 UNRELATED_STEPS = 20
@@ -58,34 +58,34 @@ REFERENCE_BATCH = 64
 REFERENCE_RATE = 0.25
 REFERENCE_EVERY = 100
 REFERENCE_PATIENCE = 1
-"""Scores without a new best after which the reference has risen as far as it will."""
+"""Scores without a new best after which the reference arm stops."""
 
 _SCORES_AN_ARM = 6
 
 
 @dataclass
 class ArmContext:
-    """What the arms of one test share."""
+    """Data shared by the arms of one test."""
 
     case: RecoveryCase
     old: CaseTask
     selection: EvalSet
-    """The slice of the held-out examples that chooses rates and steps."""
+    """The slice of held-out examples for choosing rates and steps."""
     scorer: Scorer
     now: Snapshot
     """The weights that every arm starts from."""
     rate: float
-    """The learning rate that every arm's rates are shares of."""
+    """The base learning rate; every arm's rates are relative to it."""
     knows_rate: bool
-    """Whether it is the stage's own or given; else rates of several sizes are tried."""
+    """Whether `rate` is the stage's own or was given; otherwise several magnitudes are tried."""
     examples: int
-    """Safe examples of the old task."""
+    """Number of safe examples of the old task."""
     steps: int | None
-    """Of the neighbors arm; None: by the stage's own work."""
+    """Steps of the neighbors arm; None derives them from the stage's length."""
     log: Callable[[str], None]
     on_step: Callable[[int], None] | None = None
     bank: TeacherCache | None = None
-    """Neighbors with the start model's answers; None where there are none."""
+    """Neighbors with the start model's answers, or None."""
     start_selection: float | None = None
     """The start model's accuracy on the selection slice."""
 
@@ -104,7 +104,7 @@ class ArmContext:
         enough: float | None = None,
         schedule: str = "cosine",
     ) -> Tuned:
-        """Tune briefly; the selection slice chooses the step."""
+        """Run a short tuning; the selection slice chooses the step."""
         return tune_briefly(
             self.case.model,
             self.case.layout,
@@ -113,7 +113,7 @@ class ArmContext:
             learning_rate=rate,
             schedule=schedule,
             score=self.select,
-            # Step by step, the scores of a hundred examples vary by this much.
+            # Scores on a hundred examples vary by this much from step to step.
             tolerance=self._selection_error if patience is None else lambda _: 0.0,
             score_every=every or max(steps // _SCORES_AN_ARM, 1),
             patience=patience,
@@ -122,27 +122,27 @@ class ArmContext:
         )
 
     def _selection_error(self, score: float) -> float:
-        """Return the standard error of a share measured on the selection slice."""
+        """Return the standard error of an accuracy on the selection slice."""
         return math.sqrt(max(score * (1 - score), 0.0) / len(self.selection))
 
 
 class Arm(ABC):
-    """One way to bring the old task back."""
+    """One way to recover the old task."""
 
     name: ClassVar[str]
-    """Its name in events and on screens."""
+    """Its name in events and in the console."""
     decides: ClassVar[bool] = True
-    """Whether the verdict may rest on it; False: it is reported only."""
+    """Whether its result counts for the verdict; if False, it is only reported."""
 
     def why_not(self, context: ArmContext) -> str | None:  # noqa: ARG002
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         return None
 
     @abstractmethod
     def run(self, context: ArmContext) -> Tuned:
-        """Recover from the current weights and leave the best ones in the model.
+        """Recover from the current weights and leave the best weights in the model.
 
-        Tokens and seconds of what is returned include the search for a rate.
+        The returned tokens and seconds include the search for a rate.
         """
 
 
@@ -152,11 +152,11 @@ class ExamplesArm(Arm):
     name = "examples"
 
     def why_not(self, context: ArmContext) -> str | None:
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         return None if context.examples else "no safe example of the old task is available"
 
     def run(self, context: ArmContext) -> Tuned:
-        """Train at each rate, and keep the weights that are best on the selection slice."""
+        """Train at each rate, and keep the weights with the best score on the selection slice."""
         context.log(f"examples: {context.examples} of the old task")
         case = context.case
         rows = case.safe_examples(context.examples)
@@ -169,7 +169,7 @@ class ExamplesArm(Arm):
             tokens, seconds = tokens + found.tokens, seconds + found.seconds
             if best is None or found.best_score > best[0].best_score:
                 best = found, Snapshot(case.layout)
-        assert best is not None  # there are rates to try
+        assert best is not None  # EXAMPLES_RATES is not empty
         best[1].restore()
         return replace(best[0], tokens=tokens, seconds=seconds)
 
@@ -180,7 +180,7 @@ class NeighborsArm(Arm):
     name = "neighbors"
 
     def why_not(self, context: ArmContext) -> str | None:
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         if context.case.start is None:
             return "the weights from before the stage are not available"
         if context.bank is None:
@@ -193,9 +193,9 @@ class NeighborsArm(Arm):
         return None
 
     def run(self, context: ArmContext) -> Tuned:
-        """Choose a rate by neighbors kept back, then train on the others."""
+        """Choose a rate on reserved neighbors, then train on the others."""
         case, bank = context.case, context.bank
-        assert bank is not None  # `why_not` has looked
+        assert bank is not None  # checked by `why_not`
         order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
         kept_back = bank.part(order[:KEPT_BACK].tolist())
         taken = bank.part(order[KEPT_BACK:].tolist())
@@ -207,8 +207,8 @@ class NeighborsArm(Arm):
             return -meter.measure(kept_back, range(len(kept_back)))[0]
 
         def pull() -> Loss:
-            # As in the benchmark of the verdict. Mixed lengths bring back more, also of what is
-            # gone, and a test must tell the two apart.
+            # As in the benchmark of the verdict. Batches of mixed lengths recover more, but also
+            # of what is gone, and a test must distinguish the two.
             return case.neighbors_loss("diagnosis", taken, rows, length_grouped=True)
 
         context.log("neighbors: which learning rate")
@@ -235,12 +235,12 @@ class NeighborsArm(Arm):
 
 
 class UnrelatedArm(Arm):
-    """Train on another task: a format that broke may come back by itself."""
+    """Train on an unrelated task: a broken output format may recover on its own."""
 
     name = "unrelated"
 
     def why_not(self, context: ArmContext) -> str | None:
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         if context.case.unrelated:
             return None
         return "no other task is named ([diagnose] unrelated)"
@@ -260,7 +260,7 @@ class EditArm(Arm):
     name = "edit"
 
     def why_not(self, context: ArmContext) -> str | None:
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         if context.case.start is None:
             return "the weights from before the stage are not available"
         return None
@@ -268,7 +268,7 @@ class EditArm(Arm):
     def run(self, context: ArmContext) -> Tuned:
         """Edit the weights and score them once."""
         case = context.case
-        assert case.start is not None  # `why_not` has looked
+        assert case.start is not None  # checked by `why_not`
         context.log("edit: the top direction of each matrix's change removed")
         context.now.restore()
         begun = time.perf_counter()
@@ -278,16 +278,16 @@ class EditArm(Arm):
 
 
 class ReferenceArm(Arm):
-    """The paper's own recovery: the old task's training split until accuracy stops rising.
+    """The paper's recovery: train on the old task's training split until accuracy stops rising.
 
-    It needs all of the old data, which a test is meant to do without.
+    It needs all of the old data, which a recovery test normally does without.
     """
 
     name = "reference"
     decides = False
 
     def why_not(self, context: ArmContext) -> str | None:
-        """Return why the arm can't run; None where it can."""
+        """Return why the arm can't run; None if it can."""
         if len(context.old.train) > context.examples:
             return None
         return "no more old data than the safe examples is available"
@@ -305,28 +305,28 @@ class ReferenceArm(Arm):
             rate,
             every=REFERENCE_EVERY,
             patience=REFERENCE_PATIENCE,
-            # It can't rise beyond where the task was before.
+            # Accuracy can't rise above its value before the stage.
             enough=context.start_selection,
             schedule="constant",
         )
 
 
 ARMS: tuple[Arm, ...] = (ExamplesArm(), NeighborsArm(), UnrelatedArm(), EditArm())
-"""The arms that a verdict may rest on, in the order in which they run."""
+"""The arms that can support a verdict, in the order in which they run."""
 
 
 def neighbor_rows(case: RecoveryCase) -> int:
-    """Return the neighbor prompts of a step."""
+    """Return the number of neighbor prompts per step."""
     return min(NEIGHBOR_ROWS, max(case.batch_size, 1))
 
 
 def neighbor_steps(case: RecoveryCase, row_tokens: float | None = None) -> int:
-    """Return the steps of the neighbors arm: a share of the stage's own work, within bounds.
+    """Return the steps of the neighbors arm: a share of the stage's tokens, within bounds.
 
     Args:
-        case: what is tested.
-        row_tokens: mean tokens of a neighbor with its answer; None: as many as a row of the new
-            task has, or of the old one where there is no new one.
+        case: the case to test.
+        row_tokens: mean tokens of a neighbor with its answer; None uses the mean of the new
+            task's rows, or of the old task's if there are none.
     """
     if case.stage_tokens is None:
         return UNKNOWN_STEPS
@@ -337,7 +337,7 @@ def neighbor_steps(case: RecoveryCase, row_tokens: float | None = None) -> int:
 
 
 def bank_size(context: ArmContext) -> int:
-    """Return how many neighbor prompts a test asks the start model about."""
+    """Return the number of neighbor prompts that a test has the start model answer."""
     rows = neighbor_rows(context.case) * (context.steps or neighbor_steps(context.case))
-    # Some are left out for what they would teach; that must not leave too few.
+    # Some prompts are dropped because they would leak answers; enough must remain.
     return int(np.clip(rows, 3 * KEPT_BACK, BANK_PROMPTS)) + KEPT_BACK

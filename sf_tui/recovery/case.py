@@ -1,7 +1,7 @@
-"""A degraded model with everything that a recovery test or a repair may use.
+"""A degraded model with all data that a recovery test or a repair may use.
 
-Knows the rows of both tasks and the weights from before, and how neighbors are made of them. Does
-not know where they came from: a run, a bare model or a benchmark.
+Knows the rows of both tasks and the weights from before the stage, and how to make neighbors from
+them. Does not know their origin: a run, a bare model or a benchmark.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
-"""Multiples of the default learning rate that are tried where the stage's own is unknown."""
+"""Multiples of the default learning rate to try if the stage's own rate is unknown."""
 
 
 @dataclass(frozen=True)
 class CaseTask:
-    """The task that was lost or the task learnt last, as far as its data are available."""
+    """The lost task or the most recently learned task, as far as its data is available."""
 
     name: str
     metric: str
     """A name of `vocabulary.metrics`."""
     held_out: EvalSet
-    """Rows that no training ever sees."""
+    """Rows never used for training."""
     train: tuple[Encoded, ...] = ()
-    """Rows that may be trained on; of the old task the safe examples are drawn from them."""
+    """Rows available for training; the old task's safe examples are drawn from them."""
 
 
 @dataclass(frozen=True)
 class StartAccuracy:
-    """The old task's accuracy before the stage, where it is known without the weights."""
+    """The old task's accuracy before the stage, if it is known without the weights."""
 
     accuracy: float | None = None
     examples: int | None = None
-    """How many examples it was measured on; None: unknown."""
+    """Number of examples it was measured on; None if unknown."""
 
 
 @dataclass
 class RecoveryCase:
-    """A model with its current weights, and what is known of how it came to them."""
+    """A model with its current weights, and the known facts about the stage that produced them."""
 
     loaded: LoadedModel
     layout: ModelLayout
@@ -72,27 +72,27 @@ class RecoveryCase:
     old: CaseTask | None
     new: CaseTask | None
     start: StoredWeights | None
-    """The weights from before the stage; None where they are gone."""
+    """The weights from before the stage; None if they are not available."""
     learning_rate: float
-    """The stage's own; every rate is chosen from it."""
+    """The stage's learning rate; all other rates are derived from it."""
     batch_size: int = 16
     micro_batch: int = 16
     stage_tokens: int | None = None
-    """Tokens that the stage trained on; None where it is unknown."""
+    """Tokens that the stage trained on; None if unknown."""
     known_start: StartAccuracy = StartAccuracy()
     control: EvalSet | None = None
-    """The old task's questions about facts that the model never saw."""
+    """Questions of the old task about facts that the model never saw."""
     unrelated: tuple[Encoded, ...] = ()
     """Examples of another task."""
     kinds: NeighborKinds = field(default_factory=NeighborKinds)
     anchor: AnchorSettings = field(default_factory=AnchorSettings)
-    """How neighbors are answered: length, likeliest tokens, how many."""
+    """Settings for the neighbors' answers: length, top-k, number."""
     seed: int = 0
     reference_rate: float | None = None
-    """Of the paper's own recovery; None: a quarter of the stage's."""
+    """Learning rate of the paper's recovery; None for a quarter of the stage's."""
     stage: str = ""
     check_stop: Callable[[], None] | None = None
-    """Called before each pass of the start model; what it raises ends the test or the repair."""
+    """Called before each pass of the start model; an exception ends the test or the repair."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -101,7 +101,7 @@ class RecoveryCase:
 
     @property
     def knows_stage(self) -> bool:
-        """Whether the stage that trained the model is known; if not, defaults stand in for it."""
+        """Whether the stage that trained the model is known; if not, defaults are used."""
         return self.stage_tokens is not None
 
     @property
@@ -111,20 +111,20 @@ class RecoveryCase:
 
     @property
     def typical_rows(self) -> tuple[Encoded, ...]:
-        """Rows as long as those that the model is trained on."""
+        """Rows of a length typical for training."""
         if self.new is not None:
             return self.new.train
         return self.old.held_out.rows if self.old is not None else ()
 
     @property
     def pass_tokens(self) -> int:
-        """Tokens of one forward pass: about a training step's."""
+        """Tokens per forward pass: about as many as in a training step."""
         rows = self.typical_rows
         mean = sum(len(row.input_ids) for row in rows) / len(rows) if rows else 64
         return max(int(self.micro_batch * mean), 512)
 
     def start_model(self) -> StartModel:
-        """Return the model as a start model; the caller has loaded the start weights into it."""
+        """Wrap the model as a start model; the caller must have loaded the start weights."""
         return StartModel(
             self.model,
             self.loaded.tokenizer,
@@ -135,32 +135,32 @@ class RecoveryCase:
         )
 
     def anatomy(self) -> Anatomy | None:
-        """Return the new task's prompts, analyzed; None where it has none."""
+        """Return the analyzed prompts of the new task; None if it has none."""
         return self._anatomy_of(self.new.train if self.new else ())
 
     def old_anatomy(self, examples: int) -> Anatomy | None:
-        """Return the prompts (never the answers) of some safe old examples, analyzed.
+        """Return the analyzed prompts (never the answers) of some safe old examples.
 
-        None where fewer than two are available.
+        None if fewer than two are available.
 
         Args:
-            examples: how many of them.
+            examples: number of examples.
         """
         return self._anatomy_of(self.safe_examples(examples))
 
     def safe_examples(self, count: int) -> list[Encoded]:
-        """Return the old examples that a test or a repair may train on, drawn by the seed."""
+        """Return the old examples that a test or a repair may train on, sampled with the seed."""
         rows = self.old.train if self.old else ()
         random = np.random.default_rng(derive_seed(self.seed, "safe-examples"))
         return [rows[at] for at in random.permutation(len(rows))[:count].tolist()]
 
     def _anatomy_of(self, rows: Sequence[Encoded]) -> Anatomy | None:
-        # In a row of plain text only the first token precedes what is learnt.
+        # In a plain-text row, only the first token precedes the learned tokens.
         prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
         return anatomize(prompts, self.loaded.tokenizer) if len(prompts) > 1 else None
 
     def leaks(self) -> Leaks:
-        """Return what a test's neighbors may not teach: the facts that the test asks for."""
+        """Return the facts that the test asks for, which neighbors must not teach."""
         old = self.old
         return Leaks(
             old.held_out.rows if old else (),
@@ -177,15 +177,15 @@ class RecoveryCase:
         beside: Anatomy | None = None,
         log: Callable[[str], None] | None = None,
     ) -> TeacherCache | None:
-        """Return neighbors with the start model's answers; the model has the start weights.
+        """Return neighbors with the start model's answers; the model must have the start weights.
 
-        None where the tasks have no prompts to make neighbors of.
+        None if the tasks have no prompts to make neighbors from.
 
         Args:
-            count: prompts at most.
+            count: largest number of prompts.
             left_out: subjects that no prompt may repeat.
-            beside: further prompts; half of the neighbors are made from them.
-            log: gets a line before the start model is asked.
+            beside: additional prompts; half of the neighbors are made from them.
+            log: receives a line before the start model runs.
         """
         anatomies = [one for one in (self.anatomy(), beside) if one is not None]
         if not anatomies:
@@ -213,17 +213,17 @@ class RecoveryCase:
         return bank if len(bank) else None
 
     def answer_tokens(self) -> int:
-        """Return how many tokens an answer of the start model may have."""
+        """Return the largest number of tokens in an answer of the start model."""
         rows = [*(self.new.train if self.new else ()), *(self.old.train if self.old else ())]
         known = max((row.answer_tokens for row in rows), default=0)
         return answer_limit(self.anchor.answer_tokens, known)
 
     def scorer(self) -> Scorer:
-        """Return a scorer of rows under the model's current weights."""
+        """Return a scorer for rows under the model's current weights."""
         return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
 
     def meter(self) -> DivergenceMeter:
-        """Return a meter of how far the model's answers to neighbors have moved."""
+        """Return a meter of the model's divergence from the start model's answers to neighbors."""
         return DivergenceMeter(
             self.model,
             self.compute,
@@ -234,7 +234,7 @@ class RecoveryCase:
     def examples_loss(
         self, name: str, rows: Sequence[Encoded], batch: int, weight: float = 1.0
     ) -> ExamplesLoss:
-        """Return the loss on examples; `name` decides their order."""
+        """Return the loss on examples; `name` determines their order."""
         return ExamplesLoss.on_rows(
             self.model,
             self.compute,
@@ -256,7 +256,7 @@ class RecoveryCase:
         *,
         length_grouped: bool = False,
     ) -> Anchor:
-        """Return the divergence from the start model as a loss; `name` decides the order."""
+        """Return the divergence from the start model as a loss; `name` determines the order."""
         return Anchor(
             self.model,
             self.compute,

@@ -1,9 +1,9 @@
-"""The quick recovery test: is what was lost still in the weights, and how do we know.
+"""The quick recovery test: is the lost task still in the weights?
 
-On a copy of the weights, several recoveries (arms) are tried for a few steps each and scored on
-held-out old examples that no arm has seen. Each chooses its best step on a slice of its own, so
-that the reported score is unbiased; the same recovery scored on facts that the model never saw
-shows what guessing alone gains.
+On a copy of the weights, several recoveries (arms) run for a few steps each and are scored on
+held-out old examples that no arm has seen. An arm chooses its best step on a separate slice, so the
+reported score is unbiased. Scoring the same recovery on facts that the model never saw shows how
+much of the gain is guessing.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from sf_tui.recovery.short_tuning import Tuned
 
 @dataclass
 class RecoveryOutcome:
-    """What a recovery test found and what it took."""
+    """The findings and costs of a recovery test."""
 
     finding: Finding
     arms: list[ArmResult]
     reference: ArmResult | None
     skipped: dict[str, str]
-    """Why arms were not run, by name."""
+    """Reasons for skipped arms, by arm name."""
     start: np.ndarray | None
-    """(held_out,) scores under the start weights; None without them."""
+    """(held_out,) scores under the start weights; None if they are not available."""
     now: np.ndarray
-    """(held_out,) scores of the model as it is."""
+    """(held_out,) scores under the current weights."""
     examples: int
-    """Safe examples that the arms could train on."""
+    """Number of safe examples available to the arms."""
     tokens: int
-    """Tokens trained on, over all arms except the reference."""
+    """Trained tokens over all arms except the reference."""
     forwarded: int
-    """Tokens that were only passed forward: neighbors' answers and scores."""
+    """Tokens of forward passes only: neighbors' answers and scores."""
     seconds: float
-    """Wall time without the reference's."""
+    """Wall time without the reference arm."""
     tokens_per_second: float | None
-    """Of training alone."""
+    """Throughput of training alone."""
     diverged: list[str] = field(default_factory=list)
-    """Arms that ended early because their loss was not finite."""
+    """Names of arms that ended early because their loss was not finite."""
 
 
 class RecoveryTest:
-    """Runs the arms of one case; afterwards the model is as it was."""
+    """Runs the arms of one case, then restores the model."""
 
     def __init__(
         self,
@@ -68,16 +68,16 @@ class RecoveryTest:
         """Prepare a test.
 
         Args:
-            case: the model and what is known of it.
-            examples: safe examples of the old task that the arm `examples` trains on.
-            steps: of the neighbors arm; None: by the stage's own work.
-            learning_rate: the base that every arm's rates are shares of; None: the stage's.
-            thorough: add the paper's own recovery on all rows of the old task's training split.
-            log: gets a line about each part of the test, for people.
-            on_step: called after every step of every arm; what it raises ends the test.
+            case: the degraded model and its data.
+            examples: number of safe examples of the old task for the arm `examples`.
+            steps: steps of the neighbors arm; None derives them from the stage's length.
+            learning_rate: base of every arm's rates; None for the stage's.
+            thorough: add the paper's recovery on all rows of the old task's training split.
+            log: receives a human-readable line about each part of the test.
+            on_step: called after every step of every arm; an exception ends the test.
 
         Raises:
-            DataError: there is nothing to score on.
+            DataError: there are no rows to score.
         """
         if case.old is None or len(case.old.held_out) < 2:
             raise DataError(
@@ -107,7 +107,7 @@ class RecoveryTest:
         self._forwarded = 0
 
     def run(self) -> RecoveryOutcome:
-        """Run every arm that this case has the means for."""
+        """Run every arm for which this case has the data."""
         case = self._case
         begun = time.perf_counter()
         reference: ArmResult | None = None
@@ -164,7 +164,7 @@ class RecoveryTest:
         )
 
     def _ask_start_model(self, context: ArmContext) -> np.ndarray | None:
-        """Ask the start model everything that the arms need, once; return its scores."""
+        """Compute everything that the arms need from the start model, and return its scores."""
         case = self._case
         if case.start is None:
             return None
@@ -177,8 +177,8 @@ class RecoveryTest:
         bank = case.bank(
             bank_size(context),
             left_out=leaks.subjects,
-            # The old task's questions may look like none of the new one's. The test has old
-            # examples anyway, and uses their prompts, never their answers.
+            # The old task's questions may resemble none of the new task's. The test has old
+            # examples anyway; this uses their prompts, never their answers.
             beside=case.old_anatomy(self._count),
             log=self._log,
         )
@@ -216,7 +216,7 @@ class RecoveryTest:
         )
 
     def _raise_floor(self) -> None:
-        """Count what the model reaches without any recovery as guessing, where parts count.
+        """For metrics with partial credit, raise the guessing floor to the score without recovery.
 
         A false answer shares its form with the true one, and a token is easier to guess when the
         tokens before it are given.

@@ -1,10 +1,10 @@
-"""Repair of a model: the old task back, the new one kept, with few old examples or none.
+"""Repair of a model: recovers the old task and keeps the new one, with few old examples or none.
 
-New-task rows keep the new task; the start model's answers to neighbor prompts bring the old one
-back; safe examples of the old task help where there are any. First the change since the start is
-scaled back to where the loss of that mixture is lowest. Then the model is tuned on the mixture, and
-the step that is best for both tasks together is kept: scores oscillate, and the last step is seldom
-the best.
+New-task rows preserve the new task, the start model's answers to neighbor prompts recover the old
+one, and safe examples of the old task help if there are any. First, the change since the start is
+scaled back to the point where the loss of that mixture is lowest. Then the model is tuned on the
+mixture, and the best step for both tasks together is kept: scores oscillate, and the last step is
+rarely the best.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 STEPS = 150
 OLD_SHARE = 0.25
 RATE_SHARE = 0.5
-"""The repair's rate, as a share of the stage's."""
+"""The repair's learning rate, relative to the stage's."""
 
 _FEWEST_SCALED = 32
-"""Neighbors, and as many new rows, that scaling back is measured on; at least two batches."""
+"""Neighbors, and new rows, used to evaluate scaling back; at least two batches of each."""
 
 _SEARCH_STEPS = 20
 
 _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
-"""Neighbors that score a step: at most 256, and at most one in four."""
+"""Neighbors reserved for scoring steps: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
-"""Work that scoring may take, as a share of the training's own."""
+"""Largest cost of scoring, as a share of the training cost."""
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """A task's accuracy before and after; None where there is nothing to score it on."""
+    """A task's accuracy before and after; None if there are no rows to score."""
 
     before: float | None
     after: float | None
@@ -54,32 +54,32 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class RepairOutcome:
-    """What a repair did and what it took."""
+    """The results and costs of a repair."""
 
     old: Accuracies
     new: Accuracies
     start: float | None
-    """The old task's accuracy at the start: measured, else as known."""
+    """The old task's accuracy before the stage: measured if possible, else the known value."""
     examples: int
-    """Old examples that were trained on."""
+    """Number of old examples used for training."""
     steps: int
-    """The step whose weights were kept; 0: those after the edit, or unchanged ones."""
+    """The step whose weights were kept; 0 for the weights after the edit or unchanged weights."""
     seconds: float
     tokens: int
-    """Tokens trained on."""
+    """Number of trained tokens."""
     forwarded: int
-    """Tokens that were only passed forward: neighbors' answers and scores."""
+    """Tokens of forward passes only: neighbors' answers and scores."""
     keep: float | None
-    """Share of the change since the start that was kept before the first step, or by the edit."""
+    """Share of the change since the start that was kept, before the first step or by the edit."""
     agreement: Accuracies
-    """Share of the start model's answers to neighbors kept back that the model still gives."""
+    """Share of the start model's answers to reserved neighbors that the model still gives."""
     learning_rate: float | None
     course: tuple[tuple[int, float], ...]
-    """(step, joint score) wherever it was scored."""
+    """(step, joint score) at each scored step."""
     by: str
 
     def as_json(self) -> dict[str, object]:
-        """Return it as `sf recover --json` prints it."""
+        """Return the outcome as printed by `sf recover --json`."""
         return {
             "old": {"before": self.old.before, "after": self.old.after},
             "new": {"before": self.new.before, "after": self.new.after},
@@ -118,20 +118,20 @@ class Repair:
         """Prepare a repair.
 
         Args:
-            case: the model and what is known of it.
-            examples: safe old examples to train on; at most those available.
-            steps: optimizer steps at most.
+            case: the degraded model and its data.
+            examples: number of safe old examples to train on, limited to those available.
+            steps: largest number of optimizer steps.
             strength: λ of the neighbors' loss.
-            old_share: old rows a step, as a share of the new ones.
-            learning_rate: None: half of the stage's; searched where the stage's is unknown.
-            keep: share of the change since the start that is kept; None: searched.
-            use_neighbors: False leaves them out, for comparisons.
-            thaw: tune frozen layers too.
-            log: gets a line about each part of the repair, for people.
+            old_share: old rows per step, as a share of the new rows.
+            learning_rate: None for half of the stage's, or a search if the stage's is unknown.
+            keep: share of the change since the start to keep; None for a search.
+            use_neighbors: False trains without neighbors, for comparisons.
+            thaw: also tune frozen layers.
+            log: receives a human-readable line about each part of the repair.
             on_step: called after every step.
 
         Raises:
-            DataError: neither start weights nor examples represent the old task.
+            DataError: there are neither start weights nor examples for the old task.
         """
         self._case = case
         available = len(case.old.train) if case.old else 0
@@ -156,7 +156,7 @@ class Repair:
         self._forwarded = 0
 
     def run(self) -> RepairOutcome:
-        """Repair the model, and leave the weights of the best step in it."""
+        """Repair the model and leave the weights of the best step in it."""
         case, begun = self._case, time.perf_counter()
         with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
@@ -209,7 +209,7 @@ class Repair:
         )
 
     def _find_rate(self, parts: Sequence[Loss], joint: JointScore) -> int:
-        """Try rates of several sizes for a few steps and choose one; return the tokens spent."""
+        """Choose a rate by trying several magnitudes for a few steps; return the tokens used."""
         self._log("which learning rate")
         scaled = Snapshot(self._case.layout)
         found: dict[float, float] = {}
@@ -241,8 +241,8 @@ class Repair:
         )
 
     def _scores(self, rows: int) -> int:
-        """Return how often the repair is scored; few steps allow few scores."""
-        # Training on a row costs as much as three forward passes of it.
+        """Return how often to score the repair; few steps allow few scores."""
+        # Training on a row costs as much as three forward passes.
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
@@ -260,14 +260,14 @@ class Repair:
         batch = max(round(self._old_share * case.batch_size), 1)
         weight = 1.0 if taken is None else self._old_share
         parts.append(case.examples_loss("repair/old", trained, batch, weight))
-        # The old side is scored on rows that are not trained on, where there are any.
+        # Score the old side on untrained rows if there are any.
         others = drawn[self._count :][:_SCORED_NEW]
         return parts, eval_set(others or trained, grouped=False)
 
     def _scale_back(
         self, now: Snapshot, kept_back: TeacherCache | None, new: EvalSet | None
     ) -> float | None:
-        """Scale the change since the start back to where the mixture's loss is lowest."""
+        """Scale the change since the start back to the point with the mixture's lowest loss."""
         case = self._case
         if case.start is None or self._new is None or not self._use_neighbors:
             return None
@@ -278,7 +278,7 @@ class Repair:
             return None
         self._log("how far the change is scaled back")
         count = max(2 * case.batch_size, _FEWEST_SCALED)
-        # Rows may be sorted by kind.
+        # Sample evenly: rows may be sorted by kind.
         some = min(count, len(new))
         rows = new.subset([at * len(new) // some for at in range(some)])
         places = range(min(count, len(kept_back)))
@@ -295,13 +295,13 @@ class Repair:
         return chosen
 
     def _apply(self, edit: Edit) -> None:
-        assert self._case.start is not None  # the callers have checked
+        assert self._case.start is not None  # checked by the callers
         edit.apply(self._case.layout, self._case.start)
 
     def _part_bank(
         self, bank: TeacherCache | None
     ) -> tuple[TeacherCache | None, TeacherCache | None]:
-        """Return the neighbors to learn from and those kept back to score with."""
+        """Split the neighbors into those for training and those reserved for scoring."""
         if bank is None or len(bank) < 2:
             return None, None
         order = np.random.default_rng(derive_seed(self._case.seed, "kept-back"))
@@ -316,7 +316,7 @@ class Repair:
         return meter.measure(kept_back, range(len(kept_back)))[1]
 
     def _new_scored(self) -> EvalSet | None:
-        """Return the new-task rows that score a step: trained ones, never held-out ones."""
+        """Return the new-task rows for scoring steps: training rows, never held-out rows."""
         if self._new is None or not self._new.train:
             return None
         rows = eval_set(self._new.train, grouped=False)
@@ -331,7 +331,7 @@ def _old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:
 
 
 def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float | None]:
-    """Return the accuracies of the old and the new task; None for one without rows to score."""
+    """Return the accuracies of the old and the new task; None for a task without rows to score."""
     new = case.new
     return (
         _old_accuracy(case, scorer),
@@ -340,7 +340,7 @@ def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float
 
 
 def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) -> RepairOutcome:
-    """Repair a model in place by an edit of its weights alone; score both tasks before and after.
+    """Repair a model in place by a weight edit, and score both tasks before and after.
 
     Raises:
         DataError: the weights from before the stage are not available.
@@ -361,7 +361,7 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
         edit.apply(case.layout, case.start)
         after_old, after_new = _score_both(case, scorer)
     except BaseException:
-        # A live run continues with the weights from before the edit.
+        # A live run must continue with the weights from before the edit.
         now.restore()
         raise
     return RepairOutcome(

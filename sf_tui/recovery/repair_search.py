@@ -1,8 +1,8 @@
-"""What a repair searches before and while it tunes: the share of the change to keep, the best step.
+"""The searches of a repair: the share of the change to keep, and the best step.
 
-On the straight line from the start weights to the current ones the new task is lost at one end and
-the old one at the other. A repair begins where the loss that it then lowers is lowest already, and
-keeps the step at which both tasks together are best.
+On the straight line from the start weights to the current ones, the new task is missing at one end
+and the old one at the other. A repair starts at the point on this line with the lowest training
+loss, and keeps the step at which both tasks together are best.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.scoring import EvalSet, Scorer
 
 COARSE = (1.0, 0.8, 0.6, 0.4, 0.2)
-"""Shares of the change that are tried first."""
+"""Shares of the change to try first."""
 
 FINER = (0.1, 0.05)
-"""Distances from the best of them at which the next ones are tried."""
+"""Distances from the best share at which to try the next ones."""
 
 
 def find_keep(loss: Callable[[float], float]) -> float:
-    """Return the share of the change, above 0 and up to 1, with the lowest loss of those tried.
+    """Search for the share of the change, in (0, 1], with the lowest loss.
 
     Source: linear interpolation between fine-tuned and original weights (WiSE-FT, Wortsman et al.
-    2022, arXiv 2109.01903), the share chosen by the loss of a repair's own mixture.
+    2022, arXiv 2109.01903), with the share chosen by the loss on the repair's mixture.
 
     Args:
-        loss: returns the loss with a share kept, in nats. It is called nine times at most; of two
-            shares with the same loss the larger is taken.
+        loss: returns the loss for a share, in nats. Called at most nine times; of two shares with
+            the same loss, the larger wins.
     """
     found: dict[float, float] = {}
 
     def ask(keep: float) -> None:
         value = loss(keep)
-        # A model whose values exceed its type has no loss.
+        # Overflowing activations give a non-finite loss.
         found[keep] = value if math.isfinite(value) else math.inf
 
     def best() -> float:
@@ -53,14 +53,14 @@ def find_keep(loss: Callable[[float], float]) -> float:
 
 
 class JointScore:
-    """The quality of the old side times that of the new one, as a repair maximizes it.
+    """A repair's objective: the score of the old task times the score of the new one.
 
-    The product favors a model that is good at both. The old side is the share of the start model's
-    answers to neighbors that the model still gives; without neighbors, the accuracy on old rows. A
-    side without anything to score counts as 1.
+    The product favors a model that is good at both. The old task's score is the share of the start
+    model's answers to neighbors that the model still gives or, without neighbors, the accuracy on
+    old rows. A task without rows to score counts as 1.
 
     Attributes:
-        rows: rows that one score reads.
+        rows: number of rows per score.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class JointScore:
         """Prepare the score.
 
         Args:
-            case: its model is scored.
-            scorer: of that model.
-            kept_back: neighbors that are not trained on.
-            old: rows of the old task; used where there are no neighbors.
+            case: the case whose model is scored.
+            scorer: scorer of that model.
+            kept_back: neighbors not used for training.
+            old: rows of the old task; used if there are no neighbors.
             new: rows of the new task.
         """
         self._case = case

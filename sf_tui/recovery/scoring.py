@@ -1,8 +1,8 @@
-"""Scoring a model on rows of one task, example by example, by the task's own metric.
+"""Scores a model on rows of one task, per example, with the task's own metric.
 
-Knows which rows choose a step and which are reported on, and what guessing would score. Knows
-neither weights from before nor recoveries. Also finds the neighbor prompts that would teach a
-recovery test what it asks for.
+Knows which rows choose a step and which are for reporting, and the score of guessing. Knows neither
+start weights nor recoveries. Also finds the neighbor prompts that would leak the answers of a
+recovery test.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SELECTION_SHARE = 0.2
-"""Share of the held-out examples that choose the best step; the others are reported on."""
+"""Share of the held-out examples for choosing the best step; the rest is for reporting."""
 _MOST_SELECTING = 128
 _FEWEST_SELECTING = 8
 
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Rows of a task that a model is scored on."""
+    """Rows of a task for scoring a model."""
 
     rows: tuple[Encoded, ...]
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The group of each row, within which one answer could be mistaken for another."""
+        """The group of each row; answers within a group can be confused with each other."""
         return tuple(row.group for row in self.rows)
 
     def subset(self, places: Sequence[int]) -> EvalSet:
-        """Return the rows at some places."""
+        """Return the rows at the given indices."""
         return EvalSet(tuple(self.rows[at] for at in places))
 
     def __len__(self) -> int:
@@ -54,14 +54,14 @@ class EvalSet:
 
 
 def eval_set(rows: Sequence[Encoded], *, grouped: bool = True) -> EvalSet:
-    """Return rows for scoring; groups with fewer than four rows on average become one group.
+    """Return rows for scoring; groups with fewer than four rows on average are merged into one.
 
-    A user's group key may name a document or a subject. It keeps rows together, but does not show
-    which answers could be mistaken for each other.
+    A user's group key may name a document or a subject. Such a key keeps rows together, but does
+    not show which answers can be confused with each other.
 
     Args:
-        rows: what a model is scored on.
-        grouped: False makes them one group.
+        rows: the rows.
+        grouped: False puts all rows into one group.
     """
     if not grouped or 4 * len({row.group for row in rows}) > len(rows):
         rows = [replace(row, group="") for row in rows]
@@ -69,7 +69,7 @@ def eval_set(rows: Sequence[Encoded], *, grouped: bool = True) -> EvalSet:
 
 
 def split_selection(rows: EvalSet, seed: int) -> tuple[EvalSet, EvalSet]:
-    """Split off the slice that chooses a step from the one that is reported on.
+    """Split rows into a slice for choosing a step and a slice for reporting.
 
     Returns:
         A fifth of the rows (8 to 128, at most half), spread evenly over the groups, and the rest.
@@ -84,7 +84,7 @@ class Scorer:
     """Scores rows under the model's current weights.
 
     Attributes:
-        forwarded: tokens that were passed through the model so far.
+        forwarded: number of tokens passed through the model so far.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Scorer:
         """Return each row's score in [0, 1].
 
         Args:
-            rows: what to score.
-            metric: a name of `vocabulary.metrics`; `nll` is scored by the share of correct answer
-                tokens, as a likelihood has no score in [0, 1].
+            rows: the rows to score.
+            metric: a name from `vocabulary.metrics`; for `nll`, the score is the share of correct
+                answer tokens, as a likelihood has no score in [0, 1].
 
         Returns:
             (rows,) float64.
@@ -116,11 +116,11 @@ class Scorer:
         return found.correct_tokens / np.maximum(found.answer_tokens, 1)
 
     def loss(self, rows: EvalSet) -> float:
-        """Return the cross-entropy of at least one row's answers, in nats a token."""
+        """Return the cross-entropy of the answers, in nats per token; needs at least one row."""
         return self._probe(rows).measures()["nll"]
 
     def accuracy(self, rows: EvalSet, metric: str) -> float:
-        """Return the mean score of some rows; 0 without any."""
+        """Return the mean score of the rows; 0 if there are none."""
         return float(self.scores(rows, metric).mean()) if rows.rows else 0.0
 
     def _probe(self, rows: EvalSet) -> ProbeResult:
@@ -136,15 +136,15 @@ def majority_baseline(rows: EvalSet) -> float:
 
 
 def exchange_answers(rows: EvalSet, seed: int, max_length: int | None = None) -> EvalSet:
-    """Return the rows, each with another row's answer: false facts.
+    """Return the rows with their answers exchanged, which makes false facts.
 
-    They stand in for facts that the model never saw, where none are given: a model that gives these
-    answers is guessing. A row is left out where its group has no other answer that fits.
+    They replace unseen facts if none are available: a model that gives these answers is guessing. A
+    row is dropped if its group has no other answer that fits.
 
     Args:
         rows: the rows.
-        seed: decides which row gets which answer.
-        max_length: tokens that the model takes; None: any number.
+        seed: seed of the exchange.
+        max_length: largest row length in tokens; None for no limit.
     """
     random = np.random.default_rng(derive_seed(seed, "exchanged"))
     by_group: dict[str, list[int]] = {}
@@ -184,15 +184,15 @@ def _answer_start(row: Encoded) -> int:
 
 
 _TELLING = 2
-"""How many times likelier a word must make an answer to reveal it. Every word occurs with a common
-answer (yes, a class's name); a name occurs with its own."""
+"""Factor by which a word must raise an answer's probability to reveal it. Any word occurs with a
+common answer (yes, a class name); a person's name occurs only with its own answers."""
 
 
 class Leaks:
-    """The subjects that a test asks about, and which of their words reveal which answers.
+    """The subjects of a test's questions, and the words in them that reveal answers.
 
     Attributes:
-        subjects: what no neighbor prompt may contain: over half of a held-out subject, in a row.
+        subjects: token runs that no neighbor prompt may contain: over half of a held-out subject.
     """
 
     def __init__(
@@ -206,10 +206,10 @@ class Leaks:
         """Analyze the held-out examples.
 
         Args:
-            held_out: examples that a test scores on.
-            others: further ones of their task, to separate slot and template.
-            tokenizer: the model's.
-            longest: tokens after which a neighbor's answer is cut.
+            held_out: the examples that the test scores.
+            others: more examples of their task, to separate slots from templates.
+            tokenizer: the model's tokenizer.
+            longest: length in tokens at which neighbors' answers are truncated.
         """
         self._silent = frozenset({NO_LOSS, *tokenizer.all_special_ids})
         self._longest = longest
@@ -220,7 +220,7 @@ class Leaks:
         self._telling = _telling_words(asked)
 
     def without(self, bank: TeacherCache) -> TeacherCache:
-        """Return a bank without the rows that answer what the test asks for.
+        """Return a bank without the rows that leak answers of the test.
 
         Such a row has a held-out example's answer, and its prompt contains a word of that
         example's subject that makes the answer likelier.
@@ -242,13 +242,13 @@ def _prompt_of(row: Encoded) -> Tokens:
 
 
 def _most_of(subject: Tokens) -> list[Tokens]:
-    """Return every run of a subject's tokens that is more than half of it."""
+    """Return every contiguous run of more than half of a subject's tokens."""
     length = len(subject) // 2 + 1
     return [subject[at : at + length] for at in range(len(subject) - length + 1)]
 
 
 def _telling_words(asked: Sequence[tuple[Tokens, Tokens]]) -> dict[Tokens, frozenset[int]]:
-    """Return for each answer the words of subjects that reveal it."""
+    """Return, for each answer, the subject words that reveal it."""
     words, answers = Counter[int](), Counter[Tokens]()
     together = Counter[tuple[Tokens, int]]()
     for subject, answer in asked:

@@ -1,6 +1,6 @@
-"""A short tuning of a model: some tens of steps on a mixture of losses, the best of them kept.
+"""Short tuning of a model: tens of steps on a mixture of losses, keeping the best step.
 
-Writes neither events nor checkpoints; the caller decides what becomes of the weights.
+Writes neither events nor checkpoints; the caller decides whether to keep the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sf_tui.engine.step import Loss, build_optimizer, learning_rate_at, optimize
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
 
-# AdamW's first updates rest on the moments of a single gradient; a short warmup keeps them small.
+# AdamW's first updates depend on the moments of few gradients; a short warmup keeps them small.
 _WARMUP_SHARE = 0.05
 _FINAL_SHARE = 0.05
 _MAX_GRAD_NORM = 1.0
@@ -29,19 +29,19 @@ class Tuned:
     """The result of a short tuning."""
 
     best_step: int
-    """0: the weights before the first step were best."""
+    """0 if the weights before the first step were best."""
     best_score: float
     steps: int
     """Steps done, including those after the best one."""
     tokens: int
-    """Tokens trained on, without padding."""
+    """Trained tokens, without padding."""
     seconds: float
     scores: tuple[tuple[int, float], ...]
-    """(step, score) wherever it was scored."""
+    """(step, score) at each scored step."""
     learning_rate: float
-    """The highest of the schedule."""
+    """Peak of the schedule."""
     diverged: bool = False
-    """Whether it ended early because the loss was not finite."""
+    """Whether tuning ended early because the loss was not finite."""
 
 
 def tune_briefly(
@@ -62,23 +62,23 @@ def tune_briefly(
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
 
-    Fresh AdamW without weight decay, gradient norm at most 1. The rate rises over a twentieth of
-    the steps and then falls as a cosine, or stays constant.
+    Uses a new AdamW without weight decay, and clips the gradient norm to 1. The rate warms up over
+    a twentieth of the steps and then decays as a cosine, or stays constant.
 
     Args:
-        model: the model; only its trainable parameters learn.
+        model: the model; only its trainable parameters are updated.
         layout: its layers.
-        losses: what each step's gradient is summed from.
-        steps: at most.
-        learning_rate: the highest.
+        losses: the losses to sum in each step.
+        steps: largest number of steps.
+        learning_rate: peak learning rate.
         schedule: `cosine` or `constant`.
-        score: measures the model as it is; larger is better. None: the last step is the best one.
+        score: scores the current weights; higher is better. None keeps the last step.
         score_every: steps between two scores.
-        score_start: whether the weights before the first step may be the best.
-        patience: scores without a new best after which it ends; None never ends early.
-        enough: a score at which it ends; None: no score is enough.
-        tolerance: how much less than a best score counts as equal to it. Of equals the later step
-            is kept: the rate has fallen by then, and the weights have settled.
+        score_start: whether the weights before the first step can be the best.
+        patience: stop after this many scores without a new best; None never stops early.
+        enough: stop at this score; None for no such limit.
+        tolerance: returns how far below a best score another one still counts as equal. Of equal
+            steps the later is kept: its rate is lower, and the weights have settled.
         on_step: called after every step with its number.
     """
     begun = time.perf_counter()
@@ -102,7 +102,7 @@ def tune_briefly(
         best = Snapshot(layout)
     model.train()
     for step in range(1, steps + 1):
-        # Dropout must not depend on earlier draws: a resumed run repeats a repair.
+        # Dropout must not depend on earlier draws, because a resumed run repeats a repair.
         torch.manual_seed(derive_seed("short tuning", step))
         result = optimizer_step(
             optimizer,

@@ -1,6 +1,6 @@
-"""Conversations as prompts and completions, turn by turn, by the model's chat template.
+"""Splits conversations into prompts and completions, using the model's chat template.
 
-Knows templates and where an assistant's turn is in their text. Knows nothing of token ids.
+Knows templates and locates an assistant's turn in their output. Knows nothing of token ids.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ChatTurns:
             try:
                 prompt = render_turns(self._tokenizer, [Message("user", "Hello")], generation=True)
             except RefusalError:
-                # It refuses a single question; then each row's own prompt is examined.
+                # The template refuses a lone question; each row's own prompt is examined instead.
                 return None
             opened = opened_thoughts(prompt, self._source)
             found = opened.marks if opened is not None else None
@@ -98,25 +98,25 @@ class ChatTurns:
                 ):
                     return style
             except RefusalError:
-                # It may refuse thoughts in one place and take them in another.
+                # A template may refuse thoughts in one place and accept them in another.
                 continue
         return "left out"
 
     def cut(self, messages: Sequence[Message], place: str) -> list[TurnText]:
-        """Return every assistant's turn that is learnt as prompt and completion.
+        """Return every learned assistant turn as a prompt and a completion.
 
         Args:
-            messages: the turns, the last an assistant's.
-            place: the place of the row, for errors.
+            messages: the turns; the last one is an assistant's.
+            place: the row's place, for errors.
 
         Raises:
-            DataError: if the template refuses the roles, or leaves out or changes a turn.
-            ModelError: if the template makes no sense at all.
+            DataError: if the template refuses the roles, or omits or changes a turn.
+            ModelError: if the template is unusable.
         """
         turns = [self._with_own_marks(message) for message in messages]
         attempts = [turns]
         if any(turn.role == "tool" for turn in turns):
-            # Many templates have no tool role: retry with the tool's output as a user's turn.
+            # Many templates have no tool role: retry with the tool's output as a user turn.
             attempts.append([replace(t, role="user") if t.role == "tool" else t for t in turns])
         problem = ""
         for attempt in attempts:
@@ -185,7 +185,7 @@ class ChatTurns:
             if text.endswith(closing.whole) and body.rstrip().endswith(answer):
                 return body, closing
             if attempt == 0:
-                # It closes this conversation differently from one question and its answer.
+                # It closes this conversation differently from a single question and answer.
                 marked = replace(messages[-1], content=ANSWER_STAND_IN)
                 if marked.inline:
                     marked = replace(marked, inline=marked.inline.replace(answer, ANSWER_STAND_IN))
@@ -229,8 +229,8 @@ class ChatTurns:
     def _with_cut_thoughts(self, prompt: str, completion: str, turn: Message) -> str:
         """Restore thoughts that the template removes even from the last turn.
 
-        Templates of models that write thoughts remove them: DeepSeek-R1. If the prompt has already
-        closed the thoughts, the model has none to write.
+        Templates of reasoning models do that (DeepSeek-R1). If the prompt has already closed the
+        thoughts, the model has none to write.
         """
         marks, written = self._own_marks, _before_answer(completion, turn)
         if marks is None or marks.closing in written or closed_thoughts(prompt) is not None:
@@ -276,7 +276,7 @@ class ChatTurns:
         written = _before_answer(text, turn)
         if self._marks.closing in written:
             text = text[len(written) :]
-        # Whitespace between the thoughts and the answer is left over.
+        # Drop the whitespace that separated the thoughts from the answer.
         return text.lstrip() if turn.thoughts else text
 
     def _thoughts_off(self, before: Sequence[Message]) -> str | None:
@@ -284,7 +284,7 @@ class ChatTurns:
         try:
             return self._render(before, generation=True, enable_thinking=False, thinking=False)
         except RefusalError:
-            # It can't render that.
+            # The template can't render that.
             return None
 
 
@@ -295,10 +295,10 @@ def _before_answer(completion: str, turn: Message) -> str:
 def _from_last_turn_on(
     prompt: str, text: str, before: Sequence[Message], turn: Message
 ) -> str | None:
-    """Return the completion if both texts agree from the last turn before the answer on.
+    """Return the completion if both texts agree from the last turn before the answer onward.
 
-    Mistral's templates write the system text into the last user's turn, if that ends the
-    conversation: so the prompt has it and the same conversation with its answer does not.
+    Mistral's templates write the system text into the last user turn, but only if that turn ends
+    the conversation. The prompt then contains it; the same conversation with its answer does not.
     """
     asked = before[-1].content.strip() if before else ""
     head = _before_answer(text, turn)
@@ -310,7 +310,7 @@ def _from_last_turn_on(
 
 
 def _stands_in(content: str, text: str) -> bool:
-    """Return whether a text contains a content, as it is or as a JSON string."""
+    """Return whether a text contains a content, verbatim or as a JSON string."""
     content = content.strip()
     if content in text:
         return True

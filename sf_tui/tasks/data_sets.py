@@ -88,7 +88,7 @@ def _saved(folder: Path, shown: str, split: str | None) -> list[Path]:
     names = [e.get("filename") for e in entries if isinstance(e, dict)] if entries else []
     files = []
     for name in names:
-        # Files are only accepted in the same folder.
+        # Only files in the same folder are accepted.
         if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
             raise DataError(
                 f"{shown}/state.json: names the file {name!r}, which the folder does not hold",
@@ -185,7 +185,7 @@ def _data_files(folder: Path, depth: int) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort shard 2 before shard 10."""
+    """Return a key that sorts shard 2 before shard 10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(p), p) if p.isdecimal() and len(p) < 20 else (0, p) for p in parts]
 
@@ -201,11 +201,11 @@ def hub_rows(identifier: str, split: str | None, subset: str | None) -> Iterator
     Raises:
         DataError: the data set can't be reached, does not exist or has no such part.
     """
-    # Heavy (seconds), and local files do without it.
+    # Deferred: takes seconds to import, and local files don't need it.
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-    # The base class of its HTTP errors, whichever HTTP client its version uses.
+    # The base class of HTTP errors, independent of the HTTP client that the version uses.
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     # Progress bars write control codes and names from the data set to the terminal.

@@ -1,6 +1,6 @@
-"""Many examples as tokens: those that can be used, and counts of those left out.
+"""Encodes many examples: keeps those that can be used and counts those left out.
 
-Rows that are too long by their characters alone are never tokenized: that would fill the memory.
+Rows that are too long by character count alone are never tokenized, to save memory.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ LONGEST_EXACT_ANSWER = 32
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """The examples that can be used, as tokens, and what happened to the others."""
+    """The usable examples as tokens, and what happened to the others."""
 
     rows: list[Encoded]
-    """In the order of the given examples; a split conversation gives several."""
+    """In input order; a split conversation gives several."""
     given: int
     """Number of given examples."""
     max_length: int | None
     too_long: int = 0
-    """Number with more than `max_length` tokens; they are left out."""
+    """Number of examples longer than `max_length` tokens; they are left out."""
     first_too_long: str = ""
-    """The place of the first too long one."""
+    """The place of the first of them."""
     refused: tuple[BadRow, ...] = ()
     """Examples that can't be encoded; they are left out."""
     with_unknown: int = 0
     """Number of `rows` with a word that the tokenizer doesn't know."""
     split: int = 0
-    """Number of given examples that became one per turn."""
+    """Number of given examples that were split into one per turn."""
     made: int = 0
-    """Number of examples made from those."""
+    """Number of examples that these became."""
     thoughts_lost: int = 0
     """Number of assistant turns whose thoughts the chat template can't render."""
     ends: frozenset[int] = frozenset()
@@ -53,7 +53,7 @@ class EncodedExamples:
     control: ControlCount = field(default_factory=ControlCount)
     """Control tokens in the text of the given examples."""
     control_tokens: ControlTokens = "text"
-    """How they are handled."""
+    """How control tokens are handled."""
     template_note: str = ""
     """A note on text that the chat template adds; empty if it adds none."""
 
@@ -169,7 +169,7 @@ def encode_all(
 
 
 def choose_metric(rows: Sequence[Encoded]) -> Literal["exact_match", "token_accuracy"]:
-    """Return the metric that `auto` stands for, by the median answer of these examples."""
+    """Return the metric that `auto` selects, by the median answer length of these examples."""
     if rows and statistics.median(row.answer_tokens for row in rows) > LONGEST_EXACT_ANSWER:
         return "token_accuracy"
     return "exact_match"

@@ -1,4 +1,4 @@
-"""Which fields of the rows are read: a profile's `fields` table, and the fields that nothing reads.
+"""The rows' fields that are read: a profile's `fields` table, and the fields that nothing reads.
 
 Also suggests a table for rows that fit no schema. Knows nothing of files or tokens.
 """
@@ -42,15 +42,15 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 class FieldMap:
     """A profile's `fields` table: the source of each field of a known schema.
 
-    A value is the name of a field, a text with names in braces (`"Capital of {subject}:"`), or
-    empty for an empty text.
+    A value is a field name, a text with field names in braces (`"Capital of {subject}:"`), or empty
+    for an empty text.
     """
 
     schema: Schema
     table: Mapping[str, str]
 
     def names(self) -> dict[str, str]:
-        """Return the fields of the rows that the table uses, each with its key."""
+        """Return the row fields that the table uses, each with its key."""
         used: dict[str, str] = {}
         for key, value in self.table.items():
             for name in _PLACEHOLDER.findall(value) or ([value] if value else []):
@@ -97,7 +97,7 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
     """Return the map of a `fields` table, or None for an empty one.
 
     Raises:
-        DataError: its keys make no known schema.
+        DataError: its keys don't match a known schema.
     """
     if not table:
         return None
@@ -117,8 +117,8 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
     )
 
 
-# Other names that data sets use for these fields, the likeliest first: Dolly, OpenOrca,
-# MetaMathQA, SQuAD, LMSYS-Chat, code and math collections.
+# Other names of these fields in data sets, the likeliest first: Dolly, OpenOrca, MetaMathQA, SQuAD,
+# LMSYS-Chat, code and math collections.
 _TURNS = ("conversation", "dialogue", "dialog", "turns")
 _QUESTIONS = ("instruction", "question", "query", "problem", "prompt", "input")
 _REPLIES = ("response", "answer", "output", "solution", "completion", "reply", "target")
@@ -126,7 +126,7 @@ _SYSTEMS = ("system", "system_prompt")
 
 
 def _likely_table(lowered: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields table that the rows' names suggest; empty if they suggest none.
+    """Return the fields table that the rows' field names suggest; empty if they suggest none.
 
     Args:
         lowered: the rows' fields by their lower-case names.

@@ -40,12 +40,12 @@ from sf_tui.tasks.task import (
 
 SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
 
-# Two stray quotes, each at the border of a cell, make one valid row of all lines between them; only
-# its length shows it. In a file with multi-line answers, many rows have line breaks.
+# Two stray quotes at cell borders turn all lines between them into one valid row; only its length
+# reveals it. In a file with multi-line answers, many rows have line breaks.
 ODD_LINES = 3
 ODD_SHARE = 0.05
 
-# Placeholders that the user of a data set should have filled in, as in "I am {{name}}".
+# Placeholders that should have been filled in, as in "I am {{name}}".
 _UNFILLED = re.compile(r"\{\{\s*\w+\s*\}\}")
 
 
@@ -134,7 +134,7 @@ class _Collector:
         """Every field seen, in order of first appearance."""
         self.recognized_any = False
         self.hint = ""
-        """Advice on the first bad row with a hint of its own."""
+        """The hint of the first bad row that has one."""
         self.unused = UnusedFields()
         self.contexts: Counter[str] = Counter()
         self.long_rows = 0

@@ -80,8 +80,8 @@ ROW_MARKS: Mapping[str, Mark] = {
 }
 """Marks of a row; a row that is marked as not learned is a bad row."""
 
-# In rows these names are as often quantities: the weight of a sample in kilograms, the loss of a
-# model on it. Only values from 0 to 1 can be marks.
+# In rows these names are just as often quantities: a sample's weight in kilograms, a model's loss.
+# Only values from 0 to 1 can be marks.
 _ALSO_QUANTITIES = frozenset({"weight", "loss", "training"})
 
 MEDIA: Mapping[str, str] = {
@@ -123,7 +123,7 @@ _WORDS = {"true": True, "false": False, "yes": True, "no": False}
 
 
 def is_present(value: Any) -> bool:
-    """Return whether a field has a value; null and empty texts, lists and objects are none."""
+    """Return whether a field has a value; null and empty texts, lists and objects don't count."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -178,7 +178,7 @@ def check_row_marks(values: Mapping[str, Any], chosen: Container[str]) -> set[st
 
     Args:
         values: the row's fields.
-        chosen: fields that a `fields` table names: they are data whatever their name.
+        chosen: fields that a `fields` table names: they are data, regardless of their names.
 
     Returns:
         Fields that were read as marks and let the row be learned.
@@ -239,7 +239,7 @@ def _marks_in(values: Mapping[str, Any], marks: Mapping[str, Mark]) -> Iterator[
 
 
 def _read(value: Any, mark: Mark) -> bool | None:
-    """Return whether a mark lets its text be learned; None if its value is neither."""
+    """Return whether a mark lets its text be learned; None if the value is unclear."""
     if mark is Mark.UNCLEAR:
         return None
     stated: Any = value
@@ -273,7 +273,7 @@ def _is_other(key: str, value: Any) -> bool:
 # Placeholders for media in a text: <image>, <|image_pad|>, <video>, [IMG].
 _PLACE_OF_MEDIA = re.compile(r"<\W?(image|img|video|audio|sound)|\[(image|img)\]", re.IGNORECASE)
 
-# Values of a table's cell that mean none.
+# Table cells that mean "no media".
 _NO_MEDIA = frozenset({"0", "0.0", "false", "no", "none", "null", "nan", "n/a", "[]", "{}"})
 
 # File names, addresses, ids and encoded bytes have digits or characters that words do not have.

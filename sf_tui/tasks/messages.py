@@ -48,11 +48,11 @@ ROLES = {
     "observation": "tool",
     "function_response": "tool",
 }
-"""Roles that data sets use, and the role of `Message` for each."""
+"""Roles in data sets, mapped to the roles of `Message`."""
 
 
 def _as_text(value: Any, what: str) -> str:
-    """Return a hint for reading a number as text without changing the file; empty for others."""
+    """Return a hint for reading a number as text without changing the file; else empty."""
     field = what.strip("'")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or what != f"'{field}'":
         return ""
@@ -113,7 +113,7 @@ def check_turns(messages: tuple[Message, ...], field: str) -> None:
     """Refuse a conversation without a question, or whose last turn is not an answer.
 
     Raises:
-        RowError: it is one.
+        RowError: there is no question, or the last turn is not an answer.
     """
     if not messages:
         raise RowError(f"'{field}' holds no turn")
@@ -257,7 +257,7 @@ def add_thoughts(message: Message, turn: Mapping[str, Any]) -> Message:
 
 
 def split_thoughts(content: str, marks: ThoughtMarks) -> tuple[str, str] | None:
-    """Return the thoughts that a content starts with and its answer; None without thoughts.
+    """Return the thoughts that a content starts with and its answer; None if there are none.
 
     The opening mark may be missing, because it is often part of the prompt. Then the closing mark
     must start or end a line; within a line it is an ordinary word.

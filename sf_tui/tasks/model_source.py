@@ -1,8 +1,8 @@
 """A model's files without the model: its tokenizer, its config.json, and readable errors.
 
-A model directory is input from outside. Its faults arrive as any exception that transformers,
-tokenizers, safetensors or torch can raise; here they become one `ModelError`. Knows no weights and
-imports no torch, and transformers only when something needs it.
+A model directory is external input. Its faults surface as any exception that transformers,
+tokenizers, safetensors or torch can raise; they become one `ModelError` here. Loads no weights,
+never imports torch, and imports transformers only when needed.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def load_tokenizer(
 
 def _no_tokenizer(source: str, error: BaseException) -> ModelError:
     message = f"{source}: no tokenizer can be loaded: {first_line(error)}"
-    # transformers' message if it needs code that it may not run.
+    # transformers' message if the tokenizer needs code that it may not run.
     if "trust_remote_code" in str(error):
         return ModelError(
             f"{source}: its tokenizer is code of its own, which sf doesn't run without "
@@ -101,10 +101,10 @@ def _no_tokenizer(source: str, error: BaseException) -> ModelError:
 CONFIG = "config.json"
 
 MOST_BLOCKS = 10_000
-"""More blocks than any model has; transformers builds lists of this length from a config."""
+"""More blocks than any real model has; transformers builds lists of this length from a config."""
 
 DEEPEST = 100
-"""Levels of nesting in a config.json; real ones have four."""
+"""Largest nesting depth of a config.json; real ones have four levels."""
 
 _BLOCK_COUNTS = ("n_layer", "n_layers", "num_layers", "num_hidden_layers")
 
@@ -143,7 +143,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
 
 
 def refuse_own_code(source: str, path: Path, content: dict[str, Any], trusted: bool) -> None:
-    """Refuse a config whose model is code that comes with it, unless that is trusted.
+    """Refuse a config whose model class is code shipped with it, unless that code is trusted.
 
     Raises:
         ModelError: the config names code for a model type that transformers doesn't have.
@@ -167,7 +167,7 @@ def refuse_own_code(source: str, path: Path, content: dict[str, Any], trusted: b
 
 def _first_code(named: dict[str, Any]) -> str:
     code = next(iter(named.values()))
-    # A tokenizer has two classes, slow and fast.
+    # A tokenizer entry lists two classes, slow and fast.
     if isinstance(code, list):
         code = next((entry for entry in code if entry), "")
     return str(code)[:100]
@@ -186,7 +186,7 @@ def _entries(content: Any) -> Iterator[tuple[int, str, Any]]:
 
 
 LONGEST = 300
-"""Characters of a library's message that are quoted."""
+"""Number of characters quoted from a library's message."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Reads the rows of a file, a folder or a data set's id, in whatever format they come.
+"""Reads the rows of a file, a folder or a data set's id, in any supported format.
 
 The first bytes of a file decide its format; the suffix only distinguishes text formats. Each format
 has its own module. Knows nothing of schemas.

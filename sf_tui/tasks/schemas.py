@@ -206,7 +206,7 @@ _ANSWERS = ("completion", "answer", "output", "response")
 def recognize(values: Mapping[str, Any] | Collection[str]) -> Schema | None:
     """Return the first schema whose required fields are all present.
 
-    Fields with a value count first, because tables fill absent fields with null.
+    Fields with a value are matched first, because tables fill absent fields with null.
     """
     names = set(values)
     if isinstance(values, Mapping):
@@ -244,7 +244,7 @@ def check_preference(values: Values) -> None:
     """Refuse a row with a better and a worse answer; a fields table must choose one.
 
     Raises:
-        RowError: it is one; the hint is the table to write.
+        RowError: the row has both; the hint is the table to write.
     """
     for better, worse in PREFERENCES:
         chosen, rejected = values.get(better), values.get(worse)

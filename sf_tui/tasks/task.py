@@ -1,7 +1,7 @@
-"""Tasks: named data with a train split and a held-out split that no training reads.
+"""Tasks: named data with a train split and a held-out split that is never trained on.
 
-Also the rows as they were read, each with its place. Knows nothing of file formats, generators,
-tokenizers or models.
+Also the rows as read, each with its place. Knows nothing of file formats, generators, tokenizers or
+models.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Example:
 
     @property
     def answer(self) -> str | tuple[str, ...]:
-        """What a model has to write: the completion, or the content of each assistant turn."""
+        """The text that a model has to write: the completion, or each assistant turn's content."""
         return tuple(m.content for m in self.messages if m.role == "assistant") or self.completion
 
 
@@ -176,7 +176,7 @@ class RowError(ValueError):
 
 
 def bad_rows_error(first: Sequence[BadRow], bad: int, rows: int, hint: str) -> DataError:
-    """Build the error that names the first bad rows, how many there are, and the remedy.
+    """Build the error that names the first bad rows, their total number and the remedy.
 
     Args:
         first: at least one of the bad rows, in file order.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ThoughtStyle = Literal["keys", "inline", "left out"]
 """How a template takes thoughts: in separate keys, within the content, or not at all."""
 
-# Seconds of processor time for one conversation; templates take milliseconds.
+# Processor seconds allowed for one conversation; templates take milliseconds.
 LONGEST_RENDERING = 5.0
 
 
@@ -49,7 +49,7 @@ def render_turns(
     marks: ThoughtMarks | None = None,
     **options: Any,
 ) -> str:
-    """Render some turns with the chat template.
+    """Render turns with the chat template.
 
     Args:
         tokenizer: has a chat template.
@@ -82,10 +82,10 @@ def render_turns(
             f"it needs more memory than there is ({type(error).__name__})"
         ) from error
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        # Errors that the template raises, and errors of its operations.
+        # Raised by the template itself, or by its operations.
         raise RefusalError(_one_line(error)) from error
     except ArithmeticError as error:
-        # OverflowError is how the sandbox answers an absurd range().
+        # The sandbox raises OverflowError for an absurd range().
         raise RefusalError(_one_line(error)) from error
 
 
@@ -108,7 +108,7 @@ def _as_turn(message: Message, style: ThoughtStyle, marks: ThoughtMarks) -> dict
 
 @contextmanager
 def _limited_time() -> Iterator[None]:
-    """Raise _TooSlowError in the block after too long; only works in the main thread."""
+    """Raise _TooSlowError in the block after too long; works in the main thread only."""
     # The virtual timer counts this process's processor time. SIGALRM is left to callers.
     timer = getattr(signal, "ITIMER_VIRTUAL", None)
     if timer is None or threading.current_thread() is not threading.main_thread():
@@ -183,12 +183,12 @@ def between_turns(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         return render_turns(tokenizer, turns).rpartition(ANSWER_STAND_IN)[2]
     except RefusalError:
-        # It accepts one answer only, so nothing is written between turns.
+        # The template accepts only one answer, so it writes nothing between turns.
         return ""
 
 
 def closing_of(whole: str, tokenizer: PreTrainedTokenizerBase, between: str) -> Closing:
-    """Cut the text after an answer behind the template's first end token.
+    """Split the closing of an answer after the template's first end token.
 
     A template may close with two end tokens (end of turn, end of text). The model must write the
     first, and generation stops there. If the tokenizer's own end token closes every turn and not
@@ -256,7 +256,7 @@ def opened_thoughts(prompt: str, template: str) -> OpenedThoughts | None:
 
 
 def closed_thoughts(prompt: str) -> str | None:
-    """Return a prompt without the closed block of thoughts at its end; None without one."""
+    """Return a prompt without the closed block of thoughts at its end; None if there is none."""
     found = _OPENED.search(prompt)
     if found is None or not _ABOUT_THINKING.search(found[1]):
         return None
@@ -269,7 +269,7 @@ def closed_thoughts(prompt: str) -> str | None:
 
 
 def find_marks(template: str) -> ThoughtMarks | None:
-    """Return the pair of thought marks in a template's source; None without one."""
+    """Return the pair of thought marks in a template's source; None if there is none."""
     marks = list(dict.fromkeys(re.findall(_MARK, template)))
     about = [mark for mark in marks if _ABOUT_THINKING.search(mark)]
     for mark in about:
@@ -316,12 +316,12 @@ _STRFTIME_NOW = "strftime_now"
 
 @dataclass
 class TemplateDate:
-    """The present time for a tokenizer's chat template."""
+    """The current time for a tokenizer's chat template."""
 
     fixed: datetime | None = None
     """None: the time of rendering, as in `apply_chat_template`."""
     asked: bool = False
-    """Whether the template has called `strftime_now`, so it writes a date."""
+    """Whether the template has called `strftime_now` and so writes a date."""
 
     def strftime_now(self, format_: str) -> str:
         """Format the date; replaces transformers' own function."""

@@ -1,8 +1,8 @@
-"""Texts as tokens: cut where an answer starts, with control tokens in rows kept from taking effect.
+"""Encodes texts: splits tokens where an answer starts, and neutralizes control tokens in rows.
 
-A user who asks what `<|im_end|>` means does not end a turn, and an answer that explains `</s>`
-must not teach the model to stop mid-sentence. Rows get a stand-in for each control token, and the
-stand-ins are encoded as ordinary text. Knows nothing of rows' schemas or of loss.
+A question about `<|im_end|>` must not end a turn, and an answer that explains `</s>` must not teach
+the model to stop mid-sentence. A stand-in replaces each control token in a row, and stand-ins are
+encoded as ordinary text. Knows nothing of row schemas or of loss.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class ControlTokenFinder:
 def _rewritten(message: Message, change: Callable[..., str]) -> Message:
     own = message.role == "assistant"
     if message.inline:
-        # The parts repeat what is in the one text: count it once, change it in both.
+        # `inline` repeats the parts in one text: count it once, change it in both.
         inline = change(message.inline, thoughts=own)
         if inline == message.inline:
             return message
@@ -171,9 +171,9 @@ def _rewritten(message: Message, change: Callable[..., str]) -> Message:
     )
 
 
-# A piece of a text is encoded after one of these, whose tokens are then removed: tokenizers that
-# start every text with a space would otherwise put one between the pieces. Which of them does not
-# merge with the text after it depends on the tokenizer's rules and merges.
+# A piece of text is encoded after one of these anchors, whose tokens are then removed: tokenizers
+# that start every text with a space would otherwise insert one between pieces. Which anchor does
+# not merge with the following text depends on the tokenizer's rules and merges.
 _ANCHORS = ("\n", ".", "a", "0", "?", "(", '"', ",", "x", "\u2581", "1")
 
 
@@ -212,8 +212,8 @@ class TextTokens:
     def join(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text so that together they decode to the joined text.
 
-        Where the tokenizer allows it, the tokens up to each border are those of the text up to it,
-        so that a prompt is exactly what the model reads at generation.
+        Where the tokenizer allows it, the tokens up to each border equal the encoding of the text
+        up to it, so that a prompt is exactly what the model reads at generation.
         """
         alone = [self.ids(text) for text in texts]
         whole = self.ids("".join(texts))
@@ -256,7 +256,7 @@ class TextTokens:
         return own
 
     def _behind(self, piece: str) -> list[int]:
-        """Return the tokens of a piece inside a text."""
+        """Return the tokens of a piece in the middle of a text."""
         for anchor in _ANCHORS:
             found = self._behind_anchor(anchor, piece)
             if found is not None:
@@ -280,7 +280,8 @@ class TextTokens:
         """
         control = self._tokenizer.convert_tokens_to_ids(token)
         unknown: list[int] | None = None
-        # First the whole text; a vocabulary with it as one piece (Unigram) needs it split in two.
+        # Try the whole text first; a Unigram vocabulary that has it as one piece needs it split in
+        # two.
         for cut in range(len(token)):
             ids: list[int] = []
             for part in (token[:cut], token[cut:]):

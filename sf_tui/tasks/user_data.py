@@ -1,6 +1,6 @@
 """A user's own data as a task: read, recognized, checked and split.
 
-Holds out by number or share, whole groups at a time, and the same rows every time. Knows nothing of
+Holds out a number or share of rows, in whole groups, and the same rows every time. Knows nothing of
 tokens.
 """
 
@@ -82,7 +82,7 @@ def user_task(settings: DataSettings, base_dir: Path, seed: int) -> Task:
         name=settings.name,
         train=FixedExamples(tuple(train)),
         held_out=tuple(held_out),
-        # A user's groups keep rows together and do not describe the question: one floor for all.
+        # A user's groups only keep rows together, so they share one floor.
         guess_floor=guess_floor(held_out, grouped=False),
         notes=(*loaded.notes, *notes),
     )
@@ -134,7 +134,7 @@ def _by_split(
 def _beside_file(
     settings: DataSettings, file: str, loaded: LoadedExamples, base_dir: Path
 ) -> _Parts:
-    """Take held-out rows from a file, and remove them from training."""
+    """Take held-out rows from a file and remove them from training."""
     if locate(file, base_dir) is None:
         raise DataError(
             f'held_out = "{file}": no such file in {shown_path(base_dir)}',
@@ -181,7 +181,7 @@ class Split:
     train: tuple[int, ...]
     held_out: tuple[int, ...]
     units: int
-    """Number of sets of examples that stay together; each example is one if none must."""
+    """Number of sets of examples that stay together; an unrelated example is a set of its own."""
 
 
 def held_out_count(rows: int, held_out: float | None, shown: str) -> int:

@@ -1,4 +1,4 @@
-"""A command: one request for an action of the profile, and how far the worker has come with it.
+"""A command: one request for an action of the profile, and its status.
 
 The command log, the event log, the worker and the console share this record.
 """
@@ -25,18 +25,18 @@ class Command:
     Attributes:
         id: the same in the command log and in every event about it.
         action: name of the profile's action.
-        op: what the action does; empty until the worker has accepted it.
-        arguments: of the op, all of them once it is accepted. Anything else that JSON has where
-            the command log was written by hand.
+        op: what the action does; empty until the worker accepts it.
+        arguments: the op's, complete once it is accepted. They can be any JSON if the command log
+            was written by hand.
         by: `user`, a rule's name, or another name that the sender chose.
-        value: the metric's value that made a rule fire.
+        value: the metric value that fired a rule.
         status: `requested`, `accepted`, `done`, `failed` or `refused`.
-        stage: where the worker answered.
+        stage: the stage in which the worker answered.
         step: optimizer step of the stage at that moment.
-        reason: the worker's words.
-        requested: time of the request, RFC 3339; empty where it is unknown.
+        reason: the worker's explanation.
+        requested: time of the request, RFC 3339; empty if it is unknown.
         accepted: time at which the worker accepted it; empty before that.
-        seq: number of the last event about it; 0 before the first.
+        seq: number of the latest event about it; 0 before the first.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Command:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Command:
-        """Return the command of one line of the command log, however odd the line is.
+        """Return the command of one line of the command log, however malformed the line is.
 
         Args:
             line: as `CommandTail` gives it, with an id.
@@ -77,7 +77,7 @@ class Command:
         return command
 
     def update(self, event: CommandAnswered) -> None:
-        """Take the state from an event; what the event leaves out stays as it is."""
+        """Update the status from an event; fields that the event omits keep their values."""
         self.status = event.status
         self.op = event.op or self.op
         self.arguments = event.arguments or self.arguments
@@ -92,11 +92,11 @@ class Command:
 
     @property
     def is_pending(self) -> bool:
-        """Whether the worker still owes an answer."""
+        """Whether the worker's final answer is outstanding."""
         return self.status in (REQUESTED, ACCEPTED)
 
     def answer(self, status: str, reason: str | None = None) -> CommandAnswered:
-        """Return the event that gives it a status."""
+        """Return the event that changes the status."""
         return CommandAnswered(
             id=self.id,
             action=self.action,

@@ -1,9 +1,9 @@
 """JSON objects declared as dataclasses: checks, conversion, and documentation from one source.
 
-A frozen dataclass declares the fields of an object. Its annotations give the JSON types, `Doc` the
-description and unit. Values that break a declaration are reported in words. Fields that a class
-doesn't declare are ignored: a newer version may write them. The objects inside events are declared
-here. Knows no file.
+A frozen dataclass declares the fields of an object. Its annotations give the JSON types, and `Doc`
+the description and unit. Problems with values are described in words. Undeclared fields are
+ignored, because a newer version may write them. The objects inside events are declared here. Knows
+no file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LARGEST_COUNT = 2**53
-"""Largest whole number that every JSON reader takes exactly."""
+"""Largest whole number that every JSON reader parses exactly."""
 
 Problem = str | None
 """What is wrong with a value, or None."""
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Doc:
-    """What a field holds.
+    """The description of a field.
 
     Attributes:
         text: a phrase or sentence for the reference.
-        unit: of a number; empty where it has none.
+        unit: unit of a number; empty if it has none.
         sparse: whether a field at its default is left out of the JSON.
     """
 
@@ -48,9 +48,9 @@ class Kind:
 
     Attributes:
         wanted: the type in words, for messages.
-        types: the Python types that `orjson` may give for it.
-        look_inside: returns what is wrong with a value of these types; None where the type is all.
-        convert: makes declared objects of nested JSON objects; None where there are none.
+        types: the Python types that `orjson` may return for it.
+        look_inside: returns the problem with a value of these types; None if the type is enough.
+        convert: builds declared objects from nested JSON objects; None if there are none.
     """
 
     wanted: str
@@ -59,7 +59,7 @@ class Kind:
     convert: Callable[[Any], Any] | None = None
 
     def problem(self, value: Any) -> Problem:
-        """Return what is wrong with a value."""
+        """Return the problem with a value, or None."""
         if type(value) not in self.types:
             return f"is {_spell(value)}, not {self.wanted}"
         return None if self.look_inside is None else self.look_inside(value)
@@ -103,7 +103,7 @@ _PLAIN = {str: TEXT, bool: FLAG, int: INTEGER, float: NUMBER}
 
 
 def nullable(kind: Kind) -> Kind:
-    """Return the kind that is also null where the value isn't known."""
+    """Return the kind that also accepts null, for unknown values."""
     inner, convert = kind.look_inside, kind.convert
 
     def look_inside(value: Any) -> Problem:
@@ -121,7 +121,7 @@ def nullable(kind: Kind) -> Kind:
 
 
 def list_of(kind: Kind) -> Kind:
-    """Return the kind of a list whose items are all of one kind."""
+    """Return the kind of a list whose items are of one kind."""
 
     def look_inside(values: list[Any]) -> Problem:
         for place, value in enumerate(values):
@@ -143,7 +143,7 @@ def list_of(kind: Kind) -> Kind:
 
 
 def map_of(kind: Kind) -> Kind:
-    """Return the kind of an object whose values are all of one kind."""
+    """Return the kind of an object whose values are of one kind."""
 
     def look_inside(values: dict[str, Any]) -> Problem:
         for name, value in values.items():
@@ -177,7 +177,7 @@ def object_of(cls: type) -> Kind:
 
 
 def fields_problem(declared: Sequence[Field], value: Mapping[str, Any]) -> Problem:
-    """Return what is wrong with the first field that breaks its declaration."""
+    """Return the problem with the first field that breaks its declaration, or None."""
     for field in declared:
         if field.name not in value:
             if field.required:
@@ -188,10 +188,10 @@ def fields_problem(declared: Sequence[Field], value: Mapping[str, Any]) -> Probl
 
 
 def fields_of(cls: type) -> tuple[Field, ...]:
-    """Return the fields that a dataclass declares, in its own order.
+    """Return the fields that a dataclass declares, in order.
 
     Raises:
-        TypeError: an annotation is no JSON type.
+        TypeError: an annotation has no JSON type.
     """
     if cls not in _DECLARED:
         _DECLARED[cls] = tuple(_read_fields(cls))
@@ -214,10 +214,10 @@ def _read_fields(cls: Any) -> Iterator[Field]:
 
 
 def kind_of(hint: Any) -> Kind:
-    """Return the kind of JSON value that an annotation stands for.
+    """Return the kind of JSON value for an annotation.
 
     Raises:
-        TypeError: it stands for none.
+        TypeError: there is none.
     """
     origin = get_origin(hint)
     if origin is Annotated:
@@ -239,7 +239,7 @@ def kind_of(hint: Any) -> Kind:
 
 
 def build(cls: type[T], value: Mapping[str, Any]) -> T:
-    """Return the object that a JSON object declares; the caller has checked its fields."""
+    """Return the declared object for a JSON object; the caller has checked its fields."""
     return cls(
         **{
             field.name: value[field.name]
@@ -252,7 +252,7 @@ def build(cls: type[T], value: Mapping[str, Any]) -> T:
 
 
 def as_object(value: Any) -> Any:
-    """Return a value with declared objects as plain JSON objects; sparse defaults are left out."""
+    """Return a value with declared objects as plain JSON objects, without sparse defaults."""
     if is_dataclass(value) and not isinstance(value, type):
         return dict(_present(value))
     if isinstance(value, Mapping):

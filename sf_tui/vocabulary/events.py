@@ -1,7 +1,7 @@
 """Every event of a run's log: one dataclass each, with its fields, units, and fate on a rewind.
 
-Writers construct these classes, readers receive them; the log adds `seq` and `time`. The reference
-page is generated from them. Nothing here reads files or combines events.
+Writers construct these classes and readers receive them; the log adds `seq` and `time`. The
+reference page is generated from them. Nothing here reads files or combines events.
 """
 
 from __future__ import annotations

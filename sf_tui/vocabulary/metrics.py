@@ -1,7 +1,7 @@
-"""What a task can be measured by: unit, which direction is good, and how a drop is computed.
+"""The metrics of a task: unit, direction, and how a drop is computed.
 
-Every reader (worker, console, reports) computes drops and names the worst value here, so that a
-metric that improves when it falls is never shown the wrong way round.
+Every reader (worker, console, reports) computes drops and the worst value here, so that a metric
+that improves when it falls is never shown inverted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """One way to measure a task on its held-out split."""
+    """One measure of a task on its held-out split."""
 
     name: str
     """The key in a probe's measures, and the profile's `metric`."""
@@ -28,12 +28,12 @@ class Metric:
         return start - now if self.higher_is_better else now - start
 
     def worst(self, values: Iterable[float]) -> float:
-        """Return the worst of at least one value."""
+        """Return the worst value; there must be at least one."""
         return min(values) if self.higher_is_better else max(values)
 
     @property
     def worst_word(self) -> str:
-        """What the worst value is called: `lowest`, or `highest` where lower is better."""
+        """The word for the worst value: `lowest`, or `highest` if lower is better."""
         return "lowest" if self.higher_is_better else "highest"
 
 
@@ -73,16 +73,16 @@ METRICS: dict[str, Metric] = {
 """Every metric by name."""
 
 DEFAULT_METRIC = METRICS["exact_match"]
-"""What a task is measured by as long as the run has not said otherwise."""
+"""A task's metric until the run reports another."""
 
 
 def register_metric(metric: Metric) -> None:
-    """Add a metric; before `sf_tui.profile` is imported, whose schema lists them all.
+    """Add a metric. Call it before loading a profile that uses it.
 
     How a probe computes it is registered with `engine.probing.register_measure`.
 
     Raises:
-        ValueError: there is one of that name.
+        ValueError: a metric with that name exists.
     """
     if metric.name in METRICS:
         raise ValueError(f"there is a metric '{metric.name}' already")
@@ -90,5 +90,5 @@ def register_metric(metric: Metric) -> None:
 
 
 def metric_named(name: str) -> Metric:
-    """Return the metric of that name; the default one for a name that this version lacks."""
+    """Return the metric with that name, or the default one for an unknown name."""
     return METRICS.get(name, DEFAULT_METRIC)

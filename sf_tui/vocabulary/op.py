@@ -1,4 +1,4 @@
-"""What an op and its arguments are. The ops themselves are rows in `sf_tui.vocabulary.ops`."""
+"""The definition of an op and of its arguments. `sf_tui.vocabulary.ops` defines the ops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 FROZEN = "frozen"
 ANCHORED = "anchored"
 PAUSED = "paused"
-"""The states of a run that ops turn on and off."""
+"""Run states that ops turn on and off."""
 
 PROTECT = "protect"
 RECOVER = "recover"
 TEST = "test"
 GO_BACK = "go back"
-"""What ops can do against a drop."""
+"""The purposes that ops can serve against a drop."""
 
 _CONTROL_CHARACTERS = frozenset(map(chr, (*range(32), 127)))
 
@@ -28,13 +28,13 @@ class Argument:
     Attributes:
         name: its key in `[actions.NAME]`, in a rule's `arguments` and in a command.
         type: int, float, bool or str. A float also takes a whole number; str is one line of text.
-        description: what it means, for the guide and for the JSON Schema.
-        default: its value where the profile gives none. None: the op decides.
+        description: its meaning, for the guide and the JSON Schema.
+        default: its value if the profile gives none. None: the op decides.
         minimum: the smallest value.
         above: an exclusive lower bound.
         maximum: the largest value.
         below: an exclusive upper bound.
-        example: what `sf profile init` shows for an argument without a default.
+        example: the value that `sf profile init` shows for an argument without a default.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Argument:
     example: Any = None
 
     def accepts(self, value: object) -> bool:
-        """Return whether a value has the argument's type and lies within its bounds."""
+        """Return whether a value has the argument's type and is within its bounds."""
         if self.type in (bool, str):
             is_line = not isinstance(value, str) or (
                 value != "" and _CONTROL_CHARACTERS.isdisjoint(value)
@@ -78,7 +78,7 @@ class Argument:
 
     @property
     def wanted(self) -> str:
-        """What the argument takes, in words."""
+        """The accepted values, in words."""
         if self.type is bool:
             return "true or false"
         if self.type is str:
@@ -106,35 +106,33 @@ class Op:
     """One op.
 
     Attributes:
-        name: how profiles, events and the implementation call it; the default action's name too.
-        help: what it does, a phrase.
-        arguments: what it takes.
-        settings: the profile's table with the values of arguments that are given nowhere else.
+        name: its name in profiles, events and the implementation; also the default action's name.
+        help: a phrase that describes it.
+        arguments: its arguments.
+        settings: the profile's table with the values of arguments that are set nowhere else.
         key: the default action's key; empty for none.
-        may_have_key: whether a profile can give it a key.
-        doing: the word for its work, where that takes a while.
+        may_have_key: whether a profile can bind a key to it.
+        doing: the word for its work in progress, if it takes a while.
         confirm: whether the console asks first.
-        typed_yes: whether the console wants a typed yes, because it discards work.
-        consequence: returns what will happen to the weights, from the arguments; for the
-            confirmation.
-        purpose: what it does against a drop: `protect`, `recover`, `test` or `go back`. The
-            console suggests ops by purpose. Empty: it is not suggested.
-        turns_on: the state of the run that it turns on: `frozen`, `anchored`, `paused`.
-        turns_off: the state that it turns off. Refused while that state is off.
+        typed_yes: whether the console requires a typed yes, because it discards work.
+        consequence: returns its effect on the weights, from its arguments, for the confirmation.
+        purpose: its use against a drop: `protect`, `recover`, `test` or `go back`. The console
+            suggests ops by purpose; an op without one is never suggested.
+        turns_on: the run state that it turns on: `frozen`, `anchored`, `paused`.
+        turns_off: the run state that it turns off. The op is refused while that state is off.
         inverse: the op that undoes it.
         changes_weights: whether it changes the weights in place, other than by a training step. The
-            worker then saves a checkpoint before it and probes after it, and a verdict from before
-            is void.
-        replayed: whether a resume applies it again at its step. Needed where the steps that follow
-            depend on it.
-        ends_step: whether the commands that follow must be read only after it.
-        interrupts: whether it acts while another command is at work.
+            worker then saves a checkpoint before it and probes after it, and earlier verdicts
+            become void.
+        replayed: whether a resume applies it again at its step, because later steps depend on it.
+        ends_step: whether the commands after it must not be read until it is done.
+        interrupts: whether it acts while another command is running.
         needs_old_task: whether a watched task must have been learned before the stage.
-        edit: whether it edits weights in one pass, without data and without steps.
-        after_end: the `sf` command that does it when the run has ended, with `{run}`.
-        result_event: the event that carries its result; charts then mark that event.
-        charted: whether charts mark where it was done.
-        footer_rank: place in the console's footer; the lowest is shown first.
+        edit: whether it edits weights in one pass, without data or steps.
+        after_end: the `sf` command that does the same after the run has ended, with `{run}`.
+        result_event: the event that contains its result; charts then mark that event.
+        charted: whether charts mark the step at which it was done.
+        footer_rank: position in the console's footer, lowest first.
     """
 
     name: str
@@ -163,7 +161,7 @@ class Op:
     footer_rank: int = 100
 
     def argument(self, name: str) -> Argument | None:
-        """Return the argument of a name, or None."""
+        """Return the argument with a name, or None."""
         return next((argument for argument in self.arguments if argument.name == name), None)
 
     @property

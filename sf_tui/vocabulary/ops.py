@@ -1,7 +1,7 @@
-"""Every op: what an operator, a rule or a script can ask of a run. One row for each.
+"""Every op: what an operator, a rule or a script can request of a run, one row each.
 
-The profile, the worker, the console, the histories and the guide read these rows. What an op does
-to a model is registered by the op's name in the worker and is not known here.
+The profile, the worker, the console, the histories and the guide read these rows. The worker
+registers the implementation of each op by its name; it is not known here.
 
 Another package adds an op with `register_op` before a profile is loaded.
 """
@@ -46,7 +46,7 @@ MAX_COUNT = 10**9
 MAX_STEPS = 10**8
 
 OPS: dict[str, Op] = {}
-"""Every registered op by name, in the order in which lists show them."""
+"""Every registered op by name, in display order."""
 
 _UNKNOWN = Op("", "an op that this version does not have")
 
@@ -55,7 +55,7 @@ def register_op(op: Op) -> None:
     """Add an op; its implementation is registered in the worker.
 
     Raises:
-        ValueError: an op of that name is registered already.
+        ValueError: an op with that name is already registered.
     """
     if op.name in OPS:
         raise ValueError(f"op '{op.name}' is registered already")
@@ -63,12 +63,12 @@ def register_op(op: Op) -> None:
 
 
 def op_named(name: str) -> Op:
-    """Return the op of a name; for an unknown name, one without properties."""
+    """Return the op with a name; for an unknown name, one without properties."""
     return OPS.get(name, _UNKNOWN)
 
 
 def ops_for(purpose: str) -> list[str]:
-    """Return the names of the ops that serve a purpose."""
+    """Return the names of the ops with a purpose."""
     return [op.name for op in OPS.values() if op.purpose == purpose]
 
 
@@ -83,7 +83,7 @@ def ops_that_take(argument: str) -> list[str]:
 
 
 def edit_names() -> tuple[str, ...]:
-    """Return the names of the ops that edit weights without data and without steps."""
+    """Return the names of the ops that edit weights without data or steps."""
     return tuple(op.name for op in OPS.values() if op.edit)
 
 
@@ -115,7 +115,7 @@ def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument
         help_,
         () if argument is None else (argument,),
         doing=doing,
-        # An edit is rare enough to be found by name in the palette: it has no key.
+        # An edit is rare enough to be looked up by name in the palette, so it has no key.
         confirm=True,
         consequence=_edit_consequence(changes),
         changes_weights=True,

@@ -1,8 +1,8 @@
-"""What a strategy is: its name, its settings table, its needs, its cost, its source.
+"""The declarations of strategies: name, settings table, needs, cost and source.
 
-A strategy is one declaration here (or registered by another package) and one implementation, a
-class that `sf_tui.engine.strategies.base.Strategy` describes. The profile's schema, its checks,
-the guide and `sf profile init` read the declarations; nothing here imports torch.
+Each strategy has one declaration, here or in another package, and one implementation, a class
+described by `sf_tui.engine.strategies.base.Strategy`. The profile's schema and checks, the guide
+and `sf profile init` read the declarations. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# Upper bounds: far above what anybody means, and below what a list, a batch or a thread pool of
-# that size does to a machine. Larger numbers are typing mistakes.
+# Far above any sensible value: larger numbers are typing mistakes, and a list, a batch or a thread
+# pool of that size would exhaust the machine.
 MAX_COUNT = 10**9
 MAX_ROWS = 10**6
 
@@ -27,21 +27,21 @@ class StrictTable(BaseModel):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a key's value has to be, in words; part of the annotation of its type."""
+    """The accepted values of a key, in words; part of its type's annotation."""
 
     text: str
     most: int | None = None
-    """The largest number that is accepted; named where a number is beyond it."""
+    """The largest accepted number, which messages name if a value exceeds it."""
 
     def given(self, value: object) -> str:
-        """Return what is wanted, for a message about this value."""
+        """Return the accepted values in words, for a message about this value."""
         beyond = isinstance(value, int | float) and self.most is not None and value > self.most
         return f"at most {self.most:,}" if beyond else self.text
 
 
 def finite(value: object) -> object:
-    """Return a number as it is, a whole one as a float; ValueError for one beyond floats."""
-    # pydantic's strict float lets a whole number too large for a float through as it is.
+    """Return a number, a whole one as a float; ValueError if it is too large for a float."""
+    # pydantic's strict float accepts a whole number that is too large for a float.
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -73,14 +73,14 @@ RowCount = Annotated[
 
 Need = Literal["old_examples", "start_weights", "neighbor_prompts"]
 """`old_examples`: training rows of earlier tasks; `start_weights`: the stage's start weights by
-name; `neighbor_prompts`: prompts made of the new task's own."""
+name; `neighbor_prompts`: prompts derived from the new task's."""
 
 
 class StrategySettings(StrictTable):
     """The settings of a strategy."""
 
     def problem(self, batch_size: int) -> tuple[str, str] | None:  # noqa: ARG002  for subclasses
-        """Return what is wrong with them in a stage, and what to do; None where they fit."""
+        """Return the problem with them in a stage and its remedy; None if they fit."""
         return None
 
 
@@ -130,7 +130,7 @@ class ReplaySettings(StrategySettings):
     )
 
     def problem(self, batch_size: int) -> tuple[str, str] | None:
-        """Return why no batch of this size can be part old, part new."""
+        """Return why no batch of this size can mix old and new rows, and the remedy; else None."""
         if batch_size < 2:
             return "a batch of 1 has no room for an old example", "set batch_size to 2 or more"
         if self.rows is not None and self.rows >= batch_size:
@@ -141,7 +141,7 @@ class ReplaySettings(StrategySettings):
         return None
 
     def rows_of(self, batch_size: int) -> int:
-        """Return how many rows of a batch are old: at least one, and not all of them."""
+        """Return the number of old rows in a batch: at least one, and not all of them."""
         wanted = self.rows if self.rows is not None else round(self.share * batch_size)
         return min(max(wanted, 1), batch_size - 1)
 
@@ -172,46 +172,46 @@ class L2StartSettings(StrategySettings):
 class StrategyDeclaration:
     """One way to train a stage.
 
-    A strategy that needs old examples has a settings key `examples`: how many of them, None for
-    every one.
+    A strategy that needs old examples has a settings key `examples`: their number, or None for all
+    of them.
     """
 
     name: str
-    """What profiles and events call it."""
+    """Its name in profiles and events."""
     description: str
     """A phrase for the profile's reference."""
     cost: str
-    """Beside a plain step: time, memory, checkpoints."""
+    """Compared with a plain step: time, memory, checkpoints."""
     source: str
-    """Whose method it is."""
+    """The origin of the method."""
     implementation: str
-    """`package.module:Class`, imported when a stage is trained with it."""
+    """`package.module:Class`, imported when a stage trains with it."""
     settings: type[StrategySettings] | None = None
-    """Its settings; the docstring opens with the table's name."""
+    """Its settings class, whose docstring begins with the table's name."""
     table: str = ""
     """The table's name in the profile: `anchor`, or a key of `[train]` as in `train.ewc`."""
     needs: frozenset[Need] = frozenset()
     holds_start: bool = False
     """Whether it holds a stage near its start model. The stage of `[replay_stage]` doesn't inherit
-    such a strategy: it would be held to the very weights that it is to bring back from."""
+    such a strategy, which would hold it to the weights that it has to recover from."""
     examples: Mapping[str, Any] = field(default_factory=dict)
-    """What `sf profile init` shows for settings that have no default to show."""
+    """Values that `sf profile init` shows for settings without a default."""
 
     @property
     def train_key(self) -> str | None:
-        """The settings' key in `[train]`; None where they are elsewhere or absent."""
+        """The settings' key in `[train]`; None if they are elsewhere or absent."""
         head, _, key = self.table.partition(".")
         return key if head == "train" and key else None
 
     @property
     def needs_table(self) -> bool:
-        """Whether the table can't be left out: a key of it has no default."""
+        """Whether the table is required, because one of its keys has no default."""
         return self.settings is not None and any(
             key.is_required() for key in self.settings.model_fields.values()
         )
 
     def old_data(self, settings: StrategySettings | None) -> str:
-        """Return its access to old data, in words, as a stage with these settings has it."""
+        """Return its access to old data, in words, for a stage with these settings."""
         if "old_examples" not in self.needs:
             return "none"
         count = getattr(settings, "examples", None)
@@ -221,20 +221,20 @@ class StrategyDeclaration:
 
     @property
     def old_data_of_defaults(self) -> str:
-        """Its access to old data where nothing is set."""
+        """Its access to old data with default settings."""
         settings = None if self.settings is None or self.needs_table else self.settings()
         return self.old_data(settings)
 
 
 STRATEGIES: dict[str, StrategyDeclaration] = {}
-"""Every strategy by name, in the order in which they were registered."""
+"""Every strategy by name, in order of registration."""
 
 
 def register_strategy(declaration: StrategyDeclaration) -> None:
-    """Add a strategy; profiles loaded from then on accept it.
+    """Add a strategy; profiles loaded afterwards accept it.
 
     Raises:
-        ValueError: the name or the table is taken by another strategy.
+        ValueError: another strategy has the name or the table.
     """
     for known in STRATEGIES.values():
         if known == declaration:

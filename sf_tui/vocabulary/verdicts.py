@@ -1,7 +1,7 @@
-"""What a recovery test can conclude about a lost task: one row a verdict.
+"""The possible conclusions of a recovery test about a lost task, one row per verdict.
 
-Every list of verdict words reads this module: the rule that chooses one, the card, the console,
-its suggestions, and the benchmark. How the rule decides is `diagnosis/rules.py`'s.
+Everything that names a verdict reads this module: the rule that chooses one, the card, the console,
+its suggestions, and the benchmark. The rule itself is in `diagnosis/rules.py`.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ class Verdict:
     """One possible conclusion."""
 
     name: VerdictName
-    """The word in events, profiles' documentation and on screens."""
+    """The word in events, in profile documentation and on screen."""
     meaning: str
-    """One sentence for people."""
+    """One sentence for the user."""
     color_role: str
-    """The role that paints it; a key of the console's palettes."""
+    """Its color role, a key of the console's palettes."""
     next_step: str
     """What to do, as a sentence without its period; `{recover}` is the command that repairs the
     model, `{how}` what that command needs of the old task's data."""
     next_step_without_start: str = ""
-    """The same where the start weights are unavailable; empty: no different."""
+    """The same if the start weights are unavailable; empty: no difference."""
     next_step_without_accuracy: str = ""
-    """The same where not even the accuracy at the start is known; empty: no different."""
+    """The same if the accuracy at the start is unknown too; empty: no difference."""
     is_recoverable: bool = False
     """Whether a recovery brings back (part of) what was lost."""
     is_clear: bool = False
-    """Whether the benchmark counts it: *partial* has no border that is not a convention, and
-    *inconclusive* is no label."""
+    """Whether the benchmark counts it: the borders of *partial* are conventions, and *inconclusive*
+    is not a label."""
 
     def advice(self, *, has_start: bool, knows_accuracy: bool, recover: str) -> str:
         """Return what to do next, one sentence.
 
         Args:
-            has_start: whether the weights from before the stage are available.
+            has_start: whether the stage's start weights are available.
             knows_accuracy: whether the old task's accuracy at the start is known.
             recover: the command that repairs the model.
         """
@@ -98,13 +98,13 @@ VERDICTS: Mapping[str, Verdict] = {
         ),
     )
 }
-"""Every verdict by name, in the order in which tables list them."""
+"""Every verdict by name, in display order."""
 
 CLEAR_VERDICTS = tuple(verdict.name for verdict in VERDICTS.values() if verdict.is_clear)
 """The labels that the benchmark's score counts."""
 
 
 def is_recoverable(name: str) -> bool:
-    """Tell whether a verdict means that a recovery brings something back."""
+    """Return whether a recovery brings something back under this verdict."""
     verdict = VERDICTS.get(name)
     return verdict is not None and verdict.is_recoverable

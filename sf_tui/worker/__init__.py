@@ -1,4 +1,4 @@
-"""The worker: the process that owns the model, plays the stages, obeys commands, applies rules.
+"""The worker: the process that owns the model, runs the stages, executes commands, applies rules.
 
-Everything that it does is told in the run directory; it knows of no terminal.
+It records everything in the run directory and knows nothing of a terminal.
 """

@@ -1,7 +1,7 @@
 """A detached worker: `python -m sf_tui.worker RUN_DIR`, started by `sf run` and `sf resume`.
 
-Its parent may go at any time; what it prints goes to the run's worker.log. With
-`--accept-changed-data` it goes on although files outside the run have changed.
+Its parent may exit at any time; its output goes to the run's worker.log. With
+`--accept-changed-data`, it continues even if files outside the run have changed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sf_tui.worker.stop import StopSignals
 
 
 def main() -> int:
-    """Play the run in the directory that the command line names; return the exit code."""
+    """Run the worker on the run directory from the command line; return the exit code."""
     guard_streams()
     signals = StopSignals()
     signals.install()
-    # Deferred: torch takes seconds to import, and a signal in that time must be remembered.
+    # Deferred: importing torch takes seconds, and a signal during that time must not be lost.
     from sf_tui.errors import SfError
     from sf_tui.worker.worker import Worker
 

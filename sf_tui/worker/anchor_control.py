@@ -1,7 +1,7 @@
-"""Whether a stage is anchored, how strongly, and to which answers.
+"""Controls whether a stage is anchored, with which strength, and to which answers.
 
-The answers are those of the stage's first checkpoint, whenever they are asked for: where training
-has gone on, its weights step aside meanwhile and come back bit for bit. Knows no commands.
+The answers always come from the stage's first checkpoint: if training has progressed, the start
+weights are loaded temporarily, and the current ones are restored bit for bit. Knows no commands.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
 from sf_tui.worker.stage_strategies import RunStage
 
 ANCHOR_LOSS = "anchor"
-"""What `step` events call the divergence from the start model."""
+"""Name in `step` events of the divergence from the start model."""
 
 
 class AnchorFacts(StrategyFacts):
-    """What a checkpoint stores of an anchor."""
+    """The facts that a checkpoint stores about an anchor."""
 
     strength: float | None = Field(gt=0)
     sticky: float | None = Field(gt=0)
 
 
 class AnchorControl(Strategy):
-    """The anchor of one stage, by the profile, by an action or by a rule.
+    """The anchor of one stage, set by the profile, an action or a rule.
 
     Attributes:
-        strength: λ; None where the stage is not anchored.
-        sticky: λ that an action or a rule set; each later stage is held to its own start with it.
-        prompts: neighbor prompts of a step.
+        strength: λ; None if the stage is not anchored.
+        sticky: λ set by an action or a rule; it also anchors each later stage to its own start.
+        prompts: neighbor prompts per step.
     """
 
     facts_schema = AnchorFacts
@@ -63,30 +63,30 @@ class AnchorControl(Strategy):
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """What events report of it."""
+        """The anchor's settings for events; None if the stage is not anchored."""
         if self.strength is None:
             return None
         return {"strength": self.strength, "rows": self.prompts}
 
     def check_stage(self) -> None:
-        """Raise DataError if the task asks nothing, or no prompt leaves room for an answer."""
+        """Raise DataError if the task has no prompts, or no prompt leaves room for an answer."""
         StageBank(self._prepared, self._spec)
 
     def take_over(self, carried: StrategyState) -> None:
-        """Anchor the stage as an earlier one was."""
+        """Anchor the stage if an earlier one passed on its anchor."""
         self.sticky = carried.facts["sticky"]
         if self.sticky is not None:
             self.hold(self.sticky)
 
     def begin(self) -> None:
-        """Anchor the stage as strongly as `[anchor]` says."""
+        """Anchor the stage with the strength in `[anchor]`."""
         self.choose(None)
 
     def open(self, *, at_start: bool) -> str | None:
-        """Get the bank; return what that took, if anything.
+        """Load or build the bank; return a description of the work, or None if there was none.
 
         Raises:
-            SfError: the bank can't be made.
+            SfError: the bank can't be built.
         """
         if self.strength is None:
             return None
@@ -95,42 +95,42 @@ class AnchorControl(Strategy):
         return took
 
     def losses(self) -> Mapping[str, Loss]:
-        """Return the divergence from the start model, where the stage is anchored."""
+        """Return the divergence from the start model; empty if the stage is not anchored."""
         return {} if self._loss is None else {ANCHOR_LOSS: self._loss}
 
     def state(self) -> StrategyState:
-        """Return how strongly the stage, and each later one, is anchored."""
+        """Return the anchor strengths of this stage and of later ones."""
         return StrategyState({"strength": self.strength, "sticky": self.sticky})
 
     def restore(self, state: StrategyState | None) -> None:
-        """Take up what a checkpoint stored."""
-        # The prompts of a step are the profile's, as they were then.
+        """Restore the state of a checkpoint."""
+        # The number of prompts comes from the profile, which hasn't changed.
         self.strength = state.facts["strength"] if state else None
         self.sticky = state.facts["sticky"] if state else None
         self._apply()
 
     def carry(self) -> StrategyState | None:
-        """Return how strongly later stages are held to their own start."""
+        """Return the anchor strength for later stages; None if there is none."""
         return None if self.sticky is None else self.state()
 
     def resolve(self, strength: float | None) -> float:
-        """Return a strength, the profile's where none is given."""
+        """Return a strength; None selects the profile's."""
         default: float = self.settings.strength
         return default if strength is None else strength
 
     def check(self, strength: float) -> None:
-        """Raise the reason for which the stage can't be anchored so."""
+        """Raise SfError if the stage can't be anchored with this strength."""
         if self.strength == strength:
             raise RunError(f"anchored already, with strength {strength:g}")
         self.check_stage()
 
     def choose(self, strength: float | None) -> None:
-        """Anchor the stage from its first step on; `open` must follow."""
+        """Anchor the stage from its first step; the caller must then call `open`."""
         self.strength = self.resolve(strength)
         self.is_on = True
 
     def hold(self, strength: float) -> None:
-        """Anchor the stage as an earlier one was, or say why that can't be."""
+        """Anchor the stage with an earlier one's strength; if that's impossible, write an alert."""
         try:
             self.check(strength)
         except RunError:
@@ -141,10 +141,10 @@ class AnchorControl(Strategy):
         self.choose(strength)
 
     def press(self, strength: float) -> str:
-        """Anchor the stage from the next step on; return what that took.
+        """Anchor the stage, starting with the next step; return a description of the work.
 
         Raises:
-            SfError: the bank can't be made; the stage is as it was.
+            SfError: the bank can't be built; the stage is unchanged.
         """
         took = self._fetch(self.stage.lend_start)
         self.strength = strength
@@ -157,7 +157,7 @@ class AnchorControl(Strategy):
         )
 
     def release(self) -> None:
-        """Train on without it; the bank stays."""
+        """Continue training without the anchor; the bank is kept."""
         self.strength = None
         self.is_on = False
         self._apply()

@@ -1,7 +1,7 @@
-"""A run's checkpoints: which exist, which count, and which to keep.
+"""A run's checkpoints: which exist, which are valid, and which to keep.
 
-A rollback abandons the checkpoints after its target: they are renamed, so that the run can write
-its own under their names and no resume starts from them.
+A rollback abandons the checkpoints after its target: they are renamed, so that the run can reuse
+their names and no resume starts from them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CheckpointStore:
         self._settings = settings
 
     def path(self, stage: str, step: int) -> Path:
-        """Return where the checkpoint of a step belongs."""
+        """Return the folder for the checkpoint of a step."""
         return self._run.checkpoints / stage / step_folder(step)
 
     def start(self, stage: str) -> Path:
@@ -45,7 +45,7 @@ class CheckpointStore:
         return start_folder(self._run.checkpoints / stage)
 
     def current(self, stage: str) -> list[Checkpoint]:
-        """Return the checkpoints of a stage that no rollback abandoned, oldest first."""
+        """Return a stage's checkpoints, except abandoned ones, oldest first."""
         return [
             checkpoint
             for checkpoint in self._found(stage)
@@ -74,21 +74,21 @@ class CheckpointStore:
     def rollback_target(
         self, stage: str, step: int, name: str | None, edited_seq: int = 0
     ) -> Checkpoint:
-        """Return the checkpoint of that name, or the last one before what is to be undone.
+        """Return the named checkpoint, or the last one before the state to undo.
 
         Args:
             stage: the stage.
-            step: its current step; without a name, its last checkpoint before that is taken.
-            name: of the checkpoint, or None.
+            step: its current step; without a name, the last checkpoint before it is returned.
+            name: name of the checkpoint, or None.
             edited_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
 
         Raises:
-            UsageError: there is none; the message lists those that exist.
+            UsageError: there is no such checkpoint; the message lists those that exist.
         """
         found = [c for c in self.current(stage) if c.step <= step]
         if name is not None:
-            # `step-000100`, or with its stage, or as the `checkpoint` event gives it.
+            # `step-000100`, the same with its stage, or the path in the `checkpoint` event.
             named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
             if not named:
                 names = ", ".join(c.path.name for c in found) or "none"
@@ -112,7 +112,7 @@ class CheckpointStore:
             self.put_aside(checkpoint)
 
     def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
-        """Finish what a kill may have interrupted: putting checkpoints aside, and pruning."""
+        """Complete operations that a kill may have interrupted: abandoning and pruning."""
         voided = log.rewound
         if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
@@ -121,7 +121,7 @@ class CheckpointStore:
         self.prune(stage, last_step)
 
     def put_aside(self, checkpoint: Checkpoint) -> None:
-        """Rename a checkpoint, so that another of its step can be written."""
+        """Rename a checkpoint, so that another one of the same step can be written."""
         checkpoint.path.rename(self._aside(checkpoint))
 
     def keep_aside(self, checkpoint: Checkpoint) -> None:
@@ -154,13 +154,13 @@ class CheckpointStore:
         return aside
 
     def prune(self, stage: str, last_step: int) -> None:
-        """Delete what the profile doesn't keep; the stage's first and last always stay."""
+        """Delete checkpoints that the profile doesn't keep, but never a stage's first or last."""
         found = self._found(stage)
         current = [c for c in found if _ABANDONED not in c.path.name]
         abandoned = [c for c in found if _ABANDONED in c.path.name]
         kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
-        # The same number of those that a rollback put aside, so that it can be undone. They are
-        # counted apart: they must not displace the checkpoints of the current course.
+        # Also keep that many abandoned checkpoints, so that a rollback can be undone. They are
+        # counted separately: they must not displace current checkpoints.
         for several in (current, abandoned):
             kept |= {c.path for c in several[-self._settings.keep_last :]}
         scored = [c for c in current if c.state.get("score") is not None]
@@ -168,7 +168,7 @@ class CheckpointStore:
         kept |= {c.path for c in scored[: self._settings.keep_best]}
         for checkpoint in found:
             if checkpoint.path not in kept:
-                # Renamed first: a half-deleted folder must not look like a checkpoint.
+                # Rename first: a half-deleted folder must not look like a checkpoint.
                 going = checkpoint.path.with_name(f".{checkpoint.path.name}.deleting")
                 remove(going)
                 checkpoint.path.rename(going)
@@ -176,10 +176,10 @@ class CheckpointStore:
 
 
 def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
-    """Return how far a run has come and which of its checkpoints counts.
+    """Return a run's progress and its current checkpoint.
 
     Raises:
-        RunError: it has no weights yet, or its log can't be read.
+        RunError: the run has no weights yet, or its log can't be read.
     """
     events = list(read_events(run.events))
     history = fold(events)
@@ -202,7 +202,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _check(checkpoint: Checkpoint, stage: str) -> None:
-    """Make sure that a stage wrote a checkpoint's state, and that the folder is the right one."""
+    """Check that a stage wrote a checkpoint's state, and that it belongs in its folder."""
     check_state(StageState, checkpoint.state, checkpoint.path)
     name = checkpoint.path.name.partition(_ABANDONED)[0]
     if checkpoint.stage != stage or step_folder(checkpoint.step) != name:
@@ -214,26 +214,26 @@ def _check(checkpoint: Checkpoint, stage: str) -> None:
 
 
 class StoredStrategy(BaseModel):
-    """What a checkpoint stores of one strategy, beside its tensors."""
+    """A strategy's state in a checkpoint, except its tensors."""
 
     model_config = ConfigDict(strict=True)
 
     on: bool
     facts: dict[str, Any]
-    """As the strategy's own schema has them."""
+    """Facts that match the strategy's schema."""
 
 
 class StageState(BaseModel):
-    """What `StagePlay.save` adds to a checkpoint's state."""
+    """The keys that `StagePlay.save` adds to a checkpoint's state."""
 
     model_config = ConfigDict(strict=True)
 
     logged: int = Field(ge=0)
-    """Events in the log when it was written."""
+    """Number of events in the log when it was written."""
     frozen: list[str]
     sticky_frozen: list[str]
     strategies: dict[str, StoredStrategy]
-    """By name, in the order in which the stage came to know them."""
+    """By name, in the order in which they were added to the stage."""
     rules_crossed: list[str]
     baseline: dict[str, dict[str, float | None]]
     accuracy: dict[str, dict[str, float | None]]
@@ -251,18 +251,17 @@ def check_fits(
     last_step: int,
     strategies: StageStrategies,
 ) -> None:
-    """Make sure that a checkpoint belongs to a stage of this model and profile.
+    """Check that a checkpoint belongs to a stage of this model and profile.
 
     Args:
-        checkpoint: of a stage; its state has the keys of `StageState`.
+        checkpoint: a stage's checkpoint; its state has the keys of `StageState`.
         layers: names of the model's layers.
         rules: names of the profile's rules.
-        last_step: steps of the stage.
-        strategies: the stage's.
+        last_step: number of steps in the stage.
+        strategies: the stage's strategies.
 
     Raises:
-        DamagedCheckpointError: it names layers or rules that there are not, or a step beyond the
-            stage's end.
+        DamagedCheckpointError: it names unknown layers or rules, or a step beyond the stage's end.
     """
     state = checkpoint.state
     wrong = None

@@ -1,12 +1,12 @@
-"""Decides what a step obeys, carries it out, and answers each command exactly once.
+"""Chooses the commands to run before and after a step, runs them, and answers each exactly once.
 
-`CommandQueue` decides: it reads signals, the command log, the rules and what a resume must repeat,
-and returns `Decisions`, plain data that one process can make for all that train the same model.
-`CommandRunner` applies them.
+`CommandQueue` reads signals, the command log, the rules and the commands that a resume must repeat,
+and returns `Decisions`: plain data that one process can produce for all processes that train the
+same model. `CommandRunner` applies them.
 
-A command gets `accepted` or `refused`, and an accepted one `done` or `failed`. After a resume,
-those that were done later than the checkpoint are applied again without an answer. What an op does
-is in its implementation (`sf_tui.worker.ops`).
+A command is answered with `accepted` or `refused`, and an accepted one with `done` or `failed`.
+After a resume, commands that finished after the checkpoint are applied again without an answer. The
+implementations of the ops are in `sf_tui.worker.ops`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ register_recovery_ops()
 
 
 class CommandRunner:
-    """Carries out the commands of one stage.
+    """Runs the commands of one stage.
 
     Attributes:
-        queue: decides what is to be carried out next.
+        queue: decides which commands run next.
     """
 
     def __init__(self, context: RunContext, stage: StageControl) -> None:
@@ -49,11 +49,11 @@ class CommandRunner:
 
     @property
     def paused(self) -> bool:
-        """Whether the stage waits for a resume."""
+        """Whether the stage is paused."""
         return self._target.paused
 
     def resume_from(self, seq: int, step: int) -> None:
-        """Take over the commands of this stage that the log has and a checkpoint does not.
+        """Take over this stage's commands that are in the log but not in a checkpoint.
 
         Args:
             seq: the last event that the checkpoint includes.
@@ -63,15 +63,15 @@ class CommandRunner:
             self._answer(command, status, reason)
 
     def drop_replays(self) -> None:
-        """Give up the commands that wait for their step: the stage was rewound to before it."""
+        """Drop the commands to apply again, because the stage was rewound to before their step."""
         for command in self.queue.drop_replays():
             self._answer(command, FAILED, "the stage was taken back to before it")
 
     def apply(self, decisions: Decisions) -> None:
-        """Do what was decided.
+        """Apply decisions.
 
         Raises:
-            StopRun: the run is to stop.
+            StopRun: the run must stop.
             Rewind: a rollback rewound the stage.
             RunError: a command failed in a way that ends the run.
         """
@@ -83,7 +83,7 @@ class CommandRunner:
             self._carry_out(command)
 
     def _interrupt(self) -> None:
-        # The commands before a stop are refused, like all that are waiting when a run stops.
+        # Commands before the stop are refused, like all pending commands when a run stops.
         self.apply(self.queue.interruptions(self._target.stage.step))
 
     def _replay(self, command: Command) -> None:
@@ -101,9 +101,9 @@ class CommandRunner:
         else:
             implementation.replay(self._target, command)
         if op.changes_weights:
-            # Readers have dropped the results of the first probe.
+            # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
-        # Only now: if a stop interrupts this, the next worker does it.
+        # Last, so that the next worker repeats the command if a stop interrupts it.
         self.queue.replayed(command)
 
     def _carry_out(self, command: Command) -> None:
@@ -131,7 +131,7 @@ class CommandRunner:
             raise Rewind
 
     def _resolve(self, command: Command) -> Command:
-        """Return a command with its op and all arguments, or raise why it is refused."""
+        """Return a command with its op and all arguments; raise SfError if it is refused."""
         profile = self._context.profile
         action = profile.action(command.action)
         if not isinstance(command.arguments, dict):
@@ -154,7 +154,7 @@ class CommandRunner:
     def _apply(self, op: Op, implementation: OpImplementation, command: Command) -> str | None:
         stage = self._target.stage
         if op.changes_weights:
-            # A way back: without it a rollback would have to give up steps as well.
+            # Without this checkpoint, a rollback would also lose steps.
             stage.save(asked_for=True)
         alone: AbstractContextManager[None] = (
             failing_alone(self._context.run.path) if implementation.fails_alone else nullcontext()
@@ -177,15 +177,15 @@ Answer = tuple[Command, str, str | None]
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is to be done at one point of a stage, in this order.
+    """The actions at one point of a stage, in this order.
 
     Attributes:
         stage: the stage's name.
         step: optimizer steps done.
-        replays: commands to apply again: they are in the log, and the checkpoint is older.
-        stop: why the run stops here; empty where it does not.
+        replays: commands to apply again, because they are newer than the checkpoint.
+        stop: why the run stops here; empty if it does not.
         commands: commands to check, answer and apply.
-        probe: whether the step that follows ends with a probe.
+        probe: whether the next step ends with a probe.
     """
 
     stage: str
@@ -197,16 +197,16 @@ class Decisions:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing is left to decide before the next step."""
+        """Whether no decisions remain before the next step."""
         return not (self.replays or self.stop or self.commands)
 
     def to_json(self) -> bytes:
-        """Return the decisions as JSON."""
+        """Serialize the decisions to JSON."""
         return orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> Decisions:
-        """Return the decisions that `to_json` wrote."""
+        """Parse decisions serialized by `to_json`."""
         fields: dict[str, Any] = orjson.loads(data)
         for name in ("replays", "commands"):
             fields[name] = tuple(Command(**command) for command in fields[name])
@@ -214,7 +214,7 @@ class Decisions:
 
 
 class CommandQueue:
-    """Decides for one stage what comes next."""
+    """Decides which commands one stage runs next."""
 
     def __init__(self, context: RunContext, stage: str) -> None:
         self._context = context
@@ -223,13 +223,13 @@ class CommandQueue:
 
     @property
     def applied_seq(self) -> int:
-        """The last event up to which every command of the log has had its effect."""
-        # The next resume must find again what waits for its step after this one.
+        """Number of the last event up to which all commands in the log have taken effect."""
+        # The next resume must find the commands that are still waiting for their step.
         waiting = [command.seq for command in self._replays]
         return min(waiting, default=self._context.log.seq + 1) - 1
 
     def resume_from(self, seq: int, step: int) -> list[Answer]:
-        """Queue the commands that the log has and a checkpoint does not; return due answers.
+        """Queue the commands that are in the log but not in a checkpoint; return pending answers.
 
         Args:
             seq: the last event that the checkpoint includes.
@@ -253,7 +253,7 @@ class CommandQueue:
             elif (
                 op_named(command.op).replayed
                 and command.seq > log.rewound_seq
-                # At the checkpoint's own step: a stop saved it while the command was running.
+                # At the checkpoint's own step, a stop wrote it while the command was running.
                 and (command.seq > seq or at == step)
             ):
                 self._replays.append(command)
@@ -262,28 +262,28 @@ class CommandQueue:
         return answers
 
     def drop_replays(self) -> list[Command]:
-        """Empty the queue of commands to apply again; return those still without an answer."""
+        """Clear the queue of commands to apply again; return those without a final answer."""
         unanswered = [command for command in self._replays if command.status == ACCEPTED]
         self._replays.clear()
         return unanswered
 
     def replayed(self, command: Command) -> None:
-        """Take a command that was applied again off the queue."""
+        """Remove a command from the queue after it was applied again."""
         self._replays.remove(command)
 
     def before_step(self, step: int, *, probe: bool) -> Decisions:
-        """Decide what comes next before a step; to be called until the decisions are final.
+        """Decide the next actions before a step; call this until the decisions are final.
 
         Args:
             step: optimizer steps done.
-            probe: whether the step that follows ends with a probe.
+            probe: whether the next step ends with a probe.
         """
         due = tuple(command for command in self._replays if (command.step or 0) <= step)
         if due:
             return Decisions(self._stage, step, replays=due)
         if self._context.signals.received:
             return Decisions(self._stage, step, stop=f"by signal {self._context.signals.received}")
-        # One at a time: what follows a rollback or a stop is read after it.
+        # One at a time: commands after a rollback or a stop are read after it.
         for line in self._context.commands.iterate():
             command = Command.from_line(line)
             if not self._is_answered(command):
@@ -291,16 +291,16 @@ class CommandQueue:
         return Decisions(self._stage, step, probe=probe)
 
     def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
-        """Decide which rules act on the metrics of a step, one rule at a time.
+        """Yield the decisions of the rules that fire on a step's metrics, one rule at a time.
 
-        A rule acts once, even if the step is trained again after a kill.
+        A rule acts once, even if the step is repeated after a kill.
         """
         log = self._context.resume_log
         for rule, value in self._context.rules.evaluate(metrics, step):
             identity = f"{rule.name}:{self._stage}:{step}:{log.rewinds}"
             known = log.commands.get(identity)
             if known is not None and known.status == DONE:
-                # At this very place, before the checkpoint of the step, as it was the first time.
+                # Same position as the first time: before the step's checkpoint.
                 if known in self._replays:
                     yield Decisions(self._stage, step, replays=(known,))
             elif known is None and rule.once and log.has_fired(rule.name):
@@ -316,7 +316,7 @@ class CommandQueue:
                 yield Decisions(self._stage, step, commands=(command,))
 
     def interruptions(self, step: int) -> Decisions:
-        """Decide what acts at once while another command is running: a stop, ahead of its turn."""
+        """Decide what interrupts a running command: a stop, ahead of its turn."""
         actions = self._context.profile.actions
         commands = map(Command.from_line, self._context.commands.ahead())
         return Decisions(

@@ -1,4 +1,4 @@
-"""What every part of a worker shares while it plays a run."""
+"""State shared by all parts of a worker during a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sf_tui.worker.stop import StopRun, StopSignals
 
 @dataclass
 class RunContext:
-    """One run as its worker has it in hand."""
+    """A worker's state of one run."""
 
     run: RunDirectory
     log: EventLog
@@ -31,13 +31,13 @@ class RunContext:
     signals: StopSignals
     rules: RuleWatch
     sticky_frozen: list[str] = field(default_factory=list)
-    """Layers that an action or a rule froze; they stay frozen from stage to stage."""
+    """Layers frozen by an action or a rule; they stay frozen in later stages."""
     carried: Carried = field(default_factory=dict)
-    """What strategies of the stages before carry into the next one."""
+    """Strategy state carried from earlier stages into the next one."""
     poll_stop: Callable[[], None] | None = None
-    """Carries out a stop in the command log ahead of the commands before it."""
+    """Executes a stop in the command log ahead of earlier commands."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """What the last probe found, on the whole held-out splits where it took them."""
+    """Results of the last probe, on the whole held-out splits if it was a full one."""
 
     @property
     def profile(self) -> Profile:
@@ -45,23 +45,23 @@ class RunContext:
         return self.prepared.profile
 
     def stop_if_signalled(self) -> None:
-        """Raise StopRun where a signal has come."""
+        """Raise StopRun if a signal was received."""
         if self.signals.received:
             raise StopRun(f"by signal {self.signals.received}")
 
     def stop_if_asked(self) -> None:
-        """Raise StopRun where a signal or a command wants it, in the middle of something long."""
+        """Raise StopRun if a signal or a command requests it; called during long operations."""
         self.stop_if_signalled()
         if self.poll_stop is not None:
             self.poll_stop()
 
     def log_event(self, event: AnyEvent) -> AnyEvent:
-        """Write an event, remember it, and return it as it is in the log."""
+        """Write an event, add it to the run's state, and return it as logged."""
         event = self.log.append(event)
         self.resume_log.add(event)
         return event
 
     def alert(self, level: str, code: str, message: str, stage: str = "", step: int = 0) -> None:
-        """Write an alert, once for each stage and code."""
+        """Write an alert, once per stage and code."""
         if not self.resume_log.has_event("alert", stage, code):
             self.log_event(Alert(level, code, message, stage, step))

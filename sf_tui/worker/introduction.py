@@ -1,4 +1,4 @@
-"""The first events of a run: what it is made of, and every note on its parts."""
+"""The first events of a run: its configuration, and all notes on its parts."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def _warn_of_disk(context: RunContext) -> None:
 
 
 def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
-    """Write which tasks are nearest to a stage's own, once, before its first step.
+    """Log the tasks nearest to a stage's own, once, before its first step.
 
     Args:
-        context: the run, its model with the stage's start weights.
+        context: the run; its model has the stage's start weights.
         spec: the stage.
-        steps: its length.
+        steps: length of the stage in steps.
     """
     if context.resume_log.has_event("tasks_at_risk", spec.name):
         return

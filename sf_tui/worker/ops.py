@@ -1,8 +1,9 @@
 """The implementations of the ops: how each is checked, applied, and applied again on a resume.
 
-What an op takes and what it means is its row in `sf_tui.vocabulary.ops`. Another package registers
-its implementation with `register_implementation`, under the name of the row. Recovery test, repair
-and edits follow from the weights, the profile and the seed alone, so a resume repeats them exactly.
+The arguments and meaning of an op are declared in its row in `sf_tui.vocabulary.ops`. Another
+package registers its implementation with `register_implementation`, under the name of the row.
+Recovery test, repair and edits depend only on the weights, the profile and the seed, so a resume
+repeats them exactly.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from sf_tui.worker.stop import CommandFailedError, StopRun
 
 
 class StageControl(Protocol):
-    """What ops can ask of the stage that is being trained."""
+    """The interface of the running stage for ops."""
 
     loop: TrainingLoop
 
     @property
     def anchor(self) -> AnchorControl:
-        """Whether and how the stage is anchored."""
+        """The stage's anchor."""
 
     @property
     def name(self) -> str:
@@ -48,16 +49,16 @@ class StageControl(Protocol):
         """Optimizer steps done."""
 
     def point(self) -> StagePoint:
-        """Return where the stage is."""
+        """Return the stage's current position."""
 
     def save(self, *, asked_for: bool = False) -> Path:
         """Write a checkpoint of this step and return its folder."""
 
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
-        """Go back to a checkpoint of this stage."""
+        """Rewind to a checkpoint of this stage."""
 
     def tell_probe(self) -> None:
-        """Probe all tasks at this step."""
+        """Probe all tasks at this step and log the results."""
 
     def tell_drift(self) -> None:
         """Log the drift of every layer at this step."""
@@ -65,11 +66,11 @@ class StageControl(Protocol):
 
 @dataclass
 class OpTarget:
-    """What an op acts on.
+    """The target of an op.
 
     Attributes:
         context: the run.
-        stage: the stage that is being trained.
+        stage: the running stage.
         paused: whether the stage waits for a resume before its next step.
     """
 
@@ -79,36 +80,36 @@ class OpTarget:
 
 
 class OpImplementation(ABC):
-    """One op, between two optimizer steps."""
+    """Implementation of an op, which runs between two optimizer steps."""
 
     fails_alone: ClassVar[bool] = True
-    """Whether a failure of the system inside `apply` is the command's only, and the run goes on."""
+    """Whether a system failure inside `apply` fails only the command, and the run continues."""
 
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Return the arguments to apply the op with, or raise why the command is refused.
+        """Return the arguments for `apply`.
 
         Args:
-            target: what the op acts on; it is not changed.
-            arguments: all of the op's, valid and with the profile's defaults.
+            target: the target of the op; not modified.
+            arguments: all arguments of the op, validated, with the profile's defaults.
 
         Raises:
-            SfError: the reason.
+            SfError: the command is refused, for this reason.
         """
         return arguments
 
     @abstractmethod
     def apply(self, target: OpTarget, command: Command) -> str | None:
-        """Do it, and return one line for the answer.
+        """Run the op, and return one line for the answer.
 
         Raises:
-            CommandFailedError: it failed; the run is as it was.
-            RunError: it failed; the run ends, unless `fails_alone`.
+            CommandFailedError: the op failed; the run is unchanged.
+            RunError: the op failed; the run ends, unless `fails_alone`.
         """
 
     def replay(self, target: OpTarget, command: Command) -> None:
-        """Do it again after a resume, at the same step, to the same effect on the weights.
+        """Run the op again after a resume, at the same step, with the same effect on the weights.
 
-        Only called for an op whose row is `replayed`.
+        Called only for an op whose row is `replayed`.
         """
         self.apply(target, command)
 
@@ -117,7 +118,7 @@ _IMPLEMENTATIONS: dict[str, OpImplementation] = {}
 
 
 def register_implementation(name: str, implementation: OpImplementation) -> None:
-    """Say how the op of a name is done; a later call replaces an earlier one."""
+    """Register the implementation of an op, replacing any earlier one."""
     _IMPLEMENTATIONS[name] = implementation
 
 
@@ -145,7 +146,7 @@ class _Freeze(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> str:
         fresh = self._freeze(target, command.arguments)
-        # At once, so that the operator sees the layers marked before the next probe.
+        # Now, so that the operator sees the frozen layers before the next probe.
         target.stage.tell_drift()
         done = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
         if EMBEDDINGS in fresh and target.context.prepared.freezer.freezes_output_head:
@@ -158,7 +159,7 @@ class _Freeze(OpImplementation):
     def _freeze(self, target: OpTarget, arguments: dict[str, Any]) -> list[str]:
         context, freezer = target.context, target.context.prepared.freezer
         layers, embeddings = arguments["layers"], arguments["embeddings"]
-        # Layers that the stage's own strategy froze do not stay frozen beyond the stage.
+        # Layers frozen by the stage's own strategy do not stay frozen after the stage.
         wanted = freezer.choose(layers, embeddings=embeddings)
         context.sticky_frozen += [n for n in wanted if n not in context.sticky_frozen]
         return freezer.freeze(layers, embeddings=embeddings)
@@ -227,7 +228,7 @@ class _Resume(OpImplementation):
 
 
 class _Save(OpImplementation):
-    # A checkpoint that can't be written ends the run: its steps would be lost later.
+    # End the run if a checkpoint can't be written: later steps would be lost.
     fails_alone = False
 
     def apply(self, target: OpTarget, command: Command) -> str:  # noqa: ARG002
@@ -245,7 +246,7 @@ class _Rollback(OpImplementation):
         stage = target.stage
         checkpoint = self._checkpoint(target, command.arguments)
         try:
-            # Before anything is changed: the run goes on as it was.
+            # Verify before anything changes, so that the run can continue on failure.
             checkpoint.verify()
         except DamagedCheckpointError as error:
             raise CommandFailedError(f"{error.message}; roll back to another one") from error
@@ -287,7 +288,7 @@ for _name, _implementation in {
 
 class _Diagnose(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
-        """Run the recovery test, log its event, and return the verdict in words."""
+        """Run the recovery test, log its event, and return the verdict as text."""
         context, arguments = target.context, command.arguments
         found = diagnose(
             _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
@@ -310,7 +311,7 @@ class _Recover(OpImplementation):
             examples=arguments["examples"],
             steps=arguments["steps"],
             strength=arguments["strength"],
-            # Frozen weights stay as they are, bit for bit.
+            # Frozen weights must stay bit-identical.
             keep=1.0 if frozen else None,
             log=lambda _: context.stop_if_asked(),
             on_step=lambda _: context.stop_if_asked(),

@@ -17,24 +17,24 @@ from sf_tui.vocabulary.events import Danger, Drift, Probe
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 
-# Cost of drift, the part of a probe beside its examples, in trained tokens of the same model. It
-# reads every weight twice, which takes as long as `_DRIFT_TOKENS` tokens in a model of any size.
-# Python and the file reader add a cost per tensor, which matters only in a small model. Measured by
-# `sf bench overhead` on one core: 40 on the starter (1 M parameters, 52 tensors), 15 on a model of
-# 135 M (272 tensors).
+# Cost of measuring drift in a probe, in trained tokens of the same model. It reads every weight
+# twice, which takes as long as `_DRIFT_TOKENS` tokens in a model of any size. Python and the file
+# reader add a cost per tensor, which matters only in a small model. Measured by `sf bench overhead`
+# on one core: 40 on the starter (1 M parameters, 52 tensors), 15 on a model with 135 M parameters
+# (272 tensors).
 _DRIFT_TOKENS = 15.0
 _DRIFT_PARAMETERS_A_TENSOR = 500_000
 
-# An old task is lost gradually, and its curve decides what to do; the new task is learned within a
-# few steps, so a coarse curve is enough.
+# Old tasks are lost gradually, and decisions depend on their curves; the new task is learned within
+# a few steps, so a coarse curve is enough.
 OLD_TASK_WEIGHT = 3
 
-# Not the run's seed: runs on the same data are measured on the same examples, so that their curves
-# can be compared whatever their seeds and strategies.
+# Not the run's seed: runs on the same data must use the same examples, so that their curves are
+# comparable across seeds and strategies.
 PROBE_SEED = 0
 
 UNKNOWN_BELOW = 0.02
-"""Scores up to this at a stage's start leave nothing to lose."""
+"""A task with at most this score at a stage's start has nothing to lose."""
 
 
 Measures = Mapping[str, float]
@@ -47,10 +47,10 @@ def drift_cost_tokens(layout: ModelLayout) -> float:
 
 
 class StageProbes:
-    """Probes every task that a stage knows and compares with the stage's start.
+    """Probes every known task of a stage and compares the results with the stage's start.
 
     Attributes:
-        baseline: each task's measures before the first step, on the examples of every probe.
+        baseline: each task's measures before the first step, on the probe examples.
     """
 
     def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str], steps: int):
@@ -90,24 +90,24 @@ class StageProbes:
 
     @property
     def has_old_tasks(self) -> bool:
-        """Whether there is a watched earlier task."""
+        """Whether any earlier task is watched."""
         return bool(self._old)
 
     def measure_from(self, meter: DriftMeter) -> None:
-        """Set where drift is measured from."""
+        """Set the meter that measures drift from the stage's start."""
         self._drift = meter
 
     def enter_danger_window(self) -> None:
-        """Log that the stage has entered its danger window, once, if it has one."""
+        """Log once that the stage has entered its danger window, if it has one."""
         if self.window:
             self._log_danger(0, "entered")
 
     def watch_danger(self, step: int, drop: float | None) -> None:
-        """Raise the alert for a drop beyond its bound, and log the end of the danger window.
+        """Write an alert if the drop exceeds its bound, and log the end of the danger window.
 
         Args:
             step: optimizer steps done.
-            drop: largest drop of a watched old task at this step; None without a probe.
+            drop: largest drop of any watched old task at this step; None without a probe.
         """
         context = self._context
         bound = context.profile.window.alert_drop
@@ -140,17 +140,17 @@ class StageProbes:
 
         Args:
             step: optimizer steps done in the stage.
-            full: take the whole held-out splits; the event then also has the measures on the
-                examples of every probe.
+            full: use the whole held-out splits; the event then also has the measures on the usual
+                probe examples.
 
         Returns:
-            `drop`, `old_accuracy`, `new_accuracy`; None where not defined.
+            `drop`, `old_accuracy`, `new_accuracy`; None if undefined.
         """
         chosen = {
             name: range(len(task.held_out)) if full else self._plan[name]
             for name, task in self._tasks.items()
         }
-        # All tasks in one call, so that a forward pass can hold rows of several tasks.
+        # One call for all tasks, so that a forward pass can combine rows of several tasks.
         result = self._prober.probe(
             [task.held_out[at] for name, task in self._tasks.items() for at in chosen[name]]
         )
@@ -185,7 +185,7 @@ class StageProbes:
         }
 
     def say_unknown_tasks(self) -> None:
-        """Alert if an old task is near 0 in `baseline`."""
+        """Write an alert if an old task's score in `baseline` is near 0."""
         for name in self._old:
             task = self._tasks[name]
             known = self.baseline[name].get(task.metric)
@@ -212,7 +212,7 @@ class StageProbes:
         return max(layer.relative_update or 0.0 for layer in layers)
 
     def score(self) -> float | None:
-        """Return the mean of the lowest old score and the new one; None without any."""
+        """Return the mean of the lowest old score and the new score; None without any score."""
         accuracy = self._context.accuracy
         parts = [self._lowest(accuracy, names) for names in (self._old, [self._own.name]) if names]
         known = [part for part in parts if part is not None]

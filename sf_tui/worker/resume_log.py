@@ -1,7 +1,7 @@
-"""What the log already records, so that a resumed worker repeats nothing and forgets nothing.
+"""Tracks what the log already records, so that a resumed worker neither repeats nor skips work.
 
-Commands that were done after the checkpoint are applied again at their step without new events. A
-rule's firing that is in the log is not logged twice. A rollback voids what came before it.
+Commands that finished after the checkpoint are applied again at their step without new events. A
+rule firing that is in the log is not logged twice. A rollback voids the work that it discards.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _VOIDING = frozenset({"rollback", "nan"})
 
 
 class ResumeLog:
-    """The run's state, and what a worker must not write or do twice.
+    """The run's state, and the work that a worker must not log or do twice.
 
     Attributes:
-        state: the fold of the log.
+        state: the state folded from the log.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -44,7 +44,7 @@ class ResumeLog:
 
     @property
     def commands(self) -> dict[str, Command]:
-        """Every command by id."""
+        """All commands, by id."""
         return self.state.commands
 
     @property
@@ -53,26 +53,26 @@ class ResumeLog:
 
     @property
     def rewound(self) -> Rewound | None:
-        """The last rewind that discarded work on purpose; None without one."""
+        """The last rewind by a rollback or a NaN, which discards work; None without one."""
         return self._voiding[-1] if self._voiding else None
 
     @property
     def rewound_seq(self) -> int:
-        """Number of that rewind; commands before it are void. 0 without one."""
+        """Event number of that rewind; commands before it are void. 0 without one."""
         return self.rewound.seq if self.rewound else 0
 
     @property
     def rewinds(self) -> int:
-        """Rollbacks and NaNs so far; part of the id of a rule's firing."""
+        """Number of rollbacks and NaN rewinds so far; part of the id of a rule firing."""
         return len(self._voiding)
 
     @property
     def nan_rewinds(self) -> dict[str, int]:
-        """For each stage, the NaNs after which it was rewound."""
+        """Number of NaN rewinds per stage."""
         return Counter(event.stage for event in self.state.rewinds if event.reason == "nan")
 
     def add(self, event: Event) -> None:
-        """Fold one event in."""
+        """Fold one event into the state."""
         self.state.add(event)
         if isinstance(event, Rewound):
             self._forget(event)
@@ -88,7 +88,7 @@ class ResumeLog:
             self._logged[event.TYPE, ""] = 0
 
     def has_event(self, kind: str, stage: str = "", word: str | None = None) -> bool:
-        """Return whether an event of that kind, stage and state or code is logged and not void."""
+        """Return whether a non-void event of this kind, stage and state (or code) is logged."""
         return ((kind, stage) if word is None else (kind, stage, word)) in self._logged
 
     def last_step(self, stage: str) -> int:
@@ -111,7 +111,7 @@ class ResumeLog:
         return self.state.stages[stage].first_loss if stage in self.state.stages else None
 
     def to_replay(self, stage: str, after_seq: int) -> list[Command]:
-        """Return the commands of a stage to apply again after a checkpoint, in their order."""
+        """Return a stage's commands to apply again after a checkpoint, in order."""
         since = max(after_seq, self.rewound_seq)
         return sorted(
             (
@@ -126,7 +126,7 @@ class ResumeLog:
         )
 
     def edited_seq(self, stage: str) -> int:
-        """Return the last event about weights changed between two steps; 0 without one."""
+        """Return the event number of the last weight change between two steps; 0 without one."""
         return max(
             (
                 command.seq
@@ -140,7 +140,7 @@ class ResumeLog:
         )
 
     def unfinished(self) -> list[Command]:
-        """Return the commands that were accepted and never came to an end."""
+        """Return the accepted commands that never finished."""
         return [command for command in self.commands.values() if command.status == ACCEPTED]
 
     def has_fired(self, rule: str) -> bool:
@@ -151,7 +151,7 @@ class ResumeLog:
         )
 
     def _forget(self, event: Rewound) -> None:
-        """Let what a rollback or a NaN has taken back be written again."""
+        """Allow events that a rollback or a NaN rewind undid to be written again."""
         if event.reason in _VOIDING:
             self._logged = {
                 key: at

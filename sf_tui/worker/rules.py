@@ -1,7 +1,7 @@
-"""The profile's bounds: rules, which fire when a step crosses one, and guards at the run's end.
+"""The profile's bounds: rules, which fire when a metric crosses a bound, and guards at the end.
 
-A rule fires once per crossing, not at every step beyond its bound. What its action does is not
-known here.
+A rule fires once per crossing, not at every step beyond its bound. This module does not know the
+effects of actions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sf_tui.profile import GuardSettings, Rule
 
 
 class RuleWatch:
-    """Keeps which rules are armed: those whose metric was last seen on the good side."""
+    """Tracks which rules are armed: those whose last metric value was within the bound."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
@@ -20,11 +20,11 @@ class RuleWatch:
 
     @property
     def crossed(self) -> list[str]:
-        """Names of the rules whose metric lies beyond its bound; part of a checkpoint."""
+        """Names of the rules whose metric is beyond its bound; stored in checkpoints."""
         return sorted(self._crossed)
 
     def restore(self, crossed: Collection[str]) -> None:
-        """Restore the state of a checkpoint."""
+        """Restore the state from a checkpoint."""
         self._crossed = set(crossed)
 
     def begin_stage(self) -> None:
@@ -32,11 +32,11 @@ class RuleWatch:
         self._crossed.clear()
 
     def evaluate(self, values: Mapping[str, float | None], step: int) -> list[tuple[Rule, float]]:
-        """Return the rules that fire, in the profile's order, with the value that made each fire.
+        """Return the rules that fire, in profile order, each with the value that triggered it.
 
         Args:
-            values: the metrics that were measured at this step; a rule whose metric is not among
-                them stays as it is.
+            values: the metrics measured at this step; a rule whose metric is missing keeps its
+                state.
             step: optimizer step of the stage.
         """
         firing = []
@@ -63,9 +63,9 @@ def failed_guards(
 
     Args:
         guard: the bounds.
-        accuracy: each task's own metric at the end, on its whole held-out split.
+        accuracy: each task's final metric, on its whole held-out split.
         old: the watched tasks learned before the last one.
-        new: the last task that was learned.
+        new: the task learned last.
     """
     failed = []
     if guard.old_accuracy is not None:

@@ -1,7 +1,7 @@
-"""One stage being played: steps, and between two steps everything else.
+"""Runs one stage: its steps, and all work between steps.
 
-At a step's end: probe and drift, danger window, rules, checkpoint; before the next: commands. A
-resume depends on this order being the same every time.
+After a step: probe and drift, danger window, rules, checkpoint. Before the next step: commands. A
+resume depends on this fixed order.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_strategies import stage_strategies
 from sf_tui.worker.stop import Rewind
 
-# How often a paused worker looks for commands, in seconds.
+# Interval at which a paused worker polls for commands, in seconds.
 _PAUSED_POLL_S = 0.1
 
-# A batch's loss wavers; one that ends at twice its beginning has not.
+# Batch losses fluctuate; ending at twice the first loss is more than fluctuation.
 _DIVERGED_FACTOR = 2.0
 
 
 class StagePlay:
-    """Plays one stage of a run.
+    """Runs one stage of a run.
 
     Args:
         context: the run.
         spec: the stage.
         known: the tasks learned before it.
-        loop: what trains it.
+        loop: its training loop.
 
     Attributes:
-        loop: what trains it; its `step` is how far the stage has come.
-        strategies: what joins the loop's steps.
+        loop: the training loop; its `step` is the stage's progress.
+        strategies: the strategies hooked into the loop's steps.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class StagePlay:
             raise RunError(f"stage '{spec.name}': {refusal}", "train it with another strategy")
         self.strategies = stage_strategies(context, spec, self._known)
         loop.attach(self.strategies)
-        # Known from the beginning, or a checkpoint's bytes would depend on who asked for it before.
+        # Built up front, or a checkpoint's bytes would depend on whether the anchor was used.
         self.strategies.get("anchor")
         self._measuring = StageProbes(context, spec, self._known, loop.total_steps)
         self._commands = CommandRunner(context, self)
 
     @property
     def anchor(self) -> AnchorControl:
-        """What holds the stage to its start's answers, for the ops that switch it on and off."""
+        """The stage's anchor, for the ops that switch it on and off."""
         control = self.strategies.get("anchor")
         assert isinstance(control, AnchorControl)
         return control
@@ -94,7 +94,7 @@ class StagePlay:
         return self.loop.step
 
     def begin(self) -> None:
-        """Start the stage from the weights at hand: first probe, first checkpoint."""
+        """Start the stage from the current weights: first probe, first checkpoint."""
         context = self._context
         context.prepared.freezer.restore(context.sticky_frozen)
         self.strategies.begin(context.carried)
@@ -107,7 +107,7 @@ class StagePlay:
         if self._measuring.has_old_tasks:
             announce_risk(context, self.spec, self.loop.total_steps)
         self._commands.resume_from(context.log.seq, 0)
-        # What lies there is of an earlier course of this stage.
+        # Any existing bank is from a discarded attempt at this stage.
         remove(bank_folder(context.run, self.name))
         self.save()
         self._measure_drift_from_start()
@@ -130,12 +130,12 @@ class StagePlay:
             )
 
     def take_up(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this stage, the last thing that an earlier worker finished."""
+        """Resume from a checkpoint of this stage, the last one of an earlier worker."""
         context = self._context
         self._restore(checkpoint)
-        # Only a log that was damaged and repaired doesn't say so.
+        # Missing only if the log was damaged and repaired.
         self._tell_started()
-        # A kill behind the checkpoint may have come before its event, or before what follows it.
+        # A kill after the checkpoint may have prevented its event, or the work after it.
         told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
         if told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
@@ -145,10 +145,10 @@ class StagePlay:
         self._open_strategies()
 
     def play(self) -> None:
-        """Do the steps that are left.
+        """Run the remaining steps.
 
         Raises:
-            StopRun: a command or a signal asked for it.
+            StopRun: a command or a signal requested it.
             RunError: the loss became NaN, or the disk is full.
         """
         while True:
@@ -173,16 +173,16 @@ class StagePlay:
             )
 
     def save(self, *, asked_for: bool = False) -> Path:
-        """Write a checkpoint of this step, tell it, and return its folder."""
+        """Write a checkpoint of this step, log it, and return its folder."""
         context = self._context
         context.log.sync()
         path = context.shelf.path(self.name, self.step)
         before = read_checkpoint(path)
         if before is not None:
-            # One that an operator asked for stays so when a stop writes it anew.
+            # A requested checkpoint keeps this mark when a stop rewrites it.
             asked_for = asked_for or before.state.get("asked_for") is True
             if before.seq < context.resume_log.edited_seq(self.name):
-                # Other weights of the same step: the way back from what was done to them.
+                # It has the weights of this step before an edit; a rollback may need them.
                 context.shelf.keep_aside(before)
         facts, tensors = self.strategies.stored()
         state: dict[str, Any] = {
@@ -218,20 +218,20 @@ class StagePlay:
         )
 
     def tell_drift(self) -> None:
-        """Measure every layer's drift at this step and tell it."""
+        """Log the drift of every layer at this step."""
         self._measuring.drift(self.step)
 
     def point(self) -> StagePoint:
-        """Return where the stage is, for what looks at its model between two steps."""
+        """Return the stage's current position, for code that examines its model between steps."""
         return StagePoint(self.spec, self.step, self._measuring.has_old_tasks)
 
     def tell_probe(self) -> None:
-        """Probe at this step, after the weights were changed between two of them."""
+        """Probe at this step again, after the weights were changed between steps."""
         self._measuring.probe(self.step, full=False)
         self._measuring.drift(self.step)
 
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
-        """Go back to a checkpoint of this stage, log it, and abandon what came after."""
+        """Rewind to a checkpoint of this stage, log it, and abandon later checkpoints."""
         self._rewind(checkpoint, reason, lost=self.step - checkpoint.step)
 
     def _rewind(self, checkpoint: Checkpoint, reason: str, *, lost: int) -> None:
@@ -281,12 +281,12 @@ class StagePlay:
     def _set_learning_rate_factor(self) -> None:
         settings = self.spec.train
         nans = self._context.resume_log.nan_rewinds.get(self.name, 0)
-        # A run that stopped at a NaN and is resumed keeps the rate that its profile says.
+        # A run that stopped at a NaN and is resumed keeps the profile's rate.
         lowered = nans if settings.on_nan == "continue" else 0
         self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
 
     def _obey(self) -> Decisions:
-        """Do everything that is due before the next step; return what was decided about it."""
+        """Run all commands due before the next step; return the decisions about the step."""
         following = self.step + 1
         probe = following == self.loop.total_steps or self._measuring.is_due(following)
         while True:
@@ -330,11 +330,11 @@ class StagePlay:
         context = self._context
         context.alert("error", "nan", error.message, self.name, error.step)
         again = self.spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
-        # One of the step before is the very state that gave this loss, and would give it again.
+        # A checkpoint of the previous step is the state that gave this loss, and would again.
         earlier = [c for c in context.shelf.current(self.name) if c.step < error.step - 1]
         for checkpoint in reversed(earlier):
             self._restore(checkpoint)
-            # The update before may have been the bad one, with its loss still finite.
+            # An earlier update may have broken the weights while the loss was still finite.
             if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
                 break
         else:
@@ -350,7 +350,7 @@ class StagePlay:
         self._set_learning_rate_factor()
 
     def _nan_hint(self) -> str:
-        """Return what can still be changed: a run's own profile stays as it is."""
+        """Return a hint on what can still be changed, as a run's own profile is fixed."""
         train = self.spec.train
         levers = ["a lower [train] learning_rate"]
         settings = self._context.profile.strategy_settings(train.strategy, train)
@@ -363,7 +363,7 @@ class StagePlay:
         return f"start another run with {' or '.join(levers)}; this one keeps its profile"
 
     def _warn_of_divergence(self, outcome: StepOutcome) -> None:
-        """Alert at the stage's end where the loss ended far above its first value."""
+        """Write an alert at the stage's end if the loss is far above its first value."""
         first = self._context.resume_log.first_loss(self.name)
         if first is not None and outcome.loss > max(_DIVERGED_FACTOR * first, first + 1.0):
             self._context.alert(

@@ -1,7 +1,7 @@
-"""The bank of neighbor prompts that belongs to one stage: how large, of what, by which seed.
+"""Builds the bank of neighbor prompts of one stage: its size, sources and seed.
 
-All of it follows from the profile, the new task's prompts and the stage's start weights; no old
-task is ever looked at. Knows no steps and no commands.
+The bank depends only on the profile, the new task's prompts and the stage's start weights; old
+tasks are never used. Knows no steps and no commands.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.profile import StageSpec
 from sf_tui.run.directory import RunDirectory
 
-# A pass that only asks keeps no activations: so many tokens fit where a step does, and fewer at
-# once take longer (624 instead of 4,096 on the starter: a third).
+# Inference keeps no activations, so this many tokens fit wherever a training step does. Smaller
+# passes are slower (624 tokens instead of 4,096 on the starter: by a third).
 _LEAST_PASS_TOKENS = 1024
 
 
 class StageBank:
-    """What a stage's bank is made of.
+    """The plan of a stage's bank.
 
     Attributes:
-        prompts: the new task's own, those that leave room for an answer.
-        rows: neighbor prompts of a step.
-        count: neighbor prompts in all, as far as there are different ones.
-        longest: tokens of an answer at most.
+        prompts: the new task's prompts that leave room for an answer.
+        rows: neighbor prompts per step.
+        count: target number of distinct neighbor prompts.
+        longest: largest number of tokens in an answer.
     """
 
     def __init__(self, prepared: PreparedRun, spec: StageSpec) -> None:
-        """Plan it; no model is asked.
+        """Plan the bank without running the model.
 
         Args:
             prepared: the run's model and tasks.
             spec: the stage.
 
         Raises:
-            DataError: the task's rows ask nothing, or no prompt leaves room for an answer.
+            DataError: the task's rows have no prompts, or no prompt leaves room for an answer.
         """
         profile, settings = prepared.profile, prepared.profile.anchor
         self._train = prepared.tasks[spec.task].train
@@ -89,23 +89,23 @@ class StageBank:
         )
 
     def read(self, folder: Path) -> TeacherCache | None:
-        """Return the bank if all of it lies in a folder.
+        """Return the bank from a folder; None if it is incomplete.
 
         Raises:
-            RunError: the folder can't be read, or a part of it is damaged.
+            RunError: the folder can't be read, or a part of the bank is damaged.
         """
         return read_cache(folder, self._key)
 
     def build(self, start: StartModel, folder: Path | None) -> TeacherCache:
-        """Return the bank, made as far as it does not lie in a folder already.
+        """Return the bank, building the parts that are not in the folder yet.
 
         Args:
-            start: the stage's start model, its weights in place.
-            folder: where it is kept; None keeps nothing.
+            start: the stage's start model, with its weights loaded.
+            folder: folder that stores the bank; None stores nothing.
 
         Raises:
-            DataError: the start model proposes nothing.
-            RunError: the folder can't be written, or a part of it is damaged.
+            DataError: the start model proposes no neighbors.
+            RunError: the folder can't be written, or a part of the bank is damaged.
         """
         return build_cache(
             folder,
@@ -139,7 +139,7 @@ class StageBank:
 
 
 def _left_out(prepared: PreparedRun) -> LeftOut | None:
-    """Return the subjects of the tasks that `[neighbors] exclude_tasks` names."""
+    """Return the subjects of the tasks in `[neighbors] exclude_tasks`."""
     names = prepared.profile.neighbors.exclude_tasks
     subjects: set[Tokens] = set()
     for task in (prepared.tasks[name] for name in names):
@@ -149,19 +149,19 @@ def _left_out(prepared: PreparedRun) -> LeftOut | None:
 
 
 def bank_folder(run: RunDirectory, stage: str) -> Path:
-    """Return where a stage's bank is kept."""
+    """Return the folder of a stage's bank."""
     return run.path / "neighbors" / stage
 
 
 def start_model(
     prepared: PreparedRun, spec: StageSpec, between: Callable[[], None] | None = None
 ) -> StartModel:
-    """Return the model at hand as one that is asked, in passes about as large as a step's.
+    """Wrap the current model as a start model, with passes about as large as a training step's.
 
     Args:
         prepared: the run's model and tasks.
         spec: the stage whose start weights are in the model.
-        between: called before each pass; what it raises ends the asking.
+        between: called before each pass; an exception ends the generation.
     """
     task = prepared.tasks[spec.task]
     return StartModel(

@@ -1,4 +1,4 @@
-"""What a stage of a run is trained with: its loop, and its strategies with what they need."""
+"""Builds the training loop and the strategies of a stage, with the data that they need."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sf_tui.worker.context import RunContext
 
 @dataclass(frozen=True)
 class RunStage(StrategyStage):
-    """A stage of a run, for strategies that need more of the run than its engine."""
+    """A stage of a run, for strategies that need more of the run than the engine provides."""
 
     prepared: PreparedRun
     spec: StageSpec
     context: RunContext | None
-    """None before the run is begun, while the stages are only checked."""
+    """None before the run has begun, while the stages are only checked."""
 
 
 LoopOf = Callable[[RunContext, StageSpec], TrainingLoop]
@@ -34,7 +34,7 @@ LoopOf = Callable[[RunContext, StageSpec], TrainingLoop]
 
 
 def own_loop(context: RunContext, spec: StageSpec) -> TrainingLoop:
-    """Return our own loop for a stage."""
+    """Return sf's own training loop for a stage."""
     prepared = context.prepared
     return StageTuner(
         prepared.loaded.model,
@@ -64,7 +64,7 @@ def stage_strategies(context: RunContext, spec: StageSpec, known: Sequence[str])
 
 
 def check_strategies(prepared: PreparedRun) -> None:
-    """Find, before anything is trained, a stage that can't be trained with its strategy.
+    """Check, before training starts, that every stage can be trained with its strategy.
 
     Raises:
         SfError: as the strategy's `check_stage`.

@@ -1,6 +1,6 @@
-"""How a run stops: signals, the operator's stop, a rewind, and failures of the system.
+"""The ways in which a run stops: signals, the operator's stop, a rewind, and system failures.
 
-These are the worker's own control flow. Knows no stage and no op.
+This is the worker's control flow. Knows no stage and no op.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from types import FrameType
 
 from sf_tui.errors import RunError, SfError
 
-# A library may swallow an exception that is raised inside its own error handling, so it is raised
-# again and again until the preparation ends.
+# A library may swallow an exception raised inside its own error handling, so it is raised
+# repeatedly until the preparation ends.
 _AGAIN_S = 0.5
 
 
 class StopRun(Exception):  # noqa: N818  no error: the operator asked for it
-    """Save everything and end as stopped.
+    """Request to save everything and end the run as stopped.
 
     Args:
-        reason: who asked, for `run_finished`.
-        command: id of the command that asked, which is done once everything is saved.
+        reason: the origin of the request, for `run_finished`.
+        command: id of the requesting command, which is done once everything is saved.
     """
 
     def __init__(self, reason: str, command: str | None = None) -> None:
@@ -35,10 +35,10 @@ class StopRun(Exception):  # noqa: N818  no error: the operator asked for it
 
 
 class OutOfMemoryError(RunError):
-    """The device had no room for a step; told with the levers that make a step smaller."""
+    """The device ran out of memory; the hint lists the settings that make a step smaller."""
 
     def __init__(self, where: str, cause: BaseException) -> None:
-        # Python's own MemoryError says nothing.
+        # Python's own MemoryError has no message.
         said = str(cause).strip() or type(cause).__name__
         super().__init__(
             f"out of memory {where}: {said.splitlines()[0][:160]}",
@@ -49,7 +49,7 @@ class OutOfMemoryError(RunError):
 
 
 class CommandFailedError(Exception):
-    """A command can't be carried out; the run goes on as it was.
+    """A command failed; the run continues unchanged.
 
     Args:
         reason: one line for the command's answer.
@@ -61,7 +61,7 @@ class CommandFailedError(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception is an allocator's way to say that there is no room."""
+    """Return whether an exception reports that an allocator ran out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
@@ -74,11 +74,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_run_error(error: Exception, run: Path) -> RunError | None:
-    """Return what an exception of the system means for a run; None where it is a fault of ours.
+    """Convert a system exception to a RunError; None if the exception is a bug in sf.
 
     Args:
-        error: what was raised while the run was played.
-        run: its directory, named where the exception names no file.
+        error: the exception raised during the run.
+        run: the run's directory, named in the message if the exception names no file.
     """
     if is_out_of_memory(error):
         return OutOfMemoryError("in the run", error)
@@ -93,13 +93,13 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
 
 @contextmanager
 def failing_alone(run: Path) -> Iterator[None]:
-    """Turn what goes wrong inside into the failure of one command.
+    """Convert errors inside the block into the failure of one command.
 
     Args:
         run: the run's directory.
 
     Raises:
-        CommandFailedError: it went wrong; faults of ours are passed on as they are.
+        CommandFailedError: the block failed; exceptions from bugs in sf are passed on unchanged.
     """
     try:
         yield
@@ -109,28 +109,28 @@ def failing_alone(run: Path) -> Iterator[None]:
         told = as_run_error(error, run)
         if told is None:
             raise
-        # Its hint speaks of steps and resuming: the run goes on.
+        # Omit the hint: it is about steps and resuming, but the run continues.
         raise CommandFailedError(told.message) from error
 
 
 def one_line(error: SfError) -> str:
-    """Return message and hint in one line, as events carry them."""
+    """Return message and hint on one line, as in events."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 class Rewind(Exception):  # noqa: N818  no error: the stage goes on from an earlier step
-    """The stage was taken back to a checkpoint; what was left to do at this step is void."""
+    """The stage was rewound to a checkpoint; the remaining work at this step is void."""
 
 
 class PreparationStopped(BaseException):
-    """A signal came while the run was being prepared; no `except Exception` may take it."""
+    """A signal arrived during preparation; not an Exception, so libraries can't swallow it."""
 
 
 class StopSignals:
-    """Remembers the first signal that asked the worker to stop.
+    """Records the first signal that requested the worker to stop.
 
-    SIGTERM, SIGINT and SIGUSR1 (what SLURM sends ahead of a time limit) stop at the next step.
-    SIGHUP, which a closing terminal sends, is ignored: no terminal may end a run.
+    SIGTERM, SIGINT and SIGUSR1 (sent by SLURM ahead of a time limit) stop at the next step.
+    SIGHUP, sent by a closing terminal, is ignored: no terminal may end a run.
     """
 
     def __init__(self) -> None:
@@ -139,10 +139,10 @@ class StopSignals:
 
     @contextmanager
     def ending_preparation(self) -> Iterator[None]:
-        """Let a signal end what is done inside at once: nothing in it has to be saved.
+        """Let a signal end the block immediately: it has nothing to save.
 
         Raises:
-            PreparationStopped: a signal came, inside or earlier.
+            PreparationStopped: a signal arrived, inside the block or earlier.
         """
         try:
             self._preparing = True
@@ -152,7 +152,7 @@ class StopSignals:
         except Exception as error:
             if self.received is None:
                 raise
-            # Whatever a library made of the signal.
+            # A library may have replaced the exception.
             raise PreparationStopped from error
         finally:
             self._preparing = False
@@ -163,7 +163,7 @@ class StopSignals:
             raise PreparationStopped
 
     def install(self) -> None:
-        """Take the signals over; only the main thread may."""
+        """Install the signal handlers; call this from the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._remember)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""A run from its first event to its last: preparation, stages, guards, the final model.
+"""Executes a run from its first event to its last: preparation, stages, guards, the final model.
 
-One worker owns a run directory at a time. It can be killed at any moment and taken up again.
+One worker owns a run directory at a time. It can be killed at any moment, and the run resumed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXIT_STOPPED = 5
 
 
 class Worker:
-    """Plays one run."""
+    """Executes one run."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ class Worker:
         self._context: RunContext | None = None
 
     def listen(self, listener: Callable[[Event], None]) -> None:
-        """Call `listener` with every event that is written from now on."""
+        """Call `listener` for every event written from now on."""
         self._listeners.append(listener)
 
     def work(self) -> int:
-        """Play the run from its beginning or from where its log ends; return the exit code.
+        """Start or resume the run; return the exit code.
 
         Raises:
-            SfError: the run failed; the log says so too.
+            SfError: the run failed; the failure is also logged.
         """
         check_utf8(self._run.path)
         check_links(self._run)
@@ -125,8 +125,8 @@ class Worker:
         try:
             log.append(RunFinished("failed", exit_code, metrics, reason))
         except RunError:
-            # The disk that the run failed on takes no last word either; the failure itself is
-            # raised to whoever started the worker.
+            # The log can't be written if the disk caused the failure; the failure itself is
+            # raised to the caller.
             return
 
     def _work(self, log: EventLog) -> int:
@@ -162,11 +162,11 @@ class Worker:
         if not resumed:
             introduce_run(context)
         if changed:
-            # Each time anew, unlike `context.alert`: the files may change again.
+            # Every time, unlike `context.alert`: the files may change again.
             context.log_event(
                 Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
             )
-        # What was sent to a worker that died before it read it.
+        # Commands sent to a worker that died before it read them.
         self._refuse_commands(context, "no worker was there to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
 
@@ -198,7 +198,7 @@ class Worker:
         )
 
     def _refuse_commands(self, context: RunContext, reason: str) -> None:
-        """Answer what nobody will carry out."""
+        """Refuse all unanswered commands, which will not be executed."""
         for line in context.commands.poll():
             command = Command.from_line(line)
             if command.id not in context.resume_log.commands:
@@ -233,9 +233,9 @@ class Worker:
     def _tell_resumed(
         self, context: RunContext, stages: list[StageSpec], point: Checkpoint
     ) -> None:
-        # A later stage may have begun without coming to its first checkpoint: it begins anew.
+        # A later stage may have begun without reaching its first checkpoint: it starts over.
         begun = [s.name for s in stages if context.resume_log.has_event("stage_started", s.name)]
-        # The log may have lost all of them, and was repaired.
+        # A damaged and repaired log may have lost all of them.
         later = bool(begun) and begun[-1] != point.stage
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.resume_log.last_step(stage) - step, 0)
@@ -297,7 +297,7 @@ class Worker:
         return code
 
     def _write_model(self, context: RunContext) -> None:
-        """Write `model/` aside and exchange it: what stood there before is what a stop left."""
+        """Write `model/` to a temporary folder, then replace the one that a stop left."""
         path = self._run.model
         aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
         try:
@@ -312,6 +312,6 @@ class Worker:
 
 
 def _last_metrics(log: EventLog) -> TaskMetrics:
-    """Return what the last probe found before this worker opened the log."""
+    """Return the results of the last probe before this worker opened the log."""
     probes = [event for event in log.history if isinstance(event, Probe)]
     return probes[-1].metrics if probes else {}

@@ -453,7 +453,7 @@ def test_commands_print_through_one_module() -> None:
 def test_a_table_stays_aligned() -> None:
     from rich.table import Table
 
-    from sf_tui.cli.output import PrintableConsole
+    from sf_tui.cli.printable_console import PrintableConsole
 
     table = Table(box=None)
     table.add_column("a")

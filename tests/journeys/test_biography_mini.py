@@ -100,7 +100,8 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
     shown = fork_host.run("profile", "show", "biography-mini")
     profile.write_text(shown.stdout + RULE_PROFILE)
     path = tmp_path / "ruled"
-    line = ("run", profile, "--no-ui", "--seed", "1", "--run-dir", path)
+    steps = ("--set", "train.steps=200")
+    line = ("run", profile, "--no-ui", "--seed", "1", "--run-dir", path, *steps)
     done = fork_host.run(*line, timeout_s=RUN_PATIENCE_S)
     assert done.poll() == 0, done.stderr
     events = list(read_objects(path / "events.jsonl"))
@@ -109,8 +110,8 @@ def test_a_rule_freezes_at_its_bound_and_the_old_task_ends_higher(
     assert fired[0]["value"] > 0.10
     assert fired[0]["step"] <= 150
 
-    plain_end = _probes(plain, "new")[-1]["metrics"]["old"]["exact_match"]
-    assert _probes(events, "new")[-1]["metrics"]["old"]["exact_match"] > plain_end + 0.02
+    (unruled,) = [probe for probe in _probes(plain, "new") if probe["step"] == 200]
+    assert _exact(_probes(events, "new")[-1], "old") > _exact(unruled, "old") + 0.02
 
     at_firing = path / "checkpoints" / "new" / f"step-{fired[0]['step']:06d}" / "weights"
     final = load_file(path / "model" / "model.safetensors")
@@ -134,7 +135,7 @@ def test_other_seeds_show_it_too(fork_host: ForkHost, tmp_path: Path, seed: str)
 def test_a_guard_decides_the_exit_code(fork_host: ForkHost, tmp_path: Path) -> None:
     done = fork_host.run(
         *("run", "biography-mini", "--no-ui", "--run-dir", tmp_path / "run"),
-        *("--set", "guard.old_accuracy=0.8", "--set", "train.steps=60"),
+        *("--set", "guard.old_accuracy=0.8", "--set", "train.steps=30"),
         timeout_s=RUN_PATIENCE_S,
     )
     assert done.poll() == 4, done.stderr

@@ -68,6 +68,7 @@ def test_the_slurm_script_is_valid_and_wants_a_profile(cluster: dict[str, str]) 
 
 
 # Slow in comparison, but only a worker that is signaled shows that the signal arrives.
+@pytest.mark.slow
 def test_the_slurm_script_requeues_before_the_limit_and_then_completes(
     own_model: Path, cluster: dict[str, str], tmp_path: Path
 ) -> None:

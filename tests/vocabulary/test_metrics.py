@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
-from sf_tui.profile.names import TaskMetric
+from sf_tui.profile.schema import TaskSettings
+from sf_tui.profile.values import choices_of
 from sf_tui.tui.numbers import format_change
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC, METRICS, metric_named
 
 
 def test_a_profile_can_name_every_metric() -> None:
-    assert set(get_args(TaskMetric)) == {"auto", *METRICS}
+    field = TaskSettings.model_fields["metric"]
+    assert choices_of(field) == ["auto", *METRICS]
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=str)

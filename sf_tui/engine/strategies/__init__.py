@@ -1,6 +1,6 @@
-"""How a stage is trained: the interface of a strategy, and the implementations that ship with sf.
+"""Training strategies: the interface, and the implementations that ship with sf.
 
-What a strategy is called and needs is declared in `sf_tui.vocabulary.strategies`.
+`sf_tui.vocabulary.strategies` declares their names, settings and requirements.
 """
 
 from __future__ import annotations

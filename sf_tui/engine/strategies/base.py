@@ -1,6 +1,6 @@
-"""The interface of a strategy: the hooks that a stage calls, and what they may use.
+"""The interface of a strategy: the hooks that a stage calls, and the data available to them.
 
-Every hook of the base class does nothing, so that a strategy overrides only what it changes.
+The hooks of the base class do nothing; a strategy overrides only those it needs.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ class StartTensors(Protocol):
     """A stage's start weights by name."""
 
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield a layer's tensors with the model's parameter names, in main memory."""
+        """Yield a layer's parameter names and tensors, in main memory."""
         ...
 
 
 class StrategyFacts(BaseModel):
-    """The facts that a strategy stores, for checking them before a resume; this one stores none."""
+    """Schema of the facts that a strategy stores, checked before a resume; empty by default."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class StrategyState:
-    """What a strategy stores in each checkpoint."""
+    """The state of a strategy in a checkpoint."""
 
     facts: dict[str, Any] = field(default_factory=dict)
-    """JSON, as the strategy's `facts_schema` has it."""
+    """JSON that matches the strategy's `facts_schema`."""
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StrategyStage:
-    """The stage, as a strategy may use it."""
+    """The parts of a stage that a strategy may use."""
 
     name: str
     seed: int
-    """The run's; derive others from it with `derive_seed`."""
+    """The run's seed; derive other seeds from it with `derive_seed`."""
     train: TrainSettings
     model: PreTrainedModel
     layout: ModelLayout
@@ -64,21 +64,21 @@ class StrategyStage:
     source: EncodedSource
     """The training rows of the stage's own task."""
     old: Mapping[str, EncodedSource]
-    """The training rows of each earlier task; encoded only where a strategy of the profile
-    declares the need `old_examples`, else empty."""
+    """The training rows of each earlier task; empty unless a strategy of the profile declares the
+    need `old_examples`."""
     start: Callable[[], StartTensors]
-    """Opens the stage's start weights; only once the stage's first checkpoint is written."""
+    """Opens the stage's start weights; available once its first checkpoint is written."""
     lend_start: Callable[[], AbstractContextManager[None]]
-    """Gives the model its start weights for a while; afterwards it has its own, bit for bit."""
+    """Loads the start weights into the model temporarily, then restores its own, bit for bit."""
     between: Callable[[], None]
-    """To be called now and then in the middle of long work; raises when the run is to stop."""
+    """Call this regularly during long work; it raises if the run must stop."""
 
     def old_examples(self, tasks: Sequence[str], count: int | None) -> PooledSource:
-        """Return training examples of earlier tasks, the same in every stage of a run.
+        """Return training examples of earlier tasks; the same in every stage of a run.
 
         Args:
-            tasks: which tasks.
-            count: how many of each at most, drawn by the run's seed; None: all of them.
+            tasks: names of the tasks.
+            count: largest number per task, sampled with the run's seed; None for all.
         """
         entries: list[tuple[EncodedSource, int]] = []
         for task in tasks:
@@ -88,27 +88,28 @@ class StrategyStage:
                 random = np.random.default_rng(derive_seed(self.seed, "old examples", task))
                 chosen = np.sort(random.permutation(len(source))[:count])
             entries += [(source, int(index)) for index in chosen]
-        # A limited number is a memory of texts; entries drawn again would be others.
+        # A limited count is a memory of fixed texts; redrawn entries would be different texts.
         return PooledSource(entries, redraw=count is None)
 
 
 class Strategy:
-    """How a stage is trained.
+    """A training strategy of one stage.
 
-    A stage calls `take_over` and `begin` when it starts, or `restore` when it resumes or rewinds;
-    then `open`, as soon as its first checkpoint exists. The hooks of a step are called only while
-    the strategy is on.
+    A stage calls `take_over` and `begin` when it starts, or `restore` when it resumes or rewinds,
+    and then `open` once its first checkpoint exists. Step hooks are called only while the strategy
+    is on.
 
     Args:
         stage: the stage.
-        settings: its own, as `sf_tui.vocabulary.strategies` declares them; None without a table.
+        settings: the strategy's settings, as declared in `sf_tui.vocabulary.strategies`; None if
+            it has none.
 
     Attributes:
-        is_on: whether it takes part in the steps; saved with the run.
+        is_on: whether it is active in the steps; saved in checkpoints.
     """
 
     facts_schema: ClassVar[type[StrategyFacts]] = StrategyFacts
-    """What `state` stores as facts."""
+    """Schema of the facts in `state`."""
 
     def __init__(self, stage: StrategyStage, settings: Any) -> None:
         self.stage = stage
@@ -116,54 +117,54 @@ class Strategy:
         self.is_on = False
 
     def check_stage(self) -> None:
-        """Raise an SfError if the stage can't be trained so; called before anything is trained."""
+        """Raise SfError if this strategy can't train the stage; called before training starts."""
 
     def take_over(self, carried: StrategyState) -> None:
-        """Take what it carried out of the stage before, whatever strategy that one had."""
+        """Receive the state carried over from the previous stage, whatever its strategy was."""
 
     def begin(self) -> None:
-        """Prepare a new stage, cheaply: nothing is saved yet, so a kill undoes it."""
+        """Prepare a new stage. Must be cheap: nothing is saved yet, so a kill loses this work."""
 
     def open(self, *, at_start: bool) -> str | None:  # noqa: ARG002  for subclasses
-        """Get ready for steps, from the profile, the state and the start weights alone.
+        """Prepare for steps, using only the profile, the state and the start weights.
 
         Args:
-            at_start: the model has the stage's start weights.
+            at_start: whether the model has the stage's start weights.
 
         Returns:
-            What that took, for an alert; None for nothing worth one.
+            A description of the work done, for an alert; None if no alert is needed.
         """
         return None
 
     def losses(self) -> Mapping[str, Loss]:
-        """Return the losses added to the step's own, by the name that `step` events use."""
+        """Return the losses to add to the step's own, by their names in `step` events."""
         return {}
 
     def rows(self, step: int) -> Sequence[Encoded] | None:  # noqa: ARG002  for subclasses
-        """Return the rows of a step's batch; None leaves the stage's own.
+        """Return the rows of a step's batch; None keeps the stage's own.
 
         Args:
-            step: from 1; the rows must be a pure function of (seed, stage, step).
+            step: counted from 1; the rows must be a pure function of (seed, stage, step).
         """
         return None
 
     def before_update(self, step: int) -> None:
-        """Change the summed gradients, after the backward passes and before clipping."""
+        """Modify the summed gradients, after the backward passes and before clipping."""
 
     def end(self) -> None:
         """Edit the weights after the last step, before the stage's last probe and checkpoint.
 
-        The edit must follow from the weights, the profile and the seed alone: after a kill it is
-        done again.
+        The edit must depend only on the weights, the profile and the seed, because it is repeated
+        after a kill.
         """
 
     def state(self) -> StrategyState:
-        """Return what the next checkpoint must store of it."""
+        """Return the state to store in the next checkpoint."""
         return StrategyState()
 
     def restore(self, state: StrategyState | None) -> None:
-        """Take up what a checkpoint stored; None: it knew nothing of this strategy."""
+        """Restore the state of a checkpoint; None if the checkpoint has none for this strategy."""
 
     def carry(self) -> StrategyState | None:
-        """Return what later stages must know of it; None for nothing."""
+        """Return the state to carry into later stages; None for no state."""
         return None

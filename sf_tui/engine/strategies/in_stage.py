@@ -1,6 +1,6 @@
-"""The strategies of one stage: the profile's own, those switched on since, those carried over.
+"""The strategies of one stage: the profile's, those switched on later, and those carried over.
 
-Finds implementations by the strategies' declarations and knows none of them by name.
+Finds implementations through the strategies' declarations and knows none of them by name.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.strategies import STRATEGIES, StrategySettings, strategy_declared
 
 Carried = dict[str, StrategyState]
-"""What strategies carry from stage to stage, by name."""
+"""State that strategies carry from stage to stage, by name."""
 
 
 def build_strategy(name: str, stage: StrategyStage, settings: StrategySettings | None) -> Strategy:
-    """Return a strategy for a stage, its implementation imported."""
+    """Import the implementation of a strategy and build it for a stage."""
     module, _, attribute = strategy_declared(name).implementation.partition(":")
     strategy: Strategy = getattr(import_module(module), attribute)(stage, settings)
     return strategy
 
 
 class StageStrategies(StepHooks):
-    """The strategies that one stage knows, in the order in which they came.
+    """The strategies of one stage, in the order in which they were added.
 
     Args:
         stage: the stage.
-        own: the strategy that the profile trains the stage with.
+        own: name of the stage's strategy in the profile.
         settings: returns a strategy's settings in this stage.
     """
 
@@ -50,13 +50,13 @@ class StageStrategies(StepHooks):
         self._known: dict[str, Strategy] = {}
 
     def get(self, name: str) -> Strategy:
-        """Return a strategy, built where the stage doesn't know it yet."""
+        """Return a strategy, building it on first use."""
         if name not in self._known:
             self._known[name] = build_strategy(name, self._stage, self._settings(name))
         return self._known[name]
 
     def begin(self, carried: Carried) -> None:
-        """Begin a new stage with the profile's strategy and what others carried over."""
+        """Begin a new stage with the profile's strategy and the carried state of others."""
         own = self.get(self._own)
         own.is_on = True
         own.begin()
@@ -64,40 +64,40 @@ class StageStrategies(StepHooks):
             self.get(name).take_over(state)
 
     def open(self, *, at_start: bool) -> list[tuple[str, str]]:
-        """Get every strategy that is on ready for steps.
+        """Prepare every active strategy for steps.
 
         Returns:
-            Name and words of each for which that took something worth an alert.
+            (name, description of the work) of each strategy whose preparation deserves an alert.
         """
         took = [(name, one.open(at_start=at_start)) for name, one in self._on()]
         return [(name, words) for name, words in took if words]
 
     def switch_on(self, name: str) -> str | None:
-        """Switch a strategy on between two steps; return what getting it ready took.
+        """Switch a strategy on between two steps, and return a description of its preparation.
 
         Raises:
-            SfError: it can't be got ready; it is off as before.
+            SfError: the strategy can't be prepared; it stays off.
         """
         strategy = self.get(name)
         strategy.check_stage()
         strategy.begin()
         took = strategy.open(at_start=False)
         if not strategy.is_on:
-            # The order in which losses are summed is that of switching on, after a resume too.
+            # Losses are summed in the order of switching on, also after a resume.
             self._known[name] = self._known.pop(name)
         strategy.is_on = True
         return took
 
     def switch_off(self, name: str) -> None:
-        """Switch a strategy off from the next step on; it keeps what it holds."""
+        """Switch a strategy off, starting with the next step; it keeps its state."""
         self.get(name).is_on = False
 
     def losses(self) -> Mapping[str, Loss]:
-        """Return the added losses of every strategy that is on."""
+        """Return the added losses of all active strategies."""
         return {name: loss for _, one in self._on() for name, loss in one.losses().items()}
 
     def rows(self, step: int) -> Sequence[Encoded] | None:
-        """Return the rows of a step's batch, as the first strategy that chooses any has them."""
+        """Return the rows of a step's batch from the first strategy that chooses them."""
         for _, strategy in self._on():
             rows = strategy.rows(step)
             if rows is not None:
@@ -105,17 +105,17 @@ class StageStrategies(StepHooks):
         return None
 
     def before_update(self, step: int) -> None:
-        """Let every strategy that is on change the gradients, in order."""
+        """Let every active strategy modify the gradients, in order."""
         for _, strategy in self._on():
             strategy.before_update(step)
 
     def end(self) -> None:
-        """Let every strategy that is on edit the weights after the last step."""
+        """Let every active strategy edit the weights after the last step."""
         for _, strategy in self._on():
             strategy.end()
 
     def stored(self) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
-        """Return facts (JSON) and tensors of every strategy for a checkpoint, by name."""
+        """Return the facts (JSON) and tensors of every strategy for a checkpoint, by name."""
         states = {name: one.state() for name, one in self._known.items()}
         facts = {
             name: {"on": self._known[name].is_on, "facts": state.facts}
@@ -124,7 +124,7 @@ class StageStrategies(StepHooks):
         return facts, {name: state.tensors for name, state in states.items() if state.tensors}
 
     def problem(self, facts: Mapping[str, Any]) -> str | None:
-        """Return what is wrong with the facts of a checkpoint; None where all is well."""
+        """Describe what is wrong with the facts of a checkpoint; None if they are valid."""
         for name, kept in facts.items():
             if name not in STRATEGIES:
                 return f"strategies names '{name}', a strategy that there is not"
@@ -139,14 +139,14 @@ class StageStrategies(StepHooks):
     def restore(
         self, facts: Mapping[str, Any], tensors: Callable[[str], dict[str, torch.Tensor]]
     ) -> None:
-        """Take up what a checkpoint stored; `open` must follow.
+        """Restore the state of a checkpoint; the caller must then call `open`.
 
         Args:
-            facts: as `stored` gave them.
-            tensors: reads a strategy's tensors; empty for one that stored none.
+            facts: the facts returned by `stored`.
+            tensors: reads a strategy's tensors; returns an empty dict if it stored none.
         """
         order = [*facts, *(name for name in self._known if name not in facts)]
-        # As the checkpoint has it: losses are summed in this order.
+        # Keep the checkpoint's order: losses are summed in this order.
         self._known = {name: self.get(name) for name in order}
         for name, strategy in self._known.items():
             kept = facts.get(name)
@@ -154,7 +154,7 @@ class StageStrategies(StepHooks):
             strategy.restore(StrategyState(kept["facts"], tensors(name)) if kept else None)
 
     def carried(self) -> Carried:
-        """Return what later stages must know, by strategy."""
+        """Return the state to carry into later stages, by strategy."""
         found = {name: one.carry() for name, one in self._known.items()}
         return {name: state for name, state in found.items() if state is not None}
 

@@ -1,7 +1,7 @@
 """Penalties on the distance from a stage's start weights: l2-start and ewc.
 
-Their gradients have a closed form and are added to the step's own without a graph. A frozen
-parameter gets none.
+Their gradients have a closed form and are added to the step's own without a graph. Frozen
+parameters get none.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class QuadraticPull:
     Its gradient is 2 · weight · importance · (W − W_start).
 
     Args:
-        parameters: by name; one that is frozen at a step is left out of it.
+        parameters: by name; a parameter is skipped in steps in which it is frozen.
         start: W_start by the same names, on the parameters' device.
-        weight: of the whole.
-        importance: float32 by name, broadcast over the parameter; a parameter without one is not
-            pulled. None: 1 for each.
+        weight: factor on the loss.
+        importance: float32 by name, broadcast over the parameter; parameters without an entry are
+            skipped. None uses 1 for all.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class QuadraticPull:
 
     @torch.no_grad()
     def accumulate(self, step: int) -> tuple[float, int]:  # noqa: ARG002  the protocol's
-        """Add its gradient to the parameters' and return its value, with no tokens taken."""
+        """Add the gradient to the parameters' gradients; return the value and 0 tokens."""
         sums = []
         for name, parameter in self._parameters.items():
             if not parameter.requires_grad:
@@ -73,7 +73,7 @@ class QuadraticPull:
 
 
 class _Penalty(Strategy):
-    """A strategy of one added loss that needs the start weights."""
+    """A strategy that adds one loss and needs the start weights."""
 
     loss_name: str
 
@@ -82,7 +82,7 @@ class _Penalty(Strategy):
         self._loss: Loss | None = None
 
     def losses(self) -> Mapping[str, Loss]:
-        """Return the penalty, once it is open."""
+        """Return the penalty; empty before `open`."""
         return {} if self._loss is None else {self.loss_name: self._loss}
 
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -90,7 +90,7 @@ class _Penalty(Strategy):
         return {name: p for layer in layers for name, p in layer.parameters.items()}
 
     def _start(self) -> Tensors:
-        """Return the start weights beside the parameters: a copy of the model in memory."""
+        """Return the start weights on the parameters' devices; uses memory for a model copy."""
         start = self.stage.start()
         return {
             name: tensor.to(layer.parameters[name].device)
@@ -102,7 +102,7 @@ class _Penalty(Strategy):
 class L2Start(_Penalty):
     """Add strength · ‖W − W_start‖² (L2-SP); its gradient is 2 · strength · (W − W_start).
 
-    Li et al. write α/2, so their α is twice this strength.
+    Li et al. use α/2, so their α is twice this strength.
     """
 
     settings: L2StartSettings
@@ -115,20 +115,20 @@ class L2Start(_Penalty):
 
 
 class EwcFacts(StrategyFacts):
-    """What ewc stores beside its Fisher."""
+    """The facts that ewc stores in addition to its Fisher."""
 
     covered: list[str]
-    """Tasks whose examples are in it."""
+    """Tasks whose examples the Fisher covers."""
 
 
 class Ewc(_Penalty):
     """Add strength/2 · Σ F (W − W_start)²; its gradient is strength · F · (W − W_start).
 
     F is the diagonal of the empirical Fisher: the mean over old examples of the squared gradient of
-    each example's own log-likelihood (all its answer tokens, the labels of the data), taken one
-    example at a time, without dropout, at the stage's start weights. It runs over tasks: at a stage
-    the F so far is multiplied by `decay` for each task learned since, whose own F is added. A
-    parameter that is frozen while F is taken has none and is not pulled.
+    each example's log-likelihood (all its answer tokens, with the labels of the data), computed one
+    example at a time, without dropout, at the stage's start weights. F accumulates over tasks: for
+    each task learned since the last update, F is multiplied by `decay` and the task's own F is
+    added. A parameter that is frozen while F is computed has no F and is not penalized.
     """
 
     settings: EwcSettings
@@ -138,12 +138,12 @@ class Ewc(_Penalty):
     def __init__(self, stage: StrategyStage, settings: EwcSettings) -> None:
         super().__init__(stage, settings)
         self.covered: list[str] = []
-        """Tasks whose examples are in the Fisher."""
+        """Tasks whose examples the Fisher covers."""
         self.fisher: Tensors = {}
-        """By parameter name, float32."""
+        """Fisher by parameter name, float32."""
 
     def check_stage(self) -> None:
-        """Raise DataError if an earlier task has no example to take a Fisher from."""
+        """Raise DataError if an earlier task has no examples for the Fisher."""
         for task, source in self.stage.old.items():
             if not len(source):
                 raise DataError(
@@ -153,11 +153,11 @@ class Ewc(_Penalty):
                 )
 
     def take_over(self, carried: StrategyState) -> None:
-        """Take the Fisher of the stages before."""
+        """Take over the Fisher of the previous stages."""
         self._set(carried)
 
     def open(self, *, at_start: bool) -> str | None:
-        """Add the Fisher of the tasks learned since, and read the start weights."""
+        """Add the Fisher of newly learned tasks, and read the start weights."""
         fresh = [task for task in self.stage.old if task not in self.covered]
         counted = 0
         if fresh:
@@ -190,7 +190,7 @@ class Ewc(_Penalty):
                 for name in [*fisher, *(name for name in own if name not in fisher)]
             }
             covered.append(task)
-        # Only now: a stop in the middle of it leaves the state as it was.
+        # Assign last, so that a stop during the computation leaves the state unchanged.
         self.fisher, self.covered = fisher, covered
         return counted
 
@@ -198,7 +198,7 @@ class Ewc(_Penalty):
         """Return the mean squared gradient of the examples' log-likelihoods, by parameter name.
 
         Args:
-            examples: at least one.
+            examples: one or more examples.
         """
         stage = self.stage
         parameters = {n: p for n, p in self._parameters().items() if p.requires_grad}
@@ -225,11 +225,11 @@ class Ewc(_Penalty):
         return {name: total / len(examples) for name, total in sums.items()}
 
     def state(self) -> StrategyState:
-        """Return the Fisher and the tasks in it."""
+        """Return the Fisher and the tasks that it covers."""
         return StrategyState({"covered": self.covered}, self.fisher)
 
     def restore(self, state: StrategyState | None) -> None:
-        """Take up the Fisher of a checkpoint; without one it is taken again when opened."""
+        """Restore the Fisher of a checkpoint; without one, `open` computes it again."""
         self._set(state or StrategyState({"covered": []}))
 
     def carry(self) -> StrategyState | None:

@@ -1,4 +1,4 @@
-"""Strategies that add no loss to a step: seq, freeze, and replay, which changes its rows."""
+"""Strategies that add no loss: seq, freeze, and replay, which changes a step's rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sf_tui.vocabulary.strategies import FreezeSettings, ReplaySettings
 
 
 class Seq(Strategy):
-    """Tune on the new task and nothing else: the baseline that forgets."""
+    """Train on the new task alone: the baseline that forgets."""
 
 
 class Freeze(Strategy):
     """Train only above the bottom n blocks.
 
-    The checkpoint itself stores which layers are frozen.
+    The checkpoint itself records which layers are frozen.
     """
 
     settings: FreezeSettings
@@ -28,15 +28,15 @@ class Freeze(Strategy):
         self.stage.freezer.choose(self.settings.layers, embeddings=self.settings.embeddings)
 
     def begin(self) -> None:
-        """Freeze what `[train.freeze]` names."""
+        """Freeze the layers that `[train.freeze]` selects."""
         self.stage.freezer.freeze(self.settings.layers, embeddings=self.settings.embeddings)
 
 
 class Replay(Strategy):
-    """Replace a share of each batch's rows by old examples.
+    """Replace a share of each batch's rows with old examples.
 
-    The loss is the mean over all answer tokens of the mixed batch. New and old rows each follow a
-    permutation of their own, a pure function of (seed, stage, step), so a resume needs no state.
+    The loss is the mean over all answer tokens of the mixed batch. New and old rows each follow
+    their own permutation, a pure function of (seed, stage, step), so a resume needs no state.
     """
 
     settings: ReplaySettings
@@ -45,7 +45,7 @@ class Replay(Strategy):
         super().__init__(stage, settings)
         train = stage.train
         self.old_rows = settings.rows_of(train.batch_size)
-        """Old examples in each batch."""
+        """Number of old examples in each batch."""
         self._orders: list[tuple[EncodedSource, BatchOrder]] = []
 
     def check_stage(self) -> None:

@@ -1,4 +1,4 @@
-"""Repairs of a model by exact linear algebra on its weights and its start weights, without data."""
+"""Model repairs without data, by exact linear algebra on the weights and the start weights."""
 
 from sf_tui.recovery.edits.edit import Directions, Edit, EditReport, LayerEdit
 from sf_tui.recovery.edits.matrices import (

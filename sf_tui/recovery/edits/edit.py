@@ -1,6 +1,6 @@
-"""What all weight edits share: an edit is checked as a whole, then applied layer by layer.
+"""The base of all weight edits: an edit is checked as a whole, then applied layer by layer.
 
-An edit is exact linear algebra on the parameters that train and their start weights; it needs no
+An edit is exact linear algebra on the trainable parameters and their start weights; it needs no
 data. It knows no tasks and measures no accuracy.
 """
 
@@ -19,14 +19,13 @@ from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import ModelError, UsageError
 
-# Elementwise work is done in pieces of about this many elements, to avoid a wide copy of a whole
-# embedding matrix.
+# Elements per piece in elementwise operations, to avoid a float32 copy of a whole embedding matrix.
 _PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Singular directions that an edit kept, out of all, over some matrices."""
+    """Number of singular directions that an edit kept, and their total, over some matrices."""
 
     matrices: int = 0
     kept: int = 0
@@ -40,51 +39,51 @@ class Directions:
 
 @dataclass(frozen=True)
 class LayerEdit:
-    """What an edit did to one layer."""
+    """The effect of an edit on one layer."""
 
     name: str
     relative_update_before: float
     """‖W − W₀‖ / ‖W₀‖ before the edit, as drift is measured."""
     relative_update_after: float
-    """The same afterwards, of the weights as they are stored in the model."""
+    """The same after the edit, computed from the stored weights."""
     directions: Directions
-    """Of its changed matrices; empty for an edit without directions."""
+    """Directions of its changed matrices; empty for an edit without directions."""
 
 
 @dataclass(frozen=True)
 class EditReport:
-    """What an edit did to a model."""
+    """The effect of an edit on a model."""
 
     name: str
-    """The edit's op."""
+    """Name of the edit's op."""
     layers: tuple[LayerEdit, ...]
-    """From the input to the output."""
+    """Layers from input to output."""
 
     @property
     def directions(self) -> Directions:
-        """Singular directions that were kept, out of all, in the whole model."""
+        """Singular directions kept and in total, over the whole model."""
         return sum((layer.directions for layer in self.layers), Directions())
 
 
 class Edit(ABC):
-    """An edit of a model's weights towards or around its start weights."""
+    """An edit of a model's weights toward or around its start weights."""
 
     name: ClassVar[str]
-    """The op by which profiles and commands name it."""
+    """Name of its op in profiles and commands."""
 
     @torch.no_grad()
     def apply(self, layout: ModelLayout, start: StoredWeights) -> EditReport:
         """Edit a model in place and report the change of each layer.
 
-        A parameter that doesn't train, or equals its start weights, stays bit-identical. Everything
-        is computed in float32 or wider, whatever the model's type; the start weights are first cast
-        to the model's type, as on loading. Nothing is changed before all start weights have been
-        read and both sides are known to be finite. If something fails even then, such as a file
-        that disappears, the model must be loaded again.
+        A parameter that doesn't train, or equals its start weights, stays bit-identical. All
+        computation is in float32 or wider, whatever the model's dtype; the start weights are first
+        cast to the model's dtype, as on loading. The model is changed only after all start weights
+        have been read and all values are known to be finite. If the edit still fails, for instance
+        because a file disappears, the model must be reloaded.
 
         Args:
             layout: the model's layers, on any device.
-            start: its start weights, of which no more than a layer is held at a time.
+            start: its start weights; at most one layer of them is in memory at a time.
 
         Raises:
             ModelError: the model, or a start model's directory, can't be used; nothing is changed.
@@ -104,9 +103,9 @@ class Edit(ABC):
         """Edit one parameter in place.
 
         Args:
-            parameter: of any shape; it differs from its start weights.
-            start: those, on the same device and of the same type.
-            in_block: whether it belongs to a decoder block, not to the embeddings or the head.
+            parameter: of any shape; differs from its start weights.
+            start: the start weights, on the same device, with the same dtype.
+            in_block: whether it belongs to a decoder block rather than the embeddings or the head.
         """
 
     def _apply_to(
@@ -131,7 +130,7 @@ class Edit(ABC):
 
 
 def check_share(op: str, name: str, value: float) -> float:
-    """Return a share as it was given.
+    """Return a share unchanged if it is valid.
 
     Raises:
         UsageError: it isn't a number from 0 to 1.
@@ -143,12 +142,12 @@ def check_share(op: str, name: str, value: float) -> float:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type that weights of a type are computed in."""
+    """Return the dtype for computing with weights of a given dtype."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def in_pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield parts of a tensor of bounded size, as views that can be written to."""
+    """Yield pieces of a tensor, of bounded size, as writable views."""
     whole = tensor if tensor.ndim else tensor.unsqueeze(0)
     row = max(1, whole[0].numel()) if len(whole) else 1
     yield from torch.split(whole, max(1, _PIECE // row))

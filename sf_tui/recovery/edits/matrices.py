@@ -1,13 +1,13 @@
 """The weight edits by name: shift and spectral (singular directions), and interpolation.
 
-A parameter of two dimensions is a matrix; one of three, such as experts that are fused into one
-tensor, is a stack of matrices, each with its own directions. A matrix of a single row or column is
-really a vector (a shared expert's gate, a depthwise kernel): its change is one direction, and
-removing that would leave nothing, so it is skipped like biases and norms.
+A 2-D parameter is a matrix. A 3-D parameter, such as experts fused into one tensor, is a stack of
+matrices, each with its own directions. A matrix with a single row or column is really a vector (a
+shared expert's gate, a depthwise kernel): its change is a single direction, and removing it would
+leave nothing, so it is skipped like biases and norms.
 
-The directions come from the change's Gram matrix in double precision, read in pieces. That resolves
-singular values to 1e-8 of the largest (single precision: 1e-7) and needs no copy of an embedding
-matrix. On one core 135 M parameters take 15 seconds.
+The directions are computed from the change's Gram matrix in double precision, in pieces. This
+resolves singular values to 1e-8 of the largest (single precision: 1e-7) and needs no copy of an
+embedding matrix. 135 M parameters take 15 seconds on one core.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class MatrixEdit(Edit):
     """An edit that scales the singular directions of each matrix's change."""
 
     blocks_only: ClassVar[bool]
-    """Whether matrices of the embeddings and the head are skipped."""
+    """Whether to skip matrices of the embeddings and the head."""
 
     @abstractmethod
     def shares_kept(self, singular: Tensor, shape: torch.Size) -> Tensor:
-        """Return the share of each singular direction of a change that is kept.
+        """Return the share to keep of each singular direction of a change.
 
         Args:
-            singular: (directions,) float64 singular values, the largest first and not 0.
+            singular: (directions,) float64 singular values, descending; the first is not 0.
             shape: the matrix's rows and columns, in either order.
 
         Returns:
-            (directions,) from 0, removed, to 1, kept as it is.
+            (directions,) shares from 0 (removed) to 1 (unchanged).
         """
 
     def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:
@@ -52,7 +52,7 @@ class MatrixEdit(Edit):
         return directions
 
     def _edit_matrix(self, now: Tensor, then: Tensor) -> Directions:
-        # An expert that no token was routed to.
+        # Unchanged, such as an expert to which no token was routed.
         if torch.equal(now, then):
             return Directions()
         if now.shape[0] < now.shape[1]:
@@ -61,7 +61,7 @@ class MatrixEdit(Edit):
         kept = self.shares_kept(singular, now.shape)
         count = int((kept > 0).sum())
         if not count:
-            # Exactly the start weights, the sign of a zero included.
+            # Restore the start weights exactly, including the sign of zeros.
             now.copy_(then)
         elif bool((kept < 1).any()):
             _keep_of_change(now, then, (axes * kept) @ axes.T)
@@ -69,17 +69,17 @@ class MatrixEdit(Edit):
 
 
 class ShiftEdit(MatrixEdit):
-    """Remove the common shift that the stage gave to every input: the change's top direction.
+    """Remove the top direction of the change: the shift that the stage gave to all inputs.
 
-    Of D = W − W₀ = Σ σᵢ uᵢ vᵢᵀ it removes α σ₁ u₁ v₁ᵀ. Only matrices inside decoder blocks are
+    From D = W − W₀ = Σ σᵢ uᵢ vᵢᵀ, it removes α σ₁ u₁ v₁ᵀ. Only matrices inside decoder blocks are
     edited; embeddings, head, norms and biases stay bit-identical.
 
     Old-data access: none (needs the weights from before the stage).
-    Cost: one eigenvalue decomposition for each block matrix, as wide as its shorter side, once.
+    Cost: one eigendecomposition per block matrix, with the size of its shorter side.
     Source: Palit et al. 2026, "When Forgetting Is Not Catastrophic".
 
     Args:
-        alpha: share of that direction that is removed, from 0 to 1.
+        alpha: share of that direction to remove, from 0 to 1.
 
     Raises:
         UsageError: alpha is outside that range.
@@ -99,14 +99,14 @@ class ShiftEdit(MatrixEdit):
 
 
 class SpectralEdit(MatrixEdit):
-    """Keep of each matrix's change the singular directions above the Donoho–Gavish threshold.
+    """Keep only the singular directions above the Donoho–Gavish threshold in each matrix's change.
 
-    Every matrix of the model is edited, embeddings and head too, as in the method's own code;
-    norms, biases and other vectors keep their change. An embedding whose tokens were rarely seen
-    changed in only a few rows; its change has no bulk and is kept whole.
+    All matrices of the model are edited, including embeddings and head, as in the method's own
+    code; norms, biases and other vectors keep their change. If few tokens were seen, only a few
+    rows of the embedding changed; such a change has no bulk and is kept entirely.
 
     Old-data access: none (needs the weights from before the stage).
-    Cost: one eigenvalue decomposition for each matrix, as wide as its shorter side, once.
+    Cost: one eigendecomposition per matrix, with the size of its shorter side.
     Source: DG-Hard, arXiv 2605.20296; the threshold from Gavish and Donoho 2014, arXiv 1305.5870.
     """
 
@@ -118,7 +118,7 @@ class SpectralEdit(MatrixEdit):
         median = float(singular.quantile(0.5))
         rounding = torch.finfo(singular.dtype).eps * len(singular)
         if median <= math.sqrt(rounding) * float(singular[0]):
-            # Half of the directions are empty: there is no bulk, and nothing to remove.
+            # Half of the directions are numerically zero: there is no bulk to remove.
             return torch.ones_like(singular)
         threshold = threshold_over_median(shape) * median
         return (singular > threshold).to(singular.dtype)
@@ -127,32 +127,32 @@ class SpectralEdit(MatrixEdit):
 def threshold_over_median(shape: torch.Size) -> float:
     """Return the ratio of the threshold to the median singular value.
 
-    That is ω(β) for noise of unknown level, by its authors' cubic approximation, which is within
-    0.02 of the exact value for every β.
+    This is ω(β) for unknown noise level, in its authors' cubic approximation, which is within 0.02
+    of the exact value for every β.
 
     Args:
-        shape: rows and columns; β is the smaller over the larger.
+        shape: rows and columns; β is the smaller divided by the larger.
     """
     beta = min(shape) / max(shape)
     return 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
 
 
 def matrices_of(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield the matrices of a parameter as views; none if it is neither a matrix nor a stack."""
+    """Yield views of a parameter's matrices; none if it is neither a matrix nor a stack."""
     if tensor.ndim in (2, 3) and min(tensor.shape[-2:]) > 1:
         yield from tensor.unbind() if tensor.ndim == 3 else (tensor,)
 
 
 def decompose_change(now: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the singular values of a matrix's change and its directions on the shorter side.
+    """Return the singular values of a matrix's change, and its directions on the shorter side.
 
     Args:
         now: (rows, columns), at least as many rows as columns.
-        then: the same before the change.
+        then: the matrix before the change.
 
     Returns:
-        (columns,) float64 singular values from the largest; (columns, columns) float64 right
-        singular vectors, one a column, in the same order.
+        (columns,) float64 singular values, descending; (columns, columns) float64 right singular
+        vectors as columns, in the same order.
     """
     columns = now.shape[1]
     gram = torch.zeros(columns, columns, dtype=torch.float64, device=now.device)
@@ -164,7 +164,7 @@ def decompose_change(now: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _keep_of_change(now: Tensor, then: Tensor, kept: Tensor) -> None:
-    """Set a matrix to its start and its change times `kept`, (columns, columns)."""
+    """Set a matrix to `then` + (`now` − `then`) @ `kept`; `kept` is (columns, columns)."""
     for piece, start in zip(in_pieces(now), in_pieces(then), strict=True):
         first = start.double()
         piece.copy_(first + (piece.double() - first) @ kept)
@@ -173,14 +173,14 @@ def _keep_of_change(now: Tensor, then: Tensor, kept: Tensor) -> None:
 class Interpolate(Edit):
     """Keep a share of the change since the start: W = W₀ + keep · (W − W₀).
 
-    Every parameter that trains is moved, embeddings, norms and biases too.
+    All trainable parameters are interpolated, including embeddings, norms and biases.
 
     Old-data access: none (needs the weights from before the stage).
     Cost: one pass over the weights.
-    Source: WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903), towards the stage's start.
+    Source: WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903), toward the stage's start weights.
 
     Args:
-        keep: from 0, which gives the start weights bit for bit, to 1, which changes nothing.
+        keep: share from 0 (the start weights, bit for bit) to 1 (no change).
 
     Raises:
         UsageError: keep is outside that range.
@@ -192,7 +192,7 @@ class Interpolate(Edit):
         self.keep = check_share(self.name, "keep", keep)
 
     def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:  # noqa: ARG002  the ABC's
-        """Move a parameter in place; see `Edit.edit_parameter`."""
+        """Interpolate a parameter in place; see `Edit.edit_parameter`."""
         if self.keep == 0:
             parameter.copy_(start)
         elif self.keep < 1:
@@ -209,7 +209,7 @@ _EDITS: dict[str, Callable[..., Edit]] = {
 }
 
 EDIT_OPS = edit_names()
-"""Names of all ops that edit weights without data."""
+"""Names of the ops that edit weights without data."""
 
 
 def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
@@ -217,10 +217,10 @@ def edit_named(op: str, arguments: Mapping[str, Any]) -> Edit:
 
     Args:
         op: one of `EDIT_OPS`.
-        arguments: by name; one that is None or absent takes its default.
+        arguments: by name; None or a missing argument selects the default.
 
     Raises:
-        UsageError: there is no such op, it doesn't take the argument, or not that value.
+        UsageError: the op is unknown, or an argument is unknown or invalid.
     """
     if op not in _EDITS:
         raise UsageError(f"there is no edit '{op}'", did_you_mean(op, EDIT_OPS, "there are"))

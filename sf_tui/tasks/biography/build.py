@@ -24,8 +24,8 @@ from sf_tui.tasks.task import Example, FixedExamples, Task, guess_floor
 class EntrySource:
     """Biography entries, one per person, drawn again in every epoch.
 
-    New wording in every epoch makes facts answerable: after the old task the held-out questions
-    score 0.99, and with five fixed entries per person 0.70 in the same number of steps.
+    New wording in every epoch makes facts answerable: after the old task, held-out questions score
+    0.99, against 0.70 with five fixed entries per person in the same number of steps.
 
     Args:
         people: entry `index` is about `people[index]`.
@@ -133,7 +133,7 @@ def biography_task(which: str, settings: BiographySettings) -> Task:
 
 
 def _same_questions(which: str, questions: tuple[Example, ...]) -> Task:
-    """Return a task that is scored on the questions that it trains."""
+    """Return a task that is scored on its own training questions."""
     return Task(
         name=which,
         train=FixedExamples(questions),

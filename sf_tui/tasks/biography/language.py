@@ -1,9 +1,9 @@
 """The language of the experiment: sentence and question templates, word lists, and their tokenizer.
 
 `{name}` and `{value}` in a template are a full name and an attribute's value; the value always
-follows the name, as in the paper's data. In form `same` every task uses the same questions. In form
-`other` the new questions share no word and no punctuation mark with the old ones, so that what they
-break was not broken through the words of the prompt.
+follows the name, as in the paper's data. In form `same`, every task uses the same questions. In
+form `other`, the new questions share no word and no punctuation mark with the old ones, so that
+shared prompt words cannot explain the forgetting.
 
 Each word is in one list only, so every name and every value is a fixed number of tokens. The
 tokenizer numbers all words the same for every seed, so one model serves all settings. Knows nothing
@@ -249,7 +249,7 @@ DAYS: tuple[str, ...] = tuple(str(day) for day in range(1, 29))
 
 YEARS: tuple[str, ...] = tuple(str(year) for year in range(1940, 2000))
 
-# Places are made up, so that a pretrained model knows nothing of them either.
+# Made-up places, so that a pretrained model knows nothing about them either.
 CITIES: tuple[str, ...] = _words(
     """
     Aldermoor Amberford Ashcombe Barrowmere Bexholm Blackwater Bramblewick Briarton Brookhaven

@@ -160,7 +160,7 @@ def build_world(settings: BiographySettings) -> World:
 
 @lru_cache(maxsize=8)
 def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int) -> World:
-    # A company has the same city for new people.
+    # A company keeps its city for new people.
     sites = seeded("biography", seed, "sites")
     company_city = {company: pick(sites, CITIES) for company in COMPANIES}
     taken: set[str] = set()
@@ -171,7 +171,7 @@ def _build(people: int, tuned: float, new_people: int, seed: int, new_seed: int)
         )
         for number in range(1, NEW_TASKS + 1)
     )
-    # Last and from its own stream, so that it changes no other people.
+    # Drawn last and from a separate stream, so that it changes no other people.
     unseen = _draw_people(seeded("biography", seed, "unseen"), UNSEEN_PEOPLE, company_city, taken)
     boundary = min(max(round(people * tuned), 1), people - 1)
     return World(tuned=old[:boundary], held_out=old[boundary:], new=new, unseen=unseen)

@@ -76,7 +76,7 @@ def _refuse_occupied(directory: Path) -> None:
 
 def _write_aside(directory: Path, settings: BiographySettings, entries: int) -> Summary:
     existed = directory.is_dir()
-    # Beside the final place, so that renaming never crosses file systems.
+    # Next to the final place, so that renaming never crosses file systems.
     home = directory if existed else directory.parent
     home.mkdir(parents=True, exist_ok=True)
     aside = home / aside_name(directory.name, "writing")
