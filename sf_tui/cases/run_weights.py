@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, step_folder
+from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
@@ -52,8 +52,8 @@ class RunRecord:
         return stage.name, stage.step
 
     def start_of(self, stage: str) -> Path:
-        """Return the folder of a stage's first checkpoint."""
-        return self.run.checkpoints / stage / step_folder(0)
+        """Return the checkpoint with the weights that a stage began with."""
+        return start_folder(self.run.checkpoints / stage)
 
 
 def load_newest(record: RunRecord) -> LoadedRun:

@@ -54,7 +54,9 @@ def act(
     chosen = load_profile(found.profile).action(action)
     arguments = _read_arguments(set_ or [])
     chosen.arguments(arguments)
-    answer = send_and_wait(found, action, arguments, wait_s=wait)
+    answer = send_and_wait(
+        found, action, arguments, wait_s=wait, after_end=OPS[chosen.op].after_end
+    )
     if answer is None:
         write_line(f"{action} requested", err=True)
         return
@@ -71,9 +73,21 @@ def act(
 
 
 def send_and_wait(
-    run: RunDirectory, action: str, arguments: dict[str, Any], *, wait_s: float
+    run: RunDirectory,
+    action: str,
+    arguments: dict[str, Any],
+    *,
+    wait_s: float,
+    after_end: str = "",
 ) -> CommandAnswered | None:
     """Send a command and return the event that ends it; None if `wait_s` is 0.
+
+    Args:
+        run: the run.
+        action: an action of its profile.
+        arguments: of the action's op.
+        wait_s: how long to wait for the answer; 0 doesn't.
+        after_end: the command line that does the same to a run that has ended.
 
     Raises:
         RunError: there is no worker, or it did not answer in time.
@@ -86,10 +100,11 @@ def send_and_wait(
 
     state = probe_liveness(run).state
     if state in {WorkerState.FINISHED, WorkerState.DEAD}:
-        raise RunError(
-            f"{run.id}: no worker is there to do it (the run is {state})",
-            f"`sf resume {run.id}` goes on with it",
-        )
+        way_on = f"`sf resume {run.id}` goes on with it"
+        if state is WorkerState.FINISHED:
+            now = after_end.format(run=run.id)
+            way_on = f"`{now}` does that now" if now else f"{way_on} if steps are left"
+        raise RunError(f"{run.id}: no worker is there to do it (the run is {state})", way_on)
     tail = EventTail(run.events, offset=run.events.stat().st_size if run.events.exists() else 0)
     identity = request_command(run, action, arguments)
     if wait_s <= 0:

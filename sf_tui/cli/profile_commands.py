@@ -111,7 +111,7 @@ def check(
         length = f"{train.epochs:g} epochs" if train.epochs else f"{train.total_steps(0)} steps"
         write_line(
             f"  stage   {stage.name}: {train.strategy}, {length} of {train.batch_size} examples"
-            f" at {train.learning_rate:g}; old data: {loaded.old_data_access(train)}"
+            f" at {train.learning_rate:g}; old data: {loaded.old_data_access(stage)}"
         )
     for note in loaded.notes:
         write_line(f"  note    {note}")
@@ -233,7 +233,7 @@ def _summary(profile: Profile, stages: list[StageSpec]) -> dict[str, Any]:
                 "name": stage.name,
                 "task": stage.task,
                 "strategy": stage.train.strategy,
-                "old_data_access": profile.old_data_access(stage.train),
+                "old_data_access": profile.old_data_access(stage),
                 "steps": stage.train.steps,
                 "epochs": stage.train.epochs,
             }

@@ -42,6 +42,20 @@ def step_folder(step: int) -> str:
     return f"step-{step:06d}"
 
 
+def start_folder(stage: Path) -> Path:
+    """Return the checkpoint with a stage's start weights.
+
+    Weights that an op changed before the first step replace the stage's first checkpoint, which is
+    kept beside it as `step-000000~1`.
+
+    Args:
+        stage: the folder of the stage's checkpoints.
+    """
+    first = stage / step_folder(0)
+    kept = [at for at in stage.glob(f"{first.name}~*") if _FOLDER.fullmatch(at.name)]
+    return min(kept, key=lambda at: int(at.name.partition("~")[2]), default=first)
+
+
 def layer_file(checkpoint: Path, layer: str) -> Path:
     """Return the file with a layer's weights."""
     return checkpoint / "weights" / f"{layer}.safetensors"

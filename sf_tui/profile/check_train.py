@@ -16,14 +16,20 @@ from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
 from sf_tui.profile.names import RANDOM_MODEL
 from sf_tui.profile.problems import Origin, Problem
-from sf_tui.profile.schema import Profile, current_schema
-from sf_tui.profile.train_schema import TrainSettings, overlay_train
+from sf_tui.profile.schema import Profile, StageSpec, current_schema
+from sf_tui.profile.train_schema import (
+    ReplayStageSettings,
+    TrainSettings,
+    overlay_train,
+    replay_stage_base,
+)
 from sf_tui.profile.translate import problems_of
 from sf_tui.vocabulary.strategies import STRATEGIES, StrategyDeclaration, StrategySettings
 
 NOT_IN_RECOVERY_TRAIN = ("steps", "epochs")
 WITHOUT_PROMPTS = "biography:pretrain"
 ANOTHER_STRATEGY = 'give that task train = {strategy = "seq"}'
+ANOTHER_REPLAY_STRATEGY = 'give [replay_stage] train = {strategy = "seq"}'
 
 
 def overlay_tables(raw: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -59,8 +65,12 @@ def check_train_tables(profile: Profile, origin: Origin) -> Iterator[Problem]:
     """Find contradicting keys in `[train]` and in each table laid over it."""
     own = origin.raw.get("train", {})
     yield from _check_one(("train",), own, profile.train)
-    base = profile.train.model_dump(exclude_none=True)
     for path, own in overlay_tables(origin.raw):
+        base = (
+            replay_stage_base(profile.train, own)
+            if path[0] == "replay_stage"
+            else profile.train.model_dump(exclude_none=True)
+        )
         merged = TrainSettings.model_validate(overlay_train(base, own))
         yield from _check_one(path, own, merged)
 
@@ -145,30 +155,45 @@ def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 
 def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
-    """Find stages whose strategy lacks an earlier task, a trained model or prompts."""
-    for turn, (place, train) in enumerate(_trained(profile)):
-        declaration, task = train.declaration, profile.tasks[place]
-        path = _strategy_path(place, origin)
-        if place == 0 and "old_examples" in declaration.needs:
+    """Find stages whose strategy lacks what it needs: an earlier task, a trained model, prompts."""
+    places = {task.name: place for place, task in enumerate(profile.tasks)}
+    for turn, (spec, known) in enumerate(_stages(profile)):
+        declaration, is_task = spec.train.declaration, spec.name == spec.task
+        path = _strategy_path(places[spec.task] if is_task else None, origin)
+        instead = ANOTHER_STRATEGY if is_task else ANOTHER_REPLAY_STRATEGY
+        if "old_examples" in declaration.needs and not set(known) - {spec.task}:
             yield Problem(
                 path,
-                f"strategy '{train.strategy}' needs examples of an earlier task, and task "
-                f"'{task.name}' is the first",
-                ANOTHER_STRATEGY,
+                f"strategy '{spec.train.strategy}' needs examples of an earlier task, and task "
+                f"'{spec.task}' is the {'first' if is_task else 'only one'}",
+                instead,
             )
         elif turn == 0 and declaration.holds_start and profile.model.source == RANDOM_MODEL:
             yield Problem(
                 path,
-                f"strategy '{train.strategy}' would hold task '{task.name}' to random weights",
-                ANOTHER_STRATEGY,
+                f"strategy '{spec.train.strategy}' would hold task '{spec.task}' to random weights",
+                instead,
             )
-        elif "neighbor_prompts" in declaration.needs and task.data == WITHOUT_PROMPTS:
+        elif (
+            "neighbor_prompts" in declaration.needs
+            and profile.tasks[places[spec.task]].data == WITHOUT_PROMPTS
+        ):
             yield Problem(
                 path,
-                f"strategy '{train.strategy}' needs prompts, and the data of task '{task.name}' "
-                "has none",
-                ANOTHER_STRATEGY,
+                f"strategy '{spec.train.strategy}' needs prompts, and the data of task "
+                f"'{spec.task}' has none",
+                instead,
             )
+
+
+def _stages(profile: Profile) -> list[tuple[StageSpec, list[str]]]:
+    """Return the stages with the tasks known before; none that replays a task there is not."""
+    replayed = profile.replay_stage.task
+    if replayed is None:
+        replayed = next(iter(profile.watched_tasks()), None)
+    if replayed not in [task.name for task in profile.tasks]:
+        profile = profile.model_copy(update={"replay_stage": ReplayStageSettings()})
+    return list(profile.stages_with_known())
 
 
 def check_anchor(profile: Profile) -> Iterator[Problem]:
@@ -202,7 +227,11 @@ def _trained(profile: Profile) -> list[tuple[int, TrainSettings]]:
     ]
 
 
-def _strategy_path(place: int, origin: Origin) -> KeyPath:
+def _strategy_path(place: int | None, origin: Origin) -> KeyPath:
+    """Return where the strategy of a task, or of the replay stage (None), is set."""
+    if place is None:
+        own = "strategy" in origin.raw["replay_stage"].get("train", {})
+        return ("replay_stage", "train", "strategy") if own else ("train", "strategy")
     own = "strategy" in origin.raw["tasks"][place].get("train", {})
     return ("tasks", place, "train", "strategy") if own else ("train", "strategy")
 

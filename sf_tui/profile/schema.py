@@ -22,6 +22,7 @@ from sf_tui.profile.train_schema import (
     StrictTable,
     TrainSettings,
     overlay_train,
+    replay_stage_base,
     take_in_strategies,
 )
 from sf_tui.profile.values import (
@@ -292,17 +293,14 @@ class Profile(StrictTable):
 
     def stage_train(self, task_name: str) -> TrainSettings:
         """Return the training settings of a task's stage or of the stage `replay`."""
-        own = (
-            {**self.replay_stage.train, "steps": self.replay_stage.steps}
-            if task_name == REPLAY_STAGE
-            else self.task(task_name).train
-        )
-        if not own:
-            return self.train
-        base = self.train.model_dump(exclude_none=True)
-        if task_name == REPLAY_STAGE and self.train.declaration.holds_start:
-            # An anchor would hold the recovery to the weights that it has to move away from.
-            base = overlay_train(base, {"strategy": "seq"})
+        if task_name == REPLAY_STAGE:
+            own = {**self.replay_stage.train, "steps": self.replay_stage.steps}
+            base = replay_stage_base(self.train, own)
+        else:
+            own = self.task(task_name).train
+            if not own:
+                return self.train
+            base = self.train.model_dump(exclude_none=True)
         return TrainSettings.model_validate(overlay_train(base, own))
 
     def stages(self) -> list[StageSpec]:
@@ -318,9 +316,14 @@ class Profile(StrictTable):
         """Return the names of the tasks that can become old tasks, in order."""
         return [task.name for task in self.tasks if task.watch]
 
-    def old_data_access(self, train: TrainSettings) -> str:
-        """Return in words what a stage's strategy needs of earlier tasks' data."""
-        return train.declaration.old_data(self.strategy_settings(train.strategy, train))
+    def old_data_access(self, stage: StageSpec) -> str:
+        """Return what a stage is trained on of earlier tasks' data, in words."""
+        train = stage.train
+        strategys = train.declaration.old_data(self.strategy_settings(train.strategy, train))
+        if stage.name != REPLAY_STAGE:
+            return strategys
+        whole = f"every training example of '{stage.task}'"
+        return whole if strategys == "none" else f"{whole}, {strategys}"
 
     def tasks_of_old_examples(self) -> set[str]:
         """Return the tasks whose training examples a later stage's strategy needs."""

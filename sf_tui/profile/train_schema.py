@@ -204,6 +204,20 @@ def overlay_train(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def replay_stage_base(train: TrainSettings, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain `[train]` table that `[replay_stage] train` is laid over.
+
+    Args:
+        train: the profile's `[train]`.
+        own: the table that is laid over it. Only where it names a strategy is one kept that holds
+            a stage near its start: that start is what the stage is to bring back from.
+    """
+    base = train.model_dump(exclude_none=True)
+    if train.declaration.holds_start and "strategy" not in own:
+        base = overlay_train(base, {"strategy": "seq"})
+    return base
+
+
 def take_in_strategies(*users: type[StrictTable]) -> None:
     """Update the schema with the strategies that are registered now.
 

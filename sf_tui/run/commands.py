@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,15 +18,30 @@ from sf_tui.errors import RunError, UsageError
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular
-from sf_tui.run.events import JsonLinesTail, append_line
+from sf_tui.run.events import JsonLinesTail, JsonObject, append_line
 
 
 class CommandTail(JsonLinesTail):
-    """Reader of the lines appended to a command log since its last poll."""
+    """Follow a command log, a poll at a time.
+
+    A line written by hand may have no id: it gets one of its place in the file, the same at every
+    reading, so that each such line is answered.
+    """
+
+    def iterate(self) -> Iterator[JsonObject]:
+        """Yield the commands whose lines were completed since the last poll.
+
+        Raises:
+            OSError: the file can't be read, or is no regular file.
+        """
+        return self._iterate(self._with_id)
+
+    def _with_id(self, line: JsonObject) -> JsonObject:
+        return line if line.get("id") is not None else line | {"id": f"unnamed-{self.offset}"}
 
     def ahead(self) -> list[dict[str, Any]]:
-        """Return what the next poll would return, without consuming it."""
-        return JsonLinesTail(self.path, self.offset).poll()
+        """Return what the next poll would give, and leave it there."""
+        return CommandTail(self.path, self.offset).poll()
 
 
 def request_command(

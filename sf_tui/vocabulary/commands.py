@@ -55,10 +55,14 @@ class Command:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Command:
-        """Return the command in one line of the command log, however malformed the line is."""
+        """Return the command of one line of the command log, however malformed the line is.
+
+        Args:
+            line: as `CommandTail` gives it, with an id.
+        """
         arguments = line.get("arguments")
         return cls(
-            str(line.get("id", "unnamed")),
+            str(line["id"]),
             str(line.get("action", "")),
             arguments={} if arguments is None else arguments,
             by=str(line.get("by", "user")),

@@ -125,7 +125,8 @@ class ReplaySettings(StrategySettings):
         default=None, description="old examples in each batch, instead of share"
     )
     examples: RowCount | None = Field(
-        default=None, description="different old examples used in all; default: every one"
+        default=None,
+        description="different old examples of each earlier task; default: every one",
     )
 
     def problem(self, batch_size: int) -> tuple[str, str] | None:

@@ -6,25 +6,25 @@ their names and no resume starts from them.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sf_tui.cases.run_weights import RunRecord, has_model
-from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, step_folder
+from sf_tui.engine.checkpoint import Checkpoint, list_checkpoints, start_folder, step_folder
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, check_state
 from sf_tui.engine.strategies import StageStrategies
 from sf_tui.errors import RunError, UsageError
 from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.durable import remove
+from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.worker.resume_log import ResumeLog
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _ABANDONED = "~"
 
@@ -39,6 +39,10 @@ class CheckpointStore:
     def path(self, stage: str, step: int) -> Path:
         """Return the folder for the checkpoint of a step."""
         return self._run.checkpoints / stage / step_folder(step)
+
+    def start(self, stage: str) -> Path:
+        """Return the checkpoint with the weights that a stage began with."""
+        return start_folder(self._run.checkpoints / stage)
 
     def current(self, stage: str) -> list[Checkpoint]:
         """Return a stage's checkpoints, except abandoned ones, oldest first."""
@@ -118,12 +122,36 @@ class CheckpointStore:
 
     def put_aside(self, checkpoint: Checkpoint) -> None:
         """Rename a checkpoint, so that another one of the same step can be written."""
+        checkpoint.path.rename(self._aside(checkpoint))
+
+    def keep_aside(self, checkpoint: Checkpoint) -> None:
+        """Keep a copy of a checkpoint beside it: another of its step is about to replace it.
+
+        A kill before that leaves the checkpoint where it is: a stage's first has none before it.
+
+        Raises:
+            RunError: the copy can't be made.
+        """
+        aside = self._aside(checkpoint)
+        writing = aside.with_name(f".{aside.name}.writing")
+        try:
+            with new_folder(aside, writing) as folder:
+                shutil.copytree(
+                    checkpoint.path, folder, copy_function=_link_or_copy, dirs_exist_ok=True
+                )
+        except (OSError, shutil.Error) as error:
+            raise RunError(
+                f"{checkpoint.path}: can't keep it beside the one that replaces it: {error}",
+                "make room on the disk, or check who may write there",
+            ) from error
+
+    def _aside(self, checkpoint: Checkpoint) -> Path:
         number = 1
         while (
             aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
         ).exists():
             number += 1
-        checkpoint.path.rename(aside)
+        return aside
 
     def prune(self, stage: str, last_step: int) -> None:
         """Delete checkpoints that the profile doesn't keep, but never a stage's first or last."""
@@ -163,6 +191,14 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
             f"`sf resume {run.id}` continues it",
         )
     return RunRecord(run, profile, history, point)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Not every file system has hard links.
+        shutil.copyfile(source, target)
 
 
 def _check(checkpoint: Checkpoint, stage: str) -> None:

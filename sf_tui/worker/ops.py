@@ -343,7 +343,7 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
         context.prepared,
         fold(read_events(context.run.events)),
         context.accuracy,
-        context.shelf.path(point.spec.name, 0),
+        context.shelf.start(point.spec.name),
         CaseNeeds(examples, every_row),
         context.stop_if_asked,
     )

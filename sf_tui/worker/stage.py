@@ -183,7 +183,7 @@ class StagePlay:
             asked_for = asked_for or before.state.get("asked_for") is True
             if before.seq < context.resume_log.edited_seq(self.name):
                 # It has the weights of this step before an edit; a rollback may need them.
-                context.shelf.put_aside(before)
+                context.shelf.keep_aside(before)
         facts, tensors = self.strategies.stored()
         state: dict[str, Any] = {
             "stage": self.name,
@@ -273,7 +273,7 @@ class StagePlay:
 
     def _measure_drift_from_start(self) -> None:
         context = self._context
-        start = context.shelf.path(self.name, 0)
+        start = context.shelf.start(self.name)
         self._measuring.measure_from(
             DriftMeter(context.prepared.layout, context.prepared.freezer, start)
         )

@@ -111,7 +111,7 @@ def _start_tensors(context: RunContext | None, spec: StageSpec) -> Callable[[], 
     def start() -> StartTensors:
         assert context is not None, "a stage that is only checked has no start weights"
         prepared = context.prepared
-        folder = context.shelf.path(spec.name, 0)
+        folder = context.shelf.start(spec.name)
         return open_start_weights(folder, prepared.loaded.model, prepared.layout)
 
     return start
@@ -122,7 +122,7 @@ def _start_lender(
 ) -> Callable[[], AbstractContextManager[None]]:
     def lend() -> AbstractContextManager[None]:
         assert context is not None, "a stage that is only checked has no start weights"
-        path = context.shelf.path(spec.name, 0)
+        path = context.shelf.start(spec.name)
         checkpoint = read_checkpoint(path)
         if checkpoint is None:
             raise RunError(

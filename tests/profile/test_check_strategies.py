@@ -6,6 +6,7 @@ import pytest
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import Profile, dump_profile, parse_profile, problems_in
+from sf_tui.vocabulary.strategies import ReplaySettings
 
 TASKS = """\
 name = "prod"
@@ -257,6 +258,37 @@ def test_a_recovery_is_not_held_to_what_it_brings_back_from() -> None:
 
     kept = load('[replay_stage]\nsteps = 5\ntrain = {strategy = "anchor"}\n')
     assert [stage.train.strategy for stage in kept.stages()] == ["seq", "anchor"]
+
+
+def test_replay_stage_takes_a_holding_strategys_settings_only_with_the_strategy() -> None:
+    base = '[train]\nstrategy = "replay"\nreplay = {rows = 3}\nbatch_size = 8\n'
+    smaller = load(base + "[replay_stage]\nsteps = 5\ntrain = {batch_size = 1}\n")
+    assert smaller.stages()[-1].train.strategy == "seq"
+
+    chosen = load(base + '[replay_stage]\nsteps = 5\ntrain = {strategy = "replay"}\n')
+    assert chosen.stages()[-1].train.table("replay") == ReplaySettings(rows=3)
+
+    table = base + "[replay_stage]\nsteps = 5\ntrain = {replay = {rows = 2}}\n"
+    assert problem(table) == (
+        "prod.toml:16: [replay_stage.train] a replay table goes with strategy 'replay', and "
+        "strategy is 'seq'",
+        'set strategy = "replay", or take the table away',
+    )
+
+
+@pytest.mark.parametrize("strategy", ["replay", "ewc"])
+def test_replay_stage_of_the_only_task_has_no_old_examples(strategy: str) -> None:
+    text = TASKS.partition('[[tasks]]\nname = "new"')[0]
+    stage = f'[replay_stage]\nsteps = 5\ntrain = {{strategy = "{strategy}"}}\n'
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text + stage, name="prod.toml")
+    assert problems_in(caught.value) == [
+        (
+            f"prod.toml:9: [replay_stage.train] strategy '{strategy}' needs examples of an earlier "
+            "task, and task 'old' is the only one",
+            'give [replay_stage] train = {strategy = "seq"}',
+        )
+    ]
 
 
 def test_subjects_are_left_out_of_tasks_that_there_are() -> None:

@@ -57,7 +57,8 @@ def test_check_says_what_the_profile_would_do() -> None:
         "  task    old: biography:old, metric auto\n"
         "  task    new: biography:new, metric auto\n"
         "  stage   new: seq, 2 epochs of 16 examples at 1e-05; old data: none\n"
-        "  stage   replay: seq, 9 steps of 16 examples at 1e-05; old data: none\n"
+        "  stage   replay: seq, 9 steps of 16 examples at 1e-05; old data: every training "
+        "example of 'old'\n"
     )
     told = json.loads(sf_profile("check", "scene", "--json").stdout)
     assert told["ok"] is True

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
 from sf_tui.errors import ProfileError, UsageError
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.profile.reference import profile_json_schema, profile_reference
+from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import Event
+from sf_tui.run.events import Event, JsonObject
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.terminal import ConsoleOptions
@@ -29,6 +31,7 @@ from support.put_back import put_back
 from support.quick_run import (
     PROFILE,
     assert_well_told,
+    checkpoint_weights,
     commands_of,
     equal,
     events_of,
@@ -72,10 +75,10 @@ def sf(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def begin(folder: Path, name: str) -> RunDirectory:
+def begin(folder: Path, name: str, *overrides: str) -> RunDirectory:
     folder.mkdir(exist_ok=True)
     (folder / "quick.toml").write_text(PROFILE + OWN_ACTION)
-    profile = load_profile(folder / "quick.toml")
+    profile = load_profile(folder / "quick.toml", overrides)
     return RunDirectory.create(
         folder / name, profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
     )
@@ -164,3 +167,28 @@ def test_a_resume_after_a_kill_does_it_again(shrunk: RunDirectory, tmp_path: Pat
     assert_well_told(run)
     assert live_course(run) == live_course(shrunk)
     assert equal(final_weights(run), final_weights(shrunk))
+
+
+def test_weights_edited_before_the_first_step_do_not_become_the_stages_start(
+    tmp_path: Path,
+) -> None:
+    strategy = 'tasks.new.train.strategy="l2-start"', "tasks.new.train.l2_start.strength=0.1"
+    run = begin(tmp_path, "run", "train.steps=6", *strategy)
+
+    def operator(event: JsonObject) -> None:
+        if event["type"] == "probe" and (event["stage"], event["step"]) == ("new", 0):
+            asked = {e["action"] for e in events_of(run, "command")}
+            for action in ("shrink", "checkpoint"):
+                if action not in asked:
+                    request_command(run, action)
+
+    assert work(run, operator) == 0
+    assert [e["status"] for e in events_of(run, "command")] == ["accepted", "done"] * 2
+    first = checkpoint_weights(run, "new", 0)
+    kept = load_file(run.checkpoints / "new" / "step-000000~1" / "weights" / "head.safetensors")
+    assert not any(torch.equal(first[name], weight) for name, weight in kept.items())
+    *_, saved = (e for e in events_of(run, "checkpoint") if (e["stage"], e["step"]) == ("new", 0))
+    again = put_back(run, tmp_path / "again", saved["seq"] + 1, late=False)
+    assert work(again) == 0
+    assert live_course(again) == live_course(run)
+    assert equal(final_weights(again), final_weights(run))

@@ -175,3 +175,22 @@ def test_name_that_fits_none_is_told_with_those_that_there_are(tmp_path: Path, n
     with pytest.raises(UsageError) as caught:
         shelf.shelf.rollback_target("new", 15, name)
     assert "step-000000, step-000010" in caught.value.hint
+
+
+def test_first_checkpoint_kept_aside_stays_the_start_and_the_point_to_resume_from(
+    tmp_path: Path,
+) -> None:
+    shelf = Shelf(tmp_path / "run")
+    shelf.put(0)
+    [first] = shelf.shelf.current("new")
+    assert shelf.shelf.start("new") == first.path
+    for kept in ("step-000000~1", "step-000000~2"):
+        shelf.shelf.keep_aside(first)
+        # A kill before the next one is written finds it in its place.
+        assert shelf.steps() == [0]
+        assert kept in shelf.names()
+        assert shelf.shelf.start("new").name == "step-000000~1"
+    shelf.put(0)
+    kept_state = (first.path.with_name("step-000000~1") / "state.json").read_bytes()
+    assert kept_state != (first.path / "state.json").read_bytes()
+    assert shelf.names() == ["step-000000", "step-000000~1", "step-000000~2"]
