@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import RANDOM_MODEL
+from sf_tui.profile.names import RANDOM_MODEL, REPLAY_STAGE
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile, StageSpec, current_schema
 from sf_tui.profile.train_schema import (
@@ -187,11 +187,17 @@ def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 
 def _stages(profile: Profile) -> list[tuple[StageSpec, list[str]]]:
-    """Return the stages with the tasks known before; none that replays a task there is not."""
+    """Return the stages with the tasks known before; none that replays a task there is not.
+
+    None at all if a task has the replay stage's name: another rule refuses that profile.
+    """
+    names = [task.name for task in profile.tasks]
+    if REPLAY_STAGE in names:
+        return []
     replayed = profile.replay_stage.task
     if replayed is None:
         replayed = next(iter(profile.watched_tasks()), None)
-    if replayed not in [task.name for task in profile.tasks]:
+    if replayed not in names:
         profile = profile.model_copy(update={"replay_stage": ReplayStageSettings()})
     return list(profile.stages_with_known())
 
