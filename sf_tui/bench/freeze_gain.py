@@ -28,8 +28,9 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loop import StageTuner
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.neighbors.anchor import Anchor
-from sf_tui.profile import Profile, StageSpec
+from sf_tui.profile import Profile
 from sf_tui.worker.stage_bank import StageBank, start_model
+from sf_tui.worker.stage_strategies import stage_tuner
 
 if TYPE_CHECKING:
     from sf_tui.engine.prepare import PreparedRun
@@ -228,7 +229,7 @@ def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> An
     spec = next(one for one in profile.stages() if one.name == stage)
     anchored, plain = prepare_run(profile, threads), prepare_run(profile, threads)
     clock = Clock.for_device(plain.compute.device.type, threads)
-    tuners = [_tuner(anchored, spec), _tuner(plain, spec)]
+    tuners = [stage_tuner(anchored, spec), stage_tuner(plain, spec)]
     planned = StageBank(anchored, spec)
     before = clock.now()
     bank = planned.build(start_model(anchored, spec), None)
@@ -256,19 +257,6 @@ def measure_anchor(profile: Profile, stage: str, steps: int, threads: int) -> An
         cache_seconds,
         len(bank),
         bank.built_tokens,
-    )
-
-
-def _tuner(prepared: PreparedRun, spec: StageSpec) -> StageTuner:
-    return StageTuner(
-        prepared.loaded.model,
-        prepared.layout,
-        prepared.tasks[spec.task].train,
-        spec.train,
-        prepared.compute,
-        stage=spec.name,
-        seed=prepared.profile.seed,
-        pad_id=prepared.loaded.pad_id,
     )
 
 

@@ -153,7 +153,7 @@ def refuse_memory(where: str, weights: int, itemsize: int) -> None:
 
 
 def refuse_modules(given: Mapping[str, Any]) -> None:
-    """Refuse a `[model.config]` with so many modules that building them would take hours.
+    """Refuse a `[model.config]` whose modules would take hours to build.
 
     Raises:
         ModelError: a key sets more than `MOST_MODULES` modules.

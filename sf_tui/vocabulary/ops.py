@@ -45,6 +45,8 @@ __all__ = [
 MAX_COUNT = 10**9
 MAX_STEPS = 10**8
 
+_STRENGTH = Argument("strength", float, "weight of the KL to the start model", above=0, example=2.0)
+
 OPS: dict[str, Op] = {}
 """Every registered op by name, in display order."""
 
@@ -160,15 +162,7 @@ for _op in (
     Op(
         "anchor",
         "hold answers beside the new task to the start model's",
-        (
-            Argument(
-                "strength",
-                float,
-                "weight of the KL to the start model",
-                above=0,
-                example=2.0,
-            ),
-        ),
+        (_STRENGTH,),
         settings="anchor",
         key="a",
         doing="anchoring",
@@ -267,13 +261,7 @@ for _op in (
                 maximum=MAX_STEPS,
                 example=150,
             ),
-            Argument(
-                "strength",
-                float,
-                "weight of the KL to the start model",
-                above=0,
-                example=2.0,
-            ),
+            _STRENGTH,
         ),
         settings="recover",
         key="r",

@@ -23,7 +23,6 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
-from sf_tui.run.state import fold
 from sf_tui.worker.resume_log import ResumeLog
 
 _ABANDONED = "~"
@@ -181,10 +180,10 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     Raises:
         RunError: the run has no weights yet, or its log can't be read.
     """
-    events = list(read_events(run.events))
-    history = fold(events)
+    log = ResumeLog(read_events(run.events))
+    history = log.state
     names = [stage.name for stage in profile.stages()]
-    point = CheckpointStore(run, profile.checkpoint).resume_point(names, ResumeLog(events))
+    point = CheckpointStore(run, profile.checkpoint).resume_point(names, log)
     if history.stage is None or (point is None and not has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights to look at",

@@ -22,8 +22,6 @@ from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.recovery.repair import RepairOutcome, edit_model
-from sf_tui.run.events import read_events
-from sf_tui.run.state import fold
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.anchor_control import AnchorControl
@@ -341,7 +339,7 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
     return live_case(
         point,
         context.prepared,
-        fold(read_events(context.run.events)),
+        context.resume_log.state,
         context.accuracy,
         context.shelf.start(point.spec.name),
         CaseNeeds(examples, every_row),

@@ -54,12 +54,13 @@ class ResumeLog:
     @property
     def rewound(self) -> Rewound | None:
         """The last rewind by a rollback or a NaN, which discards work; None without one."""
-        return self._voiding[-1] if self._voiding else None
+        return next(reversed(self._voiding), None)
 
     @property
     def rewound_seq(self) -> int:
         """Event number of that rewind; commands before it are void. 0 without one."""
-        return self.rewound.seq if self.rewound else 0
+        rewound = self.rewound
+        return rewound.seq if rewound else 0
 
     @property
     def rewinds(self) -> int:
@@ -127,6 +128,7 @@ class ResumeLog:
 
     def edited_seq(self, stage: str) -> int:
         """Return the event number of the last weight change between two steps; 0 without one."""
+        since = self.rewound_seq
         return max(
             (
                 command.seq
@@ -134,7 +136,7 @@ class ResumeLog:
                 if command.stage == stage
                 and command.status == DONE
                 and op_named(command.op).changes_weights
-                and command.seq > self.rewound_seq
+                and command.seq > since
             ),
             default=0,
         )

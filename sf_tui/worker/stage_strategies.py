@@ -35,7 +35,11 @@ LoopOf = Callable[[RunContext, StageSpec], TrainingLoop]
 
 def own_loop(context: RunContext, spec: StageSpec) -> TrainingLoop:
     """Return sf's own training loop for a stage."""
-    prepared = context.prepared
+    return stage_tuner(context.prepared, spec)
+
+
+def stage_tuner(prepared: PreparedRun, spec: StageSpec) -> StageTuner:
+    """Return what trains a stage of a prepared run on its task's rows."""
     return StageTuner(
         prepared.loaded.model,
         prepared.layout,
@@ -43,7 +47,7 @@ def own_loop(context: RunContext, spec: StageSpec) -> TrainingLoop:
         spec.train,
         prepared.compute,
         stage=spec.name,
-        seed=context.profile.seed,
+        seed=prepared.profile.seed,
         pad_id=prepared.loaded.pad_id,
     )
 

@@ -58,7 +58,9 @@ def places_of(prompts: Sequence[AnatomizedPrompt]) -> list[list[int]]:
     return [list(range(max(prompt.first, 1), prompt.end)) for prompt in prompts]
 
 
-def reckoned(model: torch.nn.Module, prompt: AnatomizedPrompt, exchange: Replacement) -> float:
+def replacement_logprob(
+    model: torch.nn.Module, prompt: AnatomizedPrompt, exchange: Replacement
+) -> float:
     """Return the sum that a text's likelihood is, from the model's plain logits."""
     text = list(prompt.tokens[: prompt.end])
     text[exchange.at] = exchange.token
@@ -75,7 +77,7 @@ def check(start: StartModel, prompts: Sequence[AnatomizedPrompt], count: int = 4
     for prompt, here, exchanges in zip(prompts, places, found, strict=True):
         assert [one.at for one in exchanges] == [at for at in here for _ in range(count)]
         assert not any(one.token == prompt.tokens[one.at] for one in exchanges)
-        expected = [reckoned(start.model, prompt, one) for one in exchanges]
+        expected = [replacement_logprob(start.model, prompt, one) for one in exchanges]
         likelihoods = [one.likelihood for one in exchanges]
         np.testing.assert_allclose(likelihoods, expected, rtol=1e-4, atol=1e-4)
 

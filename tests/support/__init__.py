@@ -5,4 +5,4 @@ PATIENCE_S = 240.0
 that fails, on a machine several times slower than any that was measured."""
 
 RUN_PATIENCE_S = 900.0
-"""The same for a whole run of a built-in profile, which takes up to a minute of processor time."""
+"""The same for a whole run of a built-in profile, which takes up to a CPU minute."""

@@ -76,7 +76,7 @@ class Operator:
         self._replies: dict[str, list[tuple[str, dict[str, Any]]]] = {}
 
     def at(self, stage: str, step: int, action: str, **arguments: Any) -> Operator:
-        """Plan an action for the moment when a step is told."""
+        """Plan an action for the moment a step is logged."""
         self._plan.setdefault((stage, step), []).append((action, arguments))
         return self
 

@@ -17,7 +17,7 @@ Started = Callable[..., tuple[SfProcess, RunDirectory]]
 def wait_for(
     run: RunDirectory, process: SfProcess, wanted: Callable[[JsonObject], bool]
 ) -> JsonObject:
-    """Wait until an event is told."""
+    """Wait until an event is logged."""
     tail = EventTail(run.events)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -38,7 +38,7 @@ def at(stage: str, step: int) -> Callable[[JsonObject], bool]:
 def kill_and_resume(
     fork_host: ForkHost, started: Started, kills: int, seed: int, *arguments: str
 ) -> RunDirectory:
-    """Kill a run at random moments, going on each time, until so many kills are done."""
+    """Kill and resume a run at random moments, a given number of times."""
     moments = random.Random(seed)
     process, run = started(*arguments)
     for _ in range(kills):

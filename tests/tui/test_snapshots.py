@@ -1,6 +1,6 @@
 """How whole screens look: one of each layout, without color, and behind a dialog.
 
-What a panel shows in which state of a run is told by its lines; see `test_panels.py`.
+`test_panels.py` checks what each panel shows in each state of a run, line by line.
 """
 
 from __future__ import annotations
