@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sf_tui.diagnosis.intervals import (
+from sf_tui.errors import UsageError
+from sf_tui.vocabulary.intervals import (
     CONFIDENCE,
     TOLERANCE,
     Estimate,
     score_interval,
     wilson_estimate,
 )
-from sf_tui.errors import UsageError
 
 RESAMPLES = 4000
 

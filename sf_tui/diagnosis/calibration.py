@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sf_tui.diagnosis.intervals import Estimate, wilson_estimate
+from sf_tui.vocabulary.intervals import Estimate, wilson_estimate
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 

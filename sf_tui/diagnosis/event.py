@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sf_tui.diagnosis.intervals import Estimate, rounded, rounded_interval, rounded_rate
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding
 from sf_tui.vocabulary.declared import ArmRecord, CostEntry, DiagnosisCost
 from sf_tui.vocabulary.events import DiagnosisMade
+from sf_tui.vocabulary.intervals import Estimate, rounded, rounded_interval, rounded_rate
 
 _SECONDS_AN_HOUR = 3600
 

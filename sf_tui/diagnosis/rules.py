@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates, as_scores
-from sf_tui.diagnosis.intervals import TOLERANCE, Estimate, wilson_estimate
+from sf_tui.vocabulary.intervals import TOLERANCE, Estimate, wilson_estimate
 from sf_tui.vocabulary.verdicts import VerdictName
 
 CONTROL_MARGIN = 0.05

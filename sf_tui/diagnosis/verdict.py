@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RESAMPLES, RecoveryEstimates, estimate_recovery
-from sf_tui.diagnosis.intervals import Estimate
 from sf_tui.diagnosis.rules import (
     REAL_BELOW,
     SPURIOUS_OF_START,
@@ -19,6 +18,7 @@ from sf_tui.diagnosis.rules import (
     strongest_arm,
     verdict_of,
 )
+from sf_tui.vocabulary.intervals import Estimate
 from sf_tui.vocabulary.verdicts import VerdictName
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates, estimate_recovery, paired_difference
-from sf_tui.diagnosis.intervals import Estimate, wilson_estimate
 from sf_tui.errors import UsageError
+from sf_tui.vocabulary.intervals import Estimate, wilson_estimate
 from support.scores import right
 
 FEW = 300

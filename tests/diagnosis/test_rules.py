@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates
-from sf_tui.diagnosis.intervals import Estimate
 from sf_tui.diagnosis.rules import strongest_arm, verdict_of
+from sf_tui.vocabulary.intervals import Estimate
 from support.scores import make_arm, right
 
 

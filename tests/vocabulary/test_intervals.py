@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.diagnosis.intervals import Estimate, score_interval, wilson_estimate
+from sf_tui.vocabulary.intervals import Estimate, score_interval, wilson_estimate
 
 
 @pytest.mark.parametrize(
