@@ -15,7 +15,7 @@ from sf_tui.profile import Rule
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.tui.console import values_as_markdown
-from sf_tui.tui.panels.tables import Matrix
+from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Danger, Probe, RunFinished, RunStarted, StageStarted
 from sf_tui.worker.rules import RuleWatch

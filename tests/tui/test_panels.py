@@ -10,8 +10,9 @@ from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events
+from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.tables import Drift, DriftLine, Matrix
+from sf_tui.tui.panels.tables import Drift, DriftLine
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine
 from sf_tui.tui.theme import DARK, LIGHT, PLAIN
 from support.console_scenes import (

@@ -1,6 +1,6 @@
-"""The tables at the side: weight drift by layer, accuracy by stage, load of the machine.
+"""The tables at the side: weight drift by layer, and the load of the machine.
 
-Knows the newest drift measurement, the curves and the machine's sample; measures nothing.
+Knows the newest drift measurement and the machine's sample; measures nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
 from sf_tui.tui.machine import GpuSample
-from sf_tui.tui.numbers import format_bytes, format_value
+from sf_tui.tui.numbers import format_bytes, format_clock, format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import LayerDrift
 
-_MATRIX_CELLS = 6
 _MOST_BARS = 48
 
 
@@ -155,60 +154,6 @@ def _moved(layer: LayerDrift) -> float:
     return layer.relative_update or 0.0
 
 
-class Matrix(Panel):
-    """One row per task, one column per stage; the newest stage has the current values."""
-
-    TITLE: ClassVar[str] = "accuracy by stage"
-    can_focus = True
-
-    def title_right(self) -> Sequence[Piece]:
-        """Return the meaning of the second column."""
-        return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
-
-    def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return a row for each task."""
-        view = self.view
-        stages = list(view.live.curves.stages.values())
-        if not stages:
-            return [[("  no stage has begun", "muted")]]
-        name_width = min(max(len(task) for task in view.tasks), 12) + 3
-        columns = max((width - name_width) // _MATRIX_CELLS - 2, 1)
-        shown = stages[-columns:]
-        header: Line = [(" " * name_width, "text")]
-        header += [(f"{title:>{_MATRIX_CELLS}}", "muted") for title in ("start", "worst")]
-        header += [
-            (f"{stage.name[: _MATRIX_CELLS - 1]:>{_MATRIX_CELLS}}", "muted") for stage in shown
-        ]
-        lines = [header]
-        for task in view.tasks:
-            role, marker = view.task_paint(task)
-            line: Line = [(f" {marker} {task[:12]:<{name_width - 3}}", role)]
-            first = stages[0].accuracy.get(task)
-            line.append(_cell(first.value_at(0) if first else None, "muted"))
-            newest = stages[-1].accuracy.get(task)
-            extremes = newest.extremes(0, stages[-1].steps) if newest else None
-            metric = view.live.metric(task)
-            line.append(_cell(metric.worst(extremes) if extremes else None, "muted"))
-            for stage in shown:
-                series = stage.accuracy.get(task)
-                value = series.last_value if series else None
-                begun = series.value_at(0) if series else None
-                lost = (
-                    value is not None
-                    and begun is not None
-                    and task in stage.known
-                    and metric.drop(begun, value) >= view.actions.alert_drop
-                )
-                line.append(_cell(value, "danger" if lost else "text"))
-            lines.append(line)
-        return lines[:height]
-
-
-def _cell(value: float | None, role: str) -> tuple[str, str]:
-    text = "·" if value is None else f"{value:.2f}"
-    return (f"{text:>{_MATRIX_CELLS}}", role if value is not None else "faint")
-
-
 class MachinePanel(Panel):
     """GPU load and memory, or the worker's CPU and memory."""
 
@@ -217,11 +162,13 @@ class MachinePanel(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return two rows per GPU, or two for the worker's process."""
-        sample = self.view.machine
+        view = self.view
+        problem = machine_problem(view)
+        if problem:
+            return [[(f"  {problem}", "muted")]]
+        sample = view.machine
         if sample is None:
             return [[("  not looked at yet", "muted")]]
-        if sample.problem:
-            return [[(f"  {sample.problem}", "muted")]]
         lines: list[Line] = []
         for index, gpu in enumerate(sample.gpus):
             lines += self._gpu_rows(index, gpu, width)
@@ -257,3 +204,12 @@ class MachinePanel(Panel):
             (glyphs.empty * (cells - filled), "rule"),
             (f" {text[:text_width]}", "text"),
         ]
+
+
+def machine_problem(view: ViewState) -> str:
+    """Return why no load can be shown: the run has ended, or the sample says why; else empty."""
+    finished = view.live.finished
+    if finished is not None:
+        clock = format_clock(finished.time, view.zone).strip()[:5]
+        return f"the run ended {clock}".rstrip()
+    return view.machine.problem if view.machine is not None else ""
