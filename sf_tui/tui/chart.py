@@ -116,6 +116,8 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
     for column, row, marker, role in signs:
         curves.write(column, row, marker, role)
     canvas.overlay(curves)
+    for first, last in chart.bands:
+        _label_band(canvas, chart, first, last)
     _label_marks(canvas, chart, columns)
     if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
         _draw_vertical(canvas, _column(chart, chart.cursor, columns), glyphs.wall, "cursor")
@@ -194,10 +196,21 @@ def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyp
     canvas.band(left, right)
     if last <= chart.end:
         _draw_vertical(canvas, right, glyphs.dotted, "danger")
+
+
+def _label_band(canvas: Canvas, chart: Chart, first: int, last: int) -> None:
+    """Write a danger window's label on its lowest row that has room for it."""
+    if last < chart.start or first > chart.end:
+        return
+    left = max(_column(chart, first, canvas.width), 0)
+    right = min(_column(chart, last, canvas.width), canvas.width - 1)
     for label in ("danger window", "danger"):
-        if canvas.is_free(left, canvas.height - 1, len(label) + 1) and right - left > len(label):
-            canvas.write(left + 1, canvas.height - 1, label, "danger")
-            return
+        if right - left <= len(label):
+            continue
+        for row in range(canvas.height - 1, -1, -1):
+            if canvas.is_clear(left + 1, row, len(label)):
+                canvas.write(left + 1, row, label, "danger")
+                return
 
 
 def _draw_vertical(canvas: Canvas, column: int, sign: str, role: str) -> None:

@@ -37,21 +37,24 @@ class AccuracyChart(Panel):
     def title_right(self) -> Sequence[Piece]:
         """Return the legend: each task's marker, score and points since the run began.
 
-        The longest form in which every task fits; if none does, as many as fit in the shortest.
+        Every task in its shortest form, then longer ones where there is room, the task that lost
+        most first.
         """
         view = self.view
         lost = {loss.task: loss.since_run or loss.in_stage for loss in losses(view)}
-        entries = []
+        entries: dict[str, list[Line]] = {}
         for task in view.tasks:
             score = score_now(view, task)
             if score is not None:
-                entries.append(task_forms(view, task, score, lost.get(task)))
+                entries[task] = task_forms(view, task, score, lost.get(task))
         room = max(self.size.width - len(self.TITLE) - 6, 0)
-        for forms in zip(*entries, strict=True):
-            line = join(forms, "   ")
-            if line_width(line) <= room:
-                return line
-        return as_many_as_fit([forms[-1] for forms in entries], room, "   ")
+        shown = {task: forms[-1] for task, forms in entries.items()}
+        for level in (1, 0):
+            for task in sorted(entries, key=lambda task: task not in lost):
+                longer = shown | {task: entries[task][level]}
+                if line_width(join(longer.values(), "   ")) <= room:
+                    shown = longer
+        return as_many_as_fit(shown.values(), room, "   ")
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the chart, or a line that explains why it is empty."""

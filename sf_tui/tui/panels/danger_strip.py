@@ -169,11 +169,15 @@ class DangerStrip(Panel):
         first = [
             shown[name] for name in ("where", "loss", "held", "advice", "calm") if name in shown
         ]
-        left_over = [] if "advice" in shown or not advice else advice[-1]
-        risk = (
-            self._risk(width - line_width(join(first, _GAP)) - len(_GAP)) if not left_over else []
-        )
-        return [join([*first, risk], _GAP), self._second_line(width, join(left_over))]
+        below: list[Line] = []
+        if advice and "advice" not in shown:
+            below.append(join(advice[-1]))
+        held = self._held(detail=False)
+        if held and "held" not in shown:
+            below.append(held)
+        room = width - line_width(join(first, _GAP)) - len(_GAP)
+        risk = [] if below else self._risk(room)
+        return [join([*first, risk], _GAP), self._second_line(width, join(below, _GAP))]
 
     def _held(self, *, detail: bool) -> Line:
         """Return the active protections (frozen layers, anchor), on demand with their undo keys."""
@@ -237,10 +241,12 @@ class DangerStrip(Panel):
         frame = shorten_frame(frames[0], space, words_of_new_task(at_risk))
         return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
 
-    def _second_line(self, width: int, advice: Line) -> Line:
+    def _second_line(self, width: int, first: Line) -> Line:
+        """Return what found no room on the first line, the new task, and the course."""
         view = self.view
         loss = worst(view)
-        parts: list[Line] = [advice, *self._new_task(width - line_width(advice) - 3)]
+        room = width - (line_width(first) + len(_GAP) if first else 0)
+        parts: list[Line] = [first, *self._new_task(room)]
         if loss is not None:
             parts += [self._window_bar(width), *self._course(loss.task)]
         return those_that_fit(parts, width, _GAP)

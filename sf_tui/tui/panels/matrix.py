@@ -72,7 +72,7 @@ class Matrix(Panel):
         cells = [_WITH_INTERVAL if index in wide else _CELLS for index in range(len(columns))]
         header: Line = [(" " * name_width, "text")]
         header += [
-            (f"{column.title[: size - 1]:>{size}}", "muted")
+            (f"{_shortened(column.title, size - 1, view.glyphs.ellipsis):>{size}}", "muted")
             for column, size in zip(columns, cells, strict=True)
         ]
         lines = [header]
@@ -120,6 +120,11 @@ def _columns_with_interval(count: int, room: int) -> set[int]:
     order = [*range(count - 1, 1, -1), 0, 1]
     spare = (room - count * _CELLS) // (_WITH_INTERVAL - _CELLS)
     return set(order[: max(spare, 0)])
+
+
+def _shortened(title: str, cells: int, ellipsis: str) -> str:
+    """Return the end of a long stage's name: names of one run often begin alike."""
+    return title if len(title) <= cells else f"{ellipsis}{title[1 - cells :]}"
 
 
 def _legend(columns: Sequence[_Column], width: int) -> Line:
