@@ -38,8 +38,8 @@ def test_a_summary_says_state_place_and_both_accuracies(make_run: MakeRun) -> No
     assert summary.old is not None
     assert round(summary.old.value, 2) == round(finished.old, 2)
     assert summary.old.examples == 64
-    assert summary.new_accuracy is not None
-    assert round(summary.new_accuracy, 2) == round(finished.new, 2)
+    assert summary.new is not None
+    assert round(summary.new.value, 2) == round(finished.new, 2)
     assert summarize_run(running.run, running.now_s).state == "running"
     assert summarize_run(running.run, running.now_s + 600).state == "dead"
 

@@ -11,7 +11,7 @@ from textwrap import wrap
 from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit
-from sf_tui.tui.numbers import format_count, format_duration, format_share
+from sf_tui.tui.numbers import format_count, format_duration, format_share, scientific
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import score_text
 from sf_tui.tui.view_state import ViewState
@@ -131,7 +131,7 @@ class Verdict(Panel):
             line.append((f"  its control rose above {floor}: does not count", "muted"))
         elif width >= 80 and arm.learning_rate:
             tokens = format_count(arm.tokens)
-            line.append((f"  rate {arm.learning_rate:.0e}, {tokens} tokens", "muted"))
+            line.append((f"  rate {scientific(arm.learning_rate)}, {tokens} tokens", "muted"))
         return line
 
 
