@@ -21,7 +21,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
-from sf_tui.tui.machine import Machine
+from sf_tui.tui.machine import Machine, MachineSample
+from sf_tui.tui.numbers import format_clock
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
@@ -29,13 +30,7 @@ from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
-from sf_tui.tui.panels.tables import (
-    Drift,
-    DriftLine,
-    MachinePanel,
-    layers_shown,
-    machine_problem,
-)
+from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
@@ -79,7 +74,7 @@ def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
     drift = max(len(layers_shown(view)), 1) + 1
     # Title, heading, tasks, and what the values rest on.
     matrix = min(max(len(view.tasks), 1), 8) + 3
-    machine = 2 + max(2 * gpus, 1) if view.machine and not machine_problem(view) else 2
+    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
     diagnosis = view.live.diagnosis
     if diagnosis is None:
         drift = min(drift, max(height - 28, 4) + 1)
@@ -215,7 +210,7 @@ class RunView(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Show the state read so far and start to follow the run."""
         self.check_worker()
-        self.view.machine = self._machine.sample(self.view.liveness)
+        self.sample_machine()
         self._worker_log.poll()
         self.view.log_lines = self._worker_log.lines
         self._arrange(self.size)
@@ -314,7 +309,7 @@ class RunView(App[int], inherit_bindings=False):
         self._news = self._feed.is_behind
         self.view.log_lines = self._worker_log.lines
         self._drop_old_notice()
-        self._sample_machine()
+        self.sample_machine()
         self.update_panels()
 
     def check_worker(self) -> None:
@@ -338,11 +333,15 @@ class RunView(App[int], inherit_bindings=False):
         if self.options.steady_clock() - self._notice_at > NOTICE_S:
             self.view.notice = ""
 
-    def _sample_machine(self) -> None:
+    def sample_machine(self) -> None:
+        """Update the load of the worker's machine; an ended run has the time of its end."""
         live = self._feed.live
-        if not self._machine_news or live.paused or live.finished is not None:
-            return
-        if self._rate.is_due("machine", MACHINE_EVERY_S):
+        if live.finished is not None:
+            clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
+            self.view.machine = MachineSample(problem=f"the run ended {clock}".rstrip())
+        elif self.view.machine is None or (
+            self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
+        ):
             self._machine_news = False
             self.view.machine = self._machine.sample(self.view.liveness)
 

@@ -10,6 +10,7 @@ from textual.geometry import Size
 from sf_tui.run.losses import score_of, worst_loss
 from sf_tui.tui import scores
 from sf_tui.tui.console import ConsoleApp, values_as_markdown
+from sf_tui.tui.machine import MachineSample
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart, bands
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
@@ -17,8 +18,8 @@ from sf_tui.tui.panels.header_footer import Header
 from sf_tui.tui.panels.lists import Events, WorkerLog
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.tables import MachinePanel, machine_problem
-from sf_tui.vocabulary.events import CommandAnswered, Rewound
+from sf_tui.tui.panels.tables import MachinePanel
+from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished
 from support.score_scenes import (
     REASON,
     MakeRun,
@@ -30,7 +31,7 @@ from support.score_scenes import (
     probe,
     repaired,
 )
-from tui.driving import console_of, screen_text
+from tui.driving import console_of, let_time_pass, screen_text
 from tui.written_run import WrittenRun
 
 
@@ -251,11 +252,29 @@ async def test_a_failed_run_is_explained_in_every_panel_that_has_the_reason(
 def test_the_machine_of_an_ended_run_has_no_live_figures(make_run: MakeRun) -> None:
     written = finished(make_run)
     app = opened(written)
+    app.sample_machine()
     ended = app.view.live.last_time[11:16]
     assert text_of(app, MachinePanel, 40) == [f"  the run ended {ended}"]
     written.event(Rewound(stage="new", step=200, reason="resumed", lost=100))
+    written.beat()
     app = opened(written)
-    assert machine_problem(app.view) == ""
+    app.sample_machine()
+    assert text_of(app, MachinePanel, 40) == ["  the worker runs on node-7"]
+
+
+async def test_the_machines_figures_go_with_the_run(make_run: MakeRun) -> None:
+    written = repaired(make_run)
+    app = console_of(written)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.view.machine = MachineSample(cpu_percent=90.0, cores=2, rss_bytes=1, problem="")
+        written.event(RunFinished("completed", 0))
+        let_time_pass(app, 0.25)
+        app.poll()
+        await pilot.pause()
+        screen = screen_text(app)
+        assert "the run ended 09:3" in screen
+        assert "of 2 cores" not in screen
 
 
 def test_speeds_are_of_a_run_that_goes_on(make_run: MakeRun) -> None:

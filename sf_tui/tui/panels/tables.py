@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
 from sf_tui.tui.machine import GpuSample
-from sf_tui.tui.numbers import format_bytes, format_clock, format_value
+from sf_tui.tui.numbers import format_bytes, format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import LayerDrift
@@ -162,13 +162,11 @@ class MachinePanel(Panel):
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return two rows per GPU, or two for the worker's process."""
-        view = self.view
-        problem = machine_problem(view)
-        if problem:
-            return [[(f"  {problem}", "muted")]]
-        sample = view.machine
+        sample = self.view.machine
         if sample is None:
             return [[("  not looked at yet", "muted")]]
+        if sample.problem:
+            return [[(f"  {sample.problem}", "muted")]]
         lines: list[Line] = []
         for index, gpu in enumerate(sample.gpus):
             lines += self._gpu_rows(index, gpu, width)
@@ -204,12 +202,3 @@ class MachinePanel(Panel):
             (glyphs.empty * (cells - filled), "rule"),
             (f" {text[:text_width]}", "text"),
         ]
-
-
-def machine_problem(view: ViewState) -> str:
-    """Return why no load can be shown: the run has ended, or the sample says why; else empty."""
-    finished = view.live.finished
-    if finished is not None:
-        clock = format_clock(finished.time, view.zone).strip()[:5]
-        return f"the run ended {clock}".rstrip()
-    return view.machine.problem if view.machine is not None else ""
