@@ -199,18 +199,17 @@ def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyp
 
 
 def _label_band(canvas: Canvas, chart: Chart, first: int, last: int) -> None:
-    """Write a danger window's label on its lowest row that has room for it."""
+    """Write a danger window's label at the lowest and leftmost place in it that is clear."""
     if last < chart.start or first > chart.end:
         return
     left = max(_column(chart, first, canvas.width), 0)
     right = min(_column(chart, last, canvas.width), canvas.width - 1)
     for label in ("danger window", "danger"):
-        if right - left <= len(label):
-            continue
         for row in range(canvas.height - 1, -1, -1):
-            if canvas.is_clear(left + 1, row, len(label)):
-                canvas.write(left + 1, row, label, "danger")
-                return
+            for column in range(left + 1, right - len(label) + 1):
+                if canvas.is_clear(column, row, len(label)):
+                    canvas.write(column, row, label, "danger")
+                    return
 
 
 def _draw_vertical(canvas: Canvas, column: int, sign: str, role: str) -> None:

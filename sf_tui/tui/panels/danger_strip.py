@@ -148,19 +148,28 @@ class DangerStrip(Panel):
         Later entries of the list only use the room that earlier ones left; a longer form of a part
         replaces its shorter one. An action that finds no room on the first line begins the second.
         """
+        view = self.view
         where = self._where()
-        loss = worst(self.view)
-        forms = loss_forms(self.view, loss) if loss is not None else []
+        loss = worst(view)
+        forms = loss_forms(view, loss) if loss is not None else []
         suggestions = self._suggestions()
         advice = [suggestions[:count] for count in range(1, len(suggestions) + 1)]
         shown: dict[str, Line] = {}
-        order = [("where", where[-1]), *(("loss", form) for form in reversed(forms[2:]))]
-        order += [("where", where[0])]
-        order += [("advice", join(each)) for each in advice[:1]]
-        order += [("held", self._held(detail=False))]
-        order += [("advice", join(each)) for each in advice[1:]]
-        order += [("loss", form) for form in reversed(forms[:2])]
-        order += [("held", self._held(detail=True)), ("calm", self._calm())]
+        first_advice = [("advice", join(each)) for each in advice[:1]]
+        # After the end there is no hurry: the whole score comes before the command.
+        hurry = first_advice if view.live.finished is None else []
+        order = [
+            ("where", where[-1]),
+            *(("loss", form) for form in reversed(forms[2:])),
+            ("where", where[0]),
+            *hurry,
+            ("held", self._held(detail=False)),
+            *(("advice", join(each)) for each in advice[1:]),
+            *(("loss", form) for form in reversed(forms[:2])),
+            *first_advice[len(hurry) :],
+            ("held", self._held(detail=True)),
+            ("calm", self._calm()),
+        ]
         for place, part in order:
             others = [line for name, line in shown.items() if name != place]
             room = width - sum(line_width(line) + len(_GAP) for line in others)
