@@ -30,7 +30,7 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
     text = await shown(running, (200, 60))
     for words in (
         "new@85  spurious",
-        "now 0.41 ± 0.04 of 0.99 at the stage's start",
+        "now 0.41 ± 0.04 of 0.99 at stage start",
         "recovered 0.95 (0.93 to 0.97)",
         "alignment lost 0.54  knowledge lost 0.04",
         "spurious share 0.92 (0.88 to 0.96)",

@@ -56,7 +56,7 @@ class Verdict(Panel):
                 (self._now(diagnosis), "task-0"),
                 (" of ", "muted"),
                 (format_share(diagnosis.start), "text"),
-                (" at the stage's start", "muted"),
+                (" at stage start", "muted"),
             ],
             [(" ", "text"), *_with_interval("recovered", recovered, interval, "task-1")],
             [
