@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from textual.geometry import Size
 
+from sf_tui.run.course import courses
 from sf_tui.run.losses import score_of, worst_loss
 from sf_tui.tui import scores
 from sf_tui.tui.console import ConsoleApp, values_as_markdown
@@ -20,6 +21,7 @@ from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.tables import MachinePanel
 from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished
+from sf_tui.vocabulary.measured import format_score
 from support.score_scenes import (
     REASON,
     MakeRun,
@@ -119,6 +121,19 @@ def test_the_matrix_takes_stage_ends_from_the_whole_split_and_says_so(make_run: 
     score = score_of(state, "old", end)
     assert score is not None
     assert (score.full, score.right, score.examples) == (True, 94, 600)
+
+
+def test_the_matrix_and_show_give_the_same_ends(make_run: MakeRun) -> None:
+    app = opened(five_tasks(make_run))
+    heading, *rows, _ = Matrix(app.view).compose_lines(120, 12)
+    assert len(heading) == len(rows[0]) == 7
+    cells = {row[0][0].split()[1]: [text.strip() for text, _ in row[3:]] for row in rows}
+    stages = list(app.view.live.stages)
+    for course in courses(app.view.live):
+        assert course.end is not None
+        sign = "" if course.end.full else "*"
+        shown = cells[course.task][stages.index(course.stage)]
+        assert shown == format_score(course.end) + sign
 
 
 def test_the_matrix_colors_by_the_loss_since_the_run_began(make_run: MakeRun) -> None:
