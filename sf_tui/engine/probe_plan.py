@@ -159,8 +159,8 @@ class _Interval:
     def grow_to(self, cost: float) -> None:
         """Take the smallest multiple whose budget covers a cost, within the bound."""
         most = max(self.longest // self.steps, 1)
-        times = math.ceil(cost / self.budget) if self.budget > 0 else most
-        self.steps *= min(max(times, 1), most)
+        times = cost / self.budget if self.budget > 0 else math.inf
+        self.steps *= most if times >= most else max(math.ceil(times), 1)
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,9 @@ def interesting(events: list[JsonObject]) -> list[int]:
 def test_kill_doubles_no_alert_and_loses_none(watched: RunDirectory, tmp_path: Path) -> None:
     assert any(code == "drop" for code, *_ in alerts_in(watched))
     for count in interesting(events_of(watched)):
-        run = put_back(watched, tmp_path / f"{count}", count, late=False)
+        (tmp_path / f"{count}").mkdir()
+        # Under its own name, which the advice after the last step contains.
+        run = put_back(watched, tmp_path / f"{count}" / watched.id, count, late=False)
         assert work(run, operate(run)) == 0
         assert equal(final_weights(run), final_weights(watched)), count
         assert live_course(run) == live_course(watched), count
