@@ -184,7 +184,7 @@ def test_five_old_tasks_are_probed_on_fifty_examples_each_and_less_often() -> No
         assert len(places) >= (NEW_TASK_FLOOR if task == "new" else OLD_TASK_FLOOR)
     assert (found.every_in_window, found.every) == (5, 25)
     cheaper = whole_plan(held_out, tokens_a_step=600.0, steps=1000)
-    # 5 · 50 + 20 rows of 12 tokens cost 1,080 trained ones: 0.1 · 600 in 18 steps, 0.03 · 600 in 60.
+    # 270 rows of 12 tokens cost 1,080 trained ones: 10 % of 18 steps of 600, or 3 % of 60.
     assert cheaper.every_in_window == 20
     assert cheaper.every == 75
     assert min(len(places) for places in cheaper.examples.values()) >= NEW_TASK_FLOOR
