@@ -86,14 +86,25 @@ class StageState:
     drift: Drift | None = None
     window: int = 0
     """Length of the danger window at the stage's start; 0 without one."""
-    windows: list[DangerWindow] = field(default_factory=list)
-    """All danger windows so far, in order of their start."""
+    opened: list[DangerWindow] = field(default_factory=list)
+    """Every danger window so far with its whole length, in order of their start."""
     weight_changes: list[WeightChange] = field(default_factory=list)
     finished: bool = False
     anchors: list[tuple[int, AnchorState | None]] = field(default_factory=list)
     """Steps after which the anchor changed, with its state; None: not anchored."""
     at_risk: TasksAtRisk | None = None
     """The newest ranking of tasks at risk."""
+
+    @property
+    def windows(self) -> list[DangerWindow]:
+        """All danger windows so far, in order of their start; one ends where the next starts."""
+        following = [*(window.start for window in self.opened[1:]), None]
+        return [
+            window
+            if then is None or then >= window.end
+            else replace(window, length=then - window.start)
+            for window, then in zip(self.opened, following, strict=False)
+        ]
 
     @property
     def danger(self) -> DangerWindow | None:
@@ -112,12 +123,10 @@ class StageState:
 
     def open_window(self, window: DangerWindow) -> None:
         """Add a danger window; one that is still open ends where the new one starts."""
-        self.windows = [
-            DangerWindow(w.start, min(w.length, window.start - w.start), w.cause)
-            for w in self.windows
-            if w.start < window.start
-        ]
-        self.windows.append(window)
+        # A rollback may bring back one that a later one had cut short, so keep whole lengths.
+        self.opened = [w for w in self.opened if w.start != window.start]
+        self.opened.append(window)
+        self.opened.sort(key=lambda w: w.start)
         if window.start == 0:
             self.window = window.length
 
@@ -165,7 +174,6 @@ class StageState:
         if self.last_step is not None and self.last_step.step > step:
             self.last_step = None
         self.anchors = [entry for entry in self.anchors if entry[0] <= step]
-        self.windows = [window for window in self.windows if window.start <= step]
 
 
 class RunState:
@@ -251,7 +259,7 @@ class RunState:
         """
         newest: dict[str, CheckpointWritten] = {}
         for event in self.checkpoints:
-            if event.stage == stage:
+            if event.stage == stage and not event.is_aside:
                 newest[event.path] = event
         kept = [
             event
@@ -381,6 +389,7 @@ class RunState:
         if event.reason != "resumed":
             # A resume applies them again; a rollback undoes them.
             stage.weight_changes = [c for c in stage.weight_changes if c.step <= event.step]
+            stage.opened = [window for window in stage.opened if window.start <= event.step]
         self._forget_after(event.stage)
         diagnosis = self.diagnosis
         if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:

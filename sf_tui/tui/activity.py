@@ -220,6 +220,9 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"
+            if event.is_aside:
+                aside = event.path.rpartition("/")[2]
+                return Kind.CHECKPOINT, f"checkpoint {name} put aside as {aside}", "info"
             return Kind.CHECKPOINT, f"checkpoint {name}{size}", "info"
         case Rewound():
             lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
