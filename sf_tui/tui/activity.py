@@ -229,8 +229,8 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
             return Kind.REWIND, f"back to step {event.step} ({event.reason}): {lost}", "warn"
         case DiagnosisMade():
             text = (
-                f"verdict {event.verdict}: now {format_value(event.now)}, "
-                f"after the recovery test {format_value(event.recovered)}{_spell_share(event)}"
+                f"verdict {event.verdict}: now {format_share(event.now)}, "
+                f"after the recovery test {format_share(event.recovered)}{_spell_share(event)}"
             )
             return Kind.VERDICT, text, "info"
         case RunFinished():
