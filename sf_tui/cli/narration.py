@@ -17,7 +17,8 @@ from rich.table import Table
 from sf_tui.cli.output import drawing_console, write_event
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
-from sf_tui.run.state import RunState, StageState
+from sf_tui.run.stage_state import StageState
+from sf_tui.run.state import RunState
 from sf_tui.tui.activity import frames_at_risk
 from sf_tui.vocabulary.events import (
     Alert,

@@ -150,7 +150,7 @@ class RunView(App[int], inherit_bindings=False):
         paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
         self.view = ViewState(
             run,
-            live=self._feed.live,
+            newest=self._feed.live,
             actions=actions,
             progress=self._feed.progress,
             read_only=self.options.read_only,
@@ -261,7 +261,7 @@ class RunView(App[int], inherit_bindings=False):
 
     def update_panels(self, *, charts: bool = True) -> None:
         """Compose the visible panels again; only changed cells are sent."""
-        self.view.live = self._feed.live
+        self.view.newest = self._feed.live
         self.view.progress = self._feed.progress
         for screen in reversed(self.screen_stack):
             for panel in screen.query(Panel):
