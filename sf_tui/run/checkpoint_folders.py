@@ -21,6 +21,13 @@ def folders_of(run: RunDirectory, stage: str) -> frozenset[str]:
     return frozenset(name for name in entries if name.startswith("step-"))
 
 
+def paths_on_disk(run: RunDirectory, state: RunState) -> frozenset[str] | None:
+    """Return the paths of all checkpoint folders as events name them; None if there is none."""
+    root = run.checkpoints.relative_to(run.path)
+    found = [f"{root / stage / name}" for stage in state.stages for name in folders_of(run, stage)]
+    return frozenset(found) if found else None
+
+
 def existing_states(run: RunDirectory, state: RunState, stage: str) -> list[SavedState]:
     """Return the checkpoints of a stage's current branch that are on the disk, oldest first.
 

@@ -196,7 +196,9 @@ class StageState:
         metrics, probed_at = event.metrics, event.probed_at
         if not metrics and self.probes:
             metrics, probed_at = self.probes[-1].metrics, self.probes[-1].step
-        self.saved = [each for each in self.saved if each.path != event.path]
+        while self.saved and self.saved[-1].path == event.path:
+            # It was written again.
+            self.saved.pop()
         self.saved.append(
             SavedState(event, event.path, metrics, probed_at, self.drift, self.last_step)
         )

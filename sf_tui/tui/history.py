@@ -21,11 +21,11 @@ from sf_tui.run.event_parser import EventParser
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import Drift, Event, Probe, Rewound, UnknownEvent, event_object
 
-BLOCK_EVENTS = 128
-"""Events compressed together: about 10 KB."""
+BLOCK_EVENTS = 64
+"""Events compressed together: 5 to 20 KB."""
 COPIES_KEPT = 128
 """Most copies of the state that are kept; beyond it, every other one is dropped."""
-_BLOCKS_CACHED = 8
+_BLOCKS_CACHED = 16
 _NEEDS_DRIFT = ("checkpoint", "rewound", "stage_started")
 """Types of events after which the drift before them may still be asked for."""
 _STATES_CACHED = 16
@@ -98,7 +98,7 @@ class History:
         self._blocks: list[tuple[int, bytes]] = []
         self._open: list[Event] = []
         self._copies: list[tuple[int, RunState]] = []
-        self._copy_every = 2
+        self._copy_every = 4
         self._parser = EventParser()
         self._decoded: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
         self._states: OrderedDict[int, RunState] = OrderedDict()

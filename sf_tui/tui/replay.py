@@ -34,18 +34,23 @@ class ReplayState(LiveState):
         if stage is None:
             return
         self.stage = stage
-        stage.step = place.step
-        curves = newest.curves.stages.get(place.stage)
-        if place.step and curves is not None:
-            # Plain steps are not kept; the curves have what is shown of them.
-            losses = {"anchor": None} if stage.anchor is not None else {}
-            stage.last_step = Step(
-                place.stage,
-                place.step,
-                curves.loss.value_at(place.step),
-                grad_norm=curves.grad_norm.value_at(place.step),
-                losses=losses,
-            )
+        self._fill_in_steps(place)
+
+    def _fill_in_steps(self, place: Place) -> None:
+        """Set the newest step of each stage: plain steps are not kept, but the curves have them."""
+        for name, stage in self.stages.items():
+            curves = self.curves.stages.get(name)
+            if curves is None:
+                continue
+            at = place.step if name == place.stage else curves.loss.last_x or stage.step
+            stage.step = at
+            if at:
+                # What is shown of a step; whether it was anchored is known.
+                loss, norm = curves.loss.value_at(at), curves.grad_norm.value_at(at)
+                losses = {"anchor": None} if stage.anchor is not None else {}
+                stage.last_step = Step(name, at, loss, grad_norm=norm, losses=losses)
+            if name == place.stage:
+                return
 
     def marks(self, *kinds: Kind) -> list[Entry]:
         """Return the newest state's marks: the charts show the whole run."""

@@ -17,6 +17,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.geometry import Size
 from textual.screen import ModalScreen
 
+from sf_tui.run.checkpoint_folders import paths_on_disk
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
@@ -322,6 +323,7 @@ class RunView(App[int], inherit_bindings=False):
                 # resumed worker would have a heartbeat.
                 found = replace(found, state=WorkerState.FINISHED)
             self.view.liveness = found
+        self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
     def _drop_old_notice(self) -> None:
         """Clear an old notice along with other changes; alone it would not justify an update."""
