@@ -6,7 +6,7 @@ the same windows, and writes none of them twice.
 
 from __future__ import annotations
 
-from sf_tui.run.state import StageState
+from sf_tui.run.stage_state import StageState
 from sf_tui.vocabulary.events import Danger
 from sf_tui.vocabulary.ops import GO_BACK, op_named
 from sf_tui.worker.context import RunContext
