@@ -8,8 +8,8 @@ import pytest
 
 from sf_tui.run.commands import request_command
 from sf_tui.tui.actions import read_actions
+from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.feed import RunFeed
-from sf_tui.tui.panels.danger_strip import closing_command, suggested_actions
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.events import RunFinished
 from tui.written_run import PROFILE, WrittenRun
