@@ -13,7 +13,6 @@ from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, shorten_frame
 from sf_tui.tui.numbers import format_change, format_clock, format_share, format_value
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
 
 _BAR_CELLS = 30
