@@ -364,6 +364,9 @@ class RunState:
             if stage is not None:
                 change = WeightChange(command.step or 0, self.last_seq, command.op)
                 stage.weight_changes.append(change)
+                if ANCHORED in op.states_on(command.arguments):
+                    # With the profile's strength: the op's own is that of the repair.
+                    stage.set_anchor(command.step or 0, AnchorState())
         elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
             anchor = AnchorState(strength, rows) if op.turns_on == ANCHORED else None
@@ -380,7 +383,13 @@ class RunState:
         stage.rewind(event.step)
         if event.reason != "resumed":
             # A resume applies them again; a rollback undoes them.
-            stage.weight_changes = [c for c in stage.weight_changes if c.step <= event.step]
+            stage.weight_changes = [
+                change
+                for change in stage.weight_changes
+                if change.step < event.step
+                or (change.step == event.step and change.seq <= event.includes)
+            ]
+            stage.set_anchor(event.step, event.anchor)
         self._forget_after(event.stage)
         diagnosis = self.diagnosis
         if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:

@@ -265,6 +265,7 @@ class CommandAnswered(Event):
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
     reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +279,10 @@ class Rewound(Event):
     reason: Annotated[str, Doc("`resumed`, `rollback` or `nan`")]
     lost: Annotated[Count, Doc("steps thrown away", STEPS)] = 0
     checkpoint: Annotated[str | None, Doc("name of the checkpoint", "", True)] = None
+    includes: Annotated[Count, Doc("`seq` of the last event that the checkpoint includes")] = 0
+    anchor: Annotated[
+        AnchorState | None, Doc("how the stage is anchored from here; null: not at all")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

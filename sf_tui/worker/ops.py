@@ -26,6 +26,7 @@ from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.frozen_repair import frozen_for_repair
 from sf_tui.worker.stop import CommandFailedError, StopRun
 
 
@@ -75,6 +76,12 @@ class OpTarget:
     context: RunContext
     stage: StageControl
     paused: bool = False
+
+
+class NothingToDo(str):
+    """The answer of an op that found nothing to do; charts don't mark it."""
+
+    __slots__ = ()
 
 
 class OpImplementation(ABC):
@@ -143,10 +150,15 @@ class _Freeze(OpImplementation):
         return arguments | {"layers": freezer.resolve(arguments["layers"])}
 
     def apply(self, target: OpTarget, command: Command) -> str:
+        kept = list(target.context.sticky_frozen)
         fresh = self._freeze(target, command.arguments)
+        if not fresh:
+            if kept == target.context.sticky_frozen:
+                return NothingToDo("it was frozen already")
+            return "it was frozen already; from now on it stays so in later stages"
         # Now, so that the operator sees the frozen layers before the next probe.
         target.stage.tell_drift()
-        done = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
+        done = f"frozen: {_span(fresh)}"
         if EMBEDDINGS in fresh and target.context.prepared.freezer.freezes_output_head:
             done += "; the output projection is tied to the embeddings and frozen with them"
         return done
@@ -249,13 +261,23 @@ class _Rollback(OpImplementation):
         except DamagedCheckpointError as error:
             raise CommandFailedError(f"{error.message}; roll back to another one") from error
         lost = stage.step - checkpoint.step
+        before = Protection.of(target)
         stage.rewind(checkpoint, "rollback")
-        return f"back at {checkpoint.path.name}, {lost} steps lost"
+        # At once, so that no reader takes the scores of the discarded weights for those of these.
+        stage.tell_probe()
+        also = Protection.of(target).changes_since(before)
+        done = f"back at {checkpoint.path.name}, {counted(lost, 'step')} lost"
+        return f"{done}; it also {' and '.join(also)}" if also else done
 
     def _checkpoint(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
         context, stage = target.context, target.stage
+        log = context.resume_log
         return context.shelf.rollback_target(
-            stage.name, stage.step, arguments["to"], context.resume_log.edited_seq(stage.name)
+            stage.name,
+            stage.step,
+            arguments["to"],
+            log.edited_seq(stage.name),
+            log.rewound_seq,
         )
 
 
@@ -264,6 +286,43 @@ class _Stop(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
         raise StopRun(f"by {command.by}", command.id)
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What holds a stage at one moment: frozen layers, and the strength of its anchor."""
+
+    frozen: tuple[str, ...]
+    anchor: float | None
+
+    @classmethod
+    def of(cls, target: OpTarget) -> Protection:
+        """Return a stage's current protection."""
+        frozen = target.context.prepared.freezer.frozen
+        return cls(tuple(frozen), target.stage.anchor.strength)
+
+    def changes_since(self, before: Protection) -> list[str]:
+        """Return what differs from an earlier moment, as phrases for the answer of a rollback."""
+        found = []
+        freed = [name for name in before.frozen if name not in self.frozen]
+        fresh = [name for name in self.frozen if name not in before.frozen]
+        if freed:
+            found.append(f"unfroze {counted(len(freed), 'layer')} ({_span(freed)})")
+        if fresh:
+            found.append(f"froze {counted(len(fresh), 'layer')} again ({_span(fresh)})")
+        if before.anchor != self.anchor:
+            if self.anchor is None:
+                found.append("released the anchor")
+            elif before.anchor is None:
+                found.append(f"anchored the stage again, with strength {self.anchor:g}")
+            else:
+                found.append(f"set the anchor's strength back to {self.anchor:g}")
+        return found
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(names: list[str]) -> str:
@@ -301,21 +360,56 @@ class _Diagnose(OpImplementation):
 
 
 class _Recover(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments; `then_anchor` is true only if the stage will be anchored by it."""
+        anchors = arguments["then_anchor"] and target.stage.anchor.strength is None
+        return arguments | {"then_anchor": anchors and _why_no_anchor(target) is None}
+
     def apply(self, target: OpTarget, command: Command) -> str:
+        """Repair, then anchor the stage if the command asks for it; return both as text."""
         context, arguments = target.context, command.arguments
-        frozen = bool(context.prepared.freezer.frozen)
-        found = repair(
-            _case(target, examples=arguments["examples"], every_row=False),
-            examples=arguments["examples"],
-            steps=arguments["steps"],
-            strength=arguments["strength"],
-            # Frozen weights must stay bit-identical.
-            keep=1.0 if frozen else None,
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
-            thaw=not frozen,
-        )
-        return _summary(found)
+        anchor = target.stage.anchor
+        if arguments["then_anchor"]:
+            # First, so that nothing can fail once the weights are changed.
+            anchor.prepare()
+        case = _case(target, examples=arguments["examples"], every_row=False)
+        with frozen_for_repair(
+            context.prepared.freezer,
+            context.prepared.layout,
+            case.case.start,
+            keep_all=arguments["keep_frozen"],
+        ) as frozen:
+            found = repair(
+                case,
+                examples=arguments["examples"],
+                steps=arguments["steps"],
+                strength=arguments["strength"],
+                # Scaling back would move a layer that has to stay as it is.
+                keep=1.0 if frozen.moved_stay else None,
+                log=lambda _: context.stop_if_asked(),
+                on_step=lambda _: context.stop_if_asked(),
+                thaw=not frozen.staying,
+            )
+        parts = [_summary(found), frozen.summary, self._hold(target, command)]
+        return "; ".join(part for part in parts if part)
+
+    def _hold(self, target: OpTarget, command: Command) -> str:
+        """Anchor the stage if the command asks for it; return how it is held from now on."""
+        anchor = target.stage.anchor
+        if command.arguments["then_anchor"]:
+            strength = anchor.resolve(None)
+            anchor.press(strength)
+            anchor.sticky = strength
+            return f"from now on held by an anchor of strength {strength:g}"
+        if anchor.strength is not None:
+            return f"still held by the anchor of strength {anchor.strength:g}"
+        why = _why_no_anchor(target)
+        return f"not anchored: {why}" if why else "not anchored, so training may lose it again"
+
+
+def _why_no_anchor(target: OpTarget) -> str | None:
+    """Return why the running stage can't be anchored; None if it can."""
+    return target.stage.loop.refusal("anchor") or target.stage.anchor.why_not()
 
 
 class _Edit(OpImplementation):

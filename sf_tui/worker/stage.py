@@ -137,7 +137,8 @@ class StagePlay:
         self._tell_started()
         # A kill after the checkpoint may have prevented its event, or the work after it.
         told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
-        if told <= checkpoint.state["logged"]:
+        is_current = checkpoint.path == context.shelf.path(self.name, checkpoint.step)
+        if is_current and told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
         context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)
         self._measure_drift_from_start()
@@ -236,6 +237,7 @@ class StagePlay:
 
     def _rewind(self, checkpoint: Checkpoint, reason: str, *, lost: int) -> None:
         self._restore(checkpoint)
+        anchor = self.anchor.summary
         self._context.log_event(
             Rewound(
                 stage=self.name,
@@ -243,9 +245,11 @@ class StagePlay:
                 lost=lost,
                 reason=reason,
                 checkpoint=checkpoint.path.name,
+                includes=checkpoint.state["logged"],
+                anchor=None if anchor is None else AnchorState(**anchor),
             )
         )
-        self._context.shelf.abandon_after(self.name, checkpoint.step)
+        self._context.shelf.abandon_after(self.name, checkpoint.step, checkpoint.path.name)
         self._commands.drop_replays()
         self._open_strategies()
 
