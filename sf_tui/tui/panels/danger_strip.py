@@ -9,7 +9,7 @@ from __future__ import annotations
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import shown_key
 from sf_tui.tui.activity import frames_at_risk, words_of_new_task
-from sf_tui.tui.advice import closing_command, suggested_actions
+from sf_tui.tui.advice import closing_command, remark, suggested_actions
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, shorten_frame
 from sf_tui.tui.numbers import format_change, format_clock, format_share, format_value
 from sf_tui.tui.panels.panel import Panel
@@ -157,7 +157,7 @@ class DangerStrip(Panel):
         command = closing_command(view)
         if command:
             return [[pointer, (command, "strong")]]
-        return [
+        lines: list[Line] = [
             [
                 *([] if index else [pointer]),
                 (shown_key(action.key), "key"),
@@ -165,6 +165,12 @@ class DangerStrip(Panel):
             ]
             for index, action in enumerate(suggested_actions(view))
         ]
+        said = remark(view)
+        if said and lines:
+            lines[-1].append((f" {said}", "text"))
+        elif said:
+            lines.append([(said, "muted")])
+        return lines
 
     def _calm(self) -> Line:
         """Return the drop from which actions are suggested."""
