@@ -38,6 +38,7 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
     (path / "commands.jsonl").write_bytes(b"".join(kept))
     folders = run.checkpoints.glob("*/*")
     states = [(orjson.loads((folder / "state.json").read_bytes()), folder) for folder in folders]
+    kept_as: dict[Path, str] = {}
     for state, folder in sorted(states, key=lambda one: one[0]["seq"]):
         if state["seq"] + (not late) > count:
             continue
@@ -48,7 +49,11 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
             and event["seq"] > state["seq"]
             and event["reason"] == "rollback"
             and (event["seq"] == 10**9 or event["stage"] == state["stage"])
-            and event.get("step", -1) < state["step"]
+            and (
+                event.get("step", -1) < state["step"]
+                # Back to before an edit at this very step: the other one was kept beside it.
+                or (event["step"] == state["step"] and event["checkpoint"] != folder.name)
+            )
         )
         name, mark, _ = folder.name.partition("~")
         # A rollback tells first and puts aside then.
@@ -56,6 +61,8 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
         target = path / "checkpoints" / state["stage"] / (folder.name if aside else name)
         if target.exists():
             # Of this step there was one with other weights, from before they were mended.
-            target.rename(target.with_name(f"{name}~9"))
+            own = kept_as.get(target, name)
+            target.rename(target.with_name(own if "~" in own else f"{name}~9"))
+        kept_as[target] = folder.name
         shutil.copytree(folder, target, copy_function=os.link)
     return RunDirectory(path)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from sf_tui.tui.actions import Action, RollbackTarget, RunActions, action_help, shown_key
+from sf_tui.tui.actions import Action, RollbackTarget, action_help
+from sf_tui.tui.dialogs.consequences import consequences, what_yes_does
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line
 from sf_tui.tui.numbers import format_share
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
 
 _ROWS = 6
 
@@ -36,14 +36,16 @@ class ConfirmDialog(Dialog[Action]):
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the question and the consequences."""
         del height
-        sentences = consequences(self._action, self.view.actions) or [action_help(self._action)]
+        sentences = consequences(self._action, self.view) or [action_help(self._action)]
         lines = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
         return [
             [(f"{self._action.label}?", "strong")],
             *([(line, "text")] for line in lines),
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
-            keys_line(("y", "send it"), ("n or esc", "leave it")),
+            keys_line(
+                ("y", what_yes_does(self._action, self.view) or "send it"), ("n or esc", "leave it")
+            ),
         ]
 
     def press(self, key: str) -> None:
@@ -57,18 +59,6 @@ class ConfirmDialog(Dialog[Action]):
 def _place(view: ViewState) -> str:
     stage = view.live.stage
     return f", asked at {stage.name}@{stage.step}" if stage else ""
-
-
-def consequences(action: Action, actions: RunActions) -> list[str]:
-    """Return what an action does to the run's weights and how to undo it; empty for most ops."""
-    op = op_named(action.op)
-    if op.consequence is None:
-        return []
-    settings = actions.recover if op.settings == "recover" else {}
-    sentences = list(op.consequence({**op.defaults, **settings, **action.arguments}))
-    rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
-    key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
-    return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]
 
 
 @dataclass(frozen=True)
