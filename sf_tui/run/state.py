@@ -383,13 +383,7 @@ class RunState:
         stage.rewind(event.step)
         if event.reason != "resumed":
             # A resume applies them again; a rollback undoes them.
-            stage.weight_changes = [
-                change
-                for change in stage.weight_changes
-                if change.step < event.step
-                or (change.step == event.step and change.seq <= event.includes)
-            ]
-            stage.set_anchor(event.step, event.anchor)
+            stage.weight_changes = [c for c in stage.weight_changes if c.step <= event.step]
         self._forget_after(event.stage)
         diagnosis = self.diagnosis
         if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:

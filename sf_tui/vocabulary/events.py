@@ -279,10 +279,6 @@ class Rewound(Event):
     reason: Annotated[str, Doc("`resumed`, `rollback` or `nan`")]
     lost: Annotated[Count, Doc("steps thrown away", STEPS)] = 0
     checkpoint: Annotated[str | None, Doc("name of the checkpoint", "", True)] = None
-    includes: Annotated[Count, Doc("`seq` of the last event that the checkpoint includes")] = 0
-    anchor: Annotated[
-        AnchorState | None, Doc("how the stage is anchored from here; null: not at all")
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)

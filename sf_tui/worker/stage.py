@@ -237,7 +237,6 @@ class StagePlay:
 
     def _rewind(self, checkpoint: Checkpoint, reason: str, *, lost: int) -> None:
         self._restore(checkpoint)
-        anchor = self.anchor.summary
         self._context.log_event(
             Rewound(
                 stage=self.name,
@@ -245,8 +244,6 @@ class StagePlay:
                 lost=lost,
                 reason=reason,
                 checkpoint=checkpoint.path.name,
-                includes=checkpoint.state["logged"],
-                anchor=None if anchor is None else AnchorState(**anchor),
             )
         )
         self._context.shelf.abandon_after(self.name, checkpoint.step, checkpoint.path.name)

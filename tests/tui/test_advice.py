@@ -165,12 +165,13 @@ def test_a_repair_that_costs_the_new_task_is_undone_and_not_advised_again(
     assert advised(losing) == ["rollback"]
     assert said(losing) == COST_TOO_MUCH
     losing.command("c-9", "rollback", "accepted", 40)
-    losing.event(Rewound("new", 40, "rollback", 0, "step-000040~1", 40))
+    losing.event(Rewound("new", 40, "rollback", 0, "step-000040~1"))
     losing.anchor, losing.new = None, 0.9
-    lose(losing, 40)
     losing.command("c-9", "rollback", "done", 40)
+    losing.step(41)
+    lose(losing, 41)
     assert advised(losing) == ["anchor", "freeze"]
-    losing.take_anchor(40)
+    losing.take_anchor(41)
     assert "recover" not in advised(losing)
 
 
