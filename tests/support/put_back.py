@@ -38,7 +38,6 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
     (path / "commands.jsonl").write_bytes(b"".join(kept))
     folders = run.checkpoints.glob("*/*")
     states = [(orjson.loads((folder / "state.json").read_bytes()), folder) for folder in folders]
-    kept_as: dict[Path, str] = {}
     for state, folder in sorted(states, key=lambda one: one[0]["seq"]):
         if state["seq"] + (not late) > count:
             continue
@@ -56,13 +55,18 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
             )
         )
         name, mark, _ = folder.name.partition("~")
+        # From before an edit: it was kept beside the checkpoint that was written after it.
+        kept_beside = any(
+            after["stage"] == state["stage"]
+            and after["step"] == state["step"]
+            and state["seq"] < after["seq"] <= count - (not late)
+            for after, _ in states
+        )
         # A rollback tells first and puts aside then.
-        aside = mark and (count > voided or (count == voided and not late))
+        aside = mark and (kept_beside or count > voided or (count == voided and not late))
         target = path / "checkpoints" / state["stage"] / (folder.name if aside else name)
         if target.exists():
             # Of this step there was one with other weights, from before they were mended.
-            own = kept_as.get(target, name)
-            target.rename(target.with_name(own if "~" in own else f"{name}~9"))
-        kept_as[target] = folder.name
+            target.rename(target.with_name(f"{name}~9"))
         shutil.copytree(folder, target, copy_function=os.link)
     return RunDirectory(path)
