@@ -28,8 +28,8 @@ from sf_tui.worker.ops import (
     OpTarget,
     StageControl,
     implementation_of,
-    register_recovery_ops,
 )
+from sf_tui.worker.recovery_ops import register_recovery_ops
 from sf_tui.worker.stop import CommandFailedError, Rewind, StopRun, failing_alone, one_line
 
 register_recovery_ops()

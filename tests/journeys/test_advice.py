@@ -107,7 +107,7 @@ class Operator:
         before = self.answers()
         self.terminal.press(key)
         self.terminal.read(0.7)
-        if "send it" in self.terminal.screen() or "then hold" in self.terminal.screen():
+        if re.search(r"\by  ?(send it|confirm|\w+, then hold)", self.terminal.screen()):
             self.terminal.press("y")
         elif "type yes" in self.terminal.screen():
             self.terminal.press("yes")
