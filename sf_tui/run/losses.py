@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sf_tui.run.state import RunState, StageState
+from sf_tui.run.stage_state import StageState
+from sf_tui.run.state import RunState
 from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in

@@ -19,7 +19,7 @@ from textual.screen import ModalScreen, Screen
 from sf_tui.errors import RunError
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionSender, console_command, rollback_targets
+from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
@@ -28,6 +28,7 @@ from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import DARK, LIGHT
@@ -169,9 +170,11 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if refusal:
             self.show_notice(refusal, "warn")
             return
-        action = self.sender.resolve_toggle(action, view.live)
+        # It acts on the run as it is now, so that is what must be in sight.
+        view.cursor = None
+        action = self.sender.resolve_toggle(action, view.newest)
         if action.op == "rollback":
-            targets = rollback_targets(view.run, view.live)
+            targets = rollback_targets(view.run, view.newest)
             if not targets:
                 self.show_notice("no checkpoint of this stage lies before the present step", "warn")
                 return

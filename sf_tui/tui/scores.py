@@ -16,7 +16,7 @@ from sf_tui.run.losses import (
     start_of,
     task_losses,
 )
-from sf_tui.run.state import DangerWindow, StageState
+from sf_tui.run.stage_state import DangerWindow, StageState
 from sf_tui.tui.live_state import StageCurves
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import Measures

@@ -17,6 +17,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.geometry import Size
 from textual.screen import ModalScreen
 
+from sf_tui.run.checkpoint_folders import paths_on_disk
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
@@ -150,7 +151,7 @@ class RunView(App[int], inherit_bindings=False):
         paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
         self.view = ViewState(
             run,
-            live=self._feed.live,
+            newest=self._feed.live,
             actions=actions,
             progress=self._feed.progress,
             read_only=self.options.read_only,
@@ -263,7 +264,7 @@ class RunView(App[int], inherit_bindings=False):
 
     def update_panels(self) -> None:
         """Compose the visible panels again; only changed cells are sent."""
-        self.view.live = self._feed.live
+        self.view.newest = self._feed.live
         self.view.progress = self._feed.progress
         self._size_panels()
         for screen in reversed(self.screen_stack):
@@ -327,6 +328,7 @@ class RunView(App[int], inherit_bindings=False):
                 # resumed worker would have a heartbeat.
                 found = replace(found, state=WorkerState.FINISHED)
             self.view.liveness = found
+        self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
     def _drop_old_notice(self) -> None:
         """Clear an old notice along with other changes; alone it would not justify an update."""

@@ -77,15 +77,17 @@ class Events(Panel):
 
     def _row(self, row: Entry, place_width: int) -> Line:
         role = {"warn": "warn", "error": "error"}.get(row.level, _ROLES.get(row.kind, "text"))
-        loud = row.level in {"warn", "error"}
+        loud = row.level in {"warn", "error"} and not row.abandoned
+        role = "faint" if row.abandoned else role
+        left = "abandoned: " if row.abandoned else ""
         line = [
             (f" {format_clock(row.time, self.view.zone)} ", "muted"),
             (f"{_place(row)[:place_width]:<{place_width}} ", "muted"),
             ("! " if loud else "  ", role),
-            (self.view.glyphs.spell(row.text), role),
+            (f"{left}{self.view.glyphs.spell(row.text)}", role),
         ]
         work = self.view.work
-        if work is not None and row is self.view.live.activity.worked_on():
+        if work is not None and row is self.view.newest.activity.worked_on():
             line.append((f" {self.view.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
         return line
 

@@ -113,8 +113,8 @@ class DriftLine(Panel):
 
 def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
     """Return the layers' drift at the cursor, or the newest."""
-    stage, place = view.stage, view.place
-    return stage.drift.at(None if place is None else place.step) if stage else ()
+    stage = view.live.stage
+    return stage.drift.layers if stage is not None and stage.drift is not None else ()
 
 
 def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
