@@ -76,7 +76,7 @@ class DangerStrip(Panel):
                 ("it may come back; if it does not, ", "text"),
                 (f"sf resume {view.run.id}", "strong"),
             ]
-        elif state is WorkerState.STARTING and view.live.started is None:
+        elif state is WorkerState.STARTING and view.newest.started is None:
             return [("starting the worker", "muted")], []
         else:
             return None
@@ -89,11 +89,11 @@ class DangerStrip(Panel):
         view = self.view
         if view.liveness.heartbeat_age_s is None:
             return ""
-        last = format_clock(view.live.last_time, view.zone).strip()
+        last = format_clock(view.newest.last_time, view.zone).strip()
         return f" (last event {last})" if last else ""
 
     def _from_checkpoint(self) -> str:
-        checkpoints = self.view.live.checkpoints
+        checkpoints = self.view.newest.checkpoints
         if not checkpoints:
             return "from the beginning"
         newest = checkpoints[-1]
