@@ -64,14 +64,20 @@ class CheckpointStore:
             voided = log.rewound
             if voided is not None and voided.stage == stage:
                 fresh = [checkpoint for checkpoint in found if checkpoint.seq > log.rewound_seq]
-                target = [c for c in found if c.path.name == voided.checkpoint]
+                # It may have been put aside, if an edit at its step was taken back.
+                target = [c for c in self._found(stage) if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
                 return found[-1]
         return None
 
     def rollback_target(
-        self, stage: str, step: int, name: str | None, edited_seq: int = 0
+        self,
+        stage: str,
+        step: int,
+        name: str | None,
+        edited_seq: int = 0,
+        aside: Collection[str] = (),
     ) -> Checkpoint:
         """Return the named checkpoint, or the last one before the state to undo.
 
@@ -81,11 +87,17 @@ class CheckpointStore:
             name: name of the checkpoint, or None.
             edited_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
+            aside: names of checkpoints that were put aside and belong to the current branch: those
+                from before an edit at their step.
 
         Raises:
             UsageError: there is no such checkpoint; the message lists those that exist.
         """
-        found = [c for c in self.current(stage) if c.step <= step]
+        found = [
+            c
+            for c in self._found(stage)
+            if c.step <= step and (_ABANDONED not in c.path.name or c.path.name in aside)
+        ]
         if name is not None:
             # `step-000100`, the same with its stage, or the path in the `checkpoint` event.
             named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
@@ -103,19 +115,19 @@ class CheckpointStore:
             )
         return max(earlier, key=lambda c: c.step)
 
-    def abandon_after(self, stage: str, step: int) -> None:
-        """Rename the checkpoints of a stage after `step`."""
+    def abandon_after(self, stage: str, step: int, name: str | None = None) -> None:
+        """Rename the checkpoints of a stage after `step`, and one beside `name` at that step."""
         for checkpoint in self.current(stage):
-            if checkpoint.step <= step:
-                continue
-            self.put_aside(checkpoint)
+            if _is_abandoned(checkpoint, step, name):
+                self.put_aside(checkpoint)
 
     def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
         """Complete operations that a kill may have interrupted: abandoning and pruning."""
         voided = log.rewound
         if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided.step and checkpoint.seq < log.rewound_seq:
+                is_older = checkpoint.seq < log.rewound_seq
+                if is_older and _is_abandoned(checkpoint, voided.step, voided.checkpoint):
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 
@@ -190,6 +202,13 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
             f"`sf resume {run.id}` continues it",
         )
     return RunRecord(run, profile, history, point)
+
+
+def _is_abandoned(checkpoint: Checkpoint, step: int, name: str | None) -> bool:
+    """Return whether going back to the checkpoint `name` of a step abandons another one."""
+    if checkpoint.step != step or name is None:
+        return checkpoint.step > step
+    return _ABANDONED in name and checkpoint.path.name != name
 
 
 def _link_or_copy(source: str, target: str) -> None:

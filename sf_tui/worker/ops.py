@@ -254,8 +254,14 @@ class _Rollback(OpImplementation):
 
     def _checkpoint(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
         context, stage = target.context, target.stage
+        log = context.resume_log
+        known = log.state.stages.get(stage.name)
         return context.shelf.rollback_target(
-            stage.name, stage.step, arguments["to"], context.resume_log.edited_seq(stage.name)
+            stage.name,
+            stage.step,
+            arguments["to"],
+            log.edited_seq(stage.name),
+            [saved.name for saved in known.saved] if known else [],
         )
 
 

@@ -245,7 +245,7 @@ class StagePlay:
                 checkpoint=checkpoint.path.name,
             )
         )
-        self._context.shelf.abandon_after(self.name, checkpoint.step)
+        self._context.shelf.abandon_after(self.name, checkpoint.step, checkpoint.path.name)
         self._commands.drop_replays()
         self._open_strategies()
 

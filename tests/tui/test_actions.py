@@ -7,8 +7,9 @@ import pytest
 from sf_tui.errors import RunError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.actions import ActionSender, read_actions, rollback_targets
+from sf_tui.tui.actions import ActionSender, read_actions
 from sf_tui.tui.feed import RunFeed
+from sf_tui.tui.rollback import rollback_targets
 from tui.written_run import FakeClock, WrittenRun
 
 
@@ -98,7 +99,7 @@ def test_rollback_goes_to_checkpoints_that_are_there(running: WrittenRun) -> Non
     feed = RunFeed(running.run)
     targets = rollback_targets(running.run, feed.live)
     assert [target.step for target in targets] == [200, 100, 0]
-    assert targets[1].accuracy["old"] == pytest.approx(0.4, abs=0.05)
+    assert targets[1].scores["old"].value == pytest.approx(0.4, abs=0.05)
     (running.run.checkpoints / "new" / "step-000100").rmdir()
     (running.run.checkpoints / "new" / "step-000200").rename(
         running.run.checkpoints / "new" / "step-000200.abandoned-1"
