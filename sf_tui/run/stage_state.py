@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sf_tui.vocabulary.declared import AnchorState, TaskMetrics
-from sf_tui.vocabulary.events import CheckpointWritten, Drift, Probe, Step, TasksAtRisk
+from sf_tui.vocabulary.events import ASIDE, CheckpointWritten, Drift, Probe, Step, TasksAtRisk
 
 PROBES_KEPT = 50
 """Newest probes kept of each stage, besides its first one and those in the danger window."""
@@ -19,8 +19,6 @@ WINDOW_PROBES_KEPT = 400
 """Most probes kept of the danger window at a stage's start."""
 SAVED_DRIFTS_KEPT = 50
 """Newest checkpoints whose drift is kept; it has every layer."""
-ASIDE = "~"
-"""Separates the name of a checkpoint that was put aside from its number."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 from sf_tui.printable import printable
-from sf_tui.run.stage_state import ASIDE
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
@@ -23,6 +22,7 @@ from sf_tui.tui.numbers import (
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
 from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import (
+    ASIDE,
     Alert,
     CheckpointWritten,
     CommandAnswered,
@@ -333,14 +333,17 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"
+            if event.is_aside:
+                aside = event.path.rpartition("/")[2]
+                return Kind.CHECKPOINT, f"checkpoint {name} put aside as {aside}", "info"
             return Kind.CHECKPOINT, f"checkpoint {name}{size}", "info"
         case Rewound():
             lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
             return Kind.REWIND, f"back to step {event.step} ({event.reason}): {lost}", "warn"
         case DiagnosisMade():
             text = (
-                f"verdict {event.verdict}: now {format_value(event.now)}, "
-                f"after the recovery test {format_value(event.recovered)}{_spell_share(event)}"
+                f"verdict {event.verdict}: now {format_share(event.now)}, "
+                f"after the recovery test {format_share(event.recovered)}{_spell_share(event)}"
             )
             return Kind.VERDICT, text, "info"
         case RunFinished():

@@ -100,6 +100,7 @@ class CommandRunner:
                 self._answer(command, DONE)
         else:
             implementation.replay(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
@@ -161,9 +162,15 @@ class CommandRunner:
         )
         with alone:
             reason = implementation.apply(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             stage.tell_probe()
         return reason
+
+    def _arm(self, op: Op) -> None:
+        # Before the probe, which alerts if what was lost is still lost.
+        if op.endangers:
+            self._target.stage.arm(op.name)
 
     def _answer(self, command: Command, status: str, reason: str | None = None) -> None:
         stage = self._target.stage

@@ -14,8 +14,8 @@ from sf_tui.tui.numbers import (
     format_count,
     format_duration,
     format_rate,
-    format_share,
     format_value,
+    scientific,
 )
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
@@ -75,9 +75,9 @@ class Header(Panel):
                     (glyphs.empty * (_BAR_CELLS - filled), "rule"),
                 ]
             )
-        history = view.live
-        if history.finished is None and not history.paused and self._runs:
-            parts.append([("ETA ", "muted"), (format_duration(view.live.seconds_left), "text")])
+        history = view.newest
+        if view.place is None and history.finished is None and not history.paused and self._runs:
+            parts.append([("ETA ", "muted"), (format_duration(history.seconds_left), "text")])
         return parts
 
     @property
@@ -86,7 +86,7 @@ class Header(Panel):
 
     def _state(self) -> Line:
         view = self.view
-        history, state = view.live, view.liveness.state
+        history, state = view.newest, view.liveness.state
         if state is WorkerState.DEAD:
             return [("worker dead", "danger")]
         if state is WorkerState.SILENT:
@@ -123,13 +123,14 @@ class Header(Panel):
         if view.anchor_loss is not None:
             parts.append(_pair("anchor KL", format_value(view.anchor_loss)))
         if place is None and last is not None:
-            speed = record.steps_per_second if self._runs and not history.paused else None
-            parts += [
-                _pair("lr", _rate_text(last.learning_rate)),
-                [(format_rate(last.tokens_per_second), "text"), (" tokens/s", "muted")],
-            ]
-            if speed is not None:
-                parts.append([(format_value(speed), "text"), (" steps/s", "muted")])
+            parts.append(_pair("lr", _rate_text(last.learning_rate)))
+            # Speeds are of a run that goes on.
+            if self._runs and not history.paused and history.finished is None:
+                rate = format_rate(last.tokens_per_second)
+                parts.append([(rate, "text"), (" tokens/s", "muted")])
+                if record.steps_per_second is not None:
+                    speed = format_value(record.steps_per_second)
+                    parts.append([(speed, "text"), (" steps/s", "muted")])
         started = history.started
         if started is not None and self.size.width >= 110:
             if started.model.parameters:
@@ -137,11 +138,6 @@ class Header(Panel):
                 parts.append([(count, "text"), (" parameters", "muted")])
             if started.device:
                 parts.append([("on ", "muted"), (started.device, "text")])
-        if self.size.width >= 150 and view.tasks:
-            parts += [
-                [(f"{task} ", "muted"), (format_share(view.accuracy_now(task)), "text")]
-                for task in view.tasks[:3]
-            ]
         return as_many_as_fit(parts, width, "  ")
 
     def _notes(self) -> Line:
@@ -169,7 +165,7 @@ def _pair(name: str, value: str) -> Line:
 
 
 def _rate_text(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.1e}".replace("e-0", "e-")
+    return "–" if rate is None else scientific(rate)
 
 
 class Footer(Panel):
@@ -197,7 +193,7 @@ class Footer(Panel):
 
     def _notice(self) -> Line:
         view = self.view
-        row = view.live.activity.commands.get(view.notice_command)
+        row = view.newest.activity.commands.get(view.notice_command)
         text = view.glyphs.spell(row.text) if row is not None else view.notice
         level = row.level if row is not None else view.notice_level
         return [(text, {"warn": "warn", "error": "error"}.get(level, "strong"))]
@@ -206,17 +202,20 @@ class Footer(Panel):
         view = self.view
         if view.read_only:
             return [[("read-only: no actions", "muted")]]
-        if view.live.finished is not None:
-            return [[("the run has ended", "muted")]]
+        if view.newest.finished is not None:
+            status = view.newest.status.replace("_", " ")
+            return [[(f"the run has ended: {status}", "muted")]]
+        if view.liveness.state is WorkerState.DEAD:
+            return [[("no worker: ", "muted"), (f"sf resume {view.run.id}", "strong")]]
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
         for action in self._most_important_first():
-            newest = view.live.activity.newest_command(action.name)
+            newest = view.newest.activity.newest_command(action.name)
             waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
             label = action.label
             op = op_named(action.op)
-            if op.turns_on == PAUSED and view.live.paused:
+            if op.turns_on == PAUSED and view.newest.paused:
                 label = op.inverse
             parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
         return parts
@@ -224,7 +223,8 @@ class Footer(Panel):
     def _most_important_first(self) -> list[Action]:
         """Return the keyed actions by rank, without those that would have no effect now."""
         view = self.view
-        on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+        stage = view.newest.stage
+        on = {FROZEN: bool(stage and stage.frozen), ANCHORED: bool(stage and stage.anchor)}
 
         def is_idle(op: Op) -> bool:
             # A second freeze adds layers; a second anchor changes nothing.
