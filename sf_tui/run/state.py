@@ -120,8 +120,8 @@ class RunState:
     def current_checkpoints(self, stage: str) -> list[CheckpointWritten]:
         """Return the checkpoints of a stage that no rewind abandoned, in order of their step.
 
-        A folder that was written again counts with its newest event. Those put aside are left out. Some may be deleted since:
-        the log doesn't tell (`sf_tui.run.checkpoint_folders` does).
+        A folder that was written again counts with its newest event; those put aside are left out.
+        Some may be deleted since: the log doesn't tell (`sf_tui.run.checkpoint_folders` does).
         """
         if stage not in self.stages:
             return []
