@@ -88,6 +88,15 @@ class RecoverSettings(StrictTable):
         description="share kept of the change since the stage's start before the first step; "
         "default: searched",
     )
+    then_anchor: bool = Field(
+        default=True,
+        description="inside a run: anchor the stage after the repair, at [anchor] strength",
+    )
+    keep_frozen: bool = Field(
+        default=False,
+        description="inside a run: leave every frozen layer bit-identical; by default, a layer "
+        "that moved before it was frozen is repaired and frozen again",
+    )
 
 
 class ModelSettings(StrictTable):

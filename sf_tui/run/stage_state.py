@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sf_tui.vocabulary.declared import AnchorState, TaskMetrics
-from sf_tui.vocabulary.events import ASIDE, CheckpointWritten, Drift, Probe, Step, TasksAtRisk
+from sf_tui.vocabulary.events import (
+    ASIDE,
+    CheckpointWritten,
+    Drift,
+    Probe,
+    Step,
+    TasksAtRisk,
+)
 
 PROBES_KEPT = 50
 """Newest probes kept of each stage, besides its first one and those in the danger window."""

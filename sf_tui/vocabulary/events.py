@@ -277,6 +277,7 @@ class CommandAnswered(Event):
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
     reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,6 @@ class CheckpointStore:
             voided = log.rewound
             if voided is not None and voided.stage == stage:
                 fresh = [checkpoint for checkpoint in found if checkpoint.seq > log.rewound_seq]
-                # It may have been put aside, if an edit at its step was taken back.
                 target = [c for c in self._found(stage) if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
@@ -78,9 +77,12 @@ class CheckpointStore:
         step: int,
         name: str | None,
         edited_seq: int = 0,
-        aside: Collection[str] = (),
+        rewound_seq: int = 0,
     ) -> Checkpoint:
         """Return the named checkpoint, or the last one before the state to undo.
+
+        A checkpoint from before an edit is kept beside the one from after it, as
+        `step-000100~1`; both can be named.
 
         Args:
             stage: the stage.
@@ -88,20 +90,17 @@ class CheckpointStore:
             name: name of the checkpoint, or None.
             edited_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
-            aside: names of checkpoints that were put aside and belong to the current branch: those
-                from before an edit at their step.
+            rewound_seq: number of the event of the last rollback; what was kept beside others
+                before that is void, and only goes by its name.
 
         Raises:
             UsageError: there is no such checkpoint; the message lists those that exist.
         """
-        found = [
-            c
-            for c in self._found(stage)
-            if c.step <= step and (ASIDE not in c.path.name or c.path.name in aside)
-        ]
+        there = [c for c in self._found(stage) if c.step <= step]
+        found = [c for c in there if ASIDE not in c.path.name or c.seq > rewound_seq]
         if name is not None:
             # `step-000100`, the same with its stage, or the path in the `checkpoint` event.
-            named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
+            named = [c for c in there if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
             if not named:
                 names = ", ".join(c.path.name for c in found) or "none"
                 raise UsageError(
@@ -109,17 +108,26 @@ class CheckpointStore:
                     f"there are: {names}",
                 )
             return named[0]
-        earlier = [c for c in found if c.step < step or c.seq < edited_seq]
+        earlier = [
+            c for c in found if c.seq < edited_seq or (c.step < step and ASIDE not in c.path.name)
+        ]
         if not earlier:
             raise UsageError(
                 f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
             )
-        return max(earlier, key=lambda c: c.step)
+        return max(earlier, key=lambda c: (c.step, c.seq))
 
-    def abandon_after(self, stage: str, step: int, name: str | None = None) -> None:
-        """Rename the checkpoints of a stage after `step`, and one beside `name` at that step."""
+    def abandon_after(self, stage: str, step: int, target: str | None = None) -> None:
+        """Rename the checkpoints of a stage after `step`.
+
+        Args:
+            stage: the stage.
+            step: the step that the stage continues from.
+            target: name of the checkpoint that it continues from; another one of the same step is
+                from after an edit that is undone.
+        """
         for checkpoint in self.current(stage):
-            if _is_abandoned(checkpoint, step, name):
+            if _is_void(checkpoint, step, target):
                 self.put_aside(checkpoint)
 
     def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
@@ -127,8 +135,8 @@ class CheckpointStore:
         voided = log.rewound
         if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                is_older = checkpoint.seq < log.rewound_seq
-                if is_older and _is_abandoned(checkpoint, voided.step, voided.checkpoint):
+                void = _is_void(checkpoint, voided.step, voided.checkpoint)
+                if void and checkpoint.seq < log.rewound_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 
@@ -140,10 +148,16 @@ class CheckpointStore:
         """Keep a copy of a checkpoint beside it: another of its step is about to replace it.
 
         A kill before that leaves the checkpoint where it is: a stage's first has none before it.
+        The next worker finds its copy and makes no other.
 
         Raises:
             RunError: the copy can't be made.
         """
+        if any(
+            c.step == checkpoint.step and c.seq == checkpoint.seq and c.path != checkpoint.path
+            for c in self._found(checkpoint.stage)
+        ):
+            return
         aside = self._aside(checkpoint)
         writing = aside.with_name(f".{aside.name}.writing")
         try:
@@ -205,11 +219,11 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     return RunRecord(run, profile, history, point)
 
 
-def _is_abandoned(checkpoint: Checkpoint, step: int, name: str | None) -> bool:
-    """Return whether going back to the checkpoint `name` of a step abandons another one."""
-    if checkpoint.step != step or name is None:
-        return checkpoint.step > step
-    return ASIDE in name and checkpoint.path.name != name
+def _is_void(checkpoint: Checkpoint, step: int, target: str | None) -> bool:
+    """Return whether a rewind to a checkpoint of a step discards another checkpoint."""
+    if checkpoint.step == step:
+        return target is not None and checkpoint.path.name != target
+    return checkpoint.step > step
 
 
 def _link_or_copy(source: str, target: str) -> None:

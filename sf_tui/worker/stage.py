@@ -139,7 +139,8 @@ class StagePlay:
         self._tell_started()
         # A kill after the checkpoint may have prevented its event, or the work after it.
         told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
-        if told <= checkpoint.state["logged"]:
+        is_current = checkpoint.path == context.shelf.path(self.name, checkpoint.step)
+        if is_current and told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint)
         self._watch.take_up(checkpoint.seq)
         context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from sf_tui.tui.actions import Action, RunActions, action_help, shown_key
+from sf_tui.tui.actions import Action, action_help
+from sf_tui.tui.dialogs.consequences import consequences, what_yes_does
 from sf_tui.tui.dialogs.dialog import Dialog, keys_lines
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.rollback import RollbackTarget
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import format_score
-from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
 
 _ROWS = 6
 _WITH_EXAMPLES = 60
@@ -38,7 +38,7 @@ class ConfirmDialog(Dialog[Action]):
 
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the question and the consequences; the keys stay in sight in a small box."""
-        sentences = consequences(self._action, self.view.actions) or [action_help(self._action)]
+        sentences = consequences(self._action, self.view) or [action_help(self._action)]
         lines = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
         text: list[Line] = [
             [(f"{self._action.label}?", "strong")],
@@ -46,7 +46,8 @@ class ConfirmDialog(Dialog[Action]):
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
         ]
-        keys = [("y", "send it"), ("n or esc", "leave it")]
+        yes = what_yes_does(self._action, self.view) or "send it"
+        keys = [("y", yes), ("n or esc", "leave it")]
         return self.with_foot(text, keys_lines(keys, width), height)
 
     def press(self, key: str) -> None:
@@ -65,18 +66,6 @@ def _wrapped(text: str, width: int, role: str = "muted") -> list[Line]:
 def _place(view: ViewState) -> str:
     stage = view.newest.stage
     return f", asked at {stage.name}@{stage.step}" if stage else ""
-
-
-def consequences(action: Action, actions: RunActions) -> list[str]:
-    """Return what an action does to the run's weights and how to undo it; empty for most ops."""
-    op = op_named(action.op)
-    if op.consequence is None:
-        return []
-    settings = actions.recover if op.settings == "recover" else {}
-    sentences = list(op.consequence({**op.defaults, **settings, **action.arguments}))
-    rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
-    key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
-    return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]
 
 
 @dataclass(frozen=True)

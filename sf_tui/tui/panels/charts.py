@@ -279,7 +279,7 @@ def marks(view: ViewState, *, labels: bool) -> list[Mark]:
             command = row.command
             op = op_named(command.op)
             # A pause does not change the weights, and a checkpoint has its own mark.
-            if not op.charted:
+            if not op.charted or not command.changed:
                 continue
             if op.result_event and (row.stage, row.step) in judged:
                 continue
