@@ -77,6 +77,11 @@ class Entry:
     path: str = ""
     """Folder of the checkpoint that it is about."""
 
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it asked for a rollback, which has an entry of its own."""
+        return False
+
     def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
         """Return whether a rollback takes it back.
 
@@ -101,10 +106,15 @@ class CommandRow(Entry):
     answers: list[CommandAnswered] = field(default_factory=list)
     """The worker's answers so far."""
 
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it asked for a rollback, which has an entry of its own."""
+        return op_named(self.command.op).purpose == GO_BACK
+
     def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
         """Return whether a rollback takes its effect back; itself it does not."""
         op = op_named(self.command.op)
-        if self.command.is_pending or op.purpose == GO_BACK or not self.answers:
+        if self.command.is_pending or self.is_rollback or not self.answers:
             return False
         if self.stage != event.stage or self.step is None:
             return False

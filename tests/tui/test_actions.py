@@ -99,7 +99,7 @@ def test_rollback_goes_to_checkpoints_that_are_there(running: WrittenRun) -> Non
     feed = RunFeed(running.run)
     targets = rollback_targets(running.run, feed.live)
     assert [target.step for target in targets] == [200, 100, 0]
-    assert targets[1].accuracy["old"] == pytest.approx(0.4, abs=0.05)
+    assert targets[1].scores["old"].value == pytest.approx(0.4, abs=0.05)
     (running.run.checkpoints / "new" / "step-000100").rmdir()
     (running.run.checkpoints / "new" / "step-000200").rename(
         running.run.checkpoints / "new" / "step-000200.abandoned-1"

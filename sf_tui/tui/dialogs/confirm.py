@@ -18,6 +18,8 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import format_score
 
 _ROWS = 6
+_WITH_EXAMPLES = 60
+"""Least cells of a row that gives the number of examples behind each score."""
 
 
 class ConfirmDialog(Dialog[Action]):
@@ -119,17 +121,16 @@ class RollbackDialog(Dialog[Rollback]):
             (self.target.name, "strong"),
             ("?", "text"),
         ]
-        costs: list[Line] = [
-            [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
-            *_wrapped("Weights, optimizer and data go back; the log keeps what was.", width),
-        ]
+        so_far = f"{lost} step{' is' if lost == 1 else 's are'} lost so far"
+        cost: list[Line] = [[(so_far, "danger"), (", and those until then.", "muted")]]
+        keeps = _wrapped("Weights, optimizer and data go back; the log keeps what was.", width)
         keys = [("up down", "another checkpoint"), ("esc", "leave it")]
         foot = [*self.answer_lines(width), *keys_lines(keys, width)]
         chosen = self._scores(width)
-        # The question and what answers it never give way; the rest does, the costs last.
-        rows = min(len(self._targets), _ROWS, max(height - len(foot) - len(costs) - 1, 1))
+        # The question and what answers it never give way; the rest does, the cost last.
+        rows = min(len(self._targets), _ROWS, max(height - len(foot) - len(cost) - 1, 1))
         lines: list[Line] = [title, *self._rows(rows, width)]
-        for part in (costs, chosen):
+        for part in (cost, chosen, keeps):
             if len(lines) + len(part) + len(foot) <= height:
                 lines += part
         if len(lines) + len(foot) + 3 <= height:
@@ -156,8 +157,11 @@ class RollbackDialog(Dialog[Rollback]):
         for task in self._in_order(target):
             paint, marker = self.view.task_paint(task)
             score = target.scores[task]
-            of = f" ({score.examples})" if score.examples else ""
-            parts.append([(f"{marker} {task} ", paint), (f"{format_score(score)}{of}", "text")])
+            shown: Line = [(f"{marker} {task} ", paint), (format_score(score), "text")]
+            # A narrow box has the examples below the list.
+            if score.examples and width >= _WITH_EXAMPLES:
+                shown.append((f" ({score.examples})", "text"))
+            parts.append(shown)
         if not target.scores:
             parts.append([("not probed", "muted")])
         return as_many_as_fit(parts, width) or line
