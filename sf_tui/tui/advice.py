@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sf_tui.run.losses import TaskLoss, score_of, task_losses
-from sf_tui.run.state import StageState, WeightChange
+from sf_tui.run.stage_state import StageState, WeightChange
 from sf_tui.tui.actions import Action
 from sf_tui.tui.live_state import LiveState
 from sf_tui.tui.view_state import ViewState

@@ -125,6 +125,8 @@ class Op:
         changes_weights: whether it changes the weights in place, other than by a training step. The
             worker then saves a checkpoint before it and probes after it, and earlier verdicts
             become void.
+        opens_window: whether it opens a danger window and arms the alerts again. An op that changes
+            weights always does.
         replayed: whether a resume applies it again at its step, because later steps depend on it.
         ends_step: whether the commands after it must not be read until it is done.
         interrupts: whether it acts while another command is running.
@@ -152,6 +154,7 @@ class Op:
     also_turns_on: Mapping[str, str] = field(default_factory=dict, hash=False)
     inverse: str = ""
     changes_weights: bool = False
+    opens_window: bool = False
     replayed: bool = False
     ends_step: bool = False
     interrupts: bool = False
@@ -161,6 +164,11 @@ class Op:
     result_event: str = ""
     charted: bool = True
     footer_rank: int = 100
+
+    @property
+    def endangers(self) -> bool:
+        """Whether losses are likely after it, so that a danger window opens."""
+        return self.opens_window or self.changes_weights
 
     def argument(self, name: str) -> Argument | None:
         """Return the argument with a name, or None."""

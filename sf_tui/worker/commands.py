@@ -101,6 +101,7 @@ class CommandRunner:
                 self._answer(command, DONE)
         else:
             implementation.replay(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
@@ -165,9 +166,15 @@ class CommandRunner:
         )
         with alone:
             reason = implementation.apply(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             stage.tell_probe()
         return reason
+
+    def _arm(self, op: Op) -> None:
+        # Before the probe, which alerts if what was lost is still lost.
+        if op.endangers:
+            self._target.stage.arm(op.name)
 
     def _save_changed(self, op: Op) -> None:
         """Save what an op made of the weights; its command must be done, or a resume repeats it."""

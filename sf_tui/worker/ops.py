@@ -56,6 +56,9 @@ class StageControl(Protocol):
     def tell_drift(self) -> None:
         """Log the drift of every layer at this step."""
 
+    def arm(self, cause: str) -> None:
+        """Open a danger window at this step and arm the alerts again, after the op `cause`."""
+
 
 @dataclass
 class OpTarget:
