@@ -34,7 +34,7 @@ MakeRun = Callable[..., WrittenRun]
 
 def scene_of(written: WrittenRun, **more: bool) -> ViewState:
     feed = RunFeed(written.run)
-    return ViewState(written.run, live=feed.live, actions=read_actions(written.run), **more)
+    return ViewState(written.run, newest=feed.live, actions=read_actions(written.run), **more)
 
 
 def advised(written: WrittenRun, **more: bool) -> list[str]:

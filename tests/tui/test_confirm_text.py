@@ -92,7 +92,7 @@ def tuned(make_run: MakeRun) -> WrittenRun:
 
 
 def view_of(written: WrittenRun, actions: RunActions = HOLDING) -> ViewState:
-    return ViewState(written.run, live=RunFeed(written.run).live, actions=actions)
+    return ViewState(written.run, newest=RunFeed(written.run).live, actions=actions)
 
 
 def test_a_repair_says_that_it_anchors_and_how_to_release_it(tuned: WrittenRun) -> None:
