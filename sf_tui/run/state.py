@@ -253,7 +253,7 @@ class RunState:
                 stage.weight_changes.append(change)
                 if ANCHORED in op.states_on(command.arguments):
                     # With the profile's strength: the op's own is that of the repair.
-                    stage.set_anchor(command.step or 0, AnchorState())
+                    stage.set_anchor(command.step or 0, AnchorState(), self.last_seq)
         elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
             anchor = AnchorState(strength, rows) if op.turns_on == ANCHORED else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sf_tui.engine.loop import StageTuner
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import read_events
+from sf_tui.run.events import JsonObject, read_events
 from sf_tui.run.state import fold
 from support.put_back import put_back
 from support.quick_run import (
@@ -141,6 +142,18 @@ def test_rollback_says_what_protection_it_took_along(undone: RunDirectory) -> No
     assert fold(read_events(undone.events)).stages["new"].anchor is None
 
 
+def ask_again(run: RunDirectory) -> Callable[[JsonObject], None]:
+    """Ask for the rollback again in a resumed run: a kill takes a request that waits with it."""
+    done = [e["op"] for e in events_of(run, "command") if e["status"] == "done"]
+    wanted = "recover" in done and not events_of(run, "rewound")
+
+    def listen(event: JsonObject) -> None:
+        if wanted and event["type"] == "rewound" and event["reason"] == "resumed":
+            request_command(run, "rollback")
+
+    return listen
+
+
 def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     undone: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
 ) -> None:
@@ -155,13 +168,7 @@ def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
         for late in (False, True) if told else (False,):
             where = f"{event['seq']}-{late}"
             run = put_back(undone, tmp_path / where, event["seq"], late=late)
-            repaired = any(
-                e["op"] == "recover" and e["status"] == "done" for e in events_of(run, "command")
-            )
-            if repaired and not events_of(run, "rewound"):
-                # The request came with the answer; the kill took its line, or failed it.
-                request_command(run, "rollback")
-            assert work(run, back_and_forth(run)) == 0, where
+            assert work(run, back_and_forth(run), ask_again(run)) == 0, where
             assert equal(final_weights(run), final_weights(undone)), where
             assert live_course(run) == live_course(undone), where
             # The probe behind a rollback is for readers; the next worker leaves it out.
