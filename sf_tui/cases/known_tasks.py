@@ -196,7 +196,7 @@ def describe_unknown(start: TaskStart, answers: Sequence[SampleAnswer]) -> str:
     score, right = start.score, round(start.score.value * start.examples)
     floor = f", and guessing gives {start.floor:.2f}" if start.floor else ""
     shown = "; ".join(
-        f"asked: “{one.asked}”, wanted: “{one.wanted}”, the model answers: “{one.answered}”"
+        f'asked: "{one.asked}", wanted: "{one.wanted}", the model answers: "{one.answered}"'
         for one in answers
     )
     return (

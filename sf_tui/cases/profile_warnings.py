@@ -27,7 +27,7 @@ RATE_BELOW = 0.1
 RATE_ABOVE = 5.0
 """A learning rate outside these multiples of the rule's is pointed out."""
 
-WIDE = 0.15
+WIDE = 0.17
 """Half the width of an accuracy's interval above which held-out rows are called too few."""
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import torch
 
+from sf_tui.cases.estimates import checkpoint_bytes
 from sf_tui.cases.risk_survey import risk_at_start
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
@@ -13,9 +14,6 @@ from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import start_model
 from sf_tui.worker.stop import is_out_of_memory
-
-# AdamW in float32: the weights and two moments, four bytes each.
-_CHECKPOINT_BYTES_A_PARAMETER = 12
 
 
 def introduce_run(context: RunContext) -> None:
@@ -69,10 +67,7 @@ def introduce_run(context: RunContext) -> None:
 
 
 def _warn_of_disk(context: RunContext) -> None:
-    kept = context.profile.checkpoint
-    stages = len(context.profile.stages())
-    count = kept.keep_last + kept.keep_best + 1 + 2 * stages
-    needed = count * _CHECKPOINT_BYTES_A_PARAMETER * context.prepared.layout.elements
+    needed = checkpoint_bytes(context.profile, context.prepared.layout.elements)
     free = shutil.disk_usage(context.run.path).free
     if needed > free:
         context.alert(
