@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sf_tui.cases.data_facts import DataFacts
-from sf_tui.cases.estimates import RunEstimate, StageEstimate
+from sf_tui.cases.estimates import RunEstimate
 from sf_tui.cases.model_size import ModelSize
 from sf_tui.cases.suggestion import (
     MOST_EPOCHS_OF_FEW_ROWS,
@@ -18,6 +18,7 @@ from sf_tui.cases.suggestion import (
     learning_rate_for,
 )
 from sf_tui.diagnosis.sample_size import fewest_for_spurious
+from sf_tui.engine.prepare import BIOGRAPHY
 from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import runs_home
@@ -48,8 +49,25 @@ def warn_of_plan(
     stages = {stage.name: stage for stage in profile.stages()}
     found = list(_held_out(profile, tasks))
     for stage in estimate.stages:
-        found += _stage(stages[stage.name], stage, tasks[stage.task], size)
+        facts = tasks[stage.task]
+        found += stage_warnings(
+            stages[stage.name],
+            steps=stage.steps,
+            rows=facts.train,
+            hidden_size=size.hidden_size if size is not None else 0,
+            repeats=learned_by_heart(stages[stage.name], profile),
+        )
+        if facts.too_long:
+            found.append(
+                f"'{facts.name}': about {facts.too_long} of {facts.rows} rows are longer than the "
+                "limit and left out; raise max_length or shorten them"
+            )
     return [*found, *_machine(estimate)]
+
+
+def learned_by_heart(spec: StageSpec, profile: Profile) -> bool:
+    """Return whether a stage repeats its rows on purpose: the built-in experiment, a replay."""
+    return spec.name == REPLAY_STAGE or profile.task(spec.task).data.startswith(BIOGRAPHY)
 
 
 def _held_out(profile: Profile, tasks: Mapping[str, DataFacts]) -> Iterator[str]:
@@ -85,40 +103,44 @@ def _more(facts: DataFacts, wanted: int) -> str:
     return "add rows, or name a file of held-out rows"
 
 
-def _stage(
-    spec: StageSpec, stage: StageEstimate, facts: DataFacts, size: ModelSize | None
+def stage_warnings(
+    spec: StageSpec, *, steps: int, rows: int, hidden_size: int, repeats: bool
 ) -> Iterator[str]:
-    train = spec.train
-    where = f"stage '{spec.name}': "
-    if stage.epochs > MOST_EPOCHS_OF_FEW_ROWS + 1 and spec.name != REPLAY_STAGE:
+    """Yield warnings on a stage's epochs, warmup and learning rate.
+
+    Args:
+        spec: the stage.
+        steps: its length.
+        rows: number of rows that it trains on.
+        hidden_size: the model's width; 0 if unknown.
+        repeats: whether the task is meant to be learned by heart, so that epochs don't matter.
+    """
+    train, where = spec.train, f"stage '{spec.name}': "
+    epochs = steps * train.batch_size / max(rows, 1)
+    if epochs > MOST_EPOCHS_OF_FEW_ROWS + 1 and not repeats:
         yield (
-            f"{where}{stage.steps} steps pass over its {facts.train} rows {stage.epochs:.0f} "
-            f"times: lower steps, or add rows"
+            f"{where}{steps} steps pass over its {rows} rows {epochs:.0f} times: lower steps, or "
+            "add rows"
         )
-    if train.warmup_steps > 0 and stage.steps < train.warmup_steps:
+    if train.warmup_steps > 0 and steps < train.warmup_steps:
         yield (
-            f"{where}warmup_steps = {train.warmup_steps} is more than its {stage.steps} steps, so "
+            f"{where}warmup_steps = {train.warmup_steps} is more than its {steps} steps, so "
             f"the rate never reaches {train.learning_rate:g}; lower warmup_steps"
         )
-    if size is not None and size.hidden_size:
-        usual = learning_rate_for(size)
-        share = train.learning_rate / usual
-        if share < RATE_BELOW:
-            yield (
-                f"{where}learning_rate = {train.learning_rate:g} is {1 / share:.0f} times below "
-                f"what suits a model of hidden size {size.hidden_size} (about {usual:g}): it may "
-                "learn nothing"
-            )
-        elif share > RATE_ABOVE:
-            yield (
-                f"{where}learning_rate = {train.learning_rate:g} is {share:.0f} times above what "
-                f"suits a model of hidden size {size.hidden_size} (about {usual:g}): it may "
-                "destroy more than it teaches"
-            )
-    if facts.too_long:
+    if not hidden_size:
+        return
+    usual = learning_rate_for(hidden_size)
+    share = train.learning_rate / usual
+    if share < RATE_BELOW:
         yield (
-            f"{where}about {facts.too_long} of {facts.rows} rows are longer than the limit and "
-            "left out; raise max_length or shorten them"
+            f"{where}learning_rate = {train.learning_rate:g} is {1 / share:.0f} times below what "
+            f"suits a model of hidden size {hidden_size} (about {usual:g}): it may learn nothing"
+        )
+    elif share > RATE_ABOVE:
+        yield (
+            f"{where}learning_rate = {train.learning_rate:g} is {share:.0f} times above what suits "
+            f"a model of hidden size {hidden_size} (about {usual:g}): it may destroy more than it "
+            "teaches"
         )
 
 

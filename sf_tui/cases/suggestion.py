@@ -75,9 +75,9 @@ class Suggestion:
     """By `table.key`; held-out rows by `held_out.TASK`."""
 
 
-def learning_rate_for(size: ModelSize) -> float:
-    """Return the learning rate for full fine-tuning of a model, in two digits."""
-    rate = RATE_TIMES_WIDTH / max(size.hidden_size, 1)
+def learning_rate_for(hidden_size: int) -> float:
+    """Return the learning rate for full fine-tuning of a model of this width, in two digits."""
+    rate = RATE_TIMES_WIDTH / hidden_size
     return float(f"{min(max(rate, _LOWEST_RATE), _HIGHEST_RATE):.1e}")
 
 
@@ -121,8 +121,8 @@ def suggest(
     """
     reasons: dict[str, str] = {}
     train: dict[str, Any] = {}
-    if size is not None:
-        train["learning_rate"] = learning_rate_for(size)
+    if size is not None and size.hidden_size:
+        train["learning_rate"] = learning_rate_for(size.hidden_size)
         reasons["train.learning_rate"] = f"{RATE_TIMES_WIDTH} / hidden size {size.hidden_size}"
     train |= _length(new, reasons)
     train |= dict(given or {})

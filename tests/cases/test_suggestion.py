@@ -41,7 +41,7 @@ def facts_of(name: str, rows: int, held_out: int | None = None) -> DataFacts:
     ("hidden", "rate"), [(16, 3e-3), (128, 6.3e-4), (576, 1.4e-4), (4096, 2e-5), (16384, 4.9e-6)]
 )
 def test_rate_falls_as_the_width_grows(hidden: int, rate: float) -> None:
-    assert learning_rate_for(size_of(hidden)) == rate
+    assert learning_rate_for(hidden) == rate
 
 
 @pytest.mark.parametrize(
