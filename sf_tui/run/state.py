@@ -40,6 +40,33 @@ _AFTER_THE_END = (RunFinished, DiagnosisMade)
 """Events that may follow a run's end without the run being resumed."""
 
 
+@dataclass(frozen=True)
+class DangerWindow:
+    """Steps after which a loss is most likely: a stage's first ones, and those after some acts."""
+
+    start: int
+    length: int
+    cause: str = ""
+    """The op that opened it; empty for the one at the stage's start."""
+
+    @property
+    def end(self) -> int:
+        """First step after it."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """An act between two steps that changed the weights: a repair or an edit.
+
+    Curves break there: the values after it do not continue those before it.
+    """
+
+    step: int
+    seq: int
+    op: str
+
+
 @dataclass
 class StageState:
     """The state of one stage so far."""
@@ -57,13 +84,42 @@ class StageState:
     first_loss: float | None = None
     """Loss of the stage's first step, in nats per token."""
     drift: Drift | None = None
-    in_danger: bool = False
     window: int = 0
+    """Length of the danger window at the stage's start; 0 without one."""
+    windows: list[DangerWindow] = field(default_factory=list)
+    """All danger windows so far, in order of their start."""
+    weight_changes: list[WeightChange] = field(default_factory=list)
     finished: bool = False
     anchors: list[tuple[int, AnchorState | None]] = field(default_factory=list)
     """Steps after which the anchor changed, with its state; None: not anchored."""
     at_risk: TasksAtRisk | None = None
     """The newest ranking of tasks at risk."""
+
+    @property
+    def danger(self) -> DangerWindow | None:
+        """The danger window that the stage is in now; None outside of any."""
+        return self.danger_at(self.step)
+
+    def danger_at(self, step: int) -> DangerWindow | None:
+        """Return the danger window that the stage is in after a step; None outside of any."""
+        inside = [w for w in self.windows if w.start <= step < w.end]
+        return inside[-1] if inside else None
+
+    @property
+    def in_danger(self) -> bool:
+        """Whether the stage is in a danger window."""
+        return self.danger is not None
+
+    def open_window(self, window: DangerWindow) -> None:
+        """Add a danger window; one that is still open ends where the new one starts."""
+        self.windows = [
+            DangerWindow(w.start, min(w.length, window.start - w.start), w.cause)
+            for w in self.windows
+            if w.start < window.start
+        ]
+        self.windows.append(window)
+        if window.start == 0:
+            self.window = window.length
 
     @property
     def anchor(self) -> AnchorState | None:
@@ -109,8 +165,7 @@ class StageState:
         if self.last_step is not None and self.last_step.step > step:
             self.last_step = None
         self.anchors = [entry for entry in self.anchors if entry[0] <= step]
-        if self.window and self.known:
-            self.in_danger = step < self.window
+        self.windows = [window for window in self.windows if window.start <= step]
 
 
 class RunState:
@@ -188,6 +243,26 @@ class RunState:
         found: Measures | None = metrics.get(task)
         return None if found is None else found.get(self.metric_of(task))
 
+    def current_checkpoints(self, stage: str) -> list[CheckpointWritten]:
+        """Return the checkpoints of a stage that no rewind abandoned, in order of their step.
+
+        A folder that was written again counts with its newest event. Some may be deleted since:
+        the log doesn't tell.
+        """
+        newest: dict[str, CheckpointWritten] = {}
+        for event in self.checkpoints:
+            if event.stage == stage:
+                newest[event.path] = event
+        kept = [
+            event
+            for event in newest.values()
+            if not any(
+                rewound.stage == stage and rewound.seq > event.seq and rewound.step < event.step
+                for rewound in self.rewinds
+            )
+        ]
+        return sorted(kept, key=lambda event: (event.step, event.seq))
+
     def add(self, event: Event) -> None:
         """Fold one event."""
         if event.seq:
@@ -239,9 +314,6 @@ class RunState:
         elif stage.anchor is None:
             known = [anchor for _, anchor in stage.anchors if anchor is not None]
             stage.set_anchor(event.step - 1, known[-1] if known else AnchorState())
-        # `left` is written once; a window that a resume replays ends without it.
-        if stage.step >= stage.window:
-            stage.in_danger = False
 
     def _on_tasks_at_risk(self, event: TasksAtRisk) -> None:
         if event.stage in self.stages:
@@ -261,9 +333,8 @@ class RunState:
 
     def _on_danger(self, event: Danger) -> None:
         stage = self.stages.get(event.stage)
-        if stage is not None:
-            stage.in_danger = event.state == "entered"
-            stage.window = event.window or stage.window
+        if stage is not None and event.state == "entered" and event.window:
+            stage.open_window(DangerWindow(event.step, event.window, event.cause))
 
     def _on_alert(self, event: Alert | LinesLost) -> None:
         self.alerts.append(event)
@@ -290,6 +361,9 @@ class RunState:
         elif op.changes_weights:
             # An earlier verdict describes other weights.
             self.diagnosis_holds = False
+            if stage is not None:
+                change = WeightChange(command.step or 0, self.last_seq, command.op)
+                stage.weight_changes.append(change)
         elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
             anchor = AnchorState(strength, rows) if op.turns_on == ANCHORED else None
@@ -304,6 +378,9 @@ class RunState:
         if stage is None:
             return
         stage.rewind(event.step)
+        if event.reason != "resumed":
+            # A resume applies them again; a rollback undoes them.
+            stage.weight_changes = [c for c in stage.weight_changes if c.step <= event.step]
         self._forget_after(event.stage)
         diagnosis = self.diagnosis
         if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:

@@ -160,6 +160,15 @@ class Probe(Event):
         TaskMetrics,
         Doc("a full probe's metrics on the examples of the other probes", "", True),
     ] = field(default_factory=dict)
+    flips: Annotated[
+        Mapping[str, Sequence[int]],
+        Doc(
+            "task to two counts: examples right at the stage's start and wrong now, and the "
+            "reverse; of the examples behind `metrics`",
+            "examples",
+            True,
+        ),
+    ] = field(default_factory=dict)
 
     @property
     def comparable(self) -> TaskMetrics:
@@ -181,7 +190,7 @@ class Drift(Event):
 
 @dataclass(frozen=True, slots=True)
 class Danger(Event):
-    """The danger window was entered or left."""
+    """A danger window was entered or left; some actions open another one."""
 
     TYPE: ClassVar[str] = "danger"
     ON_REWIND: ClassVar[OnRewind] = OnRewind.REPEATABLE
@@ -190,6 +199,9 @@ class Danger(Event):
     state: Annotated[str, Doc("`entered` or `left`")]
     step: Annotated[Count, Doc("steps done in the stage", STEPS)] = 0
     window: Annotated[Count, Doc("length of the window", STEPS)] = 0
+    cause: Annotated[
+        str, Doc("op that opened it, such as `recover`; absent at a stage's start", "", True)
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +230,7 @@ class Alert(Event):
     message: Annotated[str, Doc("what happened and what to do")]
     stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
+    task: Annotated[str, Doc("the task that it is about", "", True)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +243,10 @@ class CheckpointWritten(Event):
     step: Annotated[Count, Doc("steps done in the stage", STEPS)]
     path: Annotated[str, Doc("its folder, relative to the run directory")]
     bytes: Annotated[Count, Doc("its size", "bytes")] = 0
+    metrics: Annotated[TaskMetrics, Doc("its newest probe, as `probe` gives it")] = field(
+        default_factory=dict
+    )
+    probed_at: Annotated[Count | None, Doc("step of that probe", STEPS)] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A measured value with its 95 % interval: its computation and its JSON form.
+"""A value with its 95 % interval: of a share, and of the difference of two shares.
 
 Knows nothing of what is measured. The score interval needs no resampling; `bootstrap.py` resamples.
 """
@@ -102,3 +102,52 @@ def _finite(value: float) -> float:
         raise ValueError(f"{value} can't be written into an event")
     # A plain float, not numpy's, and no negative zero.
     return float(value) + 0.0
+
+
+def difference(before: Estimate, after: Estimate) -> Estimate:
+    """Return `before` minus `after` of two independent shares, with its interval.
+
+    Each is measured on its own examples. The ends combine those of the two score intervals.
+
+    Source: Newcombe 1998, "Interval estimation for the difference between independent proportions:
+    comparison of eleven methods", method 10.
+    """
+    value = before.value - after.value
+    low = value - math.hypot(before.value - before.low, after.high - after.value)
+    high = value + math.hypot(before.high - before.value, after.value - after.low)
+    return Estimate(value, max(low, -1.0), min(high, 1.0))
+
+
+def paired_difference(right_before: int, lost: int, gained: int, trials: int) -> Estimate:
+    """Return the drop of a share on the same examples, with its interval.
+
+    Args:
+        right_before: examples that were right before.
+        lost: examples that were right before and are wrong after.
+        gained: examples that were wrong before and are right after.
+        trials: number of examples, above 0.
+
+    Raises ValueError for counts that contradict each other.
+
+    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial
+    proportions based on paired data", method 10.
+    """
+    both, neither = right_before - lost, trials - right_before - gained
+    if min(both, neither, lost, gained) < 0 or trials <= 0:
+        raise ValueError(f"{lost} lost and {gained} gained of {right_before} right in {trials}")
+    before = wilson_estimate(right_before, trials)
+    after = wilson_estimate(both + gained, trials)
+    value = (lost - gained) / trials
+    square = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
+    # With a continuity correction, as the source gives it, for a positive correlation.
+    excess = float(both * neither - lost * gained)
+    if excess > 0:
+        excess = max(excess - trials / 2, 0.0)
+    correlation = excess / math.sqrt(square) if square else 0.0
+
+    def half(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * correlation * a * b + b * b, 0.0))
+
+    low = value - half(before.value - before.low, after.high - after.value)
+    high = value + half(before.high - before.value, after.value - after.low)
+    return Estimate(value, max(low, -1.0), min(high, 1.0))

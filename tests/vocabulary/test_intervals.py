@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.vocabulary.intervals import Estimate, score_interval, wilson_estimate
+from sf_tui.vocabulary.intervals import (
+    Estimate,
+    difference,
+    paired_difference,
+    score_interval,
+    wilson_estimate,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +70,25 @@ def test_an_interval_includes_its_ends() -> None:
         True,
         False,
     ]
+
+
+def test_difference_of_independent_shares_of_a_published_case() -> None:
+    # Newcombe 1998, "Interval estimation for the difference", table II: 56/70 minus 48/80.
+    found = difference(wilson_estimate(56, 70), wilson_estimate(48, 80))
+    assert found.interval == pytest.approx((0.0524, 0.3339), abs=6e-5)
+
+
+def test_difference_of_paired_shares_of_a_published_case() -> None:
+    # Newcombe 1998, "paired data", table III: cells 20, 12, 2, 16.
+    found = paired_difference(32, 12, 2, 50)
+    assert found.value == pytest.approx(0.2)
+    assert found.interval == pytest.approx((0.0562, 0.3292), abs=6e-5)
+
+
+@given(trials=st.integers(1, 300), data=st.data())
+def test_paired_difference_is_within_its_ends(trials: int, data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, trials))
+    lost = data.draw(st.integers(0, right))
+    gained = data.draw(st.integers(0, trials - right))
+    found = paired_difference(right, lost, gained, trials)
+    assert -1.0 <= found.low <= found.value <= found.high <= 1.0
