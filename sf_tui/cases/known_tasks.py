@@ -18,7 +18,8 @@ from sf_tui.engine.probing import Prober, spread_evenly
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.printable import printable
 from sf_tui.tasks.encoding import Encoded
-from sf_tui.vocabulary.intervals import Estimate, wilson_estimate
+from sf_tui.vocabulary.intervals import Estimate
+from sf_tui.vocabulary.measured import Score, format_score, score_in
 from sf_tui.vocabulary.metrics import metric_named
 
 SHOWN_ANSWERS = 3
@@ -39,11 +40,17 @@ class TaskStart:
     """What a model scores in an old task before anything is trained."""
 
     name: str
-    metric: str
-    score: Estimate
-    examples: int
+    score: Score
+    """A share, of at least one example."""
     floor: float
     """Score of always giving the most frequent answer."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """The score with its 95 % interval."""
+        found = self.score.estimate
+        assert found is not None
+        return found
 
     @property
     def is_known(self) -> bool:
@@ -51,7 +58,7 @@ class TaskStart:
 
         The margin is the one that a control of the recovery test may end above its floor.
         """
-        return self.score.value >= 1 or self.score.low > self.floor + CONTROL_MARGIN
+        return self.score.value >= 1 or self.estimate.low > self.floor + CONTROL_MARGIN
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,10 @@ def task_start(task: PreparedTask, measures: Mapping[str, float]) -> TaskStart |
         task: the task.
         measures: a probe's measures of some of its held-out examples, with their number `n`.
     """
-    value, count = measures.get(task.metric), int(measures.get("n", 0))
-    if value is None or not count or not metric_named(task.metric).is_share:
+    score = score_in(measures, metric_named(task.metric), full=False)
+    if score is None or score.estimate is None:
         return None
-    return TaskStart(
-        task.name, task.metric, wilson_estimate(value * count, count), count, _guess_floor(task)
-    )
+    return TaskStart(task.name, score, _guess_floor(task))
 
 
 def _guess_floor(task: PreparedTask) -> float:
@@ -193,15 +198,14 @@ def describe_unknown(start: TaskStart, answers: Sequence[SampleAnswer]) -> str:
         start: the task's score, with `is_known` False.
         answers: some of the model's own answers.
     """
-    score, right = start.score, round(start.score.value * start.examples)
-    floor = f", and guessing gives {start.floor:.2f}" if start.floor else ""
+    floor = f", guessing gives {start.floor:.2f}" if start.floor else ""
     shown = "; ".join(
         f'asked: "{one.asked}", wanted: "{one.wanted}", the model answers: "{one.answered}"'
         for one in answers
     )
     return (
-        f"'{start.name}' starts at {score.value:.2f} ({score.low:.2f} to {score.high:.2f}, "
-        f"{right} of {start.examples}, {start.metric}){floor}: the model does not know it as it "
+        f"'{start.name}' starts at {format_score(start.score, counts=True)} "
+        f"({start.score.metric.name}{floor}): the model does not know it as it "
         "is asked here, so no drop, rule or verdict on it means anything; ask it in the form in "
         "which it was taught (chat rows for a chat model), or watch another task"
         + (f". {shown}" if shown else "")

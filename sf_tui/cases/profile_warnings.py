@@ -23,12 +23,13 @@ from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import runs_home
 from sf_tui.vocabulary.intervals import wilson_estimate
+from sf_tui.vocabulary.measured import half_width
 
 RATE_BELOW = 0.1
 RATE_ABOVE = 5.0
 """A learning rate outside these multiples of the rule's is pointed out."""
 
-WIDE = 0.17
+WIDE = 0.20
 """Half the width of an accuracy's interval above which held-out rows are called too few."""
 
 
@@ -89,7 +90,7 @@ def _held_out(profile: Profile, tasks: Mapping[str, DataFacts]) -> Iterator[str]
                 f"{PROBED_EXAMPLES}, and a verdict may stay inconclusive; {_more(facts, safe)}"
             )
         elif last is not None and last.task == name and not old:
-            half = wilson_estimate(0.8 * rows, rows).width / 2
+            half = half_width(wilson_estimate(0.8 * rows, rows))
             if half > WIDE:
                 yield (
                     f"'{name}' holds out {rows} of {facts.rows} rows: its accuracy is known to "

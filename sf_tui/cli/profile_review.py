@@ -95,11 +95,10 @@ def _cost(estimate: RunEstimate) -> str:
 
 
 def _start(start: TaskStart) -> str:
-    right = round(start.score.value * start.examples)
-    return (
-        f"{start.name} {start.score.value:.2f} ({start.score.low:.2f} to {start.score.high:.2f}), "
-        f"{right} of {start.examples}"
-    )
+    # Deferred: not needed for `--quick`.
+    from sf_tui.vocabulary.measured import format_score
+
+    return f"{start.name} {format_score(start.score, counts=True)}"
 
 
 def duration(seconds: float) -> str:
@@ -158,10 +157,10 @@ def profile_json(profile: Profile, review: Review | None) -> dict[str, Any]:
         "start": [
             {
                 "task": start.name,
-                "metric": start.metric,
+                "metric": start.score.metric.name,
                 "value": start.score.value,
-                "interval": list(start.score.interval),
-                "n": start.examples,
+                "interval": list(start.estimate.interval),
+                "n": start.score.examples,
                 "guess_floor": start.floor,
                 "known": start.is_known,
             }

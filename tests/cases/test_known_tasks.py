@@ -15,12 +15,14 @@ from sf_tui.cases.known_tasks import (
 )
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.profile import parse_profile
-from sf_tui.vocabulary.intervals import wilson_estimate
+from sf_tui.vocabulary.measured import Score
+from sf_tui.vocabulary.metrics import metric_named
 from support.tiny_models import weights
 
 
 def start_of(right: int, examples: int, floor: float) -> TaskStart:
-    return TaskStart("old", "exact_match", wilson_estimate(right, examples), examples, floor)
+    score = Score(right / examples, examples, metric_named("exact_match"))
+    return TaskStart("old", score, floor)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def prepared(llama_directory: Path, two_schemas: tuple[Path, Path]) -> PreparedR
 
 def test_three_answers_stand_beside_the_wanted_ones(prepared: PreparedRun) -> None:
     (start,) = measure_starts(prepared, ["old"])
-    assert (start.examples, start.is_known) == (8, False)
+    assert (start.score.examples, start.is_known) == (8, False)
     answers = sample_answers(prepared, prepared.tasks["old"])
     assert len(answers) == 3
     assert all("capital of" in one.asked for one in answers)
@@ -64,7 +66,7 @@ def test_three_answers_stand_beside_the_wanted_ones(prepared: PreparedRun) -> No
     text = describe_unknown(start, answers)
     assert "\n" not in text
     assert f'asked: "{answers[0].asked}", wanted: "{answers[0].wanted}"' in text
-    assert "(0.00 to 0.32, 0 of 8, exact_match)" in text
+    assert "'old' starts at 0.00 ± 0.32, 0 of 8 (exact_match)" in text
 
 
 def test_asking_changes_neither_weights_nor_random_state_nor_modes(prepared: PreparedRun) -> None:
