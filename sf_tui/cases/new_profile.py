@@ -31,7 +31,7 @@ def suggested_profile(
     out: Path,
     full: bool = False,
     train: Mapping[str, Any] | None = None,
-) -> str:
+) -> tuple[str, list[str]]:
     """Return the text of a profile with settings that suit the model and the data.
 
     Args:
@@ -42,6 +42,9 @@ def suggested_profile(
         out: the profile's future file; relative paths start at its folder.
         full: write every key.
         train: keys of `[train]` that are fixed.
+
+    Returns:
+        The text, and notes on what could not be looked at.
 
     Raises:
         ProfileError: a file doesn't exist.
@@ -63,7 +66,7 @@ def suggested_profile(
     split = suggest_held_out(*(facts.get(task) if task in own else None for task in ("old", "new")))
     if split:
         draft = parsed(split)
-        facts = look_at_data(draft, tokenizer, size, notes)
+        facts = look_at_data(draft, tokenizer, size, [])
     suggestion = suggest(
         size,
         facts.get("old"),
@@ -78,9 +81,10 @@ def suggested_profile(
         "guard": suggestion.guard,
     }
     if full:
-        return new_profile(**sources, **tables)
+        return new_profile(**sources, **tables), notes
     about = str(size) if size is not None else ""
-    return short_profile(**sources, **tables, about_model=about, reasons=suggestion.reasons)
+    text = short_profile(**sources, **tables, about_model=about, reasons=suggestion.reasons)
+    return text, notes
 
 
 def _measured_start(

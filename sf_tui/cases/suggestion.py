@@ -124,10 +124,15 @@ def suggest(
     if size is not None and size.hidden_size:
         train["learning_rate"] = learning_rate_for(size.hidden_size)
         reasons["train.learning_rate"] = f"{RATE_TIMES_WIDTH} / hidden size {size.hidden_size}"
-    train |= _length(new, reasons)
-    train |= dict(given or {})
+    elif size is None:
+        train["learning_rate"] = TrainSettings().learning_rate
+        reasons["train.learning_rate"] = (
+            f"the model was not looked at: set {RATE_TIMES_WIDTH} / its hidden size"
+        )
+    train |= _length(new, dict(given or {}), reasons)
     for key in given or {}:
         reasons.pop(f"train.{key}", None)
+    train |= dict(given or {})
     if size is not None and new is not None:
         train |= _memory(size, new, train, reasons)
     probe = _probe(old, new, train, reasons)
@@ -146,19 +151,22 @@ def suggest(
     return Suggestion(held_out, train, probe, guard, reasons)
 
 
-def _length(new: DataFacts | None, reasons: dict[str, str]) -> dict[str, Any]:
+def _length(
+    new: DataFacts | None, given: Mapping[str, Any], reasons: dict[str, str]
+) -> dict[str, Any]:
     if new is None:
         return {"batch_size": 16, "steps": DEFAULT_STEPS}
     rows = new.train
     batch = 32 if rows > _LARGE else 16 if rows >= 64 else 8 if rows >= 32 else 4
+    batch = int(given.get("batch_size", batch))
     an_epoch = rows / batch
     if rows > _LARGE:
         steps = math.ceil(an_epoch)
     else:
         few = max(MOST_EPOCHS * an_epoch, min(FEWEST_STEPS, MOST_EPOCHS_OF_FEW_ROWS * an_epoch))
-        steps = math.ceil(max(FEWEST_EPOCHS * an_epoch, min(DEFAULT_STEPS, few)) / 10) * 10
-    passes = steps * batch / rows
-    reasons["train.steps"] = f"{passes:.3g} epochs of {rows} rows"
+        steps = max(int(max(FEWEST_EPOCHS * an_epoch, min(DEFAULT_STEPS, few)) / 10), 1) * 10
+    steps = int(given.get("steps", steps))
+    reasons["train.steps"] = f"{steps * batch / rows:.3g} epochs of {rows} rows"
     warmup = max(1, min(_MOST_WARMUP, round(_WARMUP_SHARE * steps)))
     return {"batch_size": batch, "steps": steps, "warmup_steps": warmup}
 

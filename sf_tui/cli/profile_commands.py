@@ -192,7 +192,10 @@ def init(
     # Deferred: imports torch, which takes seconds.
     from sf_tui.cases.new_profile import suggested_profile
 
-    _write_profile(out, suggested_profile(name=chosen_name, out=out, full=full, **sources))
+    text, notes = suggested_profile(name=chosen_name, out=out, full=full, **sources)
+    _write_profile(out, text)
+    for note in notes:
+        write_line(f"note: {note}", err=True)
     write_line(f"wrote {out}; next: `sf profile check {out}`, then `sf run {out}`", err=True)
 
 

@@ -26,11 +26,12 @@ def profile_lines(profile: Profile, review: Review | None) -> Iterator[str]:
     """
     size = f": {review.size}" if review is not None and review.size is not None else ""
     yield f"  model   {profile.model.source}{size}"
+    trained = {stage.task for stage in profile.stages()}
     for task in profile.tasks:
         facts = review.tasks.get(task.name) if review is not None else None
         yield f"  task    {task.name}: {task.data}, metric {_metric(task.metric, facts)}"
         if facts is not None:
-            yield f"          {_rows(facts)}"
+            yield f"          {_rows(facts, trained=task.name in trained)}"
     stages = {one.name: one for one in review.estimate.stages} if review is not None else {}
     for stage in profile.stages():
         yield f"  stage   {_stage(profile, stage)}"
@@ -58,10 +59,11 @@ def _metric(metric: str, facts: DataFacts | None) -> str:
     return metric if found == metric else f"{metric} ({found})"
 
 
-def _rows(facts: DataFacts) -> str:
+def _rows(facts: DataFacts, *, trained: bool) -> str:
     about = "about " if facts.guessed or facts.sampled else ""
+    use = "to train on" if trained else "safe examples"
     return (
-        f"{facts.rows} rows: {facts.train} to train on, {facts.held_out} held out; "
+        f"{facts.rows} rows: {facts.train} {use}, {facts.held_out} held out; "
         f"{about}{facts.mean_tokens:.0f} tokens a row, longest {facts.longest}, "
         f"answer {facts.answer_tokens:.0f}; {about}{facts.tokens:,.0f} tokens in all"
     )

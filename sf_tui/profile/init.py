@@ -80,7 +80,7 @@ STARTER_SCENE: dict[str, Any] = {
     "old": "biography:old",
     "new": "biography:new",
     # With these values plain tuning loses the old task deeply and reversibly on this model.
-    "train": {"learning_rate": 4e-4, "batch_size": 48},
+    "train": {"learning_rate": 4e-4, "batch_size": 48, "steps": DEFAULT_STEPS},
 }
 """The built-in experiment, for users without a model and data."""
 

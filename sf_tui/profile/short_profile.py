@@ -91,4 +91,4 @@ def _task(name: str, data: str, held_out: Mapping[str, int], why: Mapping[str, s
 
 def _line(key: str, value: object, comment: str = "") -> str:
     text = f"{key} = {toml_value(value, LONGEST)}"
-    return f"{text:<{_COMMENT_COLUMN}}# {comment}" if comment else text
+    return f"{text:<{_COMMENT_COLUMN - 2}}  # {comment}" if comment else text

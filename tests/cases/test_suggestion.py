@@ -46,7 +46,7 @@ def test_rate_falls_as_the_width_grows(hidden: int, rate: float) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "batch", "steps"),
-    [(12, 4, 120), (43, 8, 150), (101, 16, 160), (400, 16, 300), (10_000, 16, 1880)],
+    [(12, 4, 120), (43, 8, 150), (101, 16, 150), (400, 16, 300), (10_000, 16, 1870)],
 )
 def test_steps_follow_from_the_rows(rows: int, batch: int, steps: int) -> None:
     found = suggest(size_of(128), facts_of("old", 300), facts_of("new", rows, 0))
@@ -58,6 +58,22 @@ def test_a_fixed_rate_is_kept_and_not_explained_by_the_rule() -> None:
     found = suggest(size_of(128), None, None, given={"learning_rate": 4e-4})
     assert found.train["learning_rate"] == 4e-4
     assert "train.learning_rate" not in found.reasons
+
+
+def test_a_fixed_batch_size_counts_in_the_epochs() -> None:
+    given = {"batch_size": 48, "steps": 300}
+    found = suggest(size_of(128), facts_of("old", 300), facts_of("new", 150, 0), given=given)
+    assert (found.train["batch_size"], found.train["steps"]) == (48, 300)
+    few = suggest(
+        size_of(128), facts_of("old", 300), facts_of("new", 150, 0), given={"batch_size": 48}
+    )
+    assert few.reasons["train.steps"] == "38.4 epochs of 150 rows"
+
+
+def test_a_model_that_was_not_looked_at_gets_the_default_and_says_so() -> None:
+    found = suggest(None, facts_of("old", 300), facts_of("new", 100))
+    assert found.train["learning_rate"] == 1e-5
+    assert "0.08 / its hidden size" in found.reasons["train.learning_rate"]
 
 
 def test_the_guard_follows_the_measured_start() -> None:

@@ -174,7 +174,8 @@ def test_check_reports_rows_cost_and_warnings(
     assert result.exit_code == 0, result.exception
     lines = result.stdout.splitlines()
     assert any("llama" in line and "hidden size 32" in line for line in lines)
-    assert sum("16 rows: 14 to train on, 2 held out" in line for line in lines) == 2
+    assert any("16 rows: 14 safe examples, 2 held out" in line for line in lines)
+    assert any("16 rows: 14 to train on, 2 held out" in line for line in lines)
     assert any("300 steps, 343 epochs" in line and "tokens" in line for line in lines)
     assert any(line.startswith("  cost") and "memory" in line for line in lines)
     warned = [line for line in lines if line.startswith("  warn")]
@@ -212,7 +213,10 @@ def test_init_alone_is_the_built_in_experiment(tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     assert sf_profile("init", "--out", out, "--name", "Mine").exit_code == 0
     assert sf_profile("check", out, "--quick").exit_code == 0
-    assert load_profile(out).name == "Mine"
+    profile = load_profile(out)
+    assert profile.name == "Mine"
+    assert (profile.train.learning_rate, profile.train.batch_size) == (4e-4, 48)
+    assert profile.train.steps == 300
 
 
 @pytest.mark.usefixtures("installation")
