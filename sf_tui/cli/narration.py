@@ -8,17 +8,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sf_tui.cli.output import drawing_console, write_event
+from sf_tui.run.closing import closing_of
+from sf_tui.run.course import courses
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
+from sf_tui.run.losses import score_of
 from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.activity import frames_at_risk
+from sf_tui.vocabulary.declared import Interval
 from sf_tui.vocabulary.events import (
     Alert,
     CommandAnswered,
@@ -32,6 +36,13 @@ from sf_tui.vocabulary.events import (
     Step,
     TasksAtRisk,
     event_object,
+)
+from sf_tui.vocabulary.measured import (
+    NO_VALUE,
+    Score,
+    format_drop,
+    format_number,
+    format_score,
 )
 
 # Without a terminal, a line every few seconds is enough for a log file.
@@ -61,10 +72,17 @@ class Narrator:
     Args:
         console: the output; rich handles NO_COLOR, FORCE_COLOR and the terminal.
         clock: monotonic seconds.
+        run: the run's directory, for where its model is at the end; None: not said.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        run: RunDirectory | None = None,
+    ) -> None:
         self._console = console
+        self._run = run
         self._clock = clock
         self._state = RunState()
         self._progress: Progress | None = None
@@ -138,16 +156,19 @@ class Narrator:
         if now - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = now
             self._write(
-                f"{event.stage} {event.step}/{stage.steps}  loss {_figure(event.loss)}  "
+                f"{event.stage} {event.step}/{stage.steps}  loss {format_number(event.loss)}  "
                 f"{self._accuracies(stage)}  {event.tokens_per_second or 0:.0f} tokens/s"
             )
 
     def _accuracies(self, stage: StageState) -> str:
         if not stage.probes:
             return ""
-        latest = stage.probes[-1].metrics
-        parts = [f"{task} {_figure(self._state.value_of(task, latest))}" for task in latest]
-        danger = f"  danger {stage.step}/{stage.window}" if stage.in_danger else ""
+        latest = stage.probes[-1]
+        parts = [
+            f"{task} {format_score(score_of(self._state, task, latest))}" for task in latest.metrics
+        ]
+        window = stage.danger
+        danger = f"  danger {stage.step - window.start}/{window.length}" if window else ""
         return "  ".join(parts) + danger
 
     def _start_bar(self, stage: StageState) -> None:
@@ -179,86 +200,98 @@ class Narrator:
     def _finish(self, event: RunFinished) -> None:
         if self._state.stages:
             self._console.print(closing_table(self._state))
+            for line in table_legend(self._state):
+                self._write(line)
         if event.status == "failed":
             # The failure is also raised, and the command reports it once.
             return
         reason = f": {event.reason}" if event.reason else ""
         self._write(f"{event.status} (exit {event.exit_code}){reason}")
+        if self._run is not None:
+            for line in closing_lines(self._run, self._state):
+                self._write(line)
 
 
 def diagnosis_line(event: DiagnosisMade) -> str:
     """Return a diagnosis as one line: task, verdict, and the share that came back."""
-    start = "unknown" if event.start is None else f"{event.start:.3f}"
-    back = (
-        "" if event.recovered is None else f", recovered to {event.recovered:.3f} by '{event.arm}'"
-    )
+    start = "unknown" if event.start is None else f"{event.start:.2f}"
+    back = ""
+    if event.recovered is not None:
+        back = f", recovered to {_of_test(event.recovered, event.recovered_interval)}"
+        back += f" by '{event.arm}'"
+    scored = f" on {event.held_out} examples" if event.held_out else ""
     return (
-        f"{event.task} {event.verdict}: {_figure(event.now)} now, "
+        f"{event.task} {event.verdict}: {_of_test(event.now, event.now_interval)} now{scored}, "
         f"{start} at the start{back} (stage {event.stage}, step {event.step})"
     )
 
 
+def _of_test(value: float | None, interval: Interval | None) -> str:
+    """Return a share that a recovery test measured, with its interval if it has one."""
+    if value is None:
+        return NO_VALUE
+    if interval is None or None in interval or len(interval) != 2:
+        return f"{value:.2f}"
+    low, high = interval
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
 def closing_table(state: RunState) -> Table:
-    """Return each task's value at its stage's start, at its worst in the window, and at the end."""
+    """Return each task's score at its stage's start, at its worst in the window, and at the end."""
+    rows = courses(state)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
     table.add_column("task")
-    table.add_column("measure")
-    for name in ("start", "worst in window", "end"):
-        table.add_column(name, justify="right")
-    for row in closing_rows(state):
+    for name in ("n", "start", "worst in window", "end", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        examples = row.start.examples if row.start else 0
         table.add_row(
-            row["stage"],
-            row["task"],
-            row["metric"],
-            *(_figure(row[key]) for key in ("start", "worst_in_window", "end")),
+            row.stage,
+            row.task,
+            str(examples or NO_VALUE),
+            *(_cell(score, examples) for score in (row.start, row.worst, row.end)),
+            "" if row.since_run is None else format_drop(row.since_run),
         )
     return table
 
 
-def closing_rows(state: RunState) -> list[dict[str, Any]]:
-    """Return start, worst value in the danger window with its step, and end by stage and task.
-
-    The worst value is taken over the stage's own examples, start and end over the whole held-out
-    split. For a metric where lower is better, the worst value is the highest.
-    """
-    rows = []
-    for stage in state.stages.values():
-        if not stage.probes:
-            continue
-        for task in stage.probes[0].metrics:
-            series = [
-                (probe.step, value)
-                for probe in stage.probes
-                if probe.step <= stage.window
-                and (value := state.value_of(task, probe.subset or probe.metrics)) is not None
-            ]
-            worst: tuple[int, float] | None = None
-            if stage.window and series:
-                value = state.metric(task).worst(value for _, value in series)
-                worst = next(point for point in series if point[1] == value)
-            rows.append(
-                {
-                    "stage": stage.name,
-                    "task": task,
-                    "metric": state.metric_of(task),
-                    "start": state.value_of(task, stage.probes[0].metrics),
-                    "worst_in_window": worst[1] if worst else None,
-                    "worst_at_step": worst[0] if worst else None,
-                    "end": state.value_of(task, stage.probes[-1].metrics),
-                    "step": stage.step,
-                }
-            )
-    return rows
+def table_legend(state: RunState) -> list[str]:
+    """Return what the figures of the closing table are, a line each."""
+    metrics = {task: state.metric_of(task) for row in courses(state) if (task := row.task)}
+    usual = max(set(metrics.values()), key=list(metrics.values()).count, default="")
+    others = "".join(f", {task}: {name}" for task, name in metrics.items() if name != usual)
+    return [
+        f"{usual}{others}, ± half its 95 % interval",
+        "n: held-out examples, the whole split; change: since the run began, in points",
+    ]
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _cell(score: Score | None, examples: int) -> str:
+    if score is None:
+        return NO_VALUE
+    of = f" of {score.examples}" if score.examples != examples else ""
+    return f"{format_score(score)}{of}"
+
+
+def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
+    """Return what to read at a run's end: outcome, where the model is, and the next commands."""
+    closing = closing_of(run, state)
+    lines = list(closing.outcome)
+    if closing.model is not None:
+        is_final = closing.model == run.model
+        lines.append(f"{'model' if is_final else 'checkpoint'}: {closing.model}")
+        if is_final:
+            lines.append(f'load it: AutoModelForCausalLM.from_pretrained("{closing.model}")')
+    for command, why in closing.next_steps:
+        named = not command or command in why
+        lines.append(f"next: {why}" if named else f"next: `{command}`: {why}")
+    return lines
 
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:
     """Return the listeners of a headless run: narration on stderr and, if asked, JSON on stdout."""
-    narrator = Narrator(drawing_console(err=True))
+    narrator = Narrator(drawing_console(err=True), run=run)
     narrator.catch_up(read_events(run.events))
     listeners: list[Callable[[Event], None]] = [narrator]
     if json:

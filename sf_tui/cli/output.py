@@ -67,17 +67,26 @@ def write_event(stream: IO[bytes], event: dict[str, Any]) -> None:
     stream.flush()
 
 
-def drawing_console(*, err: bool = False, soft_wrap: bool = False) -> Console:
+def drawing_console(
+    *, err: bool = False, soft_wrap: bool = False, whole_rows: bool = False
+) -> Console:
     """Return a rich console on stdout or stderr; strings are printed as text, never as markup.
 
     Args:
         err: use stderr instead of stdout.
         soft_wrap: let the terminal break lines.
+        whole_rows: don't cut or wrap a table that is read by another program.
     """
     # Deferred: rich takes a tenth of a second.
     from sf_tui.cli.printable_console import PrintableConsole
 
-    return PrintableConsole(stderr=err, soft_wrap=soft_wrap)
+    console = PrintableConsole(stderr=err, soft_wrap=soft_wrap)
+    if whole_rows and not console.is_terminal:
+        console.width = _UNLIMITED_CELLS
+    return console
+
+
+_UNLIMITED_CELLS = 10_000
 
 
 INTERRUPTED = 130

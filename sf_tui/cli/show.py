@@ -12,6 +12,8 @@ from sf_tui.cli.output import drawing_console, write_json, write_line
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
     from sf_tui.run.reading import RunReading
+    from sf_tui.run.state import RunState
+    from sf_tui.vocabulary.commands import Command
 
 LINES_SHOWN = 20
 """Number of newest commands and newest alerts printed; `--json` has all of them."""
@@ -33,9 +35,16 @@ def show(
     # Deferred: not needed for `sf --help`.
     from dataclasses import asdict
 
-    from sf_tui.cli.narration import closing_rows, closing_table, diagnosis_line
-    from sf_tui.cli.show import row_of
+    from sf_tui.cli.narration import (
+        closing_lines,
+        closing_table,
+        diagnosis_line,
+        table_legend,
+    )
+    from sf_tui.run.closing import closing_of
+    from sf_tui.run.course import courses
     from sf_tui.run.directory import find_run
+    from sf_tui.run.liveness import WorkerState
     from sf_tui.run.reading import read_run
     from sf_tui.vocabulary.events import event_object
 
@@ -46,15 +55,19 @@ def show(
     for problem in reading.damage:
         write_line(f"damaged: {problem}", err=True)
     if json:
+        closing = closing_of(found, state)
         row |= {
             "facts": reading.facts,
-            "tasks": closing_rows(state),
+            "tasks": [row.as_json(state.metric_of(row.task)) for row in courses(state)],
             "commands": [asdict(command) for command in state.commands.values()],
             "alerts": [event_object(event) for event in state.alerts],
             "checkpoints": [event_object(event) for event in state.checkpoints],
             "rewinds": [event_object(event) for event in state.rewinds],
             "diagnosis": event_object(state.diagnosis) if state.diagnosis else None,
             "model": str(found.model) if found.model.is_dir() else None,
+            "outcome": closing.outcome,
+            "weights": closing.model,
+            "next": [{"command": command, "why": why} for command, why in closing.next_steps],
         }
         write_json(row, str)
         return
@@ -71,24 +84,59 @@ def show(
         say(f"reason   {state.finished.reason}")
     console.print()
     console.print(closing_table(state))
+    if state.stages:
+        for line in table_legend(state):
+            say(line)
     if state.commands:
-        console.print()
+        say("\ncommands")
     for command in _newest(list(state.commands.values()), "commands", say):
-        value = f" at {command.value:.3f}" if command.value is not None else ""
-        reason = f": {command.reason}" if command.reason else ""
-        at = "" if command.step is None else f"@{command.step} "
-        say(f"{at}{command.action} by {command.by}{value} {command.status}{reason}")
+        say(f"  {_command_line(command)}")
+    if state.alerts:
+        say("\nalerts")
     for alert in _newest(state.alerts, "alerts", say):
-        say(f"{alert.level}: {alert.message}")
+        say(f"  {_clock(alert.time)} {alert.level}: {alert.message}")
     if state.diagnosis is not None:
         since = "" if state.diagnosis_holds else "; the weights were changed since"
-        say(f"diagnosis: {diagnosis_line(state.diagnosis)}{since}")
-    if state.checkpoints:
-        console.print()
-        last = state.checkpoints[-1]
-        say(f"checkpoints {len(state.checkpoints)}, the last: {last.path}")
-    if found.model.is_dir():
-        say(f"model    {found.model}")
+        say(f"\ndiagnosis  {diagnosis_line(state.diagnosis)}{since}")
+    say("")
+    say(f"checkpoints {_checkpoints_line(found, state)}")
+    if reading.live.state in {WorkerState.FINISHED, WorkerState.DEAD}:
+        for line in closing_lines(found, state):
+            say(line)
+
+
+def _command_line(command: Command) -> str:
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.vocabulary.measured import format_number
+
+    when = _clock(command.accepted or command.requested)
+    value = f" at {format_number(command.value)}" if command.value is not None else ""
+    reason = f": {command.reason}" if command.reason else ""
+    at = "" if command.step is None else f"@{command.step} "
+    return f"{when} {at}{command.action} by {command.by}{value} {command.status}{reason}"
+
+
+def _clock(time: str) -> str:
+    """Return the date and time of an event, in the local time zone."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.clock import parse_rfc3339
+
+    try:
+        return parse_rfc3339(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return "–"
+
+
+def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
+    """Return how many checkpoints are on disk, and the newest one of the current branch."""
+    on_disk = [path for path in run.checkpoints.glob("*/step-*") if path.is_dir()]
+    aside = sum("~" in path.name for path in on_disk)
+    text = f"{len(on_disk) - aside} on disk"
+    if aside:
+        text += f", and {aside} kept from before a repair or a rollback"
+    current = [] if state.stage is None else state.current_checkpoints(state.stage.name)
+    newest = next((e for e in reversed(current) if (run.path / e.path).is_dir()), None)
+    return text if newest is None else f"{text}; the newest: {newest.path}"
 
 
 def _newest(entries: Sequence[Any], name: str, say: Callable[[str], None]) -> Sequence[Any]:
@@ -117,23 +165,41 @@ def runs(
         write_line(f"no run yet in {runs_home()}", err=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "state", "stage", "step", "accuracy"):
-        table.add_column(column, overflow="fold")
+    # A broken id can't be copied, so a narrow terminal cuts the scores instead.
+    for column in ("run", "state", "stage", "step"):
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    for column in ("old", "new"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for row in rows:
-        # A likelihood that is not a number is null in the log.
-        accuracy = "  ".join(
-            f"{task} –" if value is None else f"{task} {value:.3f}"
-            for task, value in row["accuracy"].items()
-        )
         step = f"{row['step']}/{row['steps']}" if row["stage"] else ""
-        table.add_row(row["run"], row["state"], row["stage"] or "", step, accuracy)
+        cells = (row["run"], row["state"], row["stage"] or "", step, row["old"], row["new"])
+        table.add_row(*cells)
     console = drawing_console(soft_wrap=True)
-    drawing_console().print(table)
+    drawing_console(whole_rows=True).print(table)
     for row in rows:
         for problem in row["damage"][:1]:
             more = len(row["damage"]) - 1
             others = f" (and {more} more)" if more else ""
             console.print(f"damaged: {problem}{others}")
+
+
+def _scores(state: RunState) -> tuple[str, str]:
+    """Return the earlier task that lost most since the run began, and the stage's own task."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.losses import score_of, task_losses
+    from sf_tui.vocabulary.measured import format_drop, format_score
+
+    stage = state.stage
+    if stage is None or not stage.probes:
+        return "", ""
+    losses = task_losses(state)
+    old = ""
+    if losses:
+        worst = losses[0]
+        old = f"{worst.task} {format_score(worst.now)}, {format_drop(worst.since_run)}"
+        old += f" (worst of {len(losses)})" if len(losses) > 1 else ""
+    own = score_of(state, stage.task, stage.probes[-1])
+    return old, "" if own is None else f"{stage.task} {format_score(own)}"
 
 
 def run_row(run: RunDirectory) -> dict[str, Any]:
@@ -161,6 +227,7 @@ def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
     stage = state.stage
     latest = stage.probes[-1].metrics if stage and stage.probes else {}
     shown = state.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live
+    old, new = _scores(state)
     return {
         "run": run.id,
         "path": str(run.path),
@@ -171,6 +238,8 @@ def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
         "step": stage.step if stage else 0,
         "steps": stage.steps if stage else 0,
         "accuracy": {task: state.value_of(task, latest) for task in latest},
+        "old": old,
+        "new": new,
         "exit_code": state.finished.exit_code if state.finished else None,
         "last_event": state.last_time,
         "damage": reading.damage,

@@ -76,7 +76,7 @@ def _loss_of(state: RunState, stage: StageState, task: str) -> TaskLoss | None:
     if now is None:
         return None
     in_stage = stage_drop(state, stage, task, newest)
-    origin = _first_as_earlier(state, task)
+    origin = first_as_earlier(state, task)
     if origin is None or origin is first:
         # The same reference; the drop on the same examples has the narrower interval.
         return TaskLoss(task, now, in_stage, in_stage)
@@ -99,7 +99,7 @@ def stage_drop(state: RunState, stage: StageState, task: str, probe: Probe) -> D
     return drop_between(start, now, paired)
 
 
-def _first_as_earlier(state: RunState, task: str) -> Probe | None:
+def first_as_earlier(state: RunState, task: str) -> Probe | None:
     """Return the first probe of the run in which a task is an earlier one."""
     for stage in state.stages.values():
         if task in stage.known and stage.probes:

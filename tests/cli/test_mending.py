@@ -106,7 +106,7 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     shown = output(fork_host.run("show", spoiled, "--json"))
     assert shown["diagnosis"] == event
     told = fork_host.run("show", spoiled).stdout
-    assert f"diagnosis: old {event['verdict']}: {event['now']:.3f} now" in told
+    assert f"old {event['verdict']}: {event['now']:.2f} (" in told
 
 
 def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) -> None:

@@ -65,6 +65,7 @@ def test_a_detached_run_from_start_to_resume(run_sf: RunSf, sf_home: Path) -> No
     assert "freeze" in unknown.stderr
 
     assert run_sf("act", "last", "pause").returncode == 0
+    assert identity in run_sf("runs").stdout
     listed = json.loads(run_sf("runs", "--json").stdout)
     assert [(row["run"], row["state"]) for row in listed] == [(identity, "paused")]
     stopped = run_sf("stop", "last")

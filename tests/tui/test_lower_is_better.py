@@ -10,8 +10,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
-from sf_tui.cli.narration import Narrator, closing_rows
+from sf_tui.cli.narration import Narrator
 from sf_tui.profile import Rule
+from sf_tui.run.course import courses
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.tui.console import values_as_markdown
@@ -94,9 +95,10 @@ async def test_every_panel_names_the_task_whose_likelihood_fell(written: Written
 
 
 def test_the_closing_table_gives_the_worst_value_of_each(written: WrittenRun) -> None:
-    rows = {row["task"]: row for row in closing_rows(fold(read_events(written.run.events)))}
-    assert (rows["worse"]["worst_in_window"], rows["worse"]["worst_at_step"]) == (6.0, 10)
-    assert (rows["better"]["worst_in_window"], rows["better"]["worst_at_step"]) == (3.0, 0)
+    rows = {row.task: row for row in courses(fold(read_events(written.run.events)))}
+    found = {task: (row.worst.value, row.worst_step) for task, row in rows.items() if row.worst}
+    assert found["worse"] == (6.0, 10)
+    assert found["better"] == (3.0, 0)
 
 
 def test_show_and_narration_give_the_worst_value_of_each(written: WrittenRun) -> None:
@@ -107,10 +109,10 @@ def test_show_and_narration_give_the_worst_value_of_each(written: WrittenRun) ->
         narrator(event)
     narrator(RunFinished("completed", 0))
     for text in (shown, output.getvalue()):
-        rows = [line.split() for line in text.splitlines() if " nll " in line]
-        assert [row[1:] for row in rows] == [
-            ["better", "nll", "3.000", "3.000", "1.000"],
-            ["worse", "nll", "1.000", "6.000", "5.000"],
+        rows = [line.split() for line in text.splitlines() if line.startswith("new ")]
+        assert [row[1:] for row in rows if row[1] in {"better", "worse"}] == [
+            ["better", "64", "3.00", "3.00", "1.00", "−2.00"],
+            ["worse", "64", "1.00", "6.00", "5.00", "+4.00"],
         ]
 
 

@@ -28,7 +28,7 @@ register_measure(
     "bits", lambda found: found.nll.sum() / found.answer_tokens.sum() / math.log(2)
 )
 
-from sf_tui.cli.narration import closing_rows
+from sf_tui.run.course import courses
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
@@ -70,9 +70,9 @@ assert last > first
 fired = [e for e in events if isinstance(e, CommandAnswered) and e.by == "lost"]
 assert [e.status for e in fired] == ["accepted", "done"]
 assert fired[0].value > 0.001
-row = next(r for r in closing_rows(state) if (r["stage"], r["task"]) == ("new", "old"))
-assert row["metric"] == "bits"
-assert row["worst_in_window"] >= row["start"]
+row = next(r for r in courses(state) if (r.stage, r.task) == ("new", "old"))
+assert row.end.metric.name == "bits"
+assert row.worst.value >= row.start.value
 
 
 async def look():

@@ -1,0 +1,156 @@
+"""What to read at a run's end: what was kept and lost, where the model is, and what to do next.
+
+`sf run --no-ui`, `sf show` and the console end with these lines, from the same state.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sf_tui.run.course import TaskCourse, courses
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.durable import read_regular
+from sf_tui.run.losses import task_losses
+from sf_tui.run.state import RunState
+from sf_tui.vocabulary.measured import Drop, drop_between, format_drop, format_score
+from sf_tui.vocabulary.verdicts import VERDICTS, is_recoverable
+
+ALERT_DROP = 0.20
+"""Default of [window] alert_drop."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The lines at a run's end.
+
+    Attributes:
+        outcome: one line for each task: what was lost, kept, or not learned.
+        model: the folder with the newest weights; None before the first checkpoint.
+        next_steps: commands, each with what it is for; empty if nothing is to be done.
+    """
+
+    outcome: list[str]
+    model: Path | None
+    next_steps: list[tuple[str, str]]
+
+
+def closing_of(run: RunDirectory, state: RunState) -> Closing:
+    """Return the lines at the end of a run, or at the point where it was stopped."""
+    return Closing(
+        [*_lost_lines(state), *_learned_lines(state)],
+        newest_weights(run, state),
+        list(_next_steps(run, state)),
+    )
+
+
+def newest_weights(run: RunDirectory, state: RunState) -> Path | None:
+    """Return the folder with the run's newest weights: the final model, else a checkpoint."""
+    if state.finished is not None and run.model.is_dir():
+        return run.model
+    stage = state.stage
+    folders = [] if stage is None else state.current_checkpoints(stage.name)
+    for event in reversed(folders):
+        if (run.path / event.path).is_dir():
+            return run.path / event.path
+    return None
+
+
+def _lost_lines(state: RunState) -> Iterator[str]:
+    for loss in task_losses(state):
+        drop = loss.since_run
+        if drop is None:
+            continue
+        yield (
+            f"{loss.task} {_in_words(drop)} since the run began: {format_score(drop.before)} to "
+            f"{format_score(drop.after, counts=True)}"
+        )
+
+
+def _in_words(drop: Drop) -> str:
+    change = format_drop(drop, interval=True)
+    unit = "points" if drop.after.metric.is_share else drop.after.metric.unit
+    if not drop.exceeds(0.0):
+        # The interval includes no loss.
+        return f"was kept ({change} {unit})"
+    if drop.after.metric.is_share:
+        return f"lost {change.removeprefix('−')} {unit}"
+    return f"changed by {change} {unit}"
+
+
+def _learned_lines(state: RunState) -> Iterator[str]:
+    for course in _trained(state):
+        if course.end is None:
+            continue
+        text = f"{course.task} reached {format_score(course.end, counts=True)} in its own stage"
+        if not was_learned(course):
+            text += f"; it was not learned: it started at {format_score(course.start)}"
+        yield text
+
+
+def _trained(state: RunState) -> list[TaskCourse]:
+    """Return the courses of the tasks in the stages that trained them."""
+    return [course for course in courses(state) if course.task == state.stages[course.stage].task]
+
+
+def was_learned(course: TaskCourse) -> bool:
+    """Return whether a trained task's score rose for certain, or was high from the start."""
+    if course.start is None or course.end is None:
+        return True
+    gain = drop_between(course.end, course.start)
+    if course.start.metric.is_share and course.start.value >= _KNOWN_ALREADY:
+        return True
+    return gain.exceeds(0.0)
+
+
+_KNOWN_ALREADY = 0.9
+"""A task that begins here has little left to learn."""
+
+
+def _next_steps(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]:
+    ended = state.finished
+    if ended is not None and ended.status not in {"completed", "guard_failed"}:
+        yield f"sf resume {run.id}", "continue the run"
+    bound = alert_drop(run)
+    lost = [
+        loss
+        for loss in task_losses(state)
+        if loss.since_run is not None and loss.since_run.value > 0 and loss.since_run.exceeds(0.0)
+    ]
+    if any(not was_learned(course) for course in _trained(state)):
+        yield (
+            f"sf profile check {run.profile}",
+            "see epochs and rate; train again with a higher [train] learning_rate or more steps",
+        )
+    if not lost:
+        return
+    diagnosis = state.diagnosis if state.diagnosis_holds else None
+    if diagnosis is not None and diagnosis.verdict in VERDICTS:
+        recover = f"sf recover {run.id} --out DIR"
+        yield (
+            recover if is_recoverable(diagnosis.verdict) else "",
+            VERDICTS[diagnosis.verdict].advice(
+                has_start=True, knows_accuracy=diagnosis.start is not None, recover=recover
+            ),
+        )
+        return
+    drop = lost[0].since_run
+    small = drop is not None and not drop.exceeds(bound)
+    yield (
+        f"sf diagnose {run.id}",
+        "a small loss; find out whether it is spurious"
+        if small
+        else "is the loss spurious or real?",
+    )
+
+
+def alert_drop(run: RunDirectory) -> float:
+    """Return the drop that a run's profile warns of; the default if it can't be read."""
+    try:
+        profile = tomllib.loads(read_regular(run.profile).decode())
+        return float(profile.get("window", {}).get("alert_drop", ALERT_DROP))
+    except (OSError, ValueError, AttributeError, TypeError):
+        # A damaged profile is reported by the reader that needs it.
+        return ALERT_DROP
