@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from sf_tui.diagnosis.rules import CONTROL_MARGIN
 from sf_tui.engine.batches import IGNORED
+from sf_tui.engine.forward import LastForward
 from sf_tui.engine.prepare import PreparedRun, PreparedTask
 from sf_tui.engine.probing import Prober, spread_evenly
-from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.start_model import answer_ends
 from sf_tui.printable import printable
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.intervals import Estimate
@@ -23,7 +26,7 @@ from sf_tui.vocabulary.measured import Score, format_score, score_in
 from sf_tui.vocabulary.metrics import metric_named
 
 SHOWN_ANSWERS = 3
-_ASKED = 12
+_ASKED = 6
 """Questions asked in order to show the first wrong answers among them."""
 _LONGEST_ANSWER = 32
 """Tokens after which the model's own answer is cut."""
@@ -146,9 +149,7 @@ def sample_answers(prepared: PreparedRun, task: PreparedTask) -> list[SampleAnsw
     if not rows:
         return []
     loaded = prepared.loaded
-    model = StartModel(loaded.model, loaded.tokenizer, prepared.compute, pad_id=loaded.pad_id)
-    longest = min(_LONGEST_ANSWER, max(len(_answer_of(row)) for row in rows) + 4)
-    answers = model.answer([_prompt_of(row) for row in rows], longest)
+    answers = _greedy_answers(prepared, rows)
 
     def text(ids: Sequence[int]) -> str:
         return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -164,6 +165,34 @@ def sample_answers(prepared: PreparedRun, task: PreparedTask) -> list[SampleAnsw
         found.append((answer == tuple(wanted), shown))
     found.sort(key=lambda pair: pair[0])
     return [shown for _, shown in found[:SHOWN_ANSWERS]]
+
+
+def _greedy_answers(prepared: PreparedRun, rows: Sequence[Encoded]) -> list[tuple[int, ...]]:
+    """Return the model's greedy answer to each row's question, with its end token.
+
+    By plain forward passes, as in a probe: a family whose `generate` fails can still be trained. An
+    answer is cut a few tokens behind the wanted one's length.
+    """
+    loaded, model = prepared.loaded, prepared.loaded.model
+    last, ends = LastForward(model), set(answer_ends(model, loaded.tokenizer))
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        with torch.no_grad(), prepared.compute.autocast():
+            for row in rows:
+                prompt = _prompt_of(row)
+                longest = min(len(_answer_of(row)) + 4, _LONGEST_ANSWER)
+                if loaded.max_length is not None:
+                    longest = min(longest, loaded.max_length - len(prompt))
+                answer: list[int] = []
+                while len(answer) < longest and not ends & set(answer[-1:]):
+                    ids = torch.tensor([[*prompt, *answer]], device=prepared.compute.device)
+                    answer.append(int(last(ids)[0].argmax()))
+                found.append(tuple(answer))
+    finally:
+        model.train(was_training)
+    return found
 
 
 def _prompt_of(row: Encoded) -> tuple[int, ...]:
