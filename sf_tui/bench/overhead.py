@@ -30,7 +30,7 @@ from sf_tui.errors import UsageError
 from sf_tui.profile import ModelSettings, Profile, dump_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
-from sf_tui.vocabulary.events import Event, Probe, Step
+from sf_tui.vocabulary.events import Event, Probe, StageStarted, Step
 from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 
@@ -79,8 +79,8 @@ def measure_overhead(
         probed = _make_run(folder / "probed", profile)
         bare = _make_run(folder / "bare", _without_probes(profile))
         _log(f"{window + outside} steps with probes and as many without, in turn")
-        schedule = Schedule(window, every, every_in_window)
         legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
+        schedule = _schedule_of(probed, window)
         tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
         prepared = prepare_run(tuned, threads)
         clock = Clock.for_device(prepared.compute.device.type, threads)
@@ -116,7 +116,7 @@ def measure_overhead(
                 "batch against generate": BATCH_SIZES[0],
                 "clock": clock.name,
                 "steps": window + outside,
-                "probe every": f"{every_in_window} and {every} steps",
+                "probe every": f"{schedule.every_in_window} and {schedule.every} steps",
                 "repetitions": cost.probes,
                 "anchored steps": anchor.repetitions,
                 "neighbor prompts": anchor.cache_prompts,
@@ -204,6 +204,13 @@ class _Legs:
         # The work after a step (probe, drift, rules) is logged after its `step` event.
         if isinstance(event, Step):
             self._pass_on()
+
+
+def _schedule_of(run: RunDirectory, window: int) -> Schedule:
+    """Return the steps at which a run probed: the budget may have bought fewer probes."""
+    started = (event for event in read_events(run.events) if isinstance(event, StageStarted))
+    stage = next(event for event in started if event.stage == _STAGE)
+    return Schedule(window, stage.probe_every, stage.probe_every_in_window)
 
 
 def _examples_a_probe(run: RunDirectory) -> dict[str, int]:

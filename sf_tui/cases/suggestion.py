@@ -15,6 +15,7 @@ from sf_tui.cases.data_facts import DataFacts
 from sf_tui.cases.estimates import memory_available, training_memory
 from sf_tui.cases.model_size import ModelSize
 from sf_tui.diagnosis.sample_size import fewest_for_spurious
+from sf_tui.engine.probe_plan import OLD_TASK_FLOOR
 from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.profile import TrainSettings
 from sf_tui.profile.train_schema import DEFAULT_STEPS
@@ -50,7 +51,7 @@ NEW_HELD_OUT_SHARE = 0.3
 NEW_HELD_OUT = 50
 _MOST_HELD_OUT = 512
 
-PROBED_EXAMPLES = 50
+PROBED_EXAMPLES = OLD_TASK_FLOOR
 """Examples of an old task that a probe should score."""
 
 _PROBE_SHARE = 0.10

@@ -41,9 +41,9 @@ class NonFiniteLossError(SfError):
     def __init__(
         self, step: int, loss: float, grad_norm: float, added: Mapping[str, float] | None = None
     ) -> None:
-        others = "".join(f", {name} loss {value}" for name, value in (added or {}).items())
+        others = "".join(f", {name} loss {value:.3g}" for name, value in (added or {}).items())
         super().__init__(
-            f"step {step}: loss {loss}{others}, gradient norm {grad_norm}",
+            f"step {step}: loss {loss:.3g}{others}, gradient norm {grad_norm:.3g}",
             "lower the learning rate: the update was not made",
         )
         self.step = step

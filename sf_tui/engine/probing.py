@@ -4,24 +4,21 @@ Under teacher forcing, every answer token is predicted from the true prefix. If 
 greedy decoding returns exactly the answer (by induction over its tokens), so exact match costs one
 forward pass and no `generate`. Source: `is_greedy` in lm-evaluation-harness.
 
-A probe's examples are chosen from token counts, never from the clock, so they are the same on every
-machine and after every resume.
+Which examples a probe takes, and how often, is planned in `probe_plan.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import collate, derive_seed, passes_within
+from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.profile import ProbeSettings
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.metrics import METRICS
 
@@ -68,6 +65,15 @@ class ProbeResult:
         found = {name: float(measure(chosen)) for name, measure in _MEASURES.items()}
         return found | {"n": len(chosen.exact)}
 
+    def right(self, metric: str) -> np.ndarray | None:
+        """Return which examples a metric counts as right; None if it does not count examples.
+
+        Returns:
+            (examples,) bool, whose mean is the metric's value.
+        """
+        count = _RIGHT.get(metric)
+        return None if count is None else count(self).astype(bool)
+
 
 Measure = Callable[[ProbeResult], float]
 """Computes one metric over all examples of a result."""
@@ -80,8 +86,23 @@ _MEASURES: dict[str, Measure] = {
 }
 
 
-def register_measure(name: str, measure: Measure) -> None:
+_RIGHT: dict[str, Callable[[ProbeResult], np.ndarray]] = {
+    "exact_match": lambda found: found.exact,
+    "first_token_accuracy": lambda found: found.first_token,
+}
+"""Metrics that are the share of right examples, with which these are."""
+
+
+def register_measure(
+    name: str, measure: Measure, right: Callable[[ProbeResult], np.ndarray] | None = None
+) -> None:
     """Register the computation of a metric for every probe.
+
+    Args:
+        name: the metric.
+        measure: computes its value.
+        right: for a metric that is the share of right examples: which these are, as (examples,)
+            bool. Drops then have the narrower interval of a paired comparison.
 
     Raises:
         ValueError: the metric is unknown, or already has a computation.
@@ -89,6 +110,8 @@ def register_measure(name: str, measure: Measure) -> None:
     if name not in METRICS or name in _MEASURES:
         raise ValueError(f"'{name}' is no metric without a computation")
     _MEASURES[name] = measure
+    if right is not None:
+        _RIGHT[name] = right
 
 
 def teacher_forced_matches(
@@ -180,70 +203,6 @@ class Prober:
             answer_tokens=parts["total"],
             nll=parts["nll"],
         )
-
-
-@dataclass(frozen=True)
-class HeldOutRows:
-    """One task's held-out split; a probe samples evenly from the groups of its rows."""
-
-    rows: Sequence[Encoded]
-    weight: int = 1
-    """Weight of its share of a probe's tokens, relative to other tasks."""
-
-    @cached_property
-    def lengths(self) -> list[int]:
-        """Tokens of each row."""
-        return [len(row.input_ids) for row in self.rows]
-
-
-def plan_probes(
-    settings: ProbeSettings,
-    held_out: Mapping[str, HeldOutRows],
-    *,
-    tokens_a_step: float,
-    fixed_cost: float,
-    window: int,
-    steps: int,
-    seed: int,
-) -> dict[str, list[int]]:
-    """Choose the examples for every probe of a stage.
-
-    The same examples are used inside and outside the danger window, so that all points of a curve
-    are comparable; they fit both budgets.
-
-    Args:
-        settings: intervals, budgets, or a fixed number of examples.
-        held_out: the tasks to probe, in profile order.
-        tokens_a_step: mean number of trained tokens per optimizer step.
-        fixed_cost: cost of a probe besides its examples (drift, bookkeeping), in trained tokens.
-        window: length of the stage's danger window in steps; 0 without one.
-        steps: length of the stage in steps.
-        seed: seed of the selection.
-
-    Returns:
-        Ascending indices into each task's held-out split, at least one per task.
-    """
-    budgets = []
-    if window:
-        budgets.append(settings.budget_in_window * settings.every_in_window * tokens_a_step)
-    if not window or steps > window:
-        budgets.append(settings.budget * settings.every * tokens_a_step)
-    tokens = max(min(budgets) - fixed_cost, 0.0) * PROBED_TOKENS_A_TRAINED_ONE
-    chosen: dict[str, list[int]] = {}
-    # Smallest split first: its unused budget goes to the others.
-    waiting = sorted(held_out, key=lambda task: sum(held_out[task].lengths))
-    for place, task in enumerate(waiting):
-        size = held_out[task]
-        groups = [row.group for row in size.rows]
-        order = spread_evenly(groups, derive_seed(seed, task, "probe"))
-        # Use the actual lengths: they may differ between groups.
-        costs = np.cumsum([size.lengths[at] for at in order])
-        share = size.weight / sum(held_out[name].weight for name in waiting[place:])
-        affordable = int(np.searchsorted(costs, tokens * share, side="right"))
-        count = min(settings.examples or max(affordable, 1), len(order))
-        chosen[task] = sorted(order[:count])
-        tokens = max(tokens - float(costs[count - 1]), 0.0)
-    return {task: chosen[task] for task in held_out}
 
 
 def spread_evenly(groups: Sequence[str], seed: int) -> list[int]:

@@ -88,6 +88,15 @@ class RecoverSettings(StrictTable):
         description="share kept of the change since the stage's start before the first step; "
         "default: searched",
     )
+    then_anchor: bool = Field(
+        default=True,
+        description="inside a run: anchor the stage after the repair, at [anchor] strength",
+    )
+    keep_frozen: bool = Field(
+        default=False,
+        description="inside a run: leave every frozen layer bit-identical; by default, a layer "
+        "that moved before it was frozen is repaired and frozen again",
+    )
 
 
 class ModelSettings(StrictTable):
@@ -176,14 +185,17 @@ class BiographySettings(StrictTable):
 class ProbeSettings(StrictTable):
     """`[probe]`: how often all tasks are measured, and at what cost."""
 
-    every: Count = Field(default=25, description="steps between probes")
+    every: Count = Field(
+        default=25, description="steps between probes; a multiple if the budget is too small"
+    )
     every_in_window: Count = Field(
         default=5, description="steps between probes in the danger window"
     )
     budget: Share = Field(default=0.03, description="share of the compute that probes may use")
     budget_in_window: Share = Field(default=0.10, description="the same in the danger window")
     examples: Count | None = Field(
-        default=None, description="held-out examples per probe; default: what the budget allows"
+        default=None,
+        description="held-out examples per probe; default: by the budget, >= 50 of an old task",
     )
     batch_size: RowCount | None = Field(
         default=None, description="examples per pass; default: chosen"
@@ -203,7 +215,7 @@ class WindowSettings(StrictTable):
 
     steps: CountOrZero = Field(default=150, description="length in optimizer steps")
     alert_drop: Share = Field(
-        default=0.20, description="drop that raises an alert inside the window"
+        default=0.20, description="drop that raises an alert, once its interval is past it"
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_tui.run.losses import first_as_earlier, score_of, stage_drop
-from sf_tui.run.state import RunState, StageState
+from sf_tui.run.stage_state import StageState
+from sf_tui.run.state import RunState
 from sf_tui.vocabulary.measured import Drop, Score, drop_between
 
 

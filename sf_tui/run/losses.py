@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sf_tui.run.state import RunState, StageState
+from sf_tui.run.stage_state import StageState
+from sf_tui.run.state import RunState
 from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
@@ -51,15 +52,23 @@ def score_of(state: RunState, task: str, probe: Probe, *, comparable: bool = Fal
     return score_in(metrics.get(task), state.metric(task), full=full)
 
 
-def task_losses(state: RunState) -> list[TaskLoss]:
-    """Return the watched earlier tasks of the current stage, the largest loss of the run first."""
-    stage = state.stage
+def task_losses(
+    state: RunState, stage: StageState | None = None, newest: Probe | None = None
+) -> list[TaskLoss]:
+    """Return the watched earlier tasks of a stage, the largest loss of the run first.
+
+    Args:
+        state: the run.
+        stage: the stage; the current one if not given.
+        newest: the probe with the scores of `now`; the stage's last one if not given.
+    """
+    stage = stage or state.stage
     if stage is None or not stage.probes:
         return []
     found = []
     for task in state.watched_of(stage.known):
         if task != stage.task:
-            loss = _loss_of(state, stage, task)
+            loss = _loss_of(state, stage, task, newest or stage.probes[-1])
             if loss is not None:
                 found.append(loss)
     return sorted(found, key=lambda loss: -loss.share_lost)
@@ -70,14 +79,15 @@ def worst_loss(state: RunState) -> TaskLoss | None:
     return next(iter(task_losses(state)), None)
 
 
-def _loss_of(state: RunState, stage: StageState, task: str) -> TaskLoss | None:
-    first, newest = stage.probes[0], stage.probes[-1]
+def _loss_of(state: RunState, stage: StageState, task: str, newest: Probe) -> TaskLoss | None:
     now = score_of(state, task, newest)
     if now is None:
         return None
     in_stage = stage_drop(state, stage, task, newest)
     origin = first_as_earlier(state, task)
-    if origin is None or origin is first:
+    if origin is None:
+        return TaskLoss(task, now, in_stage, None)
+    if origin is stage.probes[0]:
         # The same reference; the drop on the same examples has the narrower interval.
         return TaskLoss(task, now, in_stage, in_stage)
     start = score_of(state, task, origin)
@@ -86,9 +96,9 @@ def _loss_of(state: RunState, stage: StageState, task: str) -> TaskLoss | None:
 
 def stage_drop(state: RunState, stage: StageState, task: str, probe: Probe) -> Drop | None:
     """Return a task's drop from its stage's start to a probe, on the same examples."""
-    if not stage.probes:
+    first = start_of(stage)
+    if first is None:
         return None
-    first = stage.probes[0]
     comparable = not (first.full and probe.full)
     start = score_of(state, task, first, comparable=comparable)
     now = score_of(state, task, probe, comparable=comparable)
@@ -99,9 +109,15 @@ def stage_drop(state: RunState, stage: StageState, task: str, probe: Probe) -> D
     return drop_between(start, now, paired)
 
 
+def start_of(stage: StageState) -> Probe | None:
+    """Return the probe before a stage's first step; None if only a later part of it was read."""
+    first = stage.probes[0] if stage.probes else None
+    return first if first is not None and first.step == 0 else None
+
+
 def first_as_earlier(state: RunState, task: str) -> Probe | None:
-    """Return the first probe of the run in which a task is an earlier one."""
+    """Return the first probe of the run in which a task is an earlier one; None if not read."""
     for stage in state.stages.values():
-        if task in stage.known and stage.probes:
-            return stage.probes[0]
+        if task in stage.known:
+            return start_of(stage)
     return None

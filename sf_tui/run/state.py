@@ -8,9 +8,10 @@ has millions of them. Reads no files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from sf_tui.run.stage_state import DangerWindow, StageState, WeightChange
 from sf_tui.vocabulary.commands import DONE, Command
 from sf_tui.vocabulary.declared import AnchorState, Measures, TaskMetrics
 from sf_tui.vocabulary.events import (
@@ -34,138 +35,8 @@ from sf_tui.vocabulary.events import (
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC, Metric, metric_named
 from sf_tui.vocabulary.ops import ANCHORED, PAUSED, op_named
 
-PROBES_KEPT = 400
-"""Newest probes kept of each stage, besides its first one and those in the danger window."""
 _AFTER_THE_END = (RunFinished, DiagnosisMade)
 """Events that may follow a run's end without the run being resumed."""
-
-
-@dataclass(frozen=True)
-class DangerWindow:
-    """Steps after which a loss is most likely: a stage's first ones, and those after some acts."""
-
-    start: int
-    length: int
-    cause: str = ""
-    """The op that opened it; empty for the one at the stage's start."""
-
-    @property
-    def end(self) -> int:
-        """First step after it."""
-        return self.start + self.length
-
-
-@dataclass(frozen=True)
-class WeightChange:
-    """An act between two steps that changed the weights: a repair or an edit.
-
-    Curves break there: the values after it do not continue those before it.
-    """
-
-    step: int
-    seq: int
-    op: str
-
-
-@dataclass
-class StageState:
-    """The state of one stage so far."""
-
-    name: str
-    task: str
-    strategy: str
-    steps: int
-    known: list[str]
-    """Tasks learned before this stage, in profile order."""
-    step: int = 0
-    probes: list[Probe] = field(default_factory=list)
-    """The first probe, those in the danger window, and the newest ones."""
-    last_step: Step | None = None
-    first_loss: float | None = None
-    """Loss of the stage's first step, in nats per token."""
-    drift: Drift | None = None
-    window: int = 0
-    """Length of the danger window at the stage's start; 0 without one."""
-    windows: list[DangerWindow] = field(default_factory=list)
-    """All danger windows so far, in order of their start."""
-    weight_changes: list[WeightChange] = field(default_factory=list)
-    finished: bool = False
-    anchors: list[tuple[int, AnchorState | None]] = field(default_factory=list)
-    """Steps after which the anchor changed, with its state; None: not anchored."""
-    at_risk: TasksAtRisk | None = None
-    """The newest ranking of tasks at risk."""
-
-    @property
-    def danger(self) -> DangerWindow | None:
-        """The danger window that the stage is in now; None outside of any."""
-        return self.danger_at(self.step)
-
-    def danger_at(self, step: int) -> DangerWindow | None:
-        """Return the danger window that the stage is in after a step; None outside of any."""
-        inside = [w for w in self.windows if w.start <= step < w.end]
-        return inside[-1] if inside else None
-
-    @property
-    def in_danger(self) -> bool:
-        """Whether the stage is in a danger window."""
-        return self.danger is not None
-
-    def open_window(self, window: DangerWindow) -> None:
-        """Add a danger window; one that is still open ends where the new one starts."""
-        self.windows = [
-            DangerWindow(w.start, min(w.length, window.start - w.start), w.cause)
-            for w in self.windows
-            if w.start < window.start
-        ]
-        self.windows.append(window)
-        if window.start == 0:
-            self.window = window.length
-
-    @property
-    def anchor(self) -> AnchorState | None:
-        """The stage's current anchor; None if it is not anchored."""
-        return self.anchors[-1][1] if self.anchors else None
-
-    def anchor_at(self, step: int) -> AnchorState | None:
-        """Return the anchor of the stage after a step."""
-        return next((anchor for since, anchor in reversed(self.anchors) if since <= step), None)
-
-    @property
-    def anchor_loss(self) -> float | None:
-        """KL divergence from the start model at the newest step, in nats per token."""
-        return None if self.last_step is None else self.last_step.losses.get("anchor")
-
-    def set_anchor(self, step: int, anchor: AnchorState | None) -> None:
-        """Record the anchor from a step on; None: not anchored."""
-        if anchor != self.anchor:
-            self.anchors.append((step, anchor))
-
-    @property
-    def frozen(self) -> list[str]:
-        """Names of the layers that the newest drift event lists as frozen."""
-        return [layer.name for layer in self.drift.layers if layer.frozen] if self.drift else []
-
-    def add_probe(self, probe: Probe) -> None:
-        """Add a probe; the number kept is bounded."""
-        self.probes.append(probe)
-        if len(self.probes) > 2 * PROBES_KEPT:
-            kept = [p for p in self.probes[1:-PROBES_KEPT] if p.step <= self.window]
-            if len(kept) < PROBES_KEPT:
-                self.probes[1:-PROBES_KEPT] = kept
-            else:
-                del self.probes[1:-PROBES_KEPT]
-
-    def rewind(self, step: int) -> None:
-        """Drop everything that a rewind to a step invalidates."""
-        self.step = step
-        self.finished = self.finished and step >= self.steps
-        self.probes = [probe for probe in self.probes if probe.step <= step]
-        if self.drift is not None and self.drift.step > step:
-            self.drift = None
-        if self.last_step is not None and self.last_step.step > step:
-            self.last_step = None
-        self.anchors = [entry for entry in self.anchors if entry[0] <= step]
-        self.windows = [window for window in self.windows if window.start <= step]
 
 
 class RunState:
@@ -179,6 +50,8 @@ class RunState:
         diagnosis: the newest one; None if there is none.
         diagnosis_holds: whether only steps have changed the weights since the diagnosis.
         finished: how the run ended; None while it runs.
+        ended_paused: whether the run was paused when it ended or its worker died; a resume trains
+            on.
     """
 
     def __init__(self) -> None:
@@ -193,6 +66,7 @@ class RunState:
         self.diagnosis_holds = False
         self.finished: RunFinished | None = None
         self.paused = False
+        self.ended_paused = False
         self.last_seq = 0
         self.last_time = ""
 
@@ -247,21 +121,32 @@ class RunState:
         """Return the checkpoints of a stage that no rewind abandoned, in order of their step.
 
         A folder that was written again counts with its newest event. Some may be deleted since:
-        the log doesn't tell.
+        the log doesn't tell (`sf_tui.run.checkpoint_folders` does).
         """
-        newest: dict[str, CheckpointWritten] = {}
-        for event in self.checkpoints:
-            if event.stage == stage:
-                newest[event.path] = event
-        kept = [
-            event
-            for event in newest.values()
-            if not any(
-                rewound.stage == stage and rewound.seq > event.seq and rewound.step < event.step
-                for rewound in self.rewinds
-            )
-        ]
+        if stage not in self.stages:
+            return []
+        kept = [replace(each.event, path=each.path) for each in self.stages[stage].saved]
         return sorted(kept, key=lambda event: (event.step, event.seq))
+
+    def copy(self) -> RunState:
+        """Return a copy that later events do not change."""
+        copied = RunState()
+        copied.take_over(self)
+        return copied
+
+    def take_over(self, other: RunState) -> None:
+        """Become a copy of another state."""
+        self.started = other.started
+        self.stages = {name: stage.copy() for name, stage in other.stages.items()}
+        self.stage = self.stages.get(other.stage.name) if other.stage else None
+        self.commands = dict(other.commands)
+        self.alerts = list(other.alerts)
+        self.checkpoints = list(other.checkpoints)
+        self.rewinds = list(other.rewinds)
+        self.diagnosis, self.diagnosis_holds = other.diagnosis, other.diagnosis_holds
+        self.finished, self.paused = other.finished, other.paused
+        self.ended_paused = other.ended_paused
+        self.last_seq, self.last_time = other.last_seq, other.last_time
 
     def add(self, event: Event) -> None:
         """Fold one event."""
@@ -310,10 +195,10 @@ class RunState:
         # Only the step itself shows whether it was anchored after a rollback or a resume.
         if "anchor" not in event.losses:
             if stage.anchors:
-                stage.set_anchor(event.step - 1, None)
+                stage.set_anchor(event.step - 1, None, event.seq)
         elif stage.anchor is None:
-            known = [anchor for _, anchor in stage.anchors if anchor is not None]
-            stage.set_anchor(event.step - 1, known[-1] if known else AnchorState())
+            known = [each.anchor for each in stage.anchors if each.anchor is not None]
+            stage.set_anchor(event.step - 1, known[-1] if known else AnchorState(), event.seq)
 
     def _on_tasks_at_risk(self, event: TasksAtRisk) -> None:
         if event.stage in self.stages:
@@ -334,13 +219,15 @@ class RunState:
     def _on_danger(self, event: Danger) -> None:
         stage = self.stages.get(event.stage)
         if stage is not None and event.state == "entered" and event.window:
-            stage.open_window(DangerWindow(event.step, event.window, event.cause))
+            stage.open_window(DangerWindow(event.step, event.window, event.cause, event.seq))
 
     def _on_alert(self, event: Alert | LinesLost) -> None:
         self.alerts.append(event)
 
     def _on_checkpoint(self, event: CheckpointWritten) -> None:
         self.checkpoints.append(event)
+        if event.stage in self.stages:
+            self.stages[event.stage].add_checkpoint(event)
 
     def _on_command(self, event: CommandAnswered) -> None:
         known = self.commands.get(event.id)
@@ -364,31 +251,41 @@ class RunState:
             if stage is not None:
                 change = WeightChange(command.step or 0, self.last_seq, command.op)
                 stage.weight_changes.append(change)
+                if ANCHORED in op.states_on(command.arguments):
+                    # With the profile's strength: the op's own is that of the repair.
+                    stage.set_anchor(command.step or 0, AnchorState())
         elif ANCHORED in (op.turns_on, op.turns_off) and stage is not None:
             strength, rows = command.arguments.get("strength"), command.arguments.get("rows")
             anchor = AnchorState(strength, rows) if op.turns_on == ANCHORED else None
-            stage.set_anchor(command.step or 0, anchor)
+            stage.set_anchor(command.step or 0, anchor, self.last_seq)
 
     def _on_rewound(self, event: Rewound) -> None:
         self.rewinds.append(event)
-        if event.reason == "resumed":
+        resumed = event.reason == "resumed"
+        if resumed:
             # A new worker starts unpaused; one that rolls back while paused stays paused.
-            self.paused = False
+            self.paused = self.ended_paused = False
         stage = self.stages.get(event.stage)
         if stage is None:
             return
-        stage.rewind(event.step)
-        if event.reason != "resumed":
-            # A resume applies them again; a rollback undoes them.
-            stage.weight_changes = [c for c in stage.weight_changes if c.step <= event.step]
-        self._forget_after(event.stage)
+        to = None if resumed else stage.saved_as(event.checkpoint, event.step)
         diagnosis = self.diagnosis
-        if diagnosis is None or diagnosis.stage != stage.name or (diagnosis.step or 0) > event.step:
+        changed = [c.seq for c in stage.weight_changes if to is not None and c.seq > to.event.seq]
+        stage.rewind(event.step, to, resumed=resumed)
+        self._forget_after(event.stage)
+        if (
+            diagnosis is None
+            or diagnosis.stage != stage.name
+            or (diagnosis.step or 0) > event.step
+            # It judged weights that this rollback takes back.
+            or any(seq < diagnosis.seq for seq in changed)
+        ):
             self.diagnosis_holds = False
         self.stage = stage
 
     def _on_run_finished(self, event: RunFinished) -> None:
         self.finished = event
+        self.ended_paused = self.ended_paused or self.paused
         self.paused = False
 
 

@@ -7,7 +7,6 @@ to execute it.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ ALERT_DROP = 0.20
 ANCHOR_STRENGTH = 1.0
 """Default of [anchor] strength."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
-_CHECKPOINT_NAME = re.compile(r"^step-(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -106,51 +104,6 @@ def read_actions(run: RunDirectory) -> RunActions:
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
     recover = profile.get("recover", {})
     return RunActions(actions, float(alert_drop), float(strength), recover, problem)
-
-
-@dataclass(frozen=True)
-class RollbackTarget:
-    """A checkpoint of the current stage that a run can roll back to."""
-
-    stage: str
-    step: int
-    name: str
-    accuracy: dict[str, float]
-    """Accuracy of each task, last measured at or before that step."""
-
-
-def rollback_targets(run: RunDirectory, live: LiveState) -> list[RollbackTarget]:
-    """Return the checkpoints before the current step, newest first.
-
-    Checkpoints that the worker pruned or abandoned are not listed.
-    """
-    stage = live.stage
-    if stage is None:
-        return []
-    folder = run.checkpoints / stage.name
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    if not names:
-        names = [
-            f"step-{event.step:06d}" for event in live.checkpoints if event.stage == stage.name
-        ]
-    curves = live.curves.stages.get(stage.name)
-    targets = {}
-    for name in names:
-        found = _CHECKPOINT_NAME.match(name)
-        if found is None or int(found[1]) >= stage.step:
-            continue
-        step = int(found[1])
-        values = {
-            task: series.value_at(step)
-            for task, series in (curves.accuracy.items() if curves else ())
-        }
-        targets[step] = RollbackTarget(
-            stage.name,
-            step,
-            name,
-            {task: value for task, value in values.items() if value is not None},
-        )
-    return [targets[step] for step in sorted(targets, reverse=True)]
 
 
 class ActionSender:

@@ -22,6 +22,7 @@ from sf_tui.tui.numbers import (
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
 from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import (
+    ASIDE,
     Alert,
     CheckpointWritten,
     CommandAnswered,
@@ -36,7 +37,7 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     TasksAtRisk,
 )
-from sf_tui.vocabulary.ops import op_named
+from sf_tui.vocabulary.ops import GO_BACK, op_named
 
 CAPACITY = 2000
 """Rows kept; a run of weeks writes more checkpoints than a user would scroll through."""
@@ -69,6 +70,25 @@ class Entry:
     text: str
     level: str = "info"
     """info, warn or error."""
+    seq: int = 0
+    """Number of its first event; 0 before there is one."""
+    abandoned: bool = False
+    """Whether a rollback has left the branch that it is about."""
+    path: str = ""
+    """Folder of the checkpoint that it is about."""
+
+    def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
+        """Return whether a rollback takes it back.
+
+        Args:
+            event: the rollback.
+            last_seq: number of the last event that the checkpoint contains; None if unknown.
+        """
+        if self.stage != event.stage or self.step is None or not self.seq:
+            return False
+        return self.step > event.step or (
+            self.step == event.step and last_seq is not None and self.seq > last_seq
+        )
 
 
 @dataclass
@@ -78,11 +98,65 @@ class CommandRow(Entry):
     command: Command = field(default_factory=lambda: Command("", ""))
     phases: list[str] = field(default_factory=list)
     """Acknowledgments so far, such as `requested`, `accepted @412`, `done`."""
+    answers: list[CommandAnswered] = field(default_factory=list)
+    """The worker's answers so far."""
+
+    def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
+        """Return whether a rollback takes its effect back; itself it does not."""
+        op = op_named(self.command.op)
+        if self.command.is_pending or op.purpose == GO_BACK or not self.answers:
+            return False
+        if self.stage != event.stage or self.step is None:
+            return False
+        # Saving at the checkpoint's own step is what made the checkpoint.
+        return self.step > event.step or (
+            self.step == event.step
+            and last_seq is not None
+            and op.charted
+            and self.answers[-1].seq > last_seq
+        )
 
     @property
     def doing(self) -> str:
         """The worker's long-running work for it; empty if there is none."""
         return op_named(self.command.op).doing if self.command.status == ACCEPTED else ""
+
+    def answer(self, event: CommandAnswered) -> None:
+        """Add an answer of the worker."""
+        command = self.command
+        command.update(event)
+        self.answers.append(event)
+        self.seq = self.seq or event.seq
+        self.stage, self.step = command.stage, command.step
+        status = command.status
+        phase = f"{status} @{event.step}" if event.step is not None else status
+        if self.phases and phase.removeprefix(DONE) == self.phases[-1].removeprefix(ACCEPTED):
+            phase = status
+        if status in {DONE, FAILED} and command.accepted:
+            took_s = self.seconds_until(seconds_since_epoch(event.time) or 0.0)
+            phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
+        self.phases.append(phase)
+        if command.reason:
+            self.phases[-1] += f" ({command.reason})"
+        if status in {REFUSED, FAILED}:
+            self.level = "error"
+        _spell(self)
+
+    def until(self, seq: int) -> CommandRow | None:
+        """Return the row as it was after an event; None if the worker had not read it."""
+        then = [answer for answer in self.answers if answer.seq <= seq]
+        if len(then) == len(self.answers):
+            return self if then else None
+        if not then:
+            return None
+        was, asked = self.command, self.phases[: len(self.phases) - len(self.answers)]
+        command = Command(was.id, was.action, by=was.by, requested=was.requested)
+        command.value = was.value
+        row = CommandRow(self.kind, self.time, None, None, "", command=command, phases=list(asked))
+        row.abandoned = self.abandoned
+        for answer in then:
+            row.answer(answer)
+        return row
 
     @property
     def is_under_way(self) -> bool:
@@ -109,14 +183,23 @@ class ActivityLog:
         self.commands: dict[str, CommandRow] = {}
         self.version = 0
 
-    def add(self, event: Event) -> None:
-        """Fold one event in; event types without a row are ignored."""
+    def add(self, event: Event, more: str = "") -> None:
+        """Fold one event in; event types without a row are ignored.
+
+        Args:
+            event: the event.
+            more: what else happened with it, appended to its text.
+        """
         if isinstance(event, CommandAnswered):
             self._add_command(event)
+            return
+        if isinstance(event, CheckpointWritten) and ASIDE in event.path:
+            self._rename_checkpoint(event.path)
             return
         described = _describe(event)
         if described is not None:
             kind, text, level = described
+            path = event.path if isinstance(event, CheckpointWritten) else ""
             self._append(
                 Entry(
                     kind,
@@ -124,10 +207,38 @@ class ActivityLog:
                     # Events of the whole run have no stage or step.
                     getattr(event, "stage", None),
                     getattr(event, "step", None),
-                    text,
+                    text + more,
                     level,
+                    event.seq,
+                    path=path,
                 )
             )
+
+    def abandon(self, event: Rewound, last_seq: int | None) -> None:
+        """Mark the entries that a rollback takes back.
+
+        Args:
+            event: the rollback.
+            last_seq: number of the last event that the checkpoint contains; None if unknown.
+        """
+        for row in self.rows:
+            if not row.abandoned and row.is_undone_by(event, last_seq):
+                row.abandoned = True
+        self.version += 1
+
+    def until(self, seq: int) -> ActivityLog:
+        """Return the activity as it was after an event; damage of the log is always in it."""
+        past = ActivityLog()
+        for row in self.rows:
+            if isinstance(row, CommandRow):
+                then = row.until(seq)
+                if then is not None:
+                    past.rows.append(then)
+                    past.commands[then.command.id] = then
+            elif row.seq <= seq:
+                past.rows.append(row)
+        past.version = self.version
+        return past
 
     def add_request(self, line: dict[str, Any]) -> None:
         """Add a line of the command log, which the worker may not have read yet."""
@@ -148,6 +259,13 @@ class ActivityLog:
         """Return the command whose long-running work the worker is doing."""
         return next((row for row in reversed(self.commands.values()) if row.doing), None)
 
+    def _rename_checkpoint(self, path: str) -> None:
+        """Follow a checkpoint that was put aside to its new folder."""
+        base = path.rpartition(ASIDE)[0]
+        row = next((row for row in reversed(self.rows) if row.path == base), None)
+        if row is not None:
+            row.path = path
+
     def _append(self, row: Entry) -> None:
         self.rows.append(row)
         self.version += 1
@@ -158,22 +276,7 @@ class ActivityLog:
             command = Command(event.id, event.action, by=event.by or "user", requested=event.time)
             command.value = event.value
             row = self._open_command(command, requested=False)
-        command = row.command
-        command.update(event)
-        row.stage, row.step = command.stage, command.step
-        status = command.status
-        phase = f"{status} @{event.step}" if event.step is not None else status
-        if row.phases and phase.removeprefix(DONE) == row.phases[-1].removeprefix(ACCEPTED):
-            phase = status
-        if status in {DONE, FAILED} and command.accepted:
-            took_s = row.seconds_until(seconds_since_epoch(event.time) or 0.0)
-            phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
-        row.phases.append(phase)
-        if command.reason:
-            row.phases[-1] += f" ({command.reason})"
-        if status in {REFUSED, FAILED}:
-            row.level = "error"
-        _spell(row)
+        row.answer(event)
         self.version += 1
 
     def _open_command(self, command: Command, *, requested: bool) -> CommandRow:
@@ -220,14 +323,17 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"
+            if event.is_aside:
+                aside = event.path.rpartition("/")[2]
+                return Kind.CHECKPOINT, f"checkpoint {name} put aside as {aside}", "info"
             return Kind.CHECKPOINT, f"checkpoint {name}{size}", "info"
         case Rewound():
             lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
             return Kind.REWIND, f"back to step {event.step} ({event.reason}): {lost}", "warn"
         case DiagnosisMade():
             text = (
-                f"verdict {event.verdict}: now {format_value(event.now)}, "
-                f"after the recovery test {format_value(event.recovered)}{_spell_share(event)}"
+                f"verdict {event.verdict}: now {format_share(event.now)}, "
+                f"after the recovery test {format_share(event.recovered)}{_spell_share(event)}"
             )
             return Kind.VERDICT, text, "info"
         case RunFinished():

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LARGEST_FACTOR = 1e5
-"""Largest ratio of the two ends of a logarithmic axis."""
+_LARGEST_FACTOR = 1e12
+"""Largest ratio of the two ends of a logarithmic axis; a loss of float32 keeps within it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Scale:
     low: float
     high: float
     log: bool = False
+
+    def is_below(self, value: float) -> bool:
+        """Return whether a value lies below a logarithmic axis, as zeros do."""
+        return self.log and value < self.low
 
     def share(self, value: float) -> float:
         """Return a value's position between the ends, in [0, 1], clipped."""
@@ -69,7 +73,8 @@ def step_ticks(low: int, high: int, most: int) -> list[int]:
 def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
     """Return a scale that covers all (lowest, highest) pairs, with round ends.
 
-    Round ends keep the whole chart from moving with every new extreme.
+    Round ends keep the whole chart from moving with every new extreme. A logarithmic scale begins
+    at the lowest value above 0: its pairs must not be those of zeros (`positive_extremes`).
     """
     lows = [low for low, _ in values]
     highs = [high for _, high in values]
@@ -79,7 +84,7 @@ def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
         positive = [low for low in lows if low > 0] or [high for high in highs if high > 0]
         floor = min(positive, default=0.1)
         ceiling = max(max(highs), floor * 10)
-        # A smaller loss is as good as zero and would squeeze the informative part of the axis.
+        # One denormal value must not squeeze all others; the chart marks what is below the axis.
         floor = max(floor, ceiling / _LARGEST_FACTOR)
         return Scale(
             10.0 ** math.floor(math.log10(floor)), _end_above(ceiling, (1, 2, 5, 10)), log=True
@@ -89,11 +94,12 @@ def loss_scale(values: Sequence[tuple[float, float]], log: bool) -> Scale:
     return Scale(low if low == 0 else -_end_above(-low, ends), _end_above(max(highs), ends))
 
 
-def log_ticks(scale: Scale) -> list[float]:
-    """Return the powers of ten within a logarithmic scale."""
+def log_ticks(scale: Scale, most: int = 16) -> list[float]:
+    """Return the powers of ten within a logarithmic scale, evenly thinned to at most `most`."""
     first = math.ceil(math.log10(scale.low) - 1e-9)
     last = math.floor(math.log10(scale.high) + 1e-9)
-    return [10.0**power for power in range(first, last + 1)]
+    every = max(-(-(last - first + 1) // max(most, 1)), 1)
+    return [10.0**power for power in range(last, first - 1, -every)][::-1]
 
 
 def round_up(value: float) -> int:
@@ -112,7 +118,7 @@ def _end_above(value: float, factors: Sequence[float]) -> float:
 
 
 def tick_label(value: float) -> str:
-    """Return a tick's number in at most four characters."""
+    """Return a tick's number in at most four characters, five below 1e-9."""
     if value == 0:
         return "0"
     size = abs(value)

@@ -6,148 +6,15 @@ visible at any zoom. Knows series and cells; knows nothing of events or widgets.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sf_tui.tui.axes import Scale
+from sf_tui.tui.canvas import Canvas
 from sf_tui.tui.lines import Line
-from sf_tui.tui.series import MinMaxSeries
+from sf_tui.tui.series import Bucket, MinMaxSeries
 from sf_tui.tui.theme import Glyphs
-
-_BRAILLE = 0x2800
-# Dot numbering of the braille block: columns of two, rows of four, the last row added later.
-_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-
-
-class Canvas:
-    """A grid of cells to draw lines into.
-
-    Dots count from the upper left. A character written into a cell covers its dots; the role drawn
-    last applies to the whole cell.
-
-    Attributes:
-        width: cells.
-        height: cells.
-        dots_x: dots across a cell.
-        dots_y: dots down a cell.
-    """
-
-    def __init__(self, width: int, height: int, *, braille: bool, dot: str = ".") -> None:
-        self.width = max(width, 0)
-        self.height = max(height, 0)
-        self.braille = braille
-        self.dots_x, self.dots_y = (2, 4) if braille else (1, 1)
-        self._dot = dot
-        count = self.width * self.height
-        self._bits = [0] * count
-        self._roles = [""] * count
-        self._signs = [""] * count
-        self._on_band = [False] * count
-
-    def dot(self, x: int, y: int, role: str) -> None:
-        """Set one dot; dots outside the canvas are ignored."""
-        column, row = x // self.dots_x, y // self.dots_y
-        if not (0 <= column < self.width and 0 <= row < self.height):
-            return
-        cell = row * self.width + column
-        self._bits[cell] |= _BITS[y % 4][x % 2] if self.braille else 1
-        self._roles[cell] = role
-
-    def span(self, x: int, top: int, bottom: int, role: str) -> None:
-        """Set the dots of one column from `top` down to `bottom`."""
-        for y in range(top, bottom + 1):
-            self.dot(x, y, role)
-
-    def line(self, x0: int, y0: int, x1: int, y1: int, role: str) -> None:
-        """Set the dots of a straight line (Bresenham)."""
-        dx, dy = abs(x1 - x0), -abs(y1 - y0)
-        step_x, step_y = (1 if x0 < x1 else -1), (1 if y0 < y1 else -1)
-        error = dx + dy
-        while True:
-            self.dot(x0, y0, role)
-            if x0 == x1 and y0 == y1:
-                return
-            doubled = 2 * error
-            if doubled >= dy:
-                error += dy
-                x0 += step_x
-            if doubled <= dx:
-                error += dx
-                y0 += step_y
-
-    def write(self, column: int, row: int, text: str, role: str) -> None:
-        """Write one character per cell; characters outside the canvas are dropped."""
-        if not 0 <= row < self.height:
-            return
-        for index, sign in enumerate(text):
-            if 0 <= column + index < self.width:
-                cell = row * self.width + column + index
-                self._signs[cell] = sign
-                self._roles[cell] = role
-
-    def is_free(self, column: int, row: int, length: int) -> bool:
-        """Return whether `length` cells from `column` on are inside and hold no character."""
-        if not 0 <= row < self.height or column < 0 or column + length > self.width:
-            return False
-        start = row * self.width + column
-        return not any(self._signs[start : start + length])
-
-    def is_clear(self, column: int, row: int, length: int) -> bool:
-        """Return whether `length` cells from `column` on are inside and empty."""
-        start = row * self.width + column
-        return self.is_free(column, row, length) and not any(self._bits[start : start + length])
-
-    def is_empty(self, column: int, row: int) -> bool:
-        """Return whether a cell is empty."""
-        return self.is_clear(column, row, 1)
-
-    def paint(self, column: int, row: int, role: str) -> None:
-        """Change a cell's role and keep its content."""
-        if 0 <= row < self.height and 0 <= column < self.width:
-            self._roles[row * self.width + column] = role
-
-    def overlay(self, other: Canvas) -> None:
-        """Draw another canvas of the same size over this one; its empty cells are transparent."""
-        for cell in range(self.width * self.height):
-            if other._bits[cell] or other._signs[cell]:
-                self._bits[cell] = other._bits[cell]
-                self._signs[cell] = other._signs[cell]
-                self._roles[cell] = other._roles[cell]
-
-    def band(self, first: int, last: int) -> None:
-        """Put the columns from `first` to `last` on the danger window's background."""
-        for row in range(self.height):
-            for column in range(max(first, 0), min(last, self.width - 1) + 1):
-                self._on_band[row * self.width + column] = True
-
-    def row(self, row: int) -> Line:
-        """Return one row of cells as a line."""
-        line: Line = []
-        run, run_role = "", ""
-        start = row * self.width
-        for cell in range(start, start + self.width):
-            sign = self._signs[cell]
-            role = self._roles[cell]
-            if not sign:
-                bits = self._bits[cell]
-                if not bits:
-                    sign, role = " ", "text"
-                elif self.braille:
-                    sign = chr(_BRAILLE + bits)
-                else:
-                    sign = self._dot
-            if self._on_band[cell] and role != "cursor":
-                role += "+band"
-            if role == run_role:
-                run += sign
-            else:
-                if run:
-                    line.append((run, run_role))
-                run, run_role = sign, role
-        if run:
-            line.append((run, run_role))
-        return line
-
 
 GUTTER = 6
 """Cells of the left axis: a four-cell number, a blank, the axis."""
@@ -165,12 +32,15 @@ class Curve:
         marker: character drawn on it at intervals; empty for none.
         parts: series, each with the global step of its step 0.
         scale: its y axis.
+        breaks: global steps behind which the curve is interrupted: the points on either side are
+            not joined.
     """
 
     role: str
     marker: str
     parts: Sequence[tuple[int, MinMaxSeries]]
     scale: Scale
+    breaks: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -240,12 +110,14 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
     signs = [
         sign
         for index, curve in enumerate(chart.curves)
-        for sign in _draw_curve(curves, chart, curve, index)
+        for sign in _draw_curve(curves, chart, curve, index, glyphs)
     ]
     # Markers go on top of all lines and keep their own color.
     for column, row, marker, role in signs:
         curves.write(column, row, marker, role)
     canvas.overlay(curves)
+    for first, last in chart.bands:
+        _label_band(canvas, chart, first, last)
     _label_marks(canvas, chart, columns)
     if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
         _draw_vertical(canvas, _column(chart, chart.cursor, columns), glyphs.wall, "cursor")
@@ -261,9 +133,12 @@ def _column(chart: Chart, x: int, columns: int) -> int:
 
 
 def _draw_curve(
-    canvas: Canvas, chart: Chart, curve: Curve, index: int
+    canvas: Canvas, chart: Chart, curve: Curve, index: int, glyphs: Glyphs
 ) -> list[tuple[int, int, str, str]]:
-    """Draw a curve and return its markers as (column, row, sign, role)."""
+    """Draw a curve and return its markers as (column, row, sign, role).
+
+    A value below a logarithmic axis has a mark on the lowest row; zeros have no line.
+    """
     dots_wide = canvas.width * canvas.dots_x - 1
     dots_high = canvas.height * canvas.dots_y - 1
     span = max(chart.end - chart.start, 1)
@@ -271,27 +146,46 @@ def _draw_curve(
     # Staggered by curve: markers of coinciding curves must not cover each other.
     next_marker = 3 + index * every // max(len(chart.curves), 1)
     markers: list[tuple[int, int]] = []
+    below: list[tuple[int, int]] = []
     last_cell: tuple[int, int] | None = None
+    breaks = sorted(curve.breaks)
     for offset, series in curve.parts:
         before: tuple[int, int] | None = None
+        before_step = 0
         for bucket in series.buckets(chart.start - offset, chart.end - offset):
-            x = round((bucket.x + offset - chart.start) / span * dots_wide)
+            step = bucket.x + offset
+            x = round((step - chart.start) / span * dots_wide)
+            if curve.scale.is_below(bucket.low):
+                below.append((x // canvas.dots_x, canvas.height - 1))
+                if bucket.high <= 0:
+                    before = None
+                    continue
             low, high, first, last = (
                 round((1 - curve.scale.share(value)) * dots_high)
-                for value in (bucket.low, bucket.high, bucket.first, bucket.last)
+                for value in _drawn_values(bucket, curve.scale)
             )
-            if before is not None:
+            joined = bisect_left(breaks, before_step) == bisect_left(breaks, step)
+            if before is not None and joined:
                 canvas.line(*before, x, first, curve.role)
             canvas.span(x, high, low, curve.role)
-            before = (x, last)
+            before, before_step = (x, last), step
             last_cell = (x // canvas.dots_x, last // canvas.dots_y)
             if last_cell[0] >= next_marker:
                 markers.append(last_cell)
                 next_marker = last_cell[0] + every
+    signs = [(column, row, glyphs.below, curve.role) for column, row in below]
     if not curve.marker or last_cell is None:
-        return []
+        return signs
     kept = [cell for cell in markers if last_cell[0] - cell[0] >= 3]
-    return [(column, row, curve.marker, curve.role) for column, row in (*kept, last_cell)]
+    return signs + [(column, row, curve.marker, curve.role) for column, row in (*kept, last_cell)]
+
+
+def _drawn_values(bucket: Bucket, scale: Scale) -> tuple[float, float, float, float]:
+    """Return lowest, highest, first and last value; on a logarithmic axis without zeros."""
+    if not scale.log or bucket.low > 0:
+        return bucket.low, bucket.high, bucket.first, bucket.last
+    first, last = (value if value > 0 else bucket.positive for value in (bucket.first, bucket.last))
+    return bucket.positive, bucket.high, first, last
 
 
 def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyphs) -> None:
@@ -302,10 +196,20 @@ def _draw_band(canvas: Canvas, chart: Chart, first: int, last: int, glyphs: Glyp
     canvas.band(left, right)
     if last <= chart.end:
         _draw_vertical(canvas, right, glyphs.dotted, "danger")
+
+
+def _label_band(canvas: Canvas, chart: Chart, first: int, last: int) -> None:
+    """Write a danger window's label at the lowest and leftmost place in it that is clear."""
+    if last < chart.start or first > chart.end:
+        return
+    left = max(_column(chart, first, canvas.width), 0)
+    right = min(_column(chart, last, canvas.width), canvas.width - 1)
     for label in ("danger window", "danger"):
-        if canvas.is_free(left, canvas.height - 1, len(label) + 1) and right - left > len(label):
-            canvas.write(left + 1, canvas.height - 1, label, "danger")
-            return
+        for row in range(canvas.height - 1, -1, -1):
+            for column in range(left + 1, right - len(label) + 1):
+                if canvas.is_clear(column, row, len(label)):
+                    canvas.write(column, row, label, "danger")
+                    return
 
 
 def _draw_vertical(canvas: Canvas, column: int, sign: str, role: str) -> None:
@@ -339,10 +243,13 @@ def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs) -> list[Line]:
     for row in range(canvas.height):
         number = left.get(row, "")
         wall = glyphs.tick if number else glyphs.wall
-        line: Line = [(f"{number[:4]:>4} ", "muted"), (wall, "faint"), *canvas.row(row)]
+        line: Line = [(f"{f'{number:>4}'[:5]:<5}", "muted"), (wall, "faint"), *canvas.row(row)]
         if chart.right_ticks:
             other = right.get(row, "")
-            line += [(glyphs.wall, "faint"), (f" {other[:4]:<4}", "muted")]
+            line += [
+                (glyphs.wall, "faint"),
+                (f"{other:>5}"[:5] if len(other) > 4 else f" {other:<4}", "muted"),
+            ]
         else:
             line.append((" ", "text"))
         lines.append(line)

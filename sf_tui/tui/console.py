@@ -19,19 +19,22 @@ from textual.screen import ModalScreen, Screen
 from sf_tui.errors import RunError
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionSender, console_command, rollback_targets
+from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
-from sf_tui.tui.numbers import format_change, format_share
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.rollback import rollback_targets
+from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import DARK, LIGHT
 from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+from sf_tui.vocabulary.measured import format_score
 
 
 def save_file(view: ViewState, name: str, content: str) -> Path:
@@ -66,22 +69,20 @@ def values_as_markdown(view: ViewState) -> str:
         lines[0] += f", stage {stage.name}, step {view.step} of {stage.steps}"
     lines += [
         "",
-        "| task | stage start | worst | now | change |",
-        "| --- | --- | --- | --- | --- |",
+        "| task | run start | worst in this stage | now | since the run began | in this stage |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    lost = {loss.task: loss for loss in losses(view)}
     for task in view.tasks:
-        start, now = view.accuracy_at_start(task), view.accuracy_now(task)
-        series = stage.accuracy.get(task) if stage else None
-        extremes = series.extremes(0, view.step) if series else None
-        metric = history.metric(task)
-        change = ""
-        if start is not None and now is not None:
-            change = format_change(-metric.drop(start, now), metric)
-        lines.append(
-            f"| {task} ({metric.name}) | {format_share(start)} | "
-            f"{format_share(metric.worst(extremes) if extremes else None)} | {format_share(now)} | "
-            f"{change} |"
-        )
+        loss = lost.get(task)
+        scores = (run_start(view, task), lowest_in(view, task, 0, view.step), score_now(view, task))
+        cells = [
+            f"{task} ({history.metric(task).name})",
+            *(format_score(score, counts=True) for score in scores),
+            drop_text(loss.since_run if loss else None),
+            drop_text(loss.in_stage if loss else None),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     frozen = view.frozen_layers
     lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]
     if view.anchor is not None:
@@ -169,9 +170,11 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if refusal:
             self.show_notice(refusal, "warn")
             return
-        action = self.sender.resolve_toggle(action, view.live)
+        # It acts on the run as it is now, so that is what must be in sight.
+        view.cursor = None
+        action = self.sender.resolve_toggle(action, view.newest)
         if action.op == "rollback":
-            targets = rollback_targets(view.run, view.live)
+            targets = rollback_targets(view.run, view.newest)
             if not targets:
                 self.show_notice("no checkpoint of this stage lies before the present step", "warn")
                 return

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sf_tui.printable import printable
 from sf_tui.run.commands import CommandTail
@@ -26,6 +28,7 @@ from sf_tui.run.state import RunState
 from sf_tui.tui.live_state import LiveState
 from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.vocabulary.events import (
+    CheckpointWritten,
     Danger,
     Drift,
     Event,
@@ -36,6 +39,7 @@ from sf_tui.vocabulary.events import (
     Step,
     TasksAtRisk,
 )
+from sf_tui.vocabulary.measured import Score, score_in
 
 WHOLE_UP_TO_BYTES = 2_000_000
 """A log up to this size is folded before the first frame: about 0.1 s."""
@@ -50,6 +54,8 @@ SUMMARY_HEAD_BYTES = 1 << 14
 SUMMARY_END_BYTES = 1 << 16
 WORKER_LOG_BYTES = 16_384
 WORKER_LOG_LINES = 200
+_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk)
+"""Events that can wait for the next frame."""
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
 # Colors and cursor moves from libraries carry no information; other controls are shown.
 _MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -92,12 +98,16 @@ class RunFeed:
         run: the run.
         live: the state so far; replaced once, when the whole history is read.
         progress: share of the history read so far; None when it is complete.
+        is_urgent: whether something was read that should be shown at once.
     """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
         self.live = LiveState()
         self.progress: float | None = None
+        self.is_urgent = False
+        self._pending: deque[Event] = deque()
+        self._pending_requests: list[dict[str, Any]] = []
         self._damaged_before = 0
         self._tail = EventTail(run.events)
         self._requests = CommandTail(run.commands)
@@ -114,20 +124,52 @@ class RunFeed:
         except OSError as error:
             self.live.note_damage(1, f"{run.events}: can't be read: {reason_of(error)}")
         self._note_damage()
-        self._poll_requests()
+        self.read()
+        self.apply()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was read that `apply` has not folded yet."""
+        return bool(self._pending or self._pending_requests)
 
     def poll(self) -> bool:
-        """Fold events appended since the last poll; return whether there were any."""
-        changed = self._poll_requests()
+        """Read and fold what was appended since the last poll; return whether there was any."""
+        changed = self.read()
+        self.apply()
+        return changed
+
+    def read(self) -> bool:
+        """Read what was appended since the last time, without folding it; return if there is any.
+
+        The state stays as it is until `apply`.
+        """
+        before = len(self._pending) + len(self._pending_requests)
         deadline = time.perf_counter() + POLL_BUDGET_S
         with suppress(OSError):
             # The file system may be unavailable for a moment; the next poll tries again.
+            self._pending_requests += [line for line in self._requests.poll() if "id" in line]
             for event in self._tail.iterate():
-                self._fold_live(event)
-                changed = True
+                self._pending.append(event)
+                self.is_urgent = self.is_urgent or not isinstance(event, _MEASURED)
                 if time.perf_counter() > deadline:
                     break
-        return self._note_damage() or changed
+        self.is_urgent = self.is_urgent or bool(self._pending_requests)
+        damaged = self._tail.unreadable + self._tail.gaps != self._damaged_before
+        return damaged or len(self._pending) + len(self._pending_requests) > before
+
+    def apply(self) -> None:
+        """Fold what was read, up to a time budget; `is_behind` tells whether some is left."""
+        deadline = time.perf_counter() + POLL_BUDGET_S
+        for line in self._pending_requests:
+            self.live.activity.add_request(line)
+        self._pending_requests.clear()
+        while self._pending:
+            self._fold_live(self._pending.popleft())
+            if time.perf_counter() > deadline:
+                break
+        # What is left is shown with the next polls, without waiting for a frame.
+        self.is_urgent = bool(self._pending)
+        self._note_damage()
 
     def read_history(self, budget_s: float) -> bool:
         """Fold older events for at most `budget_s`; return whether any are left to read."""
@@ -152,11 +194,14 @@ class RunFeed:
         self._tail = self._whole_tail
         self._whole = None
         self._whole_events = None
+        # The whole history contains what the tail has read.
+        self._pending.clear()
+        self._pending_requests.clear()
         self._damaged_before = 0
         self.progress = None
         self._requests = CommandTail(self.run.commands)
-        self._note_damage()
-        self._poll_requests()
+        self.read()
+        self.apply()
 
     def _note_damage(self) -> bool:
         """Report damaged lines to the state; return whether there are more than before."""
@@ -190,15 +235,6 @@ class RunFeed:
             self.live.assume_stages_until(event.stage)
         self.live.add(event)
 
-    def _poll_requests(self) -> bool:
-        changed = False
-        with suppress(OSError):
-            for line in self._requests.poll():
-                if "id" in line:
-                    self.live.activity.add_request(line)
-                    changed = True
-        return changed
-
 
 def _size_of(path: Path) -> int:
     try:
@@ -228,10 +264,10 @@ class RunSummary:
     """Time of the newest event in seconds since the epoch."""
     stage: str
     step: int | None
-    old_accuracy: float | None
-    """Newest value of the first task."""
-    new_accuracy: float | None
-    """Newest value of the last task probed."""
+    old: Score | None
+    """Newest score of the first task."""
+    new: Score | None
+    """Newest score of the last task probed."""
 
 
 class RunListReader:
@@ -268,7 +304,7 @@ def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
         now_s: the present time in seconds since the epoch, for the age of the heartbeat.
     """
     state = RunState()
-    stage, step, values = "", None, dict[str, float]()
+    stage, step, scores = "", None, dict[str, Score]()
     for event in (*_head(run.events), *_end(run.events)):
         state.add(event)
         # The stage may have begun in the unread part.
@@ -276,9 +312,10 @@ def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
             stage, step = event.stage, event.step
         if isinstance(event, Probe | RunFinished):
             for task in event.metrics or {}:
-                value = state.value_of(task, event.metrics or {})
-                if value is not None:
-                    values[task] = value
+                full = not isinstance(event, Probe) or event.full
+                score = score_in((event.metrics or {})[task], state.metric(task), full=full)
+                if score is not None:
+                    scores[task] = score
     worker = probe_liveness(run, now_s).state
     shown = worker.value
     if state.finished is not None:
@@ -287,7 +324,7 @@ def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
         shown = "paused" if state.paused else "running"
     elif worker is WorkerState.FINISHED and step is not None:
         shown = "running"
-    learned = [task for task in state.tasks if task in values] or list(values)
+    learned = [task for task in state.tasks if task in scores] or list(scores)
     return RunSummary(
         run,
         state.profile,
@@ -295,8 +332,8 @@ def summarize_run(run: RunDirectory, now_s: float) -> RunSummary:
         seconds_since_epoch(state.last_time),
         stage,
         step,
-        values.get(learned[0]) if learned else None,
-        values.get(learned[-1]) if len(learned) > 1 else None,
+        scores.get(learned[0]) if learned else None,
+        scores.get(learned[-1]) if len(learned) > 1 else None,
     )
 
 

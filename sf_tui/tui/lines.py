@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -83,6 +83,40 @@ def as_many_as_fit(parts: Iterable[Sequence[Piece]], width: int, gap: str = "  "
         line.extend(part)
         taken += size
     return line
+
+
+def those_that_fit(parts: Iterable[Sequence[Piece]], width: int, gap: str = "  ") -> Line:
+    """Join the parts that fit whole, in order, leaving out those that do not."""
+    kept: list[Sequence[Piece]] = []
+    for part in parts:
+        if part and line_width(join([*kept, part], gap)) <= width:
+            kept.append(part)
+    return join(kept, gap)
+
+
+def first_that_fits(forms: Iterable[Line], width: int) -> Line:
+    """Return the first of several forms that fits; the last one if none does, empty without any."""
+    form: Line = []
+    for form in forms:
+        if line_width(form) <= width:
+            break
+    return form
+
+
+def wrap_cells(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most `width` cells; a word wider than a line is broken."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        if line and cell_len(line) + 1 + cell_len(word) <= width:
+            line += f" {word}"
+            continue
+        if line:
+            lines.append(line)
+        pieces = chop_cells(word, max(width, 2)) if cell_len(word) > width else [word]
+        lines += pieces[:-1]
+        line = pieces[-1]
+    return [*lines, line] if line or not lines else lines
 
 
 def changed_span(before: Line, after: Line) -> tuple[int, int] | None:

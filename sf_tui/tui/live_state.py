@@ -11,8 +11,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sf_tui.run.state import RunState, StageState
-from sf_tui.tui.activity import ActivityLog, Entry, Kind
+from sf_tui.run.losses import worst_loss
+from sf_tui.run.stage_state import StageState
+from sf_tui.run.state import RunState
+from sf_tui.tui.activity import ActivityLog, CommandRow, Entry, Kind
+from sf_tui.tui.history import History
 from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.tui.series import MinMaxSeries
 from sf_tui.vocabulary.declared import LayerDrift
@@ -25,6 +28,7 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
+from sf_tui.vocabulary.ops import GO_BACK, op_named
 
 DRIFT_SNAPSHOTS = 256
 """Drift measurements kept per stage; when full, every other one is dropped."""
@@ -156,8 +160,25 @@ class Curves:
             self._follow_stages()
         elif isinstance(event, Rewound):
             if event.stage in self.stages:
-                self.stages[event.stage].truncate(event.step)
+                self._rewind(self.stages[event.stage], event.step)
             self._follow_stages()
+
+    def _rewind(self, stage: StageCurves, step: int) -> None:
+        """Drop what a rewind of the state abandoned; the newest values become the state's own."""
+        state = stage.state
+        stage.truncate(step)
+        probe = state.probes[-1] if state.probes else None
+        for series in (*stage.accuracy.values(), stage.drop):
+            # The point at the step itself may come from after an edit that was taken back.
+            last = series.last_x
+            if last is not None and (probe is None or last >= probe.step):
+                series.truncate((probe.step if probe else 0) - 1)
+        if probe is not None:
+            self._add_probe(stage, probe)
+        stage.drift.latest = state.drift
+        stage.drift.snapshots = [
+            each for each in stage.drift.snapshots if state.drift and each.seq <= state.drift.seq
+        ]
 
     def _follow_stages(self) -> None:
         """Keep only the series of stages in the run's state."""
@@ -215,14 +236,19 @@ class LiveState(RunState):
     Attributes:
         curves: decimated series.
         activity: events other than measurements.
+        history: the state at every earlier step.
         damaged_lines: lines of the log that were skipped or are missing.
         version: rises with every event.
+        on_disk: folders of the checkpoints that exist, relative to the run directory; None while
+            they are not known.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.curves = Curves(self)
         self.activity = ActivityLog()
+        self.history = History()
+        self.on_disk: frozenset[str] | None = None
         self.damaged_lines = 0
         self.version = 0
         self._damage_row: Entry | None = None
@@ -231,15 +257,33 @@ class LiveState(RunState):
     def add(self, event: Event) -> None:
         """Fold one event in."""
         self.version += 1
+        if isinstance(event, Step):
+            self._add_step(event)
+            return
+        before = _held(self) if isinstance(event, Rewound) else ()
         super().add(event)
         self.curves.add(event)
-        if isinstance(event, Step):
-            self._step_times.append((event.stage, event.step, event.time))
-            return
-        self.activity.add(event)
+        if isinstance(event, Rewound):
+            if event.reason != "resumed":
+                saved = self.stage.saved if self.stage else []
+                exact = bool(saved) and saved[-1].event.step == event.step
+                self.activity.abandon(event, saved[-1].event.seq if exact else None)
+            self.activity.add(event, _changes(before, _held(self)))
+        else:
+            self.activity.add(event)
+        self.history.add(event, self)
         if isinstance(event, Rewound | StageStarted | CommandAnswered):
             # The time of a pause or a rewind is not a step time.
             self._step_times.clear()
+
+    def _add_step(self, event: Step) -> None:
+        stage = self.stages.get(event.stage)
+        anchored = len(stage.anchors) if stage is not None else 0
+        super().add(event)
+        self.curves.add(event)
+        self._step_times.append((event.stage, event.step, event.time))
+        if event.step == 1 or (stage is not None and len(stage.anchors) != anchored):
+            self.history.add(event, self)
 
     def note_damage(self, count: int, first: str) -> None:
         """Show the number of damaged log lines in one row.
@@ -275,7 +319,9 @@ class LiveState(RunState):
             self.curves.add(supposed)
             learned.append(entry.task)
             if entry.stage == stage:
-                return
+                break
+        # No event tells of these stages.
+        self.history.keep_copy(self)
 
     @property
     def steps_per_second(self) -> float | None:
@@ -314,25 +360,49 @@ class LiveState(RunState):
 
     @property
     def worst_known(self) -> str | None:
-        """The watched earlier task with the largest drop in this stage."""
-        stage = self.curves.current
-        if stage is None:
-            return None
-        worst: tuple[float, str] | None = None
-        for task in self.watched_of(stage.known):
-            series = stage.accuracy.get(task)
-            start = None if series is None else series.value_at(0)
-            if series is None or start is None or series.last_value is None:
-                continue
-            lost = self.metric(task).drop(start, series.last_value)
-            if worst is None or lost > worst[0]:
-                worst = (lost, task)
-        return worst[1] if worst else None
+        """The watched earlier task that has lost most since the run began."""
+        worst = worst_loss(self)
+        return worst.task if worst else None
 
     def marks(self, *kinds: Kind) -> list[Entry]:
-        """Return the entries of some kinds that have a stage and a step."""
+        """Return the entries of some kinds that have a stage and a step.
+
+        Entries that a rollback took back are left out, and so are checkpoints that were deleted.
+        """
         return [
             row
             for row in self.activity.rows
-            if row.kind in kinds and row.stage is not None and row.step is not None
+            if row.kind in kinds
+            and row.stage is not None
+            and row.step is not None
+            and not row.abandoned
+            and not _only_moves(row)
+            and (not row.path or self.on_disk is None or row.path in self.on_disk)
         ]
+
+
+def _only_moves(row: Entry) -> bool:
+    """Return whether an entry asked for a rollback, which has an entry of its own."""
+    return isinstance(row, CommandRow) and op_named(row.command.op).purpose == GO_BACK
+
+
+def _held(state: RunState) -> tuple[bool, bool, int]:
+    """Return whether a run is paused and anchored, and how many of its layers are frozen."""
+    stage = state.stage
+    paused = state.paused or state.ended_paused
+    return paused, bool(stage and stage.anchor), len(stage.frozen) if stage else 0
+
+
+def _changes(before: tuple[bool, bool, int] | tuple[()], after: tuple[bool, bool, int]) -> str:
+    """Return what a rewind changed of what `_held` gives, for the end of a sentence."""
+    if not before:
+        return ""
+    said = []
+    if before[0] and not after[0]:
+        said.append("the pause is over")
+    if before[1] != after[1]:
+        said.append("no longer anchored" if before[1] else "anchored again")
+    if before[2] != after[2]:
+        count = f"{after[2]} layer{'' if after[2] == 1 else 's'} frozen"
+        said.append(count if after[2] else "no layer frozen any more")
+    return "".join(f"; {part}" for part in said)

@@ -6,51 +6,32 @@ import math
 from datetime import UTC, datetime, tzinfo
 
 from sf_tui.run.clock import parse_rfc3339
-from sf_tui.vocabulary.metrics import Metric
 
 
 def format_value(value: float | None) -> str:
-    """Return a share, loss or norm in at most seven characters; `–` for none."""
+    """Return a loss, norm or rate in at most seven characters; `–` for none."""
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
     if size >= 100_000:
-        return f"{value:.1e}"
+        return scientific(value)
     if size >= 100:
         return f"{value:.0f}"
     if size >= 10:
         return f"{value:.1f}"
     if size >= 0.0095 or value == 0:
         return f"{value:.3f}" if size < 1.0005 else f"{value:.2f}"
-    return f"{value:.1e}"
+    return scientific(value)
 
 
 def format_share(value: float | None) -> str:
-    """Return a share in [0, 1] with three decimals; `–` for none."""
-    return "–" if value is None else f"{value:.3f}"
+    """Return a share in [0, 1] with the two decimals that some hundred examples bear."""
+    return "–" if value is None else f"{value:.2f}"
 
 
-def format_points(drop: float) -> str:
-    """Return a difference of shares in points, signed; a loss is negative."""
-    points = round(100 * drop, 1)
-    return f"{points:+.1f}".replace("-", "−") if points else "0.0"
-
-
-def format_change(gain: float, metric: Metric, *, unit: bool = True) -> str:
-    """Return the change of a measure.
-
-    Args:
-        gain: the change in the metric's good direction; a loss is negative.
-        metric: the measure. Shares are written in points; a loss is negative. Other measures are
-            written as the change of the value itself, consistent with the values beside it: a
-            worse negative log-likelihood is positive.
-        unit: whether to append the unit.
-    """
-    if metric.is_share:
-        return format_points(gain) + (" points" if unit else "")
-    change = gain if metric.higher_is_better else -gain
-    text = f"{change:+.2f}".replace("-", "−") if round(change, 2) else "0.00"
-    return text + (f" {metric.unit}" if unit else "")
+def scientific(value: float) -> str:
+    """Return a number as `1.1e-8`, as axes write it."""
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
 def format_rate(per_second: float | None) -> str:

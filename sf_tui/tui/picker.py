@@ -13,14 +13,19 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.tui.feed import RunSummary, summarize_run
 from sf_tui.tui.lines import Line, as_many_as_fit
-from sf_tui.tui.numbers import format_age, format_share
+from sf_tui.tui.numbers import format_age
 from sf_tui.tui.panels.lists import state_role
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.panels.score_words import score_text
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 RUNS_READ_FIRST = 30
+
+_WIDE = 110
+_SCORE_CELLS = {False: 6, True: 12}
+"""Cells of a score without and with its interval."""
 
 
 class RunTable(Panel):
@@ -48,11 +53,17 @@ class RunTable(Panel):
         """Return the rows around the chosen one, and the keys."""
         room = max(height - 3, 1)
         first = min(max(self.chosen - room + 1, 0), max(len(self.runs) - room, 0))
-        name_width = min(max((len(row.run.id) for row in self.runs), default=8), width - 40)
-        header = f"  {'run':<{name_width}}  {'state':<12} {'age':>6} {'old':>6} {'new':>6}  stage"
+        cells = _SCORE_CELLS[width >= _WIDE]
+        name_width = min(
+            max((len(row.run.id) for row in self.runs), default=8), width - 28 - 2 * cells
+        )
+        header = (
+            f"  {'run':<{name_width}}  {'state':<12} {'age':>6} "
+            f"{'old':>{cells}} {'new':>{cells}}  stage"
+        )
         lines: list[Line] = [[(header, "muted")]]
         for index in range(first, min(first + room, len(self.runs))):
-            lines.append(self._row(self.runs[index], index == self.chosen, name_width))
+            lines.append(self._row(self.runs[index], index == self.chosen, name_width, cells))
         lines += [[] for _ in range(height - len(lines) - 1)]
         keys: list[Line] = [
             [("up down", "key"), (" choose", "muted")],
@@ -61,8 +72,12 @@ class RunTable(Panel):
         ]
         return [*lines, as_many_as_fit(keys, width, "   ")]
 
-    def _row(self, row: RunSummary, chosen: bool, name_width: int) -> Line:
+    def _row(self, row: RunSummary, chosen: bool, name_width: int, cells: int) -> Line:
         glyphs = self.view.glyphs
+        old, new = (
+            score_text(self.view, score, interval=cells == _SCORE_CELLS[True])
+            for score in (row.old, row.new)
+        )
         name = row.run.id
         if len(name) > name_width:
             name = f"{glyphs.ellipsis}{name[-name_width + 1 :]}"
@@ -73,8 +88,8 @@ class RunTable(Panel):
             (f"{name:<{name_width}}", "selected" if chosen else "text"),
             (f"  {row.state:<12.12} ", state_role(row.state)),
             (f"{format_age(age):>6} ", "muted"),
-            (f"{format_share(row.old_accuracy):>6} ", "task-0"),
-            (f"{format_share(row.new_accuracy):>6}  ", "task-1"),
+            (f"{old:>{cells}} ", "task-0"),
+            (f"{new:>{cells}}  ", "task-1"),
             (step, "muted"),
         ]
 

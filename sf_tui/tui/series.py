@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+NO_POSITIVE = float("inf")
 CAPACITY = 2048
 """Most buckets of a curve: more than any terminal has columns of dots."""
 EXACT_HEAD = 512
@@ -21,7 +22,8 @@ EXACT_TAIL = 1024
 class Bucket(NamedTuple):
     """The points of one range of steps.
 
-    `x` is the last step with a point; `first` and `last` are values in order of arrival.
+    `x` is the last step with a point; `first` and `last` are values in order of arrival. `positive`
+    is the lowest value above 0, for logarithmic axes; infinite without one.
     """
 
     x: int
@@ -29,6 +31,7 @@ class Bucket(NamedTuple):
     high: float
     first: float
     last: float
+    positive: float = NO_POSITIVE
 
 
 class MinMaxSeries:
@@ -50,6 +53,7 @@ class MinMaxSeries:
         self._high = array("d")
         self._first = array("d")
         self._last = array("d")
+        self._positive = array("d")
         self._head_x = array("q")
         self._head_y = array("d")
         self._tail_x = array("q")
@@ -97,12 +101,14 @@ class MinMaxSeries:
             if y > self._high[-1]:
                 self._high[-1] = y
             self._last[-1] = y
+            self._positive[-1] = min(self._positive[-1], _positive(y))
             return
         self._x.append(x)
         self._low.append(y)
         self._high.append(y)
         self._first.append(y)
         self._last.append(y)
+        self._positive.append(_positive(y))
         while len(self._x) > self.capacity:
             self._halve()
 
@@ -118,8 +124,9 @@ class MinMaxSeries:
         start = x // self.width * self.width
         kept = self._kept_one_by_one(start, x)
         is_cut = self._x[keep] // self.width == x // self.width
-        stale = (self._low[keep], self._high[keep], self._first[keep])
-        for column in (self._x, self._low, self._high, self._first, self._last):
+        stale = (self._low[keep], self._high[keep], self._first[keep], self._positive[keep])
+        columns = (self._x, self._low, self._high, self._first, self._last, self._positive)
+        for column in columns:
             del column[keep:]
         for steps, values in ((self._head_x, self._head_y), (self._tail_x, self._tail_y)):
             index = bisect_right(steps, x)
@@ -131,12 +138,13 @@ class MinMaxSeries:
             for step, value in kept:
                 self._put(step, value)
             return
-        low, high, first = stale
+        low, high, first, positive = stale
         self._x.append(x)
         self._low.append(low)
         self._high.append(high)
         self._first.append(first)
         self._last.append(first)
+        self._positive.append(positive)
 
     def _kept_one_by_one(self, start: int, end: int) -> list[tuple[int, float]] | None:
         """Return every point from `start` to `end`; None if they are not kept exactly."""
@@ -154,7 +162,7 @@ class MinMaxSeries:
         if self.width > 1 and self._head_x and end <= self._head_x[-1]:
             for index in range(bisect_left(self._head_x, start), bisect_right(self._head_x, end)):
                 y = self._head_y[index]
-                yield Bucket(self._head_x[index], y, y, y, y)
+                yield Bucket(self._head_x[index], y, y, y, y, _positive(y))
             return
         for index in range(bisect_left(self._x, start), len(self._x)):
             if self._x[index] > end and self._x[index] // self.width * self.width > end:
@@ -165,6 +173,7 @@ class MinMaxSeries:
                 self._high[index],
                 self._first[index],
                 self._last[index],
+                self._positive[index],
             )
 
     def value_at(self, x: int) -> float | None:
@@ -197,21 +206,35 @@ class MinMaxSeries:
             low, high = min(low, bucket.low), max(high, bucket.high)
         return (low, high) if low <= high else None
 
+    def positive_extremes(self, start: int, end: int) -> tuple[float, float] | None:
+        """Return the lowest and highest value above 0 between two steps, or None without one."""
+        low, high = NO_POSITIVE, 0.0
+        for bucket in self.buckets(start, end):
+            low, high = min(low, bucket.positive), max(high, bucket.high)
+        return (low, high) if low <= high else None
+
     def _halve(self) -> None:
         """Double the bucket width and merge neighboring buckets."""
         self.width *= 2
         x, low, high = array("q"), array("d"), array("d")
-        first, last = array("d"), array("d")
+        first, last, positive = array("d"), array("d"), array("d")
         for index, step in enumerate(self._x):
             if x and x[-1] // self.width == step // self.width:
                 x[-1] = step
                 low[-1] = min(low[-1], self._low[index])
                 high[-1] = max(high[-1], self._high[index])
                 last[-1] = self._last[index]
+                positive[-1] = min(positive[-1], self._positive[index])
             else:
                 x.append(step)
                 low.append(self._low[index])
                 high.append(self._high[index])
                 first.append(self._first[index])
                 last.append(self._last[index])
+                positive.append(self._positive[index])
         self._x, self._low, self._high, self._first, self._last = x, low, high, first, last
+        self._positive = positive
+
+
+def _positive(y: float) -> float:
+    return y if y > 0 else NO_POSITIVE

@@ -17,7 +17,7 @@ from textual.theme import Theme
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of glyphs; each is one cell wide."""
+    """One set of glyphs; each but `plus_minus` is one cell wide."""
 
     name: str
     braille: bool
@@ -40,6 +40,9 @@ class Glyphs:
     frozen: str
     pointer: str
     ring: str
+    below: str
+    """A value below the axis."""
+    plus_minus: str
 
     def task(self, index: int) -> str:
         """Return the marker of the task at `index` of the profile."""
@@ -75,6 +78,8 @@ UNICODE = Glyphs(
     frozen="▪",
     pointer="▸",
     ring="○",
+    below="▼",
+    plus_minus="±",
 )
 ASCII = Glyphs(
     name="ascii",
@@ -97,6 +102,8 @@ ASCII = Glyphs(
     frozen="%",
     pointer=">",
     ring="o",
+    below="v",
+    plus_minus="+-",
 )
 _PLAIN_SIGNS = {
     "−": "-",

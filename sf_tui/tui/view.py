@@ -17,18 +17,21 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.geometry import Size
 from textual.screen import ModalScreen
 
+from sf_tui.run.checkpoint_folders import paths_on_disk
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
-from sf_tui.tui.machine import Machine
+from sf_tui.tui.machine import Machine, MachineSample
+from sf_tui.tui.numbers import format_clock
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart
-from sf_tui.tui.panels.danger_strip import DangerStrip
+from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
-from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, Matrix, layers_shown
+from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
@@ -36,8 +39,9 @@ from sf_tui.tui.view_state import ViewState
 
 POLL_EVERY_S = 0.25
 """Interval between polls of the logs; a poll without changes costs almost nothing."""
-TEXT_EVERY_S = 1.0
-CHART_EVERY_S = 2.0
+FRAME_EVERY_S = 1.0
+"""Interval between frames; every panel shows the same instant."""
+MACHINE_EVERY_S = 2.0
 SLOWER_WITH_LITE = 2.0
 LIVENESS_EVERY_S = 1.0
 RUN_LIST_EVERY_S = 10.0
@@ -69,7 +73,8 @@ def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
     """
     gpus = len(view.machine.gpus) if view.machine else 0
     drift = max(len(layers_shown(view)), 1) + 1
-    matrix = min(max(len(view.tasks), 1), 8) + 2
+    # Title, heading, tasks, and what the values rest on.
+    matrix = min(max(len(view.tasks), 1), 8) + 3
     machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
     diagnosis = view.live.diagnosis
     if diagnosis is None:
@@ -106,13 +111,9 @@ class RefreshRate:
         self._done[what] = now
         return True
 
-    def text_is_due(self) -> bool:
-        """Return whether text panels are due."""
-        return self.is_due("text", TEXT_EVERY_S * self.slower)
-
-    def charts_are_due(self) -> bool:
-        """Return whether charts are due."""
-        return self.is_due("charts", CHART_EVERY_S * self.slower)
+    def frame_is_due(self) -> bool:
+        """Return whether the panels are due."""
+        return self.is_due("frame", FRAME_EVERY_S * self.slower)
 
 
 class RunView(App[int], inherit_bindings=False):
@@ -150,7 +151,7 @@ class RunView(App[int], inherit_bindings=False):
         paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
         self.view = ViewState(
             run,
-            live=self._feed.live,
+            newest=self._feed.live,
             actions=actions,
             progress=self._feed.progress,
             read_only=self.options.read_only,
@@ -165,10 +166,9 @@ class RunView(App[int], inherit_bindings=False):
         self._machine = Machine()
         self._worker_log = WorkerLogTail(run.worker_log)
         self._run_list = RunListReader()
-        self._text_news = False
-        self._chart_news = False
+        self._news = False
         self._machine_news = True
-        self._urgent_before: tuple[object, ...] = ()
+        self._shown_size = Size(0, 0)
         self._notice_at = 0.0
         for each in (DARK, LIGHT, PLAIN):
             self.register_theme(textual_theme(each))
@@ -211,11 +211,10 @@ class RunView(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Show the state read so far and start to follow the run."""
         self.check_worker()
-        self.view.machine = self._machine.sample(self.view.liveness)
+        self.sample_machine()
         self._worker_log.poll()
         self.view.log_lines = self._worker_log.lines
-        self._urgent_before = self._urgent_facts()
-        self._arrange()
+        self._arrange(self.size)
         self.set_interval(POLL_EVERY_S, self.poll)
         if self._feed.progress is not None:
             self.run_worker(self._read_history())
@@ -223,6 +222,8 @@ class RunView(App[int], inherit_bindings=False):
     def on_resize(self, event: events.Resize) -> None:
         """Apply the layout for the new size."""
         self._arrange(event.size)
+        # A panel that keeps its size gets no event of its own.
+        self.call_after_refresh(self.update_panels)
 
     def on_screen_resume(self) -> None:
         """Update the panels that were covered."""
@@ -236,76 +237,81 @@ class RunView(App[int], inherit_bindings=False):
             return "wide"
         return "standard" if width >= 110 and height >= 34 else "compact"
 
-    def _arrange(self, size: Size | None = None) -> None:
-        width, height = size or self.size
+    def _arrange(self, size: Size) -> None:
+        self._shown_size = size
+        width, height = size
         screen = self.screen_stack[0]
         layout = self.layout_for(width, height)
         for each in ("card", "compact", "standard", "wide"):
             screen.set_class(each == layout, f"-{each}")
         screen.set_class(height >= 34, "-tall")
-        self._size_side()
+        self._size_panels()
         self._refresh_runs(RUNS_AT_ONCE)
 
-    def _size_side(self) -> None:
-        """Set the height of each side panel to its content."""
+    def _size_panels(self) -> None:
+        """Set the height of the strip and of each side panel to its content."""
         view = self.view
-        screen = self.screen_stack[0]
-        heights = side_heights(view, self.size.height, wide=screen.has_class("-wide"))
-        for panel in screen.query(Panel):
-            height = heights.get(panel.id or "")
+        width, height = self._shown_size
+        wide = self.screen_stack[0].has_class("-wide")
+        heights = side_heights(view, height, wide=wide) | {"danger": strip_height(view, width)}
+        for panel in (panel for screen in self.screen_stack for panel in screen.query(Panel)):
+            wanted = heights.get(panel.id or "")
             styled = panel.styles.height
-            if height is not None and (styled is None or styled.value != height):
-                panel.styles.height = height
+            if wanted is not None and (styled is None or styled.value != wanted):
+                panel.styles.height = wanted
             if isinstance(panel, (Verdict, VerdictLine)):
                 panel.set_class(view.live.diagnosis is None, "-empty")
 
-    def update_panels(self, *, charts: bool = True) -> None:
+    def update_panels(self) -> None:
         """Compose the visible panels again; only changed cells are sent."""
-        self.view.live = self._feed.live
+        self.view.newest = self._feed.live
         self.view.progress = self._feed.progress
+        self._size_panels()
         for screen in reversed(self.screen_stack):
             for panel in screen.query(Panel):
-                if charts or not panel.IS_CHART:
-                    panel.update()
+                panel.update()
             if not isinstance(screen, ModalScreen):
                 break
 
     # Following the run
 
     def poll(self) -> None:
-        """Read the changes since the last poll and show them when due."""
+        """Read the changes since the last poll, and show all of them together when due.
+
+        What was read changes the shown state only with the next frame, so that all panels are of
+        one instant, whatever composes one of them in between.
+        """
         if not self._terminal_is_ready():
             return
         view = self.view
         ended = self._worker_ended()
-        if self._feed.poll():
-            self._text_news = self._chart_news = self._machine_news = True
+        if self._feed.read():
+            self._news = self._machine_news = True
         view.now_s = self.options.wall_clock()
         # Long-running work writes no events, but its elapsed time must be updated.
-        self._text_news = self._text_news or view.work is not None
+        self._news = self._news or view.work is not None
+        urgent = self._feed.is_urgent
         if self._rate.is_due("liveness", LIVENESS_EVERY_S):
             before = view.liveness
             self.check_worker()
-            self._text_news = self._text_news or view.liveness.state is not before.state
-        if self._worker_log.poll():
-            view.log_lines = self._worker_log.lines
-            self._text_news = True
-        if ended and self._feed.live.started is None:
-            self.exit(NEVER_BEGAN)
-            return
-        facts = self._urgent_facts()
-        urgent, self._urgent_before = facts != self._urgent_before, facts
-        if self._text_news and (self._rate.text_is_due() or urgent):
-            self._text_news = False
-            self._drop_old_notice()
-            self.update_panels(charts=False)
-        if self._chart_news and self._rate.charts_are_due():
-            self._chart_news = False
-            self._sample_machine()
-            self._size_side()
-            self.update_panels()
+            if view.liveness.state is not before.state:
+                self._news = self._machine_news = urgent = True
+        self._news = self._worker_log.poll() or self._news
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
-            self._refresh_runs(1)
+            self._news = self._refresh_runs(1) or self._news
+        if self._news and (self._rate.frame_is_due() or urgent):
+            self._show_news()
+        if ended and self._feed.live.started is None and not self._feed.is_behind:
+            self.exit(NEVER_BEGAN)
+
+    def _show_news(self) -> None:
+        """Take in all that was read, and compose every panel."""
+        self._feed.apply()
+        self._news = self._feed.is_behind
+        self.view.log_lines = self._worker_log.lines
+        self._drop_old_notice()
+        self.sample_machine()
+        self.update_panels()
 
     def check_worker(self) -> None:
         """Update the worker's liveness; keep the previous one if files are unreadable."""
@@ -322,49 +328,40 @@ class RunView(App[int], inherit_bindings=False):
                 # resumed worker would have a heartbeat.
                 found = replace(found, state=WorkerState.FINISHED)
             self.view.liveness = found
+        self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
     def _drop_old_notice(self) -> None:
         """Clear an old notice along with other changes; alone it would not justify an update."""
         if self.options.steady_clock() - self._notice_at > NOTICE_S:
             self.view.notice = ""
 
-    def _urgent_facts(self) -> tuple[object, ...]:
-        """Return the facts whose change is shown at the next poll, not at the next second."""
+    def sample_machine(self) -> None:
+        """Update the load of the worker's machine; an ended run has the time of its end."""
         live = self._feed.live
-        newest = live.activity.newest_command()
-        return (
-            len(live.activity.commands),
-            newest.command.status if newest else "",
-            live.status,
-            live.stage.in_danger if live.stage else False,
-            self.view.liveness.state,
-        )
-
-    def _sample_machine(self) -> None:
-        if self._machine_news and not self._feed.live.paused:
+        if live.finished is not None:
+            clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
+            self.view.machine = MachineSample(problem=f"the run ended {clock}".rstrip())
+        elif self.view.machine is None or (
+            self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
+        ):
             self._machine_news = False
             self.view.machine = self._machine.sample(self.view.liveness)
 
-    def _refresh_runs(self, count: int) -> None:
-        """Update some runs of the run list if the layout shows it."""
-        if not self.screen_stack:
-            # A timer may fire while the console closes.
-            return
-        screen = self.screen_stack[0]
-        if screen.has_class("-wide"):
-            now_s = self.options.wall_clock()
-            for _ in range(count):
-                self.view.runs = self._run_list.read_some(self.view.run, now_s)
-            # A loop: while the console closes, the panel may be gone.
-            for panel in screen.query(RunList):
-                panel.update()
+    def _refresh_runs(self, count: int) -> bool:
+        """Read some runs of the run list again if the layout shows it; return if any changed."""
+        # A timer may fire while the console closes.
+        if not self.screen_stack or not self.screen_stack[0].has_class("-wide"):
+            return False
+        before, now_s = self.view.runs, self.options.wall_clock()
+        for _ in range(count):
+            self.view.runs = self._run_list.read_some(self.view.run, now_s)
+        return self.view.runs != before
 
     async def _read_history(self) -> None:
         """Read the older part of a long log in slices, interleaved with other work."""
         while self._feed.read_history(HISTORY_SLICE_S):
-            self._text_news = True
+            self._news = True
             await asyncio.sleep(HISTORY_SLICE_S / 2)
-        self._size_side()
         self.update_panels()
 
     # Notices
@@ -380,4 +377,4 @@ class RunView(App[int], inherit_bindings=False):
         self._notice_at = self.options.steady_clock()
         self.view.notice, self.view.notice_level = text, level
         self.view.notice_command = command
-        self.update_panels(charts=False)
+        self.update_panels()

@@ -16,6 +16,7 @@ from sf_tui.tui.axes import round_up
 from sf_tui.tui.feed import RunSummary
 from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
+from sf_tui.tui.replay import Replay
 from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
 from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import TasksAtRisk
@@ -23,7 +24,7 @@ from sf_tui.vocabulary.events import TasksAtRisk
 
 def move_by_probe(view: ViewState, direction: int) -> None:
     """Move the cursor to the previous (-1) or next (+1) probe; after the last one, to live."""
-    curves = view.live.curves
+    curves = view.newest.curves
     x = view.cursor
     if x is None:
         if direction > 0:
@@ -73,7 +74,7 @@ class ViewState:
 
     Attributes:
         run: the run.
-        live: its state, curves and activity.
+        newest: its newest state, curves and activity.
         actions: the profile's.
         liveness: of its worker.
         progress: share of the history read so far; None when it is complete.
@@ -91,7 +92,7 @@ class ViewState:
     """
 
     run: RunDirectory
-    live: LiveState = field(default_factory=LiveState)
+    newest: LiveState = field(default_factory=LiveState)
     actions: RunActions = field(default_factory=RunActions)
     liveness: Liveness = field(default_factory=lambda: Liveness(WorkerState.STARTING))
     progress: float | None = None
@@ -110,26 +111,36 @@ class ViewState:
     paint: Paint = DARK
     zone: tzinfo | None = None
     now_s: float = 0.0
+    _replay: Replay = field(default_factory=Replay)
+
+    @property
+    def live(self) -> LiveState:
+        """The shown state: the newest one, in replay the one at the cursor.
+
+        What acts on the run or belongs to its worker reads `newest`.
+        """
+        place = self.place
+        return self.newest if place is None else self._replay.at(self.newest, place)
 
     @property
     def stage(self) -> StageCurves | None:
         """The viewed stage: the cursor's, else the newest."""
         place = self.place
         if place is not None:
-            return self.live.curves.stages.get(place.stage)
-        return self.live.curves.current
+            return self.newest.curves.stages.get(place.stage)
+        return self.newest.curves.current
 
     @property
     def place(self) -> Place | None:
         """Stage and step of the replay cursor; None while the newest values show."""
-        return None if self.cursor is None else self.live.curves.place_of(self.cursor)
+        return None if self.cursor is None else self.newest.curves.place_of(self.cursor)
 
     @property
     def tasks(self) -> list[str]:
         """Tasks in profile order; the probed ones until `run_started` is read."""
-        if self.live.tasks:
-            return self.live.tasks
-        stage = self.live.curves.current
+        if self.newest.tasks:
+            return self.newest.tasks
+        stage = self.newest.curves.current
         return list(stage.accuracy) if stage else []
 
     @property
@@ -157,7 +168,7 @@ class ViewState:
     def _accuracy_before(self, task: str) -> float | None:
         """Return a task's last measure in an earlier stage, if this one doesn't probe it."""
         value = None
-        for stage in self.live.curves.stages.values():
+        for stage in self.newest.curves.stages.values():
             if stage is self.stage:
                 break
             series = stage.accuracy.get(task)
@@ -190,33 +201,19 @@ class ViewState:
     @property
     def in_window(self) -> bool:
         """Whether the viewed step is in a danger window."""
-        stage, newest = self.stage, self.live.stage
-        if stage is None or not stage.window:
-            return False
-        if self.place is not None:
-            return self.place.step < stage.window
-        return bool(newest and newest.in_danger)
+        stage = self.live.stage
+        return bool(stage and stage.in_danger)
 
     @property
     def frozen_layers(self) -> list[str]:
         """Layers frozen at the viewed step."""
-        stage = self.stage
-        if stage is None:
-            return []
-        place = self.place
-        return [
-            layer.name
-            for layer in stage.drift.at(None if place is None else place.step)
-            if layer.frozen
-        ]
+        stage = self.live.stage
+        return stage.frozen if stage else []
 
     @property
     def anchor(self) -> AnchorState | None:
         """The anchor at the viewed step; None without one."""
-        stage, place = self.live.stage, self.place
-        if place is not None:
-            stage = self.live.stages.get(place.stage)
-            return stage.anchor_at(place.step) if stage else None
+        stage = self.live.stage
         return stage.anchor if stage else None
 
     @property
@@ -236,23 +233,23 @@ class ViewState:
     @property
     def at_risk(self) -> TasksAtRisk | None:
         """The tasks at risk in the viewed stage, as ranked by the start model."""
-        stage = self.live.stages.get(self.stage.name) if self.stage else None
+        stage = self.live.stage
         return stage.at_risk if stage else None
 
     @property
     def verdict(self) -> str:
-        """The newest verdict if it still applies to the current weights; else empty."""
+        """The newest verdict if it applies to the weights of the viewed step; else empty."""
         diagnosis = self.live.diagnosis
-        if diagnosis is None or not self.live.diagnosis_holds or self.place is not None:
+        if diagnosis is None or not self.live.diagnosis_holds:
             return ""
         return diagnosis.verdict if self.stage else ""
 
     @property
     def work(self) -> tuple[str, float] | None:
         """The worker's long-running work and its elapsed seconds; None without any."""
-        if self.live.finished is not None or self.liveness.state is WorkerState.DEAD:
+        if self.newest.finished is not None or self.liveness.state is WorkerState.DEAD:
             return None
-        row = self.live.activity.worked_on()
+        row = self.newest.activity.worked_on()
         return None if row is None else (row.doing, row.seconds_until(self.now_s))
 
     @property
@@ -262,7 +259,7 @@ class ViewState:
         The last one stays ahead of the run in round numbers: a long stage does not squeeze its
         danger window into one column, and the axis rarely changes.
         """
-        curves, stage = self.live.curves, self.stage
+        curves, stage = self.newest.curves, self.stage
         if stage is None:
             return (0, 1)
         offset = curves.offset(stage.name)
@@ -275,17 +272,17 @@ class ViewState:
 
     def _reach(self, stage: StageCurves) -> int:
         """Return the current last step of a stage's axis."""
-        if stage is not self.live.curves.current or self.live.finished is not None:
+        if stage is not self.newest.curves.current or self.newest.finished is not None:
             return max(stage.loss.last_x or 0, stage.steps if stage.loss.last_x is None else 1)
-        newest = self.live.stage
+        newest = self.newest.stage
         ahead = 1.15 * (newest.step if newest is not None else 0)
         return min(max(2 * stage.window, round_up(ahead), _FEWEST_STEPS), stage.steps)
 
     def jumps(self) -> list[int]:
         """Return the global steps to jump to: stage starts and all marks except checkpoints."""
-        curves = self.live.curves
+        curves = self.newest.curves
         found = {curves.offset(name) for name in curves.stages}
-        for row in self.live.marks(
+        for row in self.newest.marks(
             Kind.DANGER, Kind.ACTION, Kind.RULE, Kind.VERDICT, Kind.REWIND, Kind.ALERT
         ):
             x = curves.x_of(row.stage or "", row.step or 0)

@@ -37,6 +37,7 @@ class Command:
         requested: time of the request, RFC 3339; empty if it is unknown.
         accepted: time at which the worker accepted it; empty before that.
         seq: number of the latest event about it; 0 before the first.
+        changed: whether it changed anything; False if there was nothing to do.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Command:
     requested: str = ""
     accepted: str = ""
     seq: int = 0
+    changed: bool = True
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Command:
@@ -85,6 +87,7 @@ class Command:
         self.step = event.step
         self.reason = event.reason
         self.seq = event.seq or self.seq
+        self.changed = event.changed
         if event.value is not None:
             self.value = event.value
         if self.status == ACCEPTED:
@@ -95,7 +98,9 @@ class Command:
         """Whether the worker's final answer is outstanding."""
         return self.status in (REQUESTED, ACCEPTED)
 
-    def answer(self, status: str, reason: str | None = None) -> CommandAnswered:
+    def answer(
+        self, status: str, reason: str | None = None, *, changed: bool = True
+    ) -> CommandAnswered:
         """Return the event that changes the status."""
         return CommandAnswered(
             id=self.id,
@@ -108,4 +113,5 @@ class Command:
             stage=self.stage,
             step=self.step,
             reason=reason,
+            changed=changed,
         )

@@ -28,6 +28,9 @@ from sf_tui.vocabulary.declared import (
     as_object,
 )
 
+ASIDE = "~"
+"""Followed by a number, ends the folder name of a checkpoint that was put aside."""
+
 
 class OnRewind(Enum):
     """What a `rewound` event does to an earlier event of its stage at a later step."""
@@ -109,6 +112,10 @@ class StageStarted(Event):
     known: Annotated[Sequence[str], Doc("tasks learned before it, in profile order")] = ()
     frozen: Annotated[Sequence[str], Doc("layers frozen at its start")] = ()
     anchor: Annotated[AnchorState | None, Doc("how it is anchored; null: not at all")] = None
+    probe_every: Annotated[
+        Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
+    ] = 0
+    probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +242,7 @@ class Alert(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointWritten(Event):
-    """A checkpoint is complete on the disk."""
+    """A checkpoint is complete on the disk, or was put aside under another name."""
 
     TYPE: ClassVar[str] = "checkpoint"
 
@@ -247,6 +254,11 @@ class CheckpointWritten(Event):
         default_factory=dict
     )
     probed_at: Annotated[Count | None, Doc("step of that probe", STEPS)] = None
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it was abandoned by a rollback, or another one of its step replaced it."""
+        return ASIDE in self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +277,7 @@ class CommandAnswered(Event):
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
     reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
 @dataclass(frozen=True, slots=True)

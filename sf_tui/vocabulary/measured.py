@@ -178,7 +178,7 @@ def format_number(value: float | None) -> str:
         return NO_VALUE
     size = abs(value)
     if value and (size < 1e-3 or size >= 1e5):
-        return f"{value:.1e}"
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     if size >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"

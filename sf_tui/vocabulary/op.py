@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 FROZEN = "frozen"
@@ -120,10 +120,13 @@ class Op:
             suggests ops by purpose; an op without one is never suggested.
         turns_on: the run state that it turns on: `frozen`, `anchored`, `paused`.
         turns_off: the run state that it turns off. The op is refused while that state is off.
+        also_turns_on: by argument, the run state that it turns on if that argument is true.
         inverse: the op that undoes it.
         changes_weights: whether it changes the weights in place, other than by a training step. The
             worker then saves a checkpoint before it and probes after it, and earlier verdicts
             become void.
+        opens_window: whether it opens a danger window and arms the alerts again. An op that changes
+            weights always does.
         replayed: whether a resume applies it again at its step, because later steps depend on it.
         ends_step: whether the commands after it must not be read until it is done.
         interrupts: whether it acts while another command is running.
@@ -131,7 +134,7 @@ class Op:
         edit: whether it edits weights in one pass, without data or steps.
         after_end: the `sf` command that does the same after the run has ended, with `{run}`.
         result_event: the event that contains its result; charts then mark that event.
-        charted: whether charts mark the step at which it was done.
+        charted: whether charts mark the step at which it was done and changed something.
         footer_rank: position in the console's footer, lowest first.
     """
 
@@ -148,8 +151,10 @@ class Op:
     purpose: str = ""
     turns_on: str = ""
     turns_off: str = ""
+    also_turns_on: Mapping[str, str] = field(default_factory=dict, hash=False)
     inverse: str = ""
     changes_weights: bool = False
+    opens_window: bool = False
     replayed: bool = False
     ends_step: bool = False
     interrupts: bool = False
@@ -160,9 +165,19 @@ class Op:
     charted: bool = True
     footer_rank: int = 100
 
+    @property
+    def endangers(self) -> bool:
+        """Whether losses are likely after it, so that a danger window opens."""
+        return self.opens_window or self.changes_weights
+
     def argument(self, name: str) -> Argument | None:
         """Return the argument with a name, or None."""
         return next((argument for argument in self.arguments if argument.name == name), None)
+
+    def states_on(self, arguments: Mapping[str, Any]) -> frozenset[str]:
+        """Return the run states that it turns on with these arguments."""
+        also = {state for name, state in self.also_turns_on.items() if arguments.get(name)}
+        return frozenset({self.turns_on, *also} - {""})
 
     @property
     def argument_names(self) -> tuple[str, ...]:

@@ -100,13 +100,13 @@ def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
         "Tuning waits while the run's own weights are repaired: on rows of the new task, "
         f"neighbor prompts and {old}, {long}. The best step is kept."
     )
-    yield "Every task is probed, then tuning goes on from there."
+    yield "Every task is probed, and a checkpoint is saved."
 
 
 def _edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
     def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
         yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
-        yield "Every task is probed before and after, then tuning goes on from there."
+        yield "Every task is probed, and a checkpoint is saved; then training goes on from there."
 
     return consequence
 
@@ -156,6 +156,7 @@ for _op in (
         key="u",
         turns_off=FROZEN,
         inverse="freeze",
+        opens_window=True,
         replayed=True,
         footer_rank=1,
     ),
@@ -178,6 +179,7 @@ for _op in (
         key="o",
         turns_off=ANCHORED,
         inverse="anchor",
+        opens_window=True,
         replayed=True,
         footer_rank=3,
     ),
@@ -214,6 +216,7 @@ for _op in (
         confirm=True,
         typed_yes=True,
         purpose=GO_BACK,
+        opens_window=True,
         ends_step=True,
         charted=False,
         footer_rank=7,
@@ -262,6 +265,18 @@ for _op in (
                 example=150,
             ),
             _STRENGTH,
+            Argument(
+                "then_anchor",
+                bool,
+                "hold the stage with an anchor after the repair, at [anchor] strength",
+                example=True,
+            ),
+            Argument(
+                "keep_frozen",
+                bool,
+                "leave every frozen layer bit-identical, even one that moved before it was frozen",
+                example=False,
+            ),
         ),
         settings="recover",
         key="r",
@@ -269,6 +284,7 @@ for _op in (
         confirm=True,
         consequence=_recover_consequence,
         purpose=RECOVER,
+        also_turns_on={"then_anchor": ANCHORED},
         changes_weights=True,
         replayed=True,
         needs_old_task=True,

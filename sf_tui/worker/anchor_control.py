@@ -156,6 +156,22 @@ class AnchorControl(Strategy):
             f"strength {strength:g}; {took or 'their answers were there already'}"
         )
 
+    def why_not(self) -> str | None:
+        """Return why the stage can't be anchored; None if it can."""
+        try:
+            self.check_stage()
+        except DataError as error:
+            return error.message
+        return None
+
+    def prepare(self) -> None:
+        """Load or build the bank, so that a later `press` can't fail; the stage is unchanged.
+
+        Raises:
+            SfError: the bank can't be built.
+        """
+        self._fetch(self.stage.lend_start)
+
     def release(self) -> None:
         """Continue training without the anchor; the bank is kept."""
         self.strength = None

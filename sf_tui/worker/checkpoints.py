@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,9 +23,8 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
+from sf_tui.vocabulary.events import ASIDE
 from sf_tui.worker.resume_log import ResumeLog
-
-_ABANDONED = "~"
 
 
 class CheckpointStore:
@@ -46,10 +45,12 @@ class CheckpointStore:
     def current(self, stage: str) -> list[Checkpoint]:
         """Return a stage's checkpoints, except abandoned ones, oldest first."""
         return [
-            checkpoint
-            for checkpoint in self._found(stage)
-            if _ABANDONED not in checkpoint.path.name
+            checkpoint for checkpoint in self._found(stage) if ASIDE not in checkpoint.path.name
         ]
+
+    def put_aside_of(self, stage: str) -> list[Checkpoint]:
+        """Return the checkpoints that were abandoned, or that another of their step replaced."""
+        return [checkpoint for checkpoint in self._found(stage) if ASIDE in checkpoint.path.name]
 
     def _found(self, stage: str) -> list[Checkpoint]:
         found = list_checkpoints(self._run.checkpoints / stage)
@@ -64,16 +65,24 @@ class CheckpointStore:
             voided = log.rewound
             if voided is not None and voided.stage == stage:
                 fresh = [checkpoint for checkpoint in found if checkpoint.seq > log.rewound_seq]
-                target = [c for c in found if c.path.name == voided.checkpoint]
+                target = [c for c in self._found(stage) if c.path.name == voided.checkpoint]
                 found = fresh or target or found
             if found:
                 return found[-1]
         return None
 
     def rollback_target(
-        self, stage: str, step: int, name: str | None, edited_seq: int = 0
+        self,
+        stage: str,
+        step: int,
+        name: str | None,
+        edited_seq: int = 0,
+        rewound_seq: int = 0,
     ) -> Checkpoint:
         """Return the named checkpoint, or the last one before the state to undo.
+
+        A checkpoint from before an edit is kept beside the one from after it, as
+        `step-000100~1`; both can be named.
 
         Args:
             stage: the stage.
@@ -81,14 +90,17 @@ class CheckpointStore:
             name: name of the checkpoint, or None.
             edited_seq: number of the event of the last edit between two steps; a checkpoint of
                 `step` itself that was written before it counts as earlier.
+            rewound_seq: number of the event of the last rollback; what was kept beside others
+                before that is void, and only goes by its name.
 
         Raises:
             UsageError: there is no such checkpoint; the message lists those that exist.
         """
-        found = [c for c in self.current(stage) if c.step <= step]
+        there = [c for c in self._found(stage) if c.step <= step]
+        found = [c for c in there if ASIDE not in c.path.name or c.seq > rewound_seq]
         if name is not None:
             # `step-000100`, the same with its stage, or the path in the `checkpoint` event.
-            named = [c for c in found if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
+            named = [c for c in there if f"/checkpoints/{stage}/{c.path.name}".endswith(f"/{name}")]
             if not named:
                 names = ", ".join(c.path.name for c in found) or "none"
                 raise UsageError(
@@ -96,26 +108,35 @@ class CheckpointStore:
                     f"there are: {names}",
                 )
             return named[0]
-        earlier = [c for c in found if c.step < step or c.seq < edited_seq]
+        earlier = [
+            c for c in found if c.seq < edited_seq or (c.step < step and ASIDE not in c.path.name)
+        ]
         if not earlier:
             raise UsageError(
                 f"stage '{stage}' has no checkpoint before step {step}", "nothing to roll back"
             )
-        return max(earlier, key=lambda c: c.step)
+        return max(earlier, key=lambda c: (c.step, c.seq))
 
-    def abandon_after(self, stage: str, step: int) -> None:
-        """Rename the checkpoints of a stage after `step`."""
+    def abandon_after(self, stage: str, step: int, target: str | None = None) -> None:
+        """Rename the checkpoints of a stage after `step`.
+
+        Args:
+            stage: the stage.
+            step: the step that the stage continues from.
+            target: name of the checkpoint that it continues from; another one of the same step is
+                from after an edit that is undone.
+        """
         for checkpoint in self.current(stage):
-            if checkpoint.step <= step:
-                continue
-            self.put_aside(checkpoint)
+            if _is_void(checkpoint, step, target):
+                self.put_aside(checkpoint)
 
     def settle(self, stage: str, last_step: int, log: ResumeLog) -> None:
         """Complete operations that a kill may have interrupted: abandoning and pruning."""
         voided = log.rewound
         if voided is not None and voided.stage == stage:
             for checkpoint in self.current(stage):
-                if checkpoint.step > voided.step and checkpoint.seq < log.rewound_seq:
+                void = _is_void(checkpoint, voided.step, voided.checkpoint)
+                if void and checkpoint.seq < log.rewound_seq:
                     self.put_aside(checkpoint)
         self.prune(stage, last_step)
 
@@ -127,10 +148,16 @@ class CheckpointStore:
         """Keep a copy of a checkpoint beside it: another of its step is about to replace it.
 
         A kill before that leaves the checkpoint where it is: a stage's first has none before it.
+        The next worker finds its copy and makes no other.
 
         Raises:
             RunError: the copy can't be made.
         """
+        if any(
+            c.step == checkpoint.step and c.seq == checkpoint.seq and c.path != checkpoint.path
+            for c in self._found(checkpoint.stage)
+        ):
+            return
         aside = self._aside(checkpoint)
         writing = aside.with_name(f".{aside.name}.writing")
         try:
@@ -147,7 +174,7 @@ class CheckpointStore:
     def _aside(self, checkpoint: Checkpoint) -> Path:
         number = 1
         while (
-            aside := checkpoint.path.with_name(f"{checkpoint.path.name}{_ABANDONED}{number}")
+            aside := checkpoint.path.with_name(f"{checkpoint.path.name}{ASIDE}{number}")
         ).exists():
             number += 1
         return aside
@@ -155,8 +182,8 @@ class CheckpointStore:
     def prune(self, stage: str, last_step: int) -> None:
         """Delete checkpoints that the profile doesn't keep, but never a stage's first or last."""
         found = self._found(stage)
-        current = [c for c in found if _ABANDONED not in c.path.name]
-        abandoned = [c for c in found if _ABANDONED in c.path.name]
+        current = [c for c in found if ASIDE not in c.path.name]
+        abandoned = [c for c in found if ASIDE in c.path.name]
         kept = {c.path for c in found if c.step in (0, last_step) or c.state.get("asked_for")}
         # Also keep that many abandoned checkpoints, so that a rollback can be undone. They are
         # counted separately: they must not displace current checkpoints.
@@ -192,6 +219,13 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     return RunRecord(run, profile, history, point)
 
 
+def _is_void(checkpoint: Checkpoint, step: int, target: str | None) -> bool:
+    """Return whether a rewind to a checkpoint of a step discards another checkpoint."""
+    if checkpoint.step == step:
+        return target is not None and checkpoint.path.name != target
+    return checkpoint.step > step
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
@@ -203,13 +237,16 @@ def _link_or_copy(source: str, target: str) -> None:
 def _check(checkpoint: Checkpoint, stage: str) -> None:
     """Check that a stage wrote a checkpoint's state, and that it belongs in its folder."""
     check_state(StageState, checkpoint.state, checkpoint.path)
-    name = checkpoint.path.name.partition(_ABANDONED)[0]
+    name = checkpoint.path.name.partition(ASIDE)[0]
     if checkpoint.stage != stage or step_folder(checkpoint.step) != name:
         raise DamagedCheckpointError(
             f"{checkpoint.path / STATE_FILE}: it is the state of stage '{checkpoint.stage}', step "
             f"{checkpoint.step}, in the folder of another checkpoint",
             checkpoint.path,
         )
+
+
+HexText = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
 class StoredStrategy(BaseModel):
@@ -220,6 +257,21 @@ class StoredStrategy(BaseModel):
     on: bool
     facts: dict[str, Any]
     """Facts that match the strategy's schema."""
+
+
+class WatchState(BaseModel):
+    """What a checkpoint stores of a stage's alerts."""
+
+    model_config = ConfigDict(strict=True)
+
+    in_stage: dict[str, float]
+    """Each task's loss in the stage at its last alert."""
+    since_run: dict[str, float]
+    """Each task's loss since the run began at its last alert."""
+    best: float | None
+    """Best score of the stage's own task."""
+    looked: bool
+    """Whether the early look at the own task's learning is done."""
 
 
 class StageState(BaseModel):
@@ -235,7 +287,12 @@ class StageState(BaseModel):
     """By name, in the order in which they were added to the stage."""
     rules_crossed: list[str]
     baseline: dict[str, dict[str, float | None]]
+    right_at_start: dict[str, HexText]
+    """Which held-out examples of a task were right before the first step, a bit each."""
+    watch: WatchState
     accuracy: dict[str, dict[str, float | None]]
+    probed_at: int | None
+    """Step of the probe that gave `accuracy`."""
     score: float | None
     asked_for: bool
     threads: int = Field(ge=1)

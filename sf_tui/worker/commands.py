@@ -23,12 +23,13 @@ from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.ops import (
+    NothingToDo,
     OpImplementation,
     OpTarget,
     StageControl,
     implementation_of,
-    register_recovery_ops,
 )
+from sf_tui.worker.recovery_ops import register_recovery_ops
 from sf_tui.worker.stop import CommandFailedError, Rewind, StopRun, failing_alone, one_line
 
 register_recovery_ops()
@@ -100,11 +101,13 @@ class CommandRunner:
                 self._answer(command, DONE)
         else:
             implementation.replay(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
         # Last, so that the next worker repeats the command if a stop interrupts it.
         self.queue.replayed(command)
+        self._save_changed(op)
 
     def _carry_out(self, command: Command) -> None:
         known = self._context.resume_log.commands.get(command.id)
@@ -126,7 +129,9 @@ class CommandRunner:
         except RunError as error:
             self._answer(command, FAILED, one_line(error))
             raise
-        self._answer(command, DONE, reason)
+        changed = not isinstance(reason, NothingToDo)
+        self._answer(command, DONE, reason, changed=changed)
+        self._save_changed(op)
         if op.ends_step:
             raise Rewind
 
@@ -161,14 +166,27 @@ class CommandRunner:
         )
         with alone:
             reason = implementation.apply(self._target, command)
+        self._arm(op)
         if op.changes_weights:
             stage.tell_probe()
         return reason
 
-    def _answer(self, command: Command, status: str, reason: str | None = None) -> None:
+    def _arm(self, op: Op) -> None:
+        # Before the probe, which alerts if what was lost is still lost.
+        if op.endangers:
+            self._target.stage.arm(op.name)
+
+    def _save_changed(self, op: Op) -> None:
+        """Save what an op made of the weights; its command must be done, or a resume repeats it."""
+        if op.changes_weights:
+            self._target.stage.save(asked_for=True)
+
+    def _answer(
+        self, command: Command, status: str, reason: str | None = None, *, changed: bool = True
+    ) -> None:
         stage = self._target.stage
         here = replace(command, stage=stage.name, step=stage.step)
-        self._context.log_event(here.answer(status, reason))
+        self._context.log_event(here.answer(status, reason, changed=changed))
 
 
 Answer = tuple[Command, str, str | None]

@@ -38,6 +38,10 @@ class RunContext:
     """Executes a stop in the command log ahead of earlier commands."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Results of the last probe, on the whole held-out splits if it was a full one."""
+    probed_at: int | None = None
+    """Step of that probe in its stage; None before the first one."""
+    lost_since_run: dict[str, float] = field(default_factory=dict)
+    """Loss of each task since the run began, at its last alert; carried into later stages."""
 
     @property
     def profile(self) -> Profile:
@@ -61,7 +65,29 @@ class RunContext:
         self.resume_log.add(event)
         return event
 
-    def alert(self, level: str, code: str, message: str, stage: str = "", step: int = 0) -> None:
-        """Write an alert, once per stage and code."""
-        if not self.resume_log.has_event("alert", stage, code):
-            self.log_event(Alert(level, code, message, stage, step))
+    def alert(
+        self,
+        level: str,
+        code: str,
+        message: str,
+        stage: str = "",
+        step: int = 0,
+        task: str = "",
+        *,
+        again: bool = False,
+    ) -> None:
+        """Write an alert, once per stage, code and task.
+
+        Args:
+            level: `info`, `warn` or `error`.
+            code: what it is about.
+            message: what happened and what to do.
+            stage: the stage; empty outside of any.
+            step: optimizer steps done.
+            task: the task that it is about; empty for none.
+            again: write it once for each step and message instead. A resume that comes by that step
+                again repeats the message to the letter.
+        """
+        alert = Alert(level, code, message, stage, step, task)
+        if not self.resume_log.has_alert(alert, exactly=again):
+            self.log_event(alert)

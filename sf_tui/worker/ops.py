@@ -2,8 +2,7 @@
 
 The arguments and meaning of an op are declared in its row in `sf_tui.vocabulary.ops`. Another
 package registers its implementation with `register_implementation`, under the name of the row.
-Recovery test, repair and edits depend only on the weights, the profile and the seed, so a resume
-repeats them exactly.
+Diagnose, recover and the edits are in `sf_tui.worker.recovery_ops`.
 """
 
 from __future__ import annotations
@@ -13,17 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from sf_tui.cases.assemble import RunCase, StagePoint, live_case
-from sf_tui.cases.operations import diagnose, repair
-from sf_tui.cases.rows import CaseNeeds
+from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
-from sf_tui.recovery.repair import RepairOutcome, edit_model
 from sf_tui.vocabulary.commands import Command
-from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stop import CommandFailedError, StopRun
@@ -61,6 +56,9 @@ class StageControl(Protocol):
     def tell_drift(self) -> None:
         """Log the drift of every layer at this step."""
 
+    def arm(self, cause: str) -> None:
+        """Open a danger window at this step and arm the alerts again, after the op `cause`."""
+
 
 @dataclass
 class OpTarget:
@@ -75,6 +73,12 @@ class OpTarget:
     context: RunContext
     stage: StageControl
     paused: bool = False
+
+
+class NothingToDo(str):
+    """The answer of an op that found nothing to do; charts don't mark it."""
+
+    __slots__ = ()
 
 
 class OpImplementation(ABC):
@@ -143,10 +147,15 @@ class _Freeze(OpImplementation):
         return arguments | {"layers": freezer.resolve(arguments["layers"])}
 
     def apply(self, target: OpTarget, command: Command) -> str:
+        kept = list(target.context.sticky_frozen)
         fresh = self._freeze(target, command.arguments)
+        if not fresh:
+            if kept == target.context.sticky_frozen:
+                return NothingToDo("it was frozen already")
+            return "it was frozen already; from now on it stays so in later stages"
         # Now, so that the operator sees the frozen layers before the next probe.
         target.stage.tell_drift()
-        done = f"frozen: {_span(fresh)}" if fresh else "it was frozen already"
+        done = f"frozen: {_span(fresh)}"
         if EMBEDDINGS in fresh and target.context.prepared.freezer.freezes_output_head:
             done += "; the output projection is tied to the embeddings and frozen with them"
         return done
@@ -249,13 +258,23 @@ class _Rollback(OpImplementation):
         except DamagedCheckpointError as error:
             raise CommandFailedError(f"{error.message}; roll back to another one") from error
         lost = stage.step - checkpoint.step
+        before = Protection.of(target)
         stage.rewind(checkpoint, "rollback")
-        return f"back at {checkpoint.path.name}, {lost} steps lost"
+        # At once, so that no reader takes the scores of the discarded weights for those of these.
+        stage.tell_probe()
+        also = Protection.of(target).changes_since(before)
+        done = f"back at {checkpoint.path.name}, {counted(lost, 'step')} lost"
+        return f"{done}; it also {' and '.join(also)}" if also else done
 
     def _checkpoint(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
         context, stage = target.context, target.stage
+        log = context.resume_log
         return context.shelf.rollback_target(
-            stage.name, stage.step, arguments["to"], context.resume_log.edited_seq(stage.name)
+            stage.name,
+            stage.step,
+            arguments["to"],
+            log.edited_seq(stage.name),
+            log.rewound_seq,
         )
 
 
@@ -264,6 +283,43 @@ class _Stop(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
         raise StopRun(f"by {command.by}", command.id)
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What holds a stage at one moment: frozen layers, and the strength of its anchor."""
+
+    frozen: tuple[str, ...]
+    anchor: float | None
+
+    @classmethod
+    def of(cls, target: OpTarget) -> Protection:
+        """Return a stage's current protection."""
+        frozen = target.context.prepared.freezer.frozen
+        return cls(tuple(frozen), target.stage.anchor.strength)
+
+    def changes_since(self, before: Protection) -> list[str]:
+        """Return what differs from an earlier moment, as phrases for the answer of a rollback."""
+        found = []
+        freed = [name for name in before.frozen if name not in self.frozen]
+        fresh = [name for name in self.frozen if name not in before.frozen]
+        if freed:
+            found.append(f"unfroze {counted(len(freed), 'layer')} ({_span(freed)})")
+        if fresh:
+            found.append(f"froze {counted(len(fresh), 'layer')} again ({_span(fresh)})")
+        if before.anchor != self.anchor:
+            if self.anchor is None:
+                found.append("released the anchor")
+            elif before.anchor is None:
+                found.append(f"anchored the stage again, with strength {self.anchor:g}")
+            else:
+                found.append(f"set the anchor's strength back to {self.anchor:g}")
+        return found
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(names: list[str]) -> str:
@@ -282,79 +338,3 @@ for _name, _implementation in {
     "stop": _Stop(),
 }.items():
     register_implementation(_name, _implementation)
-
-
-class _Diagnose(OpImplementation):
-    def apply(self, target: OpTarget, command: Command) -> str:
-        """Run the recovery test, log its event, and return the verdict as text."""
-        context, arguments = target.context, command.arguments
-        found = diagnose(
-            _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
-            examples=arguments["examples"],
-            thorough=arguments["thorough"],
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
-        )
-        context.log_event(found.event)
-        finding = found.outcome.finding
-        return f"{finding.name}: {finding.evidence[0]}"
-
-
-class _Recover(OpImplementation):
-    def apply(self, target: OpTarget, command: Command) -> str:
-        context, arguments = target.context, command.arguments
-        frozen = bool(context.prepared.freezer.frozen)
-        found = repair(
-            _case(target, examples=arguments["examples"], every_row=False),
-            examples=arguments["examples"],
-            steps=arguments["steps"],
-            strength=arguments["strength"],
-            # Frozen weights must stay bit-identical.
-            keep=1.0 if frozen else None,
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
-            thaw=not frozen,
-        )
-        return _summary(found)
-
-
-class _Edit(OpImplementation):
-    def apply(self, target: OpTarget, command: Command) -> str:
-        found = edit_model(
-            _case(target, examples=0, every_row=False).case, command.op, command.arguments
-        )
-        return _summary(found)
-
-
-def register_recovery_ops() -> None:
-    """Register the implementations of diagnose, recover and the edits."""
-    register_implementation("diagnose", _Diagnose())
-    register_implementation("recover", _Recover())
-    for name in edit_names():
-        register_implementation(name, _Edit())
-
-
-def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
-    context, point = target.context, target.stage.point()
-    return live_case(
-        point,
-        context.prepared,
-        context.resume_log.state,
-        context.accuracy,
-        context.shelf.start(point.spec.name),
-        CaseNeeds(examples, every_row),
-        context.stop_if_asked,
-    )
-
-
-def _summary(found: RepairOutcome) -> str:
-    parts = [
-        f"{name} {before:.2f} to {after:.2f}"
-        for name, before, after in (
-            ("old", found.old.before, found.old.after),
-            ("new", found.new.before, found.new.after),
-        )
-        if before is not None and after is not None
-    ]
-    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbors" else ""
-    return ", ".join(parts) + steps

@@ -1,21 +1,33 @@
-"""The measurements of one stage: probes, drift, and the danger window.
+"""The measurements of one stage: probes and drift.
 
 A probe uses the same examples throughout a stage. Results become events and metrics; the stage
-decides when to measure.
+decides when to measure, and `watch.py` what they mean for the operator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.prepare import PreparedTask
-from sf_tui.engine.probing import HeldOutRows, Prober, plan_probes
+from sf_tui.engine.probe_plan import (
+    NEW_TASK_FLOOR,
+    OLD_TASK_FLOOR,
+    HeldOutRows,
+    ProbePlan,
+    plan_probes,
+)
+from sf_tui.engine.probing import Prober
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.profile import StageSpec
-from sf_tui.vocabulary.events import Danger, Drift, Probe
+from sf_tui.vocabulary.events import Drift, Probe
+from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.danger import DangerWindows
 from sf_tui.worker.unknown_tasks import warn_of_unknown_tasks
 
 # Cost of measuring drift in a probe, in trained tokens of the same model. It reads every weight
@@ -43,11 +55,32 @@ def drift_cost_tokens(layout: ModelLayout) -> float:
     return _DRIFT_TOKENS + _DRIFT_PARAMETERS_A_TENSOR * tensors / layout.elements
 
 
+@dataclass(frozen=True)
+class ProbeReport:
+    """What a probe shows of a stage's tasks, beside the stage's start.
+
+    Attributes:
+        old: the drop of each watched old task.
+        own: the drop of the task that the stage trains, negative for a gain; None if unknown.
+        own_score: its score on the examples of every probe; None if unknown.
+        own_counted: whether its examples were compared one by one.
+    """
+
+    old: Mapping[str, Drop]
+    own: Drop | None
+    own_score: Score | None
+    own_counted: bool
+
+
 class StageProbes:
     """Probes every known task of a stage and compares the results with the stage's start.
 
     Attributes:
         baseline: each task's measures before the first step, on the probe examples.
+        danger: the stage's danger windows.
+        plan: the examples of every probe, and the intervals.
+        steps: length of the stage in steps.
+        report: what the last probe shows; None before the first one of this worker.
     """
 
     def __init__(self, context: RunContext, spec: StageSpec, known: Sequence[str], steps: int):
@@ -58,21 +91,21 @@ class StageProbes:
         self._tasks: dict[str, PreparedTask] = {name: prepared.tasks[name] for name in names}
         self._own = prepared.tasks[spec.task]
         self._old = [n for n in known if prepared.tasks[n].watch and n != spec.task]
-        self.window = min(context.profile.window.steps, steps) if self._old else 0
+        self.danger = DangerWindows(context, spec.name, steps, has_old_tasks=bool(self._old))
+        self.steps = steps
         self.baseline: dict[str, Measures] = {}
+        self.report: ProbeReport | None = None
+        self._right: dict[str, np.ndarray] = {}
         self._drift: DriftMeter | None = None
 
         tokens_a_step = self._own.mean_length * spec.train.batch_size
         settings = context.profile.probe
-        self._plan = plan_probes(
+        self.plan: ProbePlan = plan_probes(
             settings,
-            {
-                name: HeldOutRows(task.held_out, OLD_TASK_WEIGHT if name in self._old else 1)
-                for name, task in self._tasks.items()
-            },
+            {name: self._rows(name) for name in self._tasks},
             tokens_a_step=tokens_a_step,
             fixed_cost=drift_cost_tokens(prepared.layout),
-            window=self.window,
+            window=self.danger.at_start,
             steps=steps,
             seed=PROBE_SEED,
         )
@@ -85,52 +118,52 @@ class StageProbes:
             batch_size=settings.batch_size,
         )
 
+    def _rows(self, name: str) -> HeldOutRows:
+        rows = self._tasks[name].held_out
+        if name in self._old:
+            return HeldOutRows(rows, OLD_TASK_WEIGHT, OLD_TASK_FLOOR)
+        return HeldOutRows(rows, floor=NEW_TASK_FLOOR if name == self._own.name else 0)
+
     @property
     def has_old_tasks(self) -> bool:
         """Whether any earlier task is watched."""
         return bool(self._old)
 
+    @property
+    def old_tasks(self) -> Sequence[str]:
+        """The watched earlier tasks."""
+        return self._old
+
+    @property
+    def right_at_start(self) -> dict[str, str]:
+        """Which held-out examples were right before the first step, a bit each, in hexadecimal.
+
+        Only for tasks whose metric counts whole examples.
+        """
+        return {name: np.packbits(right).tobytes().hex() for name, right in self._right.items()}
+
+    def restore(self, baseline: Mapping[str, Measures], right_at_start: Mapping[str, str]) -> None:
+        """Restore the stage's start from a checkpoint."""
+        self.baseline = dict(baseline)
+        self._right = {}
+        for name, task in self._tasks.items():
+            bits = np.frombuffer(bytes.fromhex(right_at_start.get(name, "")), np.uint8)
+            # Another length: the data was changed since, and the change accepted.
+            if len(bits) == -(-len(task.held_out) // 8):
+                self._right[name] = np.unpackbits(bits)[: len(task.held_out)].astype(bool)
+
     def measure_from(self, meter: DriftMeter) -> None:
         """Set the meter that measures drift from the stage's start."""
         self._drift = meter
 
-    def enter_danger_window(self) -> None:
-        """Log once that the stage has entered its danger window, if it has one."""
-        if self.window:
-            self._log_danger(0, "entered")
-
-    def watch_danger(self, step: int, drop: float | None) -> None:
-        """Write an alert if the drop exceeds its bound, and log the end of the danger window.
-
-        Args:
-            step: optimizer steps done.
-            drop: largest drop of any watched old task at this step; None without a probe.
-        """
-        context = self._context
-        bound = context.profile.window.alert_drop
-        if drop is not None and drop > bound:
-            context.alert(
-                "warn",
-                "drop",
-                f"an old task has lost {drop:.2f} since the stage began (bound {bound:.2f}); "
-                "freeze, anchor, diagnose or roll back",
-                self._stage,
-                step,
-            )
-        if step == self.window:
-            self._log_danger(step, "left")
-
-    def _log_danger(self, step: int, state: str) -> None:
-        if not self._context.resume_log.has_event("danger", self._stage, state):
-            self._context.log_event(
-                Danger(stage=self._stage, step=step, state=state, window=self.window)
-            )
-
     def is_due(self, step: int) -> bool:
         """Return whether a probe is due after a step."""
-        settings = self._context.profile.probe
-        every = settings.every_in_window if step <= self.window else settings.every
-        return step % every == 0
+        inside = self.danger.cover(step)
+        return step % (self.plan.every_in_window if inside else self.plan.every) == 0
+
+    def probe_start(self) -> None:
+        """Probe before the first step: every later probe is compared with this one."""
+        self._probe(0, full=True, starts=True)
 
     def probe(self, step: int, *, full: bool) -> dict[str, float | None]:
         """Probe, write the events, and return the metrics that rules may watch.
@@ -143,8 +176,12 @@ class StageProbes:
         Returns:
             `drop`, `old_accuracy`, `new_accuracy`; None if undefined.
         """
+        return self._probe(step, full=full, starts=False)
+
+    def _probe(self, step: int, *, full: bool, starts: bool) -> dict[str, float | None]:
+        context, plan = self._context, self.plan.examples
         chosen = {
-            name: range(len(task.held_out)) if full else self._plan[name]
+            name: range(len(task.held_out)) if full else plan[name]
             for name, task in self._tasks.items()
         }
         # One call for all tasks, so that a forward pass can combine rows of several tasks.
@@ -153,18 +190,28 @@ class StageProbes:
         )
         accuracy: dict[str, Measures] = {}
         subset: dict[str, Measures] = {}
+        flips: dict[str, tuple[int, int]] = {}
         start = 0
-        for name in self._tasks:
+        for name, task in self._tasks.items():
             places = range(start, start + len(chosen[name]))
             start = places.stop
             accuracy[name] = subset[name] = result.measures(places)
             if full:
-                subset[name] = result.measures([places[at] for at in self._plan[name]])
-        if step == 0:
+                subset[name] = result.measures([places[at] for at in plan[name]])
+            right = result.right(task.metric)
+            if right is None:
+                continue
+            now = right[places.start : places.stop]
+            if starts:
+                self._right[name] = now
+            if name in self._right:
+                then = self._right[name][list(chosen[name])]
+                flips[name] = int((then & ~now).sum()), int((now & ~then).sum())
+        if starts:
             self.baseline = subset
         drop = self._largest_drop(subset)
-        if not (step == 0 and self._context.resume_log.has_event("probe", self._stage, "0")):
-            self._context.log_event(
+        if not (starts and context.resume_log.has_event("probe", self._stage, "0")):
+            context.log_event(
                 Probe(
                     stage=self._stage,
                     step=step,
@@ -172,14 +219,44 @@ class StageProbes:
                     full=full,
                     drop=drop,
                     subset=subset if full else {},
+                    flips=flips,
                 )
             )
-        self._context.accuracy = accuracy
+        context.accuracy, context.probed_at = accuracy, step
+        self.report = self._compare(accuracy, subset, flips, full=full)
         return {
             "drop": drop,
             "old_accuracy": self._lowest(accuracy, self._old),
             "new_accuracy": self._lowest(accuracy, [self._own.name]),
         }
+
+    def _compare(
+        self,
+        accuracy: Mapping[str, Measures],
+        subset: Mapping[str, Measures],
+        flips: Mapping[str, tuple[int, int]],
+        *,
+        full: bool,
+    ) -> ProbeReport:
+        drops: dict[str, Drop] = {}
+        own = self._own.name
+        for name in (*self._old, own):
+            metric = metric_named(self._tasks[name].metric)
+            before = score_in(self.baseline.get(name), metric, full=False)
+            now = score_in(subset[name], metric, full=False)
+            if name in flips:
+                now = score_in(accuracy[name], metric, full=full)
+                if full:
+                    right = self._right[name]
+                    before = Score(float(right.mean()), len(right), metric, full=True)
+            if before is not None and now is not None:
+                drops[name] = drop_between(before, now, flips.get(name))
+        return ProbeReport(
+            old={name: drops[name] for name in self._old if name in drops},
+            own=drops.get(own),
+            own_score=score_in(subset[own], metric_named(self._own.metric), full=False),
+            own_counted=own in flips,
+        )
 
     def say_unknown_tasks(self) -> None:
         """Write an alert for each old task that the model does not know at the stage's start."""

@@ -80,17 +80,33 @@ class ResumeLog:
         elif isinstance(event, Probe):
             self._logged.setdefault((event.TYPE, event.stage, str(event.step)), event.step)
         elif isinstance(event, Danger):
-            self._logged[event.TYPE, event.stage, event.state] = event.step
+            key = (event.TYPE, event.stage, event.state, str(event.step), event.cause)
+            self._logged[key] = event.step
         elif isinstance(event, Alert):
-            self._logged[event.TYPE, event.stage or "", event.code] = event.step or 0
+            for exactly in (False, True):
+                self._logged.setdefault(_alert_key(event, exactly=exactly), event.step or 0)
         elif isinstance(event, StageStarted | StageFinished | TasksAtRisk):
             self._logged[event.TYPE, event.stage] = 0
         elif isinstance(event, RunStarted):
             self._logged[event.TYPE, ""] = 0
 
     def has_event(self, kind: str, stage: str = "", word: str | None = None) -> bool:
-        """Return whether a non-void event of this kind, stage and state (or code) is logged."""
+        """Return whether a non-void event of this kind and stage (and step) is logged."""
         return ((kind, stage) if word is None else (kind, stage, word)) in self._logged
+
+    def has_alert(self, alert: Alert, *, exactly: bool) -> bool:
+        """Return whether a non-void alert of this stage, code and task is logged.
+
+        Args:
+            alert: the alert.
+            exactly: compare step and message too.
+        """
+        return _alert_key(alert, exactly=exactly) in self._logged
+
+    def has_danger(self, danger: Danger) -> bool:
+        """Return whether a non-void event of this state, step and cause is logged."""
+        key = (danger.TYPE, danger.stage, danger.state, str(danger.step), danger.cause)
+        return key in self._logged
 
     def last_step(self, stage: str) -> int:
         """Return the last logged step of a stage; 0 without one."""
@@ -162,3 +178,8 @@ class ResumeLog:
                 or key[1] != event.stage
                 or at <= event.step
             }
+
+
+def _alert_key(alert: Alert, *, exactly: bool) -> tuple[str, ...]:
+    key = (alert.TYPE, alert.stage or "", alert.code, alert.task)
+    return (*key, str(alert.step or 0), alert.message) if exactly else key

@@ -33,16 +33,15 @@ from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner, Decisions
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import announce_risk
+from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_strategies import stage_strategies
 from sf_tui.worker.stop import Rewind
+from sf_tui.worker.watch import StageWatch
 
 # Interval at which a paused worker polls for commands, in seconds.
 _PAUSED_POLL_S = 0.1
-
-# Batch losses fluctuate; ending at twice the first loss is more than fluctuation.
-_DIVERGED_FACTOR = 2.0
 
 
 class StagePlay:
@@ -74,6 +73,7 @@ class StagePlay:
         # Built up front, or a checkpoint's bytes would depend on whether the anchor was used.
         self.strategies.get("anchor")
         self._measuring = StageProbes(context, spec, self._known, loop.total_steps)
+        self._watch = StageWatch(context, spec, self, self._measuring)
         self._commands = CommandRunner(context, self)
 
     @property
@@ -101,9 +101,9 @@ class StagePlay:
         context.rules.begin_stage()
         self._tell_started()
         self._say_tied_embeddings()
-        self._measuring.probe(0, full=True)
+        self._measuring.probe_start()
         self._measuring.say_unknown_tasks()
-        self._measuring.enter_danger_window()
+        self._watch.begin()
         if self._measuring.has_old_tasks:
             announce_risk(context, self.spec, self.loop.total_steps)
         self._commands.resume_from(context.log.seq, 0)
@@ -126,6 +126,8 @@ class StagePlay:
                     known=self._known,
                     frozen=context.prepared.freezer.frozen,
                     anchor=None if anchor is None else AnchorState(**anchor),
+                    probe_every=self._measuring.plan.every,
+                    probe_every_in_window=self._measuring.plan.every_in_window,
                 )
             )
 
@@ -137,9 +139,12 @@ class StagePlay:
         self._tell_started()
         # A kill after the checkpoint may have prevented its event, or the work after it.
         told = context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
-        if told <= checkpoint.state["logged"]:
-            self._tell_checkpoint(checkpoint.path, checkpoint.step, checkpoint.size)
+        is_current = checkpoint.path == context.shelf.path(self.name, checkpoint.step)
+        if is_current and told <= checkpoint.state["logged"]:
+            self._tell_checkpoint(checkpoint)
+        self._watch.take_up(checkpoint.seq)
         context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)
+        self._tell_put_aside()
         self._measure_drift_from_start()
         self._commands.resume_from(checkpoint.seq, checkpoint.step)
         self._open_strategies()
@@ -184,6 +189,7 @@ class StagePlay:
             if before.seq < context.resume_log.edited_seq(self.name):
                 # It has the weights of this step before an edit; a rollback may need them.
                 context.shelf.keep_aside(before)
+                self._tell_put_aside()
         facts, tensors = self.strategies.stored()
         state: dict[str, Any] = {
             "stage": self.name,
@@ -195,27 +201,40 @@ class StagePlay:
             "strategies": facts,
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
+            "right_at_start": self._measuring.right_at_start,
+            "watch": self._watch.state,
             "accuracy": context.accuracy,
+            "probed_at": context.probed_at,
             "score": self._measuring.score(),
             "asked_for": asked_for,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
         size = self.loop.save(path, state, tensors)
-        self._tell_checkpoint(path, self.step, size)
+        self._tell_checkpoint(Checkpoint(path, state), size)
         context.shelf.prune(self.name, self.loop.total_steps)
         return path
 
-    def _tell_checkpoint(self, path: Path, step: int, size: int) -> None:
+    def _tell_checkpoint(self, checkpoint: Checkpoint, size: int | None = None) -> None:
         context = self._context
         context.log_event(
             CheckpointWritten(
                 stage=self.name,
-                step=step,
-                path=str(path.relative_to(context.run.path)),
-                bytes=size,
+                step=checkpoint.step,
+                path=str(checkpoint.path.relative_to(context.run.path)),
+                bytes=checkpoint.size if size is None else size,
+                metrics=checkpoint.state["accuracy"],
+                probed_at=checkpoint.state["probed_at"],
             )
         )
+
+    def _tell_put_aside(self) -> None:
+        """Log the checkpoints that were put aside, each once under its new name."""
+        for checkpoint in self._context.shelf.put_aside_of(self.name):
+            told = self._context.resume_log.checkpoint_seq(self.name, checkpoint.path.name)
+            # An earlier event is about another checkpoint that had this name, deleted since.
+            if told <= checkpoint.state["logged"]:
+                self._tell_checkpoint(checkpoint)
 
     def tell_drift(self) -> None:
         """Log the drift of every layer at this step."""
@@ -229,6 +248,11 @@ class StagePlay:
         """Probe at this step again, after the weights were changed between steps."""
         self._measuring.probe(self.step, full=False)
         self._measuring.drift(self.step)
+        self._watch.after_probe()
+
+    def arm(self, cause: str) -> None:
+        """Open a danger window at this step and arm the alerts again, after the op `cause`."""
+        self._watch.arm(cause)
 
     def rewind(self, checkpoint: Checkpoint, reason: str) -> None:
         """Rewind to a checkpoint of this stage, log it, and abandon later checkpoints."""
@@ -245,7 +269,8 @@ class StagePlay:
                 checkpoint=checkpoint.path.name,
             )
         )
-        self._context.shelf.abandon_after(self.name, checkpoint.step)
+        self._context.shelf.abandon_after(self.name, checkpoint.step, checkpoint.path.name)
+        self._tell_put_aside()
         self._commands.drop_replays()
         self._open_strategies()
 
@@ -264,7 +289,9 @@ class StagePlay:
         self.strategies.restore(checkpoint.state["strategies"], checkpoint.strategy_tensors)
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
-        self._measuring.baseline = checkpoint.state["baseline"]
+        context.probed_at = checkpoint.state["probed_at"]
+        self._measuring.restore(checkpoint.state["baseline"], checkpoint.state["right_at_start"])
+        self._watch.restore(checkpoint.state["watch"])
         self._set_learning_rate_factor()
 
     def _open_strategies(self, *, at_start: bool = False) -> None:
@@ -288,8 +315,9 @@ class StagePlay:
     def _obey(self) -> Decisions:
         """Run all commands due before the next step; return the decisions about the step."""
         following = self.step + 1
-        probe = following == self.loop.total_steps or self._measuring.is_due(following)
         while True:
+            # A command may have opened a danger window.
+            probe = following == self.loop.total_steps or self._measuring.is_due(following)
             decisions = self._commands.queue.before_step(self.step, probe=probe)
             self._commands.apply(decisions)
             if not decisions.is_final:
@@ -318,18 +346,21 @@ class StagePlay:
         if decisions.probe:
             metrics |= self._measuring.probe(step, full=last)
             metrics["drift"] = self._measuring.drift(step)
-        self._measuring.watch_danger(step, metrics.get("drop"))
+            self._watch.after_probe()
+        self._watch.after_step()
         for fired in self._commands.queue.after_step(metrics, step):
             self._commands.apply(fired)
         if last:
-            self._warn_of_divergence(outcome)
+            warn_of_divergence(context, self.spec, outcome.loss, step)
         if last or step % context.profile.checkpoint.every == 0:
             self.save()
 
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:
         context = self._context
-        context.alert("error", "nan", error.message, self.name, error.step)
         again = self.spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
+        levers = nan_levers(context, self.spec)
+        then = "goes on once at a lower rate" if again else levers
+        context.alert("error", "nan", f"{error.message}; {then}", self.name, error.step)
         # A checkpoint of the previous step is the state that gave this loss, and would again.
         earlier = [c for c in context.shelf.current(self.name) if c.step < error.step - 1]
         for checkpoint in reversed(earlier):
@@ -338,42 +369,14 @@ class StagePlay:
             if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
                 break
         else:
-            raise RunError(
-                f"stage '{self.name}', {error.message}; no good checkpoint", self._nan_hint()
-            )
+            raise RunError(f"stage '{self.name}', {error.message}; no good checkpoint", levers)
         self._rewind(checkpoint, "nan", lost=error.step - 1 - checkpoint.step)
         if not again:
             raise RunError(
                 f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
-                self._nan_hint(),
+                levers,
             )
         self._set_learning_rate_factor()
-
-    def _nan_hint(self) -> str:
-        """Return a hint on what can still be changed, as a run's own profile is fixed."""
-        train = self.spec.train
-        levers = ["a lower [train] learning_rate"]
-        settings = self._context.profile.strategy_settings(train.strategy, train)
-        strength = getattr(settings, "strength", 0.0)
-        if strength > 1:
-            table = train.declaration.table
-            levers.insert(0, f"a lower [{table}] strength than {strength:g}")
-        if train.on_nan != "continue":
-            levers.append('on_nan = "continue"')
-        return f"start another run with {' or '.join(levers)}; this one keeps its profile"
-
-    def _warn_of_divergence(self, outcome: StepOutcome) -> None:
-        """Write an alert at the stage's end if the loss is far above its first value."""
-        first = self._context.resume_log.first_loss(self.name)
-        if first is not None and outcome.loss > max(_DIVERGED_FACTOR * first, first + 1.0):
-            self._context.alert(
-                "warn",
-                "diverged",
-                f"the loss ended at {outcome.loss:.3g} and began at {first:.3g}: the stage "
-                f"diverged; lower [train] learning_rate (now {self.spec.train.learning_rate:g})",
-                self.name,
-                self.step,
-            )
 
     def _say_tied_embeddings(self) -> None:
         freezer = self._context.prepared.freezer

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE, HeldOutRows, plan_probes
+from sf_tui.engine.probe_plan import (
+    FEWEST_PROBES_IN_WINDOW,
+    NEW_TASK_FLOOR,
+    OLD_TASK_FLOOR,
+    HeldOutRows,
+    ProbePlan,
+    plan_probes,
+)
+from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.profile import ProbeSettings
 from sf_tui.tasks.encoding import Encoded
 
@@ -19,6 +27,10 @@ SPLIT = st.lists(
 
 
 def plan(held_out: dict[str, HeldOutRows], **options: Any) -> dict[str, list[int]]:
+    return whole_plan(held_out, **options).examples
+
+
+def whole_plan(held_out: dict[str, HeldOutRows], **options: Any) -> ProbePlan:
     given = {
         "tokens_a_step": 1000.0,
         "fixed_cost": 0.0,
@@ -155,3 +167,86 @@ def test_long_examples_of_a_small_group_do_not_break_the_budget() -> None:
 def test_every_task_is_probed_whatever_it_costs(fixed_cost: float) -> None:
     chosen = plan({"a": size(9, 5000), "b": size(9, 5000)}, fixed_cost=fixed_cost)
     assert [len(places) for places in chosen.values()] == [1, 1]
+
+
+def old(count: int, length: int = 10) -> HeldOutRows:
+    return HeldOutRows(size(count, length).rows, weight=3, floor=OLD_TASK_FLOOR)
+
+
+def new(count: int, length: int = 10) -> HeldOutRows:
+    return HeldOutRows(size(count, length).rows, floor=NEW_TASK_FLOOR)
+
+
+def test_five_old_tasks_are_probed_on_fifty_examples_each_and_less_often() -> None:
+    held_out = {f"old-{number}": old(600, 12) for number in range(5)} | {"new": new(40, 12)}
+    found = whole_plan(held_out, tokens_a_step=3000.0)
+    for task, places in found.examples.items():
+        assert len(places) >= (NEW_TASK_FLOOR if task == "new" else OLD_TASK_FLOOR)
+    assert (found.every_in_window, found.every) == (5, 25)
+    cheaper = whole_plan(held_out, tokens_a_step=600.0, steps=1000)
+    # 270 rows of 12 tokens cost 1,080 trained ones: 10 % of 18 steps of 600, or 3 % of 60.
+    assert cheaper.every_in_window == 20
+    assert cheaper.every == 75
+    assert min(len(places) for places in cheaper.examples.values()) >= NEW_TASK_FLOOR
+    assert cheaper.share_in_window is not None
+    assert cheaper.share_in_window <= 0.1
+    assert cheaper.share <= 0.03
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    counts=st.lists(st.integers(1, 400), min_size=1, max_size=8),
+    length=st.integers(1, 300),
+    tokens_a_step=st.floats(50, 20_000),
+    fixed_cost=st.floats(0, 500),
+    window=st.sampled_from([0, 8, 60, 150]),
+    steps=st.integers(1, 3000),
+    budget=st.floats(0, 0.2),
+)
+def test_old_task_has_its_floor_whatever_the_budget(
+    counts: list[int],
+    length: int,
+    tokens_a_step: float,
+    fixed_cost: float,
+    window: int,
+    steps: int,
+    budget: float,
+) -> None:
+    window = min(window, steps)
+    held_out = {str(at): old(count, length) for at, count in enumerate(counts)}
+    wanted = ProbeSettings(budget=budget)
+    found = whole_plan(
+        held_out,
+        settings=wanted,
+        tokens_a_step=tokens_a_step,
+        fixed_cost=fixed_cost,
+        window=window,
+        steps=steps,
+    )
+    for task, count in enumerate(counts):
+        assert len(found.examples[str(task)]) >= min(count, OLD_TASK_FLOOR)
+    for every, configured, span, fewest in (
+        (found.every_in_window, wanted.every_in_window, window, FEWEST_PROBES_IN_WINDOW),
+        (found.every, wanted.every, steps - window, 4),
+    ):
+        assert every % configured == 0
+        assert every == configured or every <= span // fewest
+    # The budget gives way only where probes can't come less often.
+    if window and found.share_in_window is not None:
+        longest = max(window // FEWEST_PROBES_IN_WINDOW, wanted.every_in_window)
+        further = found.every_in_window + wanted.every_in_window
+        assert found.share_in_window <= wanted.budget_in_window + 1e-9 or further > longest
+
+
+def test_number_of_examples_said_outright_is_kept_and_so_are_the_intervals() -> None:
+    found = whole_plan({"old": old(600)}, settings=ProbeSettings(examples=7), tokens_a_step=20.0)
+    assert len(found.examples["old"]) == 7
+    assert (found.every, found.every_in_window) == (25, 5)
+
+
+def test_collapse_is_still_seen_where_no_interval_pays_for_the_floor() -> None:
+    found = whole_plan({"old": old(600, 100)}, tokens_a_step=100.0, window=60, steps=60)
+    assert len(found.examples["old"]) == OLD_TASK_FLOOR
+    assert found.every_in_window == 10
+    assert found.share_in_window is not None
+    assert found.share_in_window == pytest.approx(50 * 100 / 3 / (10 * 100.0))

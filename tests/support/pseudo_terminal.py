@@ -108,6 +108,13 @@ class Terminal:
     def screen(self) -> str:
         return "\n".join(self._screen.display)
 
+    def resize(self, size: tuple[int, int]) -> None:
+        """Make the terminal larger or smaller, which its process is told by a signal."""
+        self.size = size
+        self._screen.resize(size[1], size[0])
+        window = struct.pack("HHHH", size[1], size[0], 0, 0)
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, window)
+
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 

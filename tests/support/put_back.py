@@ -48,11 +48,22 @@ def put_back(run: RunDirectory, path: Path, count: int, *, late: bool) -> RunDir
             and event["seq"] > state["seq"]
             and event["reason"] == "rollback"
             and (event["seq"] == 10**9 or event["stage"] == state["stage"])
-            and event.get("step", -1) < state["step"]
+            and (
+                event.get("step", -1) < state["step"]
+                # Back to before an edit at this very step: the other one was kept beside it.
+                or (event["step"] == state["step"] and event["checkpoint"] != folder.name)
+            )
         )
         name, mark, _ = folder.name.partition("~")
+        # From before an edit: it was kept beside the checkpoint that was written after it.
+        kept_beside = any(
+            after["stage"] == state["stage"]
+            and after["step"] == state["step"]
+            and state["seq"] < after["seq"] <= count - (not late)
+            for after, _ in states
+        )
         # A rollback tells first and puts aside then.
-        aside = mark and (count > voided or (count == voided and not late))
+        aside = mark and (kept_beside or count > voided or (count == voided and not late))
         target = path / "checkpoints" / state["stage"] / (folder.name if aside else name)
         if target.exists():
             # Of this step there was one with other weights, from before they were mended.

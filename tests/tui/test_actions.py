@@ -7,8 +7,9 @@ import pytest
 from sf_tui.errors import RunError
 from sf_tui.run.commands import CommandTail, request_command
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.actions import ActionSender, read_actions, rollback_targets
+from sf_tui.tui.actions import ActionSender, read_actions
 from sf_tui.tui.feed import RunFeed
+from sf_tui.tui.rollback import rollback_targets
 from tui.written_run import FakeClock, WrittenRun
 
 

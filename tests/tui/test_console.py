@@ -357,7 +357,7 @@ async def test_values_are_copied_to_clipboard_and_file(running: WrittenRun) -> N
         await pilot.press("m")
         saved = list((running.run.path / "console").glob("*.md"))
         assert saved[0].read_text() == app.clipboard
-        assert "| old (exact_match) | 0.995 |" in app.clipboard
+        assert "| old (exact_match) | 0.99 ± 0.06, 64 examples |" in app.clipboard
         assert "step 85 of 300" in app.clipboard
 
 
@@ -397,7 +397,7 @@ async def test_a_run_that_never_began_ends_the_console(make_run: MakeRun) -> Non
     app = ConsoleApp(written.run, written.options(), worker_ended=lambda: ended[0])
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        assert "waiting for the worker" in screen_text(app)
+        assert "starting the worker" in screen_text(app)
         ended[0] = True
         app.poll()
         await pilot.pause()

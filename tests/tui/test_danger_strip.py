@@ -32,32 +32,39 @@ def at_risk(make_run: MakeRun) -> WrittenRun:
 def test_the_nearest_task_at_risk_is_named_from_the_first_step_on(
     at_risk: WrittenRun,
 ) -> None:
-    assert strip_of(at_risk) == (
-        "DANGER WINDOW 0/150   ● old 0.0 points   at risk: What is the capital of … ?"
+    assert strip_of(at_risk, 120).startswith(
+        "DANGER WINDOW 0/150   ● old 0.99 ± 0.06 (64 examples) · 0 since the run began, "
+        "0 in this stage   alert at 20 points"
     )
+    assert strip_of(at_risk, 160).endswith("   at risk: What is the capital of … ?")
 
 
 def test_the_newest_naming_counts(at_risk: WrittenRun) -> None:
     at_risk.name_neighbors("new", "Who wrote … ?")
-    assert "at risk: Who wrote … ?" in strip_of(at_risk)
+    assert "at risk: Who wrote … ?" in strip_of(at_risk, 160)
 
 
 def test_a_frame_is_cut_to_the_room_that_is_left(at_risk: WrittenRun) -> None:
     at_risk.take_anchor(0)
     at_risk.steps(1, 12)
-    strip = strip_of(at_risk)
+    strip = strip_of(at_risk, 170)
     assert strip.startswith("DANGER WINDOW 12/150   ● old")
-    assert "   anchored   at risk: … capital of …" in strip
+    assert strip.endswith("anchored, KL 0.012, o unanchor   at risk: … capital of …"), strip
 
 
 @pytest.mark.parametrize("width", range(60, 130, 3))
 def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) -> None:
     at_risk.steps(1, 40)
-    strip = strip_of(at_risk, width)
-    assert strip.startswith("DANGER WINDOW 40/150   ● old −46.7 points")
-    assert "▸ f freeze" in strip
-    assert ("a anchor" in strip) or width < 66
-    assert len(strip) <= width
+    app = console_of(at_risk)
+    app.check_worker()
+    lines = DangerStrip(app.view).compose_lines(width, 2)
+    first, second = ("".join(text for text, _ in line) for line in lines)
+    assert "40/150   ● old 0.53 ± 0.12" in first
+    assert "· −47 since the run began" in first
+    assert "▸ f freeze" in first + second
+    assert "a anchor" in first + second or width >= 75
+    assert max(len(first), len(second)) <= width
+    assert ("at risk" in first) == (width >= 200)
 
 
 def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:
@@ -77,7 +84,7 @@ async def test_an_anchored_run_says_so_in_every_place(at_risk: WrittenRun) -> No
             assert "running" in header
             assert "anchor KL 0.012" in numbers
             assert numbers.rstrip().endswith("anchored, strength 2")
-            assert "anchored" in strip
+            assert "anchored" in strip + rest[0]
             assert any(line.startswith("drift") or "weight drift" in line for line in rest)
             assert any("anchored" in line for line in rest if "drift" in line)
             assert "o unanchor" in rest[-1]

@@ -74,8 +74,8 @@ def test_a_verdict_is_told_with_its_interval(running: WrittenRun) -> None:
     running.diagnose(85)
     row = RunFeed(running.run).live.activity.rows[-1]
     assert row.text == (
-        "verdict spurious: now 0.410, after the recovery test 0.951; "
-        "spurious share 0.925 (0.880 to 0.957)"
+        "verdict spurious: now 0.41, after the recovery test 0.95; "
+        "spurious share 0.92 (0.88 to 0.96)"
     )
 
 

@@ -16,7 +16,8 @@ from sf_tui.run.course import courses
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
 from sf_tui.tui.console import values_as_markdown
-from sf_tui.tui.panels.tables import Matrix
+from sf_tui.tui.panels.danger_strip import DangerStrip
+from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Danger, Probe, RunFinished, RunStarted, StageStarted
 from sf_tui.worker.rules import RuleWatch
@@ -80,18 +81,25 @@ async def test_every_panel_names_the_task_whose_likelihood_fell(written: Written
         screen = screen_text(console)
         assert console.view.live.worst_known == "worse"
         strip = screen.splitlines()[2]
-        assert "worse +4.00 nats a token (1.000 to 5.000)" in strip
-        assert "highest worse 6.000" in screen
+        assert "worse nll 5.00 (64 examples) · +4.00 nats a token since the run began" in strip
         matrix = console.screen.query_one(Matrix)
         rows = {
             line[0][0].split()[1]: [(text.strip(), role) for text, role in line[1:]]
-            for line in matrix.compose_lines(60, 10)[1:]
+            for line in matrix.compose_lines(60, 10)[1:-1]
         }
-        assert rows["worse"] == [("1.00", "muted"), ("6.00", "muted"), ("5.00", "danger")]
-        assert rows["better"] == [("3.00", "muted"), ("3.00", "muted"), ("1.00", "text")]
+        assert rows["worse"] == [("1.00", "muted"), ("6.00*", "muted"), ("5.00*", "danger")]
+        assert rows["better"] == [("3.00", "muted"), ("3.00*", "muted"), ("1.00*", "text")]
+        wide = "\n".join(
+            "".join(text for text, _ in line)
+            for line in DangerStrip(console.view).compose_lines(200, 2)
+        )
+        assert "highest 6.00 in the window" in wide
         values = values_as_markdown(console.view)
-    assert "| worse (nll) | 1.000 | 6.000 | 5.000 | +4.00 nats a token |" in values
-    assert "| better (nll) | 3.000 | 3.000 | 1.000 | −2.00 nats a token |" in values
+    assert (
+        "| worse (nll) | 1.00, 64 examples | 6.00, 64 examples | 5.00, 64 examples | "
+        "+4.00 nats a token | +4.00 nats a token |"
+    ) in values
+    assert "| better (nll) | 3.00, 64 examples" in values
 
 
 def test_the_closing_table_gives_the_worst_value_of_each(written: WrittenRun) -> None:

@@ -15,19 +15,13 @@ from sf_tui.tui import numbers
         (2.345, "2.35"),
         (57.31, "57.3"),
         (1234.5, "1234"),
-        (0.00012, "1.2e-04"),
+        (0.00012, "1.2e-4"),
         (None, "–"),
         (float("nan"), "–"),
     ],
 )
 def test_values_are_short(value: float | None, text: str) -> None:
     assert numbers.format_value(value) == text
-
-
-def test_a_loss_is_minus_points() -> None:
-    assert numbers.format_points(-0.57) == "−57.0"
-    assert numbers.format_points(0.021) == "+2.1"
-    assert numbers.format_points(-0.0001) == "0.0"
 
 
 @pytest.mark.parametrize(

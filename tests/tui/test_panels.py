@@ -10,8 +10,9 @@ from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events
+from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.tables import Drift, DriftLine, Matrix
+from sf_tui.tui.panels.tables import Drift, DriftLine
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine
 from sf_tui.tui.theme import DARK, LIGHT, PLAIN
 from support.console_scenes import (
@@ -81,51 +82,65 @@ def test_danger_strip_says_how_much_is_lost_and_what_would_help(shown: ShownRun)
         ("DANGER WINDOW", "danger"),
         ("85/150", "strong"),
         ("● old", "task-0"),
-        ("−58.5 points", "danger"),
-        ("(0.995 to 0.410)", "muted"),
+        ("0.41 ± 0.12", "strong"),
+        ("(64 examples)", "muted"),
+        ("·", "muted"),
+        ("−59", "danger"),
+        ("since the run began", "muted"),
         ("▸", "danger"),
         ("f", "key"),
         ("freeze", "text"),
         ("a", "key"),
         ("anchor", "text"),
     ]
-    assert second[2:] == [
+    assert second[:2] == [("▲ new", "task-1"), ("0.99 ± 0.06", "text")]
+    assert second[2] == ("(64 examples)", "muted")
+    assert second[5:] == [
         ("65 steps left", "muted"),
-        ("lowest old", "muted"),
-        ("0.410", "text"),
-        ("in the window", "muted"),
-        ("−4.3 points", "text"),
+        ("old −4", "text"),
         ("in 25 steps", "muted"),
     ]
-    done, left = second[:2]
+    done, left = second[3:5]
     assert (set(done[0]), done[1]) == ({"━"}, "danger")
     assert (set(left[0]), left[1]) == ({"─"}, "rule")
     assert len(done[0]) / (len(done[0]) + len(left[0])) == pytest.approx(85 / 150, abs=0.02)
 
 
+@in_state(in_danger)
+def test_danger_strip_gives_both_references_and_the_worst_where_there_is_room(
+    shown: ShownRun,
+) -> None:
+    first, second = shown.lines(DangerStrip, 200)
+    assert first[7:9] == [("since the run began", "muted"), (", −59 in this stage", "muted")]
+    assert second[-3:] == [
+        ("lowest", "muted"), ("0.41 ± 0.12", "text"), ("in the window", "muted"),
+    ]  # fmt: skip
+
+
 @in_state(frozen)
 def test_danger_strip_of_a_frozen_run_says_how_to_undo_it(shown: ShownRun) -> None:
-    first, _ = shown.lines(DangerStrip)
-    assert first[5:7] == [("3 layers frozen", "ok"), (", u unfreeze", "text")]
-    assert ("−49.1 points", "danger") in first
+    first, _ = shown.lines(DangerStrip, 160)
+    held = first.index(("3 layers frozen", "ok"))
+    assert first[held + 1] == (", u unfreeze", "text")
+    assert ("−49", "danger") in first
     assert first[-2:] == [("a", "key"), ("anchor", "text")]
     assert "freeze" not in [text for text, _ in first]
 
 
 @in_state(anchored)
 def test_danger_strip_of_an_anchored_run_gives_the_anchors_loss(shown: ShownRun) -> None:
-    first, second = shown.lines(DangerStrip)
+    first, second = shown.lines(DangerStrip, 160)
     assert first[-3:] == [("anchored", "ok"), (", KL 0.012", "text"), (", o unanchor", "text")]
     # Less than the profile's alert, so in no color of danger; and it is rising again.
-    assert ("−10.8 points", "text") in first
-    assert ("+5.0 points", "text") in second
+    assert ("−11", "text") in first
+    assert ("old +5", "text") in second
 
 
 @in_state(past_the_window)
 def test_danger_strip_is_calm_behind_the_window_and_offers_a_repair(shown: ShownRun) -> None:
     first, second = shown.lines(DangerStrip)
     assert first[0] == ("danger window over", "muted")
-    assert ("−61.2 points", "danger") in first
+    assert ("−61", "danger") in first
     assert first[-4:] == [("r", "key"), ("recover", "text"), ("d", "key"), ("diagnose", "text")]
     assert [role for text, role in second if "━" in text] == ["muted"]
     assert ("over", "muted") in second
@@ -145,7 +160,7 @@ def test_danger_strip_of_a_dead_run_says_how_to_go_on(shown: ShownRun) -> None:
 @in_state(read_only)
 def test_danger_strip_suggests_nothing_to_a_reader(shown: ShownRun) -> None:
     first, _ = shown.lines(DangerStrip)
-    assert first[-1] == ("(0.995 to 0.410)", "muted")
+    assert first[-1] == (", −59 in this stage", "muted")
     assert "key" not in [role for _, role in first]
 
 
@@ -257,16 +272,17 @@ def test_drift_says_that_answers_are_held(shown: ShownRun) -> None:
 
 @in_state(three_stages)
 def test_matrix_marks_what_a_stage_has_lost_and_what_was_not_measured(shown: ShownRun) -> None:
-    head, *rows = shown.lines(Matrix)
-    assert [text for text, _ in head] == ["start", "worst", "new", "new-2"]
+    head, *rows, legend = shown.lines(Matrix, 44, height=7)
+    assert [text for text, _ in head] == ["start", "worst", "new", "now"]
     values = {row[0]: row[1:] for row in rows}
     assert values["● old", "task-0"] == [
-        *(("0.99", "muted"), ("0.38", "muted"), ("0.38", "danger"), ("0.38", "text")),
+        *(("0.99", "muted"), ("0.38*", "muted"), ("0.38*", "danger"), ("0.38 ± 0.12*", "danger")),
     ]
     assert values["▲ new", "task-1"] == [
-        *(("0.02", "muted"), ("·", "faint"), ("1.00", "text"), ("·", "faint")),
+        *(("0.02", "muted"), ("·", "faint"), ("1.00*", "text"), ("·", "faint")),
     ]
     assert values["◆ new-3", "task-3"] == [("·", "faint")] * 4
+    assert legend == [("full split, 64   * probe, 64 examples", "muted")]
 
 
 @in_state(frozen)
@@ -296,9 +312,9 @@ def test_verdict_splits_the_loss_into_what_comes_back_and_what_does_not(shown: S
     shares = [len(text) for text, _ in bar]
     assert shares[0] / sum(shares) == pytest.approx(0.410 / 0.995, abs=0.02)
     assert shares[2] / sum(shares) == pytest.approx(0.044 / 0.995, abs=0.02)
-    assert ("0.951", "task-1") in lines[1]
-    assert lines[2][-1] == ("0.044", "danger")
-    assert lines[3][:2] == [("spurious share", "muted"), ("0.925", "task-1")]
+    assert ("0.95", "task-1") in lines[1]
+    assert lines[2][-1] == ("0.04", "danger")
+    assert lines[3][:2] == [("spurious share", "muted"), ("0.92", "task-1")]
 
 
 @in_state(diagnosed)
@@ -307,9 +323,9 @@ def test_verdict_in_one_line(shown: ShownRun) -> None:
     assert line[:5] == [
         ("verdict", "title"),
         ("spurious", "task-1"),
-        ("0.410", "task-0"),
+        ("0.41", "task-0"),
         ("→", "muted"),
-        ("0.951", "task-1"),
+        ("0.95", "task-1"),
     ]
 
 

@@ -35,17 +35,18 @@ def test_a_summary_says_state_place_and_both_accuracies(make_run: MakeRun) -> No
     assert summarize_run(dead.run, dead.now_s).state == "dead"
     summary = summarize_run(finished.run, finished.now_s)
     assert (summary.state, summary.stage, summary.step) == ("completed", "new", 60)
-    assert summary.old_accuracy is not None
-    assert round(summary.old_accuracy, 2) == round(finished.old, 2)
-    assert summary.new_accuracy is not None
-    assert round(summary.new_accuracy, 2) == round(finished.new, 2)
+    assert summary.old is not None
+    assert round(summary.old.value, 2) == round(finished.old, 2)
+    assert summary.old.examples == 64
+    assert summary.new is not None
+    assert round(summary.new.value, 2) == round(finished.new, 2)
     assert summarize_run(running.run, running.now_s).state == "running"
     assert summarize_run(running.run, running.now_s + 600).state == "dead"
 
 
 def test_a_run_of_which_nothing_is_known_has_a_summary_too(make_run: MakeRun) -> None:
     summary = summarize_run(make_run().run, 0.0)
-    assert (summary.state, summary.old_accuracy, summary.last_event_s) == ("starting", None, None)
+    assert (summary.state, summary.old, summary.last_event_s) == ("starting", None, None)
 
 
 def test_a_long_list_is_read_a_run_at_a_time(make_run: MakeRun) -> None:

@@ -30,13 +30,13 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
     text = await shown(running, (200, 60))
     for words in (
         "new@85  spurious",
-        "now 0.410 of 0.995 at the stage's start",
-        "recovered 0.951 (0.930 to 0.968)",
-        "alignment lost 0.541  knowledge lost 0.044",
-        "spurious share 0.925 (0.880 to 0.957)",
-        "▸ neighbors       0.951   0.017    40  21 s",
-        "  examples        0.560   0.020    20   9 s",
-        "  unrelated       0.610   0.085!   30  12 s",
+        "now 0.41 ± 0.04 of 0.99 at stage start",
+        "recovered 0.95 (0.93 to 0.97)",
+        "alignment lost 0.54  knowledge lost 0.04",
+        "spurious share 0.92 (0.88 to 0.96)",
+        "▸ neighbors        0.95    0.02    40  21 s",
+        "  examples         0.56    0.02    20   9 s",
+        "  unrelated        0.61    0.09!   30  12 s",
         "  edit        skipped: no weights of the stage's start",
         "590 held-out, 10 safe examples, 43 s, 720 k tokens",
         "The old task was at 0.995 at the start and is at 0.410",
@@ -48,7 +48,7 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
 async def test_a_smaller_screen_shows_the_arm_that_decided(running: WrittenRun) -> None:
     running.diagnose(85)
     text = await shown(running, (120, 40))
-    assert "by neighbors, control 0.017, 40 steps" in text
+    assert "by neighbors, control 0.02, 40 steps" in text
     assert "590 held-out, 10 safe examples, 43 s" in text
     assert "unrelated" not in text
 
@@ -58,7 +58,7 @@ async def test_the_smallest_screen_has_a_line_for_it_and_only_then(running: Writ
     running.old = 0.41
     running.diagnose(85)
     lines = (await shown(running, (80, 24))).splitlines()
-    assert "verdict spurious  0.410 → 0.951 of 0.995  share 0.925 (0.880 to 0.957)  new@85" in (
+    assert "verdict spurious  0.41 → 0.95 of 0.99  share 0.92 (0.88 to 0.96)  590 held-out" in (
         line.strip() for line in lines
     )
 
@@ -73,9 +73,9 @@ async def test_zoomed_the_panel_tells_rates_and_why_an_arm_does_not_count(
         await pilot.press("z")
         assert isinstance(app.screen, ZoomScreen)
         text = screen_text(app)
-        assert "rate 4e-04, 240 k tokens" in text
+        assert "rate 4.0e-4, 240 k tokens" in text
         assert "the knowledge is there." in text
-        assert "its control rose above 0.040: does not count" in text
+        assert "its control rose above 0.04: does not count" in text
 
 
 async def test_a_verdict_that_arrives_opens_its_panel(running: WrittenRun) -> None:
@@ -100,7 +100,7 @@ async def test_a_verdict_on_other_weights_is_told_as_past(running: WrittenRun) -
 async def test_of_the_verdict_none_the_drop_is_shown_that_decided(running: WrittenRun) -> None:
     running.old = 0.99
     running.diagnose(85, verdict="none", drop_interval=[-0.01, 0.02], interval=None)
-    assert "drop 0.005 (-0.010 to 0.020)" in await shown(running, (120, 40))
+    assert "drop 0.01 (-0.01 to 0.02)" in await shown(running, (120, 40))
 
 
 async def test_a_diagnosis_without_a_known_start_is_shown_as_far_as_it_goes(

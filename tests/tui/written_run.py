@@ -175,7 +175,12 @@ class WrittenRun:
         )
 
     def begin_stage(
-        self, stage: str = "new", *, steps: int = 300, known: tuple[str, ...] = ("old",)
+        self,
+        stage: str = "new",
+        *,
+        steps: int = 300,
+        known: tuple[str, ...] = ("old",),
+        probes: dict[str, float] | None = None,
     ) -> None:
         self.event(
             StageStarted(
@@ -189,8 +194,16 @@ class WrittenRun:
         )
         if known:
             self.event(Danger(stage=stage, step=0, state="entered", window=150))
-        self.probe(0, stage)
+        if probes is None:
+            self.probe(0, stage)
+        else:
+            self.probe_all(0, stage, probes)
         self.checkpoint(0, stage)
+
+    def probe_all(self, step: int, stage: str, values: dict[str, float]) -> None:
+        """Probe every task, with the values given."""
+        metrics = {task: {"exact_match": value, "n": 100} for task, value in values.items()}
+        self.event(Probe(stage=stage, step=step, metrics=metrics, full=step == 0))
 
     def probe(self, step: int, stage: str = "new", **values: float) -> None:
         accuracy = {"old": self.old, stage: self.new} | values

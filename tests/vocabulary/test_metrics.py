@@ -4,7 +4,6 @@ import pytest
 
 from sf_tui.profile.schema import TaskSettings
 from sf_tui.profile.values import choices_of
-from sf_tui.tui.numbers import format_change
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC, METRICS, metric_named
 
 
@@ -24,10 +23,3 @@ def test_a_drop_is_positive_where_the_worst_value_comes_last(metric: object) -> 
 
 def test_an_unknown_metric_is_read_as_the_default() -> None:
     assert metric_named("of another version") is DEFAULT_METRIC
-
-
-def test_a_change_is_written_in_the_metrics_unit() -> None:
-    assert format_change(-0.467, METRICS["exact_match"]) == "−46.7 points"
-    assert format_change(-4.0, METRICS["nll"]) == "+4.00 nats a token"
-    assert format_change(2.0, METRICS["nll"], unit=False) == "−2.00"
-    assert format_change(0.001, METRICS["nll"], unit=False) == "0.00"

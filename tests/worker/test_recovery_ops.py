@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.engine.loop import StageTuner
 from sf_tui.profile import dump_profile, load_profile
+from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.run.state import fold
 from support.put_back import put_back
 from support.quick_run import (
     PROFILE,
@@ -103,6 +107,116 @@ def test_a_recovery_test_leaves_the_run_as_it_would_have_been(
     assert equal(final_weights(run), final_weights(undisturbed))
 
 
+def reasons(run: RunDirectory, op: str) -> list[str]:
+    """Return the answers to every command of an op that was done."""
+    found = [e for e in events_of(run, "command") if e["op"] == op and e["status"] == "done"]
+    return [event["reason"] for event in found]
+
+
+def back_and_forth(run: RunDirectory) -> Operator:
+    """Repair twice: undo the first at its step, go back to the second from later."""
+    operator = Operator(run).at("new", 5, "freeze", layers=1).at("new", 6, "recover", steps=4)
+    operator.after("recover", "rollback").at("new", 9, "interpolate", keep=0.5)
+    return operator.at("new", 11, "rollback", to="step-000009~1")
+
+
+@pytest.fixture(scope="module")
+def undone(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a finished run that was taken back to before a repair and before an edit."""
+    folder = tmp_path_factory.mktemp("undone")
+    (folder / "undone.toml").write_text(PROFILE)
+    profile = load_profile(folder / "undone.toml", SHORT)
+    run = RunDirectory.create(
+        folder / "run", profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
+    )
+    assert work(run, back_and_forth(run)) == 0
+    assert_well_told(run)
+    return run
+
+
+def test_rollback_says_what_protection_it_took_along(undone: RunDirectory) -> None:
+    first, second = reasons(undone, "rollback")
+    assert first == "back at step-000006~1, 0 steps lost; it also released the anchor"
+    assert second == "back at step-000009~1, 2 steps lost"
+    assert fold(read_events(undone.events)).stages["new"].anchor is None
+
+
+def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
+    undone: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
+) -> None:
+    # Every edit was undone; the frozen block is all that is left.
+    frozen = [name for name in final_weights(undone) if ".layers.0." in name]
+    assert frozen
+    assert not equal(final_weights(undone), final_weights(undisturbed))
+    acts = [e for e in events_of(undone) if e["type"] in ("command", "checkpoint", "rewound")]
+    first = next(e["seq"] for e in events_of(undone, "command"))
+    for event in (event for event in acts if event["seq"] >= first):
+        told = event["type"] == "rewound"
+        for late in (False, True) if told else (False,):
+            where = f"{event['seq']}-{late}"
+            run = put_back(undone, tmp_path / where, event["seq"], late=late)
+            repaired = any(
+                e["op"] == "recover" and e["status"] == "done" for e in events_of(run, "command")
+            )
+            if repaired and not events_of(run, "rewound"):
+                # The request came with the answer; the kill took its line, or failed it.
+                request_command(run, "rollback")
+            assert work(run, back_and_forth(run)) == 0, where
+            assert equal(final_weights(run), final_weights(undone)), where
+            assert live_course(run) == live_course(undone), where
+            # The probe behind a rollback is for readers; the next worker leaves it out.
+            assert told or live_probes(run) == live_probes(undone), where
+            assert_well_told(run)
+            shutil.rmtree(run.path)
+
+
+def test_the_weights_of_a_repair_are_saved_beside_those_from_before_it(begin: Begin) -> None:
+    run = begin(*SHORT, "checkpoint.keep_last=1", "checkpoint.keep_best=0")
+    assert work(run, Operator(run).at("new", 6, "recover")) == 0
+    names = {path.name for path in (run.checkpoints / "new").iterdir()}
+    assert {"step-000006", "step-000006~1"} <= names, "neither is pruned"
+    [done] = reasons(run, "recover")
+    assert done.endswith("; from now on held by an anchor of strength 1")
+    held = ["anchor" in e.get("losses", {}) for e in events_of(run, "step") if e["stage"] == "new"]
+    assert held == [False] * 6 + [True] * 6
+    state = fold(read_events(run.events)).stages["new"]
+    assert state.anchor_at(6) is not None
+    assert state.anchor_at(5) is None
+
+
+def test_a_repair_leaves_an_anchored_stage_as_it_is_and_can_leave_it_free(begin: Begin) -> None:
+    run = begin(*SHORT)
+    operator = Operator(run).at("new", 2, "recover", then_anchor=False)
+    operator.at("new", 4, "anchor", strength=2.0).at("new", 6, "recover")
+    assert work(run, operator) == 0
+    free, anchored = reasons(run, "recover")
+    assert free.endswith("; not anchored, so training may lose it again")
+    assert anchored.endswith("; still held by the anchor of strength 2")
+    arguments = [e["arguments"] for e in events_of(run, "command") if e["op"] == "recover"]
+    assert [each["then_anchor"] for each in arguments] == [False] * 4
+
+
+def test_a_repair_where_no_anchor_is_possible_says_so(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal(_: StageTuner, what: str) -> str | None:
+        return "this loop takes no anchor" if what == "anchor" else None
+
+    monkeypatch.setattr(StageTuner, "refusal", refusal)
+    run = begin(*SHORT)
+    assert work(run, Operator(run).at("new", 6, "recover")) == 0
+    assert reasons(run, "recover")[0].endswith("; not anchored: this loop takes no anchor")
+
+
+def test_a_freeze_of_what_is_frozen_changes_nothing_and_says_so(begin: Begin) -> None:
+    run = begin()
+    operator = Operator(run).at("new", 2, "freeze", layers=1).at("new", 4, "freeze", layers=1)
+    assert work(run, operator) == 0
+    done = [e for e in events_of(run, "command") if e["status"] == "done"]
+    assert [event.get("changed", True) for event in done] == [True, False]
+    assert done[1]["reason"] == "it was frozen already"
+
+
 def test_rollback_undoes_a_repair_at_the_step_itself(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
@@ -130,16 +244,35 @@ def test_the_weights_from_before_a_repair_stay_when_the_run_stops_behind_it(
     assert_well_told(run)
 
 
-def test_what_is_frozen_stays_bit_for_bit_what_it_is_in_a_repair(begin: Begin) -> None:
+@pytest.mark.parametrize(
+    ("frozen_at", "keeps", "stays", "said"),
+    [
+        (2, False, False, "3 layers that moved before they were frozen are repaired, too"),
+        (2, True, True, "3 layers are frozen and stay as they are; unfreeze first brings more"),
+        (0, False, True, ""),
+    ],
+)
+def test_a_repair_frees_the_frozen_layers_that_have_moved(
+    begin: Begin, frozen_at: int, keeps: bool, stays: bool, said: str
+) -> None:
     run = begin(*SHORT)
-    operator = Operator(run).at("new", 2, "freeze", layers=2).at("new", 6, "recover")
+    operator = Operator(run).at("new", 6, "recover", keep_frozen=keeps)
+    if frozen_at:
+        operator.at("new", frozen_at, "freeze", layers=2)
+    else:
+        operator.at("old", 11, "freeze", layers=2)
     assert work(run, operator) == 0
-    frozen = checkpoint_weights(run, "new", 4)
-    last = checkpoint_weights(run, "new", 12)
+    frozen, mended, last = (checkpoint_weights(run, "new", step) for step in (4, 6, 12))
     held = [name for name in frozen if "embed_in" in name or ".layers.0." in name]
     assert held
-    assert equal({n: frozen[n] for n in held}, {n: last[n] for n in held})
-    assert not equal(frozen, last)
+    assert equal({n: frozen[n] for n in held}, {n: mended[n] for n in held}) is stays
+    # Frozen again from then on, with what the optimizer knew of them.
+    assert equal({n: mended[n] for n in held}, {n: last[n] for n in held})
+    assert not equal(mended, last)
+    assert said in reasons(run, "recover")[0]
+    assert ("frozen" in reasons(run, "recover")[0]) is bool(said)
+    drift = events_of(run, "drift")[-1]["layers"]
+    assert sum(layer["frozen"] for layer in drift) == 3
 
 
 def test_where_no_task_was_learnt_before_there_is_nothing_to_test_or_mend(begin: Begin) -> None:

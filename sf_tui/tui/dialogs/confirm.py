@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from sf_tui.tui.actions import Action, RollbackTarget, RunActions, action_help, shown_key
-from sf_tui.tui.dialogs.dialog import Dialog, keys_line
-from sf_tui.tui.lines import Line
-from sf_tui.tui.numbers import format_share
+from sf_tui.tui.actions import Action, action_help
+from sf_tui.tui.dialogs.consequences import consequences, what_yes_does
+from sf_tui.tui.dialogs.dialog import Dialog, keys_lines
+from sf_tui.tui.lines import Line, as_many_as_fit
+from sf_tui.tui.rollback import RollbackTarget
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.ops import GO_BACK, op_named, ops_for
+from sf_tui.vocabulary.measured import format_score
 
 _ROWS = 6
 
@@ -34,41 +35,35 @@ class ConfirmDialog(Dialog[Action]):
         self._where = _place(view)
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the question and the consequences."""
-        del height
-        sentences = consequences(self._action, self.view.actions) or [action_help(self._action)]
+        """Return the question and the consequences; the keys stay in sight in a small box."""
+        sentences = consequences(self._action, self.view) or [action_help(self._action)]
         lines = [line for sentence in sentences for line in wrap(sentence, max(width, 20))]
-        return [
+        text: list[Line] = [
             [(f"{self._action.label}?", "strong")],
             *([(line, "text")] for line in lines),
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
-            keys_line(("y", "send it"), ("n or esc", "leave it")),
         ]
+        yes = what_yes_does(self._action, self.view) or "send it"
+        keys = [("y", yes), ("n or esc", "leave it")]
+        return self.with_foot(text, keys_lines(keys, width), height)
 
     def press(self, key: str) -> None:
-        """Confirm with `y`, cancel with `n`."""
+        """Confirm with `y`, cancel with `n`, scroll with the arrows."""
+        self.scroll(key)
         if key == "y":
             self.dismiss(self._action)
         elif key == "n":
             self.dismiss(None)
 
 
+def _wrapped(text: str, width: int, role: str = "muted") -> list[Line]:
+    return [[(line, role)] for line in wrap(text, max(width, 20))]
+
+
 def _place(view: ViewState) -> str:
-    stage = view.live.stage
+    stage = view.newest.stage
     return f", asked at {stage.name}@{stage.step}" if stage else ""
-
-
-def consequences(action: Action, actions: RunActions) -> list[str]:
-    """Return what an action does to the run's weights and how to undo it; empty for most ops."""
-    op = op_named(action.op)
-    if op.consequence is None:
-        return []
-    settings = actions.recover if op.settings == "recover" else {}
-    sentences = list(op.consequence({**op.defaults, **settings, **action.arguments}))
-    rollback = next(filter(None, map(actions.of_op, ops_for(GO_BACK))), None)
-    key = f" ({shown_key(rollback.key)})" if rollback is not None and rollback.key else ""
-    return [*sentences, f"To undo it, rollback{key} goes back to a checkpoint from before it."]
 
 
 @dataclass(frozen=True)
@@ -116,41 +111,76 @@ class RollbackDialog(Dialog[Rollback]):
 
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the question, the checkpoints, and the steps that would be lost."""
-        del width, height
-        stage = self.view.live.stage
+        stage = self.view.newest.stage
         lost = max((stage.step if stage else 0) - self.target.step, 0)
-        first = min(max(self._chosen - _ROWS + 1, 0), max(len(self._targets) - _ROWS, 0))
-        lines: list[Line] = [
-            [
-                (self._action.label, "strong"),
-                (f" to {self.target.stage}/", "text"),
-                (self.target.name, "strong"),
-                ("?", "text"),
-            ],
-            [],
-            *(
-                self._row(index, self._targets[index])
-                for index in range(first, min(first + _ROWS, len(self._targets)))
-            ),
-            [],
+        title: Line = [
+            (self._action.label, "strong"),
+            (f" to {self.target.stage}/", "text"),
+            (self.target.name, "strong"),
+            ("?", "text"),
+        ]
+        costs: list[Line] = [
             [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
-            [("Weights, optimizer and data go back; the log keeps what was.", "muted")],
-            [],
-            self.typing_line("type yes and press enter: "),
-            keys_line(("up down", "another checkpoint"), ("esc", "leave it")),
+            *_wrapped("Weights, optimizer and data go back; the log keeps what was.", width),
         ]
-        return lines
+        keys = [("up down", "another checkpoint"), ("esc", "leave it")]
+        foot = [*self.answer_lines(width), *keys_lines(keys, width)]
+        chosen = self._scores(width)
+        # The question and what answers it never give way; the rest does, the costs last.
+        rows = min(len(self._targets), _ROWS, max(height - len(foot) - len(costs) - 1, 1))
+        lines: list[Line] = [title, *self._rows(rows, width)]
+        for part in (costs, chosen):
+            if len(lines) + len(part) + len(foot) <= height:
+                lines += part
+        if len(lines) + len(foot) + 3 <= height:
+            at = 1 + rows
+            lines = [title, [], *lines[1:at], [], *lines[at:], []]
+        return [*lines[: max(height - len(foot), 0)], *foot]
 
-    def _row(self, index: int, target: RollbackTarget) -> Line:
+    def _rows(self, count: int, width: int) -> list[Line]:
+        """Return a row for each of some checkpoints around the chosen one."""
+        first = min(max(self._chosen - count + 1, 0), max(len(self._targets) - count, 0))
+        shown = range(first, min(first + count, len(self._targets)))
+        name_width = max(len(self._targets[index].name) for index in shown)
+        return [self._row(index, name_width, width) for index in shown]
+
+    def _row(self, index: int, name_width: int, width: int) -> Line:
+        target = self._targets[index]
         chosen = index == self._chosen
-        line: Line = [
-            (f"{self.view.glyphs.pointer if chosen else ' '} ", "strong"),
-            (f"{target.name}", "strong" if chosen else "text"),
-        ]
-        for task, value in target.accuracy.items():
-            role, marker = self.view.task_paint(task)
-            line += [(f"  {marker} {task} ", role), (format_share(value), "text")]
-        return line
+        pointer = self.view.glyphs.pointer if chosen else " "
+        role = "strong" if chosen else "text"
+        line: Line = [(f"{pointer} ", "strong"), (f"{target.name:<{name_width}}", role)]
+        parts: list[Line] = [line]
+        if target.beside:
+            parts.append([(target.beside, "muted")])
+        for task in self._in_order(target):
+            paint, marker = self.view.task_paint(task)
+            score = target.scores[task]
+            of = f" ({score.examples})" if score.examples else ""
+            parts.append([(f"{marker} {task} ", paint), (f"{format_score(score)}{of}", "text")])
+        if not target.scores:
+            parts.append([("not probed", "muted")])
+        return as_many_as_fit(parts, width) or line
+
+    def _scores(self, width: int) -> list[Line]:
+        """Return the whole probe of the chosen checkpoint."""
+        target = self.target
+        if not target.scores:
+            return []
+        said = ", ".join(
+            f"{task} {format_score(target.scores[task], counts=True)}"
+            for task in self._in_order(target)
+        )
+        at = "" if target.probed_at in (None, target.step) else f", probed at {target.probed_at}"
+        return _wrapped(f"{target.name}{at}: {said}", width, "text")
+
+    def _in_order(self, target: RollbackTarget) -> list[str]:
+        """Return a checkpoint's tasks: the stage's own and the one that lost most come first."""
+        state = self.view.newest
+        first = [state.worst_known, state.stage.task if state.stage else None]
+        return sorted(
+            target.scores, key=lambda task: first.index(task) if task in first else len(first)
+        )
 
     def press(self, key: str) -> None:
         """Choose another checkpoint and clear the typed text."""
@@ -163,7 +193,7 @@ class RollbackDialog(Dialog[Rollback]):
 
     def answer(self) -> None:
         """Confirm the rollback if `yes` was typed."""
-        if self.typed.strip() == "yes":
+        if self.said_yes():
             self.dismiss(Rollback(self._action, self.target.name))
 
 
@@ -183,23 +213,28 @@ class StopDialog(Dialog[Action]):
         self._action = action
 
     def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the question."""
-        del width, height
-        stage = self.view.live.stage
+        """Return the question; what answers it stays in sight in a small box."""
+        stage = self.view.newest.stage
         where = f" at {stage.name}@{stage.step} of {stage.steps}" if stage else ""
         run = self.view.run.id
-        return [
+        text: list[Line] = [
             [("End the run", "danger"), (f"{where}?", "text")],
-            [(f"run {run}", "muted")],
+            *_wrapped(f"run {run}", width),
             [],
-            [("It saves a checkpoint and ends; ", "text"), (f"sf resume {run}", "strong")],
-            [("goes on from there. To leave only the console, press q instead.", "text")],
+            *_wrapped("It saves a checkpoint and ends. This continues it later:", width, "text"),
+            *([(line, "strong")] for line in wrap(f"sf resume {run}", max(width, 20))),
+            *_wrapped("To leave only the console, press q instead.", width, "text"),
             [],
-            self.typing_line("type yes and press enter: "),
-            keys_line(("esc", "leave it running")),
         ]
+        left = "leave it paused" if self.view.newest.paused else "leave it running"
+        foot = [*self.answer_lines(width), *keys_lines([("esc", left)], width)]
+        return self.with_foot(text, foot, height)
+
+    def press(self, key: str) -> None:
+        """Scroll with the arrows."""
+        self.scroll(key)
 
     def answer(self) -> None:
         """Confirm the stop if `yes` was typed."""
-        if self.typed.strip() == "yes":
+        if self.said_yes():
             self.dismiss(self._action)

@@ -6,14 +6,14 @@ do not count as an answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
-from sf_tui.tui.lines import Line
+from sf_tui.tui.lines import Line, line_width
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 
@@ -50,6 +50,8 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         super().__init__()
         self.view = view
         self.typed = ""
+        self._top = 0
+        self._remark = ""
         self._clock = steady_clock
         self._opened = steady_clock()
         self._box = DialogBox(view, self.compose_text)
@@ -119,7 +121,46 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
     def typed_changed(self) -> None:
         """React to a change of the typed text; for subclasses."""
 
+    def said_yes(self) -> bool:
+        """Return whether `yes` was typed in full; if not, say so in the dialog."""
+        if self.typed.strip() == "yes":
+            return True
+        self._remark = "type yes, or press esc"
+        self.refresh_text()
+        return False
+
+    def answer_lines(self, width: int) -> list[Line]:
+        """Return the line that a `yes` is typed into, and the remark about what was typed."""
+        prompt = "type yes and press enter: "
+        # The typed text must be in sight at any width.
+        line = self.typing_line(prompt if width >= len(prompt) + 8 else "yes? ")
+        return [line, [(self._remark, "danger")]] if self._remark else [line]
+
+    def with_foot(self, text: list[Line], foot: list[Line], height: int) -> list[Line]:
+        """Return the part of a text that fits, with lines below it that always stay in sight."""
+        room = max(height - len(foot), 0)
+        if len(text) <= room:
+            return [*text, *foot]
+        while text and not text[-1]:
+            text = text[:-1]
+        if len(text) <= room:
+            return [*text, *foot]
+        self._top = min(self._top, len(text) - room)
+        shown = text[self._top : self._top + room]
+        below = len(text) - self._top - len(shown)
+        if room > 1 and below:
+            shown[-1] = [(f"{below + 1} more lines: up, down", "muted")]
+        return [*shown, *foot]
+
+    def scroll(self, key: str) -> None:
+        """Move a text that does not fit."""
+        step = {"up": -1, "down": 1, "pageup": -5, "pagedown": 5}.get(key, 0)
+        if step:
+            self._top = max(self._top + step, 0)
+            self.refresh_text()
+
     def _type(self, text: str) -> None:
+        self._remark = ""
         self.typed = text[:MOST_TYPED]
         self.typed_changed()
         self.refresh_text()
@@ -137,3 +178,15 @@ def keys_line(*keys: tuple[str, str]) -> Line:
     for key, does in keys:
         line += [("   " if line else "", "text"), (key, "key"), (f" {does}", "muted")]
     return line
+
+
+def keys_lines(keys: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    """Return keys and their effects, in as many lines as they need."""
+    lines: list[Line] = []
+    row: list[tuple[str, str]] = []
+    for key in keys:
+        if row and line_width(keys_line(*row, key)) > width:
+            lines.append(keys_line(*row))
+            row = []
+        row.append(key)
+    return [*lines, keys_line(*row)]

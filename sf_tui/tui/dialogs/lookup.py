@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sf_tui.tui.actions import CONSOLE_KEYS, Action, RunActions, action_help, shown_key
+from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.actions import CONSOLE_KEYS, Action, action_help, shown_key
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import op_named
 
 _ROWS = 12
 
@@ -118,7 +120,7 @@ class PaletteDialog(Dialog[Choice]):
 
     def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
         super().__init__(view, steady_clock)
-        self._choices = choices(view.actions)
+        self._choices = choices(view)
         self._chosen = 0
 
     @property
@@ -183,12 +185,13 @@ class PaletteDialog(Dialog[Choice]):
             self.dismiss(matching[self._chosen])
 
 
-def choices(actions: RunActions) -> list[Choice]:
-    """Return all choices, the profile's actions first."""
+def choices(view: ViewState) -> list[Choice]:
+    """Return what can be done now: the profile's actions first, then the console's own commands."""
     return [
         *(
             Choice(action.label, action_help(action), action.key, action=action)
-            for action in actions.actions
+            for action in view.actions.actions
+            if _is_possible(view, action)
         ),
         *(
             Choice(entry.label, entry.help, entry.keys[0], command=entry.command)
@@ -196,6 +199,15 @@ def choices(actions: RunActions) -> list[Choice]:
             if entry.command != "palette"
         ),
     ]
+
+
+def _is_possible(view: ViewState, action: Action) -> bool:
+    """Return whether a worker could do it, or a command that the console can name."""
+    if view.read_only or view.liveness.state is WorkerState.DEAD:
+        return False
+    if view.liveness.state is WorkerState.FINISHED:
+        return bool(op_named(action.op).after_end)
+    return True
 
 
 class FilterDialog(Dialog[str]):

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.lines import Line, as_many_as_fit
-from sf_tui.tui.numbers import format_change, format_duration, format_share
+from sf_tui.run.losses import TaskLoss
+from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits
+from sf_tui.tui.numbers import format_duration
+from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.vocabulary.metrics import DEFAULT_METRIC
+from sf_tui.tui.panels.score_words import (
+    count_text,
+    is_lost,
+    loss_forms,
+    score_text,
+    task_forms,
+)
+from sf_tui.tui.scores import losses, new_task, score_now, viewed_state, viewed_window
+from sf_tui.vocabulary.measured import Score, format_drop
 
+_LEAST_LARGE = 50
+"""Width from which large digits have room for the interval and the loss beside them."""
 _DIGITS = {
     "0": ("╭─╮", "│ │", "╰─╯"),
     "1": ("╶╮ ", " │ ", "╶┴╴"),
@@ -42,7 +54,8 @@ class Card(Panel):
         where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
         lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
         lines += self._numbers(width, height)
-        lines += [self._danger(), self._held()]
+        lines += failure_lines(view, width) or [self._danger()]
+        lines += [self._held()]
         if state is WorkerState.DEAD:
             lines.append([(f"sf resume {view.run.id}", "strong")])
         lines = [line for line in lines if line]
@@ -54,39 +67,67 @@ class Card(Panel):
         return lines[:height]
 
     def _numbers(self, width: int, height: int) -> list[Line]:
+        """Return a row for each task, or large digits with the interval and the loss beside."""
         view = self.view
-        values = [
-            (task, value) for task in view.tasks if (value := view.accuracy_now(task)) is not None
-        ]
-        if not values:
+        scores = [(task, score) for task in view.tasks if (score := score_now(view, task))]
+        if not scores:
             return [[("no probe yet", "muted")]]
-        large = view.glyphs.braille and height >= 4 + 3 * len(values) and width >= 26
+        lost = {loss.task: loss for loss in losses(view)}
+        bare = [score_text(view, score, interval=False) for _, score in scores]
+        drawable = all(sign in _DIGITS for text in bare for sign in text)
+        fits = height >= 4 + 3 * len(scores) and width >= _LEAST_LARGE
         lines: list[Line] = []
-        for task, value in values:
-            role, marker = view.task_paint(task)
-            if not large:
-                lines.append([(f"{marker} {task} ", role), (format_share(value), "strong")])
-                continue
-            signs = [_DIGITS[sign] for sign in format_share(value)]
-            for row in range(3):
-                label = f"{marker} {task}"[:10] if row == 1 else ""
-                drawn = "".join(sign[row] for sign in signs)
-                lines.append([(f"{label:<11}", role), (drawn, role)])
+        for (task, score), text in zip(scores, bare, strict=True):
+            if view.glyphs.braille and drawable and fits:
+                lines += self._large(task, score, text, lost.get(task))
+            else:
+                loss = lost.get(task)
+                forms = (
+                    loss_forms(view, loss)
+                    if loss is not None
+                    else task_forms(view, task, score, None)
+                )
+                lines.append(first_that_fits(forms, width))
         return lines
 
-    def _danger(self) -> Line:
+    def _large(self, task: str, score: Score, text: str, loss: TaskLoss | None) -> list[Line]:
         view = self.view
-        stage, drop = view.stage, view.drop
-        if stage is None or not view.known:
+        role, marker = view.task_paint(task)
+        full = score_text(view, score)
+        interval = full.removeprefix(text).strip()
+        drop = (loss.since_run or loss.in_stage) if loss is not None else None
+        paint = "danger" if is_lost(view, drop) else "text"
+        since = "since the run began" if loss is not None and loss.since_run else "in this stage"
+        beside: list[Line] = [
+            [(count_text(score), "muted")],
+            [(interval, "strong")],
+            [(format_drop(drop), paint), (f" {since}", "muted")] if drop is not None else [],
+        ]
+        signs = [_DIGITS[sign] for sign in text]
+        return [
+            [
+                (f"{f'{marker} {task}'[:10] if row == 1 else '':<11}", role),
+                ("".join(sign[row] for sign in signs), role),
+                ("  ", "text"),
+                *beside[row],
+            ]
+            for row in range(3)
+        ]
+
+    def _danger(self) -> Line:
+        """Return the danger window, and whether the new task does not rise."""
+        view = self.view
+        stage, window, new = viewed_state(view), viewed_window(view), new_task(view)
+        if stage is None:
             return []
         parts: list[Line] = []
-        if view.in_window:
-            parts.append([(f"danger window {view.step}/{stage.window}", "danger")])
-        if drop is not None:
-            task = view.live.worst_known
-            metric = view.live.metric(task) if task else DEFAULT_METRIC
-            parts.append([(format_change(-drop, metric), "text")])
-        return as_many_as_fit(parts, self.size.width)
+        if window is not None and view.known:
+            count = f"{view.step - window.start}/{window.length}"
+            cause = f" after {window.cause}" if window.cause else ""
+            parts.append([(f"danger window {count}{cause}", "danger")])
+        if new is not None and new.not_learned:
+            parts.append([(f"{new.task} not learned", "danger")])
+        return as_many_as_fit(parts, self.size.width or _LEAST_LARGE)
 
     def _held(self) -> Line:
         """Return the active protections and the verdict."""

@@ -11,13 +11,14 @@ from typing import ClassVar
 from sf_tui.tui.activity import CommandRow, Kind
 from sf_tui.tui.axes import Scale, log_ticks, loss_scale, step_label, step_ticks, tick_label, ticks
 from sf_tui.tui.chart import Chart, Curve, Mark, draw_chart, share_ticks
-from sf_tui.tui.lines import Line, Piece, as_many_as_fit
-from sf_tui.tui.numbers import format_change, format_share, format_value
+from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
+from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.score_words import task_forms
+from sf_tui.tui.scores import losses, score_now
 from sf_tui.tui.series import MinMaxSeries
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.commands import DONE
-from sf_tui.vocabulary.metrics import DEFAULT_METRIC
 from sf_tui.vocabulary.ops import op_named
 
 Parts = list[tuple[int, MinMaxSeries]]
@@ -34,23 +35,26 @@ class AccuracyChart(Panel):
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
-        """Return the legend: each task's marker, newest value and change in this stage."""
+        """Return the legend: each task's marker, score and points since the run began.
+
+        Every task in its shortest form, then longer ones where there is room, the task that lost
+        most first.
+        """
         view = self.view
-        parts = []
+        lost = {loss.task: loss.since_run or loss.in_stage for loss in losses(view)}
+        entries: dict[str, list[Line]] = {}
         for task in view.tasks:
-            now = view.accuracy_now(task)
-            if now is None:
-                continue
-            role, marker = view.task_paint(task)
-            metric = view.live.metric(task)
-            unit = "" if metric is DEFAULT_METRIC else f" {metric.name.replace('_', ' ')}"
-            part: Line = [(f"{marker} {task}{unit} ", role), (format_share(now), "text")]
-            start = view.accuracy_at_start(task)
-            if start is not None and task in view.known:
-                change = format_change(-metric.drop(start, now), metric, unit=False)
-                part.append((f" {change}", "muted"))
-            parts.append(part)
-        return as_many_as_fit(parts, max(self.size.width - 14, 0), "   ")
+            score = score_now(view, task)
+            if score is not None:
+                entries[task] = task_forms(view, task, score, lost.get(task))
+        room = max(self.size.width - len(self.TITLE) - 6, 0)
+        shown = {task: forms[-1] for task, forms in entries.items()}
+        for level in (1, 0):
+            for task in sorted(entries, key=lambda task: task not in lost):
+                longer = shown | {task: entries[task][level]}
+                if line_width(join(longer.values(), "   ")) <= room:
+                    shown = longer
+        return as_many_as_fit(shown.values(), room, "   ")
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the chart, or a line that explains why it is empty."""
@@ -61,6 +65,8 @@ class AccuracyChart(Panel):
         start, end = view.steps_shown
         scales = {task: self._scale(task, start, end) for task in view.tasks}
         drawn = []
+        # The probe at the step of an act is the one after it.
+        breaks = [step - 1 for step in weight_changes(view)]
         # The task at risk is drawn last, on top.
         for task in reversed(view.tasks):
             role, marker = view.task_paint(task)
@@ -70,18 +76,18 @@ class AccuracyChart(Panel):
                 if task in stage.accuracy
             ]
             if parts:
-                drawn.append(Curve(role, marker, parts, scales[task]))
-        losses = [task for task in view.tasks if scales[task] is not _SHARES]
+                drawn.append(Curve(role, marker, parts, scales[task], breaks))
+        others = [task for task in view.tasks if scales[task] is not _SHARES]
         chart = Chart(
             start,
             end,
             drawn,
             y_ticks=share_ticks(height - 2)
-            if len(losses) < len(view.tasks)
-            else _value_ticks(scales[losses[0]]),
+            if len(others) < len(view.tasks)
+            else _value_ticks(scales[others[0]]),
             x_ticks=x_ticks(view, width),
-            right_ticks=_value_ticks(scales[losses[0]])
-            if 0 < len(losses) < len(view.tasks)
+            right_ticks=_value_ticks(scales[others[0]])
+            if 0 < len(others) < len(view.tasks)
             else (),
             bands=bands(view),
             walls=walls(view),
@@ -131,29 +137,40 @@ class LossChart(Panel):
             (format_value(norm), "text"),
             ("   log" if view.log_loss else "   linear", "muted"),
             (" (l)", "muted"),
+            (f"   {view.glyphs.below} zero", "muted") if self._has_zeros() else ("", "muted"),
+        )
+
+    def _has_zeros(self) -> bool:
+        """Return whether some values have no place on the logarithmic axis."""
+        view = self.view
+        if not view.log_loss:
+            return False
+        start, end = view.steps_shown
+        losses, norms = self._parts()
+        return any(
+            (found := series.extremes(start - offset, end - offset)) is not None and found[0] <= 0
+            for offset, series in (*losses, *norms)
         )
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the chart, or a line that explains why it is empty."""
         view = self.view
-        curves = view.live.curves
-        losses: Parts = [
-            (curves.offset(name), stage.loss) for name, stage in curves.stages.items() if stage.loss
-        ]
-        norms: Parts = [
-            (curves.offset(name), stage.grad_norm)
-            for name, stage in curves.stages.items()
-            if stage.grad_norm
-        ]
+        losses, norms = self._parts()
         if not losses:
-            return [[("  no step has been taken yet", "muted")]]
+            over = view.live.finished is not None
+            reason = "the run ended before its first step" if over else "no step yet"
+            return [[(f"  {reason}", "muted")]]
         start, end = view.steps_shown
+        breaks = weight_changes(view)
         loss_axis = _fitted_scale(losses, start, end, view.log_loss)
         norm_axis = _fitted_scale(norms, start, end, view.log_loss)
         chart = Chart(
             start,
             end,
-            [Curve("ok", "", norms, norm_axis), Curve("text", "", losses, loss_axis)],
+            [
+                Curve("ok", "", norms, norm_axis, breaks),
+                Curve("text", "", losses, loss_axis, breaks),
+            ],
             y_ticks=_loss_ticks(loss_axis, height - 2),
             right_ticks=_loss_ticks(norm_axis, height - 2),
             x_ticks=x_ticks(view, width),
@@ -164,14 +181,30 @@ class LossChart(Panel):
         )
         return draw_chart(chart, width, height, view.glyphs)
 
+    def _parts(self) -> tuple[Parts, Parts]:
+        """Return the losses and the gradient norms of all stages."""
+        curves = self.view.live.curves
+        stages = [(curves.offset(name), stage) for name, stage in curves.stages.items()]
+        return (
+            [(offset, stage.loss) for offset, stage in stages if stage.loss],
+            [(offset, stage.grad_norm) for offset, stage in stages if stage.grad_norm],
+        )
+
 
 def _fitted_scale(parts: Parts, start: int, end: int, log: bool) -> Scale:
-    found = [series.extremes(start - offset, end - offset) for offset, series in parts]
+    found = [
+        (series.positive_extremes if log else series.extremes)(start - offset, end - offset)
+        for offset, series in parts
+    ]
     return loss_scale([pair for pair in found if pair is not None], log)
 
 
 def _loss_ticks(scale: Scale, rows: int) -> list[tuple[float, str]]:
-    values = log_ticks(scale) if scale.log else ticks(scale.low, scale.high, max(rows // 3, 2))
+    values = (
+        log_ticks(scale, max(rows // 2, 2))
+        if scale.log
+        else ticks(scale.low, scale.high, max(rows // 3, 2))
+    )
     return [(scale.share(value), tick_label(value)) for value in values]
 
 
@@ -201,9 +234,20 @@ def bands(view: ViewState) -> list[tuple[int, int]]:
     """Return the danger windows as global steps."""
     curves = view.live.curves
     return [
-        (curves.offset(name), curves.offset(name) + stage.window)
+        (curves.offset(name) + window.start, curves.offset(name) + window.end)
         for name, stage in curves.stages.items()
-        if stage.window and stage.known
+        if stage.known
+        for window in stage.state.windows
+    ]
+
+
+def weight_changes(view: ViewState) -> list[int]:
+    """Return the global steps after which an act changed the weights."""
+    curves = view.live.curves
+    return [
+        curves.offset(name) + change.step
+        for name, stage in curves.stages.items()
+        for change in stage.state.weight_changes
     ]
 
 
@@ -235,7 +279,7 @@ def marks(view: ViewState, *, labels: bool) -> list[Mark]:
             command = row.command
             op = op_named(command.op)
             # A pause does not change the weights, and a checkpoint has its own mark.
-            if not op.charted:
+            if not op.charted or not command.changed:
                 continue
             if op.result_event and (row.stage, row.step) in judged:
                 continue

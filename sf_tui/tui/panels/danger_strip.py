@@ -1,4 +1,4 @@
-"""The danger strip: how much of the old task is lost, and which actions the console suggests.
+"""The danger strip: how much of the old task is lost, and the actions that `advice` suggests.
 
 If the worker is dead or silent it shows how to resume instead. Knows the drop, the danger window,
 the verdict and the active protections; sends nothing.
@@ -6,29 +6,40 @@ the verdict and the active protections; sends nothing.
 
 from __future__ import annotations
 
+from sf_tui.printable import printable
 from sf_tui.run.liveness import WorkerState
-from sf_tui.tui.actions import Action, shown_key
+from sf_tui.tui.actions import shown_key
 from sf_tui.tui.activity import frames_at_risk, words_of_new_task
-from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, shorten_frame
-from sf_tui.tui.numbers import format_change, format_clock, format_share, format_value
-from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.ops import (
-    ANCHORED,
-    FROZEN,
-    GO_BACK,
-    OPS,
-    PROTECT,
-    RECOVER,
-    TEST,
-    op_that_turns_off,
-    ops_for,
+from sf_tui.tui.advice import closing_command, remark, suggested_actions
+from sf_tui.tui.lines import (
+    Line,
+    as_many_as_fit,
+    first_that_fits,
+    join,
+    line_width,
+    shorten_frame,
+    those_that_fit,
+    wrap_cells,
 )
-from sf_tui.vocabulary.verdicts import is_recoverable
+from sf_tui.tui.numbers import format_clock, format_value
+from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.score_words import drop_text, loss_forms, score_text, task_forms
+from sf_tui.tui.scores import (
+    lowest_in,
+    new_task,
+    recent_change,
+    viewed_state,
+    viewed_window,
+    worst,
+)
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
 
-MOST_SUGGESTED = 2
-"""Most actions suggested at a time; more would be no suggestion."""
 _BAR_CELLS = 30
+_SHORT_BAR_CELLS = 12
+_MOST_ROWS = 6
+_FAILURES = {"failed": "Failed", "guard_failed": "Guard failed"}
+"""Ends that have a reason to be read in full, and how they are called."""
 _GAP = "   "
 _AT_RISK = "at risk: "
 _LEAST_FRAME_CELLS = 8
@@ -36,17 +47,19 @@ _LEAST_FRAME_CELLS = 8
 
 
 class DangerStrip(Panel):
-    """One line (two if there is room) about the danger window and the drop."""
+    """Two lines: the danger window and the task that lost most; the new task and what else fits."""
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the state of the window and the drop, then the window's bar and extremes."""
+        """Return why a run failed or is without a worker; else its losses and suggestions."""
+        reason = failure_lines(self.view, width)
         worker = self._worker_line(width)
-        if worker is not None:
-            first, second = worker
+        if reason:
+            lines = [*reason, self._after_the_end(width)]
+        elif worker is not None:
+            lines = list(worker)
         else:
-            first = self._first_line(width)
-            second = self._second_line(width)
-        return [first, second][:height]
+            lines = self._losses(width)
+        return lines[:height]
 
     def _worker_line(self, width: int) -> tuple[Line, Line] | None:
         view = self.view
@@ -64,13 +77,13 @@ class DangerStrip(Panel):
                 (f"sf resume {view.run.id}", "strong"),
             ]
         elif state is WorkerState.STARTING and view.live.started is None:
-            return [("waiting for the worker's first word", "muted")], []
+            return [("starting the worker", "muted")], []
         else:
             return None
-        one_line = join([status, resume], "   ")
+        one_line = join([status, resume], _GAP)
         if line_width(one_line) <= width:
-            return one_line, self._second_line(width)
-        return (as_many_as_fit([resume, status], width, "   ") or resume), status
+            return one_line, self._after_the_end(width)
+        return (as_many_as_fit([resume, status], width, _GAP) or resume), status
 
     def _last_beat(self) -> str:
         view = self.view
@@ -86,59 +99,82 @@ class DangerStrip(Panel):
         newest = checkpoints[-1]
         return f"from {newest.stage}/step-{newest.step:06d}"
 
-    def _where(self) -> Line:
-        view = self.view
-        stage = view.stage
-        if stage is None:
-            return [("no stage has begun", "muted")]
-        if not view.known:
-            return [("no earlier task is watched yet: nothing to lose", "muted")]
-        if view.in_window:
-            return [("DANGER WINDOW", "danger"), (f" {view.step}/{stage.window}", "strong")]
-        if stage.window:
-            return [("danger window over", "muted")]
-        return [("outside the danger window", "muted")]
-
-    def _first_line(self, width: int) -> Line:
-        """Return the parts that fit, the countdown and the drop first.
-
-        Some parts have a short and a long form. Later entries of the list only use the remaining
-        room; a long form replaces its short form.
-        """
-        shown: dict[str, Line] = {}
+    def _after_the_end(self, width: int) -> Line:
+        """Return what the run came to, for the line below why it is not going on."""
+        loss = worst(self.view)
+        forms = loss_forms(self.view, loss) if loss is not None else []
         suggestions = self._suggestions()
-        for place, part in (
-            ("where", self._where()),
-            ("loss", self._loss(detail=False)),
-            ("advice", suggestions[0] if suggestions else []),
+        line = first_that_fits(forms, width)
+        parts = [line, suggestions[0] if suggestions else [], *self._new_task()]
+        return those_that_fit(parts, width, _GAP)
+
+    def _where(self) -> list[Line]:
+        """Return where the run is in its danger windows, the longest form first."""
+        view = self.view
+        stage = viewed_state(view)
+        if stage is None:
+            return [[("no stage has begun", "muted")]]
+        if not view.known:
+            return [[("first task: nothing to forget yet", "muted")]]
+        window = viewed_window(view)
+        if window is not None:
+            count = (f" {view.step - window.start}/{window.length}", "strong")
+            cause = [(f" after {window.cause}", "danger")] if window.cause else []
+            return [
+                [("DANGER WINDOW", "danger"), count, *cause],
+                [("DANGER", "danger"), count, *cause],
+            ]
+        if view.live.finished is not None and view.place is None:
+            return [[(f"run {view.live.status.replace('_', ' ')}", "muted")]]
+        if stage.windows:
+            return [[("danger window over", "muted")], [("window over", "muted")]]
+        return [[("outside the danger window", "muted")], [("no danger window", "muted")]]
+
+    def _losses(self, width: int) -> list[Line]:
+        """Return the lines of a run that goes on or ended well.
+
+        Later entries of the list only use the room that earlier ones left; a longer form of a part
+        replaces its shorter one. An action that finds no room on the first line begins the second.
+        """
+        view = self.view
+        where = self._where()
+        loss = worst(view)
+        forms = loss_forms(view, loss) if loss is not None else []
+        suggestions = self._suggestions()
+        advice = [suggestions[:count] for count in range(1, len(suggestions) + 1)]
+        shown: dict[str, Line] = {}
+        first_advice = [("advice", join(each)) for each in advice[:1]]
+        # After the end there is no hurry: the whole score comes before the command.
+        hurry = first_advice if view.live.finished is None else []
+        order = [
+            ("where", where[-1]),
+            *(("loss", form) for form in reversed(forms[2:])),
+            ("where", where[0]),
+            *hurry,
             ("held", self._held(detail=False)),
-            ("advice", join(suggestions)),
-            ("risk", None),
-            ("loss", self._loss(detail=True)),
+            *(("advice", join(each)) for each in advice[1:]),
+            *(("loss", form) for form in reversed(forms[:2])),
+            *first_advice[len(hurry) :],
             ("held", self._held(detail=True)),
             ("calm", self._calm()),
-        ):
+        ]
+        for place, part in order:
             others = [line for name, line in shown.items() if name != place]
             room = width - sum(line_width(line) + len(_GAP) for line in others)
-            line = self._risk(room) if part is None else part
-            if line and line_width(line) <= room:
-                shown[place] = line
-        order = ("where", "loss", "held", "advice", "calm", "risk")
-        return join([shown[name] for name in order if name in shown], _GAP)
-
-    def _loss(self, *, detail: bool) -> Line:
-        view = self.view
-        drop, task = view.drop, view.live.worst_known
-        if drop is None or task is None:
-            return []
-        role, marker = view.task_paint(task)
-        start, now = view.accuracy_at_start(task), view.accuracy_now(task)
-        loud = "danger" if drop >= view.actions.alert_drop else "text"
-        metric = view.live.metric(task)
-        line = [(f"{marker} {task} ", role), (format_change(-drop, metric), loud)]
-        if detail:
-            line.append((f" ({format_share(start)} to {format_share(now)})", "muted"))
-        return line
+            if part and line_width(part) <= room:
+                shown[place] = part
+        first = [
+            shown[name] for name in ("where", "loss", "held", "advice", "calm") if name in shown
+        ]
+        below: list[Line] = []
+        if advice and "advice" not in shown:
+            below.append(join(advice[-1]))
+        held = self._held(detail=False)
+        if held and "held" not in shown:
+            below.append(held)
+        room = width - line_width(join(first, _GAP)) - len(_GAP)
+        risk = [] if below else self._risk(room)
+        return [join([*first, risk], _GAP), self._second_line(width, join(below, _GAP))]
 
     def _held(self, *, detail: bool) -> Line:
         """Return the active protections (frozen layers, anchor), on demand with their undo keys."""
@@ -170,7 +206,7 @@ class DangerStrip(Panel):
         command = closing_command(view)
         if command:
             return [[pointer, (command, "strong")]]
-        return [
+        lines: list[Line] = [
             [
                 *([] if index else [pointer]),
                 (shown_key(action.key), "key"),
@@ -178,6 +214,12 @@ class DangerStrip(Panel):
             ]
             for index, action in enumerate(suggested_actions(view))
         ]
+        said = remark(view)
+        if said and lines:
+            lines[-1].append((f" {said}", "text"))
+        elif said:
+            lines.append([(said, "muted")])
+        return lines
 
     def _calm(self) -> Line:
         """Return the drop from which actions are suggested."""
@@ -191,8 +233,8 @@ class DangerStrip(Panel):
         return [(f"alert at {100 * bound:.0f} points", "muted")]
 
     def _risk(self, room: int) -> Line:
-        """Return the task that the start model ranks nearest to the new one."""
-        at_risk = self.view.at_risk
+        """Return the task that the start model ranks nearest to the new one; not after the end."""
+        at_risk = self.view.at_risk if self.view.live.finished is None else None
         frames = frames_at_risk(at_risk) if at_risk else []
         if at_risk is None or not frames:
             return []
@@ -202,100 +244,86 @@ class DangerStrip(Panel):
         frame = shorten_frame(frames[0], space, words_of_new_task(at_risk))
         return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
 
-    def _second_line(self, width: int) -> Line:
+    def _second_line(self, width: int, first: Line) -> Line:
+        """Return what found no room on the first line, the new task, and the course."""
         view = self.view
-        stage = view.stage
-        if stage is None or not view.known:
+        loss = worst(view)
+        room = width - (line_width(first) + len(_GAP) if first else 0)
+        parts: list[Line] = [first, *self._new_task(room)]
+        if loss is not None:
+            parts += [self._window_bar(width), *self._course(loss.task)]
+        return those_that_fit(parts, width, _GAP)
+
+    def _new_task(self, room: int = 200) -> list[Line]:
+        """Return the task that this stage trains, and whether it does not rise."""
+        view = self.view
+        new = new_task(view)
+        if new is None:
             return []
-        parts: list[Line] = []
-        if stage.window:
-            done = min(view.step / stage.window, 1.0)
-            filled = round(_BAR_CELLS * done)
-            glyphs = view.glyphs
-            role = "danger" if view.in_window else "muted"
-            left = max(stage.window - view.step, 0)
-            parts.append(
-                [
-                    (glyphs.filled * filled, role),
-                    (glyphs.empty * (_BAR_CELLS - filled), "rule"),
-                    (f" {left} steps left" if left else " over", "muted"),
-                ]
-            )
-        task = view.live.worst_known
-        series = stage.accuracy.get(task) if task else None
-        extremes = series.extremes(0, stage.window or stage.steps) if series else None
-        if task and extremes is not None:
-            metric = view.live.metric(task)
-            parts.append(
-                [
-                    (f"{metric.worst_word} {task} ", "muted"),
-                    (format_share(metric.worst(extremes)), "text"),
-                    (" in the window" if stage.window else " in the stage", "muted"),
-                ]
-            )
-        rate = self._loss_rate()
-        if rate is not None:
-            parts.append([(rate, "text"), (" in 25 steps", "muted")])
-        return as_many_as_fit(parts, width, "   ")
+        forms = task_forms(view, new.task, new.now, None)
+        if not new.not_learned:
+            return [first_that_fits(forms, room)]
+        steps = f"{view.step} step{'' if view.step == 1 else 's'}"
+        words: list[Line] = [
+            [(f": not learned after {steps}", "danger")],
+            [(": not learned", "danger")],
+        ]
+        return [first_that_fits([[*form, *word] for form in forms for word in words], room)]
 
-    def _loss_rate(self) -> str | None:
-        """Return the change of the worst earlier task over the newest 25 steps, with its unit."""
+    def _window_bar(self, width: int) -> Line:
+        """Return the progress through the danger window."""
         view = self.view
-        task, stage = view.live.worst_known, view.stage
-        series = stage.accuracy.get(task) if stage and task else None
-        if series is None or task is None:
-            return None
-        now, before = series.value_at(view.step), series.value_at(max(view.step - 25, 0))
-        if now is None or before is None or view.step < 5:
-            return None
-        metric = view.live.metric(task)
-        return format_change(-metric.drop(before, now), metric)
+        stage, window = viewed_state(view), viewed_window(view)
+        if stage is None or not stage.windows or not view.known:
+            return []
+        cells = _BAR_CELLS if width >= 110 else _SHORT_BAR_CELLS
+        glyphs = view.glyphs
+        if window is None:
+            return [(glyphs.filled * cells, "muted"), (" over", "muted")]
+        done = view.step - window.start
+        filled = round(cells * done / max(window.length, 1))
+        return [
+            (glyphs.filled * filled, "danger"),
+            (glyphs.empty * (cells - filled), "rule"),
+            (f" {window.length - done} steps left", "muted"),
+        ]
+
+    def _course(self, task: str) -> list[Line]:
+        """Return how a task changed lately, and its worst score."""
+        view = self.view
+        stage, window = viewed_state(view), viewed_window(view)
+        parts: list[Line] = []
+        change = recent_change(view, task)
+        if change is not None:
+            points = f"{task} {drop_text(change.drop)}"
+            unit = "step" if change.steps == 1 else "steps"
+            parts.append([(points, "text"), (f" in {change.steps} {unit}", "muted")])
+        if stage is not None:
+            first, last = (window.start, window.end) if window else (0, view.step)
+            lowest = lowest_in(view, task, first, last)
+            if lowest is not None:
+                where = " in the window" if window else " in this stage"
+                word = lowest.metric.worst_word
+                score = score_text(view, lowest)
+                parts.append([(f"{word} ", "muted"), (score, "text"), (where, "muted")])
+        return parts
 
 
-def suggested_actions(view: ViewState) -> list[Action]:
-    """Return the suggested actions, all with a key; none while the drop is below the alert."""
-    drop = view.drop
-    if drop is None or view.place is not None or view.read_only:
+def failure_lines(view: ViewState, width: int) -> list[Line]:
+    """Return why a run failed and what to do, in full; empty for any other run."""
+    finished = view.live.finished
+    if finished is None or finished.status not in _FAILURES or view.place is not None:
         return []
-    if drop < view.actions.alert_drop or view.live.finished is not None:
-        return []
-    wanted, last_resorts = _ranked_ops(view)
-    return _usable(view, wanted)[:MOST_SUGGESTED] or _usable(view, last_resorts)[:1]
+    label = _FAILURES[finished.status]
+    reason = printable(finished.reason or f"exit code {finished.exit_code}", multiline=False)
+    first, *more = wrap_cells(f"{label}: {reason}", width)
+    if not first.startswith(label):
+        return [[(line, "strong")] for line in (first, *more)]
+    lines: list[Line] = [[(label, "danger"), (first[len(label) :], "strong")]]
+    return lines + [[(line, "strong")] for line in more]
 
 
-def closing_command(view: ViewState) -> str:
-    """Return the next command for a run that ended with a drop above the alert; else empty."""
-    drop, run = view.drop, view.run.id
-    if view.live.finished is None or drop is None or drop < view.actions.alert_drop:
-        return ""
-    if is_recoverable(view.verdict):
-        return f"sf recover {run} --out DIR"
-    return "" if view.verdict else f"sf diagnose {run}"
-
-
-def _ranked_ops(view: ViewState) -> tuple[list[str], list[str]]:
-    """Return suitable ops, best first, and the ops to suggest if none of those is available."""
-    on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
-    protecting = [op for op in ops_for(PROTECT) if not on.get(OPS[op].turns_on)]
-    recovering, going_back = ops_for(RECOVER), ops_for(GO_BACK)
-    if view.verdict == "real":
-        # These weights no longer contain the knowledge; recovering can't work.
-        return [*going_back, *protecting], []
-    if view.verdict == "spurious":
-        # Recovered knowledge is lost again unless the next steps are protected.
-        return [*recovering, *reversed(protecting)], going_back
-    if view.in_window:
-        return protecting, [*recovering, *going_back]
-    return recovering if view.verdict else [*recovering, *ops_for(TEST)], going_back
-
-
-def _usable(view: ViewState, ops: list[str]) -> list[Action]:
-    """Return the actions of some ops that have a key and are not already requested."""
-    found = []
-    for op in ops:
-        action = view.actions.of_op(op)
-        newest = view.live.activity.newest_command(action.name) if action else None
-        asked_for = newest is not None and newest.is_under_way
-        if action is not None and action.key and not asked_for:
-            found.append(action)
-    return found
+def strip_height(view: ViewState, width: int) -> int:
+    """Return the rows that the strip needs: two, or more for a long reason of a failure."""
+    reason = failure_lines(view, width)
+    return min(len(reason) + 1, _MOST_ROWS) if reason else 2

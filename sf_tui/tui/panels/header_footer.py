@@ -14,8 +14,8 @@ from sf_tui.tui.numbers import (
     format_count,
     format_duration,
     format_rate,
-    format_share,
     format_value,
+    scientific,
 )
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
@@ -123,13 +123,14 @@ class Header(Panel):
         if view.anchor_loss is not None:
             parts.append(_pair("anchor KL", format_value(view.anchor_loss)))
         if place is None and last is not None:
-            speed = record.steps_per_second if self._runs and not history.paused else None
-            parts += [
-                _pair("lr", _rate_text(last.learning_rate)),
-                [(format_rate(last.tokens_per_second), "text"), (" tokens/s", "muted")],
-            ]
-            if speed is not None:
-                parts.append([(format_value(speed), "text"), (" steps/s", "muted")])
+            parts.append(_pair("lr", _rate_text(last.learning_rate)))
+            # Speeds are of a run that goes on.
+            if self._runs and not history.paused and history.finished is None:
+                rate = format_rate(last.tokens_per_second)
+                parts.append([(rate, "text"), (" tokens/s", "muted")])
+                if record.steps_per_second is not None:
+                    speed = format_value(record.steps_per_second)
+                    parts.append([(speed, "text"), (" steps/s", "muted")])
         started = history.started
         if started is not None and self.size.width >= 110:
             if started.model.parameters:
@@ -137,11 +138,6 @@ class Header(Panel):
                 parts.append([(count, "text"), (" parameters", "muted")])
             if started.device:
                 parts.append([("on ", "muted"), (started.device, "text")])
-        if self.size.width >= 150 and view.tasks:
-            parts += [
-                [(f"{task} ", "muted"), (format_share(view.accuracy_now(task)), "text")]
-                for task in view.tasks[:3]
-            ]
         return as_many_as_fit(parts, width, "  ")
 
     def _notes(self) -> Line:
@@ -169,7 +165,7 @@ def _pair(name: str, value: str) -> Line:
 
 
 def _rate_text(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.1e}".replace("e-0", "e-")
+    return "–" if rate is None else scientific(rate)
 
 
 class Footer(Panel):

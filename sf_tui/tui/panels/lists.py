@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
+
 from sf_tui.tui.activity import Entry, Kind
 from sf_tui.tui.feed import RunSummary
-from sf_tui.tui.lines import Line, Piece
-from sf_tui.tui.numbers import format_clock, format_duration, format_share
+from sf_tui.tui.lines import Line, Piece, line_width, wrap_cells
+from sf_tui.tui.numbers import format_clock, format_duration
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.score_words import score_text
+from sf_tui.tui.scores import score_now
+from sf_tui.vocabulary.measured import Score
 
+_SCORE_CELLS = 11
 _ROLES = {
     Kind.CHECKPOINT: "muted",
     Kind.ACTION: "ok",
@@ -34,8 +40,10 @@ class Events(Panel):
         return ((f"filter: {text}", "strong"), (" (/)", "muted")) if text else ()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the newest rows, or a line that explains why there are none."""
-        del width
+        """Return the newest rows, or a line that explains why there are none.
+
+        Warnings and errors are wrapped: their end says what to do.
+        """
         view = self.view
         wanted = view.event_filter.lower()
         rows = [
@@ -46,21 +54,40 @@ class Events(Panel):
         if not rows:
             reason = f"none contains '{view.event_filter}'" if wanted else "nothing yet"
             return [[(f"  {reason}", "muted")]]
-        shown = rows[-height:]
+        shown = rows[-height:] if height > 0 else []
         place_width = min(max((len(_place(row)) for row in shown), default=0), 16)
-        return [self._row(row, place_width) for row in shown]
+        lines: list[Line] = []
+        for row in reversed(shown):
+            wrapped = self._wrapped(self._row(row, place_width), row, width)
+            left = height - len(lines)
+            if left <= 0:
+                break
+            lines = [*wrapped[:left], *lines]
+        return lines
+
+    def _wrapped(self, line: Line, row: Entry, width: int) -> list[Line]:
+        """Return a row's lines: several for a long warning, below where its text begins."""
+        indent = line_width(line[:3])
+        if row.level not in {"warn", "error"} or line_width(line) <= width or width < 2 * indent:
+            return [line]
+        text, role = line[3]
+        first, *more = wrap_cells(text, width - indent)
+        below = " " * indent
+        return [[*line[:3], (first, role)], *([(below, role), (each, role)] for each in more)]
 
     def _row(self, row: Entry, place_width: int) -> Line:
         role = {"warn": "warn", "error": "error"}.get(row.level, _ROLES.get(row.kind, "text"))
-        loud = row.level in {"warn", "error"}
+        loud = row.level in {"warn", "error"} and not row.abandoned
+        role = "faint" if row.abandoned else role
+        left = "abandoned: " if row.abandoned else ""
         line = [
             (f" {format_clock(row.time, self.view.zone)} ", "muted"),
             (f"{_place(row)[:place_width]:<{place_width}} ", "muted"),
             ("! " if loud else "  ", role),
-            (self.view.glyphs.spell(row.text), role),
+            (f"{left}{self.view.glyphs.spell(row.text)}", role),
         ]
         work = self.view.work
-        if work is not None and row is self.view.live.activity.worked_on():
+        if work is not None and row is self.view.newest.activity.worked_on():
             line.append((f" {self.view.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
         return line
 
@@ -76,12 +103,17 @@ class WorkerLog(Panel):
     can_focus = True
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the last lines, or a line that says the log is empty."""
-        del width
+        """Return the last lines, wrapped, or a line that says the log is empty."""
         lines = self.view.log_lines
         if not lines:
             return [[("  the worker has printed nothing", "muted")]]
-        return [[(f" {line}", "muted")] for line in lines[-height:]]
+        wrapped = [part for line in lines[-height:] for part in _wrapped_log(line, width - 1)]
+        return [[(f" {part}", "muted")] for part in wrapped[-height:]]
+
+
+def _wrapped_log(line: str, width: int) -> list[str]:
+    """Return a line of a log as lines that fit; one that fits keeps its blanks."""
+    return [line] if cell_len(line) <= width else wrap_cells(line, width)
 
 
 class RunList(Panel):
@@ -92,7 +124,7 @@ class RunList(Panel):
 
     def title_right(self) -> Sequence[Piece]:
         """Return the columns' names."""
-        return (("old   new   state    ", "muted"),)
+        return ((f"{'old':<{_SCORE_CELLS}} {'new':<{_SCORE_CELLS}} state    ", "muted"),)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the runs."""
@@ -105,17 +137,24 @@ class RunList(Panel):
         view = self.view
         here = summary.run.path == view.run.path
         pointer = view.glyphs.pointer if here else " "
-        name_width = max(width - 24, 8)
+        name_width = max(width - 14 - 2 * _SCORE_CELLS, 8)
         name = summary.run.id
         if len(name) > name_width:
             name = f"{view.glyphs.ellipsis}{name[-name_width + 1 :]}"
+        old, new = self._of_this_run() if here else (summary.old, summary.new)
         return [
             (f"{pointer} ", "strong"),
             (f"{name:<{name_width}}", "strong" if here else "text"),
-            (f" {format_share(summary.old_accuracy):>5}", "task-0"),
-            (f" {format_share(summary.new_accuracy):>5}", "task-1"),
+            (f" {score_text(view, old):>{_SCORE_CELLS}}", "task-0"),
+            (f" {score_text(view, new):>{_SCORE_CELLS}}", "task-1"),
             (f" {summary.state[:9]:<9}", state_role(summary.state)),
         ]
+
+    def _of_this_run(self) -> tuple[Score | None, Score | None]:
+        """Return this run's scores of the same instant as the other panels."""
+        scores = [score_now(self.view, task) for task in self.view.tasks]
+        found = [score for score in scores if score is not None]
+        return (found[0] if found else None, found[-1] if len(found) > 1 else None)
 
 
 def state_role(state: str) -> str:

@@ -1,6 +1,6 @@
-"""The tables at the side: weight drift by layer, accuracy by stage, load of the machine.
+"""The tables at the side: weight drift by layer, and the load of the machine.
 
-Knows the newest drift measurement, the curves and the machine's sample; measures nothing.
+Knows the newest drift measurement and the machine's sample; measures nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import LayerDrift
 
-_MATRIX_CELLS = 6
 _MOST_BARS = 48
 
 
@@ -114,8 +113,8 @@ class DriftLine(Panel):
 
 def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
     """Return the layers' drift at the cursor, or the newest."""
-    stage, place = view.stage, view.place
-    return stage.drift.at(None if place is None else place.step) if stage else ()
+    stage = view.live.stage
+    return stage.drift.layers if stage is not None and stage.drift is not None else ()
 
 
 def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
@@ -153,60 +152,6 @@ def spell_layers(names: list[str]) -> str:
 def _moved(layer: LayerDrift) -> float:
     """Return a layer's drift; 0 where the log has none."""
     return layer.relative_update or 0.0
-
-
-class Matrix(Panel):
-    """One row per task, one column per stage; the newest stage has the current values."""
-
-    TITLE: ClassVar[str] = "accuracy by stage"
-    can_focus = True
-
-    def title_right(self) -> Sequence[Piece]:
-        """Return the meaning of the second column."""
-        return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
-
-    def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return a row for each task."""
-        view = self.view
-        stages = list(view.live.curves.stages.values())
-        if not stages:
-            return [[("  no stage has begun", "muted")]]
-        name_width = min(max(len(task) for task in view.tasks), 12) + 3
-        columns = max((width - name_width) // _MATRIX_CELLS - 2, 1)
-        shown = stages[-columns:]
-        header: Line = [(" " * name_width, "text")]
-        header += [(f"{title:>{_MATRIX_CELLS}}", "muted") for title in ("start", "worst")]
-        header += [
-            (f"{stage.name[: _MATRIX_CELLS - 1]:>{_MATRIX_CELLS}}", "muted") for stage in shown
-        ]
-        lines = [header]
-        for task in view.tasks:
-            role, marker = view.task_paint(task)
-            line: Line = [(f" {marker} {task[:12]:<{name_width - 3}}", role)]
-            first = stages[0].accuracy.get(task)
-            line.append(_cell(first.value_at(0) if first else None, "muted"))
-            newest = stages[-1].accuracy.get(task)
-            extremes = newest.extremes(0, stages[-1].steps) if newest else None
-            metric = view.live.metric(task)
-            line.append(_cell(metric.worst(extremes) if extremes else None, "muted"))
-            for stage in shown:
-                series = stage.accuracy.get(task)
-                value = series.last_value if series else None
-                begun = series.value_at(0) if series else None
-                lost = (
-                    value is not None
-                    and begun is not None
-                    and task in stage.known
-                    and metric.drop(begun, value) >= view.actions.alert_drop
-                )
-                line.append(_cell(value, "danger" if lost else "text"))
-            lines.append(line)
-        return lines[:height]
-
-
-def _cell(value: float | None, role: str) -> tuple[str, str]:
-    text = "·" if value is None else f"{value:.2f}"
-    return (f"{text:>{_MATRIX_CELLS}}", role if value is not None else "faint")
 
 
 class MachinePanel(Panel):

@@ -11,11 +11,13 @@ from textwrap import wrap
 from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit
-from sf_tui.tui.numbers import format_count, format_duration, format_share
+from sf_tui.tui.numbers import format_count, format_duration, format_share, scientific
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.score_words import score_text
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import ArmRecord, Interval
 from sf_tui.vocabulary.events import DiagnosisMade
+from sf_tui.vocabulary.measured import Score
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 _NAME_CELLS = 11
@@ -51,10 +53,10 @@ class Verdict(Panel):
             self._bar(diagnosis, width),
             [
                 (" now ", "muted"),
-                (format_share(diagnosis.now), "task-0"),
+                (self._now(diagnosis), "task-0"),
                 (" of ", "muted"),
                 (format_share(diagnosis.start), "text"),
-                (" at the stage's start", "muted"),
+                (" at stage start", "muted"),
             ],
             [(" ", "text"), *_with_interval("recovered", recovered, interval, "task-1")],
             [
@@ -75,6 +77,13 @@ class Verdict(Panel):
                 break
             lines += sentence
         return lines[:height]
+
+    def _now(self, diagnosis: DiagnosisMade) -> str:
+        """Return the score before the test with its interval."""
+        if diagnosis.now is None:
+            return format_share(None)
+        metric = self.view.live.metric(diagnosis.task)
+        return score_text(self.view, Score(diagnosis.now, diagnosis.held_out or 0, metric))
 
     def _bar(self, diagnosis: DiagnosisMade, width: int) -> Line:
         glyphs = self.view.glyphs
@@ -122,7 +131,7 @@ class Verdict(Panel):
             line.append((f"  its control rose above {floor}: does not count", "muted"))
         elif width >= 80 and arm.learning_rate:
             tokens = format_count(arm.tokens)
-            line.append((f"  rate {arm.learning_rate:.0e}, {tokens} tokens", "muted"))
+            line.append((f"  rate {scientific(arm.learning_rate)}, {tokens} tokens", "muted"))
         return line
 
 
@@ -147,6 +156,7 @@ class VerdictLine(Panel):
                 (f" of {start}", "muted"),
             ],
             share_with_interval(diagnosis, "share"),
+            [(f"{diagnosis.held_out} held-out", "muted")] if diagnosis.held_out else [],
             place_of(self.view),
             [("by ", "muted"), (diagnosis.arm, "text")] if diagnosis.arm else [],
         ]

@@ -1,0 +1,139 @@
+"""Alerts about the task that a stage trains: not learned, or a loss of training that diverged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.measured import Drop, format_number, format_score
+from sf_tui.worker.context import RunContext
+
+NOT_LEARNED = "not-learned"
+
+KNOWN_FROM = 0.9
+"""A task with at least this score has little left to learn: that it did not rise says nothing."""
+
+# Batch losses fluctuate; ending at twice the first loss is more than fluctuation.
+_DIVERGED_FACTOR = 2.0
+
+
+def early_look(window: int, steps: int) -> int:
+    """Return the first step at which a task that was learned shows it: a third, or the window.
+
+    Args:
+        window: length of the danger window at the stage's start; 0 without any.
+        steps: length of the stage.
+    """
+    third = -(-steps // 3)
+    return max(window, third) if window < steps else third
+
+
+def warn_if_not_learned(
+    context: RunContext,
+    spec: StageSpec,
+    gain: Drop,
+    step: int,
+    steps: int,
+    *,
+    counted: bool,
+    anchor: float | None,
+) -> None:
+    """Alert if a stage's own task has not risen above its start, once early and once at the end.
+
+    Args:
+        context: the run.
+        spec: the stage.
+        gain: the drop of its task since its start; negative for a gain.
+        step: optimizer steps done.
+        steps: length of the stage.
+        counted: whether its examples were compared one by one, so that the interval is narrow.
+        anchor: strength of its anchor; None if it has none.
+    """
+    if not _has_not_risen(gain, counted=counted):
+        return
+    now, start = gain.after, gain.before
+    train = spec.train
+    epochs = step * train.batch_size / max(len(context.prepared.tasks[spec.task].train), 1)
+    over = step >= steps
+    if gain.value >= 0:
+        seen = "it was not learned" if over else "it is not being learned"
+    else:
+        seen = (
+            f"{now.examples} examples don't tell that from its start, "
+            f"{format_score(start, interval=False)}: it was {'not' if over else 'not yet'} learned"
+        )
+    context.alert(
+        "warn",
+        NOT_LEARNED,
+        f"{spec.task} is at {format_score(now)} after {step} of {steps} steps "
+        f"({_few(epochs)} epoch{'' if _few(epochs) == '1' else 's'}) at learning rate "
+        f"{_rate(train.learning_rate)}: {seen}; {_levers(context, spec, epochs, anchor)}",
+        spec.name,
+        step,
+        spec.task,
+        again=True,
+    )
+
+
+def _has_not_risen(gain: Drop, *, counted: bool) -> bool:
+    if gain.after.metric.is_share and gain.after.value >= KNOWN_FROM:
+        return False
+    # The interval of separate examples is too wide to deny a gain by: the value has to do.
+    return (gain.estimate.high if counted and gain.estimate else gain.value) >= 0
+
+
+def _levers(context: RunContext, spec: StageSpec, epochs: float, anchor: float | None) -> str:
+    levers = [f"raise [train] learning_rate (try {_rate(10 * spec.train.learning_rate)})"]
+    if epochs < 1:
+        levers.append("raise [train] steps")
+    if anchor is not None:
+        levers.append(f"lower [anchor] strength, now {anchor:g}")
+    if context.prepared.freezer.frozen:
+        levers.append("freeze fewer layers")
+    return f"in another run, {' or '.join(levers)}"
+
+
+def warn_of_divergence(context: RunContext, spec: StageSpec, loss: float, step: int) -> None:
+    """Alert at the stage's end if its loss is far above its first value.
+
+    Args:
+        context: the run.
+        spec: the stage.
+        loss: the last step's, in nats.
+        step: the last step.
+    """
+    first = context.resume_log.first_loss(spec.name)
+    if first is not None and loss > max(_DIVERGED_FACTOR * first, first + 1.0):
+        context.alert(
+            "warn",
+            "diverged",
+            f"the loss ended at {format_number(loss)} and began at {format_number(first)}: the "
+            f"stage diverged; lower [train] learning_rate (now {spec.train.learning_rate:g})",
+            spec.name,
+            step,
+        )
+
+
+def nan_levers(context: RunContext, spec: StageSpec) -> str:
+    """Return what can still be changed after a NaN; a run's own profile is fixed."""
+    train = spec.train
+    levers = [f"a lower [train] learning_rate (now {_rate(train.learning_rate)})"]
+    settings = context.profile.strategy_settings(train.strategy, train)
+    strength = getattr(settings, "strength", 0.0)
+    if strength > 1:
+        levers.insert(0, f"a lower [{train.declaration.table}] strength than {strength:g}")
+    if train.on_nan != "continue":
+        levers.append('on_nan = "continue"')
+    return f"start another run with {_any_of(levers)}; this one keeps its profile"
+
+
+def _any_of(levers: Sequence[str]) -> str:
+    return " or ".join(levers)
+
+
+def _few(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")

@@ -1,0 +1,70 @@
+"""A console that is resized shows what one opened at that size shows."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import struct
+import termios
+
+import pytest
+
+from support.console_scenes import MakeRun, diagnosed
+from support.pseudo_terminal import Terminal
+from support.score_scenes import failed, five_tasks
+from tui.driving import console_of, screen_text
+from tui.written_run import WrittenRun
+
+SIZES = ((80, 24), (200, 60), (50, 15), (120, 40), (60, 20), (100, 34))
+
+
+async def frame_at(written: WrittenRun, size: tuple[int, int]) -> str:
+    app = console_of(written)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        return screen_text(app)
+
+
+@pytest.mark.parametrize("scene", ["diagnosed", "five", "failed"])
+async def test_a_resized_console_equals_one_opened_at_that_size(
+    make_run: MakeRun, scene: str
+) -> None:
+    makers = {"diagnosed": lambda make: diagnosed(make)[0], "five": five_tasks, "failed": failed}
+    written = makers[scene](make_run)
+    app = console_of(written)
+    async with app.run_test(size=(50, 15)) as pilot:
+        for size in SIZES:
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            await pilot.pause()
+            assert screen_text(app) == await frame_at(written, size), size
+
+
+def resize(terminal: Terminal, size: tuple[int, int]) -> None:
+    terminal.size = size
+    terminal._screen.resize(lines=size[1], columns=size[0])
+    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+    terminal.process.send_signal(signal.SIGWINCH)
+
+
+def test_a_real_terminal_that_grows_shows_every_layer_and_arm(make_run: MakeRun) -> None:
+    written, _ = diagnosed(make_run)
+    # Its worker is dead at any date of the machine, so the screens stand still.
+    written.beat(age_s=written.now_s)
+    grown = Terminal(["-m", "sf_tui.tui", str(written.run.path)], {}, (80, 24))
+    fresh = Terminal(["-m", "sf_tui.tui", str(written.run.path)], {}, (200, 60))
+    try:
+        grown.read_until("worker dead")
+        grown.read_until_quiet(0.5)
+        resize(grown, (50, 15))
+        grown.read_until("worker dead")
+        grown.read_until_quiet(0.5)
+        resize(grown, (200, 60))
+        for terminal in (grown, fresh):
+            terminal.read_until("recovered control steps")
+            terminal.read_until_quiet(1.0)
+        assert "block-3" in grown.screen()
+        assert grown.screen() == fresh.screen()
+    finally:
+        grown.end()
+        fresh.end()
