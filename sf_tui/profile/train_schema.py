@@ -70,13 +70,15 @@ class TrainSettings(StrictTable):
         default=None, description="passes over the data; either this or steps"
     )
     lr_schedule: Schedule = Field(
-        default="constant", description="the learning rate after the warm-up"
+        default="constant", description="the learning rate after the warm-up; never 0"
     )
     warmup_steps: StepCountOrZero = Field(
         default=20, description="steps in which the learning rate rises from 0"
     )
     min_lr_ratio: Share = Field(
-        default=0.0, description="what linear and cosine fall towards, as a share of learning_rate"
+        default=0.0,
+        description="share of learning_rate that linear and cosine fall towards; the last step's "
+        "rate is above it",
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
     betas: Betas = Field(default=(0.9, 0.95), description="AdamW's betas")
