@@ -21,7 +21,8 @@ from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
-from sf_tui.recovery.repair import RepairOutcome, edit_model
+from sf_tui.recovery.outcome import RepairOutcome
+from sf_tui.recovery.repair import edit_model
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.anchor_control import AnchorControl
@@ -309,6 +310,7 @@ class _Recover(OpImplementation):
             examples=arguments["examples"],
             steps=arguments["steps"],
             strength=arguments["strength"],
+            new_floor=arguments["new_floor"],
             # Frozen weights must stay bit-identical.
             keep=1.0 if frozen else None,
             log=lambda _: context.stop_if_asked(),
@@ -321,7 +323,10 @@ class _Recover(OpImplementation):
 class _Edit(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
         found = edit_model(
-            _case(target, examples=0, every_row=False).case, command.op, command.arguments
+            _case(target, examples=0, every_row=False).case,
+            command.op,
+            command.arguments,
+            new_floor=target.context.profile.recover.new_floor,
         )
         return _summary(found)
 
@@ -348,6 +353,11 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
 
 
 def _summary(found: RepairOutcome) -> str:
+    """Return both tasks before and after; raise if the floor was broken, which changed nothing."""
+    if found.floor_refusal is not None:
+        raise CommandFailedError(
+            f"{found.floor_refusal.reason}; the weights are as before; a lower new_floor accepts it"
+        )
     parts = [
         f"{name} {before:.2f} to {after:.2f}"
         for name, before, after in (
