@@ -198,7 +198,7 @@ class Repair:
             The share of the repair that was kept, and the accuracies of both tasks.
         """
         found = _score_both(self._case, self._scorer)
-        if self._force or before_new is None or _keeps(found[1], before_new, self._floor):
+        if before_new is None or _keeps(found[1], before_new, self._floor):
             return best.share, found
         self._log("stepping back: the new task fell under its floor on held-out rows")
         for share in STEPS_BACK:

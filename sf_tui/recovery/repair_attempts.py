@@ -30,7 +30,7 @@ _SAME_RATE = 1.5
 _FULL_ATTEMPTS = 2
 """Most attempts with all steps after a search."""
 
-_ENOUGH = 0.5
+_ENOUGH = 0.33
 """Share of the missing old score that the stage's rate has to bring back."""
 _SOME = 0.02
 """Old score that a given rate has to bring back."""
@@ -175,7 +175,7 @@ class RepairAttempts:
                 under.parts,
                 self._joint.rank(under.parts),
                 rate,
-                tuned.best_step,
+                max((rank, step) for step, rank in tuned.scores if rank < 0)[1],
                 course,
                 diverged=False,
             )

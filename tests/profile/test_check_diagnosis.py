@@ -42,6 +42,7 @@ def test_defaults() -> None:
     assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,
+        "new_floor": 0.98,
         "strength": 1.0,
         "old_share": 0.25,
     }
