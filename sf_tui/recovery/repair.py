@@ -203,8 +203,11 @@ class Repair:
         self._log("stepping back: the new task fell under its floor on held-out rows")
         for share in STEPS_BACK:
             blend(self._case.layout, now, best.weights, share)
-            if joint.measure().old <= joint.before.old:
+            parts = joint.measure()
+            if parts.old <= joint.before.old:
                 break
+            if joint.rank(parts) < 0:
+                continue
             tried = _score_both(self._case, self._scorer)
             if _keeps(tried[1], before_new, self._floor):
                 return best.share * share, tried
