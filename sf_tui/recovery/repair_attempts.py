@@ -127,8 +127,7 @@ class RepairAttempts:
             attempt = self._attempt(found)
             if best is None or attempt.rank > best.rank:
                 best = attempt
-                if rate is None or found != rate:
-                    self.source = f"found by a search; {why}"
+                self.source = f"found by a search; {why}"
             if self._problem(attempt, is_given=False) is None:
                 break
         if best is None:

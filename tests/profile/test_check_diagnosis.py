@@ -252,6 +252,7 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         "examples": 0,
         "steps": 20,
         "strength": 2.0,
+        "new_floor": None,
     }
     assert profile.action("anchor").arguments() == {"strength": None}
     assert profile.action("unanchor").arguments() == {}
