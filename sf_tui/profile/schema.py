@@ -75,7 +75,14 @@ class RecoverSettings(StrictTable):
         default=0, description="old examples to train on; 0 = without any old data"
     )
     steps: StepCount = Field(default=150, description="most optimizer steps; the best step is kept")
-    learning_rate: Positive | None = Field(default=None, description="default: half of the stage's")
+    learning_rate: Positive | None = Field(
+        default=None,
+        description="default: half of the stage's; others are tried if it is of no use",
+    )
+    new_floor: Share = Field(
+        default=0.98,
+        description="share of the new task's score before the repair that must be kept; 0 = none",
+    )
     strength: Positive = Field(
         default=1.0, description="weight of the KL to the start model beside the other losses"
     )

@@ -42,6 +42,7 @@ def test_defaults() -> None:
     assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,
+        "new_floor": 0.98,
         "strength": 1.0,
         "old_share": 0.25,
     }
@@ -251,6 +252,7 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         "examples": 0,
         "steps": 20,
         "strength": 2.0,
+        "new_floor": None,
     }
     assert profile.action("anchor").arguments() == {"strength": None}
     assert profile.action("unanchor").arguments() == {}
