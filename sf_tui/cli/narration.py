@@ -19,6 +19,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
 from sf_tui.run.state import RunState, StageState
 from sf_tui.tui.activity import frames_at_risk
+from sf_tui.tui.numbers import format_value
+from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.events import (
     Alert,
     CommandAnswered,
@@ -106,12 +108,11 @@ class Narrator:
             case CommandAnswered() if event.status != "accepted":
                 why = "" if event.value is None else f" at {event.value:.3f}"
                 reason = f": {event.reason}" if event.reason else ""
-                self._write(
-                    f"{event.action} by {event.by}{why} {event.status} @{event.step}{reason}"
-                )
+                by = Command.from_event(event).sender
+                self._write(f"{event.action} by {by}{why} {event.status} @{event.step}{reason}")
             case Rewound():
                 self._write(
-                    f"{event.reason}: goes on from step {event.step} of stage {event.stage}, "
+                    f"{event.reason}: continues from step {event.step} of stage {event.stage}, "
                     f"{event.lost} steps lost"
                 )
                 if event.stage in stages:
@@ -138,7 +139,7 @@ class Narrator:
         if now - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = now
             self._write(
-                f"{event.stage} {event.step}/{stage.steps}  loss {_figure(event.loss)}  "
+                f"{event.stage} {event.step}/{stage.steps}  loss {format_value(event.loss)}  "
                 f"{self._accuracies(stage)}  {event.tokens_per_second or 0:.0f} tokens/s"
             )
 
@@ -174,7 +175,9 @@ class Narrator:
         self._progress = self._bar = None
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # A terminal would break a long line within a word; a log file keeps it whole.
+        whole = not self._console.is_terminal
+        self._console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
     def _finish(self, event: RunFinished) -> None:
         if self._state.stages:

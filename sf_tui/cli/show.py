@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_run
 from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ NO_STAGE = "no stage has begun"
 
 def show(
     run: Annotated[
-        str, typer.Argument(help="Show this run: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            help="Show this run: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -77,7 +82,8 @@ def show(
         value = f" at {command.value:.3f}" if command.value is not None else ""
         reason = f": {command.reason}" if command.reason else ""
         at = "" if command.step is None else f"@{command.step} "
-        say(f"{at}{command.action} by {command.by}{value} {command.status}{reason}")
+        when = f"{command.requested[:19]}Z " if command.requested else ""
+        say(f"{when}{at}{command.action} by {command.sender}{value} {command.status}{reason}")
     for alert in _newest(state.alerts, "alerts", say):
         say(f"{alert.level}: {alert.message}")
     if state.diagnosis is not None:

@@ -43,7 +43,7 @@ class ConfirmDialog(Dialog[Action]):
             *([(line, "text")] for line in lines),
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
-            keys_line(("y", "send it"), ("n or esc", "leave it")),
+            keys_line(("y", "confirm"), ("n or esc", "cancel")),
         ]
 
     def press(self, key: str) -> None:
@@ -133,11 +133,14 @@ class RollbackDialog(Dialog[Rollback]):
                 for index in range(first, min(first + _ROWS, len(self._targets)))
             ),
             [],
-            [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
-            [("Weights, optimizer and data go back; the log keeps what was.", "muted")],
+            [
+                (f"discards {lost} step{'' if lost == 1 else 's'}", "danger"),
+                (", and those until you confirm.", "muted"),
+            ],
+            [("Weights, optimizer and data order go back; the log keeps the history.", "muted")],
             [],
             self.typing_line("type yes and press enter: "),
-            keys_line(("up down", "another checkpoint"), ("esc", "leave it")),
+            keys_line(("up down", "choose a checkpoint"), ("esc", "cancel")),
         ]
         return lines
 
@@ -192,11 +195,12 @@ class StopDialog(Dialog[Action]):
             [("End the run", "danger"), (f"{where}?", "text")],
             [(f"run {run}", "muted")],
             [],
-            [("It saves a checkpoint and ends; ", "text"), (f"sf resume {run}", "strong")],
-            [("goes on from there. To leave only the console, press q instead.", "text")],
+            [("It saves a checkpoint and ends. To leave only the console, press q.", "text")],
+            [("This continues it later:", "text")],
+            [(f"sf resume {run}", "strong")],
             [],
             self.typing_line("type yes and press enter: "),
-            keys_line(("esc", "leave it running")),
+            keys_line(("esc", "cancel")),
         ]
 
     def answer(self) -> None:

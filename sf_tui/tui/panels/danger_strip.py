@@ -55,7 +55,7 @@ class DangerStrip(Panel):
             status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
                 (f"sf resume {view.run.id}", "strong"),
-                (f" goes on {self._from_checkpoint()}", "text"),
+                (f" ({self._from_checkpoint()})", "text"),
             ]
         elif state is WorkerState.SILENT:
             status = [("The worker is silent", "danger"), (beat, "text")]
@@ -64,7 +64,7 @@ class DangerStrip(Panel):
                 (f"sf resume {view.run.id}", "strong"),
             ]
         elif state is WorkerState.STARTING and view.live.started is None:
-            return [("waiting for the worker's first word", "muted")], []
+            return [("starting the worker", "muted")], []
         else:
             return None
         one_line = join([status, resume], "   ")
@@ -92,7 +92,7 @@ class DangerStrip(Panel):
         if stage is None:
             return [("no stage has begun", "muted")]
         if not view.known:
-            return [("no earlier task is watched yet: nothing to lose", "muted")]
+            return [("first task: nothing to forget yet", "muted")]
         if view.in_window:
             return [("DANGER WINDOW", "danger"), (f" {view.step}/{stage.window}", "strong")]
         if stage.window:
