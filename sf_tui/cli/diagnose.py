@@ -82,7 +82,7 @@ def diagnose(
         typer.Option(
             "--control",
             metavar="DATA",
-            help="Ask about facts it never saw; default: other rows' answers.",
+            help="Ask about facts the model never saw; default: other rows' answers.",
         ),
     ] = None,
     unrelated: Annotated[

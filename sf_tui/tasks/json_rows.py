@@ -143,7 +143,7 @@ def json_document(text: str, shown: str) -> Iterator[Row | BadRow]:
     else:
         raise DataError(
             f"{shown}: holds {len(lists)} lists of rows: {', '.join(sorted(lists))}",
-            "write the one that is meant to a file of its own",
+            "write the intended one to its own file",
         )
 
 

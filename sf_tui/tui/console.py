@@ -276,6 +276,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
 
     def _command_redraw(self) -> None:
         self.redraw()
+        self.show_notice("the whole screen was sent again")
 
     def _command_screenshot(self) -> None:
         name = timed_name("console", ".svg", self.options.wall_clock())

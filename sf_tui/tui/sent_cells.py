@@ -100,6 +100,11 @@ class SentCells:
         """Whether nothing was sent yet, or all was forgotten."""
         return not self._rows
 
+    def fits(self, update: LayoutUpdate) -> bool:
+        """Return whether the screen still has an update's size; else the terminal was resized."""
+        width, height = update.region.size
+        return [len(row) for row in self._rows] == [width] * height
+
     def changes(
         self, update: LayoutUpdate | ChopsUpdate, *, blank: Cell | None
     ) -> Iterator[RowChange]:
@@ -109,10 +114,9 @@ class SentCells:
             update: the compositor's.
             blank: the cells of an unknown screen, if it is cleared before the rows are sent.
         """
-        if isinstance(update, LayoutUpdate):
+        if isinstance(update, LayoutUpdate) and self.is_unknown:
             width, height = update.region.size
-            if [len(row) for row in self._rows] != [width] * height:
-                self._rows = [[blank] * width for _ in range(height)]
+            self._rows = [[blank] * width for _ in range(height)]
         before: dict[int, list[Cell | None]] = {}
         for y, x, cells in _cells_of(update, bare_blanks=self._bare_blanks):
             if y < len(self._rows):
@@ -210,7 +214,9 @@ class ChangedCells(CompositorUpdate):
             return self._update.render_segments(console)
         begin = ""
         blank: Cell | None = None
-        if self._clears and self._sent.is_unknown and isinstance(self._update, LayoutUpdate):
+        if isinstance(self._update, LayoutUpdate) and not self._sent.fits(self._update):
+            self._sent.forget()
+        if self._clears and self._sent.is_unknown:
             begin, blank = "\x1b[m\x1b[2J", _BLANK
         rows = self._sent.changes(self._update, blank=blank)
         if self._short:

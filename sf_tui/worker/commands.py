@@ -144,7 +144,7 @@ class CommandRunner:
                 for name, value in arguments.items()
             }
         if op.needs_old_task and not self._target.stage.point().watches_old:
-            raise RunError("no watched task was learned before this stage: there is none to lose")
+            raise RunError("no watched task was learned before this stage, so nothing can be lost")
         refusal = self._target.stage.loop.refusal(op.name)
         if refusal is not None:
             raise RunError(refusal)

@@ -174,19 +174,19 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "[anchor]\nrows = 8\ncache_size = 4\n",
             12,
             "[anchor] cache_size = 4 is less than the 8 rows of a step",
-            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+            "few prompts are memorized; omit it for new ones at every step",
         ),
         (
             "[anchor]\ncache_size = 15\n",
             11,
             "[anchor] cache_size = 15 is less than the 16 rows of a step",
-            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+            "few prompts are memorized; omit it for new ones at every step",
         ),
         (
             "[train]\nmax_length = 32\n[anchor]\nanswer_tokens = 32\n",
             13,
             "[anchor] answer_tokens = 32 leaves no token for a prompt: max_length is 32",
-            "make it smaller, or leave it out for the default",
+            "make it smaller, or omit it for the default",
         ),
         (
             "[neighbours]\nsurvey_budget = 0\n",
@@ -229,7 +229,7 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "random_words = 0\nrandom_tokens = 0\n",
             10,
             "[neighbors.kinds] every kind has the weight 0",
-            "give one a weight above 0, or leave it out for the default",
+            "give one a weight above 0, or omit it for the default",
         ),
     ],
 )
