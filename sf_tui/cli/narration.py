@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sf_tui.cli.closing import closing_lines
 from sf_tui.cli.output import drawing_console, write_event
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import read_events
@@ -63,10 +64,17 @@ class Narrator:
     Args:
         console: the output; rich handles NO_COLOR, FORCE_COLOR and the terminal.
         clock: monotonic seconds.
+        run: the run, whose model the last lines name; None leaves them out.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        run: RunDirectory | None = None,
+    ) -> None:
         self._console = console
+        self._run = run
         self._clock = clock
         self._state = RunState()
         self._progress: Progress | None = None
@@ -187,6 +195,8 @@ class Narrator:
             return
         reason = f": {event.reason}" if event.reason else ""
         self._write(f"{event.status} (exit {event.exit_code}){reason}")
+        for line in closing_lines(self._run, self._state, event) if self._run else ():
+            self._write(line)
 
 
 def diagnosis_line(event: DiagnosisMade) -> str:
@@ -261,7 +271,7 @@ def _figure(value: float | None) -> str:
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:
     """Return the listeners of a headless run: narration on stderr and, if asked, JSON on stdout."""
-    narrator = Narrator(drawing_console(err=True))
+    narrator = Narrator(drawing_console(err=True), run=run)
     narrator.catch_up(read_events(run.events))
     listeners: list[Callable[[Event], None]] = [narrator]
     if json:

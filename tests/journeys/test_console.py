@@ -79,7 +79,7 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     run = RunDirectory(path)
     terminal = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
     # Drawn while the worker imports torch, which this process never does.
-    terminal.read_until("waiting for the worker")
+    terminal.read_until("starting the worker")
     assert "torch" not in Path(f"/proc/{terminal.process.pid}/maps").read_text()
     terminal.read_until("grad norm")
     wait_for(run, is_step)
@@ -103,7 +103,7 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     again.read_until("freeze: requested → accepted")
     again.read_until("frozen")
     again.press(":")
-    again.read_until("esc leave")
+    again.read_until("esc close")
     again.press("stop")
     again.read(0.6)
     again.press("\r")

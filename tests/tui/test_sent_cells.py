@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyte
@@ -18,6 +19,7 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
+from sf_tui.tui import console
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.sent_cells import ChangedCells, SentCells
 from support.console_scenes import begun
@@ -133,6 +135,7 @@ def test_a_redraw_mends_what_another_program_wrote(short: bool) -> None:
 class CountedConsole(ConsoleApp):
     """A console without a terminal that counts the bytes it would send."""
 
+    CSS_PATH = Path(console.__file__).with_name("console.tcss")
     sent_bytes = 0
 
     def _display(self, screen: object, renderable: object) -> None:
