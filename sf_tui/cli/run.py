@@ -91,7 +91,7 @@ def run(
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
 
-    headless = _is_headless(no_ui or json, detach=detach)
+    foreground = _foreground(no_ui or json, detach=detach)
     if resume and run_dir is not None and (run_dir / "run.json").exists():
         existing = RunDirectory(run_dir.absolute())
         refuse_other_profile(existing, profile, set_ or (), seed)
@@ -99,7 +99,7 @@ def run(
             resume_run(
                 existing,
                 accept_changed_data=accept_changed_data,
-                headless=headless,
+                foreground=foreground,
                 json=json,
                 detach=detach,
                 lite=lite,
@@ -108,7 +108,7 @@ def run(
             )
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
-    signals = take_stop_signals() if headless and not detach else None
+    signals = take_stop_signals() if foreground is not None and not detach else None
     created = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
         profile_text=dump_profile(loaded),
@@ -120,6 +120,7 @@ def run(
         write_line(str(created.path if run_dir else created.id))
         return
     if signals is not None:
+        _note_foreground(foreground or "")
         raise typer.Exit(work_here(created, signals, json=json, created=True))
     raise typer.Exit(
         play_in_console(created, created=True, lite=lite, ascii_only=ascii_only, light=light)
@@ -162,7 +163,7 @@ def resume(
         resume_run(
             found,
             accept_changed_data=accept_changed_data,
-            headless=_is_headless(no_ui or json, detach=detach),
+            foreground=_foreground(no_ui or json, detach=detach),
             json=json,
             detach=detach,
             lite=lite,
@@ -172,31 +173,44 @@ def resume(
     )
 
 
-def _is_headless(asked: bool, *, detach: bool) -> bool:
-    """Return whether to run without the console: on request, or, with a note, if it can't open."""
+def _foreground(asked: bool, *, detach: bool) -> str | None:
+    """Return None if the console opens, else why it doesn't; empty if nobody needs to be told."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.tui.terminal import missing_for_console
 
     if asked or detach:
-        return asked
-    missing = missing_for_console(os.environ, stdout=True)
-    if missing:
-        write_line(f"{missing}: running in the foreground, as with --no-ui", err=True)
-    return bool(missing)
+        return "" if asked else None
+    return missing_for_console(os.environ, stdout=True) or None
+
+
+def _note_foreground(why: str) -> None:
+    if why:
+        write_line(f"{why}: running in the foreground, as with --no-ui", err=True)
 
 
 def resume_run(
     run: RunDirectory,
     *,
     accept_changed_data: bool,
-    headless: bool,
+    foreground: str | None,
     json: bool,
     detach: bool,
     lite: bool,
     ascii_only: bool,
     light: bool,
 ) -> int:
-    """Continue a run and return its exit code; a completed run returns its earlier exit code."""
+    """Continue a run and return its exit code; a completed run returns its earlier exit code.
+
+    Args:
+        run: the run.
+        accept_changed_data: continue although files outside the run have changed.
+        foreground: from `_foreground`.
+        json: print the events to stdout.
+        detach: start the worker and return.
+        lite: fewer bytes to the console.
+        ascii_only: no braille in the console.
+        light: the console's light theme.
+    """
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
         finished_exit_code,
@@ -215,7 +229,8 @@ def resume_run(
         wait_until_started(run, start_detached(run, accept_changed_data), created=False)
         write_line(run.id)
         return 0
-    if headless:
+    if foreground is not None:
+        _note_foreground(foreground)
         return work_here(
             run,
             take_stop_signals(),

@@ -10,7 +10,7 @@ import pytest
 
 from sf_tui.cli.narration import Narrator
 from sf_tui.cli.printable_console import PrintableConsole
-from sf_tui.cli.run import _is_headless
+from sf_tui.cli.run import _foreground, _note_foreground
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.terminal import missing_for_console
 from sf_tui.vocabulary.events import Alert, Probe, RunFinished, StageStarted, Step
@@ -34,8 +34,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_in_a_terminal_the_console_opens(streams: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    assert not _is_headless(False, detach=False)
-    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    assert _foreground(False, detach=False) is None
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout"])
@@ -43,7 +42,9 @@ def test_without_a_terminal_it_says_that_it_runs_without_the_console(
     streams: pytest.MonkeyPatch, name: str
 ) -> None:
     streams.setattr(sys, name, Stream(terminal=False))
-    assert _is_headless(False, detach=False)
+    why = _foreground(False, detach=False)
+    assert why is not None
+    _note_foreground(why)
     assert sys.stderr.getvalue() == (  # type: ignore[attr-defined]
         f"the console needs a terminal, but {name} is not a terminal: running in the foreground, "
         "as with --no-ui\n"
@@ -52,8 +53,7 @@ def test_without_a_terminal_it_says_that_it_runs_without_the_console(
 
 def test_a_dumb_terminal_gets_no_console(streams: pytest.MonkeyPatch) -> None:
     streams.setenv("TERM", "dumb")
-    assert _is_headless(False, detach=False)
-    assert "TERM is dumb" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "TERM is dumb" in (_foreground(False, detach=False) or "")
 
 
 @pytest.mark.parametrize(("asked", "detach"), [(True, False), (False, True)])
@@ -61,7 +61,9 @@ def test_what_was_asked_for_needs_no_note(
     streams: pytest.MonkeyPatch, asked: bool, detach: bool
 ) -> None:
     streams.setattr(sys, "stdin", Stream(terminal=False))
-    assert _is_headless(asked, detach=detach) == asked
+    why = _foreground(asked, detach=detach)
+    assert why == ("" if asked else None)
+    _note_foreground(why or "")
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 
