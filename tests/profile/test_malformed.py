@@ -526,8 +526,8 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
     "recovery that says twice how long it is": (
         add("[replay_stage]\nsteps = 10\ntrain = {steps = 5}\n"),
         19,
-        "[replay_stage.train] 'steps' does not stand here: "
-        "[replay_stage] steps says how long the stage is",
+        "[replay_stage.train] 'steps' is not allowed here: "
+        "[replay_stage] steps sets the length of the stage",
         "set steps in [replay_stage]",
     ),
     "too few people": (
