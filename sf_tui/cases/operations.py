@@ -227,7 +227,7 @@ def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
             )
     if os.path.lexists(out):
         raise UsageError(
-            f"--out {out}: something of that name exists; it is never written into",
+            f"--out {out}: something of that name already exists; it is never overwritten",
             "choose another --out",
         )
     above = next(parent for parent in out.parents if parent.exists())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_profile
 from sf_tui.cli.output import write_json_text, write_line
 from sf_tui.errors import DataError, ModelError, ProfileError, UsageError
 from sf_tui.home import user_path
@@ -63,7 +64,12 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    profile: Annotated[str, typer.Argument(help="Show this built-in profile or TOML file.")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="Show this built-in profile or TOML file.", autocompletion=complete_profile
+        ),
+    ],
     overrides: Overrides = None,
     seed: Annotated[int | None, typer.Option(help="Replace the profile's seed.")] = None,
     as_json: AsJson = False,
@@ -81,7 +87,12 @@ def show(
 
 @app.command()
 def check(
-    profile: Annotated[str, typer.Argument(help="Check this TOML file or built-in profile.")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="Check this TOML file or built-in profile.", autocompletion=complete_profile
+        ),
+    ],
     overrides: Overrides = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Check keys and paths only; open no data and no model.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
     New,
@@ -58,7 +59,9 @@ def recover(
     by: Annotated[
         str,
         typer.Option(
-            "--by", help=f"Use neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}."
+            "--by",
+            autocompletion=one_of(NEIGHBORS, *EDITS),
+            help=f"Use neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}.",
         ),
     ] = NEIGHBORS,
     examples: Annotated[
@@ -82,7 +85,7 @@ def recover(
         float | None,
         typer.Option(
             "--learning-rate",
-            help="Try this rate first; default: \\[recover]'s, else half the stage's.",
+            help="Try this rate first; default: \\[recover]'s, else half of the stage's.",
         ),
     ] = None,
     keep: Annotated[
@@ -117,7 +120,7 @@ def recover(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
 ) -> None:
-    """Write a repaired model: old task restored, new one kept above its floor.
+    """Write a repaired model: old task restored, new one kept; needs few old rows or none.
 
     Exit code 1: nothing was written, because the new task would fall under its floor or nothing
     is better.
@@ -192,10 +195,12 @@ def _edit_arguments(
         UsageError: the method does not exist, or an argument belongs to another one.
     """
     if by not in (NEIGHBORS, *EDITS):
-        raise UsageError(f"--by {by}: no such method", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
+        raise UsageError(
+            f"--by {by}: unknown method", f"choose from {NEIGHBORS}, {', '.join(EDITS)}"
+        )
     takes = op_named(by).argument_names
     if alpha is not None and "alpha" not in takes:
-        raise UsageError("--alpha belongs to shift-edit", f"leave it out with --by {by}")
+        raise UsageError("--alpha belongs to shift-edit", f"omit it with --by {by}")
     if keep is not None and by != NEIGHBORS and "keep" not in takes:
         raise UsageError(
             f"--keep: {by} does not scale the change", "it belongs to neighbors and interpolate"

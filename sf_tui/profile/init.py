@@ -184,13 +184,13 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
     return [
         *lines,
         *textwrap.wrap(
-            f"Without a word you have: {shown}.",
+            f"Built in: {shown}.",
             WIDTH,
             initial_indent="# ",
             subsequent_indent="# ",
             break_on_hyphens=False,
         ),
-        f"# Keys that the console keeps for itself: {' '.join(RESERVED_KEYS)}",
+        f"# Keys reserved for the console: {' '.join(RESERVED_KEYS)}",
         "#[actions.freeze-two]",
         *_keys(key, table, {}),
         *(line for row in documented_arguments() for line in _argument(*row)),

@@ -102,8 +102,8 @@ class Repair:
         self._on_step = on_step
         if not self._count and not self._use_neighbors:
             raise DataError(
-                "nothing speaks for the old task: no start weights and no old example",
-                "name the weights from before with --start-model, or safe examples with --old",
+                "no evidence of the old task: neither start weights nor old examples",
+                "give the weights from before with --start-model, or old examples with --old",
             )
         self._new = case.new
         self._scorer = case.scorer()
@@ -129,9 +129,9 @@ class Repair:
             taken, kept_back = self._part_bank(bank)
             if taken is None and not self._count:
                 raise DataError(
-                    "nothing speaks for the old task: the new task's rows give no prompts to make "
-                    "neighbors of, and no old example is trained on",
-                    "name the new task's rows with --new, or safe old examples with --old and "
+                    "no evidence of the old task: the new task's rows give no prompts to make "
+                    "neighbors of, and no old examples are used",
+                    "give the new task's rows with --new, or safe old examples with --old and "
                     "--examples",
                 )
             agreement_before = self._agreement(kept_back)

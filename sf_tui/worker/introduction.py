@@ -64,7 +64,9 @@ def introduce_run(context: RunContext) -> None:
         for note in task.notes:
             context.log_event(Alert("warn", "rows", f"'{name}', {note}"))
         if profile.task(name).metric == "auto":
-            context.log_event(Alert("info", "metric", f"'{name}' is measured by {task.metric}"))
+            context.log_event(
+                Alert("info", "metric", f"metric of '{name}': {task.metric.replace('_', ' ')}")
+            )
     _warn_of_plan(context)
     _warn_of_disk(context)
 

@@ -496,7 +496,7 @@ def test_a_model_is_repaired_with_examples_alone_where_nobody_has_its_start(
     nothing = fork_host.run(
         "recover", finished_run / "model", "--out", tmp_path / "b", "--new", questions
     )
-    refused(nothing, 2, "nothing speaks for the old task", "--start-model")
+    refused(nothing, 2, "no evidence of the old task", "--start-model")
 
 
 def test_a_place_that_a_repair_may_not_take_is_refused(
@@ -507,11 +507,11 @@ def test_a_place_that_a_repair_may_not_take_is_refused(
 
     refused(run("recover", spoiled, "--out", tmp_path / "there"), 2, "exists")
     refused(run("recover", spoiled, "--out", spoiled), 2, "exists")
-    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never written into")
-    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never written")
+    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never overwritten")
+    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never overwritten")
     model = spoiled / "model"
     old = ("--old", "biography:old")
-    refused(run("recover", model, "--out", model / "x", *old), 2, "never written into")
+    refused(run("recover", model, "--out", model / "x", *old), 2, "never overwritten")
     file = tmp_path / "file"
     file.touch()
     refused(run("recover", spoiled, "--out", file / "x"), 2, "can't be written")

@@ -87,7 +87,7 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
 
 
 def test_strange_file_names_are_written_as_toml() -> None:
-    with pytest.raises(ProfileError, match="wanted text on one line"):
+    with pytest.raises(ProfileError, match="must be text on one line"):
         parse_profile(TEXT)
     strange = 'odd "name" \\ é\U000e0001.jsonl'
     text = new_profile(name="mine", model="org/model", old=strange, new="b.csv")

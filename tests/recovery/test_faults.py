@@ -98,7 +98,7 @@ def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: 
     for new in (None, bare):
         given = replace(case, new=new)
         before = weights(given)
-        with pytest.raises(DataError, match="nothing speaks for the old task"):
+        with pytest.raises(DataError, match="no evidence of the old task"):
             Repair(given, steps=3).run()
         assert all(map(torch.equal, weights(given), before))
         assert Repair(given, examples=4, steps=3).run().by == "examples"

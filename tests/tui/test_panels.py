@@ -153,7 +153,7 @@ def test_danger_strip_of_a_dead_run_says_how_to_go_on(shown: ShownRun) -> None:
         ("The worker is dead", "danger"),
         ("(last event 09:32:56)", "text"),
         ("sf resume 20260301-093000-biography-mini-a1b2", "strong"),
-        ("goes on from new/step-000100", "text"),
+        ("(from new/step-000100)", "text"),
     ]
 
 
@@ -292,6 +292,7 @@ def test_events_have_a_time_a_place_and_the_role_of_their_weight(shown: ShownRun
         ("09:31:11", "muted"),
         ("new@45", "muted"),
         ("freeze: requested → accepted @45 → done", "ok"),
+        (", by ana@gpu7 pts/3", "muted"),
     ]
     assert rows[-1][-1] == ("checkpoint new/step-000100, 12.7 MB", "muted")
     assert rows[-3][1:] == [

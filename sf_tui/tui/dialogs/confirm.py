@@ -46,8 +46,8 @@ class ConfirmDialog(Dialog[Action]):
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
         ]
-        yes = what_yes_does(self._action, self.view) or "send it"
-        keys = [("y", yes), ("n or esc", "leave it")]
+        yes = what_yes_does(self._action, self.view) or "confirm"
+        keys = [("y", yes), ("n or esc", "cancel")]
         return self.with_foot(text, keys_lines(keys, width), height)
 
     def press(self, key: str) -> None:
@@ -121,10 +121,12 @@ class RollbackDialog(Dialog[Rollback]):
             (self.target.name, "strong"),
             ("?", "text"),
         ]
-        so_far = f"{lost} step{' is' if lost == 1 else 's are'} lost so far"
-        cost: list[Line] = [[(so_far, "danger"), (", and those until then.", "muted")]]
-        keeps = _wrapped("Weights, optimizer and data go back; the log keeps what was.", width)
-        keys = [("up down", "another checkpoint"), ("esc", "leave it")]
+        so_far = f"discards {lost} step{'' if lost == 1 else 's'}"
+        cost: list[Line] = [[(so_far, "danger"), (", and those until you confirm.", "muted")]]
+        keeps = _wrapped(
+            "Weights, optimizer and data order go back; the log keeps the history.", width
+        )
+        keys = [("up down", "choose a checkpoint"), ("esc", "cancel")]
         foot = [*self.answer_lines(width), *keys_lines(keys, width)]
         chosen = self._scores(width)
         # The question and what answers it never give way; the rest does, the cost last.
@@ -230,8 +232,7 @@ class StopDialog(Dialog[Action]):
             *_wrapped("To leave only the console, press q instead.", width, "text"),
             [],
         ]
-        left = "leave it paused" if self.view.newest.paused else "leave it running"
-        foot = [*self.answer_lines(width), *keys_lines([("esc", left)], width)]
+        foot = [*self.answer_lines(width), *keys_lines([("esc", "cancel")], width)]
         return self.with_foot(text, foot, height)
 
     def press(self, key: str) -> None:

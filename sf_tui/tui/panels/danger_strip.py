@@ -71,7 +71,7 @@ class DangerStrip(Panel):
             status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
                 (f"sf resume {view.run.id}", "strong"),
-                (f" goes on {self._from_checkpoint()}", "text"),
+                (f" ({self._from_checkpoint()})", "text"),
             ]
         elif state is WorkerState.SILENT:
             status = [("The worker is silent", "danger"), (beat, "text")]
