@@ -5,13 +5,16 @@ Combines arms, intervals and rules, and words the result; measures nothing itsel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RESAMPLES, RecoveryEstimates, estimate_recovery
+from sf_tui.diagnosis.new_task import NewTask
 from sf_tui.diagnosis.rules import (
+    INTERIM_CONFIDENCE,
     REAL_BELOW,
     SPURIOUS_OF_START,
     ArmResult,
@@ -37,6 +40,8 @@ class Finding:
     """The deciding arm; None if none was run or none is allowed."""
     estimates: RecoveryEstimates
     """The figures of that arm; without one, those that need no recovery."""
+    new: NewTask | None = None
+    """Whether the new task was learned; None if it was not scored."""
 
 
 def decide_verdict(
@@ -45,6 +50,7 @@ def decide_verdict(
     start: ArrayLike | None = None,
     *,
     start_examples: int | None = None,
+    new: NewTask | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Finding:
@@ -59,6 +65,7 @@ def decide_verdict(
         arms: the recoveries that may decide; each scored on the same examples.
         start: scores on the same examples at the stage's start, or a single accuracy, or None.
         start_examples: number of examples behind that accuracy; None: it is exact.
+        new: the new task's figures, for the evidence.
         resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
 
@@ -76,12 +83,44 @@ def decide_verdict(
     name, closed = verdict_of(estimates)
     return Finding(
         name=name,
-        evidence=_evidence(name, closed, estimates, arm, arms),
+        evidence=_evidence(name, closed, estimates, arm, arms, new),
         closed=closed,
         controlled=arm is not None and arm.control is not None,
         arm=arm.name if arm else None,
         estimates=estimates,
+        new=new,
     )
+
+
+def is_settled(
+    now: ArrayLike,
+    arms: Sequence[ArmResult],
+    start: ArrayLike | None,
+    *,
+    start_examples: int | None = None,
+    seed: int = 0,
+) -> bool:
+    """Return whether a test may end before its last round: nothing more could change its verdict.
+
+    It may if the intervals of `INTERIM_CONFIDENCE` bear a label, if there is no drop to explain, or
+    if no start is known. The arguments are those of `decide_verdict`.
+    """
+    arm = strongest_arm(arms)
+    if start is None or arm is None:
+        return True
+    drop = estimate_recovery(now, None, start, start_examples=start_examples, seed=seed)
+    if verdict_of(drop)[0] == "none":
+        return True
+    estimates = estimate_recovery(
+        now,
+        arm.recovered,
+        start,
+        start_examples=start_examples,
+        seed=seed,
+        confidence=INTERIM_CONFIDENCE,
+    )
+    # At this confidence a small drop may seem to be none, which settles nothing.
+    return verdict_of(estimates)[0] not in {"inconclusive", "none"}
 
 
 def _evidence(
@@ -90,8 +129,12 @@ def _evidence(
     estimates: RecoveryEstimates,
     arm: ArmResult | None,
     arms: Sequence[ArmResult],
+    new: NewTask | None,
 ) -> tuple[str, ...]:
     """Return the measurements, then the conclusions, one sentence each.
+
+    A conclusion that is only a bound comes first, and so does a new task that was not learned:
+    whoever reads no further must not take the figures for more than they are.
 
     Args:
         name: the verdict.
@@ -99,8 +142,13 @@ def _evidence(
         estimates: the figures that it follows from.
         arm: the arm that `estimates.recovered` comes from.
         arms: all arms that were run, to explain why none decides.
+        new: the new task's figures.
     """
     sentences = [_accuracy_sentence(estimates)]
+    if name in {"partial", "inconclusive"} and estimates.spurious_share is not None:
+        sentences.insert(0, _bound_sentence(name, estimates.spurious_share))
+    if new is not None and not new.learned:
+        sentences.insert(0 if name == "none" else 1, new.sentence())
     if arm is not None and estimates.recovered is not None:
         sentences += [_recovery_sentence(arm, estimates), _control_sentence(arm)]
     else:
@@ -124,6 +172,29 @@ def _in_points(difference: Estimate) -> str:
     return f"{value} points ({low} to {high})"
 
 
+def _bound_sentence(name: VerdictName, share: Estimate) -> str:
+    """Return what the interval of the spurious share bears, in whole percent and rounded down."""
+    spurious, gone = _percent(share.low), _percent(1 - share.high)
+    if name == "partial":
+        return (
+            f"At least {spurious} % of the loss is spurious, and at least {gone} % of it did not "
+            "come back."
+        )
+    if spurious:
+        return (
+            f"At least {spurious} % of the loss is spurious; whether the rest is gone is not shown."
+        )
+    return (
+        f"Between 0 and {100 - gone} % of the loss came back: this shows neither that it is "
+        "spurious nor that it is gone."
+    )
+
+
+def _percent(share: float) -> int:
+    # 0.55 is stored as slightly more or less; it must not become 54.
+    return math.floor(100 * share + 1e-6)
+
+
 def _accuracy_sentence(estimates: RecoveryEstimates) -> str:
     now = f"{_with_interval(estimates.now)} now on {estimates.examples} held-out examples"
     if estimates.start is None or estimates.drop is None:
@@ -137,9 +208,11 @@ def _accuracy_sentence(estimates: RecoveryEstimates) -> str:
 
 def _recovery_sentence(arm: ArmResult, estimates: RecoveryEstimates) -> str:
     assert estimates.recovered is not None
-    reached = (
-        f"'{arm.name}' brings it to {_with_interval(estimates.recovered)} in {arm.steps} steps"
+    taken = arm.steps if arm.steps_taken is None else arm.steps_taken
+    when = (
+        f"in {taken} steps" if arm.steps == taken else f"at its best step, {arm.steps} of {taken}"
     )
+    reached = f"'{arm.name}' brings it to {_with_interval(estimates.recovered)} {when}"
     share = estimates.spurious_share
     return f"{reached}: {_with_interval(share)} of the loss came back." if share else f"{reached}."
 
@@ -194,26 +267,38 @@ def _verdict_sentences(name: VerdictName, closed: bool, estimates: RecoveryEstim
     if name == "none":
         return _none_sentences(closed, estimates)
     if name == "spurious":
-        sentences = [
+        return [
             f"Even the lower end of that accuracy is at least {SPURIOUS_OF_START:g} of the start: "
             "the knowledge is there."
         ]
-        if not closed:
-            sentences.append(
-                f"Of the loss itself less than {REAL_BELOW:g} may have come back; if so, that small"
-                " part is gone."
-            )
-        return sentences
     if name == "real":
         return [
             f"Even the upper end of the share that came back is under {REAL_BELOW:g}: the "
             "knowledge is gone."
         ]
     if name == "partial":
-        return ["Part of what was lost is still known and part is gone."]
+        return [
+            f"The whole interval of the share is above {REAL_BELOW:g}, and that of the accuracy "
+            f"under {SPURIOUS_OF_START:g} of the start: part is still known, and part did not come "
+            "back."
+        ]
     if estimates.recovered is None:
         return ["So nothing shows whether what was lost is still known."]
-    return ["The interval is too wide to say more; more held-out examples would narrow it."]
+    return [f"The intervals still allow {_allowed(estimates)}."]
+
+
+def _allowed(estimates: RecoveryEstimates) -> str:
+    """Return the verdicts that the intervals leave open."""
+    start, recovered, share = estimates.start, estimates.recovered, estimates.spurious_share
+    if start is None or recovered is None or share is None:
+        return "every verdict"
+    names = []
+    if recovered.high >= SPURIOUS_OF_START * start.value:
+        names.append(f"'spurious' (an accuracy of at least {SPURIOUS_OF_START:g} of the start)")
+    if share.low < REAL_BELOW:
+        names.append(f"'real' (less than {REAL_BELOW:g} of the loss came back)")
+    names.append("'partial'")
+    return " and ".join((", ".join(names[:-1]), names[-1]))
 
 
 def _none_sentences(closed: bool, estimates: RecoveryEstimates) -> list[str]:

@@ -57,6 +57,10 @@ class DiagnoseSettings(StrictTable):
     learning_rate: Positive | None = Field(
         default=None, description="learning rate of every arm; default: found by a short search"
     )
+    time: NotNegative = Field(
+        default=60.0,
+        description="seconds after which an undecided test starts no further round; 0 = no round",
+    )
     control: Line | None = Field(
         default=None,
         description="data about facts that the model never saw, as in a task; they give the guess "

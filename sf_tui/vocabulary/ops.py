@@ -231,6 +231,13 @@ for _op in (
                 example=10,
             ),
             Argument("thorough", bool, "add the recovery on half of the old data", default=False),
+            Argument(
+                "time",
+                float,
+                "seconds after which an undecided test starts no further round",
+                minimum=0,
+                example=60.0,
+            ),
         ),
         settings="diagnose",
         key="d",
