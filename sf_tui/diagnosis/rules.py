@@ -25,6 +25,10 @@ SPURIOUS_OF_START = 0.9
 """Share of the start's accuracy that a recovery must reach for *spurious*."""
 REAL_BELOW = 0.25
 """Spurious share below which the loss is *real*."""
+PARTIAL_WIDTH = 0.25
+"""Widest interval of the spurious share that bears *partial*. Every recovery shows only a lower
+bound: of 38 examples, 0.71 (0.55 to 0.83) excludes both neighbors, and a longer recovery brought
+0.98."""
 
 INTERIM_CONFIDENCE = 0.999
 """Coverage of the intervals by which a test may end before its last round.
@@ -125,10 +129,10 @@ def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
     - `spurious`: the lower end of recovered is at least 0.9 of the start, and the lower end of the
       spurious share at least 0.25. Recovered alone doesn't do: after a small drop it is 0.9 of the
       start although nothing came back.
-    - `partial`: the lower end of the spurious share is at least 0.25, and the upper end of
-      recovered under 0.9 of the start.
-    - `inconclusive`: the intervals allow two of these. What they do bear is a lower bound, the
-      lower end of the spurious share.
+    - `partial`: the lower end of the spurious share is at least 0.25, the upper end of recovered
+      under 0.9 of the start, and the share's interval at most 0.25 wide.
+    - `inconclusive`: the intervals allow two of these, or are too wide. What they do bear is a
+      lower bound, the lower end of the spurious share.
 
     The start counts with its value, not its interval. `real`, `spurious` and `partial` exclude one
     another, so they are closed; *none* is if at most a tenth of the start can have been lost;
@@ -149,7 +153,7 @@ def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
         return "inconclusive", False
     if recovered.low >= enough:
         return "spurious", True
-    if recovered.high < enough:
+    if recovered.high < enough and share.width <= PARTIAL_WIDTH:
         return "partial", True
     return "inconclusive", False
 

@@ -15,13 +15,14 @@ from sf_tui.diagnosis.bootstrap import RESAMPLES, RecoveryEstimates, estimate_re
 from sf_tui.diagnosis.new_task import NewTask
 from sf_tui.diagnosis.rules import (
     INTERIM_CONFIDENCE,
+    PARTIAL_WIDTH,
     REAL_BELOW,
     SPURIOUS_OF_START,
     ArmResult,
     strongest_arm,
     verdict_of,
 )
-from sf_tui.vocabulary.intervals import Estimate
+from sf_tui.vocabulary.intervals import CONFIDENCE, Estimate
 from sf_tui.vocabulary.verdicts import VerdictName
 
 
@@ -98,6 +99,7 @@ def is_settled(
     start: ArrayLike | None,
     *,
     start_examples: int | None = None,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> bool:
     """Return whether a test may end before its last round: nothing more could change its verdict.
@@ -108,17 +110,21 @@ def is_settled(
     arm = strongest_arm(arms)
     if start is None or arm is None:
         return True
-    drop = estimate_recovery(now, None, start, start_examples=start_examples, seed=seed)
-    if verdict_of(drop)[0] == "none":
+
+    def estimates_at(confidence: float, recovered: ArrayLike | None) -> RecoveryEstimates:
+        return estimate_recovery(
+            now,
+            recovered,
+            start,
+            start_examples=start_examples,
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
+        )
+
+    if verdict_of(estimates_at(CONFIDENCE, None))[0] == "none":
         return True
-    estimates = estimate_recovery(
-        now,
-        arm.recovered,
-        start,
-        start_examples=start_examples,
-        seed=seed,
-        confidence=INTERIM_CONFIDENCE,
-    )
+    estimates = estimates_at(INTERIM_CONFIDENCE, arm.recovered)
     # At this confidence a small drop may seem to be none, which settles nothing.
     return verdict_of(estimates)[0] not in {"inconclusive", "none"}
 
@@ -284,21 +290,26 @@ def _verdict_sentences(name: VerdictName, closed: bool, estimates: RecoveryEstim
         ]
     if estimates.recovered is None:
         return ["So nothing shows whether what was lost is still known."]
-    return [f"The intervals still allow {_allowed(estimates)}."]
+    return [_open_sentence(estimates)]
 
 
-def _allowed(estimates: RecoveryEstimates) -> str:
-    """Return the verdicts that the intervals leave open."""
+def _open_sentence(estimates: RecoveryEstimates) -> str:
+    """Return which verdicts the intervals leave open."""
     start, recovered, share = estimates.start, estimates.recovered, estimates.spurious_share
-    if start is None or recovered is None or share is None:
-        return "every verdict"
-    names = []
-    if recovered.high >= SPURIOUS_OF_START * start.value:
-        names.append(f"'spurious' (an accuracy of at least {SPURIOUS_OF_START:g} of the start)")
+    assert start is not None
+    assert recovered is not None
+    assert share is not None
+    enough = SPURIOUS_OF_START * start.value
+    allowed = []
+    if recovered.high >= enough:
+        allowed.append(f"'spurious' (an accuracy of at least {SPURIOUS_OF_START:g} of the start)")
     if share.low < REAL_BELOW:
-        names.append(f"'real' (less than {REAL_BELOW:g} of the loss came back)")
-    names.append("'partial'")
-    return " and ".join((", ".join(names[:-1]), names[-1]))
+        allowed.append(f"'real' (less than {REAL_BELOW:g} of the loss came back)")
+    if recovered.low < enough:
+        allowed.append("'partial'")
+    if len(allowed) == 1:
+        return f"An interval of the share wider than {PARTIAL_WIDTH:g} does not bear 'partial'."
+    return f"The intervals still allow {', '.join(allowed[:-1])} and {allowed[-1]}."
 
 
 def _none_sentences(closed: bool, estimates: RecoveryEstimates) -> list[str]:
