@@ -61,7 +61,7 @@ def diagnose(
         steps: of the neighbors arm; None: from [diagnose], or else from the stage's own work.
         learning_rate: base of every arm's rates; None: from [diagnose], or else the stage's.
         thorough: add the paper's own recovery.
-        time_s: seconds after which an undecided test starts no further round; None: from
+        time_s: seconds within which an undecided test may go on in rounds; None: from
             [diagnose].
         begun: the `time.perf_counter()` that they count from; None: now.
         log: receives a line for the user about each part of the test.

@@ -192,9 +192,11 @@ def diagnosis_line(event: DiagnosisMade) -> str:
     back = (
         "" if event.recovered is None else f", recovered to {event.recovered:.3f} by '{event.arm}'"
     )
+    is_bound = event.verdict in {"inconclusive", "partial"} and event.spurious_share is not None
+    bound = f". {event.evidence[0]}" if is_bound and event.evidence else ""
     return (
         f"{event.task} {event.verdict}: {_figure(event.now)} now, "
-        f"{start} at the start{back} (stage {event.stage}, step {event.step})"
+        f"{start} at the start{back} (stage {event.stage}, step {event.step}){bound}"
     )
 
 

@@ -59,7 +59,7 @@ class DiagnoseSettings(StrictTable):
     )
     time: NotNegative = Field(
         default=60.0,
-        description="seconds after which an undecided test starts no further round; 0 = no round",
+        description="seconds within which an undecided test may go on in rounds; 0 = no round",
     )
     control: Line | None = Field(
         default=None,

@@ -85,7 +85,7 @@ class RecoveryTest:
             steps: steps of the neighbors arm; None derives them from the stage's length.
             learning_rate: base of every arm's rates; None for the stage's.
             thorough: add the paper's recovery on all rows of the old task's training split.
-            time_s: seconds after which no further round starts, if the result is undecided.
+            time_s: seconds within which further rounds must end, if the result is undecided.
             begun: the `time.perf_counter()` that they count from; None: the call of `run`.
             log: receives a human-readable line about each part of the test.
             on_step: called after every step of every arm; an exception ends the test.

@@ -234,7 +234,7 @@ for _op in (
             Argument(
                 "time",
                 float,
-                "seconds after which an undecided test starts no further round",
+                "seconds within which an undecided test may go on in rounds",
                 minimum=0,
                 example=60.0,
             ),

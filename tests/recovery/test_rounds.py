@@ -1,4 +1,4 @@
-"""Further rounds of a recovery test: when they begin, what ends them, and that they change nothing."""
+"""Further rounds of a recovery test: when they begin, what ends them, and what they leave alone."""
 
 from __future__ import annotations
 
