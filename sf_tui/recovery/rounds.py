@@ -78,7 +78,7 @@ class Rounds:
                 f"Its time of {time_s:g} s was over: a higher --time or [diagnose] time lets it "
                 "go on."
             )
-        elif self.ended in {"rounds", "teaches", "decided"}:
+        elif self.ended in {"rounds", "teaches"}:
             found.append("More steps show no more; more held-out examples would.")
         return tuple(found)
 
