@@ -15,7 +15,7 @@ from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
-from sf_tui.recovery.rounds import MOST_ROUNDS, MeanWeights
+from sf_tui.recovery.rounds import MOST_ROUNDS, MeanWeights, Rounds
 from sf_tui.recovery.scoring import eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import Encoded, encode_example
@@ -60,14 +60,14 @@ def lost(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Rec
     return case
 
 
-def tested(case: RecoveryCase, time_s: float) -> RecoveryOutcome:
+def run_test(case: RecoveryCase, time_s: float) -> RecoveryOutcome:
     return RecoveryTest(case, examples=4, time_s=time_s).run()
 
 
-def test_without_time_an_open_verdict_stays_open(lost: RecoveryCase) -> None:
-    outcome = tested(lost, 0)
-    assert outcome.finding.name == "inconclusive"
-    assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
+def test_without_time_no_round_is_made(lost: RecoveryCase) -> None:
+    for time_s in (0, 1e-6):
+        outcome = run_test(lost, time_s)
+        assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
 
 
 def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> None:
@@ -83,17 +83,22 @@ def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> N
     assert 1 <= outcome.rounds.done <= MOST_ROUNDS
     assert sum("undecided, round" in line for line in said) == outcome.rounds.done
     assert any(sentence.startswith("The verdict was open") for sentence in outcome.finding.evidence)
-    again = tested(lost, 1e9)
+    again = run_test(lost, 1e9)
     assert again.rounds.done == outcome.rounds.done
     assert again.finding == outcome.finding
     for one, other in zip(outcome.arms, again.arms, strict=True):
         assert np.array_equal(one.recovered, other.recovered)
 
 
-def test_time_that_is_over_starts_no_round_and_is_told(lost: RecoveryCase) -> None:
-    outcome = tested(lost, 1e-6)
-    assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
-    assert outcome.finding.evidence[-1].startswith("Its time of 1e-06 s was over")
+def test_time_that_is_over_is_told_only_of_an_open_verdict() -> None:
+    over = Rounds(1, 20, "time")
+    went_on, why = over.sentences("inconclusive", "neighbors", 30.0)
+    assert "went on once, for 20 steps" in went_on
+    assert why.startswith("Its time of 30 s was over")
+    assert over.sentences("spurious", "neighbors", 30.0) == (went_on,)
+    assert Rounds(ended="time").sentences("inconclusive", "neighbors", 0) == ()
+    (more,) = Rounds(ended="rounds").sentences("inconclusive", "neighbors", 30.0)
+    assert "more held-out examples" in more
 
 
 def test_a_mean_leaves_what_is_frozen_bit_for_bit(lost: RecoveryCase) -> None:
