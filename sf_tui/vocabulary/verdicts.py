@@ -101,8 +101,8 @@ VERDICTS: Mapping[str, Verdict] = {
             "inconclusive",
             "The figures don't show whether the loss is one of knowledge.",
             "strong",
-            "score more held-out examples of the old task, or give the test more time "
-            "(--time SECONDS)",
+            "give the test more time (--time SECONDS) or score more held-out examples of the old "
+            "task; `{recover}` brings back what is still known, {how}",
             next_step_without_accuracy="name the weights from before (--start-model DIR) or the "
             "accuracy then (--start-accuracy); without either no loss can be measured",
         ),

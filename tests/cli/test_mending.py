@@ -173,7 +173,8 @@ def test_a_run_that_lost_nothing_has_the_verdict_none(
     found = output(fork_host.run("diagnose", run, *QUICK, "--json"))
     assert (found["verdict"], found["start"], found["now"]) == ("none", 1.0, 1.0)
     assert found["cost"]["recipe"] is None
-    assert (found["new_task"], found["new_learned"], found["new_start"]) == ("next", False, 0.0)
+    assert (found["new_task"], found["new_learned"]) == ("next", False)
+    assert found["new_start"] < 0.2
     assert "nothing was tested" in found["evidence"][0]
     told = " ".join(fork_host.run("diagnose", run, *QUICK).stdout.split())
     assert "the new task was not learned: nothing was tested." in told
