@@ -142,7 +142,7 @@ CASES: tuple[TrialCase, ...] = (
 
 
 # Excludes the lines of a trial with other rules.
-SCHEMA = 2
+SCHEMA = 3
 
 
 def play_trial(out: Path, seeds: int, threads: int, names: Sequence[str] = ()) -> None:

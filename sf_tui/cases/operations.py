@@ -49,6 +49,8 @@ def diagnose(
     steps: int | None = None,
     learning_rate: float | None = None,
     thorough: bool = False,
+    time_s: float | None = None,
+    begun: float | None = None,
     log: Callable[[str], None] = lambda _: None,
     on_step: Callable[[int], None] | None = None,
 ) -> Diagnosis:
@@ -60,6 +62,9 @@ def diagnose(
         steps: of the neighbors arm; None: from [diagnose], or else from the stage's own work.
         learning_rate: base of every arm's rates; None: from [diagnose], or else the stage's.
         thorough: add the paper's own recovery.
+        time_s: seconds within which an undecided test may go on in rounds; None: from
+            [diagnose].
+        begun: the `time.perf_counter()` that they count from; None: now.
         log: receives a line for the user about each part of the test.
         on_step: called after every step; an exception from it ends the test.
 
@@ -77,6 +82,8 @@ def diagnose(
         steps=steps or settings.steps,
         learning_rate=learning_rate or settings.learning_rate,
         thorough=thorough,
+        time_s=settings.time if time_s is None else time_s,
+        begun=begun,
         log=log,
         on_step=on_step,
     ).run()
@@ -108,6 +115,7 @@ def diagnose(
         skipped=outcome.skipped,
         since=run_case.since,
         forwarded_tokens=outcome.forwarded,
+        rounds=outcome.rounds,
     )
     return Diagnosis(outcome, event)
 

@@ -45,7 +45,7 @@ def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
     """
     console = drawing_console()
     console.print(_headline(event, more))
-    console.print(Text(VERDICTS[event.verdict].meaning))
+    console.print(Text(_meaning(event)))
     # Not wrapped, so that the command can be copied whole.
     console.print(Text(f"Next: {next_step(event, more)}", style="bold"), soft_wrap=True)
     parts: list[RenderableType] = [
@@ -54,6 +54,7 @@ def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
         "",
         _arms(event),
         *_skipped(event),
+        *_choice(event),
         "",
         _cost(event),
         *_cost_notes(event, more),
@@ -69,11 +70,26 @@ def next_step(event: DiagnosisMade, more: Mapping[str, Any]) -> str:
     neighbors = (event.arms or {}).get("neighbors")
     # Without start weights the arm is skipped.
     has_start = bool(more.get("start_weights")) or (neighbors is not None and not neighbors.skipped)
-    return VERDICTS[event.verdict].advice(
+    text = VERDICTS[event.verdict].advice(
         has_start=has_start,
         knows_accuracy=event.start is not None,
         recover=_recover_command(more),
+        learned=event.new_learned is not False,
     )
+    rate = more.get("learning_rate")
+    if event.new_learned is False and rate is not None:
+        text = text.replace("[train] learning_rate", f"[train] learning_rate (it is {rate:g})")
+    return text
+
+
+def _meaning(event: DiagnosisMade) -> str:
+    """Return the verdict in one sentence, or the bound that stands in for it."""
+    if event.verdict == "none" and event.new_learned is False:
+        return "No loss is seen, but the new task was not learned: nothing was tested."
+    share = event.spurious_share
+    if event.verdict in {"inconclusive", "partial"} and share is not None and event.evidence:
+        return event.evidence[0]
+    return VERDICTS[event.verdict].meaning
 
 
 def _recover_command(more: Mapping[str, Any]) -> str:
@@ -130,7 +146,7 @@ def _bar(value: float | None, color: str) -> Text:
 def _arms(event: DiagnosisMade) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("arm")
-    for name in ("recovered", "control", "floor", "steps", "time", "tokens", "rate"):
+    for name in ("recovered", "control", "floor", "best step", "time", "tokens", "rate"):
         table.add_column(name, justify="right")
     for name, arm in _arms_of(event):
         if arm.skipped:
@@ -143,12 +159,30 @@ def _arms(event: DiagnosisMade) -> Table:
             _figure(arm.recovered),
             _figure(arm.control),
             _figure(arm.floor),
-            str(arm.steps),
+            _steps(arm),
             _seconds(arm.seconds),
             _tokens(arm.tokens),
             f"{arm.learning_rate:.1e}" if arm.learning_rate else "–",
         )
     return table
+
+
+def _steps(arm: ArmRecord) -> str:
+    """Return an arm's best step and, if it went on, how many it took."""
+    if arm.steps_taken is None or arm.steps_taken == arm.steps:
+        return str(arm.steps)
+    return f"{arm.steps} of {arm.steps_taken}"
+
+
+def _choice(event: DiagnosisMade) -> list[Text]:
+    """Return why the arm that decides may not be the one with the best score."""
+    if event.arm is None:
+        return []
+    text = (
+        f"  ▸ decides: chosen on other held-out rows than those scored here, so that '{event.arm}' "
+        "is not favored"
+    )
+    return [Text(text, style="dim")]
 
 
 def _skipped(event: DiagnosisMade) -> list[Text]:

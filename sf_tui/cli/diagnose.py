@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,6 +70,14 @@ def diagnose(
         bool,
         typer.Option("--thorough", help="Add the reference: recovery on all old training rows."),
     ] = False,
+    time: Annotated[
+        float | None,
+        typer.Option(
+            "--time",
+            metavar="SECONDS",
+            help="Let an undecided test go on until then; default: \\[diagnose]'s, or 60.",
+        ),
+    ] = None,
     old: Old = None,
     new: New = None,
     start_model: StartModel = None,
@@ -97,7 +107,10 @@ def diagnose(
     set_: Set = None,
 ) -> None:
     """Test whether a lost task is still known: a quick recovery on a copy of the weights."""
+    begun = perf_counter()
     check_rate(learning_rate)
+    if time is not None and not (math.isfinite(time) and time >= 0):
+        raise UsageError(f"--time {time}: must be a number of seconds ≥ 0", "0 makes no round")
     if start_accuracy is not None and not 0 <= start_accuracy <= 1:
         raise UsageError(
             f"--start-accuracy {start_accuracy}: not an accuracy", "it is a share from 0 to 1"
@@ -128,7 +141,7 @@ def diagnose(
             "the run's own worker makes this diagnosis, by the run's profile",
             f"leave them out, or `sf stop {run_name(found.run)}` first",
         )
-        event = _ask_worker(found.run, examples, thorough)
+        event = _ask_worker(found.run, examples, thorough, time)
         _print(event, {"run": run_name(found.run)}, json=json)
         return
     # Deferred: torch and transformers take seconds to import.
@@ -149,12 +162,16 @@ def diagnose(
         "steps": steps,
         "learning_rate": learning_rate,
         "thorough": thorough,
+        "time_s": time,
+        "begun": begun,
     }
     event, more = _test(found, profile, overrides, options)
     _print(event, more, json=json)
 
 
-def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> DiagnosisMade:
+def _ask_worker(
+    run: RunDirectory, examples: int | None, thorough: bool, time_s: float | None
+) -> DiagnosisMade:
     """Have a live worker make the diagnosis and return its event."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.waiting import Patience, send_and_wait
@@ -168,6 +185,8 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> Diag
     arguments: dict[str, Any] = {"thorough": True} if thorough else {}
     if examples is not None:
         arguments["examples"] = examples
+    if time_s is not None:
+        arguments["time"] = time_s
     tail = EventTail(run.events, offset=run.events.stat().st_size)
     log = narrator()
     log(f"the worker of {run.id} makes the diagnosis between two steps")
@@ -230,6 +249,7 @@ def _more(run_case: RunCase, found: Diagnosis) -> dict[str, Any]:
         "diverged": found.outcome.diverged,
         "notes": list(run_case.notes),
         "gpu_hour": run_case.profile.cost.gpu_hour,
+        "learning_rate": case.learning_rate if case.knows_stage else None,
     }
 
 

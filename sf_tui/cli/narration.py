@@ -224,9 +224,11 @@ def diagnosis_line(event: DiagnosisMade) -> str:
         back = f", recovered to {_of_test(event.recovered, event.recovered_interval)}"
         back += f" by '{event.arm}'"
     scored = f" on {event.held_out} examples" if event.held_out else ""
+    is_bound = event.verdict in {"inconclusive", "partial"} and event.spurious_share is not None
+    bound = f". {event.evidence[0]}" if is_bound and event.evidence else ""
     return (
         f"{event.task} {event.verdict}: {_of_test(event.now, event.now_interval)} now{scored}, "
-        f"{start} at the start{back} (stage {event.stage}, step {event.step})"
+        f"{start} at the start{back} (stage {event.stage}, step {event.step}){bound}"
     )
 
 

@@ -18,7 +18,6 @@ from sf_tui.vocabulary.intervals import (
     TOLERANCE,
     Estimate,
     score_interval,
-    wilson_estimate,
 )
 
 RESAMPLES = 4000
@@ -58,8 +57,9 @@ def estimate_recovery(
     start_examples: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> RecoveryEstimates:
-    """Return the figures of one recovery with 95 % intervals.
+    """Return the figures of one recovery with intervals, of 95 % unless named otherwise.
 
     Every interval is the percentile interval of a bootstrap that draws whole examples (start, now
     and recovered together), *widened* to the score interval of the same figure. The percentile
@@ -83,6 +83,8 @@ def estimate_recovery(
             it is drawn again in each resample, independently of the examples.
         resamples: number of resamples.
         seed: the same seed and examples, in any order, give the same intervals.
+        confidence: coverage of the intervals. Far beyond 95 %, the resamples hold few values, and
+            the score intervals decide.
 
     Raises UsageError for a start accuracy outside [0, 1]; ValueError for arrays that are empty,
     differ in length, or contain a value that isn't a score.
@@ -96,25 +98,31 @@ def estimate_recovery(
         columns["recovered"] = as_scores(recovered, "recovered")
     number = None
     if start is not None and np.ndim(start) == 0:
-        number = _known_start(float(np.asarray(start)), start_examples)
+        number = _known_start(float(np.asarray(start)), start_examples, confidence)
     elif start is not None:
         columns["start"] = as_scores(start, "start")
 
     rng = np.random.default_rng(seed)
     drawn = dict(zip(columns, _resample_means(columns, resamples, rng), strict=True))
-    known = {name: _mean(scores, drawn[name]) for name, scores in columns.items()}
+    known = {name: _mean(scores, drawn[name], confidence) for name, scores in columns.items()}
 
     gain = drop = share = None
     if recovered is not None:
-        gain = _difference(columns["recovered"] - columns["now"], drawn["recovered"] - drawn["now"])
+        gain = _difference(
+            columns["recovered"] - columns["now"],
+            drawn["recovered"] - drawn["now"],
+            confidence,
+        )
     if number is not None:
         known["start"] = number
         drawn["start"] = _draw_number(number, start_examples, resamples, rng)
-        drop = _drop_from_number(number, known["now"], drawn["start"] - drawn["now"])
+        drop = _drop_from_number(number, known["now"], drawn["start"] - drawn["now"], confidence)
     elif start is not None:
-        drop = _difference(columns["start"] - columns["now"], drawn["start"] - drawn["now"])
+        drop = _difference(
+            columns["start"] - columns["now"], drawn["start"] - drawn["now"], confidence
+        )
     if drop is not None and gain is not None and drop.value > TOLERANCE:
-        share = _spurious_share(columns, drawn, known["start"].value, start_examples)
+        share = _spurious_share(columns, drawn, known["start"].value, start_examples, confidence)
     return RecoveryEstimates(
         examples=len(columns["now"]),
         now=known["now"],
@@ -145,7 +153,9 @@ def paired_difference(
         "reference": as_scores(reference, "reference"),
     }
     drawn_arm, drawn_reference = _resample_means(columns, resamples, np.random.default_rng(seed))
-    return _difference(columns["arm"] - columns["reference"], drawn_arm - drawn_reference)
+    return _difference(
+        columns["arm"] - columns["reference"], drawn_arm - drawn_reference, CONFIDENCE
+    )
 
 
 def as_scores(scores: ArrayLike, name: str) -> Floats:
@@ -158,13 +168,14 @@ def as_scores(scores: ArrayLike, name: str) -> Floats:
     return values
 
 
-def _known_start(accuracy: float, examples: int | None) -> Estimate:
+def _known_start(accuracy: float, examples: int | None, confidence: float) -> Estimate:
     if not 0 <= accuracy <= 1:
         likely = f"did you mean {accuracy / 100:g}?" if 1 < accuracy <= 100 else ""
         raise UsageError(f"a start accuracy of {accuracy:g} isn't between 0 and 1", likely)
     if examples is None:
         return Estimate(accuracy, accuracy, accuracy)
-    return wilson_estimate(accuracy * examples, examples)
+    spread = examples * accuracy * (1 - accuracy)
+    return Estimate(accuracy, *score_interval(accuracy, examples, spread, confidence))
 
 
 def _draw_number(
@@ -199,33 +210,38 @@ def _resample_means(
 
 
 def _widened(
-    value: float, drawn_low: Floats, drawn_high: Floats, score: tuple[float, float]
+    value: float,
+    drawn_low: Floats,
+    drawn_high: Floats,
+    score: tuple[float, float],
+    confidence: float,
 ) -> Estimate:
-    outside = (1 - CONFIDENCE) / 2
+    outside = (1 - confidence) / 2
     # Round outward to a drawn value: with few examples, the draws are far apart.
     low = float(np.quantile(drawn_low, outside, method="lower"))
     high = float(np.quantile(drawn_high, 1 - outside, method="higher"))
     return Estimate(value, min(value, low, score[0]), max(value, high, score[1]))
 
 
-def _mean(scores: Floats, drawn: Floats) -> Estimate:
+def _mean(scores: Floats, drawn: Floats, confidence: float) -> Estimate:
     value, examples = float(scores.mean()), len(scores)
-    score = score_interval(value, examples, examples * float(scores.var()))
-    return _widened(value, drawn, drawn, score)
+    score = score_interval(value, examples, examples * float(scores.var()), confidence)
+    return _widened(value, drawn, drawn, score, confidence)
 
 
-def _difference(differences: Floats, drawn: Floats) -> Estimate:
+def _difference(differences: Floats, drawn: Floats, confidence: float) -> Estimate:
     value, examples = float(differences.mean()), len(differences)
     # Map the difference from [-1, 1] to a share in [0, 1].
-    low, high = score_interval((value + 1) / 2, examples, examples * float(differences.var()) / 4)
-    return _widened(value, drawn, drawn, (2 * low - 1, 2 * high - 1))
+    spread = examples * float(differences.var()) / 4
+    low, high = score_interval((value + 1) / 2, examples, spread, confidence)
+    return _widened(value, drawn, drawn, (2 * low - 1, 2 * high - 1), confidence)
 
 
-def _drop_from_number(start: Estimate, now: Estimate, drawn: Floats) -> Estimate:
+def _drop_from_number(start: Estimate, now: Estimate, drawn: Floats, confidence: float) -> Estimate:
     value = start.value - now.value
     low = value - math.hypot(start.value - start.low, now.high - now.value)
     high = value + math.hypot(start.high - start.value, now.value - now.low)
-    return _widened(value, drawn, drawn, (low, high))
+    return _widened(value, drawn, drawn, (low, high), confidence)
 
 
 def _spurious_share(
@@ -233,6 +249,7 @@ def _spurious_share(
     drawn: dict[str, Floats],
     start_value: float,
     start_examples: int | None,
+    confidence: float,
 ) -> Estimate:
     now, recovered = columns["now"], columns["recovered"]
     start = columns.get("start", np.full_like(now, start_value))
@@ -245,12 +262,16 @@ def _spurious_share(
         # The uncertainty of the start accuracy moves the share by share / drop.
         of_start = start_value * (1 - start_value) / start_examples
         spread += (examples * share) ** 2 * of_start
-    score = score_interval(share, examples * drop, spread)
+    score = score_interval(share, examples * drop, spread, confidence)
 
     drops = drawn["start"] - drawn["now"]
     left_open = drops <= TOLERANCE
     ratio = (drawn["recovered"] - drawn["now"]) / np.where(left_open, 1.0, drops)
     shares = np.clip(ratio, 0, 1)
     return _widened(
-        share, np.where(left_open, 0.0, shares), np.where(left_open, 1.0, shares), score
+        share,
+        np.where(left_open, 0.0, shares),
+        np.where(left_open, 1.0, shares),
+        score,
+        confidence,
     )

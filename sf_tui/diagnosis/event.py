@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.diagnosis.verdict import Finding
@@ -110,6 +111,22 @@ def compare_costs(
     )
 
 
+class RoundsMade(Protocol):
+    """What a test did after its arms, while its verdict was open."""
+
+    @property
+    def done(self) -> int:
+        """Number of rounds."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all of them."""
+
+    @property
+    def ended(self) -> str:
+        """Why there were no more."""
+
+
 @dataclass(frozen=True)
 class Decomposition:
     """How much of a task the model still knows, and how much of that it answers when asked."""
@@ -158,6 +175,7 @@ def diagnosis_event(
     skipped: Mapping[str, str] | None = None,
     since: str | None = None,
     forwarded_tokens: int | None = None,
+    rounds: RoundsMade | None = None,
 ) -> DiagnosisMade:
     """Return the event, with floats rounded to six decimals and None for unknown values.
 
@@ -175,6 +193,7 @@ def diagnosis_event(
         skipped: name and reason of each arm that was not run.
         since: what the start refers to.
         forwarded_tokens: tokens that the test only forwarded.
+        rounds: what the deciding arm did after the others; None if the test has no rounds.
 
     Raises ValueError if two arms share a name, or the deciding arm isn't among them.
     """
@@ -184,7 +203,7 @@ def diagnosis_event(
         raise ValueError("two arms of a diagnosis have the same name")
     if finding.arm is not None and finding.arm not in steps:
         raise ValueError(f"the verdict's arm '{finding.arm}' is not among those that were run")
-    figures = finding.estimates
+    figures, new = finding.estimates, finding.new
     start = figures.start.value if figures.start else None
     parts = (
         decompose(figures.now.value, figures.recovered.value, start) if figures.recovered else None
@@ -219,6 +238,15 @@ def diagnosis_event(
         arms={arm.name: _arm_record(arm) for arm in arms} | entries,
         since=since,
         forwarded_tokens=forwarded_tokens,
+        rounds=rounds.done if rounds else None,
+        round_steps=rounds.steps if rounds else None,
+        rounds_ended=rounds.ended if rounds else None,
+        new_task=new.name if new else None,
+        new_now=_value(new.now) if new else None,
+        new_interval=rounded_interval(new.now) if new else None,
+        new_start=_value(new.start) if new else None,
+        new_held_out=new.examples if new else None,
+        new_learned=new.learned if new else None,
     )
 
 
@@ -233,6 +261,7 @@ def _arm_record(arm: ArmResult) -> ArmRecord:
         floor=rounded(arm.floor),
         allowed=arm.allowed,
         steps=arm.steps,
+        steps_taken=arm.steps if arm.steps_taken is None else arm.steps_taken,
         seconds=rounded(arm.seconds),
         tokens=arm.tokens,
         learning_rate=rounded_rate(arm.learning_rate),

@@ -25,8 +25,23 @@ SPURIOUS_OF_START = 0.9
 """Share of the start's accuracy that a recovery must reach for *spurious*."""
 REAL_BELOW = 0.25
 """Spurious share below which the loss is *real*."""
-TOO_WIDE = 0.5
-"""Width of the spurious share's interval above which it shows nothing."""
+PARTIAL_WIDTH = 0.25
+"""Widest interval of the spurious share that bears *partial*. Every recovery shows only a lower
+bound: of 38 examples, 0.71 (0.55 to 0.83) excludes both neighbors, and a longer recovery brought
+0.98."""
+
+INTERIM_CONFIDENCE = 0.999
+"""Coverage of the intervals by which a test may end before its last round.
+
+A test that ended as soon as its 95 % interval bears a label would err more often than 95 % allows:
+each further look at the same examples is another chance. At 99.9 % a look adds at most 0.05 % on
+each side, so the last look keeps its 95 %.
+
+Source: Haybittle 1971, "Repeated assessment of results in clinical trials of cancer treatment";
+Peto et al. 1976, "Design and analysis of randomized clinical trials", part I."""
+
+LEARNED = 0.9
+"""Score before a stage from which its new task counts as known already."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,9 +62,12 @@ class ArmResult:
     floor: float
     """Accuracy of guessing on those facts."""
     steps: int
+    """The step whose weights were scored; 0 if those before the first step were best."""
     seconds: float
     tokens: int
     learning_rate: float
+    steps_taken: int | None = None
+    """Steps in all, including those after the best one; None: `steps`."""
     exchanged: bool = False
     """Whether the control's facts are the held-out questions with their answers swapped."""
 
@@ -107,19 +125,18 @@ def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
       Even now = recovered does not show *none*: a real loss looks the same.
     - `none`: the drop's interval includes 0, or is below it.
     - `inconclusive` without a recovery.
-    - `spurious`: the lower end of recovered is at least 0.9 of the start.
     - `real`: the upper end of the spurious share is under 0.25.
-    - `inconclusive`: the interval is too wide. It is if it includes both a real reading (spurious
-      share under 0.25) and a spurious one (recovered at least 0.9 of the start); if it is wider
-      than 0.5; or if its middle is a real or a spurious reading that its ends don't support: five
-      of five recovered is no evidence that something is missing.
-    - `partial`.
+    - `spurious`: the lower end of recovered is at least 0.9 of the start, and the lower end of the
+      spurious share at least 0.25. Recovered alone doesn't do: after a small drop it is 0.9 of the
+      start although nothing came back.
+    - `partial`: the lower end of the spurious share is at least 0.25, the upper end of recovered
+      under 0.9 of the start, and the share's interval at most 0.25 wide.
+    - `inconclusive`: the intervals allow two of these, or are too wide. What they do bear is a
+      lower bound, the lower end of the spurious share.
 
-    The start counts with its value, not its interval. A verdict is closed if the intervals rule out
-    its neighbors: *none*, if at most a tenth of the start can have been lost; *spurious*, if the
-    spurious share is at least 0.25 (after a small drop, recovered can be 0.9 of the start although
-    nothing came back); *real*, if recovered stays under 0.9 of the start; *partial*, if both hold.
-    `inconclusive` is never closed.
+    The start counts with its value, not its interval. `real`, `spurious` and `partial` exclude one
+    another, so they are closed; *none* is if at most a tenth of the start can have been lost;
+    `inconclusive` never is.
     """
     start, drop = estimates.start, estimates.drop
     if start is None or drop is None:
@@ -130,17 +147,30 @@ def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
     if recovered is None or share is None:
         return "inconclusive", False
     enough = SPURIOUS_OF_START * start.value - TOLERANCE
-    not_real, not_spurious = share.low >= REAL_BELOW, recovered.high < enough
-    if recovered.low >= enough:
-        return "spurious", not_real
     if share.high < REAL_BELOW:
-        return "real", not_spurious
-    if _too_wide(recovered, share, enough):
+        return "real", True
+    if share.low < REAL_BELOW:
         return "inconclusive", False
-    return "partial", not_real and not_spurious
+    if recovered.low >= enough:
+        return "spurious", True
+    if recovered.high < enough and share.width <= PARTIAL_WIDTH:
+        return "partial", True
+    return "inconclusive", False
 
 
-def _too_wide(recovered: Estimate, share: Estimate, enough: float) -> bool:
-    holds_both = share.low < REAL_BELOW and recovered.high >= enough
-    leans = recovered.value >= enough or share.value < REAL_BELOW
-    return holds_both or leans or share.width > TOO_WIDE
+def was_learned(now: Estimate, start: Estimate | None, gain: Estimate | None, floor: float) -> bool:
+    """Return whether a stage taught its new task anything.
+
+    It did if the lower end of the gain since the start is above 0. A task that was known already
+    (a start of at least 0.9) counts as learned. If the start is unknown, the lower end of the score
+    must be above the floor.
+
+    Args:
+        now: the new task's score.
+        start: its score at the stage's start; None if it is unknown.
+        gain: now - start, on the same examples.
+        floor: the score of guessing.
+    """
+    if start is None or gain is None:
+        return now.low > floor + TOLERANCE
+    return gain.low > TOLERANCE or start.value >= LEARNED

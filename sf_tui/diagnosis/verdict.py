@@ -5,20 +5,24 @@ Combines arms, intervals and rules, and words the result; measures nothing itsel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RESAMPLES, RecoveryEstimates, estimate_recovery
+from sf_tui.diagnosis.new_task import NewTask
 from sf_tui.diagnosis.rules import (
+    INTERIM_CONFIDENCE,
+    PARTIAL_WIDTH,
     REAL_BELOW,
     SPURIOUS_OF_START,
     ArmResult,
     strongest_arm,
     verdict_of,
 )
-from sf_tui.vocabulary.intervals import Estimate
+from sf_tui.vocabulary.intervals import CONFIDENCE, Estimate
 from sf_tui.vocabulary.verdicts import VerdictName
 
 
@@ -37,6 +41,8 @@ class Finding:
     """The deciding arm; None if none was run or none is allowed."""
     estimates: RecoveryEstimates
     """The figures of that arm; without one, those that need no recovery."""
+    new: NewTask | None = None
+    """Whether the new task was learned; None if it was not scored."""
 
 
 def decide_verdict(
@@ -45,6 +51,7 @@ def decide_verdict(
     start: ArrayLike | None = None,
     *,
     start_examples: int | None = None,
+    new: NewTask | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Finding:
@@ -59,6 +66,7 @@ def decide_verdict(
         arms: the recoveries that may decide; each scored on the same examples.
         start: scores on the same examples at the stage's start, or a single accuracy, or None.
         start_examples: number of examples behind that accuracy; None: it is exact.
+        new: the new task's figures, for the evidence.
         resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
 
@@ -76,12 +84,49 @@ def decide_verdict(
     name, closed = verdict_of(estimates)
     return Finding(
         name=name,
-        evidence=_evidence(name, closed, estimates, arm, arms),
+        evidence=_evidence(name, closed, estimates, arm, arms, new),
         closed=closed,
         controlled=arm is not None and arm.control is not None,
         arm=arm.name if arm else None,
         estimates=estimates,
+        new=new,
     )
+
+
+def is_settled(
+    now: ArrayLike,
+    arms: Sequence[ArmResult],
+    start: ArrayLike | None,
+    *,
+    start_examples: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> bool:
+    """Return whether a test may end before its last round: nothing more could change its verdict.
+
+    It may if the intervals of `INTERIM_CONFIDENCE` bear a label, if there is no drop to explain, or
+    if no start is known. The arguments are those of `decide_verdict`.
+    """
+    arm = strongest_arm(arms)
+    if start is None or arm is None:
+        return True
+
+    def estimates_at(confidence: float, recovered: ArrayLike | None) -> RecoveryEstimates:
+        return estimate_recovery(
+            now,
+            recovered,
+            start,
+            start_examples=start_examples,
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
+        )
+
+    if verdict_of(estimates_at(CONFIDENCE, None))[0] == "none":
+        return True
+    estimates = estimates_at(INTERIM_CONFIDENCE, arm.recovered)
+    # At this confidence a small drop may seem to be none, which settles nothing.
+    return verdict_of(estimates)[0] not in {"inconclusive", "none"}
 
 
 def _evidence(
@@ -90,8 +135,12 @@ def _evidence(
     estimates: RecoveryEstimates,
     arm: ArmResult | None,
     arms: Sequence[ArmResult],
+    new: NewTask | None,
 ) -> tuple[str, ...]:
     """Return the measurements, then the conclusions, one sentence each.
+
+    A conclusion that is only a bound comes first, and so does a new task that was not learned:
+    whoever reads no further must not take the figures for more than they are.
 
     Args:
         name: the verdict.
@@ -99,8 +148,13 @@ def _evidence(
         estimates: the figures that it follows from.
         arm: the arm that `estimates.recovered` comes from.
         arms: all arms that were run, to explain why none decides.
+        new: the new task's figures.
     """
     sentences = [_accuracy_sentence(estimates)]
+    if name in {"partial", "inconclusive"} and estimates.spurious_share is not None:
+        sentences.insert(0, _bound_sentence(name, estimates.spurious_share))
+    if new is not None and not new.learned:
+        sentences.insert(0 if name == "none" else 1, new.sentence())
     if arm is not None and estimates.recovered is not None:
         sentences += [_recovery_sentence(arm, estimates), _control_sentence(arm)]
     else:
@@ -124,6 +178,29 @@ def _in_points(difference: Estimate) -> str:
     return f"{value} points ({low} to {high})"
 
 
+def _bound_sentence(name: VerdictName, share: Estimate) -> str:
+    """Return what the interval of the spurious share bears, in whole percent and rounded down."""
+    spurious, gone = _percent(share.low), _percent(1 - share.high)
+    if name == "partial":
+        return (
+            f"At least {spurious} % of the loss is spurious, and at least {gone} % of it did not "
+            "come back."
+        )
+    if spurious:
+        return (
+            f"At least {spurious} % of the loss is spurious; whether the rest is gone is not shown."
+        )
+    return (
+        f"Between 0 and {100 - gone} % of the loss came back: this shows neither that it is "
+        "spurious nor that it is gone."
+    )
+
+
+def _percent(share: float) -> int:
+    # 0.55 is stored as slightly more or less; it must not become 54.
+    return math.floor(100 * share + 1e-6)
+
+
 def _accuracy_sentence(estimates: RecoveryEstimates) -> str:
     now = f"{_with_interval(estimates.now)} now on {estimates.examples} held-out examples"
     if estimates.start is None or estimates.drop is None:
@@ -137,9 +214,11 @@ def _accuracy_sentence(estimates: RecoveryEstimates) -> str:
 
 def _recovery_sentence(arm: ArmResult, estimates: RecoveryEstimates) -> str:
     assert estimates.recovered is not None
-    reached = (
-        f"'{arm.name}' brings it to {_with_interval(estimates.recovered)} in {arm.steps} steps"
+    taken = arm.steps if arm.steps_taken is None else arm.steps_taken
+    when = (
+        f"in {taken} steps" if arm.steps == taken else f"at its best step, {arm.steps} of {taken}"
     )
+    reached = f"'{arm.name}' brings it to {_with_interval(estimates.recovered)} {when}"
     share = estimates.spurious_share
     return f"{reached}: {_with_interval(share)} of the loss came back." if share else f"{reached}."
 
@@ -194,26 +273,43 @@ def _verdict_sentences(name: VerdictName, closed: bool, estimates: RecoveryEstim
     if name == "none":
         return _none_sentences(closed, estimates)
     if name == "spurious":
-        sentences = [
+        return [
             f"Even the lower end of that accuracy is at least {SPURIOUS_OF_START:g} of the start: "
             "the knowledge is there."
         ]
-        if not closed:
-            sentences.append(
-                f"Of the loss itself less than {REAL_BELOW:g} may have come back; if so, that small"
-                " part is gone."
-            )
-        return sentences
     if name == "real":
         return [
             f"Even the upper end of the share that came back is under {REAL_BELOW:g}: the "
             "knowledge is gone."
         ]
     if name == "partial":
-        return ["Part of what was lost is still known and part is gone."]
+        return [
+            f"The whole interval of the share is above {REAL_BELOW:g}, and that of the accuracy "
+            f"under {SPURIOUS_OF_START:g} of the start: part is still known, and part did not come "
+            "back."
+        ]
     if estimates.recovered is None:
         return ["So nothing shows whether what was lost is still known."]
-    return ["The interval is too wide to say more; more held-out examples would narrow it."]
+    return [_open_sentence(estimates)]
+
+
+def _open_sentence(estimates: RecoveryEstimates) -> str:
+    """Return which verdicts the intervals leave open."""
+    start, recovered, share = estimates.start, estimates.recovered, estimates.spurious_share
+    assert start is not None
+    assert recovered is not None
+    assert share is not None
+    enough = SPURIOUS_OF_START * start.value
+    allowed = []
+    if recovered.high >= enough:
+        allowed.append(f"'spurious' (an accuracy of at least {SPURIOUS_OF_START:g} of the start)")
+    if share.low < REAL_BELOW:
+        allowed.append(f"'real' (less than {REAL_BELOW:g} of the loss came back)")
+    if recovered.low < enough:
+        allowed.append("'partial'")
+    if len(allowed) == 1:
+        return f"An interval of the share wider than {PARTIAL_WIDTH:g} does not bear 'partial'."
+    return f"The intervals still allow {', '.join(allowed[:-1])} and {allowed[-1]}."
 
 
 def _none_sentences(closed: bool, estimates: RecoveryEstimates) -> list[str]:

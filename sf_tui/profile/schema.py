@@ -57,6 +57,10 @@ class DiagnoseSettings(StrictTable):
     learning_rate: Positive | None = Field(
         default=None, description="learning rate of every arm; default: found by a short search"
     )
+    time: NotNegative = Field(
+        default=60.0,
+        description="seconds within which an undecided test may go on in rounds; 0 = no round",
+    )
     control: Line | None = Field(
         default=None,
         description="data about facts that the model never saw, as in a task; they give the guess "

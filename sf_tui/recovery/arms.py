@@ -46,6 +46,8 @@ NEIGHBOR_RATE_OF_BEST = 0.5
 for long runs. On the starter after 25 new people at 1e-4, 3e-4 and 6e-4: 10 steps work best at
 6e-4 to 1.2e-3, a few hundred at 2e-4 to 4e-4."""
 NEIGHBOR_SEARCH_STEPS = 10
+NEIGHBOR_ROUND = 1 / 3
+"""Steps of a further round of the neighbors arm, as a share of the arm's own."""
 BANK_PROMPTS = 4096
 """Largest number of neighbors that the start model answers; fewer if the arm needs fewer."""
 KEPT_BACK = 64
@@ -114,16 +116,24 @@ class ArmContext:
             schedule=schedule,
             score=self.select,
             # Scores on a hundred examples vary by this much from step to step.
-            tolerance=self._selection_error if patience is None else lambda _: 0.0,
+            tolerance=self.selection_error if patience is None else lambda _: 0.0,
             score_every=every or max(steps // _SCORES_AN_ARM, 1),
             patience=patience,
             enough=enough,
             on_step=self.on_step,
         )
 
-    def _selection_error(self, score: float) -> float:
+    def selection_error(self, score: float) -> float:
         """Return the standard error of an accuracy on the selection slice."""
         return math.sqrt(max(score * (1 - score), 0.0) / len(self.selection))
+
+
+@dataclass(frozen=True)
+class Round:
+    """More training for an arm whose result leaves the verdict open."""
+
+    loss: Loss
+    steps: int
 
 
 class Arm(ABC):
@@ -144,6 +154,15 @@ class Arm(ABC):
 
         The returned tokens and seconds include the search for a rate.
         """
+
+    def round(self, context: ArmContext, number: int) -> Round | None:  # noqa: ARG002
+        """Return a further round of training; None if the arm can't go on.
+
+        Args:
+            context: the context that the arm ran in.
+            number: 1 for the first round; it determines the order of the rows.
+        """
+        return None
 
 
 class ExamplesArm(Arm):
@@ -173,6 +192,12 @@ class ExamplesArm(Arm):
         best[1].restore()
         return replace(best[0], tokens=tokens, seconds=seconds)
 
+    def round(self, context: ArmContext, number: int) -> Round:
+        """Return more steps on the same examples, in another order."""
+        rows = context.case.safe_examples(context.examples)
+        loss = context.case.examples_loss(f"examples/{number}", rows, min(len(rows), EXAMPLES_ROWS))
+        return Round(loss, EXAMPLES_STEPS)
+
 
 class NeighborsArm(Arm):
     """Train on the start model's answers to neighbor prompts, without any old example."""
@@ -194,13 +219,9 @@ class NeighborsArm(Arm):
 
     def run(self, context: ArmContext) -> Tuned:
         """Choose a rate on reserved neighbors, then train on the others."""
-        case, bank = context.case, context.bank
-        assert bank is not None  # checked by `why_not`
-        order = np.random.default_rng(derive_seed(case.seed, "kept-back")).permutation(len(bank))
-        kept_back = bank.part(order[:KEPT_BACK].tolist())
-        taken = bank.part(order[KEPT_BACK:].tolist())
-        rows = neighbor_rows(case)
-        steps = context.steps or neighbor_steps(case, float(np.mean(taken.lengths)))
+        case = context.case
+        kept_back, taken = self._split(context)
+        rows, steps = neighbor_rows(case), self._steps(context, taken)
         meter = case.meter()
 
         def agreement() -> float:
@@ -233,6 +254,26 @@ class NeighborsArm(Arm):
         found = context.tune([pull()], steps, rate)
         return replace(found, tokens=tokens + found.tokens, seconds=seconds + found.seconds)
 
+    def round(self, context: ArmContext, number: int) -> Round:
+        """Return more steps on the same neighbors, in another order."""
+        case = context.case
+        _, taken = self._split(context)
+        loss = case.neighbors_loss(
+            f"diagnosis/{number}", taken, neighbor_rows(case), length_grouped=True
+        )
+        return Round(loss, max(round(NEIGHBOR_ROUND * self._steps(context, taken)), 1))
+
+    def _split(self, context: ArmContext) -> tuple[TeacherCache, TeacherCache]:
+        """Return the neighbors that choose the rate, and those that are trained on."""
+        bank = context.bank
+        assert bank is not None  # checked by `why_not`
+        seed = derive_seed(context.case.seed, "kept-back")
+        order = np.random.default_rng(seed).permutation(len(bank))
+        return bank.part(order[:KEPT_BACK].tolist()), bank.part(order[KEPT_BACK:].tolist())
+
+    def _steps(self, context: ArmContext, taken: TeacherCache) -> int:
+        return context.steps or neighbor_steps(context.case, float(np.mean(taken.lengths)))
+
 
 class UnrelatedArm(Arm):
     """Train on an unrelated task: a broken output format may recover on its own."""
@@ -252,6 +293,12 @@ class UnrelatedArm(Arm):
         context.now.restore()
         loss = context.case.examples_loss("unrelated", rows, min(len(rows), EXAMPLES))
         return context.tune([loss], UNRELATED_STEPS, UNRELATED_RATE * context.rate)
+
+    def round(self, context: ArmContext, number: int) -> Round:
+        """Return more steps on the other task's rows, in another order."""
+        rows = context.case.unrelated
+        loss = context.case.examples_loss(f"unrelated/{number}", rows, min(len(rows), EXAMPLES))
+        return Round(loss, UNRELATED_STEPS)
 
 
 class EditArm(Arm):

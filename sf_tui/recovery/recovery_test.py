@@ -3,25 +3,33 @@
 On a copy of the weights, several recoveries (arms) run for a few steps each and are scored on
 held-out old examples that no arm has seen. An arm chooses its best step on a separate slice, so the
 reported score is unbiased. Scoring the same recovery on facts that the model never saw shows how
-much of the gain is guessing.
+much of the gain is guessing. While the result is undecided and time is left, the strongest arm goes
+on in further rounds.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sf_tui.diagnosis.rules import ArmResult
-from sf_tui.diagnosis.verdict import Finding, decide_verdict
-from sf_tui.engine.weights import weights_restored
+from sf_tui.diagnosis.new_task import NewTask, new_task_of
+from sf_tui.diagnosis.rules import ArmResult, strongest_arm
+from sf_tui.diagnosis.verdict import Finding, decide_verdict, is_settled
+from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.probing import spread_evenly
+from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.recovery.arms import ARMS, EXAMPLES, Arm, ArmContext, ReferenceArm, bank_size
 from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.rounds import TIME_S, Contender, ExtraRounds, Rounds
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
+
+_MOST_NEW = 256
+"""Most rows of the new task that are scored to see whether it was learned."""
 
 
 @dataclass
@@ -49,6 +57,8 @@ class RecoveryOutcome:
     """Throughput of training alone."""
     diverged: list[str] = field(default_factory=list)
     """Names of arms that ended early because their loss was not finite."""
+    rounds: Rounds = field(default_factory=Rounds)
+    """What the deciding arm did beyond its own steps."""
 
 
 class RecoveryTest:
@@ -62,6 +72,8 @@ class RecoveryTest:
         steps: int | None = None,
         learning_rate: float | None = None,
         thorough: bool = False,
+        time_s: float = TIME_S,
+        begun: float | None = None,
         log: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -73,6 +85,8 @@ class RecoveryTest:
             steps: steps of the neighbors arm; None derives them from the stage's length.
             learning_rate: base of every arm's rates; None for the stage's.
             thorough: add the paper's recovery on all rows of the old task's training split.
+            time_s: seconds within which further rounds must end, if the result is undecided.
+            begun: the `time.perf_counter()` that they count from; None: the call of `run`.
             log: receives a human-readable line about each part of the test.
             on_step: called after every step of every arm; an exception ends the test.
 
@@ -91,6 +105,8 @@ class RecoveryTest:
         self._rate = learning_rate or case.learning_rate
         self._knows_rate = learning_rate is not None or case.knows_stage
         self._thorough = thorough
+        self._time_s = time_s
+        self._begun = begun
         self._log = log
         self._on_step = on_step
         self._scorer = case.scorer()
@@ -101,10 +117,16 @@ class RecoveryTest:
         )
         self._control = control if len(control) else None
         self._floor = majority_baseline(control)
+        self._new = self._rows_of_new_task()
         self._results: list[ArmResult] = []
+        self._contender: Contender | None = None
+        self._start: np.ndarray | None = None
+        self._new_start: np.ndarray | None = None
         self._skipped: dict[str, str] = {}
         self._diverged: list[str] = []
         self._forwarded = 0
+        self._scoring_s = 0.0
+        """Seconds that scoring the last arm took."""
 
     def run(self) -> RecoveryOutcome:
         """Run every arm for which this case has the data."""
@@ -116,6 +138,7 @@ class RecoveryTest:
             self._log("scoring the model as it is")
             now = self._scores(self._held_out)
             self._raise_floor()
+            new_now = self._new_scores()
             context = ArmContext(
                 case,
                 self._old,
@@ -129,12 +152,14 @@ class RecoveryTest:
                 self._log,
                 self._on_step,
             )
-            start = self._ask_start_model(context)
+            self._start = self._ask_start_model(context)
             now_weights.restore()
             for arm in ARMS:
                 result = self._run_arm(arm, context)
                 if result is not None:
                     self._results.append(result)
+                    self._contend(arm, result)
+            rounds = self._go_on(context, now, self._begun or begun)
             if self._thorough:
                 reference_begun = time.perf_counter()
                 reference = self._run_arm(ReferenceArm(), context)
@@ -142,9 +167,17 @@ class RecoveryTest:
         finding = decide_verdict(
             now,
             self._results,
-            start if start is not None else case.known_start.accuracy,
+            self._known_start,
             start_examples=case.known_start.examples,
+            new=self._new_task(new_now),
             seed=case.seed,
+        )
+        finding = replace(
+            finding,
+            evidence=(
+                *finding.evidence,
+                *rounds.sentences(finding.name, finding.arm, self._time_s),
+            ),
         )
         tokens = sum(result.tokens for result in self._results)
         trained_seconds = sum(result.seconds for result in self._results)
@@ -153,7 +186,7 @@ class RecoveryTest:
             self._results,
             reference,
             self._skipped,
-            start,
+            self._start,
             now,
             self._count,
             tokens,
@@ -161,7 +194,71 @@ class RecoveryTest:
             time.perf_counter() - begun - spent_on_reference,
             tokens / trained_seconds if trained_seconds else None,
             self._diverged,
+            rounds,
         )
+
+    @property
+    def _known_start(self) -> np.ndarray | float | None:
+        return self._start if self._start is not None else self._case.known_start.accuracy
+
+    def _contend(self, arm: Arm, result: ArmResult) -> None:
+        """Keep the weights of an arm, which are in the model, if it is the strongest so far."""
+        if self._time_s <= 0 or not result.allowed or not result.steps_taken:
+            return
+        before = self._contender
+        if before is None or strongest_arm([before.result, result]) is result:
+            self._contender = Contender(arm, result, Snapshot(self._case.layout))
+
+    def _go_on(self, context: ArmContext, now: np.ndarray, begun: float) -> Rounds:
+        """Continue the strongest arm while the verdict is undecided, and replace its result."""
+        contender = self._contender
+        if contender is None:
+            return Rounds(ended="no_arm" if self._time_s > 0 else "time")
+        place = self._results.index(contender.result)
+
+        def settled(result: ArmResult) -> bool:
+            results = [*self._results[:place], result, *self._results[place + 1 :]]
+            return is_settled(
+                now,
+                results,
+                self._known_start,
+                start_examples=self._case.known_start.examples,
+                seed=self._case.seed,
+            )
+
+        extra = ExtraRounds(
+            context,
+            contender,
+            lambda found: self._result(contender.result.name, found),
+            settled,
+            begun=begun,
+            time_s=self._time_s,
+            scoring_s=self._scoring_s,
+        )
+        self._results[place], rounds = extra.run()
+        self._contender = None
+        return rounds
+
+    def _rows_of_new_task(self) -> EvalSet | None:
+        new = self._case.new
+        if new is None or not len(new.held_out):
+            return None
+        rows = new.held_out
+        order = spread_evenly(rows.groups, derive_seed(self._case.seed, "new task"))
+        return rows.subset(sorted(order[:_MOST_NEW]))
+
+    def _new_scores(self) -> np.ndarray | None:
+        new = self._case.new
+        if new is None or self._new is None:
+            return None
+        return self._scorer.scores(self._new, new.metric)
+
+    def _new_task(self, now: np.ndarray | None) -> NewTask | None:
+        new = self._case.new
+        if new is None or self._new is None or now is None:
+            return None
+        floor = majority_baseline(self._new)
+        return new_task_of(new.name, now, self._new_start, floor, self._case.seed)
 
     def _ask_start_model(self, context: ArmContext) -> np.ndarray | None:
         """Compute everything that the arms need from the start model, and return its scores."""
@@ -172,6 +269,7 @@ class RecoveryTest:
         case.start.load_into(case.layout)
         start = self._scores(self._held_out)
         self._raise_floor()
+        self._new_start = self._new_scores()
         context.start_selection = context.select()
         leaks = case.leaks()
         bank = case.bank(
@@ -199,7 +297,8 @@ class RecoveryTest:
 
     def _result(self, name: str, found: Tuned) -> ArmResult:
         """Score the weights that an arm left in the model."""
-        return ArmResult(
+        begun = time.perf_counter()
+        result = ArmResult(
             name=name,
             recovered=self._scores(self._held_out),
             selection_accuracy=max(found.best_score, 0.0),
@@ -212,8 +311,11 @@ class RecoveryTest:
             seconds=found.seconds,
             tokens=found.tokens,
             learning_rate=found.learning_rate,
+            steps_taken=found.steps,
             exchanged=self._exchanged,
         )
+        self._scoring_s = time.perf_counter() - begun
+        return result
 
     def _raise_floor(self) -> None:
         """For metrics with partial credit, raise the guessing floor to the score without recovery.

@@ -334,7 +334,8 @@ class ArmRecord:
     control: Annotated[float | None, Doc("score on facts never taught", "share")] = None
     floor: Annotated[float | None, Doc("score of the best constant answer", "share")] = None
     allowed: Annotated[bool | None, Doc("false if the arm taught the task")] = None
-    steps: Annotated[Count | None, Doc("steps it trained", STEPS)] = None
+    steps: Annotated[Count | None, Doc("its best step, whose weights were scored", STEPS)] = None
+    steps_taken: Annotated[Count | None, Doc("steps it trained in all", STEPS)] = None
     seconds: Annotated[float | None, Doc("wall time", "s")] = None
     tokens: Annotated[float | None, Doc("tokens it trained on", "tokens")] = None
     learning_rate: Annotated[float | None, Doc("its peak learning rate")] = None

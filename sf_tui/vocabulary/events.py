@@ -331,6 +331,23 @@ class DiagnosisMade(Event):
     arms: Annotated[Mapping[str, ArmRecord] | None, Doc("every arm by name")] = None
     since: Annotated[str | None, Doc("what `start` refers to")] = None
     forwarded_tokens: Annotated[Count | None, Doc("tokens only read", "tokens")] = None
+    rounds: Annotated[Count | None, Doc("rounds that the deciding arm went on for")] = None
+    round_steps: Annotated[Count | None, Doc("steps of all rounds", STEPS)] = None
+    rounds_ended: Annotated[
+        str | None,
+        Doc(
+            "`decided`, `time` (it was over), `rounds` (all were made), `teaches`, `diverged` or "
+            "`no_arm`"
+        ),
+    ] = None
+    new_task: Annotated[str | None, Doc("the new task; null if it was not scored")] = None
+    new_now: Annotated[float | None, Doc("its score now", "share")] = None
+    new_interval: Annotated[Interval | None, Doc("95 % interval of `new_now`", "share")] = None
+    new_start: Annotated[float | None, Doc("its score at the stage's start", "share")] = None
+    new_held_out: Annotated[Count | None, Doc("examples it was scored on", "examples")] = None
+    new_learned: Annotated[
+        bool | None, Doc("false if its score did not rise: nothing was tested")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

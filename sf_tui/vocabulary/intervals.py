@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
-_Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 # Sums of graded scores have rounding errors of about 1e-16; real differences between two accuracies
 # on n examples are at least a small fraction of 1 / n.
@@ -40,7 +39,9 @@ class Estimate:
         return self.low - TOLERANCE <= value <= self.high + TOLERANCE
 
 
-def score_interval(share: float, trials: float, spread: float) -> tuple[float, float]:
+def score_interval(
+    share: float, trials: float, spread: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Return the score interval of a share; a trial may also be partly right.
 
     Solves |share - p| = z · standard error(p) for p as Wilson does, with the observed spread in
@@ -52,6 +53,7 @@ def score_interval(share: float, trials: float, spread: float) -> tuple[float, f
         share: observed mean, in [0, 1].
         trials: number of trials; above 0, not always whole.
         spread: trials · variance of one trial.
+        confidence: coverage of the interval.
 
     Returns:
         Lower and upper end, in [0, 1], around the share.
@@ -60,9 +62,10 @@ def score_interval(share: float, trials: float, spread: float) -> tuple[float, f
     """
     if trials <= 0:
         raise ValueError("a share of no trials has no interval")
-    square = _Z * _Z
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    square = z * z
     center = (trials * share + square / 2) / (trials + square)
-    half = _Z * math.sqrt(max(spread, 0.0) + square / 4) / (trials + square)
+    half = z * math.sqrt(max(spread, 0.0) + square / 4) / (trials + square)
     return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))
 
 

@@ -234,6 +234,13 @@ for _op in (
                 example=10,
             ),
             Argument("thorough", bool, "add the recovery on half of the old data", default=False),
+            Argument(
+                "time",
+                float,
+                "seconds within which an undecided test may go on in rounds",
+                minimum=0,
+                example=60.0,
+            ),
         ),
         settings="diagnose",
         key="d",

@@ -30,21 +30,28 @@ class Verdict:
     """The same if the start weights are unavailable; empty: no difference."""
     next_step_without_accuracy: str = ""
     """The same if the accuracy at the start is unknown too; empty: no difference."""
+    next_step_without_learning: str = ""
+    """The same if the new task was not learned; empty: no difference."""
     is_recoverable: bool = False
     """Whether a recovery brings back (part of) what was lost."""
     is_clear: bool = False
     """Whether the benchmark counts it: the borders of *partial* are conventions, and *inconclusive*
     is not a label."""
 
-    def advice(self, *, has_start: bool, knows_accuracy: bool, recover: str) -> str:
+    def advice(
+        self, *, has_start: bool, knows_accuracy: bool, recover: str, learned: bool = True
+    ) -> str:
         """Return what to do next, one sentence.
 
         Args:
             has_start: whether the stage's start weights are available.
             knows_accuracy: whether the old task's accuracy at the start is known.
             recover: the command that repairs the model.
+            learned: whether the new task was learned, as far as is known.
         """
         text = self.next_step
+        if not learned and self.next_step_without_learning:
+            return f"{self.next_step_without_learning}."
         if not has_start and self.next_step_without_start:
             text = self.next_step_without_start
         if not knows_accuracy and self.next_step_without_accuracy:
@@ -63,6 +70,8 @@ VERDICTS: Mapping[str, Verdict] = {
             "No loss is seen: the old task is as good as it was.",
             "ok",
             "nothing; continue with the model as it is",
+            next_step_without_learning="train again with a higher [train] learning_rate or more "
+            "[train] steps, until the new task is learned, and diagnose that",
             is_clear=True,
         ),
         Verdict(
@@ -75,7 +84,7 @@ VERDICTS: Mapping[str, Verdict] = {
         ),
         Verdict(
             "partial",
-            "Part of the old task is still known, part of it is gone.",
+            "Part of the old task is still known; another part did not come back in the test.",
             "warn",
             "`{recover}` brings back what is still known, {how}",
             is_recoverable=True,
@@ -92,7 +101,8 @@ VERDICTS: Mapping[str, Verdict] = {
             "inconclusive",
             "The figures don't show whether the loss is one of knowledge.",
             "strong",
-            "score more held-out examples of the old task, or run the test with --thorough",
+            "give the test more time (--time SECONDS) or score more held-out examples of the old "
+            "task; `{recover}` brings back what is still known, {how}",
             next_step_without_accuracy="name the weights from before (--start-model DIR) or the "
             "accuracy then (--start-accuracy); without either no loss can be measured",
         ),

@@ -28,6 +28,7 @@ class _Diagnose(OpImplementation):
             _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
             examples=arguments["examples"],
             thorough=arguments["thorough"],
+            time_s=arguments["time"],
             log=lambda _: context.stop_if_asked(),
             on_step=lambda _: context.stop_if_asked(),
         )

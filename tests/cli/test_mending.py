@@ -109,6 +109,20 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     assert f"old {event['verdict']}: {event['now']:.2f} (" in told
 
 
+def test_without_time_no_round_is_made_and_the_open_verdict_is_a_bound(
+    fork_host: ForkHost, spoiled: Path
+) -> None:
+    found = output(fork_host.run("diagnose", spoiled, "--time", "0", "--json"))
+    assert (found["rounds"], found["round_steps"], found["rounds_ended"]) == (0, 0, "time")
+    assert found["new_learned"] is True
+    if found["verdict"] == "inconclusive":
+        least = int(100 * found["interval"][0])
+        assert found["evidence"][0].startswith(f"At least {least} % of the loss is spurious")
+    refused(
+        fork_host.run("diagnose", spoiled, "--time=-1"), 2, "--time", "must be a number of seconds"
+    )
+
+
 def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) -> None:
     assert probe_liveness(RunDirectory(spoiled)).state is WorkerState.FINISHED
     shown = output(fork_host.run("show", spoiled, "--json"))
@@ -131,7 +145,10 @@ def test_a_card_says_the_verdict_first_and_what_to_do_next(
     assert second
     said = " ".join(done.stdout.split())
     assert "Next: " in said
-    assert event["arms"]["neighbors"]["steps"] <= 4
+    arm = event["arms"]["neighbors"]
+    assert arm["steps"] <= arm["steps_taken"]
+    assert arm["steps_taken"] >= 4
+    assert "chosen on other held-out rows than those scored here" in said
     for arm in event["arms"]:
         assert arm in said
     assert "unrelated was not run" in said
@@ -156,7 +173,13 @@ def test_a_run_that_lost_nothing_has_the_verdict_none(
     found = output(fork_host.run("diagnose", run, *QUICK, "--json"))
     assert (found["verdict"], found["start"], found["now"]) == ("none", 1.0, 1.0)
     assert found["cost"]["recipe"] is None
-    assert "continue with the model" in fork_host.run("diagnose", run, *QUICK).stdout
+    assert (found["new_task"], found["new_learned"]) == ("next", False)
+    assert found["new_start"] < 0.2
+    assert "nothing was tested" in found["evidence"][0]
+    told = " ".join(fork_host.run("diagnose", run, *QUICK).stdout.split())
+    assert "the new task was not learned: nothing was tested." in told
+    assert "Next: train again with a higher [train] learning_rate (it is 1e-07)" in told
+    assert "continue with the model" not in told
 
 
 def test_what_was_written_over_is_told_as_gone(

@@ -65,6 +65,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
             "floor": 0.03,
             "allowed": True,
             "steps": 5,
+            "steps_taken": 5,
             "seconds": 12.5,
             "tokens": 40_000,
             "learning_rate": 0.0002,
@@ -75,6 +76,7 @@ def test_every_field_of_a_full_diagnosis() -> None:
             "floor": 0.03,
             "allowed": True,
             "steps": 100,
+            "steps_taken": 100,
             "seconds": 12.5,
             "tokens": 40_000,
             # Six decimals would make it 0.

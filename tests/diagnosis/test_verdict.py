@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sf_tui.diagnosis.verdict import Finding, decide_verdict
+from sf_tui.diagnosis.new_task import new_task_of
+from sf_tui.diagnosis.verdict import Finding, decide_verdict, is_settled
 from sf_tui.errors import UsageError
+from sf_tui.recovery.rounds import MOST_ROUNDS
 from support.scores import make_arm, right
 
 
@@ -78,10 +80,90 @@ def test_more_recovered_never_turns_spurious_into_real(start: int, now: int) -> 
     assert ranks == sorted(ranks)
 
 
-def test_small_drop_of_which_nothing_came_back_is_told_to_be_open() -> None:
+def test_small_drop_of_which_nothing_came_back_is_real() -> None:
     found = verdict_of(4000, 3720, 3720, 4000)
-    assert (found.name, found.closed) == ("spurious", False)
-    assert "that small part is gone" in found.evidence[-1]
+    assert (found.name, found.closed) == ("real", True)
+
+
+def test_a_bound_that_few_examples_bear_is_the_first_sentence() -> None:
+    found = verdict_of(38, 0, 27, 38)
+    assert found.name == "inconclusive"
+    assert found.evidence[0].startswith("At least 55 % of the loss is spurious;")
+    assert "wider than 0.25 does not bear 'partial'" in found.evidence[-1]
+    near = verdict_of(480, 175, 443, 480)
+    assert near.name == "inconclusive"
+    assert near.evidence[0].startswith("At least 83 % of the loss is spurious;")
+    assert near.evidence[-1].endswith("(an accuracy of at least 0.9 of the start) and 'partial'.")
+
+
+def test_nothing_is_called_at_least_0_percent() -> None:
+    found = verdict_of(38, 0, 3, 38)
+    assert found.name == "real"
+    open_ = verdict_of(20, 10, 10, 20)
+    assert open_.name == "inconclusive"
+    assert open_.evidence[0].startswith("Between 0 and ")
+
+
+def test_a_part_is_told_with_both_bounds() -> None:
+    found = verdict_of(598, 72, 306, 600)
+    assert found.name == "partial"
+    first = found.evidence[0]
+    assert first.startswith("At least 40 % of the loss is spurious, and at least 51 % of it did")
+
+
+def looks_until_settled(rng: np.random.Generator, true: float, examples: int) -> str:
+    """Return the verdict of a test with further rounds whose recovery is never above `true`."""
+    start, now = right(examples, examples), right(0, examples)
+    scores = rng.random(examples) < true
+    for _ in range(MOST_ROUNDS):
+        if is_settled(now, [make_arm(scores)], start, resamples=400):
+            break
+        # A round changes some answers, for better and worse.
+        scores = np.where(rng.random(examples) < 0.3, rng.random(examples) < true, scores)
+    return decide_verdict(now, [make_arm(scores)], start, resamples=400).name
+
+
+@pytest.mark.parametrize(("true", "forbidden"), [(0.899, "spurious"), (0.25, "real")])
+def test_looking_again_errs_no_more_often_than_one_look_may(true: float, forbidden: str) -> None:
+    rng = np.random.default_rng(5)
+    trials = 400
+    wrong = sum(looks_until_settled(rng, true, 200) == forbidden for _ in range(trials))
+    # 2.5 % on one side are 10; 17 is the 98.5 % quantile of that.
+    assert wrong <= 17
+
+
+def test_an_interim_look_is_stricter_than_the_last_one() -> None:
+    start, now = right(480, 480), right(175, 480)
+    arm = make_arm(right(450, 480))
+    assert decide_verdict(now, [arm], start).name == "spurious"
+    assert not is_settled(now, [arm], start)
+    assert is_settled(now, [make_arm(right(462, 480))], start)
+    assert is_settled(now, [make_arm(right(190, 480))], start)
+    # Nothing can come of further rounds.
+    assert is_settled(now, [arm], None)
+    assert is_settled(now, [], start)
+    assert is_settled(right(478, 480), [arm], start)
+
+
+class TestNewTaskThatWasNotLearned:
+    def test_makes_none_a_test_of_nothing(self) -> None:
+        new = new_task_of("new", right(0, 11), right(0, 11), 0.2)
+        found = decide_verdict(right(99, 100), [], right(100, 100), new=new)
+        assert (found.name, new.learned) == ("none", False)
+        assert found.evidence[0].startswith("The new task 'new' was not learned (0.000 (0.000 to ")
+        assert "nothing was tested" in found.evidence[0]
+
+    def test_is_told_behind_a_loss(self) -> None:
+        new = new_task_of("new", right(2, 11), None, 0.2)
+        found = decide_verdict(right(20, 100), [make_arm(right(99, 100))], right(100, 100), new=new)
+        assert (found.name, new.learned) == ("spurious", False)
+        assert "guessing 0.200" in found.evidence[1]
+
+    def test_of_one_that_was_learned_nothing_is_said(self) -> None:
+        new = new_task_of("new", right(11, 11), right(0, 11), 0.2)
+        found = decide_verdict(right(99, 100), [], right(100, 100), new=new)
+        assert new.learned
+        assert not any("new task" in sentence for sentence in found.evidence)
 
 
 def test_the_arm_that_speaks_gives_the_figures() -> None:

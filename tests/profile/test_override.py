@@ -99,7 +99,11 @@ def test_arguments_of_new_ops_are_reached() -> None:
     )
     recover = profile.action("recover")
     assert (recover.key, recover.confirm, recover.examples) == ("r", True, 10)
-    assert profile.action("diagnose").arguments() == {"examples": None, "thorough": True}
+    assert profile.action("diagnose").arguments() == {
+        "examples": None,
+        "thorough": True,
+        "time": None,
+    }
     assert profile.action("shift-edit").alpha == 0.5
     assert profile.action("interpolate").keep == 0.0
     assert recover.arguments(profile.rules[0].arguments)["steps"] == 20

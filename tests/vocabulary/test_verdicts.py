@@ -41,7 +41,11 @@ def test_advice_names_only_what_is_available() -> None:
     assert "start model's answers" in advice("real")
     assert "sf recover" not in advice("real", has_start=False)
     assert "--start-model" in advice("inconclusive", knows_accuracy=False)
-    assert "--thorough" in advice("inconclusive")
+    assert "--time" in advice("inconclusive")
+    learned_nothing = VERDICTS["none"].advice(
+        has_start=True, knows_accuracy=True, recover="", learned=False
+    )
+    assert "learning_rate" in learned_nothing
     # A path may hold braces.
     assert "sf recover {how}" in advice("spurious")
 

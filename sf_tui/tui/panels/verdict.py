@@ -191,8 +191,12 @@ def share_with_interval(diagnosis: DiagnosisMade, label: str = "spurious share")
         start, now = diagnosis.start, diagnosis.now
         drop = None if start is None or now is None else start - now
         return _with_interval("drop", drop, diagnosis.drop_interval, "text")
-    share = diagnosis.spurious_share
-    return _with_interval(label, share, diagnosis.interval, "task-1")
+    share, interval = diagnosis.spurious_share, diagnosis.interval
+    if diagnosis.verdict == "inconclusive" and interval and interval[0] is not None:
+        # A point would say more than the interval bears.
+        bound = f"at least {format_share(interval[0])}"
+        return [(f"{label} ", "muted"), (bound, "task-1")]
+    return _with_interval(label, share, interval, "task-1")
 
 
 def _with_interval(name: str, value: float | None, interval: Interval | None, role: str) -> Line:
