@@ -18,7 +18,7 @@ import numpy as np
 from sf_tui.bench.harness import BenchReport, Figure, append_case, read_cases
 from sf_tui.bench.verdict_scene import TrialScene
 from sf_tui.engine.weights import Snapshot
-from sf_tui.recovery.repair import Repair, edit_model
+from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 
 SCHEMA = 1
 EXAMPLES = (0, 10, 100, 1000, None)
@@ -111,7 +111,7 @@ def _repair_names() -> list[str]:
 def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
     if "old" not in name:
         op, _, keep = name.partition(" ")
-        found = edit_model(case, op, {"keep": float(keep)} if keep else {})
+        found = edit_model(case, op, {"keep": float(keep)} if keep else {}, force=True)
         course: list[list[float]] = []
     else:
         count = name.split()[0]
@@ -126,10 +126,13 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
 
         found = Repair(
             case,
-            examples=len(case.old.examples) if count == "all" else int(count),
+            examples=len(case.old.train) if count == "all" else int(count),
             steps=steps,
             old_share=1.0,
             use_neighbors="neighbors" in name,
+            # The table shows what each repair costs the new task, so nothing bounds it.
+            learning_rate=RATE_SHARE * case.learning_rate,
+            new_floor=0.0,
             on_step=score,
         ).run()
     return {

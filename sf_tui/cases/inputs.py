@@ -151,8 +151,8 @@ def check_inputs(
     if not accept_changed:
         raise DataError(
             f"changed since the run began: {describe_changes(found)}",
-            "put back what the run began with, or go on with what is there now: `sf resume "
-            f"{run.path} --accept-changed-data` (rows, batches and held-out rows may be others)",
+            "restore the files the run began with, or continue with the present ones: `sf resume "
+            f"{run.path} --accept-changed-data` (rows, batches and held-out rows may differ)",
         )
     earlier = facts.get("replaced")
     replaced = {"taken": facts.get("taken"), "inputs": facts["inputs"]}
@@ -178,8 +178,8 @@ def _record(run: RunDirectory) -> Path:
 def _damaged(path: Path, why: str) -> RunError:
     return RunError(
         f"{path}: can't be read: {why}",
-        "it only tells what the run was started with: move it away, and the next resume takes the "
-        "files as they are now",
+        "it only records what the run was started with: move it away, and the next resume uses "
+        "the files as they are now",
     )
 
 

@@ -20,8 +20,9 @@ from sf_tui.cases.rows import read_others
 from sf_tui.diagnosis.event import compare_costs, diagnosis_event
 from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
+from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
-from sf_tui.recovery.repair import Repair, RepairOutcome
+from sf_tui.recovery.repair import Repair
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, new_folder, remove_abandoned
 from sf_tui.run.events import EventLog
@@ -130,6 +131,8 @@ def repair(
     strength: float | None = None,
     learning_rate: float | None = None,
     keep: float | None = None,
+    new_floor: float | None = None,
+    force: bool = False,
     log: Callable[[str], None] = lambda _: None,
     on_step: Callable[[int], None] | None = None,
     thaw: bool = True,
@@ -141,8 +144,12 @@ def repair(
         examples: safe old examples to train on.
         steps: optimizer steps at most.
         strength: λ of the neighbors' loss.
-        learning_rate: if None here and in [recover], half of the stage's.
+        learning_rate: if None here and in [recover], half of the stage's, or others if that is of
+            no use.
         keep: share of the change since the start to keep before the first step.
+        new_floor: share of the new task's score before the repair that has to be kept. If it can't
+            be, the model keeps its weights and the outcome says why.
+        force: keep the repaired weights all the same.
         log: receives a line for the user about each part of the repair.
         on_step: called after every step.
         thaw: tune frozen layers too.
@@ -160,6 +167,8 @@ def repair(
         learning_rate=learning_rate or settings.learning_rate,
         keep=settings.interpolate if keep is None else keep,
         thaw=thaw,
+        new_floor=settings.new_floor if new_floor is None else new_floor,
+        force=force,
         log=log,
         on_step=on_step,
     ).run()
@@ -218,7 +227,7 @@ def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
             )
     if os.path.lexists(out):
         raise UsageError(
-            f"--out {out}: something of that name exists; it is never written into",
+            f"--out {out}: something of that name already exists; it is never overwritten",
             "choose another --out",
         )
     above = next(parent for parent in out.parents if parent.exists())

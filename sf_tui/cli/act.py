@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_action, complete_run
 from sf_tui.cli.output import write_json, write_line
-from sf_tui.errors import RunError, UsageError
-from sf_tui.vocabulary.ops import OPS
-
-if TYPE_CHECKING:
-    from sf_tui.run.directory import RunDirectory
-    from sf_tui.vocabulary.events import CommandAnswered
-
-
-def complete_action(incomplete: str) -> list[tuple[str, str]]:
-    """Return the default actions with this prefix and their help, for shell completion."""
-    return [(op.name, op.help) for op in OPS.values() if op.name.startswith(incomplete)]
+from sf_tui.errors import UsageError
 
 
 def act(
     run: Annotated[
-        str, typer.Argument(help="Ask this run's worker: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Ask this run's worker: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     action: Annotated[
         str,
         typer.Argument(
+            metavar="ACTION",
             help="Take this action of the run's profile, such as freeze.",
             autocompletion=complete_action,
         ),
@@ -41,29 +37,47 @@ def act(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", help="Wait this many seconds for the answer; 0: don't wait.")
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Wait this long until the worker accepts it; 0: don't wait at all.",
+        ),
     ] = 60.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0,
+            help="Give up after this long, with exit code 124; default: wait until it is done.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as an event.")] = False,
 ) -> None:
-    """Ask a running worker for an action, such as freeze, anchor, diagnose, recover or rollback."""
+    """Ask a running worker for an action, and wait until it is done.
+
+    Actions are for example freeze, anchor, diagnose, recover and rollback. Giving up doesn't
+    cancel the action: the worker continues with it.
+    """
     # Deferred: not needed for `sf --help`.
+    from sf_tui.cli.waiting import Patience, send_and_wait
     from sf_tui.profile import load_profile
     from sf_tui.run.directory import find_run
+    from sf_tui.vocabulary.events import event_object
+    from sf_tui.vocabulary.ops import OPS
 
     found = find_run(run)
     chosen = load_profile(found.profile).action(action)
     arguments = _read_arguments(set_ or [])
     chosen.arguments(arguments)
-    answer = send_and_wait(
-        found, action, arguments, wait_s=wait, after_end=OPS[chosen.op].after_end
-    )
+    patience = Patience(wait, _narrate, timeout)
+    answer = send_and_wait(found, action, arguments, patience, after_end=OPS[chosen.op].after_end)
     if answer is None:
         write_line(f"{action} requested", err=True)
         return
     if json:
-        # Deferred: not needed for `sf --help`.
-        from sf_tui.vocabulary.events import event_object
-
         write_json(event_object(answer))
     reason = f": {answer.reason}" if answer.reason else ""
     at = f" @{answer.step}" if answer.step is not None else ""
@@ -72,59 +86,8 @@ def act(
         raise typer.Exit(1)
 
 
-def send_and_wait(
-    run: RunDirectory,
-    action: str,
-    arguments: dict[str, Any],
-    *,
-    wait_s: float,
-    after_end: str = "",
-) -> CommandAnswered | None:
-    """Send a command and return the event that ends it; None if `wait_s` is 0.
-
-    Args:
-        run: the run.
-        action: an action of its profile.
-        arguments: of the action's op.
-        wait_s: how long to wait for the answer; 0 doesn't.
-        after_end: the command line that does the same to a run that has ended.
-
-    Raises:
-        RunError: there is no worker, or it did not answer in time.
-    """
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.run.commands import request_command
-    from sf_tui.run.events import EventTail
-    from sf_tui.run.liveness import WorkerState, probe_liveness
-    from sf_tui.vocabulary.events import CommandAnswered
-
-    state = probe_liveness(run).state
-    if state in {WorkerState.FINISHED, WorkerState.DEAD}:
-        way_on = f"`sf resume {run.id}` goes on with it"
-        if state is WorkerState.FINISHED:
-            now = after_end.format(run=run.id)
-            way_on = f"`{now}` does that now" if now else f"{way_on} if steps are left"
-        raise RunError(f"{run.id}: no worker is there to do it (the run is {state})", way_on)
-    tail = EventTail(run.events, offset=run.events.stat().st_size if run.events.exists() else 0)
-    identity = request_command(run, action, arguments)
-    if wait_s <= 0:
-        return None
-    accepted = False
-    deadline = time.monotonic() + wait_s
-    while time.monotonic() < deadline:
-        for event in tail.poll():
-            if isinstance(event, CommandAnswered) and event.id == identity:
-                if event.status != "accepted":
-                    return event
-                accepted = True
-        if probe_liveness(run).state in {WorkerState.FINISHED, WorkerState.DEAD}:
-            raise RunError(f"{run.id}: the worker ended before it answered", "see `sf show`")
-        time.sleep(0.05)
-    said = "accepted, but not done" if accepted else "not answered"
-    raise RunError(
-        f"{run.id}: {action} {said} within {wait_s:g} s",
-        "it stands in the command log and may still be carried out; see `sf show`",
-    )
+def _narrate(text: str) -> None:
+    write_line(text, err=True)
 
 
 def _read_arguments(texts: list[str]) -> dict[str, Any]:
@@ -145,23 +108,47 @@ def _read_arguments(texts: list[str]) -> dict[str, Any]:
 
 def stop(
     run: Annotated[
-        str, typer.Argument(help="Stop this run: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Stop this run: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     wait: Annotated[
-        float, typer.Option("--wait", help="Wait this many seconds for the run to end.")
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Give up after this long, with exit code 124; 0: don't wait at all.",
+        ),
     ] = 300.0,
 ) -> None:
-    """Stop a run at its next step: checkpoint, final model, exit code 5; resumable."""
+    """Stop a run at its next step: checkpoint and final model; `sf resume` continues it.
+
+    Exits with 0, also if the run has ended already; the stopped run itself exits with 5.
+    """
     # Deferred: not needed for `sf --help`.
-    from sf_tui.cli.act import send_and_wait
+    from sf_tui.cli.target import run_name
+    from sf_tui.cli.waiting import Patience, send_and_wait
     from sf_tui.errors import RunError
     from sf_tui.profile import load_profile
     from sf_tui.run.directory import find_run
+    from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
+    from sf_tui.run.next_steps import what_next, why_no_worker
 
     found = find_run(run)
+    name, state = run_name(found), probe_liveness(found).state
+    if state is WorkerState.FINISHED:
+        status = end_status(found)
+        write_line(f"{why_no_worker(name, state, status)} already", err=True)
+        write_line(f"  {what_next(name, status)}", err=True)
+        return
     actions = load_profile(found.profile).actions
-    name = next(name for name, action in actions.items() if action.op == "stop")
-    answer = send_and_wait(found, name, {}, wait_s=wait)
+    stopping = next(name for name, action in actions.items() if action.op == "stop")
+    answer = send_and_wait(found, stopping, {}, Patience(wait, _narrate, wait))
     if answer is not None and answer.status != "done":
-        raise RunError(f"{found.id}: not stopped: {answer.reason}", "see `sf show`")
-    write_line(f"{found.id} stopped; `sf resume {found.id}` goes on", err=True)
+        raise RunError(f"{name}: not stopped: {answer.reason}", f"see `sf show {name}`")
+    done = "stopped" if answer is not None else "stop requested"
+    write_line(f"{name}: {done}; `sf resume {name}` continues it", err=True)

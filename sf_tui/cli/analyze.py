@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_profile_or_run, complete_task
 from sf_tui.cli.output import drawing_console, write_json
 from sf_tui.cli.target import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from sf_tui.cases.risk_survey import Survey, SurveyedGroup
     from sf_tui.run.directory import RunDirectory
 
-app = typer.Typer(
-    help="Look into a model: which tasks a new one puts at risk.", no_args_is_help=True
-)
+app = typer.Typer(help="Find the tasks that a new one puts at risk.", no_args_is_help=True)
 
 
 @app.callback()
@@ -34,11 +33,17 @@ def neighbors(
         str,
         typer.Argument(
             metavar="PROFILE|RUN",
+            autocompletion=complete_profile_or_run,
             help="Survey a profile before training, or how far a run moved tasks.",
         ),
     ],
     task: Annotated[
-        str | None, typer.Option("--task", help="Examine this new task; default: the last one.")
+        str | None,
+        typer.Option(
+            "--task",
+            autocompletion=complete_task,
+            help="Examine this new task; default: the last one.",
+        ),
     ] = None,
     prompts: Annotated[
         int | None,

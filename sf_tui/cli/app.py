@@ -28,16 +28,28 @@ from sf_tui.cli import (
     run,
     show,
 )
+from sf_tui.cli.help_pages import hide_type, tidy_help
 from sf_tui.cli.output import INTERRUPTED, install_sigint, was_interrupted, write_line
 from sf_tui.errors import SfError
 from sf_tui.printable import guard_streams, printable
 
 
 class PrintableGroup(TyperGroup):
-    """The root command, whose usage errors quote arguments printably.
+    """The root command: help without Python's type names, usage errors that quote printably.
 
-    All parsing of subcommands happens inside these two calls.
+    All parsing of subcommands happens inside `make_context` and `invoke`.
     """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        tidy_help(self)
+
+    def get_params(self, context: Any) -> Any:
+        """Return the parameters; typer adds those for completion after `__init__`."""
+        found = super().get_params(context)
+        for parameter in found:
+            hide_type(parameter)
+        return found
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Parse the root's own options."""
@@ -79,27 +91,29 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data = typer.Typer(
-    help="Check data files, and write those of the built-in experiment.", no_args_is_help=True
+    help="Check data files, or write those of the built-in experiment.", no_args_is_help=True
 )
 data.command("check")(data_check.check)
 data.command("biography")(data_biography.biography)
 
-app.command("run")(run.run)
-app.command("attach")(attach.attach)
-app.command("watch")(attach.watch)
-app.command("runs")(show.runs)
-app.command("show")(show.show)
-app.command("act")(act.act)
-app.command("stop")(act.stop)
-app.command("resume")(run.resume)
-app.command("diagnose")(diagnose.diagnose)
-app.command("recover")(recover.recover)
-app.add_typer(analyze.app, name="analyze")
-app.add_typer(profile_commands.app, name="profile")
-app.add_typer(data, name="data")
-app.add_typer(bench.app, name="bench")
-app.command("doctor")(doctor.doctor)
-app.command("guide")(guide.guide)
+_RUN, _REPAIR, _LOOK, _MEASURE = "Run and watch", "Repair", "Look", "Measure"
+
+app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("resume", rich_help_panel=_RUN)(run.resume)
+app.command("attach", rich_help_panel=_RUN)(attach.attach)
+app.command("watch", rich_help_panel=_RUN)(attach.watch)
+app.command("act", rich_help_panel=_RUN)(act.act)
+app.command("stop", rich_help_panel=_RUN)(act.stop)
+app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
+app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
+app.command("runs", rich_help_panel=_LOOK)(show.runs)
+app.command("show", rich_help_panel=_LOOK)(show.show)
+app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)
+app.add_typer(profile_commands.app, name="profile", rich_help_panel=_LOOK)
+app.add_typer(data, name="data", rich_help_panel=_LOOK)
+app.command("guide", rich_help_panel=_LOOK)(guide.guide)
+app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
+app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 
 
 def _print_version(wanted: bool) -> None:
@@ -131,7 +145,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     install_sigint()
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="sf")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.complete import complete_run
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 
@@ -17,16 +18,27 @@ if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
 
 Lite = Annotated[
-    bool, typer.Option("--lite", help="Send fewer updates, without mouse (slow links).")
+    bool,
+    typer.Option(
+        "--lite", help="Console: send a third of the bytes (slow links); no mouse, no background."
+    ),
 ]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw without braille and line characters.")]
-Light = Annotated[bool, typer.Option("--light", help="Start with the light theme; default: dark.")]
+Ascii = Annotated[
+    bool, typer.Option("--ascii", help="Console: draw without braille and line characters.")
+]
+Light = Annotated[
+    bool,
+    typer.Option("--light", help="Console: start with the light theme; default: dark."),
+]
 
 
 def attach(
     run: Annotated[
         str | None,
-        typer.Argument(help="Open this run: id, prefix, `last` or directory; default: choose."),
+        typer.Argument(
+            help="Open this run: id, prefix, `last` or directory; omit to choose from a list.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     lite: Lite = False,
     ascii_only: Ascii = False,
@@ -36,7 +48,9 @@ def attach(
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
-    found = choose_run(ascii_only=ascii_only, light=light) if run is None else find_run(run)
+    found = (
+        choose_run(lite=lite, ascii_only=ascii_only, light=light) if run is None else find_run(run)
+    )
     if found is None:
         return
     raise typer.Exit(
@@ -46,7 +60,11 @@ def attach(
 
 def watch(
     run: Annotated[
-        str, typer.Argument(help="Watch this run: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            help="Watch this run: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     lite: Lite = False,
     ascii_only: Ascii = False,
@@ -75,7 +93,7 @@ def attach_to(
     Args:
         run: the run.
         read_only: send nothing to it.
-        lite: fewer updates.
+        lite: fewer bytes.
         ascii_only: no braille.
         light: start with the light theme.
         worker_ended: returns whether the process of a worker that was just started has ended.
@@ -101,7 +119,7 @@ def attach_to(
     return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 
-def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
+def choose_run(*, lite: bool, ascii_only: bool, light: bool) -> RunDirectory | None:
     """Let the operator choose a run from a list; None if they choose none.
 
     Raises:
@@ -115,7 +133,7 @@ def choose_run(*, ascii_only: bool, light: bool) -> RunDirectory | None:
     if not list_runs():
         raise UsageError(f"no runs in {runs_home()}", "`sf run` starts one")
     require_terminal("name the run: `sf attach RUN`; `sf runs` lists them")
-    return pick_run(ConsoleOptions(ascii_only=ascii_only, light=light))
+    return pick_run(ConsoleOptions(lite=lite, ascii_only=ascii_only, light=light))
 
 
 def _exit_code_since(run: RunDirectory, offset: int) -> int:

@@ -17,10 +17,11 @@ from rich.text import Text
 from sf_tui.cli.output import drawing_console
 from sf_tui.vocabulary.declared import ArmRecord, CostEntry, DiagnosisCost
 from sf_tui.vocabulary.events import DiagnosisMade
+from sf_tui.vocabulary.measured import format_score
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 if TYPE_CHECKING:
-    from sf_tui.recovery.repair import RepairOutcome
+    from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 
 _COLORS = {
     "ok": "color(37)",
@@ -200,13 +201,13 @@ def _tokens(count: float | None) -> str:
     return "–" if count is None else f"{count:,}"
 
 
-def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
+def print_repair(outcome: RepairOutcome, name: str, out: Path | None) -> None:
     """Print what a repair did to a model and where the result is.
 
     Args:
         outcome: the repair's outcome.
         name: the repaired run or model.
-        out: the directory that was written.
+        out: the directory that was written; None for none.
     """
     console = drawing_console()
     console.print(Text(f"{name}, repaired by {outcome.by}", style="bold"))
@@ -214,39 +215,27 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path) -> None:
     table.add_column("task")
     for column in ("start", "before", "after"):
         table.add_column(column, justify="right")
-    table.add_row(
-        "old", _figure(outcome.start), _figure(outcome.old.before), _figure(outcome.old.after)
-    )
-    table.add_row("new", "", _figure(outcome.new.before), _figure(outcome.new.after))
+    table.add_row("old", _figure(outcome.start), *_scores(outcome.old))
+    table.add_row("new", "", *_scores(outcome.new))
     if outcome.agreement.before is not None:
         table.add_row(
-            Text("answers neighbors as the start model does", style="dim"),
-            "1.000",
-            _figure(outcome.agreement.before),
-            _figure(outcome.agreement.after),
+            Text("neighbors, as the start model", style="dim"), "1", *_scores(outcome.agreement)
         )
     console.print(table)
-    console.print(_effort(outcome), soft_wrap=True, markup=False)
-    console.print(repair_summary(outcome), style="bold", soft_wrap=True, markup=False)
-    console.print(f"model {out}", soft_wrap=True, markup=False)
+    for line in (_effort(outcome), _rate(outcome)):
+        if line:
+            console.print(line, soft_wrap=True, markup=False)
+    console.print(outcome.summary, style="bold", soft_wrap=True, markup=False)
+    written = f"model {out}" if out is not None else "no model was written"
+    console.print(written, soft_wrap=True, markup=False)
 
 
-def repair_summary(outcome: RepairOutcome) -> str:
-    """Return in one sentence whether the model has improved."""
-    before, after = outcome.old.before, outcome.old.after
-    what = "the old task"
-    if before is None or after is None:
-        before, after = outcome.agreement.before, outcome.agreement.after
-        what = "the agreement with the start model"
-    lost = (outcome.new.before or 0.0) - (outcome.new.after or 0.0)
-    price = f", for {100 * lost:.1f} points of the new one" if round(lost, 3) > 0 else ""
-    if before is None or after is None:
-        return (
-            "Nothing shows whether it is better: no row of the old task is available to score it."
-        )
-    if after <= before:
-        return f"Nothing is better: {what} is at {after:.3f}, as before or worse{price}."
-    return f"It brought {what} from {before:.3f} to {after:.3f}{price}."
+def _scores(task: Accuracies) -> tuple[str, str]:
+    """Return a task's scores before and after, with n and interval."""
+    return (
+        format_score(task.before_score, counts=True),
+        format_score(task.after_score, counts=True),
+    )
 
 
 def _effort(outcome: RepairOutcome) -> str:
@@ -259,7 +248,15 @@ def _effort(outcome: RepairOutcome) -> str:
         )
     if outcome.keep is not None and outcome.keep < 1:
         parts.append(f"{outcome.keep:g} of the change since the start kept at first")
+    if outcome.stepped_back is not None:
+        parts.append(f"{outcome.stepped_back:.2g} of the repair kept, for the new task's sake")
     return " · ".join(parts)
+
+
+def _rate(outcome: RepairOutcome) -> str:
+    if not outcome.learning_rate:
+        return ""
+    return f"learning rate {outcome.learning_rate:.1e} ({outcome.rate_source})"
 
 
 def _figure(value: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import drawing_console, write_json_text, write_line
 from sf_tui.errors import UsageError
 from sf_tui.home import expand_home
@@ -87,19 +88,27 @@ def check(
         int | None, typer.Option(min=2, help="Count the rows with more tokens than this.")
     ] = None,
     on_bad_row: Annotated[
-        str, typer.Option(help="Handle a bad row: error, or skip (leave it out and count it).")
+        str,
+        typer.Option(
+            autocompletion=one_of("error", "skip"),
+            help="Handle a bad row: error, or skip (omit and count it).",
+        ),
     ] = "error",
     control_tokens: Annotated[
-        str, typer.Option(help="Encode control tokens in texts: text, keep, or error (a bad row).")
+        str,
+        typer.Option(
+            autocompletion=one_of("text", "keep", "error"),
+            help="Encode control tokens in texts: text, keep, or error (a bad row).",
+        ),
     ] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how a data file is read: schema, bad rows, a sample, lengths."""
     if on_bad_row not in ("error", "skip"):
-        raise UsageError(f"--on-bad-row {on_bad_row}: no such way", "it is error or skip")
+        raise UsageError(f"--on-bad-row {on_bad_row}: unknown value", "choose from error and skip")
     if control_tokens not in ("text", "keep", "error"):
         raise UsageError(
-            f"--control-tokens {control_tokens}: no such way", "it is text, keep or error"
+            f"--control-tokens {control_tokens}: unknown value", "choose from text, keep and error"
         )
     if max_length is not None and model is None:
         raise UsageError(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
     from sf_tui.vocabulary.events import DiagnosisMade
 
-_LIVE_WAIT_S = 3600.0
+_ACCEPT_WAIT_S = 3600.0
 """Time limit for a worker: on a slow machine a test of a large model takes minutes."""
 
 
@@ -60,7 +60,8 @@ def diagnose(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", help="Set the rate that arms try shares of; default: the stage's."
+            "--learning-rate",
+            help="Set the learning rate the arms scale from; default: the stage's.",
         ),
     ] = None,
     thorough: Annotated[
@@ -81,7 +82,7 @@ def diagnose(
         typer.Option(
             "--control",
             metavar="DATA",
-            help="Ask about facts it never saw; default: other rows' answers.",
+            help="Ask about facts the model never saw; default: other rows' answers.",
         ),
     ] = None,
     unrelated: Annotated[
@@ -156,7 +157,7 @@ def diagnose(
 def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> DiagnosisMade:
     """Have a live worker make the diagnosis and return its event."""
     # Deferred: not needed for `sf --help`.
-    from sf_tui.cli.act import send_and_wait
+    from sf_tui.cli.waiting import Patience, send_and_wait
     from sf_tui.errors import RunError
     from sf_tui.profile import load_profile
     from sf_tui.run.events import EventTail
@@ -168,8 +169,9 @@ def _ask_worker(run: RunDirectory, examples: int | None, thorough: bool) -> Diag
     if examples is not None:
         arguments["examples"] = examples
     tail = EventTail(run.events, offset=run.events.stat().st_size)
-    narrator()(f"the worker of {run.id} makes the diagnosis between two steps")
-    answer = send_and_wait(run, name, arguments, wait_s=_LIVE_WAIT_S)
+    log = narrator()
+    log(f"the worker of {run.id} makes the diagnosis between two steps")
+    answer = send_and_wait(run, name, arguments, Patience(_ACCEPT_WAIT_S, log))
     if answer is None or answer.status != "done":
         reason = answer.reason if answer else "no answer"
         raise RunError(f"{run.id}: no diagnosis: {reason}", "see `sf show`")

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_profile
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
 
@@ -107,8 +108,8 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding(
             "gpu",
             "info",
-            "nvidia-ml-py is not installed, so GPUs are not checked",
-            "with an NVIDIA GPU: pip install nvidia-ml-py",
+            "nvidia-ml-py is not installed: GPUs are used, but neither checked nor shown",
+            "with an NVIDIA GPU: pip install 'sf-tui[gpu]', or nvidia-ml-py itself",
         )
         return
     try:
@@ -356,7 +357,9 @@ def doctor(
     profile: Annotated[
         str,
         typer.Option(
-            "--profile", help="Check that the checkpoints of this profile (name or file) fit."
+            "--profile",
+            autocompletion=complete_profile,
+            help="Check that the checkpoints of this profile (name or file) fit.",
         ),
     ] = "biography-mini",
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from sf_tui.cli.complete import complete_page
 from sf_tui.cli.output import drawing_console, write_line
 from sf_tui.errors import UsageError, did_you_mean
 
@@ -45,7 +46,10 @@ PAGES = {name: about for group in GROUPS.values() for name, about in group.items
 
 def guide(
     topic: Annotated[
-        str | None, typer.Argument(help="Show this page; default: list the pages.")
+        str | None,
+        typer.Argument(
+            help="Show this page; default: list the pages.", autocompletion=complete_page
+        ),
     ] = None,
     search: Annotated[
         str | None,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from sf_tui.cli.output import write_line
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, damage_error, read_events, unreadable_error
@@ -122,6 +123,7 @@ def play_in_console(
     created: bool,
     lite: bool,
     ascii_only: bool,
+    light: bool,
     accept_changed_data: bool = False,
 ) -> int:
     """Start a detached worker, show the console, and return its exit code.
@@ -138,6 +140,7 @@ def play_in_console(
         read_only=False,
         lite=lite,
         ascii_only=ascii_only,
+        light=light,
         worker_ended=lambda: process.poll() is not None,
     )
     if process.poll() not in (None, 0) and not _was_started(run):
@@ -183,6 +186,12 @@ def finished_exit_code(run: RunDirectory) -> int | None:
     if tail.is_damaged:
         raise damage_error(run.events, tail)
     check_log(run, tail.last_seq)
+    if state.paused:
+        write_line(
+            f"{run.id} was paused; it trains on from its last checkpoint "
+            f"(`sf act {run.id} pause` pauses it again)",
+            err=True,
+        )
     return None
 
 

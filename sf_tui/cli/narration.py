@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from sf_tui.cli.output import drawing_console, write_event
+from sf_tui.cli.target import run_name
 from sf_tui.run.closing import closing_of
 from sf_tui.run.course import courses
 from sf_tui.run.directory import RunDirectory
@@ -23,6 +24,7 @@ from sf_tui.run.losses import score_of
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
 from sf_tui.tui.activity import frames_at_risk
+from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import Interval
 from sf_tui.vocabulary.events import (
     Alert,
@@ -125,12 +127,11 @@ class Narrator:
             case CommandAnswered() if event.status != "accepted":
                 why = "" if event.value is None else f" at {event.value:.3f}"
                 reason = f": {event.reason}" if event.reason else ""
-                self._write(
-                    f"{event.action} by {event.by}{why} {event.status} @{event.step}{reason}"
-                )
+                by = Command.from_event(event).sender
+                self._write(f"{event.action} by {by}{why} {event.status} @{event.step}{reason}")
             case Rewound():
                 self._write(
-                    f"{event.reason}: goes on from step {event.step} of stage {event.stage}, "
+                    f"{event.reason}: continues from step {event.step} of stage {event.stage}, "
                     f"{event.lost} steps lost"
                 )
                 if event.stage in stages:
@@ -196,7 +197,9 @@ class Narrator:
         self._progress = self._bar = None
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        # A terminal would break a long line within a word; a log file keeps it whole.
+        whole = not self._console.is_terminal
+        self._console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
     def _finish(self, event: RunFinished) -> None:
         if self._state.stages:
@@ -277,7 +280,7 @@ def _cell(score: Score | None, examples: int) -> str:
 
 def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
     """Return what to read at a run's end: outcome, where the model is, and the next commands."""
-    closing = closing_of(run, state)
+    closing = closing_of(run, state, run_name(run))
     lines = list(closing.outcome)
     if closing.model is not None:
         is_final = closing.model == run.model

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_profile
 from sf_tui.cli.output import write_json_text, write_line
-from sf_tui.errors import ProfileError, UsageError
+from sf_tui.errors import DataError, ModelError, ProfileError, UsageError
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
-    from sf_tui.profile import Profile, StageSpec
+    from sf_tui.cases.profile_review import Review
+    from sf_tui.profile import Profile
 
 app = typer.Typer(name="profile", help="Show, check and write profiles.", no_args_is_help=True)
 
@@ -62,7 +64,12 @@ def list_profiles(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    profile: Annotated[str, typer.Argument(help="Show this built-in profile or TOML file.")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="Show this built-in profile or TOML file.", autocompletion=complete_profile
+        ),
+    ],
     overrides: Overrides = None,
     seed: Annotated[int | None, typer.Option(help="Replace the profile's seed.")] = None,
     as_json: AsJson = False,
@@ -80,15 +87,31 @@ def show(
 
 @app.command()
 def check(
-    profile: Annotated[str, typer.Argument(help="Check this TOML file or built-in profile.")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="Check this TOML file or built-in profile.", autocompletion=complete_profile
+        ),
+    ],
     overrides: Overrides = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check keys and paths only; open no data and no model.")
+    ] = False,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Load the model and score the old task; default: if it is small.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a profile and the files it names, and show what it would do.
+    """Check a profile, its model and its data, and show what it would do and cost.
 
     A report names each mistake's file, line and key, and the exit code is then 2.
     """
     # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.cli.profile_review import profile_json, profile_lines
     from sf_tui.profile import load_profile, problems_in
 
     try:
@@ -98,23 +121,27 @@ def check(
             problems = [{"message": line, "hint": hint} for line, hint in problems_in(error)]
             _print_json({"ok": False, "errors": problems})
         raise
-    stages = loaded.stages()
+    review = None
+    if not quick:
+        review = _review(loaded, measure, as_json=as_json)
     if as_json:
-        _print_json(_summary(loaded, stages))
+        _print_json(profile_json(loaded, review))
         return
     write_line(f"{profile}: ok")
-    write_line(f"  model   {loaded.model.source}")
-    for task in loaded.tasks:
-        write_line(f"  task    {task.name}: {task.data}, metric {task.metric}")
-    for stage in stages:
-        train = stage.train
-        length = f"{train.epochs:g} epochs" if train.epochs else f"{train.total_steps(0)} steps"
-        write_line(
-            f"  stage   {stage.name}: {train.strategy}, {length} of {train.batch_size} examples"
-            f" at {train.learning_rate:g}; old data: {loaded.old_data_access(stage)}"
-        )
-    for note in loaded.notes:
-        write_line(f"  note    {note}")
+    for line in profile_lines(loaded, review):
+        write_line(line)
+
+
+def _review(loaded: Profile, measure: bool | None, *, as_json: bool) -> Review:
+    # Deferred: imports torch, which takes seconds.
+    from sf_tui.cases.profile_review import review_profile
+
+    try:
+        return review_profile(loaded, measure=measure)
+    except (DataError, ModelError) as error:
+        if as_json:
+            _print_json({"ok": False, "errors": [{"message": error.message, "hint": error.hint}]})
+        raise
 
 
 @app.command()
@@ -141,15 +168,12 @@ def init(
     name: Annotated[
         str | None, typer.Option(help="Name the profile; default: the file's name.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Write every key.")] = False,
 ) -> None:
-    """Write a commented profile for your model and files.
+    """Write a profile with settings that suit your model and data.
 
     Without --model, --old and --new it describes the built-in experiment.
     """
-    # Deferred: pydantic takes longer to import than the help page may take.
-    from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile
-    from sf_tui.run.durable import create_file
-
     # os.path, not Path: an impossible file name must not raise here; opening it reports it.
     if os.path.lexists(out):
         raise UsageError(f"{out}: already exists", "name another file with --out")
@@ -159,14 +183,16 @@ def init(
     missing = [option for option, value in options.items() if not value]
     chosen_name = _profile_name(name, out)
     if model and old and new:
-        text = new_profile(
-            name=chosen_name,
-            model=_written("--model", model, out),
-            old=_written("--old", old, out),
-            new=_written("--new", new, out),
-        )
+        sources: dict[str, Any] = {
+            "model": _written("--model", model, out),
+            "old": _written("--old", old, out),
+            "new": _written("--new", new, out),
+        }
     elif len(missing) == len(options):
-        text = new_profile(name=chosen_name, **STARTER_SCENE)
+        # Deferred: pydantic takes longer to import than the help page may take.
+        from sf_tui.profile import STARTER_SCENE
+
+        sources = STARTER_SCENE
     else:
         raise UsageError(
             f"{' and '.join(missing)} is missing"
@@ -174,6 +200,21 @@ def init(
             else f"{' and '.join(missing)} are missing",
             "give --model, --old and --new, or none of them for the built-in experiment",
         )
+    # Deferred: imports torch, which takes seconds.
+    from sf_tui.cases.new_profile import suggested_profile
+
+    text, notes = suggested_profile(name=chosen_name, out=out, full=full, **sources)
+    _write_profile(out, text)
+    for note in notes:
+        write_line(f"note: {note}", err=True)
+    write_line(f"wrote {out}; next: `sf profile check {out}`, then `sf run {out}`", err=True)
+
+
+def _write_profile(out: Path, text: str) -> None:
+    # Deferred: pydantic takes longer to import than the help page may take.
+    from sf_tui.profile import parse_profile
+    from sf_tui.run.durable import create_file
+
     parse_profile(text, name=str(out), base_dir=out.absolute().parent, files=True)
     try:
         create_file(out, text.encode())
@@ -182,7 +223,6 @@ def init(
             f"{out}: can't be written: {(error.strerror or str(error)).lower()}",
             "name another file with --out",
         ) from error
-    write_line(f"wrote {out}; edit it, then `sf profile check {out}` and `sf run {out}`", err=True)
 
 
 def _profile_name(name: str | None, out: Path) -> str:
@@ -218,29 +258,6 @@ def _written(option: str, value: str, out: Path) -> str:
     folder = Path(absolute(str(out.parent), Path.cwd()))
     # Relative inside the profile's folder, so that the whole folder can be moved.
     return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
-
-
-def _summary(profile: Profile, stages: list[StageSpec]) -> dict[str, Any]:
-    return {
-        "ok": True,
-        "name": profile.name,
-        "model": profile.model.source,
-        "tasks": [
-            {"name": task.name, "data": task.data, "metric": task.metric} for task in profile.tasks
-        ],
-        "stages": [
-            {
-                "name": stage.name,
-                "task": stage.task,
-                "strategy": stage.train.strategy,
-                "old_data_access": profile.old_data_access(stage),
-                "steps": stage.train.steps,
-                "epochs": stage.train.epochs,
-            }
-            for stage in stages
-        ],
-        "notes": list(profile.notes),
-    }
 
 
 def _print_json(value: object) -> None:

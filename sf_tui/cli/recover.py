@@ -1,4 +1,7 @@
-"""`sf recover`: write a repaired model that keeps the new task; the degraded one stays."""
+"""`sf recover`: write a repaired model that keeps the new task; the degraded one stays.
+
+Nothing is written if the new task would fall under its floor or nothing is better (exit code 1).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
     New,
@@ -27,7 +31,7 @@ from sf_tui.cli.target import (
     target_locked,
     target_profile,
 )
-from sf_tui.errors import UsageError
+from sf_tui.errors import RunError, UsageError
 from sf_tui.home import user_path
 from sf_tui.vocabulary.ops import edit_names, op_named
 
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sf_tui.cases.assemble import RunCase
-    from sf_tui.recovery.repair import RepairOutcome
+    from sf_tui.recovery.outcome import RepairOutcome
 
 NEIGHBORS = "neighbors"
 EDITS = edit_names()
@@ -55,7 +59,9 @@ def recover(
     by: Annotated[
         str,
         typer.Option(
-            "--by", help=f"Use neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}."
+            "--by",
+            autocompletion=one_of(NEIGHBORS, *EDITS),
+            help=f"Use neighbors, {' or '.join((', '.join(EDITS[:-1]), EDITS[-1]))}.",
         ),
     ] = NEIGHBORS,
     examples: Annotated[
@@ -79,7 +85,7 @@ def recover(
         float | None,
         typer.Option(
             "--learning-rate",
-            help="Set the rate; default: \\[recover]'s, else half of the stage's.",
+            help="Try this rate first; default: \\[recover]'s, else half of the stage's.",
         ),
     ] = None,
     keep: Annotated[
@@ -95,6 +101,17 @@ def recover(
             "--alpha", help="shift-edit: remove this share of the top direction; default: 1."
         ),
     ] = None,
+    new_floor: Annotated[
+        float | None,
+        typer.Option(
+            "--new-floor",
+            help="Keep this share of the new task's score; default: \\[recover]'s 0.98.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Write it even under the floor, or if nothing is better."),
+    ] = False,
     task: Task = None,
     stage: Stage = None,
     old: Old = None,
@@ -103,8 +120,14 @@ def recover(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
 ) -> None:
-    """Repair a model: the old task back, the new one kept, with few old rows or none."""
+    """Write a repaired model: old task restored, new one kept; needs few old rows or none.
+
+    Exit code 1: nothing was written, because the new task would fall under its floor or nothing
+    is better.
+    """
     check_rate(learning_rate)
+    if new_floor is not None and not 0 <= new_floor <= 1:
+        raise UsageError(f"--new-floor {new_floor}: not a share", "it is a number from 0 to 1")
     edit = _edit_arguments(by, keep, alpha)
     if edit is not None:
         refuse_options(
@@ -134,6 +157,8 @@ def recover(
         "strength": strength,
         "learning_rate": learning_rate,
         "keep": keep,
+        "new_floor": new_floor,
+        "force": force,
     }
     profile = target_profile(found, set_ or [], overrides)
     log = narrator()
@@ -144,10 +169,21 @@ def recover(
             if found.run is None and not wanted and not start_model:
                 wanted = EXAMPLES_WITHOUT_START
         case = target_case(found, profile, CaseNeeds(wanted, scores_needed=False), overrides, log)
-        outcome = _repair(case, options, log) if edit is None else _edit(case, by, edit, log)
-        log(f"writing {out}")
-        write_model(case.case.loaded, out)
-    _print(outcome, found, out, json=json)
+        if edit is None:
+            outcome = _repair(case, options, log)
+        else:
+            outcome = _edit(case, by, edit, options, log)
+        refusal = outcome.refusal
+        is_written = refusal is None or force
+        if is_written:
+            log(f"writing {out}")
+            write_model(case.case.loaded, out)
+    _print(outcome, found, out if is_written else None, json=json)
+    if refusal is None:
+        return
+    if not is_written:
+        raise RunError(f"nothing was written: {refusal.reason}", refusal.hint)
+    log(f"warning: written with --force although {refusal.reason}")
 
 
 def _edit_arguments(
@@ -159,10 +195,12 @@ def _edit_arguments(
         UsageError: the method does not exist, or an argument belongs to another one.
     """
     if by not in (NEIGHBORS, *EDITS):
-        raise UsageError(f"--by {by}: no such method", f"there are {NEIGHBORS}, {', '.join(EDITS)}")
+        raise UsageError(
+            f"--by {by}: unknown method", f"choose from {NEIGHBORS}, {', '.join(EDITS)}"
+        )
     takes = op_named(by).argument_names
     if alpha is not None and "alpha" not in takes:
-        raise UsageError("--alpha belongs to shift-edit", f"leave it out with --by {by}")
+        raise UsageError("--alpha belongs to shift-edit", f"omit it with --by {by}")
     if keep is not None and by != NEIGHBORS and "keep" not in takes:
         raise UsageError(
             f"--keep: {by} does not scale the change", "it belongs to neighbors and interpolate"
@@ -177,9 +215,6 @@ def _edit_arguments(
 
 
 def _refuse_live(target: Target) -> None:
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.errors import RunError
-
     run = target.run
     if run is not None and is_live(run):
         raise RunError(
@@ -206,18 +241,29 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
 
 
 def _edit(
-    case: RunCase, by: str, arguments: dict[str, float | None], log: Callable[[str], None]
+    case: RunCase,
+    by: str,
+    arguments: dict[str, float | None],
+    options: dict[str, Any],
+    log: Callable[[str], None],
 ) -> RepairOutcome:
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.recovery.repair import edit_model
 
     log(f"{by}: no step, no data")
-    return edit_model(case.case, by, arguments)
+    floor = options["new_floor"]
+    if floor is None:
+        floor = case.profile.recover.new_floor
+    return edit_model(case.case, by, arguments, new_floor=floor, force=options["force"])
 
 
-def _print(outcome: RepairOutcome, target: Target, out: Path, *, json: bool) -> None:
+def _print(outcome: RepairOutcome, target: Target, out: Path | None, *, json: bool) -> None:
     if json:
-        more = {"run" if target.run is not None else "model": target.name, "out": str(out)}
+        more = {
+            "run" if target.run is not None else "model": target.name,
+            "out": None if out is None else str(out),
+            "written": out is not None,
+        }
         write_json(outcome.as_json() | more)
         return
     # Deferred: rich takes a tenth of a second.

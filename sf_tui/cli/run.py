@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.attach import Ascii, Light, Lite
+from sf_tui.cli.complete import complete_profile, complete_run
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
@@ -20,29 +23,28 @@ DEFAULT_PROFILE = "biography-mini"
 
 _MOST_DIFFERENCES = 12
 
-NoUi = Annotated[
-    bool, typer.Option("--no-ui", help="Run without the console (scripts, schedulers).")
-]
+NoUi = Annotated[bool, typer.Option("--no-ui", help="Run in the foreground, without the console.")]
 JsonEvents = Annotated[
     bool, typer.Option("--json", help="Print the events to stdout (implies --no-ui).")
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Start the worker, print the run's id and return.")
+    bool, typer.Option("--detach", help="Start the worker, wait until it runs, print the run's id.")
 ]
 AcceptChangedData = Annotated[
     bool,
-    typer.Option("--accept-changed-data", help="Resume although data or model files have changed."),
-]
-Lite = Annotated[bool, typer.Option("--lite", help="Console: send fewer updates (slow links).")]
-Ascii = Annotated[
-    bool, typer.Option("--ascii", help="Console: draw without braille and line characters.")
+    typer.Option(
+        "--accept-changed-data", help="Continue although data or model files have changed."
+    ),
 ]
 
 
 def run(
     profile: Annotated[
         str | None,
-        typer.Argument(help=f"Run this built-in profile or TOML file; default: {DEFAULT_PROFILE}."),
+        typer.Argument(
+            help=f"Run this built-in profile or TOML file; default: {DEFAULT_PROFILE}.",
+            autocompletion=complete_profile,
+        ),
     ] = None,
     no_ui: NoUi = False,
     json: JsonEvents = False,
@@ -58,7 +60,7 @@ def run(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume the run in --run-dir if there is one."),
+        typer.Option("--resume", help="Continue the run in --run-dir if there is one."),
     ] = False,
     accept_changed_data: AcceptChangedData = False,
     set_: Annotated[
@@ -68,6 +70,7 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
     lite: Lite = False,
     ascii_only: Ascii = False,
+    light: Light = False,
 ) -> None:
     """Tune a model on one task after another and watch the old ones."""
     if resume and run_dir is None:
@@ -88,7 +91,7 @@ def run(
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
 
-    headless = _is_headless(no_ui or json)
+    foreground = _foreground(no_ui or json, detach=detach)
     if resume and run_dir is not None and (run_dir / "run.json").exists():
         existing = RunDirectory(run_dir.absolute())
         refuse_other_profile(existing, profile, set_ or (), seed)
@@ -96,15 +99,16 @@ def run(
             resume_run(
                 existing,
                 accept_changed_data=accept_changed_data,
-                headless=headless,
+                foreground=foreground,
                 json=json,
                 detach=detach,
                 lite=lite,
                 ascii_only=ascii_only,
+                light=light,
             )
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
-    signals = take_stop_signals() if headless and not detach else None
+    signals = take_stop_signals() if foreground is not None and not detach else None
     created = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
         profile_text=dump_profile(loaded),
@@ -116,13 +120,20 @@ def run(
         write_line(str(created.path if run_dir else created.id))
         return
     if signals is not None:
+        _note_foreground(foreground or "")
         raise typer.Exit(work_here(created, signals, json=json, created=True))
-    raise typer.Exit(play_in_console(created, created=True, lite=lite, ascii_only=ascii_only))
+    raise typer.Exit(
+        play_in_console(created, created=True, lite=lite, ascii_only=ascii_only, light=light)
+    )
 
 
 def resume(
     run: Annotated[
-        str, typer.Argument(help="Resume this run: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            help="Continue this run: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     no_ui: NoUi = False,
     json: JsonEvents = False,
@@ -130,12 +141,13 @@ def resume(
     accept_changed_data: AcceptChangedData = False,
     lite: Lite = False,
     ascii_only: Ascii = False,
+    light: Light = False,
     repair_log: Annotated[
         bool,
         typer.Option("--repair-log", help="Remove damaged lines from the event log first."),
     ] = False,
 ) -> None:
-    """Resume a stopped, failed or killed run from its last checkpoint."""
+    """Continue a stopped, failed or killed run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
@@ -151,31 +163,54 @@ def resume(
         resume_run(
             found,
             accept_changed_data=accept_changed_data,
-            headless=_is_headless(no_ui or json),
+            foreground=_foreground(no_ui or json, detach=detach),
             json=json,
             detach=detach,
             lite=lite,
             ascii_only=ascii_only,
+            light=light,
         )
     )
 
 
-def _is_headless(asked: bool) -> bool:
-    """Return whether to run without the console: on request, or if there is no terminal."""
-    return asked or not (sys.stdin.isatty() and sys.stdout.isatty())
+def _foreground(asked: bool, *, detach: bool) -> str | None:
+    """Return None if the console opens, else why it doesn't; empty if nobody needs to be told."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.tui.terminal import missing_for_console
+
+    if asked or detach:
+        return "" if asked else None
+    return missing_for_console(os.environ, stdout=True) or None
+
+
+def _note_foreground(why: str) -> None:
+    if why:
+        write_line(f"{why}: running in the foreground, as with --no-ui", err=True)
 
 
 def resume_run(
     run: RunDirectory,
     *,
     accept_changed_data: bool,
-    headless: bool,
+    foreground: str | None,
     json: bool,
     detach: bool,
     lite: bool,
     ascii_only: bool,
+    light: bool,
 ) -> int:
-    """Resume a run and return its exit code; a completed run returns its earlier exit code."""
+    """Continue a run and return its exit code; a completed run returns its earlier exit code.
+
+    Args:
+        run: the run.
+        accept_changed_data: continue although files outside the run have changed.
+        foreground: from `_foreground`.
+        json: print the events to stdout.
+        detach: start the worker and return.
+        lite: fewer bytes to the console.
+        ascii_only: no braille in the console.
+        light: the console's light theme.
+    """
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
         finished_exit_code,
@@ -188,13 +223,14 @@ def resume_run(
 
     code = finished_exit_code(run)
     if code is not None:
-        write_line(f"{run.id} is complete (exit {code}); nothing to resume", err=True)
+        write_line(f"{run.id} is completed (exit {code}): no steps are left", err=True)
         return code
     if detach:
         wait_until_started(run, start_detached(run, accept_changed_data), created=False)
         write_line(run.id)
         return 0
-    if headless:
+    if foreground is not None:
+        _note_foreground(foreground)
         return work_here(
             run,
             take_stop_signals(),
@@ -207,6 +243,7 @@ def resume_run(
         created=False,
         lite=lite,
         ascii_only=ascii_only,
+        light=light,
         accept_changed_data=accept_changed_data,
     )
 
@@ -240,9 +277,9 @@ def refuse_other_profile(
     lines = [f"{one.key}: the run has {one.ours}, the command {one.theirs}" for one in found]
     if len(lines) > _MOST_DIFFERENCES:
         lines[_MOST_DIFFERENCES:] = [f"… and {len(lines) - _MOST_DIFFERENCES} more"]
-    first = f"{run.path}: a run can only be resumed with the profile that it started with"
+    first = f"{run.path}: a run can only be continued with the profile that it started with"
     raise UsageError(
         "\n  ".join([first, *lines]),
-        f"`sf resume {run.path}` resumes it unchanged; for other settings start another run with "
+        f"`sf resume {run.path}` continues it unchanged; for other settings start another run with "
         "another --run-dir",
     )

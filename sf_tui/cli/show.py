@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.complete import complete_run
 from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ NO_STAGE = "no stage has begun"
 
 def show(
     run: Annotated[
-        str, typer.Argument(help="Show this run: an id, a prefix, `last` or a directory.")
+        str,
+        typer.Argument(
+            help="Show this run: an id, a prefix, `last` or a directory.",
+            autocompletion=complete_run,
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -41,6 +46,7 @@ def show(
         diagnosis_line,
         table_legend,
     )
+    from sf_tui.cli.target import run_name
     from sf_tui.run.closing import closing_of
     from sf_tui.run.course import courses
     from sf_tui.run.directory import find_run
@@ -55,7 +61,7 @@ def show(
     for problem in reading.damage:
         write_line(f"damaged: {problem}", err=True)
     if json:
-        closing = closing_of(found, state)
+        closing = closing_of(found, state, run_name(found))
         row |= {
             "facts": reading.facts,
             "tasks": [row.as_json(state.metric_of(row.task)) for row in courses(state)],
@@ -113,7 +119,7 @@ def _command_line(command: Command) -> str:
     value = f" at {format_number(command.value)}" if command.value is not None else ""
     reason = f": {command.reason}" if command.reason else ""
     at = "" if command.step is None else f"@{command.step} "
-    return f"{when} {at}{command.action} by {command.by}{value} {command.status}{reason}"
+    return f"{when} {at}{command.action} by {command.sender}{value} {command.status}{reason}"
 
 
 def _clock(time: str) -> str:

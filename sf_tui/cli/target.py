@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.complete import complete_run, complete_stage, complete_task
 from sf_tui.cli.output import check_interrupt, write_line
 from sf_tui.errors import RunNotFoundError, UsageError
 from sf_tui.home import user_path
@@ -29,35 +30,48 @@ Reference = Annotated[
     str,
     typer.Argument(
         metavar="RUN_OR_MODEL",
-        help="Take a run, or a model: directory, hub id, .gguf or starter:NAME.",
+        help="Examine a run, or a model: directory, hub id, .gguf or starter:NAME.",
+        autocompletion=complete_run,
     ),
 ]
 Task = Annotated[
     str | None,
-    typer.Option("--task", help="Take this old task; default: the watched one that lost most."),
+    typer.Option(
+        "--task",
+        autocompletion=complete_task,
+        help="Examine this old task; default: the watched one that lost most.",
+    ),
 ]
 Stage = Annotated[
     str | None,
-    typer.Option("--stage", help="Compare with this stage's start; default: the last new task's."),
+    typer.Option(
+        "--stage",
+        autocompletion=complete_stage,
+        help="Use this stage's start as the reference; default: the last new task's.",
+    ),
 ]
 Old = Annotated[
     str | None,
     typer.Option(
         "--old",
         metavar="DATA",
-        help="Read the old task: a file, `datasets` id or biography:NAME.",
+        help="Read the old task's rows: a file, `datasets` id or biography:NAME.",
     ),
 ]
 New = Annotated[
     str | None,
-    typer.Option("--new", metavar="DATA", help="Read the task learned last from this file or id."),
+    typer.Option(
+        "--new",
+        metavar="DATA",
+        help="Read the rows of the task learned last: a file, an id or biography:NAME.",
+    ),
 ]
 StartModel = Annotated[
     str | None,
     typer.Option(
         "--start-model",
         metavar="DIR",
-        help="Load the weights from before: model, checkpoint or starter:NAME.",
+        help="Load the weights before the change: a model, a checkpoint or starter:NAME.",
     ),
 ]
 Set = Annotated[
@@ -226,7 +240,7 @@ def check_rate(rate: float | None) -> None:
         UsageError: it is not positive or not finite.
     """
     if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise UsageError(f"--learning-rate {rate}: not a learning rate", "it is a number above 0")
+        raise UsageError(f"--learning-rate {rate}: not a learning rate", "give a number above 0")
 
 
 def refuse_options(options: dict[str, object], why: str, hint: str) -> None:

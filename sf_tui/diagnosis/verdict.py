@@ -219,7 +219,7 @@ def _verdict_sentences(name: VerdictName, closed: bool, estimates: RecoveryEstim
 def _none_sentences(closed: bool, estimates: RecoveryEstimates) -> list[str]:
     start, drop = estimates.start, estimates.drop
     if start is not None and start.value == 0:
-        return ["The start didn't know it either: there was nothing to lose."]
+        return ["The start model didn't know it either: there was nothing to lose."]
     sentences = [
         "The interval of the drop includes 0: no loss is seen."
         if drop and drop.high >= 0

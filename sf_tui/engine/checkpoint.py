@@ -164,7 +164,7 @@ def save_checkpoint(
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
             "earlier checkpoints are intact; make room on the disk, then "
-            f"`{resume_command(path)}` goes on",
+            f"`{resume_command(path)}` continues the run",
         ) from error
     return Checkpoint(path, whole).size
 

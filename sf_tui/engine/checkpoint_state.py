@@ -54,8 +54,8 @@ def way_on(checkpoint: Path) -> str:
         )
     folder = shlex.quote(str(checkpoint))
     return (
-        f"move the folder away (mv {folder} {folder}.damaged), then {resume} goes on from the "
-        "checkpoint before it"
+        f"move the folder away (mv {folder} {folder}.damaged), then {resume} continues from "
+        "the checkpoint before it"
     )
 
 

@@ -57,7 +57,7 @@ def random_model(
     auto: Any = AutoModelForCausalLM
 
     def make_config(keys: Mapping[str, Any]) -> PretrainedConfig:
-        return _random_config(settings.model_copy(update={"config": dict(keys)}), tokenizer)
+        return random_config(settings.model_copy(update={"config": dict(keys)}), tokenizer)
 
     config = make_config(settings.config)
     with model_faults(
@@ -71,7 +71,12 @@ def random_model(
         return cast("PreTrainedModel", auto.from_config(config))
 
 
-def _random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def random_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Return the config of a random model from a profile's `[model.config]`.
+
+    Raises:
+        ModelError: the config is invalid.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 

@@ -24,6 +24,7 @@ from sf_tui.profile.schema import (
     TaskSettings,
     WindowSettings,
 )
+from sf_tui.profile.short_profile import short_profile
 from sf_tui.profile.sources import builtin_profiles, starter_directory
 from sf_tui.profile.train_schema import (
     NeighborKinds,
@@ -66,5 +67,6 @@ __all__ = [
     "new_profile",
     "parse_profile",
     "problems_in",
+    "short_profile",
     "starter_directory",
 ]

@@ -42,19 +42,19 @@ from sf_tui.vocabulary.ops import OPS, Argument, op_named, ops_that_take
 class Rule(StrictTable):
     """`[[rules]]`: an action that the worker takes by itself when a metric crosses a bound."""
 
-    name: Name = Field(description="what events call it")
-    metric: RuleMetric = Field(description="what is watched")
+    name: Name = Field(description="name in events")
+    metric: RuleMetric = Field(description="metric to watch")
     above: Number | None = Field(
-        default=None, description="it fires above this; either this or below"
+        default=None, description="fires above this value; either this or below"
     )
     below: Number | None = Field(
-        default=None, description="it fires below this; either this or above"
+        default=None, description="fires below this value; either this or above"
     )
     within_steps: Count | None = Field(
-        default=None, description="only in the first steps of a stage; default: in all of them"
+        default=None, description="fires only in this many first steps of a stage; default: all"
     )
     once: bool = Field(default=True, description="fire at most once in a run")
-    action: str = Field(description="the action to take, a name among [actions]")
+    action: str = Field(description="name of the action to run, from [actions]")
     arguments: PlainTable = Field(default={}, description="arguments that replace the action's own")
 
 
@@ -65,12 +65,12 @@ class Action(StrictTable):
     # are registered when the profile is loaded.
     model_config = ConfigDict(extra="allow")
 
-    op: OpName = Field(description="what it does")
-    key: KeyName = Field(default=None, description='the console\'s key for it; "" = none')
+    op: OpName = Field(description="op to run")
+    key: KeyName = Field(default=None, description='key in the console; "" = none')
     label: Line | None = Field(
-        default=None, description="what the console calls it; default: its name"
+        default=None, description="label in the console; default: the action's name"
     )
-    confirm: bool = Field(default=False, description="ask before doing it")
+    confirm: bool = Field(default=False, description="ask for confirmation first")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -145,7 +145,7 @@ class Action(StrictTable):
             left_out = value is None and argument.default is None
             if not left_out and not argument.accepts(value):
                 wanted = wanted_text(argument_field(argument), value)
-                raise UsageError(f"{name} = {toml_value(value)}: wanted {wanted}")
+                raise UsageError(f"{name} = {toml_value(value)}: must be {wanted}")
             own[name] = value
         return own
 
@@ -221,7 +221,7 @@ def _argument_hint(name: str, own: Mapping[str, Any]) -> str:
     takers = ops_that_take(name)
     if takers and nearest_name(name, own) is None:
         return takers_text(takers)
-    return did_you_mean(name, own, "arguments") if own else "it takes none"
+    return did_you_mean(name, own, "arguments") if own else "it takes no arguments"
 
 
 def takers_text(ops: list[str]) -> str:

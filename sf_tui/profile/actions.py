@@ -106,8 +106,8 @@ def _check_keys(
         elif key in RESERVED_KEYS:
             yield Problem(
                 path,
-                f"key = {toml_value(key)}: the console keeps this key for itself",
-                f"it keeps {' '.join(RESERVED_KEYS)}; take another",
+                f"key = {toml_value(key)}: this key is reserved for the console",
+                f"reserved: {' '.join(RESERVED_KEYS)}; choose another",
             )
         elif key in holders:
             other = holders[key]

@@ -154,7 +154,7 @@ def check_biography(profile: Profile) -> Iterator[Problem]:
     if people < 2:
         yield Problem(
             ("biography", "people"),
-            f"people = {people}: wanted at least 2",
+            f"people = {people}: must be at least 2",
             "some people are trained on, the others are held out",
         )
     if people + NEW_BIOGRAPHY_TASKS * profile.biography.new_people > MOST_PEOPLE:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Rule
 from sf_tui.profile.check_data import check_old_examples, has_old_task
-from sf_tui.profile.names import RESERVED_BY
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 from sf_tui.vocabulary.metrics import metric_named
@@ -21,12 +20,6 @@ def check_rules(profile: Profile, origin: Origin) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for place, rule in enumerate(profile.rules):
         path = ("rules", place)
-        if rule.name in RESERVED_BY:
-            yield Problem(
-                (*path, "name"),
-                f"name = '{rule.name}' is reserved: commands name their sender by it",
-                "give the rule another name",
-            )
         if rule.name in seen:
             other = origin.place(("rules", seen[rule.name], "name"))
             yield Problem(

@@ -149,7 +149,7 @@ def check_replay_stage(profile: Profile, origin: Origin) -> Iterator[Problem]:
         if key in origin.raw.get("replay_stage", {}).get("train", {}):
             yield Problem(
                 ("replay_stage", "train", key),
-                f"'{key}' does not stand here: [replay_stage] steps says how long the stage is",
+                f"'{key}' is not allowed here: [replay_stage] steps sets the length of the stage",
                 "set steps in [replay_stage]",
             )
 
@@ -218,7 +218,7 @@ def check_anchor(profile: Profile) -> Iterator[Problem]:
         yield Problem(
             ("neighbors", "kinds"),
             "every kind has the weight 0",
-            "give one a weight above 0, or leave it out for the default",
+            "give one a weight above 0, or omit it for the default",
             table=2,
         )
 
@@ -249,7 +249,7 @@ def _check_sizes(profile: Profile, trains: list[TrainSettings]) -> Iterator[Prob
         yield Problem(
             ("anchor", "cache_size"),
             f"cache_size = {anchor.cache_size} is less than the {rows} rows of a step",
-            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+            "few prompts are memorized; omit it for new ones at every step",
         )
     limits = [train.max_length for train in trains if train.max_length is not None]
     if anchor.answer_tokens is None or not limits or len(limits) < len(trains):
@@ -259,7 +259,7 @@ def _check_sizes(profile: Profile, trains: list[TrainSettings]) -> Iterator[Prob
             ("anchor", "answer_tokens"),
             f"answer_tokens = {anchor.answer_tokens} leaves no token for a prompt: "
             f"max_length is {max(limits)}",
-            "make it smaller, or leave it out for the default",
+            "make it smaller, or omit it for the default",
         )
 
 

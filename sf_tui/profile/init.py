@@ -80,7 +80,7 @@ STARTER_SCENE: dict[str, Any] = {
     "old": "biography:old",
     "new": "biography:new",
     # With these values plain tuning loses the old task deeply and reversibly on this model.
-    "train": {"learning_rate": 4e-4, "batch_size": 48},
+    "train": {"learning_rate": 4e-4, "batch_size": 48, "steps": DEFAULT_STEPS},
 }
 """The built-in experiment, for users without a model and data."""
 
@@ -88,21 +88,34 @@ COMMENTED_OUT = ("rules", "actions")
 
 
 def new_profile(
-    *, name: str, model: str, old: str, new: str, train: Mapping[str, Any] | None = None
+    *,
+    name: str,
+    model: str,
+    old: str,
+    new: str,
+    held_out: Mapping[str, int] | None = None,
+    train: Mapping[str, Any] | None = None,
+    probe: Mapping[str, Any] | None = None,
+    guard: Mapping[str, float] | None = None,
 ) -> str:
-    """Return the text of a commented profile that runs as written.
+    """Return the text of a commented profile with every key, which runs as written.
 
     Args:
         name: the profile's name.
         model: `[model] source`.
         old: the data of the task that the model already does.
         new: the data of the task to learn.
+        held_out: rows to hold out of `old` and `new`; without an entry the default split is used.
         train: keys of `[train]` that differ from the defaults.
+        probe: the same of `[probe]`.
+        guard: the same of `[guard]`.
     """
     given: dict[str, dict[str, Any]] = {
         "": {"name": name, "description": f"tune {old} -> {new}"},
         "model": {"source": model},
         "train": {"steps": DEFAULT_STEPS, **(train or {})},
+        "probe": dict(probe or {}),
+        "guard": dict(guard or {}),
     }
     lines = [
         "# A profile of sf: which model is trained on what, and what is watched.",
@@ -117,7 +130,7 @@ def new_profile(
             continue
         lines.append("")
         if key == "tasks":
-            lines += _tasks(table, old, new)
+            lines += _tasks(table, old, new, held_out or {})
         elif key in COMMENTED_OUT:
             lines += _commented_out(key, table)
         else:
@@ -148,16 +161,18 @@ def _inner_tables(section: str, table: type[BaseModel]) -> list[str]:
     return lines
 
 
-def _tasks(table: type[BaseModel], old: str, new: str) -> list[str]:
+def _tasks(table: type[BaseModel], old: str, new: str, held_out: Mapping[str, int]) -> list[str]:
+    own = {"held_out": held_out["old"]} if "old" in held_out else {}
     return [
         *_summary(table),
         "# The model already does the first task; it is watched while the next is trained.",
         "[[tasks]]",
-        *_keys("tasks", table, {"name": "old", "data": old}),
+        *_keys("tasks", table, {"name": "old", "data": old, **own}),
         "",
         "[[tasks]]",
         'name = "new"',
         f"data = {toml_value(new, LONGEST)}",
+        *([f"held_out = {held_out['new']}"] if "new" in held_out else []),
     ]
 
 
@@ -169,13 +184,13 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
     return [
         *lines,
         *textwrap.wrap(
-            f"Without a word you have: {shown}.",
+            f"Built in: {shown}.",
             WIDTH,
             initial_indent="# ",
             subsequent_indent="# ",
             break_on_hyphens=False,
         ),
-        f"# Keys that the console keeps for itself: {' '.join(RESERVED_KEYS)}",
+        f"# Keys reserved for the console: {' '.join(RESERVED_KEYS)}",
         "#[actions.freeze-two]",
         *_keys(key, table, {}),
         *(line for row in documented_arguments() for line in _argument(*row)),

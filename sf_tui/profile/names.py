@@ -48,11 +48,11 @@ DATA_FIELDS: tuple[str, ...] = (
 
 ARROW_KEYS = ("up", "down", "left", "right")
 FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 13))
-RESERVED_KEYS = ("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m")
+RESERVED_KEYS = (
+    *("q", "?", "/", "[", "]", "s", "z", "l", "t", "n", "p", "m"),
+    *(":", "<", ">", "tab", "escape", "ctrl+l"),
+)
 """Keys that the console uses itself."""
-
-RESERVED_BY = ("user", "worker")
-"""Other senders of commands; a rule with one of these names would be mistaken for them."""
 
 
 def is_key_name(key: str) -> bool:

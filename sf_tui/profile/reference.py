@@ -23,8 +23,9 @@ INTRODUCTION = """\
 # Profile reference
 
 Generated from the schema: every table and key, what it takes, and its default. `sf profile init`
-writes a commented profile, `sf profile check FILE` reports every mistake with file and line, and
-`sf profile schema` prints a JSON Schema for editors.
+writes a short profile for a model and two data sets (`--full`: every key), `sf profile check FILE`
+reports every mistake with file and line, and what the run would cost, and `sf profile schema`
+prints a JSON Schema for editors.
 """
 
 

@@ -72,12 +72,21 @@ class RecoverSettings(StrictTable):
     """`[recover]`: the lasting repair by op recover, which keeps the new task."""
 
     examples: CountOrZero = Field(
-        default=0, description="old examples to train on; 0 = without any old data"
+        default=0, description="old examples to train on; 0 = use no old data"
     )
-    steps: StepCount = Field(default=150, description="most optimizer steps; the best step is kept")
-    learning_rate: Positive | None = Field(default=None, description="default: half of the stage's")
+    steps: StepCount = Field(
+        default=150, description="maximum number of optimizer steps; the best step is kept"
+    )
+    learning_rate: Positive | None = Field(
+        default=None,
+        description="default: half of the stage's; others are tried if it is of no use",
+    )
+    new_floor: Share = Field(
+        default=0.98,
+        description="share of the new task's score before the repair that must be kept; 0 = none",
+    )
     strength: Positive = Field(
-        default=1.0, description="weight of the KL to the start model beside the other losses"
+        default=1.0, description="weight of the KL to the start model, added to the other losses"
     )
     old_share: Part = Field(
         default=0.25,
@@ -128,7 +137,7 @@ class ModelSettings(StrictTable):
 class TaskSettings(StrictTable):
     """`[[tasks]]`: named data, in the order of training."""
 
-    name: Name = Field(description="its name in charts, rules and events")
+    name: Name = Field(description="name in charts, rules and events")
     data: Line = Field(
         description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id"
     )
@@ -156,7 +165,7 @@ class TaskSettings(StrictTable):
         description="your field for each role: a name, or a text with {names} in it",
     )
     on_bad_row: Literal["error", "skip"] = Field(
-        default="error", description="on a bad row: stop, or leave it out and count it"
+        default="error", description="on a bad row: stop, or omit and count it"
     )
     control_tokens: Literal["text", "keep", "error"] = Field(
         default="text",
@@ -176,7 +185,8 @@ class BiographySettings(StrictTable):
     )
     new_people: RowCount = Field(default=25, description="people in each new task")
     question_form: Literal["same", "other"] = Field(
-        default="same", description="other: new questions share no template word with the old ones"
+        default="same",
+        description="same: new tasks ask in the old task's words; other: in words of their own",
     )
     seed: Seed = Field(default=0, description="seed of the people and their facts")
     new_seed: Seed = Field(default=0, description="seed of the new people")
@@ -249,7 +259,7 @@ class Profile(StrictTable):
     """A whole profile; `load_profile` returns one that is checked, resolved and complete."""
 
     name: ProfileName = Field(description="the profile's name, part of the run's id")
-    description: str = Field(default="", description="what it is for")
+    description: str = Field(default="", description="purpose of the profile")
     seed: Seed = Field(default=0, description="seed of the data order and all other randomness")
     model: ModelSettings
     tasks: list[TaskSettings]

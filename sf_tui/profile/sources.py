@@ -120,7 +120,7 @@ def package_hint(source: str) -> str:
         return f"install the package first, e.g. pip install {name.replace('_', '-')}"
     names = [entry.name for folder in folders for entry in folder.iterdir()]
     near = nearest_name(file, names)
-    return f"did you mean '{PACKAGE_PREFIX}{name}/{near}'?" if near else f"look into {folders[0]}"
+    return f"did you mean '{PACKAGE_PREFIX}{name}/{near}'?" if near else f"look in {folders[0]}"
 
 
 def _parts(source: str) -> tuple[str, str]:

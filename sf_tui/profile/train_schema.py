@@ -58,10 +58,10 @@ class TrainSettings(StrictTable):
     learning_rate: Positive = Field(
         default=1e-5, description="the highest learning rate of the schedule"
     )
-    batch_size: RowCount = Field(default=16, description="examples an optimizer step")
+    batch_size: RowCount = Field(default=16, description="examples per optimizer step")
     micro_batch_size: RowCount | None = Field(
         default=None,
-        description="examples a forward pass; less memory, same result; default: batch_size",
+        description="examples per forward pass; less memory, same result; default: batch_size",
     )
     steps: StepCount | None = Field(
         default=None, description="optimizer steps; either this or epochs"
@@ -70,13 +70,15 @@ class TrainSettings(StrictTable):
         default=None, description="passes over the data; either this or steps"
     )
     lr_schedule: Schedule = Field(
-        default="constant", description="the learning rate after the warm-up"
+        default="constant", description="the learning rate after the warm-up; never 0"
     )
     warmup_steps: StepCountOrZero = Field(
         default=20, description="steps in which the learning rate rises from 0"
     )
     min_lr_ratio: Share = Field(
-        default=0.0, description="what linear and cosine fall towards, as a share of learning_rate"
+        default=0.0,
+        description="share of learning_rate that linear and cosine fall towards; the last step's "
+        "rate is above it",
     )
     weight_decay: NotNegative = Field(default=0.0, description="AdamW's weight decay")
     betas: Betas = Field(default=(0.9, 0.95), description="AdamW's betas")
@@ -91,16 +93,14 @@ class TrainSettings(StrictTable):
         default=False, description="compute activations twice to save memory"
     )
     length_grouped: bool = Field(
-        default=True, description="put examples of like length into one batch"
+        default=True, description="put examples of similar length into one batch"
     )
     on_nan: Literal["stop", "continue"] = Field(
         default="stop",
-        description="what a loss that is not finite does; continue: once, from the last "
+        description="reaction to a loss that is not finite; continue: once, from the last "
         "good checkpoint",
     )
-    nan_lr_factor: Factor = Field(
-        default=0.5, description="what the learning rate is multiplied by then"
-    )
+    nan_lr_factor: Factor = Field(default=0.5, description="factor on the learning rate after that")
     threads: ThreadCount | None = Field(
         default=None, description="CPU threads; default: torch's own choice"
     )
@@ -130,11 +130,11 @@ class TrainSettings(StrictTable):
 class ReplayStageSettings(StrictTable):
     """`[replay_stage]`: a last stage, `replay`, on a known task's train split."""
 
-    steps: StepCountOrZero = Field(default=0, description="optimizer steps; 0 = no such stage")
+    steps: StepCountOrZero = Field(default=0, description="optimizer steps; 0 = omit this stage")
     task: Name | None = Field(
-        default=None, description="on which task; default: the first watched one"
+        default=None, description="task to train on; default: the first watched one"
     )
-    train: PlainTable = Field(default={}, description="any keys of [train], for this stage alone")
+    train: PlainTable = Field(default={}, description="keys of [train] for this stage only")
 
 
 class NeighborKinds(StrictTable):

@@ -198,7 +198,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
         label = f"{path[0]} number {path[-1] + 1}" if isinstance(path[-1], int) else key
         return Problem(
             full,
-            f"{label} = {toml_value(value)}: wanted a table, given {kind_of(value)}",
+            f"{label} = {toml_value(value)}: must be a table, not {kind_of(value)}",
             f"write it as {table_name(str(path[0]))}",
             table=0,
         )
@@ -207,7 +207,7 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
         return Problem(
             full,
             f"{key} '{value}' does not exist in this version",
-            f"there are: {', '.join(allowed)}",
+            f"choose from: {', '.join(allowed)}",
         )
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         # The file is UTF-8, so the character comes from the folder's name.
@@ -217,10 +217,10 @@ def _wrong_value(model: type[BaseModel], path: KeyPath, above: KeyPath, raw: obj
             "rename its folder; a relative path starts at the profile's own",
         )
     wanted = wanted_text(field, value)
-    given = "" if _kinds_agree(field, value) else f", given {kind_of(value)}"
+    given = "" if _kinds_agree(field, value) else f", not {kind_of(value)}"
     return Problem(
         full,
-        f"{key} = {toml_value(value)}: wanted {wanted}{given}",
+        f"{key} = {toml_value(value)}: must be {wanted}{given}",
         _value_hint(model, path, key, field, value),
     )
 
@@ -270,11 +270,11 @@ def _value_hint(
         text = str(value).lower() if isinstance(value, bool) else str(value)
         return f"{QUOTES_HINT}{key} = {toml_value(text)}"
     if key == "key" and isinstance(value, str) and ("ctrl" in value or "alt" in value):
-        return "keys with ctrl or alt die in tmux; take a letter or digit"
+        return "keys with ctrl or alt are lost in tmux; use a letter or digit"
     if field.default is PydanticUndefined:
         return f"for example {key} = {EXAMPLES[key]}" if key in EXAMPLES else ""
     if field.default is None or field.default == {}:
-        return f"leave '{key}' out for the default"
+        return f"omit '{key}' for the default"
     return f"the default is {key} = {toml_value(field.default)}"
 
 

@@ -4,14 +4,14 @@ New-task rows preserve the new task, the start model's answers to neighbor promp
 one, and safe examples of the old task help if there are any. First, the change since the start is
 scaled back to the point where the loss of that mixture is lowest. Then the model is tuned on the
 mixture, and the best step for both tasks together is kept: scores oscillate, and the last step is
-rarely the best.
+rarely the best. The new task has a floor: only states that keep it are chosen, and the chosen one
+is checked on held-out rows.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
-from sf_tui.recovery.case import UNKNOWN_RATES, RecoveryCase
+from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
+from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
+from sf_tui.recovery.repair_attempts import STEPS_BACK, Attempt, RepairAttempts, blend
 from sf_tui.recovery.repair_search import JointScore, find_keep
 from sf_tui.recovery.scoring import EvalSet, Scorer, eval_set
-from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.intervals import TOLERANCE
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -34,67 +36,12 @@ RATE_SHARE = 0.5
 _FEWEST_SCALED = 32
 """Neighbors, and new rows, used to evaluate scaling back; at least two batches of each."""
 
-_SEARCH_STEPS = 20
-
 _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
 """Neighbors reserved for scoring steps: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
 _SCORING_SHARE = 0.5
 """Largest cost of scoring, as a share of the training cost."""
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """A task's accuracy before and after; None if there are no rows to score."""
-
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class RepairOutcome:
-    """The results and costs of a repair."""
-
-    old: Accuracies
-    new: Accuracies
-    start: float | None
-    """The old task's accuracy before the stage: measured if possible, else the known value."""
-    examples: int
-    """Number of old examples used for training."""
-    steps: int
-    """The step whose weights were kept; 0 for the weights after the edit or unchanged weights."""
-    seconds: float
-    tokens: int
-    """Number of trained tokens."""
-    forwarded: int
-    """Tokens of forward passes only: neighbors' answers and scores."""
-    keep: float | None
-    """Share of the change since the start that was kept, before the first step or by the edit."""
-    agreement: Accuracies
-    """Share of the start model's answers to reserved neighbors that the model still gives."""
-    learning_rate: float | None
-    course: tuple[tuple[int, float], ...]
-    """(step, joint score) at each scored step."""
-    by: str
-
-    def as_json(self) -> dict[str, object]:
-        """Return the outcome as printed by `sf recover --json`."""
-        return {
-            "old": {"before": self.old.before, "after": self.old.after},
-            "new": {"before": self.new.before, "after": self.new.after},
-            "start": self.start,
-            "examples": self.examples,
-            "steps": self.steps,
-            "seconds": round(self.seconds, 3),
-            "tokens": self.tokens,
-            "forwarded_tokens": self.forwarded,
-            "by": self.by,
-            "keep": self.keep,
-            "learning_rate": self.learning_rate,
-            "agreement": {"before": self.agreement.before, "after": self.agreement.after},
-            "course": [list(point) for point in self.course],
-        }
 
 
 class Repair:
@@ -112,6 +59,8 @@ class Repair:
         keep: float | None = None,
         use_neighbors: bool = True,
         thaw: bool = True,
+        new_floor: float = NEW_FLOOR,
+        force: bool = False,
         log: Callable[[str], None] = lambda _: None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -124,9 +73,13 @@ class Repair:
             strength: λ of the neighbors' loss.
             old_share: old rows per step, as a share of the new rows.
             learning_rate: None for half of the stage's, or a search if the stage's is unknown.
+                Others are tried if it is of no use.
             keep: share of the change since the start to keep; None for a search.
             use_neighbors: False trains without neighbors, for comparisons.
             thaw: also tune frozen layers.
+            new_floor: share of the new task's score before the repair that has to be kept.
+            force: keep the weights of a repair whose new task falls under its floor; otherwise the
+                model then has its weights from before, bit for bit.
             log: receives a human-readable line about each part of the repair.
             on_step: called after every step.
 
@@ -139,8 +92,9 @@ class Repair:
         self._steps = steps
         self._strength = strength
         self._old_share = old_share
-        self._searches_rate = learning_rate is None and not case.knows_stage
-        self._rate = learning_rate or RATE_SHARE * case.learning_rate
+        self._given_rate = learning_rate
+        self._floor = new_floor
+        self._force = force
         self._keep = keep
         self._use_neighbors = use_neighbors and case.start is not None
         self._thaw = thaw
@@ -148,15 +102,15 @@ class Repair:
         self._on_step = on_step
         if not self._count and not self._use_neighbors:
             raise DataError(
-                "nothing speaks for the old task: no start weights and no old example",
-                "name the weights from before with --start-model, or safe examples with --old",
+                "no evidence of the old task: neither start weights nor old examples",
+                "give the weights from before with --start-model, or old examples with --old",
             )
         self._new = case.new
         self._scorer = case.scorer()
         self._forwarded = 0
 
     def run(self) -> RepairOutcome:
-        """Repair the model and leave the weights of the best step in it."""
+        """Repair the model and leave the chosen weights in it; see `force` for a broken floor."""
         case, begun = self._case, time.perf_counter()
         with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
             before_old, before_new = _score_both(case, self._scorer)
@@ -175,70 +129,90 @@ class Repair:
             taken, kept_back = self._part_bank(bank)
             if taken is None and not self._count:
                 raise DataError(
-                    "nothing speaks for the old task: the new task's rows give no prompts to make "
-                    "neighbors of, and no old example is trained on",
-                    "name the new task's rows with --new, or safe old examples with --old and "
+                    "no evidence of the old task: the new task's rows give no prompts to make "
+                    "neighbors of, and no old examples are used",
+                    "give the new task's rows with --new, or safe old examples with --old and "
                     "--examples",
                 )
             agreement_before = self._agreement(kept_back)
             new_scored = self._new_scored()
             parts, old_scored = self._parts(taken)
+            joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored, self._floor)
             keep = self._scale_back(now, kept_back, new_scored)
-            joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored)
-            searches = self._searches_rate and kept_back is not None
-            searched = self._find_rate(parts, joint) if searches else 0
-            tuned = self._tune(parts, joint)
-            after_old, after_new = _score_both(case, self._scorer)
+            attempts = RepairAttempts(
+                case,
+                parts,
+                joint,
+                now,
+                joint.before,
+                steps=self._steps,
+                score_every=max(self._steps // self._scores(joint.rows), 1),
+                log=self._log,
+                on_step=self._on_step,
+            )
+            best = attempts.run(*self._first_rate(), is_given=self._given_rate is not None)
+            best.weights.restore()
+            share, (after_old, after_new) = self._check(now, best, joint, before_new)
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
-        repaired.restore()
-        return RepairOutcome(
-            Accuracies(before_old, after_old),
-            Accuracies(before_new, after_new),
+        outcome = RepairOutcome(
+            _accuracies(case.old, before_old, after_old),
+            _accuracies(case.new, before_new, after_new),
             start_accuracy,
             self._count,
-            tuned.best_step,
+            best.step,
             time.perf_counter() - begun,
-            searched + tuned.tokens,
+            attempts.tokens,
             self._forwarded + self._scorer.forwarded,
             keep,
-            Accuracies(agreement_before, agreement_after),
-            self._rate,
-            tuned.scores,
+            Accuracies(agreement_before, agreement_after, len(kept_back) if kept_back else 0),
+            best.rate,
+            best.course,
             "neighbors" if taken is not None else "examples",
+            attempts.source,
+            self._floor,
+            share if share < 1 else None,
         )
+        if self._force or outcome.floor_refusal is None:
+            repaired.restore()
+        return outcome
 
-    def _find_rate(self, parts: Sequence[Loss], joint: JointScore) -> int:
-        """Choose a rate by trying several magnitudes for a few steps; return the tokens used."""
-        self._log("which learning rate")
-        scaled = Snapshot(self._case.layout)
-        found: dict[float, float] = {}
-        tokens = 0
-        for times in UNKNOWN_RATES:
-            rate = times * self._rate
-            tried = tune_briefly(
-                self._case.model, self._case.layout, parts, steps=_SEARCH_STEPS, learning_rate=rate
-            )
-            tokens += tried.tokens
-            if not tried.diverged:
-                found[rate] = joint()
-            scaled.restore()
-        if found:
-            self._rate = max(found, key=lambda rate: found[rate])
-        return tokens
+    def _first_rate(self) -> tuple[float | None, str]:
+        """Return the rate to try first, and where it comes from."""
+        if self._given_rate is not None:
+            return self._given_rate, "as given"
+        if self._case.knows_stage:
+            share = f"{RATE_SHARE:g} of the stage's {self._case.learning_rate:.1e}"
+            return RATE_SHARE * self._case.learning_rate, share
+        return None, ""
 
-    def _tune(self, parts: Sequence[Loss], joint: JointScore) -> Tuned:
-        self._log(f"repairing: up to {self._steps} steps at {self._rate:.1e}")
-        return tune_briefly(
-            self._case.model,
-            self._case.layout,
-            parts,
-            steps=self._steps,
-            learning_rate=self._rate,
-            score=joint,
-            score_every=max(self._steps // self._scores(joint.rows), 1),
-            on_step=self._on_step,
-        )
+    def _check(
+        self, now: Snapshot, best: Attempt, joint: JointScore, before_new: float | None
+    ) -> tuple[float, tuple[float | None, float | None]]:
+        """Score the chosen weights on held-out rows, and step back if the new task fell too far.
+
+        The rows that chose them were trained on, and can't show what the new task lost beyond them.
+        Leaves the weights with which the floor is kept, else the chosen ones.
+
+        Returns:
+            The share of the repair that was kept, and the accuracies of both tasks.
+        """
+        found = _score_both(self._case, self._scorer)
+        if before_new is None or _keeps(found[1], before_new, self._floor):
+            return best.share, found
+        self._log("stepping back: the new task fell under its floor on held-out rows")
+        for share in STEPS_BACK:
+            blend(self._case.layout, now, best.weights, share)
+            parts = joint.measure()
+            if parts.old <= joint.before.old:
+                break
+            if joint.rank(parts) < 0:
+                continue
+            tried = _score_both(self._case, self._scorer)
+            if _keeps(tried[1], before_new, self._floor):
+                return best.share * share, tried
+        best.weights.restore()
+        return best.share, found
 
     def _scores(self, rows: int) -> int:
         """Return how often to score the repair; few steps allow few scores."""
@@ -339,8 +313,33 @@ def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float
     )
 
 
-def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) -> RepairOutcome:
+def _keeps(after: float | None, before: float, floor: float) -> bool:
+    return after is None or after >= floor * before - TOLERANCE
+
+
+def _accuracies(task: CaseTask | None, before: float | None, after: float | None) -> Accuracies:
+    if task is None or before is None:
+        return Accuracies(None, None)
+    return Accuracies(before, after, len(task.held_out), task.metric)
+
+
+def edit_model(
+    case: RecoveryCase,
+    op: str,
+    arguments: dict[str, float | None],
+    *,
+    new_floor: float = NEW_FLOOR,
+    force: bool = False,
+) -> RepairOutcome:
     """Repair a model in place by a weight edit, and score both tasks before and after.
+
+    Args:
+        case: the degraded model and its data.
+        op: the edit.
+        arguments: the edit's.
+        new_floor: share of the new task's score before the edit that has to be kept.
+        force: edit the model even if the new task falls under its floor; otherwise the model then
+            keeps its weights, bit for bit.
 
     Raises:
         DataError: the weights from before the stage are not available.
@@ -364,9 +363,9 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
         # A live run must continue with the weights from before the edit.
         now.restore()
         raise
-    return RepairOutcome(
-        Accuracies(before_old, after_old),
-        Accuracies(before_new, after_new),
+    outcome = RepairOutcome(
+        _accuracies(case.old, before_old, after_old),
+        _accuracies(case.new, before_new, after_new),
         start,
         0,
         0,
@@ -378,4 +377,8 @@ def edit_model(case: RecoveryCase, op: str, arguments: dict[str, float | None]) 
         None,
         (),
         op,
+        new_floor=new_floor,
     )
+    if not force and outcome.floor_refusal is not None:
+        now.restore()
+    return outcome

@@ -1,21 +1,27 @@
-"""The searches of a repair: the share of the change to keep, and the best step.
+"""The searches of a repair: the share of the change to keep, and the score of a step.
 
 On the straight line from the start weights to the current ones, the new task is missing at one end
 and the old one at the other. A repair starts at the point on this line with the lowest training
-loss, and keeps the step at which both tasks together are best.
+loss, and keeps the step at which both tasks together are best and the new one is above its floor.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from sf_tui.engine.weights import Snapshot
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.scoring import EvalSet, Scorer
+from sf_tui.vocabulary.intervals import TOLERANCE
 
 COARSE = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Shares of the change to try first."""
+
+_MARGIN = 0.01
+"""Added to the floor on the rows that choose."""
 
 FINER = (0.1, 0.05)
 """Distances from the best share at which to try the next ones."""
@@ -52,15 +58,39 @@ def find_keep(loss: Callable[[float], float]) -> float:
     return best()
 
 
-class JointScore:
-    """A repair's objective: the score of the old task times the score of the new one.
+@dataclass(frozen=True)
+class Parts:
+    """The scores of both tasks, in [0, 1]; 1 for a task without rows to score."""
 
-    The product favors a model that is good at both. The old task's score is the share of the start
-    model's answers to neighbors that the model still gives or, without neighbors, the accuracy on
-    old rows. A task without rows to score counts as 1.
+    old: float
+    new: float
+
+    @property
+    def product(self) -> float:
+        """The joint score: high only if both are."""
+        return self.old * self.new
+
+
+@dataclass(frozen=True)
+class UnderFloor:
+    """A state with the new task under its floor, which is good otherwise."""
+
+    weights: Snapshot
+    parts: Parts
+
+
+class JointScore:
+    """A repair's objective: old times new score, among the states above the new task's floor.
+
+    The product favors a model that is good at both. A state under the floor ranks below every
+    state above it, however good its old task is: 0.02 on both beats 0 times 1. The old task's
+    score is the share of the start model's answers to neighbors that the model still gives or,
+    without neighbors, the accuracy on old rows. A task without rows to score counts as 1.
 
     Attributes:
         rows: number of rows per score.
+        most_old: the best old score that can be expected.
+        under_floor: the best state under the floor since `forget`; None if there was none.
     """
 
     def __init__(
@@ -70,15 +100,17 @@ class JointScore:
         kept_back: TeacherCache | None,
         old: EvalSet | None,
         new: EvalSet | None,
+        new_floor: float,
     ) -> None:
         """Prepare the score.
 
         Args:
-            case: the case whose model is scored.
+            case: the case whose model is scored; its weights must be those before the repair.
             scorer: scorer of that model.
             kept_back: neighbors not used for training.
             old: rows of the old task; used if there are no neighbors.
             new: rows of the new task.
+            new_floor: share of the new task's score before the repair that has to be kept.
         """
         self._case = case
         self._scorer = scorer
@@ -88,14 +120,43 @@ class JointScore:
         self._new = new
         scored = (self._kept_back, self._old, self._new)
         self.rows = sum(len(one) for one in scored if one is not None)
+        self.most_old = 1.0
+        self.before = self.measure()
+        # The rows that choose are trained on, so they lose less than held-out ones.
+        margin = min(_MARGIN, (1 - new_floor) / 2) if new_floor else 0.0
+        self._least_new = (new_floor + margin) * self.before.new if new is not None else 0.0
+        self.under_floor: UnderFloor | None = None
 
     def __call__(self) -> float:
-        """Return the score of the current weights, in [0, 1]."""
-        score = 1.0
+        """Return the rank of the current weights, and remember the best under the floor."""
+        parts = self.measure()
+        rank = self.rank(parts)
+        known = self.under_floor
+        if rank < 0 and (known is None or parts.product > known.parts.product):
+            self.under_floor = UnderFloor(Snapshot(self._case.layout), parts)
+        return rank
+
+    def measure(self) -> Parts:
+        """Return the scores of the current weights."""
+        old = new = 1.0
         if self._kept_back is not None:
-            score *= self._meter.measure(self._kept_back, range(len(self._kept_back)))[1]
-        if self._old is not None and self._case.old is not None:
-            score *= self._scorer.accuracy(self._old, self._case.old.metric)
+            old = self._meter.measure(self._kept_back, range(len(self._kept_back)))[1]
+        elif self._old is not None and self._case.old is not None:
+            old = self._scorer.accuracy(self._old, self._case.old.metric)
         if self._new is not None and self._case.new is not None:
-            score *= self._scorer.accuracy(self._new, self._case.new.metric)
-        return score
+            new = self._scorer.accuracy(self._new, self._case.new.metric)
+        return Parts(old, new)
+
+    def rank(self, parts: Parts) -> float:
+        """Return the joint score, in [0, 1]; minus 1 under the floor."""
+        keeps = parts.new >= self._least_new - TOLERANCE
+        return parts.product if keeps else parts.product - 1
+
+    @staticmethod
+    def shown(rank: float) -> float:
+        """Return the joint score of a rank."""
+        return rank + 1 if rank < 0 else rank
+
+    def forget(self) -> None:
+        """Forget the state under the floor."""
+        self.under_floor = None

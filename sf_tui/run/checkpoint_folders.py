@@ -16,7 +16,8 @@ def folders_of(run: RunDirectory, stage: str) -> frozenset[str]:
     """Return the names of a stage's checkpoint folders; empty if they can't be listed."""
     try:
         entries = [entry.name for entry in (run.checkpoints / stage).iterdir()]
-    except OSError:
+    except (OSError, ValueError):
+        # A forged stage name may hold a null byte, which no path can.
         return frozenset()
     return frozenset(name for name in entries if name.startswith("step-"))
 

@@ -14,6 +14,7 @@ from sf_tui.run.course import TaskCourse, courses
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
 from sf_tui.run.losses import task_losses
+from sf_tui.run.next_steps import is_complete
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.measured import Drop, drop_between, format_drop, format_score
 from sf_tui.vocabulary.verdicts import VERDICTS, is_recoverable
@@ -37,12 +38,18 @@ class Closing:
     next_steps: list[tuple[str, str]]
 
 
-def closing_of(run: RunDirectory, state: RunState) -> Closing:
-    """Return the lines at the end of a run, or at the point where it was stopped."""
+def closing_of(run: RunDirectory, state: RunState, name: str) -> Closing:
+    """Return the lines at the end of a run, or at the point where it was stopped.
+
+    Args:
+        run: the run.
+        state: the fold of its events.
+        name: the run's name on the command line.
+    """
     return Closing(
         [*_lost_lines(state), *_learned_lines(state)],
         newest_weights(run, state),
-        list(_next_steps(run, state)),
+        list(_next_steps(run, state, name)),
     )
 
 
@@ -109,10 +116,10 @@ _KNOWN_ALREADY = 0.9
 """A task that begins here has little left to learn."""
 
 
-def _next_steps(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]:
+def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple[str, str]]:
     ended = state.finished
-    if ended is not None and ended.status not in {"completed", "guard_failed"}:
-        yield f"sf resume {run.id}", "continue the run"
+    if ended is not None and not is_complete(ended.status):
+        yield f"sf resume {name}", "continue the run"
     bound = alert_drop(run)
     lost = [
         loss
@@ -128,7 +135,7 @@ def _next_steps(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]
         return
     diagnosis = state.diagnosis if state.diagnosis_holds else None
     if diagnosis is not None and diagnosis.verdict in VERDICTS:
-        recover = f"sf recover {run.id} --out DIR"
+        recover = f"sf recover {name} --out DIR"
         yield (
             recover if is_recoverable(diagnosis.verdict) else "",
             VERDICTS[diagnosis.verdict].advice(
@@ -139,7 +146,7 @@ def _next_steps(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]
     drop = lost[0].since_run
     small = drop is not None and not drop.exceeds(bound)
     yield (
-        f"sf diagnose {run.id}",
+        f"sf diagnose {name}",
         "a small loss; find out whether it is spurious"
         if small
         else "is the loss spurious or real?",

@@ -19,6 +19,7 @@ from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular
 from sf_tui.run.events import JsonLinesTail, JsonObject, append_line
+from sf_tui.run.sender import sender_name
 
 
 class CommandTail(JsonLinesTail):
@@ -45,9 +46,15 @@ class CommandTail(JsonLinesTail):
 
 
 def request_command(
-    run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str = "user"
+    run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str | None = None
 ) -> str:
     """Append a command and return its id; the worker's `command` events carry this id.
+
+    Args:
+        run: the run.
+        action: the profile's action.
+        arguments: of the action's op.
+        by: who asks; default: this process's user, host and terminal.
 
     Raises:
         UsageError: an argument can't be written as JSON (a number of more than 64 bits).
@@ -59,7 +66,7 @@ def request_command(
         "time": rfc3339_now(),
         "action": action,
         "arguments": arguments or {},
-        "by": by,
+        "by": sender_name() if by is None else by,
     }
     try:
         line = orjson.dumps(command)

@@ -235,9 +235,9 @@ class RunDirectory:
         if os.path.lexists(path):
             is_run = (path / "run.json").exists()
             raise UsageError(
-                f"{path}: {'a run' if is_run else 'something'} of that name exists; it is never "
-                "written into",
-                f"go on with it by `sf resume {path}`, or choose another --run-dir"
+                f"{path}: {'a run' if is_run else 'something'} of that name already exists; it is "
+                "never overwritten",
+                f"`sf resume {path}` continues it; or choose another --run-dir"
                 if is_run
                 else "choose another --run-dir",
             )

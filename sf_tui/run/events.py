@@ -282,7 +282,7 @@ def unreadable_error(path: Path, error: OSError) -> RunError:
     """Return the error that a writer raises for a log that can't be read."""
     return RunError(
         f"{path}: can't be read: {reason_of(error)}",
-        "check its owner; if something else stands in its place, move that away and run "
+        "check its owner; if it is not a regular file, move it away and run "
         f"`sf resume {shlex.quote(str(path.parent))} --repair-log`",
     )
 
@@ -355,7 +355,7 @@ class EventLog:
             raise RunError(
                 f"{self.path}: can't write an event: {error.strerror}",
                 f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
-                "goes on from the last checkpoint",
+                "continues from the last checkpoint",
             ) from error
         self.seq += 1
         for listener in self._listeners:
@@ -370,7 +370,7 @@ class EventLog:
             raise RunError(
                 f"{self.path}: the disk did not take it: {error.strerror}",
                 f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
-                "goes on from the last checkpoint",
+                "continues from the last checkpoint",
             ) from error
 
     def close(self) -> None:

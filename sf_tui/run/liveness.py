@@ -226,6 +226,23 @@ def last_event_type(run: RunDirectory) -> str | None:
 
     A diagnosis doesn't count: it may follow the end of a run, which stays finished.
     """
+    event = _last_event(run)
+    return None if event is None else _type_of(event)
+
+
+def end_status(run: RunDirectory) -> str:
+    """Return how a run ended: `completed`, `guard_failed`, `stopped` or `failed`.
+
+    Empty if it has not ended, or if its worker died.
+    """
+    event = _last_event(run)
+    if event is None or _type_of(event) != "run_finished":
+        return ""
+    status = event.get("status")
+    return status if isinstance(status, str) else ""
+
+
+def _last_event(run: RunDirectory) -> dict[str, Any] | None:
     try:
         with open_regular(run.events) as file:
             size = file.seek(0, os.SEEK_END)
@@ -236,9 +253,9 @@ def last_event_type(run: RunDirectory) -> str | None:
                 # Unless the whole log was read, the first line may be cut.
                 whole = lines if span == size else lines[1:]
                 for line in reversed(whole):
-                    found = _type_of(line)
-                    if found != "diagnosis":
-                        return found
+                    event = _parsed(line)
+                    if _type_of(event) != "diagnosis":
+                        return event
                 if span == size:
                     return None
                 span = min(size, span * 4)
@@ -248,10 +265,14 @@ def last_event_type(run: RunDirectory) -> str | None:
     return None
 
 
-def _type_of(line: bytes) -> str | None:
+def _parsed(line: bytes) -> dict[str, Any]:
     try:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return None
-    found = event.get("type") if isinstance(event, dict) else None
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _type_of(event: dict[str, Any]) -> str | None:
+    found = event.get("type")
     return found if isinstance(found, str) else None

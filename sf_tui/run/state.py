@@ -120,12 +120,12 @@ class RunState:
     def current_checkpoints(self, stage: str) -> list[CheckpointWritten]:
         """Return the checkpoints of a stage that no rewind abandoned, in order of their step.
 
-        A folder that was written again counts with its newest event. Some may be deleted since:
-        the log doesn't tell (`sf_tui.run.checkpoint_folders` does).
+        A folder that was written again counts with its newest event; those put aside are left out.
+        Some may be deleted since: the log doesn't tell (`sf_tui.run.checkpoint_folders` does).
         """
         if stage not in self.stages:
             return []
-        kept = [replace(each.event, path=each.path) for each in self.stages[stage].saved]
+        kept = [each.event for each in self.stages[stage].saved if each.path == each.event.path]
         return sorted(kept, key=lambda event: (event.step, event.seq))
 
     def copy(self) -> RunState:

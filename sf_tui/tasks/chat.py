@@ -130,8 +130,8 @@ class ChatTurns:
                 problem = problem or str(error)
         raise DataError(
             f"{place}: the model's chat template refuses this conversation: {problem}",
-            'mend the row, leave such rows out with on_bad_row = "skip", or give '
-            "prompt/completion rows, which are joined as they stand",
+            'fix the row, skip such rows with on_bad_row = "skip", or give '
+            "prompt/completion rows, which are joined as they are",
         )
 
     def _with_own_marks(self, message: Message) -> Message:

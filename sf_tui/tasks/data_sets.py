@@ -82,7 +82,7 @@ def _saved(folder: Path, shown: str, split: str | None) -> list[Path]:
     own = state.get("_split")
     if split is not None and own is not None and split != own:
         raise DataError(
-            f'{shown}: holds the split "{own}", not "{split}"', f'take out split, or say "{own}"'
+            f'{shown}: holds the split "{own}", not "{split}"', f'remove split, or write "{own}"'
         )
     entries = state.get("_data_files")
     names = [e.get("filename") for e in entries if isinstance(e, dict)] if entries else []

@@ -132,7 +132,7 @@ class Encoder:
         if example.messages and not learnt:
             raise DataError(
                 f"{example.place}: no assistant turn is to be learnt",
-                "mend the row, or leave it out",
+                "fix the row, or skip it",
             )
         hidden: dict[str, str] = {}
         finder = self._chat_finder if chat else self._plain_finder
@@ -141,7 +141,7 @@ class Encoder:
             self.control.add(example, found)
             if self._control_tokens == "error":
                 raise DataError(
-                    f"{example.place}: the control token {next(iter(found))} stands in its text",
+                    f"{example.place}: the control token {next(iter(found))} is in its text",
                     'control_tokens = "text" in [[tasks]] encodes it as text, "keep" as the token',
                 )
             if self._control_tokens == "text":
@@ -209,7 +209,7 @@ def _check_answer(part: Sequence[int], place: str) -> None:
     if not part:
         raise DataError(
             f"{place}: the answer has no token in the model's vocabulary",
-            "mend the row, or use a tokenizer that knows its signs",
+            "fix the row, or use a tokenizer that has its characters",
         )
 
 

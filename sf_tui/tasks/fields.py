@@ -161,7 +161,7 @@ def unrecognized(shown: str, fields: Collection[str]) -> DataError:
         table = 'prompt = "The capital of {name} is", completion = " {capital}"'
     return DataError(
         f"{shown}: the fields ({found}) fit no known schema ({KNOWN_SCHEMAS})",
-        f"say which field is which, or make a text of them: fields = {{{table}}}",
+        f"map the fields, or build a text from them: fields = {{{table}}}",
     )
 
 

@@ -143,7 +143,7 @@ def json_document(text: str, shown: str) -> Iterator[Row | BadRow]:
     else:
         raise DataError(
             f"{shown}: holds {len(lists)} lists of rows: {', '.join(sorted(lists))}",
-            "write the one that is meant to a file of its own",
+            "write the intended one to its own file",
         )
 
 
@@ -189,7 +189,7 @@ def _syntax_error(text: str, position: int, message: str, shown: str) -> DataErr
     column = position - text.rfind("\n", 0, position)
     return DataError(
         f"{shown}:{line}:{column}: invalid JSON: {message}",
-        "mend the file, or write one object a line (.jsonl), where one bad row spoils no other",
+        "fix the file, or write one object per line (.jsonl), where a bad row affects no other",
     )
 
 
@@ -223,11 +223,11 @@ def _object(text: str, start: int, shown: str) -> tuple[dict[str, Any], dict[str
     position = _skip(text, start + 1)
     while text[position : position + 1] != "}":
         if text[position : position + 1] != '"':
-            raise _syntax_error(text, position, "a field's name in quotes must stand here", shown)
+            raise _syntax_error(text, position, "expected a field name in quotes", shown)
         key = _decode_or_fail(text, position, shown)
         colon = _skip(text, key.end)
         if text[colon : colon + 1] != ":":
-            raise _syntax_error(text, colon, "':' must stand here", shown)
+            raise _syntax_error(text, colon, "expected ':'", shown)
         if key.value in value:
             problems.append(f"the field '{key.value}' occurs twice")
         starts[key.value] = _skip(text, colon + 1)

@@ -38,7 +38,7 @@ from sf_tui.tasks.task import (
     prompt_key,
 )
 
-SKIP_HINT = 'mend the rows, or leave them out with on_bad_row = "skip"'
+SKIP_HINT = 'fix the rows, or skip them with on_bad_row = "skip"'
 
 # Two stray quotes at cell borders turn all lines between them into one valid row; only its length
 # reveals it. In a file with multi-line answers, many rows have line breaks.
@@ -221,7 +221,7 @@ class _Collector:
                     )
             if self.mapped is None and not self.recognized_any and not self.hint:
                 return unrecognized(shown, self.fields)
-        error = bad_rows_error(self.first_bad, self.bad, self.rows, self.hint or "mend the file")
+        error = bad_rows_error(self.first_bad, self.bad, self.rows, self.hint or "fix the file")
         return DataError(f"{error.message}: no row is left", error.hint)
 
     def _long_rows_are_odd(self) -> bool:
@@ -245,7 +245,7 @@ class _Collector:
         notes += [f"{shown}: {note}" for note in self.unused.notes()]
         for name, rows in self.contexts.items():
             notes.append(
-                f"{shown}: '{name}' stands before the question, with a blank line between "
+                f"{shown}: '{name}' is put before the question, with a blank line between "
                 f"({count_rows(rows)})"
             )
         if self.bad:
@@ -263,7 +263,7 @@ class _Collector:
         unfilled = [place for example in self.examples if (place := _unfilled(example))]
         if unfilled:
             notes.append(
-                f"{shown}: a placeholder such as {unfilled[0]} stands in "
+                f"{shown}: a placeholder such as {unfilled[0]} is in "
                 f"{count_rows(len(unfilled))} and is learnt as it is"
             )
         unlearnt = sum(not m.learnt for example in self.examples for m in example.messages)

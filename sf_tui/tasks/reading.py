@@ -262,7 +262,7 @@ def file_rows(path: Path) -> Iterator[Row | BadRow]:
         else:
             raise DataError(
                 f"{shown}: unknown format '{Path(name).suffix or name}'",
-                f"known are {KNOWN_FORMATS}; the suffix tells",
+                f"known are {KNOWN_FORMATS}; the suffix decides",
             )
 
 
@@ -307,7 +307,7 @@ def _opened(path: Path, shown: str) -> Iterator[tuple[BinaryIO, str | None]]:
             yield file, compression if opener else None
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{shown}: the compressed file is damaged: {error}", "copy or write it anew"
+            f"{shown}: the compressed file is damaged: {error}", "copy or write it again"
         ) from error
     except OSError as error:
         raise DataError(

@@ -99,8 +99,8 @@ def _with_context(values: Values, names: Collection[str], asked: str) -> str:
     if len(found) > 1:
         raise RowError(
             f"has {listed(repr(name) for name in found)} beside its question: what is asked about?",
-            "say it with a fields table (see `sf data check --help`), for example fields.context = "
-            f'"{found[0]}"',
+            "declare it with a fields table (see `sf data check --help`), for example "
+            f'fields.context = "{found[0]}"',
         )
     name = found[0]
     text = values[name]
@@ -159,7 +159,7 @@ def _conversation(values: Values, turns: tuple[Message, ...], field: str = "turn
         system.append(text_of(values["system"], "'system'", may_be_empty=True))
     given = [values[key] for key in ("tools", "functions") if _holds_tools(values.get(key))]
     if len(given) == 2 and given[0] != given[1]:
-        raise RowError("has both 'tools' and 'functions'", "keep the one that is meant")
+        raise RowError("has both 'tools' and 'functions'", "keep the intended one")
     for tools in given[:1]:
         system.append(
             f"Tools:\n{tools if isinstance(tools, str) else orjson.dumps(tools).decode()}"
@@ -235,7 +235,7 @@ def check_answers(schema: Schema, values: Values) -> None:
             table = ", ".join(f'{name} = "{name}"' for name in schema.required if name != own)
             raise RowError(
                 f"has two answers, '{own}' and '{other}'",
-                f'say which one is meant: fields = {{{table}, {own} = "{own}"}} or '
+                f'choose one of them: fields = {{{table}, {own} = "{own}"}} or '
                 f'fields = {{{table}, {own} = "{other}"}}',
             )
 

@@ -166,7 +166,7 @@ def parquet_rows(path: Path, shown: str) -> Iterator[Row | BadRow]:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{shown}: can't be read as parquet after row {number}: {reason}",
-            "write the file anew; a damaged parquet file can't be read in part",
+            "write the file again; a damaged parquet file can't be read in part",
         ) from error
 
 

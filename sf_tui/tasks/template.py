@@ -146,7 +146,7 @@ ANSWER_STAND_IN = "QXZJ7ANSWER7JZXQ"
 _CONTROL_SHAPE = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 _PROMPT_COMPLETION = (
-    "give prompt/completion rows, which are joined as they stand, or another tokenizer"
+    "give prompt/completion rows, which are joined as they are, or another tokenizer"
 )
 
 

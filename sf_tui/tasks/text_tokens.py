@@ -57,7 +57,7 @@ class ControlCount:
         if len(self.tokens) > len(names):
             names.append("…")
         what = (
-            "they are encoded as text and control nothing; for prompts that are rendered already, "
+            "they are encoded as text and have no effect; for prompts that are already rendered, "
             'control_tokens = "keep" in [[tasks]] makes them control tokens'
             if handling == "text"
             else 'they are control tokens, as control_tokens = "keep" has it'
@@ -301,7 +301,7 @@ class TextTokens:
         if unknown is not None:
             return unknown
         raise DataError(
-            f"{token} stands in the text, and this tokenizer can read it as the control token only",
+            f"{token} is in the text, and this tokenizer can read it as the control token only",
             "take it out of the row, or keep it as a control token: control_tokens = "
             '"keep" in [[tasks]]',
         )

@@ -17,6 +17,7 @@ from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
 from sf_tui.run.liveness import WorkerState
+from sf_tui.run.next_steps import command_instead, why_no_worker
 from sf_tui.tui.live_state import LiveState
 from sf_tui.vocabulary.ops import PAUSED, op_named
 
@@ -137,18 +138,20 @@ class ActionSender:
         self._last_press[key] = now
         return before is not None and now - before < DEBOUNCE_S
 
-    def why_not(self, state: WorkerState, action: Action | None = None) -> str:
-        """Return why an action can't be sent now and what to do; empty if it can."""
+    def why_not(self, state: WorkerState, action: Action | None = None, status: str = "") -> str:
+        """Return why an action can't be sent now and what to do; empty if it can.
+
+        Args:
+            state: of the worker.
+            action: the action; None for any.
+            status: how the run ended; empty if it did not.
+        """
         if self.read_only:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
-        if state is WorkerState.FINISHED:
+        if state in {WorkerState.FINISHED, WorkerState.DEAD}:
             after = op_named(action.op).after_end if action is not None else ""
-            if after:
-                command = after.format(run=self.run.id)
-                return f"the run has ended; `{command}` does that now"
-            return f"the run has ended; `sf resume {self.run.id}` goes on if steps are left"
-        if state is WorkerState.DEAD:
-            return f"the worker is dead; `sf resume {self.run.id}` goes on from its checkpoint"
+            command = command_instead(self.run.id, status, after)
+            return f"{why_no_worker('the run', state, status)}; `{command}`"
         return ""
 
     def resolve_toggle(self, action: Action, live: LiveState) -> Action:
@@ -205,25 +208,28 @@ class ConsoleKey:
 
 
 CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
-    ConsoleKey(("q",), "leave", "leave", "leave the console; the run goes on", footer=True),
-    ConsoleKey(("?",), "help", "help", "these keys and signs", footer=True),
+    ConsoleKey(("q",), "leave", "leave", "leave the console; the run keeps running", footer=True),
+    ConsoleKey(("?",), "help", "help", "list the keys and signs", footer=True),
     ConsoleKey(
-        (":",), "palette", "palette", "find any action by name; stopping is only here", footer=True
+        (":",), "palette", "palette", "find any action by name; stop is only here", footer=True
     ),
-    ConsoleKey(("z",), "zoom", "zoom", "give the whole screen to a panel, or back", footer=True),
-    ConsoleKey(("tab",), "next-panel", "next panel", "choose the panel that z zooms"),
-    ConsoleKey(("[",), "back", "earlier", "replay: cursor to the probe before"),
-    ConsoleKey(("]",), "forward", "later", "replay: cursor to the next probe, at the end live"),
-    ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to what happened before"),
-    ConsoleKey(("n",), "next-mark", "next mark", "replay: to what happened next"),
+    ConsoleKey(("z",), "zoom", "zoom", "show one panel on the whole screen, or back", footer=True),
+    ConsoleKey(("tab",), "next-panel", "next panel", "select the panel that z zooms"),
+    ConsoleKey(("[",), "back", "earlier", "replay: to the previous probe"),
+    ConsoleKey(("]",), "forward", "later", "replay: to the next probe; after the last one: live"),
+    ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to the previous mark"),
+    ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark"),
     ConsoleKey(("escape",), "live", "live", "replay: back to the newest step"),
     ConsoleKey(("<",), "narrow", "closer", "charts: run, then stage, then danger window"),
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
     ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
-    ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG beside the run"),
-    ConsoleKey(("m",), "copy", "copy", "copy the values as Markdown: clipboard and a file"),
+    ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
+    ConsoleKey(
+        ("m",), "copy", "copy", "write the values as Markdown to a file, and offer the clipboard"
+    ),
     ConsoleKey(("t",), "theme", "theme", "dark or light"),
+    ConsoleKey(("ctrl+l",), "redraw", "redraw", "send the whole screen again"),
 )
 """Reserved keys; a profile can't bind them."""
 
@@ -246,7 +252,7 @@ def action_help(action: Action) -> str:
     arguments = ", ".join(f"{name} {_spelled(value)}" for name, value in action.arguments.items())
     help_ = op_named(action.op).help
     asked = "; asks first" if action.confirm and not action.needs_typed_yes else ""
-    typed = "; wants a typed yes" if action.needs_typed_yes else ""
+    typed = "; asks for a typed yes" if action.needs_typed_yes else ""
     return f"{help_}{asked}{typed}{f' ({arguments})' if arguments else ''}"
 
 

@@ -77,6 +77,11 @@ class Entry:
     path: str = ""
     """Folder of the checkpoint that it is about."""
 
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it asked for a rollback, which has an entry of its own."""
+        return False
+
     def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
         """Return whether a rollback takes it back.
 
@@ -90,6 +95,15 @@ class Entry:
             self.step == event.step and last_seq is not None and self.seq > last_seq
         )
 
+    @property
+    def asked_by(self) -> str:
+        """The person or program that asked for it; empty if none did."""
+        return ""
+
+    def contains(self, text: str) -> bool:
+        """Return whether a text, in small letters, occurs in the entry."""
+        return text in f"{self.kind} {self.text} {self.stage} {self.asked_by}".lower()
+
 
 @dataclass
 class CommandRow(Entry):
@@ -101,10 +115,15 @@ class CommandRow(Entry):
     answers: list[CommandAnswered] = field(default_factory=list)
     """The worker's answers so far."""
 
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it asked for a rollback, which has an entry of its own."""
+        return op_named(self.command.op).purpose == GO_BACK
+
     def is_undone_by(self, event: Rewound, last_seq: int | None) -> bool:
         """Return whether a rollback takes its effect back; itself it does not."""
         op = op_named(self.command.op)
-        if self.command.is_pending or op.purpose == GO_BACK or not self.answers:
+        if self.command.is_pending or self.is_rollback or not self.answers:
             return False
         if self.stage != event.stage or self.step is None:
             return False
@@ -115,6 +134,11 @@ class CommandRow(Entry):
             and op.charted
             and self.answers[-1].seq > last_seq
         )
+
+    @property
+    def asked_by(self) -> str:
+        """The command's sender; empty for a rule, which the text names."""
+        return "" if self.command.by_rule else self.command.sender
 
     @property
     def doing(self) -> str:
@@ -273,22 +297,20 @@ class ActivityLog:
     def _add_command(self, event: CommandAnswered) -> None:
         row = self.commands.get(event.id)
         if row is None:
-            command = Command(event.id, event.action, by=event.by or "user", requested=event.time)
-            command.value = event.value
+            command = Command.from_event(event)
             row = self._open_command(command, requested=False)
         row.answer(event)
         self.version += 1
 
     def _open_command(self, command: Command, *, requested: bool) -> CommandRow:
-        by_user = command.by == "user"
         row = CommandRow(
-            Kind.ACTION if by_user else Kind.RULE,
+            Kind.RULE if command.by_rule else Kind.ACTION,
             command.requested,
             None,
             None,
             "",
             command=command,
-            phases=[REQUESTED] if requested or by_user else [],
+            phases=[REQUESTED] if requested or not command.by_rule else [],
         )
         _spell(row)
         self.commands[command.id] = row
@@ -306,7 +328,7 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
             device = event.device or "an unknown device"
             return Kind.RUN, f"run started on {device}{layers}", "info"
         case StageStarted():
-            beside = f", known before: {', '.join(event.known)}" if event.known else ""
+            beside = f", watched: {', '.join(event.known)}" if event.known else ""
             text = f"stage {event.stage} begins: task {event.task}, {event.steps} steps{beside}"
             return Kind.STAGE, text, "info"
         case StageFinished():
@@ -346,8 +368,8 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
 def _spell_risk(event: TasksAtRisk) -> str:
     frames = frames_at_risk(event)
     if not frames:
-        return "no other task's prompts lie near the new ones"
-    others = f" (nearest of {len(frames)} frames)" if len(frames) > 1 else ""
+        return "no other task's prompts are close to the new ones"
+    others = f" (1 of {len(frames)} candidates)" if len(frames) > 1 else ""
     return f"at risk: {frames[0]}{others}"
 
 
@@ -362,10 +384,12 @@ def _spell_share(event: DiagnosisMade) -> str:
 
 def _spell(row: CommandRow) -> None:
     command = row.command
-    by = "" if command.by == "user" else f" by rule {command.by}"
-    if command.value is not None:
-        by += f" at {format_value(command.value)}"
-    row.text = f"{command.action}{by}: {' > '.join(row.phases)}"
+    phases = " > ".join(row.phases)
+    if command.by_rule:
+        value = "" if command.value is None else f" at {format_value(command.value)}"
+        row.text = f"{command.action} by {command.sender}{value}: {phases}"
+        return
+    row.text = f"{command.action}: {phases}"
 
 
 def frames_at_risk(event: TasksAtRisk) -> list[str]:

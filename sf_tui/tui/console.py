@@ -6,6 +6,7 @@ commands to the command log. The run neither knows nor needs the console.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
+from sf_tui.tui.clipboard import offer_to_clipboard
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
 from sf_tui.tui.panels.charts import AccuracyChart
@@ -31,7 +33,7 @@ from sf_tui.tui.panels.score_words import drop_text
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
-from sf_tui.tui.theme import DARK, LIGHT
+from sf_tui.tui.theme import other_paint
 from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
 from sf_tui.vocabulary.measured import format_score
@@ -166,7 +168,8 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
         self.check_worker()
-        refusal = self.sender.why_not(view.liveness.state, action)
+        ended = view.live.finished
+        refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
         if refusal:
             self.show_notice(refusal, "warn")
             return
@@ -176,7 +179,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.newest)
             if not targets:
-                self.show_notice("no checkpoint of this stage lies before the present step", "warn")
+                self.show_notice(
+                    "no checkpoint of this stage is older than the current step", "warn"
+                )
                 return
             self.push_screen(RollbackDialog(view, clock, action, targets), self._roll_back)
         elif action.op == "stop":
@@ -266,26 +271,33 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if self.options.no_color:
             self.show_notice("NO_COLOR is set: there is only one theme", "warn")
             return
-        self.view.paint = LIGHT if self.view.paint is DARK else DARK
+        self.view.paint = other_paint(self.view.paint)
         self.theme = self.view.paint.name
         for screen in self.screen_stack:
             for panel in screen.query(Panel):
                 panel.repaint()
 
+    def _command_redraw(self) -> None:
+        self.redraw()
+        self.show_notice("the whole screen was sent again")
+
     def _command_screenshot(self) -> None:
         name = timed_name("console", ".svg", self.options.wall_clock())
-        self._keep(name, self.export_screenshot(title=f"sf {self.view.run.id}"), "saved")
+        path = self._keep(name, self.export_screenshot(title=f"sf {self.view.run.id}"))
+        if path is not None:
+            self.show_notice(f"saved {path}")
 
     def _command_copy(self) -> None:
         text = values_as_markdown(self.view)
-        self.copy_to_clipboard(text)
-        name = timed_name("values", ".md", self.options.wall_clock())
-        self._keep(name, text, "copied to the clipboard, and to")
+        offered = offer_to_clipboard(text, os.environ, self.copy_to_clipboard)
+        path = self._keep(timed_name("values", ".md", self.options.wall_clock()), text)
+        if path is not None:
+            self.show_notice(f"written to {path}, {offered}")
 
-    def _keep(self, name: str, content: str, label: str) -> None:
+    def _keep(self, name: str, content: str) -> Path | None:
+        """Write a file and return its path; show a notice and return None if that fails."""
         try:
-            path = save_file(self.view, name, content)
+            return save_file(self.view, name, content)
         except RunError as error:
             self.show_notice(f"{error.message}: {error.hint}", "error")
-        else:
-            self.show_notice(f"{label} {path}")
+            return None

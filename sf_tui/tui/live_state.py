@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sf_tui.run.losses import worst_loss
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
-from sf_tui.tui.activity import ActivityLog, CommandRow, Entry, Kind
+from sf_tui.tui.activity import ActivityLog, Entry, Kind
 from sf_tui.tui.history import History
 from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.tui.series import MinMaxSeries
@@ -28,7 +28,6 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
-from sf_tui.vocabulary.ops import GO_BACK, op_named
 
 DRIFT_SNAPSHOTS = 256
 """Drift measurements kept per stage; when full, every other one is dropped."""
@@ -376,14 +375,9 @@ class LiveState(RunState):
             and row.stage is not None
             and row.step is not None
             and not row.abandoned
-            and not _only_moves(row)
+            and not row.is_rollback
             and (not row.path or self.on_disk is None or row.path in self.on_disk)
         ]
-
-
-def _only_moves(row: Entry) -> bool:
-    """Return whether an entry asked for a rollback, which has an entry of its own."""
-    return isinstance(row, CommandRow) and op_named(row.command.op).purpose == GO_BACK
 
 
 def _held(state: RunState) -> tuple[bool, bool, int]:

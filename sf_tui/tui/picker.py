@@ -17,8 +17,9 @@ from sf_tui.tui.numbers import format_age
 from sf_tui.tui.panels.lists import state_role
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.score_words import score_text
+from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
-from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
+from sf_tui.tui.theme import choose_glyphs, choose_paint, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 RUNS_READ_FIRST = 30
@@ -94,7 +95,7 @@ class RunTable(Panel):
         ]
 
 
-class RunPicker(App[RunDirectory], inherit_bindings=False):
+class RunPicker(SendsChangedCells, App[RunDirectory], inherit_bindings=False):
     """An application that lists the runs and returns the chosen one, or None."""
 
     CSS_PATH = "console.tcss"
@@ -107,12 +108,13 @@ class RunPicker(App[RunDirectory], inherit_bindings=False):
         self.options = options
         self._printable = PrintableFilter()
         self.animation_level = "none"
-        paint = PLAIN if options.no_color else LIGHT if options.light else DARK
+        paint = choose_paint(no_color=options.no_color, light=options.light, lite=options.lite)
+        self.send_changed_cells(short=options.lite, clears=not paint.background)
         self._waiting = list_runs()
         self._table = RunTable(
             ViewState(
                 self._waiting[0],
-                glyphs=ASCII if options.ascii_only else UNICODE,
+                glyphs=choose_glyphs(ascii_only=options.ascii_only, lite=options.lite),
                 paint=paint,
             )
         )

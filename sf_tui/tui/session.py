@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
+from sf_tui.run.next_steps import what_next, why_no_worker
 from sf_tui.tui.terminal import (
     LOST_EXIT_CODE,
     ConsoleOptions,
@@ -21,6 +22,7 @@ from sf_tui.tui.terminal import (
     fit_options,
     is_lost,
     is_writable,
+    missing_for_console,
 )
 
 if TYPE_CHECKING:
@@ -85,27 +87,27 @@ def run_application(app: App[int], *, mouse: bool) -> int:
 
 
 def require_terminal(remedy: str) -> None:
-    """Check that stdin and stderr are terminals.
+    """Check that the console can open.
 
     Raises:
-        UsageError: one of them is not.
+        UsageError: stdin or stderr is no terminal, or the terminal can't move its cursor.
     """
-    for stream, name in ((sys.stdin, "stdin"), (sys.stderr, "stderr")):
-        if not stream.isatty():
-            raise UsageError(f"the console needs a terminal, and {name} is none", remedy)
+    missing = missing_for_console(os.environ)
+    if missing:
+        raise UsageError(missing, remedy)
 
 
 def closing_message(run: RunDirectory, code: int) -> str:
     """Return the message printed on exit: the run's state and how to attach again."""
-    state = probe_liveness(run).state
-    back = f"`sf attach {run.id}` comes back"
+    state, status = probe_liveness(run).state, end_status(run)
+    back = f"`sf attach {run.id}` opens it again"
     if code == 1:
-        return f"the console failed; the run is not touched by that: {back}"
+        return f"the console failed; the run is not affected: {back}"
     if state in {WorkerState.ALIVE, WorkerState.STARTING, WorkerState.SILENT}:
-        return f"{run.id} goes on; {back}, `sf stop {run.id}` ends it"
+        return f"{run.id} keeps running; {back}, `sf stop {run.id}` ends it"
     if state is WorkerState.DEAD:
-        return f"{run.id}: its worker is dead; `sf resume {run.id}` goes on from its checkpoint"
-    return f"{run.id} has ended; `sf attach {run.id}` shows it again"
+        return f"{why_no_worker(run.id, state, '')}; {what_next(run.id, '')}"
+    return f"{why_no_worker(run.id, state, status)}; {what_next(run.id, status)}"
 
 
 def pick_run(options: ConsoleOptions) -> RunDirectory | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import termios
 import threading
 import time
@@ -28,7 +29,8 @@ class ConsoleOptions:
 
     Attributes:
         read_only: send nothing to the run.
-        lite: half the refresh rate and no mouse, for slow links.
+        lite: about a third of the bytes, for slow links: fewer updates, short escape sequences, the
+            terminal's own background, no mouse.
         ascii_only: no braille and no box-drawing characters.
         no_color: the terminal's own two colors only.
         light: start with the light theme.
@@ -77,6 +79,23 @@ def fit_options(
         no_color=options.no_color or bool(environ.get("NO_COLOR")),
         light=options.light or has_light_background(environ),
     )
+
+
+def missing_for_console(environ: Mapping[str, str], *, stdout: bool = False) -> str:
+    """Return what the console lacks here, in words; empty if it can open.
+
+    Args:
+        environ: the environment.
+        stdout: require that stdout is a terminal as well, which a pipe's reader would miss.
+    """
+    streams = [(sys.stdin, "stdin"), (sys.stderr, "stderr")] + [(sys.stdout, "stdout")] * stdout
+    for stream, name in streams:
+        # Python has no stream for a descriptor that was closed.
+        if stream is None or not stream.isatty():
+            return f"the console needs a terminal, but {name} is not a terminal"
+    if environ.get("TERM") == "dumb":
+        return "the console needs a terminal that moves its cursor, but TERM is dumb"
+    return ""
 
 
 def has_light_background(environ: Mapping[str, str]) -> bool:

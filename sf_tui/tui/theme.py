@@ -7,7 +7,7 @@ a marker, danger and frozen have words. Knows signs and styles; knows nothing of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.color import Color, ColorType
 from rich.color_triplet import ColorTriplet
@@ -81,6 +81,20 @@ UNICODE = Glyphs(
     below="▼",
     plus_minus="±",
 )
+LITE = replace(
+    UNICODE,
+    name="lite",
+    rule="-",
+    wall="|",
+    dotted=":",
+    tick="+",
+    corner="+",
+    tee="+",
+    dash="-",
+    filled="=",
+    empty="-",
+)
+"""For slow links: braille and markers, but lines of one byte a sign instead of three."""
 ASCII = Glyphs(
     name="ascii",
     braille=False,
@@ -274,6 +288,54 @@ PLAIN = _paint(
     },
 )
 """For NO_COLOR: the terminal's own two colors, with bold and reverse."""
+
+
+_MEANINGFUL = (*TASK_ROLES, "danger", "ok", "warn", "error")
+"""Roles whose color tells something; all others are as in `PLAIN` on a slow link."""
+
+
+def _without_background(paint: Paint) -> Paint:
+    found = _paint(f"{paint.name}-lite", "", "", {})
+    for role, style in PLAIN.roles.items():
+        colored = paint.roles[role]
+        found.roles[role] = (
+            Style(color=colored.color, bold=colored.bold) if role in _MEANINGFUL else style
+        )
+    return found
+
+
+LITE_DARK = _without_background(DARK)
+LITE_LIGHT = _without_background(LIGHT)
+"""For slow links: the colors that tell something, on the terminal's own background."""
+
+PAINTS = (DARK, LIGHT, PLAIN, LITE_DARK, LITE_LIGHT)
+_OTHER = {
+    DARK.name: LIGHT,
+    LIGHT.name: DARK,
+    LITE_DARK.name: LITE_LIGHT,
+    LITE_LIGHT.name: LITE_DARK,
+}
+
+
+def choose_glyphs(*, ascii_only: bool, lite: bool) -> Glyphs:
+    """Return the glyphs of a session."""
+    if ascii_only:
+        return ASCII
+    return LITE if lite else UNICODE
+
+
+def choose_paint(*, no_color: bool, light: bool, lite: bool) -> Paint:
+    """Return the colors of a session."""
+    if no_color:
+        return PLAIN
+    if lite:
+        return LITE_LIGHT if light else LITE_DARK
+    return LIGHT if light else DARK
+
+
+def other_paint(paint: Paint) -> Paint:
+    """Return the light theme for a dark one and the reverse; `PLAIN` has no other."""
+    return _OTHER.get(paint.name, paint)
 
 
 def textual_theme(paint: Paint) -> Theme:

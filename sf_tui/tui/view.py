@@ -33,8 +33,9 @@ from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
+from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
-from sf_tui.tui.theme import ASCII, DARK, LIGHT, PLAIN, UNICODE, textual_theme
+from sf_tui.tui.theme import PAINTS, choose_glyphs, choose_paint, textual_theme
 from sf_tui.tui.view_state import ViewState
 
 POLL_EVERY_S = 0.25
@@ -42,7 +43,7 @@ POLL_EVERY_S = 0.25
 FRAME_EVERY_S = 1.0
 """Interval between frames; every panel shows the same instant."""
 MACHINE_EVERY_S = 2.0
-SLOWER_WITH_LITE = 2.0
+SLOWER_WITH_LITE = 3.0
 LIVENESS_EVERY_S = 1.0
 RUN_LIST_EVERY_S = 10.0
 NEVER_BEGAN = -1
@@ -116,7 +117,7 @@ class RefreshRate:
         return self.is_due("frame", FRAME_EVERY_S * self.slower)
 
 
-class RunView(App[int], inherit_bindings=False):
+class RunView(SendsChangedCells, App[int], inherit_bindings=False):
     """An application that shows a live run and returns the console's exit code.
 
     Args:
@@ -148,14 +149,16 @@ class RunView(App[int], inherit_bindings=False):
         self._worker_ended = worker_ended or (lambda: False)
         self._feed = RunFeed(run)
         actions = read_actions(run)
-        paint = PLAIN if self.options.no_color else LIGHT if self.options.light else DARK
+        chosen = self.options
+        paint = choose_paint(no_color=chosen.no_color, light=chosen.light, lite=chosen.lite)
+        self.send_changed_cells(short=chosen.lite, clears=not paint.background)
         self.view = ViewState(
             run,
             newest=self._feed.live,
             actions=actions,
             progress=self._feed.progress,
             read_only=self.options.read_only,
-            glyphs=ASCII if self.options.ascii_only else UNICODE,
+            glyphs=choose_glyphs(ascii_only=chosen.ascii_only, lite=chosen.lite),
             paint=paint,
             zone=self.options.zone,
             now_s=self.options.wall_clock(),
@@ -170,7 +173,7 @@ class RunView(App[int], inherit_bindings=False):
         self._machine_news = True
         self._shown_size = Size(0, 0)
         self._notice_at = 0.0
-        for each in (DARK, LIGHT, PLAIN):
+        for each in PAINTS:
             self.register_theme(textual_theme(each))
         self.theme = paint.name
 

@@ -17,6 +17,17 @@ DONE = "done"
 FAILED = "failed"
 REFUSED = "refused"
 
+LONGEST_SENDER = 80
+"""Characters kept of a sender's name."""
+
+
+def clean_sender(name: object) -> str:
+    """Return a sender's name without control characters, on one line; empty if it is no text."""
+    if not isinstance(name, str):
+        return ""
+    signs = "".join(sign if sign.isprintable() else " " for sign in name)
+    return " ".join(signs.split())[:LONGEST_SENDER]
+
 
 @dataclass(slots=True)
 class Command:
@@ -28,13 +39,15 @@ class Command:
         op: what the action does; empty until the worker accepts it.
         arguments: the op's, complete once it is accepted. They can be any JSON if the command log
             was written by hand.
-        by: `user`, a rule's name, or another name that the sender chose.
+        by: who asked and from where, such as `ana@gpu7 pts/3`; the rule's name if a rule fired.
+        by_rule: whether a rule of the profile asked; only the worker sets it.
         value: the metric value that fired a rule.
         status: `requested`, `accepted`, `done`, `failed` or `refused`.
         stage: the stage in which the worker answered.
         step: optimizer step of the stage at that moment.
         reason: the worker's explanation.
-        requested: time of the request, RFC 3339; empty if it is unknown.
+        requested: time of the request, RFC 3339; of the worker's first answer where only the event
+            log was read; empty if it is unknown.
         accepted: time at which the worker accepted it; empty before that.
         seq: number of the latest event about it; 0 before the first.
         changed: whether it changed anything; False if there was nothing to do.
@@ -44,7 +57,8 @@ class Command:
     action: str
     op: str = ""
     arguments: Any = field(default_factory=dict)
-    by: str = "user"
+    by: str = ""
+    by_rule: bool = False
     value: float | None = None
     status: str = REQUESTED
     stage: str | None = None
@@ -67,14 +81,15 @@ class Command:
             str(line["id"]),
             str(line.get("action", "")),
             arguments={} if arguments is None else arguments,
-            by=str(line.get("by", "user")),
+            by=clean_sender(line.get("by")),
             requested=str(line.get("time", "")),
         )
 
     @classmethod
     def from_event(cls, event: CommandAnswered) -> Command:
         """Return the command that an event is about, as far as the event describes it."""
-        command = cls(event.id, event.action, by=event.by)
+        command = cls(event.id, event.action, by=clean_sender(event.by), by_rule=event.by_rule)
+        command.requested = event.time
         command.update(event)
         return command
 
@@ -98,6 +113,11 @@ class Command:
         """Whether the worker's final answer is outstanding."""
         return self.status in (REQUESTED, ACCEPTED)
 
+    @property
+    def sender(self) -> str:
+        """Who asked, for readers: `ana@gpu7 pts/3`, `rule NAME`, or `unknown`."""
+        return f"rule {self.by}" if self.by_rule else self.by or "unknown"
+
     def answer(
         self, status: str, reason: str | None = None, *, changed: bool = True
     ) -> CommandAnswered:
@@ -108,6 +128,7 @@ class Command:
             op=self.op,
             arguments=self.arguments,
             by=self.by,
+            by_rule=self.by_rule,
             value=self.value,
             status=status,
             stage=self.stage,

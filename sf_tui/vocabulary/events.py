@@ -272,7 +272,8 @@ class CommandAnswered(Event):
     action: Annotated[str, Doc("the profile's action")] = ""
     op: Annotated[str | None, Doc("what the action does; empty if refused")] = ""
     arguments: Annotated[Mapping[str, Any] | None, Doc("the op's arguments")] = None
-    by: Annotated[str, Doc("`user`, or the rule that fired")] = ""
+    by: Annotated[str, Doc("who asked and from where (`ana@gpu7 pts/3`), or the rule's name")] = ""
+    by_rule: Annotated[bool, Doc("whether a rule of the profile asked")] = False
     value: Annotated[float | None, Doc("the metric that made the rule fire")] = None
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None

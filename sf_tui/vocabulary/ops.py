@@ -50,7 +50,7 @@ _STRENGTH = Argument("strength", float, "weight of the KL to the start model", a
 OPS: dict[str, Op] = {}
 """Every registered op by name, in display order."""
 
-_UNKNOWN = Op("", "an op that this version does not have")
+_UNKNOWN = Op("", "an op unknown to this version")
 
 
 def register_op(op: Op) -> None:
@@ -91,13 +91,13 @@ def edit_names() -> tuple[str, ...]:
 
 def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
     steps, examples = arguments.get("steps"), arguments.get("examples")
-    long = f"{steps} steps at most" if steps is not None else "as many steps as [recover] says"
+    long = f"{steps} steps at most" if steps is not None else "the steps of [recover]"
     if examples is None:
-        old = "old examples as [recover] says"
+        old = "the old examples of [recover]"
     else:
         old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
     yield (
-        "Tuning waits while the run's own weights are repaired: on rows of the new task, "
+        "Training waits while the run's own weights are repaired: on rows of the new task, "
         f"neighbor prompts and {old}, {long}. The best step is kept."
     )
     yield "Every task is probed, and a checkpoint is saved."
@@ -106,7 +106,7 @@ def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
 def _edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
     def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
         yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
-        yield "Every task is probed, and a checkpoint is saved; then training goes on from there."
+        yield "Every task is probed, and a checkpoint is saved; then training continues from there."
 
     return consequence
 
@@ -131,7 +131,7 @@ def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument
 for _op in (
     Op(
         "freeze",
-        "hold the bottom layers",
+        "freeze the bottom layers",
         (
             Argument(
                 "layers",
@@ -141,7 +141,7 @@ for _op in (
                 maximum=MAX_COUNT,
                 example=2,
             ),
-            Argument("embeddings", bool, "the input embeddings too", default=True),
+            Argument("embeddings", bool, "freeze the input embeddings too", default=True),
         ),
         key="f",
         purpose=PROTECT,
@@ -152,7 +152,7 @@ for _op in (
     ),
     Op(
         "unfreeze",
-        "let every layer move again",
+        "unfreeze every layer",
         key="u",
         turns_off=FROZEN,
         inverse="freeze",
@@ -162,7 +162,7 @@ for _op in (
     ),
     Op(
         "anchor",
-        "hold answers beside the new task to the start model's",
+        "keep answers to neighboring prompts as they were",
         (_STRENGTH,),
         settings="anchor",
         key="a",
@@ -175,7 +175,7 @@ for _op in (
     ),
     Op(
         "unanchor",
-        "let the answers move again",
+        "let answers to neighboring prompts change again",
         key="o",
         turns_off=ANCHORED,
         inverse="anchor",
@@ -185,7 +185,7 @@ for _op in (
     ),
     Op(
         "pause",
-        "pause before the next step; again: go on",
+        "pause before the next step; pressed again: continue",
         key="space",
         turns_on=PAUSED,
         inverse="resume",
@@ -194,7 +194,7 @@ for _op in (
     ),
     Op(
         "resume",
-        "go on after a pause",
+        "continue after a pause",
         # Pausing a second time resumes, so it needs no key of its own.
         turns_off=PAUSED,
         inverse="pause",
@@ -277,6 +277,14 @@ for _op in (
                 "leave every frozen layer bit-identical, even one that moved before it was frozen",
                 example=False,
             ),
+            Argument(
+                "new_floor",
+                float,
+                "share of the new task's score to keep, else it fails",
+                minimum=0,
+                maximum=1,
+                example=0.98,
+            ),
         ),
         settings="recover",
         key="r",
@@ -293,9 +301,9 @@ for _op in (
     ),
     _edit(
         "shift-edit",
-        help_="take the common shift out of the change",
+        help_="remove the common shift from the change since the stage's start",
         doing="editing",
-        changes="takes the strongest common direction out of every block matrix's change since "
+        changes="removes the strongest common direction from every block matrix's change since "
         "the stage began (alpha {alpha})",
         argument=Argument(
             "alpha",
@@ -308,10 +316,10 @@ for _op in (
     ),
     _edit(
         "spectral-edit",
-        help_="keep of the change only what rises above noise",
+        help_="keep only the part of the change that rises above noise",
         doing="editing",
-        changes="keeps of every block matrix's change since the stage began only the directions "
-        "that rise above noise",
+        changes="keeps only the directions above noise in every block matrix's change since the "
+        "stage began",
         argument=None,
     ),
     _edit(
@@ -330,7 +338,7 @@ for _op in (
     ),
     Op(
         "stop",
-        "checkpoint and end the run; `sf resume` can go on",
+        "save a checkpoint and end the run; `sf resume` continues it",
         # Never a single key: it would be too close to the others.
         may_have_key=False,
         typed_yes=True,

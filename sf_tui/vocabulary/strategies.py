@@ -87,7 +87,7 @@ class StrategySettings(StrictTable):
 class FreezeSettings(StrategySettings):
     """`[train.freeze]`: what strategy freeze keeps as it is."""
 
-    layers: CountOrZero = Field(description="how many blocks from the bottom are frozen")
+    layers: CountOrZero = Field(description="number of blocks to freeze, from the bottom")
     embeddings: bool = Field(default=True, description="freeze the input embeddings too")
 
 
@@ -95,10 +95,10 @@ class AnchorSettings(StrategySettings):
     """`[anchor]`: how a stage, and a repair, is held to the model that the stage started from."""
 
     strength: Positive = Field(
-        default=1.0, description="weight of the KL to the start model beside the new task's loss"
+        default=1.0, description="weight of the KL to the start model, added to the new task's loss"
     )
     rows: RowCount | None = Field(
-        default=None, description="neighbor prompts an optimizer step; default: batch_size"
+        default=None, description="neighbor prompts per optimizer step; default: batch_size"
     )
     cache_size: RowCount | None = Field(
         default=None,
@@ -111,7 +111,7 @@ class AnchorSettings(StrategySettings):
         "longest, from 4 to 32",
     )
     top_k: RowCount = Field(
-        default=64, description="how many of the start model's likeliest tokens are kept"
+        default=64, description="number of the start model's most likely tokens kept"
     )
 
 
@@ -153,10 +153,10 @@ class EwcSettings(StrategySettings):
         default=1e5, description="weight of the penalty: strength / 2 * F * (W - W_start)^2"
     )
     decay: Factor = Field(
-        default=1.0, description="what the Fisher of earlier tasks is multiplied by at a new one"
+        default=1.0, description="factor on the Fisher of earlier tasks at each new one"
     )
     examples: RowCount | None = Field(
-        default=200, description="old examples of each task for its Fisher"
+        default=200, description="old examples per task that its Fisher is estimated on"
     )
 
 
@@ -272,7 +272,7 @@ for _declaration in (
     ),
     StrategyDeclaration(
         "anchor",
-        "hold the model to its start's answers on neighbor prompts",
+        "keep the start model's answers to neighbor prompts",
         cost="about a second plain step for each step, and the start model's answers once",
         source="this project's experiment; distillation (Hinton et al. 2015, arXiv 1503.02531) "
         "towards the model's own past (Li and Hoiem 2016, arXiv 1606.09282)",
@@ -297,7 +297,7 @@ for _declaration in (
     ),
     StrategyDeclaration(
         "ewc",
-        "hold the weights that old examples depend on (elastic weight consolidation)",
+        "protect the weights that old examples depend on (elastic weight consolidation)",
         cost="one backward pass for each old example at the stage's start; two more copies of the "
         "weights in memory, one more in each checkpoint",
         source="Kirkpatrick et al. 2017 (arXiv 1612.00796); one running Fisher over tasks as in "

@@ -213,7 +213,7 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     point = CheckpointStore(run, profile.checkpoint).resume_point(names, log)
     if history.stage is None or (point is None and not has_model(run)):
         raise RunError(
-            f"{run.id}: it has no checkpoint yet, so there are no weights to look at",
+            f"{run.id}: it has no checkpoint yet, so there are no weights yet",
             f"`sf resume {run.id}` continues it",
         )
     return RunRecord(run, profile, history, point)

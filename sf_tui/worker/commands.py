@@ -140,7 +140,7 @@ class CommandRunner:
         profile = self._context.profile
         action = profile.action(command.action)
         if not isinstance(command.arguments, dict):
-            raise UsageError(f"arguments = {command.arguments!r:.60}: wanted an object")
+            raise UsageError(f"arguments = {command.arguments!r:.60}: must be an object")
         op, arguments = op_named(action.op), action.arguments(command.arguments)
         if op.settings:
             table = getattr(profile, op.settings)
@@ -149,7 +149,7 @@ class CommandRunner:
                 for name, value in arguments.items()
             }
         if op.needs_old_task and not self._target.stage.point().watches_old:
-            raise RunError("no watched task was learned before this stage: there is none to lose")
+            raise RunError("no watched task was learned before this stage, so nothing can be lost")
         refusal = self._target.stage.loop.refusal(op.name)
         if refusal is not None:
             raise RunError(refusal)
@@ -255,7 +255,6 @@ class CommandQueue:
         """
         log = self._context.resume_log
         self._replays = log.to_replay(self._stage, seq)
-        rules = {rule.name for rule in self._context.profile.rules}
         answers: list[Answer] = []
         for command in log.unfinished():
             if command.stage != self._stage:
@@ -265,7 +264,7 @@ class CommandQueue:
             saved = command.op == "checkpoint" and command.seq <= seq
             if rolled_back or saved:
                 answers.append((command, DONE, None))
-            elif command.by in rules and command.seq > seq and at > step:
+            elif command.by_rule and command.seq > seq and at > step:
                 # The rule fires again at that step, and `after_step` continues the command.
                 continue
             elif (
@@ -329,6 +328,7 @@ class CommandQueue:
                     rule.action,
                     arguments=dict(rule.arguments),
                     by=rule.name,
+                    by_rule=True,
                     value=value,
                 )
                 yield Decisions(self._stage, step, commands=(command,))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import torch
 
+from sf_tui.cases.estimates import checkpoint_bytes
+from sf_tui.cases.profile_warnings import learned_by_heart, stage_warnings
 from sf_tui.cases.risk_survey import risk_at_start
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
@@ -13,9 +16,6 @@ from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import start_model
 from sf_tui.worker.stop import is_out_of_memory
-
-# AdamW in float32: the weights and two moments, four bytes each.
-_CHECKPOINT_BYTES_A_PARAMETER = 12
 
 
 def introduce_run(context: RunContext) -> None:
@@ -64,15 +64,31 @@ def introduce_run(context: RunContext) -> None:
         for note in task.notes:
             context.log_event(Alert("warn", "rows", f"'{name}', {note}"))
         if profile.task(name).metric == "auto":
-            context.log_event(Alert("info", "metric", f"'{name}' is measured by {task.metric}"))
+            context.log_event(
+                Alert("info", "metric", f"metric of '{name}': {task.metric.replace('_', ' ')}")
+            )
+    _warn_of_plan(context)
     _warn_of_disk(context)
 
 
+def _warn_of_plan(context: RunContext) -> None:
+    """Write an alert for each stage whose rate, warmup or epochs can't be what is wanted."""
+    prepared, profile = context.prepared, context.profile
+    text: Any = prepared.loaded.model.config.get_text_config(decoder=True)
+    for spec in profile.stages():
+        rows = len(prepared.tasks[spec.task].train)
+        for warning in stage_warnings(
+            spec,
+            steps=spec.train.total_steps(rows),
+            rows=rows,
+            hidden_size=int(getattr(text, "hidden_size", 0) or 0),
+            repeats=learned_by_heart(spec, profile),
+        ):
+            context.log_event(Alert("warn", "plan", warning))
+
+
 def _warn_of_disk(context: RunContext) -> None:
-    kept = context.profile.checkpoint
-    stages = len(context.profile.stages())
-    count = kept.keep_last + kept.keep_best + 1 + 2 * stages
-    needed = count * _CHECKPOINT_BYTES_A_PARAMETER * context.prepared.layout.elements
+    needed = checkpoint_bytes(context.profile, context.prepared.layout.elements)
     free = shutil.disk_usage(context.run.path).free
     if needed > free:
         context.alert(

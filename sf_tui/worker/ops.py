@@ -282,7 +282,7 @@ class _Stop(OpImplementation):
     fails_alone = False
 
     def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
-        raise StopRun(f"by {command.by}", command.id)
+        raise StopRun(f"by {command.sender}", command.id)
 
 
 @dataclass(frozen=True)

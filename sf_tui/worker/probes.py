@@ -28,6 +28,7 @@ from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
 from sf_tui.vocabulary.metrics import metric_named
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.danger import DangerWindows
+from sf_tui.worker.unknown_tasks import warn_of_unknown_tasks
 
 # Cost of measuring drift in a probe, in trained tokens of the same model. It reads every weight
 # twice, which takes as long as `_DRIFT_TOKENS` tokens in a model of any size. Python and the file
@@ -44,10 +45,6 @@ OLD_TASK_WEIGHT = 3
 # Not the run's seed: runs on the same data must use the same examples, so that their curves are
 # comparable across seeds and strategies.
 PROBE_SEED = 0
-
-UNKNOWN_BELOW = 0.02
-"""A task with at most this score at a stage's start has nothing to lose."""
-
 
 Measures = Mapping[str, float]
 
@@ -262,23 +259,8 @@ class StageProbes:
         )
 
     def say_unknown_tasks(self) -> None:
-        """Write an alert if an old task's score in `baseline` is near 0."""
-        for name in self._old:
-            task = self._tasks[name]
-            known = self.baseline[name].get(task.metric)
-            share = metric_named(task.metric).is_share
-            if not share or known is None or known > UNKNOWN_BELOW:
-                continue
-            self._context.alert(
-                "warn",
-                f"unknown-{name}",
-                f"'{name}' is at {known:.3f} ({task.metric}) before the first step: the model does "
-                "not know it as it is asked here, so no drop can be seen and no rule on drop can "
-                "fire; ask it in the form in which it was taught (chat rows for a chat model), or "
-                "watch another metric",
-                self._stage,
-                0,
-            )
+        """Write an alert for each old task that the model does not know at the stage's start."""
+        warn_of_unknown_tasks(self._context, self._stage, self._old)
 
     def drift(self, step: int) -> float:
         """Measure drift, write the event, and return the largest layer's relative update."""

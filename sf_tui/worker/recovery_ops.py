@@ -11,11 +11,13 @@ from typing import Any
 from sf_tui.cases.assemble import RunCase, live_case
 from sf_tui.cases.operations import diagnose, repair
 from sf_tui.cases.rows import CaseNeeds
-from sf_tui.recovery.repair import RepairOutcome, edit_model
+from sf_tui.recovery.outcome import RepairOutcome
+from sf_tui.recovery.repair import edit_model
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
 from sf_tui.worker.frozen_repair import frozen_for_repair
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
+from sf_tui.worker.stop import CommandFailedError
 
 
 class _Diagnose(OpImplementation):
@@ -59,6 +61,7 @@ class _Recover(OpImplementation):
                 examples=arguments["examples"],
                 steps=arguments["steps"],
                 strength=arguments["strength"],
+                new_floor=arguments["new_floor"],
                 # Scaling back would move a layer that has to stay as it is.
                 keep=1.0 if frozen.moved_stay else None,
                 log=lambda _: context.stop_if_asked(),
@@ -90,7 +93,10 @@ def _why_no_anchor(target: OpTarget) -> str | None:
 class _Edit(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
         found = edit_model(
-            _case(target, examples=0, every_row=False).case, command.op, command.arguments
+            _case(target, examples=0, every_row=False).case,
+            command.op,
+            command.arguments,
+            new_floor=target.context.profile.recover.new_floor,
         )
         return _summary(found)
 
@@ -117,6 +123,11 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
 
 
 def _summary(found: RepairOutcome) -> str:
+    """Return both tasks before and after; raise if the floor was broken, which changed nothing."""
+    if found.floor_refusal is not None:
+        raise CommandFailedError(
+            f"{found.floor_refusal.reason}; the weights are as before; a lower new_floor accepts it"
+        )
     parts = [
         f"{name} {before:.2f} to {after:.2f}"
         for name, before, after in (

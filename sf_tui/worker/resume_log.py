@@ -164,7 +164,7 @@ class ResumeLog:
     def has_fired(self, rule: str) -> bool:
         """Return whether a rule has fired in this run."""
         return any(
-            command.by == rule and command.status in {ACCEPTED, DONE}
+            command.by_rule and command.by == rule and command.status in {ACCEPTED, DONE}
             for command in self.commands.values()
         )
 

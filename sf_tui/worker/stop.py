@@ -44,7 +44,7 @@ class OutOfMemoryError(RunError):
             f"out of memory {where}: {said.splitlines()[0][:160]}",
             "make a step smaller by [train] micro_batch_size or batch_size, max_length, "
             'gradient_checkpointing = true, or [model] dtype = "bfloat16"; the last checkpoint is '
-            "intact and `sf resume` goes on from it",
+            "intact and `sf resume` continues from it",
         )
 
 
@@ -85,8 +85,8 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
     if isinstance(error, OSError):
         return RunError(
             f"{error.filename or run}: {error.strerror or error}",
-            "earlier checkpoints are intact; mend the disk, then "
-            f"`sf resume {shlex.quote(str(run))}` goes on",
+            "earlier checkpoints are intact; fix the disk, then "
+            f"`sf resume {shlex.quote(str(run))}` continues the run",
         )
     return None
 

@@ -167,7 +167,7 @@ class Worker:
                 Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
             )
         # Commands sent to a worker that died before it read them.
-        self._refuse_commands(context, "no worker was there to read it; send it again")
+        self._refuse_commands(context, "no worker was running to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
 
     def _stop_unprepared(self, log: EventLog) -> int:
@@ -177,7 +177,7 @@ class Worker:
                 exit_code=EXIT_STOPPED,
                 metrics=_last_metrics(log),
                 reason=f"stopped by signal {self._signals.received} before its first step; "
-                f"`sf resume {self._run.id}` goes on",
+                f"`sf resume {self._run.id}` continues it",
             )
         )
         return EXIT_STOPPED
@@ -268,7 +268,7 @@ class Worker:
                 status="stopped",
                 exit_code=EXIT_STOPPED,
                 metrics=context.accuracy,
-                reason=f"stopped {stop.reason}; `sf resume {self._run.id}` goes on",
+                reason=f"stopped {stop.reason}; `sf resume {self._run.id}` continues it",
             )
         )
         return EXIT_STOPPED

@@ -163,7 +163,7 @@ def test_a_long_sample_is_shortened_for_people_only(
     ("arguments", "says"),
     [
         (["--field", "question"], "not KEY=FIELD"),
-        (["--on-bad-row", "drop"], "no such way"),
+        (["--on-bad-row", "drop"], "unknown value"),
         (["--max-length", "10"], "only be counted with a tokenizer"),
     ],
 )

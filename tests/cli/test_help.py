@@ -46,3 +46,51 @@ def test_no_table_named_in_a_help_text_is_eaten(
 
 def test_some_help_text_names_a_table() -> None:
     assert any(TABLE.search(text) for command in COMMANDS.values() for text in texts(command))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_help_page_shows_a_type_of_python(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=200).stdout
+    for leak in ("<", "range", "list[", "bool", "x>="):
+        assert leak not in shown
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_bracket_of_a_help_text_is_shown(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=400).stdout
+    screen = " ".join(shown.split())
+    for text in texts(COMMANDS[path]):
+        for bracket in re.findall(r"\\?(\[[^\]]*\])", text):
+            assert bracket in screen, text
+
+
+def test_the_commands_are_grouped() -> None:
+    shown = CliRunner().invoke(app, ["--help"], terminal_width=200).stdout
+    places = [shown.index(f"─ {name} ─") for name in ("Run and watch", "Repair", "Look", "Measure")]
+    assert places == sorted(places)
+    assert "─ Commands ─" not in shown
+    groups = dict(zip(("run", "repair", "look", "measure"), shown.split("╭")[-4:], strict=True))
+    assert all(f"│ {name} " in groups["run"] for name in ("run", "resume", "act", "stop"))
+    assert all(f"│ {name} " in groups["repair"] for name in ("diagnose", "recover"))
+
+
+def test_the_console_has_the_same_options_wherever_it_opens() -> None:
+    def consoles_options(path: tuple[str, ...]) -> dict[str, str]:
+        wanted = {"--lite", "--ascii", "--light"}
+        return {
+            option: parameter.help
+            for parameter in COMMANDS[path].params
+            for option in parameter.opts
+            if option in wanted
+        }
+
+    first = consoles_options(("attach",))
+    assert set(first) == {"--lite", "--ascii", "--light"}
+    for name in ("run", "resume", "watch"):
+        assert consoles_options((name,)) == first

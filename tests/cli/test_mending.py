@@ -202,7 +202,7 @@ def test_what_a_card_says_to_do_next_with_a_model_can_be_done(
     words = shlex.split(next_step.split("`")[1])
     assert words[:3] == ["sf", "recover", str(model)]
     words[words.index("DIR")] = str(tmp_path / "fixed")
-    repaired = fork_host.run(*words[1:], "--steps", "2")
+    repaired = fork_host.run(*words[1:], "--steps", "2", "--force")
     assert repaired.poll() == 0, repaired.stderr
     assert (tmp_path / "fixed" / "config.json").is_file()
 
@@ -307,7 +307,8 @@ def test_a_repair_asks_for_as_many_and_as_long_answers_as_an_anchor_would(
         assert "\n[anchor]\n" in profile
         (run / "profile.toml").write_text(profile.replace("\n[anchor]\n", f"\n[anchor]\n{anchor}"))
         done = fork_host.run(
-            *("recover", run, "--out", tmp_path / f"{name}-repaired", "--steps", "20", "--json")
+            *("recover", run, "--out", tmp_path / f"{name}-repaired", "--steps", "20", "--json"),
+            *("--learning-rate", "4e-4", "--force"),
         )
         asked.append(output(done)["forwarded_tokens"])
     assert asked == sorted(asked, reverse=True)
@@ -317,22 +318,34 @@ def test_a_repair_asks_for_as_many_and_as_long_answers_as_an_anchor_would(
 def test_a_repair_says_on_a_terminal_what_came_of_it(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
-    done = fork_host.run("recover", spoiled, "--out", tmp_path / "b", "--by", "interpolate")
+    options = ("--by", "interpolate", "--new-floor", "0")
+    done = fork_host.run("recover", spoiled, "--out", tmp_path / "b", *options)
 
     assert done.poll() == 0, done.stderr
     assert "repaired by interpolate" in done.stdout
+    assert " of 60" in done.stdout
+    assert " ± " in done.stdout
     assert "old task" in done.stdout
     assert str(tmp_path / "b") in done.stdout
 
 
-def test_a_repair_that_made_nothing_better_says_so(
+def test_a_repair_that_made_nothing_better_writes_nothing_unless_forced(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "same"
+    line = ("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "1")
 
-    done = fork_host.run("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "1")
-    assert done.poll() == 0, done.stderr
+    done = fork_host.run(*line)
+    assert done.poll() == 1, done.stderr
     assert "Nothing is better" in done.stdout
+    assert "no model was written" in done.stdout
+    assert "nothing was written" in done.stderr
+    assert "--force" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+    done = fork_host.run(*line, "--force")
+    assert done.poll() == 0, done.stderr
+    assert "written with --force" in done.stderr
     was, now = (load_file(one / "model.safetensors") for one in (spoiled / "model", out))
     assert all(bool((was[name] == now[name]).all()) for name in was)
 
@@ -341,17 +354,93 @@ def test_edits_are_repairs_too(fork_host: ForkHost, spoiled: Path, tmp_path: Pat
     start = output(
         fork_host.run(
             *("recover", spoiled, "--out", tmp_path / "start", "--by", "interpolate"),
-            *("--keep", "0", "--json"),
+            *("--keep", "0", "--json", "--force"),
         )
     )
     assert start["old"]["after"] == pytest.approx(start["start"])
     assert start["keep"] == 0
     for by in ("shift-edit", "spectral-edit"):
-        found = output(
-            fork_host.run("recover", spoiled, "--out", tmp_path / by, "--by", by, "--json")
-        )
+        out = ("--out", tmp_path / by, "--force")
+        found = output(fork_host.run("recover", spoiled, *out, "--by", by, "--json"))
         assert found["by"] == by
         assert (tmp_path / by / "model.safetensors").is_file()
+
+
+def test_a_repair_under_the_floor_of_the_new_task_is_written_only_by_force(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+) -> None:
+    before, out = digests(spoiled), tmp_path / "out"
+    line = ("recover", spoiled, "--out", out, "--by", "interpolate", "--keep", "0", "--json")
+
+    done = fork_host.run(*line)
+    assert done.poll() == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["old"]["after"] > found["old"]["before"]
+    assert found["new"]["after"] < 0.98 * found["new"]["before"]
+    assert found["new"]["n"] == 60
+    assert found["new"]["before_interval"][0] < found["new"]["before"]
+    assert (found["written"], found["out"], found["new_floor"]) == (False, None, 0.98)
+    assert "under its floor" in found["refused"]
+    for part in ("nothing was written", "of 60", "--new-floor", "--force"):
+        assert part in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert digests(spoiled) == before
+
+    forced = fork_host.run(*line, "--force")
+    assert output(forced)["written"]
+    assert "written with --force" in forced.stderr
+    assert (out / "model.safetensors").is_file()
+    no_floor = output(fork_host.run(*line[:3], tmp_path / "low", *line[4:], "--new-floor", "0"))
+    assert (no_floor["refused"], no_floor["written"]) == (None, True)
+
+
+@pytest.mark.parametrize("rate", ["10", "1e-9"])
+def test_a_rate_that_is_of_no_use_is_replaced_and_the_new_task_kept(
+    fork_host: ForkHost, spoiled: Path, tmp_path: Path, rate: str
+) -> None:
+    options = ("--steps", "40", "--learning-rate", rate, "--json")
+    found = output(fork_host.run("recover", spoiled, "--out", tmp_path / "out", *options))
+
+    assert found["old"]["after"] > found["old"]["before"] + 0.2
+    assert found["new"]["after"] >= 0.98 * found["new"]["before"]
+    assert found["learning_rate"] != float(rate)
+    assert "as given" in found["learning_rate_source"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [None, "3", "1e-8"])
+@pytest.mark.parametrize("examples", [0, 10])
+@pytest.mark.parametrize("by_run", [True, False])
+def test_what_a_repair_writes_is_above_the_floor_at_any_rate(
+    fork_host: ForkHost,
+    spoiled: Path,
+    questions: Path,
+    tmp_path: Path,
+    rate: str | None,
+    examples: int,
+    by_run: bool,
+) -> None:
+    target: tuple[str | Path, ...] = (spoiled,)
+    if not by_run:
+        start = spoiled / "checkpoints" / "new" / "step-000000"
+        target = (spoiled / "model", "--old", questions, "--new", "biography:new")
+        target = (*target, "--start-model", start, "--set", "biography.people=48")
+        target = (*target, "--set", "biography.new_people=10")
+    given = () if rate is None else ("--learning-rate", rate)
+    out = tmp_path / "out"
+    line = ("recover", *target, "--out", out, "--examples", examples, *given, "--json")
+    done = fork_host.run(*line)
+    found = json.loads(done.stdout)
+    assert done.poll() == (0 if found["written"] else 1)
+    assert out.exists() == found["written"]
+    if found["written"]:
+        assert found["new"]["after"] >= 0.98 * found["new"]["before"]
+        assert found["old"]["after"] > found["old"]["before"]
+
+
+def test_the_floor_is_a_share(fork_host: ForkHost, spoiled: Path, tmp_path: Path) -> None:
+    line = ("recover", spoiled, "--out", tmp_path / "out", "--new-floor", "1.5")
+    refused(fork_host.run(*line), 2, "--new-floor 1.5")
 
 
 def test_a_repair_runs_with_the_old_tasks_files_absent(
@@ -373,7 +462,7 @@ def test_a_repair_runs_with_the_old_tasks_files_absent(
     assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
     training.unlink()
 
-    quick = ("--examples", "0", "--steps", "4", "--json")
+    quick = ("--examples", "0", "--steps", "4", "--json", "--force")
     done = fork_host.run("recover", run, "--out", tmp_path / "a", *quick)
     found = output(done)
     assert found["old"]["before"] is not None
@@ -383,7 +472,7 @@ def test_a_repair_runs_with_the_old_tasks_files_absent(
     scored.unlink()
     done = fork_host.run("recover", run, "--out", tmp_path / "b", *quick)
     found = output(done)
-    assert found["old"] == {"before": None, "after": None}
+    assert (found["old"]["before"], found["old"]["after"]) == (None, None)
     assert found["agreement"]["before"] is not None
     assert "can't be scored" in done.stderr
     refused(
@@ -398,16 +487,16 @@ def test_a_model_is_repaired_with_examples_alone_where_nobody_has_its_start(
 ) -> None:
     done = fork_host.run(
         *("recover", finished_run / "model", "--out", tmp_path / "a", "--old", questions),
-        *("--learning-rate", "1e-4", "--steps", "4", "--json"),
+        *("--learning-rate", "1e-4", "--steps", "4", "--json", "--force"),
     )
 
     found = output(done)
     assert (found["examples"], found["by"], found["start"]) == (10, "examples", None)
-    assert found["new"] == {"before": None, "after": None}
+    assert (found["new"]["before"], found["new"]["n"]) == (None, None)
     nothing = fork_host.run(
         "recover", finished_run / "model", "--out", tmp_path / "b", "--new", questions
     )
-    refused(nothing, 2, "nothing speaks for the old task", "--start-model")
+    refused(nothing, 2, "no evidence of the old task", "--start-model")
 
 
 def test_a_place_that_a_repair_may_not_take_is_refused(
@@ -418,11 +507,11 @@ def test_a_place_that_a_repair_may_not_take_is_refused(
 
     refused(run("recover", spoiled, "--out", tmp_path / "there"), 2, "exists")
     refused(run("recover", spoiled, "--out", spoiled), 2, "exists")
-    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never written into")
-    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never written")
+    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never overwritten")
+    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never overwritten")
     model = spoiled / "model"
     old = ("--old", "biography:old")
-    refused(run("recover", model, "--out", model / "x", *old), 2, "never written into")
+    refused(run("recover", model, "--out", model / "x", *old), 2, "never overwritten")
     file = tmp_path / "file"
     file.touch()
     refused(run("recover", spoiled, "--out", file / "x"), 2, "can't be written")

@@ -278,13 +278,14 @@ def diagnose(sf: Sf, forged: WrittenRun, _: Path) -> None:
 
 def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     from sf_tui.cli.cards import print_repair
-    from sf_tui.recovery.repair import Accuracies, RepairOutcome
+    from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 
     sf("recover", f"r{IN_NAMES}")
     sf("recover", forged.run.path, "--out", folder / IN_NAMES)
     both = Accuracies(0.1, 0.9)
     outcome = RepairOutcome(
-        both, both, 0.9, 10, 5, 1.0, 100, 100, None, both, 1e-4, ((0, 0.1), (5, 0.9)), EVERYWHERE
+        *(both, both, 0.9, 10, 5, 1.0, 100, 100, None, both, 1e-4, ((0, 0.1), (5, 0.9))),
+        *(EVERYWHERE, EVERYWHERE),
     )
     print_repair(outcome, EVERYWHERE, folder / IN_NAMES)
 

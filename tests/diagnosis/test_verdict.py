@@ -146,7 +146,7 @@ class TestUnknownStart:
 def test_a_start_that_knew_nothing_has_nothing_to_lose() -> None:
     found = verdict_of(0, 0, 30, 100)
     assert found.name == "none"
-    assert found.evidence[-1] == "The start didn't know it either: there was nothing to lose."
+    assert found.evidence[-1] == "The start model didn't know it either: there was nothing to lose."
 
 
 def test_start_as_one_number_decides_too_and_its_doubt_counts() -> None:

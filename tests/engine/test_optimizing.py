@@ -97,6 +97,17 @@ def test_step_takes_the_scheduled_rate(make_model: MakeModel, make_tuner: MakeTu
     assert tuner.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
 
 
+@pytest.mark.parametrize("lr_schedule", ["constant", "linear", "cosine"])
+def test_a_stage_of_one_step_without_warm_up_trains_at_the_full_rate(
+    make_model: MakeModel, make_tuner: MakeTuner, lr_schedule: str
+) -> None:
+    model = make_model().model
+    tuner = make_tuner(model, make_rows(8), warmup_steps=0, steps=1, lr_schedule=lr_schedule)
+    before = weights(model)
+    assert tuner.advance().learning_rate == pytest.approx(0.01)
+    assert not all(torch.equal(now, before[name]) for name, now in weights(model).items())
+
+
 def test_step_at_rate_zero_moves_nothing(make_model: MakeModel, make_tuner: MakeTuner) -> None:
     model = make_model().model
     tuner = make_tuner(model, make_rows(8), steps=1, lr_schedule="linear", weight_decay=0.5)

@@ -103,7 +103,7 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     again.read_until("freeze: requested → accepted")
     again.read_until("frozen")
     again.press(":")
-    again.read_until("esc leave")
+    again.read_until("esc close")
     again.press("stop")
     again.read(0.6)
     again.press("\r")

@@ -20,12 +20,16 @@ data = "biography:new"
 """
 
 
+STARTER = Path(__file__).parents[2] / "profiles" / "starters" / "biography-mini"
+
+
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of its built-in profiles."""
     package = tmp_path / "installation" / "sf_tui"
     profiles = package / "_profiles"
-    (profiles / "starters" / "biography-mini").mkdir(parents=True)
+    (profiles / "starters").mkdir(parents=True)
+    (profiles / "starters" / "biography-mini").symlink_to(STARTER)
     (profiles / "scene.toml").write_text(SCENE)
     monkeypatch.setattr("sf_tui.profile.sources.package_directory", lambda: package)
     return profiles

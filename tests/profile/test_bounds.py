@@ -77,4 +77,4 @@ def test_stage_and_recovery_tables_are_bounded_too() -> None:
 
 @pytest.mark.parametrize("value", ["-1", "0"])
 def test_too_small_a_number_is_told_as_before(value: str) -> None:
-    assert "wanted a whole number of at least 1" in told(f"train.batch_size={value}")
+    assert "must be a whole number of at least 1" in told(f"train.batch_size={value}")

@@ -42,6 +42,7 @@ def test_defaults() -> None:
     assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,
+        "new_floor": 0.98,
         "strength": 1.0,
         "old_share": 0.25,
     }
@@ -126,19 +127,19 @@ UNKNOWN = "name data of a task that is not part of the run"
         (
             "[diagnose]\nexamples = 0\n",
             11,
-            "[diagnose] examples = 0: wanted a whole number of at least 1",
+            "[diagnose] examples = 0: must be a whole number of at least 1",
             "the default is examples = 10",
         ),
         (
             "[diagnose]\nlearning_rate = 0.0\n",
             11,
-            "[diagnose] learning_rate = 0.0: wanted a number above 0",
-            "leave 'learning_rate' out for the default",
+            "[diagnose] learning_rate = 0.0: must be a number above 0",
+            "omit 'learning_rate' for the default",
         ),
         (
             "[diagnose]\ncontrol = 5\n",
             11,
-            "[diagnose] control = 5: wanted text on one line that is not empty, given a whole "
+            "[diagnose] control = 5: must be text on one line that is not empty, not a whole "
             "number",
             'put it into quotes: control = "5"',
         ),
@@ -151,32 +152,32 @@ UNKNOWN = "name data of a task that is not part of the run"
         (
             "[recover]\nexamples = -1\n",
             11,
-            "[recover] examples = -1: wanted a whole number of at least 0",
+            "[recover] examples = -1: must be a whole number of at least 0",
             "the default is examples = 0",
         ),
         (
             "[recover]\nsteps = 0\n",
             11,
-            "[recover] steps = 0: wanted a whole number of at least 1",
+            "[recover] steps = 0: must be a whole number of at least 1",
             "the default is steps = 150",
         ),
         (
             "[recover]\nstrength = inf\n",
             11,
-            "[recover] strength = inf: wanted a number above 0",
+            "[recover] strength = inf: must be a number above 0",
             "the default is strength = 1.0",
         ),
         (
             "[recover]\nold_share = 1\n",
             11,
-            "[recover] old_share = 1: wanted a share between 0 and 1",
+            "[recover] old_share = 1: must be a share between 0 and 1",
             "the default is old_share = 0.25",
         ),
         (
             "[recover]\ninterpolate = 0\n",
             11,
-            "[recover] interpolate = 0: wanted a number above 0 and up to 1",
-            "leave 'interpolate' out for the default",
+            "[recover] interpolate = 0: must be a number above 0 and up to 1",
+            "omit 'interpolate' for the default",
         ),
         (
             "[replay_stage]\nstrength = 2\n",
@@ -251,6 +252,7 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         "examples": 0,
         "steps": 20,
         "strength": 2.0,
+        "new_floor": None,
     }
     assert profile.action("anchor").arguments() == {"strength": None}
     assert profile.action("unanchor").arguments() == {}
@@ -264,7 +266,7 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         (
             "diagnose",
             {"examples": 0},
-            "examples = 0: wanted a whole number of at least 1",
+            "examples = 0: must be a whole number of at least 1",
             "",
         ),
         (
@@ -282,10 +284,10 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         (
             "anchor",
             {"strength": float("nan")},
-            "strength = nan: wanted a number above 0",
+            "strength = nan: must be a number above 0",
             "",
         ),
-        ("unanchor", {"x": 1}, "op 'unanchor' takes no argument 'x'", "it takes none"),
+        ("unanchor", {"x": 1}, "op 'unanchor' takes no argument 'x'", "it takes no arguments"),
     ],
 )
 def test_wrong_argument_of_a_command_is_told(

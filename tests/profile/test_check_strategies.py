@@ -137,31 +137,31 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
         (
             "[anchor]\nstrength = 0\n",
             11,
-            "[anchor] strength = 0: wanted a number above 0",
+            "[anchor] strength = 0: must be a number above 0",
             "the default is strength = 1.0",
         ),
         (
             "[anchor]\nstrength = -1.5\n",
             11,
-            "[anchor] strength = -1.5: wanted a number above 0",
+            "[anchor] strength = -1.5: must be a number above 0",
             "the default is strength = 1.0",
         ),
         (
             "[anchor]\nstrength = nan\n",
             11,
-            "[anchor] strength = nan: wanted a number above 0",
+            "[anchor] strength = nan: must be a number above 0",
             "the default is strength = 1.0",
         ),
         (
             "[anchor]\nrows = 0\n",
             11,
-            "[anchor] rows = 0: wanted a whole number of at least 1",
-            "leave 'rows' out for the default",
+            "[anchor] rows = 0: must be a whole number of at least 1",
+            "omit 'rows' for the default",
         ),
         (
             "[anchor]\ntop_k = 6.5\n",
             11,
-            "[anchor] top_k = 6.5: wanted a whole number of at least 1, given a number",
+            "[anchor] top_k = 6.5: must be a whole number of at least 1, not a number",
             "the default is top_k = 64",
         ),
         (
@@ -174,19 +174,19 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "[anchor]\nrows = 8\ncache_size = 4\n",
             12,
             "[anchor] cache_size = 4 is less than the 8 rows of a step",
-            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+            "few prompts are memorized; omit it for new ones at every step",
         ),
         (
             "[anchor]\ncache_size = 15\n",
             11,
             "[anchor] cache_size = 15 is less than the 16 rows of a step",
-            "few prompts are learnt by heart; leave it out for fresh ones at every step",
+            "few prompts are memorized; omit it for new ones at every step",
         ),
         (
             "[train]\nmax_length = 32\n[anchor]\nanswer_tokens = 32\n",
             13,
             "[anchor] answer_tokens = 32 leaves no token for a prompt: max_length is 32",
-            "make it smaller, or leave it out for the default",
+            "make it smaller, or omit it for the default",
         ),
         (
             "[neighbours]\nsurvey_budget = 0\n",
@@ -197,7 +197,7 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
         (
             "[neighbors]\nsurvey_budget = 3\n",
             11,
-            "[neighbors] survey_budget = 3: wanted a share from 0 to 1",
+            "[neighbors] survey_budget = 3: must be a share from 0 to 1",
             "the default is survey_budget = 0.03",
         ),
         (
@@ -209,7 +209,7 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
         (
             "[neighbors]\nkinds = 'words'\n",
             11,
-            '[neighbors] kinds = "words": wanted a table, given text',
+            '[neighbors] kinds = "words": must be a table, not text',
             "write it as a table: [neighbors.kinds]",
         ),
         (
@@ -221,7 +221,7 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
         (
             "[neighbors.kinds]\nrandom_words = -1\n",
             11,
-            "[neighbors.kinds] random_words = -1: wanted a number of at least 0",
+            "[neighbors.kinds] random_words = -1: must be a number of at least 0",
             "the default is random_words = 1.0",
         ),
         (
@@ -229,7 +229,7 @@ def test_data_without_prompts_can_not_be_anchored() -> None:
             "random_words = 0\nrandom_tokens = 0\n",
             10,
             "[neighbors.kinds] every kind has the weight 0",
-            "give one a weight above 0, or leave it out for the default",
+            "give one a weight above 0, or omit it for the default",
         ),
     ],
 )
@@ -243,7 +243,7 @@ def test_wrong_option_is_told_as_it_was_written() -> None:
         "did you mean 'random_tokens'?",
     )
     assert problem("", "anchor.strength=0")[0] == (
-        "--set anchor.strength: strength = 0: wanted a number above 0"
+        "--set anchor.strength: strength = 0: must be a number above 0"
     )
 
 

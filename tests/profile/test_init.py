@@ -8,8 +8,15 @@ import pytest
 from pydantic import BaseModel
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import STARTER_SCENE, new_profile, parse_profile, problems_in
+from sf_tui.profile import (
+    STARTER_SCENE,
+    new_profile,
+    parse_profile,
+    problems_in,
+    short_profile,
+)
 from sf_tui.profile.schema import Profile
+from sf_tui.profile.train_schema import TrainSettings
 from sf_tui.profile.values import inner_model
 from sf_tui.vocabulary.ops import OPS
 
@@ -80,8 +87,36 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
 
 
 def test_strange_file_names_are_written_as_toml() -> None:
-    with pytest.raises(ProfileError, match="wanted text on one line"):
+    with pytest.raises(ProfileError, match="must be text on one line"):
         parse_profile(TEXT)
     strange = 'odd "name" \\ é\U000e0001.jsonl'
     text = new_profile(name="mine", model="org/model", old=strange, new="b.csv")
     assert parse_profile(text, base_dir=Path("/d")).tasks[0].data == f"/d/{strange}"
+
+
+def test_short_profile_has_what_was_given_with_the_reasons_and_nothing_else() -> None:
+    text = short_profile(
+        name="mine",
+        model="org/model",
+        old="a.csv",
+        new="b.csv",
+        about_model="llama",
+        held_out={"old": 60},
+        train={"learning_rate": 2e-5, "batch_size": 8, "steps": 120, "warmup_steps": 12},
+        probe={"examples": 50},
+        guard={"old_accuracy": 0.8, "new_accuracy": 0.7},
+        reasons={"train.learning_rate": "0.08 / hidden size 4096", "held_out.old": "of 600 rows"},
+    )
+    profile = parse_profile(text, base_dir=Path("/d"))
+    assert profile.tasks[0].held_out == 60
+    assert profile.tasks[1].held_out is None
+    assert (profile.train.learning_rate, profile.train.steps) == (2e-5, 120)
+    assert (profile.probe.examples, profile.guard.old_accuracy) == (50, 0.8)
+    assert "# 0.08 / hidden size 4096" in text
+    assert "[biography]" not in text
+    assert len(text.splitlines()) <= 45
+
+
+def test_short_profile_and_schema_agree_on_the_schedule() -> None:
+    text = short_profile(name="m", model="org/m", old="a.csv", new="b.csv", train={})
+    assert parse_profile(text).train.lr_schedule == TrainSettings().lr_schedule == "constant"

@@ -176,7 +176,7 @@ def test_arguments_of_a_command_replace_the_profiles_own() -> None:
     assert action.arguments({"layers": 3}) == {"layers": 3, "embeddings": True}
     with pytest.raises(UsageError, match="op 'freeze' takes no argument 'layer'"):
         action.arguments({"layer": 3})
-    with pytest.raises(UsageError, match="layers = -1: wanted a whole number of at least 0"):
+    with pytest.raises(UsageError, match="layers = -1: must be a whole number of at least 0"):
         action.arguments({"layers": -1})
 
 

@@ -141,7 +141,7 @@ def test_relative_path_starts_at_the_current_directory(
 
 def test_seed_replaces_the_profiles_own() -> None:
     assert load("seed=3", seed=5).seed == 5
-    assert problem(seed=-1)[0].startswith("--seed: seed = -1: wanted a whole number from 0")
+    assert problem(seed=-1)[0].startswith("--seed: seed = -1: must be a whole number from 0")
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,15 @@ def test_seed_replaces_the_profiles_own() -> None:
         ),
         (
             "model.source=1",
-            "--set model.source: source = 1: wanted text on one line that is not empty, given a "
+            "--set model.source: source = 1: must be text on one line that is not empty, not a "
             "whole number",
             "put it into quotes: --set 'model.source=\"1\"'",
         ),
         ("trian.steps=1", "--set trian.steps: unknown key 'trian'", "did you mean 'train'?"),
         (
             "train.steps=abc",
-            '--set train.steps: steps = "abc": wanted a whole number of at least 1, given text',
-            "leave 'steps' out for the default",
+            '--set train.steps: steps = "abc": must be a whole number of at least 1, not text',
+            "omit 'steps' for the default",
         ),
         (
             "tasks.nwe.metric=nll",
@@ -182,7 +182,7 @@ def test_seed_replaces_the_profiles_own() -> None:
         (
             "actions.hold.layers=1",
             "--set actions.hold.layers: [actions.hold] the key 'op' is missing",
-            'add op = "freeze": what it does',
+            'add op = "freeze": op to run',
         ),
         (
             "train.steps",

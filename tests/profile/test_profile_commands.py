@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sf_tui.cli.profile_commands import app
-from sf_tui.errors import ProfileError, UsageError
+from sf_tui.errors import DataError, ProfileError, UsageError
 from sf_tui.profile import load_profile
 
 
@@ -48,7 +49,7 @@ def test_show_prints_a_profile_that_loads_to_the_same(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installation")
 def test_check_says_what_the_profile_would_do() -> None:
     result = sf_profile(
-        "check", "scene", "--set", "replay_stage.steps=9", "--set", "train.epochs=2"
+        "check", "scene", "--quick", "--set", "replay_stage.steps=9", "--set", "train.epochs=2"
     )
     assert result.exit_code == 0
     assert result.stdout == (
@@ -60,7 +61,7 @@ def test_check_says_what_the_profile_would_do() -> None:
         "  stage   replay: seq, 9 steps of 16 examples at 1e-05; old data: every training "
         "example of 'old'\n"
     )
-    told = json.loads(sf_profile("check", "scene", "--json").stdout)
+    told = json.loads(sf_profile("check", "scene", "--quick", "--json").stdout)
     assert told["ok"] is True
     assert told["stages"] == [
         {
@@ -98,7 +99,7 @@ def test_anchored_profile_is_shown_and_checked(tmp_path: Path) -> None:
     told = json.loads(sf_profile("show", shown, "--json").stdout)
     assert told["anchor"]["strength"] == 2.0
     assert told["neighbors"]["kinds"]["random_tokens"] == 0.0
-    checked = sf_profile("check", shown, "--set", "tasks.old.watch=false")
+    checked = sf_profile("check", shown, "--quick", "--set", "tasks.old.watch=false")
     assert (
         "  stage   new: anchor, 300 steps of 16 examples at 1e-05; old data: none\n"
         in checked.stdout
@@ -130,33 +131,92 @@ def test_check_misses_a_file(tmp_path: Path) -> None:
 
 
 def test_init_writes_a_profile_that_passes_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    llama_directory: Path,
+    two_schemas: tuple[Path, Path],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "old.jsonl").write_text("{}")
+    shutil.copytree(llama_directory, tmp_path / "model")
+    shutil.copy(two_schemas[0], tmp_path / "old.jsonl")
     (tmp_path / "sub").mkdir()
     for out in ("sf.toml", "sub/my profile.toml"):
         result = sf_profile(
-            "init", "--model", "model", "--old", "old.jsonl", "--new", "org/set", "--out", out
+            *("init", "--model", "model", "--old", "old.jsonl"),
+            *("--new", two_schemas[1], "--out", out),
         )
         assert result.exit_code == 0, result.exception
         assert result.stdout == ""
         assert f"wrote {out}" in result.stderr
-        assert sf_profile("check", out).exit_code == 0
+        assert sf_profile("check", out, "--quick").exit_code == 0
     assert 'data = "./old.jsonl"' in (tmp_path / "sf.toml").read_text()
     profile = load_profile(tmp_path / "sub" / "my profile.toml")
     assert profile.name == "my-profile"
     assert profile.model.source == str(tmp_path / "model")
-    assert [task.data for task in profile.tasks] == [str(tmp_path / "old.jsonl"), "org/set"]
+    assert [task.data for task in profile.tasks] == [
+        str(tmp_path / "old.jsonl"),
+        str(two_schemas[1]),
+    ]
+    assert profile.train.learning_rate == 0.0025  # 0.08 / 32
+
+
+def test_check_reports_rows_cost_and_warnings(
+    tmp_path: Path, llama_directory: Path, two_schemas: tuple[Path, Path]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f'name = "mine"\nmodel.source = "{llama_directory}"\n'
+        f'[[tasks]]\nname = "old"\ndata = "{two_schemas[0]}"\n'
+        f'[[tasks]]\nname = "new"\ndata = "{two_schemas[1]}"\n'
+        "[train]\nlearning_rate = 1e-5\nsteps = 300\n"
+    )
+    result = sf_profile("check", path)
+    assert result.exit_code == 0, result.exception
+    lines = result.stdout.splitlines()
+    assert any("llama" in line and "hidden size 32" in line for line in lines)
+    assert any("16 rows: 14 safe examples, 2 held out" in line for line in lines)
+    assert any("16 rows: 14 to train on, 2 held out" in line for line in lines)
+    assert any("300 steps, 343 epochs" in line and "tokens" in line for line in lines)
+    assert any(line.startswith("  cost") and "memory" in line for line in lines)
+    warned = [line for line in lines if line.startswith("  warn")]
+    assert any("learning_rate = 1e-05 is 250 times below" in line for line in warned)
+    assert any("'old' holds out 2 of 16 rows: too few for a verdict" in line for line in warned)
+    assert any("times: lower steps" in line for line in warned)
+    (unknown,) = [line for line in warned if "does not know it as it is asked" in line]
+    assert unknown.count("asked: ") == unknown.count("the model answers: ") == 2
+
+    told = json.loads(sf_profile("check", path, "--json").stdout)
+    assert [facts["held_out"] for facts in told["data"]] == [2, 2]
+    assert told["estimate"]["stages"][0]["epochs"] == pytest.approx(300 * 16 / 14)
+    assert told["estimate"]["disk_bytes"] > 0
+    assert (told["start"][0]["task"], told["start"][0]["known"]) == ("old", False)
+    assert [f"  warn    {text}" for text in told["warnings"]] == warned
+    quick = json.loads(sf_profile("check", path, "--no-measure", "--json").stdout)
+    assert quick["start"] == []
+
+
+def test_check_names_the_row_that_cannot_be_used(tmp_path: Path, llama_directory: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 1, "completion": "b"}\n')
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f'name = "mine"\nmodel.source = "{llama_directory}"\n'
+        f'[[tasks]]\nname = "new"\ndata = "{rows}"\nlearn = true\n'
+    )
+    result = sf_profile("check", path, "--json")
+    assert isinstance(result.exception, DataError)
+    assert "rows.jsonl:2" in json.loads(result.stdout)["errors"][0]["message"]
 
 
 @pytest.mark.usefixtures("installation")
 def test_init_alone_is_the_built_in_experiment(tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     assert sf_profile("init", "--out", out, "--name", "Mine").exit_code == 0
-    assert sf_profile("check", out).exit_code == 0
-    assert load_profile(out).name == "Mine"
+    assert sf_profile("check", out, "--quick").exit_code == 0
+    profile = load_profile(out)
+    assert profile.name == "Mine"
+    assert (profile.train.learning_rate, profile.train.batch_size) == (4e-4, 48)
+    assert profile.train.steps == 300
 
 
 @pytest.mark.usefixtures("installation")

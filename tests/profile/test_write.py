@@ -92,6 +92,7 @@ NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
             "learning_rate": POSITIVE,
             "strength": POSITIVE,
             "old_share": st.floats(0.01, 0.99),
+            "new_floor": st.floats(0, 1),
             "interpolate": st.floats(0.01, 1),
         },
     ),

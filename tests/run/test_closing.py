@@ -84,7 +84,7 @@ def test_stage_end_is_of_the_whole_split() -> None:
 
 def test_completed_run_with_a_loss_names_model_and_diagnosis(run: RunDirectory) -> None:
     run.model.mkdir()
-    closing = closing_of(run, ended(two_stages(), RunFinished("completed", 0)))
+    closing = closing_of(run, ended(two_stages(), RunFinished("completed", 0)), run.id)
     assert closing.model == run.model
     assert closing.outcome[0].startswith("old lost 100")
     assert [command for command, _ in closing.next_steps] == [f"sf diagnose {run.id}"]
@@ -100,7 +100,7 @@ def test_verdict_decides_the_next_step(run: RunDirectory, verdict: str, command:
         RunFinished("completed", 0),
         DiagnosisMade(verdict, "old", 0.0, stage="b", step=100, start=1.0),
     )
-    closing = closing_of(run, state)
+    closing = closing_of(run, state, run.id)
     assert [given for given, _ in closing.next_steps] == [command.format(run=run.id)]
 
 
@@ -110,22 +110,22 @@ def test_real_loss_names_no_repair_as_the_next_command(run: RunDirectory) -> Non
         RunFinished("completed", 0),
         DiagnosisMade("real", "old", 0.0, stage="b", step=100, start=1.0),
     )
-    ((command, why),) = closing_of(run, state).next_steps
+    ((command, why),) = closing_of(run, state, run.id).next_steps
     assert command == ""
     assert "go back to the weights from before" in why
 
 
 def test_new_task_that_stayed_at_its_start_was_not_learned(run: RunDirectory) -> None:
-    closing = closing_of(run, ended(two_stages(learned=0.0), RunFinished("completed", 0)))
+    closing = closing_of(run, ended(two_stages(learned=0.0), RunFinished("completed", 0)), run.id)
     assert any("b" in line and "not learned" in line for line in closing.outcome)
     assert closing.next_steps[0][0] == f"sf profile check {run.profile}"
 
 
 def test_completed_run_is_never_told_to_resume(run: RunDirectory) -> None:
     for status in ("completed", "guard_failed"):
-        closing = closing_of(run, ended(two_stages(), RunFinished(status, 0)))
+        closing = closing_of(run, ended(two_stages(), RunFinished(status, 0)), run.id)
         assert not any("resume" in command for command, _ in closing.next_steps)
-    stopped = closing_of(run, ended(two_stages(), RunFinished("stopped", 5)))
+    stopped = closing_of(run, ended(two_stages(), RunFinished("stopped", 5)), run.id)
     assert stopped.next_steps[0][0] == f"sf resume {run.id}"
 
 
@@ -137,7 +137,7 @@ def test_kept_task_is_not_called_lost(run: RunDirectory) -> None:
         Probe("a", 10, {"old": share(0.94, 50), "a": share(1.0, 50)}, True),
         RunFinished("completed", 0),
     ]
-    closing = closing_of(run, ended([], *events))
+    closing = closing_of(run, ended([], *events), run.id)
     assert closing.outcome[0].startswith("old was kept")
     assert closing.next_steps == []
 
@@ -154,5 +154,5 @@ def test_stopped_run_names_its_newest_checkpoint_of_the_current_branch(run: RunD
         Rewound("a", 50, "rollback", checkpoint="step-000050"),
         RunFinished("stopped", 5),
     ]
-    closing = closing_of(run, ended([], *events))
+    closing = closing_of(run, ended([], *events), run.id)
     assert closing.model == run.checkpoints / "a" / "step-000050"

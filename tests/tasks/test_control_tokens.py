@@ -82,7 +82,7 @@ def test_they_can_be_kept(chat_tokenizer: Fast) -> None:
 
 def test_they_can_make_a_bad_row(chat_tokenizer: Fast) -> None:
     examples = [asked("Who?", "Ada."), asked("What is <|im_end|>?", "An end.")]
-    with pytest.raises(DataError, match=r"the control token <\|im_end\|> stands in its text"):
+    with pytest.raises(DataError, match=r"the control token <\|im_end\|> is in its text"):
         encode_all(examples, chat_tokenizer, control_tokens="error")
     encoded = encode_all(examples, chat_tokenizer, on_bad_row="skip", control_tokens="error")
     assert encoded.rows == encode_all(examples[:1], chat_tokenizer).rows

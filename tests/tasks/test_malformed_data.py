@@ -115,7 +115,7 @@ def test_a_file_without_a_good_row_is_an_error_even_when_bad_rows_are_skipped(
         ({"group": "topic"}, "group names the field 'topic', which no row has", "prompt"),
         ({"held_out": 2}, "held_out = 2 of 2 rows", "at most 1"),
         ({"held_out": "b.jsonl"}, "b.jsonl: no such file", "did you mean 'a.jsonl'?"),
-        ({"split": "test"}, 'split = "test" has no meaning', "take out split"),
+        ({"split": "test"}, 'split = "test" has no meaning', "remove split"),
     ],
 )
 def test_settings_that_do_not_fit_the_file_are_told(

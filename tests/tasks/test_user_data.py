@@ -177,7 +177,7 @@ def test_a_fields_table_and_a_second_schema_are_told(write: Write, tmp_path: Pat
 def test_unfilled_placeholders_are_told(write: Write, tmp_path: Path) -> None:
     write("a.jsonl", lines({"prompt": "Who?", "completion": "I am {{name}}."}, *[]))
     loaded = load_examples("a.jsonl", tmp_path)
-    assert "a placeholder such as {{name}} stands in 1 row" in loaded.notes[-1]
+    assert "a placeholder such as {{name}} is in 1 row" in loaded.notes[-1]
 
 
 def test_a_row_of_a_megabyte_is_read_whole(write: Write, tmp_path: Path) -> None:

@@ -73,15 +73,30 @@ def test_pausing_a_paused_run_resumes_it(running: WrittenRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "word"), [(WorkerState.DEAD, "dead"), (WorkerState.FINISHED, "ended")]
+    ("state", "status", "word", "command"),
+    [
+        (WorkerState.DEAD, "", "is dead", "sf resume {}"),
+        (WorkerState.FINISHED, "stopped", "was stopped", "sf resume {}"),
+        (WorkerState.FINISHED, "failed", "has failed", "sf resume {}"),
+        (WorkerState.FINISHED, "completed", "is completed", "sf diagnose {}"),
+        (WorkerState.FINISHED, "guard_failed", "is completed", "sf diagnose {}"),
+    ],
 )
 def test_nothing_is_sent_to_a_worker_that_is_gone(
-    running: WrittenRun, state: WorkerState, word: str
+    running: WrittenRun, state: WorkerState, status: str, word: str, command: str
 ) -> None:
     desk, _ = desk_of(running)
-    refusal = desk.why_not(state)
+    freeze = desk.actions.of_key("f")
+    refusal = desk.why_not(state, freeze, status)
     assert word in refusal
-    assert f"sf resume {running.run.id}" in refusal
+    assert refusal.endswith(f"`{command.format(running.run.id)}`")
+    assert ("resume" in refusal) == (command != "sf diagnose {}")
+
+
+def test_recover_on_a_completed_run_names_the_command_that_does_it(running: WrittenRun) -> None:
+    desk, _ = desk_of(running)
+    refusal = desk.why_not(WorkerState.FINISHED, desk.actions.of_op("recover"), "completed")
+    assert refusal.endswith(f"`sf recover {running.run.id} --out DIR`")
 
 
 def test_a_read_only_desk_sends_nothing_and_says_so(running: WrittenRun) -> None:
@@ -99,7 +114,7 @@ def test_rollback_goes_to_checkpoints_that_are_there(running: WrittenRun) -> Non
     feed = RunFeed(running.run)
     targets = rollback_targets(running.run, feed.live)
     assert [target.step for target in targets] == [200, 100, 0]
-    assert targets[1].accuracy["old"] == pytest.approx(0.4, abs=0.05)
+    assert targets[1].scores["old"].value == pytest.approx(0.4, abs=0.05)
     (running.run.checkpoints / "new" / "step-000100").rmdir()
     (running.run.checkpoints / "new" / "step-000200").rename(
         running.run.checkpoints / "new" / "step-000200.abandoned-1"

@@ -38,7 +38,7 @@ def of(action: Action, actions: RunActions) -> list[str]:
         ({"examples": 10, "steps": 20}, ["10 old examples", "20 steps at most"]),
         ({"examples": 1}, ["1 old example, "]),
         ({"examples": 0}, ["no old examples"]),
-        ({}, ["old examples as [recover] says", "as many steps as [recover] says"]),
+        ({}, ["old examples of [recover]", "the steps of [recover]"]),
     ],
 )
 def test_recover_says_what_it_tunes_on_and_how_long(
@@ -59,7 +59,7 @@ def test_what_the_action_leaves_open_the_profile_says() -> None:
     ("op", "arguments", "word"),
     [
         ("shift-edit", {"alpha": 0.5}, "alpha 0.5"),
-        ("spectral-edit", {}, "rise above noise"),
+        ("spectral-edit", {}, "above noise"),
         ("interpolate", {"keep": 0.6}, "keeps 0.6 of its change"),
         ("interpolate", {}, "keeps 0.7 of its change"),
     ],

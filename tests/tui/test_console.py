@@ -84,7 +84,7 @@ async def test_rollback_names_checkpoint_and_loss_and_wants_a_typed_yes(
         assert isinstance(app.screen, RollbackDialog)
         text = screen_text(app)
         assert "rollback to new/step-000100?" in text
-        assert "30 steps are lost so far" in text
+        assert "discards 30 steps" in text
         await pilot.press("y", "enter")
         await pilot.press("e", "enter")
         assert sent(running) == []
@@ -247,9 +247,9 @@ async def test_a_dead_worker_is_told_with_how_to_go_on(make_run: MakeRun) -> Non
     async with app.run_test(size=SIZE) as pilot:
         text = screen_text(app)
         assert "The worker is dead" in text
-        assert f"sf resume {written.run.id} goes on from new/step-000100" in text
+        assert f"sf resume {written.run.id} (from new/step-000100)" in text
         await pilot.press("f")
-        assert "worker is dead" in app.view.notice
+        assert "the worker of the run is dead" in app.view.notice
     assert sent(written) == []
 
 
@@ -351,12 +351,17 @@ async def test_a_screenshot_is_saved_beside_the_run_and_said(running: WrittenRun
         assert saved[0].read_text().startswith("<svg")
 
 
-async def test_values_are_copied_to_clipboard_and_file(running: WrittenRun) -> None:
+async def test_values_are_offered_to_the_clipboard_and_written(
+    running: WrittenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMUX", raising=False)
     app = console_of(running)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("m")
         saved = list((running.run.path / "console").glob("*.md"))
         assert saved[0].read_text() == app.clipboard
+        offered = "and offered to the terminal's clipboard"
+        assert app.view.notice == f"written to {saved[0]}, {offered}"
         assert "| old (exact_match) | 0.99 ± 0.06, 64 examples |" in app.clipboard
         assert "step 85 of 300" in app.clipboard
 

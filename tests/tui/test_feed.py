@@ -37,14 +37,16 @@ def test_events_of_a_newer_version_are_passed_over(running: WrittenRun) -> None:
 
 def test_a_command_is_one_row_from_request_to_done(running: WrittenRun) -> None:
     feed = RunFeed(running.run)
-    identity = request_command(running.run, "freeze")
+    identity = request_command(running.run, "freeze", by="ana@gpu7 pts/3")
     assert feed.poll()
     row = feed.live.activity.commands[identity]
     assert row.text == "freeze: requested"
-    running.command(identity, "freeze", "accepted", 85)
-    running.command(identity, "freeze", "done", 85)
+    running.command(identity, "freeze", "accepted", 85, by="ana@gpu7 pts/3")
+    running.command(identity, "freeze", "done", 85, by="ana@gpu7 pts/3")
     feed.poll()
     assert row.text == "freeze: requested > accepted @85 > done"
+    assert row.asked_by == "ana@gpu7 pts/3"
+    assert row.contains("gpu7")
     assert not row.is_under_way
     assert list(feed.live.activity.rows).count(row) == 1
 
@@ -63,8 +65,8 @@ def test_the_task_at_risk_is_told_once_for_each_naming(running: WrittenRun) -> N
     feed.poll()
     texts = [row.text for row in feed.live.activity.rows][-2:]
     assert texts == [
-        "at risk: What is the capital of … ? (nearest of 3 frames)",
-        "no other task's prompts lie near the new ones",
+        "at risk: What is the capital of … ? (1 of 3 candidates)",
+        "no other task's prompts are close to the new ones",
     ]
     assert feed.live.damaged_lines == 0
 
@@ -80,9 +82,12 @@ def test_a_verdict_is_told_with_its_interval(running: WrittenRun) -> None:
 
 
 def test_a_rule_is_named_with_what_made_it_fire(running: WrittenRun) -> None:
-    running.command("p:new:40:0", "freeze", "accepted", 40, by="protect-old-task", value=0.23)
+    running.command(
+        "p:new:40:0", "freeze", "accepted", 40, by="protect-old-task", by_rule=True, value=0.23
+    )
     row = RunFeed(running.run).live.activity.commands["p:new:40:0"]
     assert row.text == "freeze by rule protect-old-task at 0.230: accepted @40"
+    assert row.asked_by == ""
 
 
 @pytest.fixture

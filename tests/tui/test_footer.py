@@ -91,5 +91,5 @@ async def test_help_tells_the_new_keys(running: WrittenRun) -> None:
     async with app.run_test(size=(120, 60)) as pilot:
         await open_dialog(pilot, app, "?")
         text = " ".join(screen_text(app).split())
-        for row in ("a anchor hold", "o unanchor let", "d diagnose test", "r recover repair"):
+        for row in ("a anchor keep", "o unanchor let", "d diagnose test", "r recover repair"):
             assert row in text

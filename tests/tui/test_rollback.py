@@ -111,10 +111,10 @@ async def test_a_confirmation_keeps_its_keys_in_sight_and_scrolls(
         for _ in range(20):
             text = screen_text(app)
             seen += " ".join(text.replace("│", " ").split())
-            assert any(line.strip("│ ").startswith("y ") for line in text.splitlines())
+            assert "│ y " in text
             await pilot.press("down")
             await pilot.pause()
-        assert "To undo it" in seen
+        assert "To undo" in seen
         await pilot.press("y")
     assert [action for action, _ in sent(repaired)] == ["recover"]
 

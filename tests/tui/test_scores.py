@@ -59,7 +59,7 @@ def test_a_loss_comes_with_examples_interval_and_both_references(make_run: MakeR
     first, second = text_of(app, DangerStrip, 120)
     assert first == (
         "DANGER WINDOW 85/150   ● old 0.26 ± 0.09 (26 of 101) · −74 since the run began, "
-        "−74 in this stage   ▸ f freeze  a anchor"
+        "−74 in this stage   ▸ a anchor  f freeze"
     )
     assert second.startswith("▲ new 1.00 ± 0.04 (101 of 101)   ")
     assert second.endswith("65 steps left   old −5 in 25 steps")

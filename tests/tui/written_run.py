@@ -291,7 +291,7 @@ class WrittenRun:
     def command(
         self, identity: str, action: str, status: str, step: int, stage: str = "new", **more: Any
     ) -> None:
-        fields: dict[str, Any] = {"by": "user"} | more
+        fields: dict[str, Any] = {"by": "ana@gpu7 pts/3"} | more
         op = {"careful": "checkpoint"}.get(action, action)
         self.event(
             CommandAnswered(

@@ -109,7 +109,7 @@ def test_a_profile_takes_the_op_and_checks_its_arguments(tmp_path: Path) -> None
     action = load_profile(file).actions["shrink"]
     assert (action.op, action.key, action.own_arguments) == ("shrink", "x", {"share": 0.01})
     file.write_text(PROFILE + OWN_ACTION.replace("0.02", "2"))
-    with pytest.raises(ProfileError, match="share = 2: wanted a number above 0 and up to 1"):
+    with pytest.raises(ProfileError, match="share = 2: must be a number above 0 and up to 1"):
         load_profile(file)
     file.write_text(PROFILE + OWN_ACTION.replace("share", "sare"))
     with pytest.raises(ProfileError, match=r"unknown key 'sare'[\s\S]*did you mean 'share'"):

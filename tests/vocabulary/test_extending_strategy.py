@@ -123,8 +123,8 @@ def test_profile_knows_it_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("train.strategy=fad", '--set train.strategy: strategy = "fad": wanted one of seq,'),
-        ("train.fade.rate=2.0", "--set train.fade.rate: rate = 2.0: wanted a number above 0"),
+        ("train.strategy=fad", '--set train.strategy: strategy = "fad": must be one of seq,'),
+        ("train.fade.rate=2.0", "--set train.fade.rate: rate = 2.0: must be a number above 0"),
         ("train.fade.rat=0.5", "--set train.fade.rat: unknown key 'rat'"),
         ("train.fade.rate=0.5", "[train] a fade table goes with strategy 'fade'"),
     ],
@@ -137,7 +137,7 @@ def test_mistakes_in_it_are_named_like_any_other(given: str, message: str) -> No
 
 def test_profile_refuses_it_where_it_is_not_registered() -> None:
     del STRATEGIES["fade"]
-    with pytest.raises(ProfileError, match="wanted one of seq, freeze, anchor"):
+    with pytest.raises(ProfileError, match="must be one of seq, freeze, anchor"):
         parse_profile(PROFILE, overrides=["train.strategy=fade"])
     register_strategy(FADE)
 

@@ -222,6 +222,20 @@ def test_acts_open_a_danger_window_with_their_name(watched: RunDirectory) -> Non
     ]
 
 
+def test_rollback_to_a_safe_step_opens_a_window_that_ends_with_the_stage(begin: Begin) -> None:
+    run = begin("window.steps=2")
+    operator = Operator(run).at("new", 5, "rollback", to="step-000004")
+    assert work(run, operator.at("new", 11, "rollback", to="step-000004")) == 0
+    assert windows_of(run) == [
+        ("entered", 0, 2, ""),
+        ("left", 2, 2, ""),
+        # The second rollback goes back to where this one is open.
+        ("entered", 4, 2, "rollback"),
+        ("left", 6, 2, "rollback"),
+        ("left", 6, 2, "rollback"),
+    ]
+
+
 def test_probes_are_dense_inside_every_window(watched: RunDirectory) -> None:
     steps = [e["step"] for e in events_of(watched, "probe") if e["stage"] == "new"]
     assert steps == [0, 1, 2, 3, 4, 6, 7, 7, 8, 9, 10, 8, 9, 10, 12]

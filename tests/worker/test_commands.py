@@ -276,7 +276,7 @@ def test_stop_saves_everything_and_the_run_goes_on_later(
     operator = Operator(run).at("new", 3, "stop").at("new", 3, "freeze", layers=1)
     assert work(run, operator) == 5
     assert events_of(run)[-1]["status"] == "stopped"
-    assert "`sf resume run` goes on" in events_of(run)[-1]["reason"]
+    assert "`sf resume run` continues it" in events_of(run)[-1]["reason"]
     assert ("stop", "done") in commands_of(run)
     assert equal(final_weights(run), checkpoint_weights(run, "new", 3))
     # What was sent behind the stop is answered too, and not carried out by the next worker.

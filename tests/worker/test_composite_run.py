@@ -74,13 +74,12 @@ def test_killed_and_resumed_run_writes_the_same_directory(
     assert config["architectures"] == [FAMILIES[family][0]]
 
     out = tmp_path / "mended"
-    done = fork_host.run(
-        "recover", run.path, "--by", "interpolate", "--start-model", source, "--out", out
-    )
+    edit = ("recover", run.path, "--by", "interpolate", "--out", out, "--force")
+    done = fork_host.run(*edit, "--start-model", source)
     if family.endswith("_moe"):
         assert done.wait() != 0
         assert "first checkpoint" in done.stderr
-        done = fork_host.run("recover", run.path, "--by", "interpolate", "--out", out)
+        done = fork_host.run(*edit)
     assert done.wait() == 0, done.stderr
     assert set(_contents(out)) == set(_contents(run.model))
     mended: dict[str, torch.Tensor] = {}

@@ -33,6 +33,8 @@ from support.quick_run import (
 # also where none of them is better than none.
 SHORT = ("recover.steps=6", "diagnose.steps=6", "anchor.cache_size=64", "recover.interpolate=0.7")
 
+METRIC = 'data = "biography:{}"\nmetric = "token_accuracy"\n'
+
 RULE = """\
 [[rules]]
 name = "mend"
@@ -289,3 +291,32 @@ def test_where_no_task_was_learnt_before_there_is_nothing_to_test_or_mend(begin:
     statuses = {(e["action"], e["status"]) for e in events_of(run, "command")}
     assert statuses == {("diagnose", "refused"), ("recover", "refused")}
     assert "no watched task" in events_of(run, "command")[0]["reason"]
+
+
+def test_an_edit_under_the_floor_fails_and_the_run_continues_unharmed(
+    tmp_path: Path,
+) -> None:
+    """The new task is measured by tokens, of which so small a model gets some right."""
+    text = PROFILE.replace('data = "biography:new"\n', METRIC.format("new"))
+    (tmp_path / "floor.toml").write_text(
+        text.replace('data = "biography:old"\n', METRIC.format("old"))
+    )
+    profile = load_profile(tmp_path / "floor.toml", (*SHORT, "train.steps=30"))
+    runs = []
+    for name in ("plain", "refused"):
+        run = RunDirectory.create(
+            tmp_path / name, profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
+        )
+        operator = Operator(run)
+        if name == "refused":
+            operator.at("new", 24, "interpolate", keep=0.0)
+        assert work(run, operator) == 0
+        runs.append(run)
+    plain, refused = runs
+    assert_well_told(refused)
+    answers = {e["op"]: e for e in events_of(refused, "command") if e["status"] != "accepted"}
+    assert answers["interpolate"]["status"] == "failed"
+    assert "under its floor" in answers["interpolate"]["reason"]
+    assert "the weights are as before" in answers["interpolate"]["reason"]
+    assert equal(final_weights(refused), final_weights(plain))
+    assert live_course(refused) == live_course(plain)

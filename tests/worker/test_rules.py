@@ -153,7 +153,7 @@ def test_rule_stops_the_run_and_a_resume_goes_on_without_stopping_again(
 ) -> None:
     run = begin(more=rule("drift", "above = 0.4", "stop"))
     assert work(run) == 5
-    assert events_of(run)[-1]["reason"].startswith("stopped by guardian")
+    assert events_of(run)[-1]["reason"].startswith("stopped by rule guardian")
     assert work(run) == 0
     assert_well_told(run)
     assert equal(final_weights(run), final_weights(undisturbed))

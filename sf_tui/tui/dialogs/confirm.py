@@ -18,6 +18,8 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import format_score
 
 _ROWS = 6
+_WITH_EXAMPLES = 60
+"""Least cells of a row that gives the number of examples behind each score."""
 
 
 class ConfirmDialog(Dialog[Action]):
@@ -44,8 +46,8 @@ class ConfirmDialog(Dialog[Action]):
             [(f"run {self.view.run.id}{self._where}", "muted")],
             [],
         ]
-        yes = what_yes_does(self._action, self.view) or "send it"
-        keys = [("y", yes), ("n or esc", "leave it")]
+        yes = what_yes_does(self._action, self.view) or "confirm"
+        keys = [("y", yes), ("n or esc", "cancel")]
         return self.with_foot(text, keys_lines(keys, width), height)
 
     def press(self, key: str) -> None:
@@ -119,17 +121,18 @@ class RollbackDialog(Dialog[Rollback]):
             (self.target.name, "strong"),
             ("?", "text"),
         ]
-        costs: list[Line] = [
-            [(f"{lost} steps are lost so far", "danger"), (", and those until then.", "muted")],
-            *_wrapped("Weights, optimizer and data go back; the log keeps what was.", width),
-        ]
-        keys = [("up down", "another checkpoint"), ("esc", "leave it")]
+        so_far = f"discards {lost} step{'' if lost == 1 else 's'}"
+        cost: list[Line] = [[(so_far, "danger"), (", and those until you confirm.", "muted")]]
+        keeps = _wrapped(
+            "Weights, optimizer and data order go back; the log keeps the history.", width
+        )
+        keys = [("up down", "choose a checkpoint"), ("esc", "cancel")]
         foot = [*self.answer_lines(width), *keys_lines(keys, width)]
         chosen = self._scores(width)
-        # The question and what answers it never give way; the rest does, the costs last.
-        rows = min(len(self._targets), _ROWS, max(height - len(foot) - len(costs) - 1, 1))
+        # The question and what answers it never give way; the rest does, the cost last.
+        rows = min(len(self._targets), _ROWS, max(height - len(foot) - len(cost) - 1, 1))
         lines: list[Line] = [title, *self._rows(rows, width)]
-        for part in (costs, chosen):
+        for part in (cost, chosen, keeps):
             if len(lines) + len(part) + len(foot) <= height:
                 lines += part
         if len(lines) + len(foot) + 3 <= height:
@@ -156,8 +159,11 @@ class RollbackDialog(Dialog[Rollback]):
         for task in self._in_order(target):
             paint, marker = self.view.task_paint(task)
             score = target.scores[task]
-            of = f" ({score.examples})" if score.examples else ""
-            parts.append([(f"{marker} {task} ", paint), (f"{format_score(score)}{of}", "text")])
+            shown: Line = [(f"{marker} {task} ", paint), (format_score(score), "text")]
+            # A narrow box has the examples below the list.
+            if score.examples and width >= _WITH_EXAMPLES:
+                shown.append((f" ({score.examples})", "text"))
+            parts.append(shown)
         if not target.scores:
             parts.append([("not probed", "muted")])
         return as_many_as_fit(parts, width) or line
@@ -226,8 +232,7 @@ class StopDialog(Dialog[Action]):
             *_wrapped("To leave only the console, press q instead.", width, "text"),
             [],
         ]
-        left = "leave it paused" if self.view.newest.paused else "leave it running"
-        foot = [*self.answer_lines(width), *keys_lines([("esc", left)], width)]
+        foot = [*self.answer_lines(width), *keys_lines([("esc", "cancel")], width)]
         return self.with_foot(text, foot, height)
 
     def press(self, key: str) -> None:

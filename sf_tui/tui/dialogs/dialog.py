@@ -72,7 +72,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def compose(self) -> ComposeResult:
         """Compose the box."""
-        self._box.set_class(not self.view.glyphs.braille, "-ascii")
+        self._box.set_class(self.view.glyphs.rule == "-", "-ascii")
         yield self._box
 
     def on_mount(self) -> None:

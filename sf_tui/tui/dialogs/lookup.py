@@ -77,13 +77,13 @@ class HelpDialog(Dialog[None]):
         for task in view.tasks:
             role, marker = view.task_paint(task)
             metric = view.live.metric_of(task).replace("_", " ")
-            lines.append(_row(marker, role, task, f"held-out {metric} of this task"))
+            lines.append(_row(marker, role, task, f"{metric} on held-out rows of this task"))
         for sign, role, name, meaning in (
             ("?", "strong", "verdict", "what a diagnosis at this step found"),
-            (glyphs.ring, "muted", "checkpoint", "can be rolled back to while it is kept"),
+            (glyphs.ring, "muted", "checkpoint", "rollback can return to it while it is kept"),
             (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
-            ("<", "warn", "rewound", "the run went back to this step"),
-            (glyphs.filled, "ok", "frozen", "this layer does not move"),
+            ("<", "warn", "rewound", "rolled back to this step"),
+            (glyphs.filled, "ok", "frozen", "this layer does not change"),
         ):
             lines.append(_row(sign, role, name, meaning))
         lines.append(
@@ -91,7 +91,7 @@ class HelpDialog(Dialog[None]):
                 "shaded",
                 "muted",
                 "danger window",
-                "first steps of a stage: old tasks are lost here",
+                "first steps of a stage, where old tasks are lost",
             )
         )
         return lines
@@ -146,14 +146,14 @@ class PaletteDialog(Dialog[Choice]):
         for index in range(first, min(first + rows, len(matching))):
             lines.append(self._row(matching[index], index == self._chosen, width))
         if not matching:
-            lines.append([("nothing of that name", "muted")])
+            lines.append([("no match", "muted")])
         lines += [[] for _ in range(rows + 2 - len(lines))]
         more = len(matching) - first - rows
         tail = f"{more} more below" if more > 0 else ""
         return [
             *lines,
             [
-                *keys_line(("up down", "choose"), ("enter", "do it"), ("esc", "leave")),
+                *keys_line(("up down", "choose"), ("enter", "run it"), ("esc", "close")),
                 (f"   {tail}", "muted"),
             ],
         ]
@@ -222,16 +222,13 @@ class FilterDialog(Dialog[str]):
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the input line, the number of matches, and the event kinds."""
         del width, height
-        matching = sum(
-            self.typed.lower() in f"{row.kind} {row.text} {row.stage}".lower()
-            for row in self.view.live.activity.rows
-        )
+        matching = sum(row.contains(self.typed.lower()) for row in self.view.live.activity.rows)
         return [
             self.typing_line("show events that contain: "),
             [(f"{matching} of {len(self.view.live.activity.rows)}", "text")],
             [],
             [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
-            keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "as before")),
+            keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "cancel")),
         ]
 
     def answer(self) -> None:

@@ -44,7 +44,7 @@ class Card(Panel):
         view = self.view
         stage = view.stage
         state = view.liveness.state
-        status = view.live.status.replace("_", " ")
+        status = view.newest.status.replace("_", " ")
         if state in {WorkerState.DEAD, WorkerState.SILENT}:
             status = f"worker {state.value}"
         work = view.work

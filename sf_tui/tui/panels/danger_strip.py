@@ -63,12 +63,15 @@ class DangerStrip(Panel):
 
     def _worker_line(self, width: int) -> tuple[Line, Line] | None:
         view = self.view
+        if view.place is not None:
+            # The header still tells what became of the worker.
+            return None
         state, beat = view.liveness.state, self._last_beat()
         if state is WorkerState.DEAD:
             status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
                 (f"sf resume {view.run.id}", "strong"),
-                (f" goes on {self._from_checkpoint()}", "text"),
+                (f" ({self._from_checkpoint()})", "text"),
             ]
         elif state is WorkerState.SILENT:
             status = [("The worker is silent", "danger"), (beat, "text")]
@@ -76,7 +79,7 @@ class DangerStrip(Panel):
                 ("it may come back; if it does not, ", "text"),
                 (f"sf resume {view.run.id}", "strong"),
             ]
-        elif state is WorkerState.STARTING and view.live.started is None:
+        elif state is WorkerState.STARTING and view.newest.started is None:
             return [("starting the worker", "muted")], []
         else:
             return None
@@ -89,15 +92,17 @@ class DangerStrip(Panel):
         view = self.view
         if view.liveness.heartbeat_age_s is None:
             return ""
-        last = format_clock(view.live.last_time, view.zone).strip()
+        last = format_clock(view.newest.last_time, view.zone).strip()
         return f" (last event {last})" if last else ""
 
     def _from_checkpoint(self) -> str:
-        checkpoints = self.view.live.checkpoints
-        if not checkpoints:
-            return "from the beginning"
-        newest = checkpoints[-1]
-        return f"from {newest.stage}/step-{newest.step:06d}"
+        state = self.view.newest
+        kept = "; the pause is not kept" if state.paused or state.ended_paused else ""
+        for stage in reversed(state.stages):
+            checkpoints = state.current_checkpoints(stage)
+            if checkpoints:
+                return f"from {stage}/step-{checkpoints[-1].step:06d}{kept}"
+        return f"from the beginning{kept}"
 
     def _after_the_end(self, width: int) -> Line:
         """Return what the run came to, for the line below why it is not going on."""
@@ -194,7 +199,7 @@ class DangerStrip(Panel):
 
     def _undo(self, state: str) -> Line:
         undo = self.view.actions.of_op(op_that_turns_off(state))
-        over = self.view.live.finished is not None
+        over = self.view.newest.finished is not None
         if over or undo is None or not undo.key:
             return []
         return [(f", {shown_key(undo.key)} {undo.label}", "text")]

@@ -75,9 +75,9 @@ class Header(Panel):
                     (glyphs.empty * (_BAR_CELLS - filled), "rule"),
                 ]
             )
-        history = view.live
-        if history.finished is None and not history.paused and self._runs:
-            parts.append([("ETA ", "muted"), (format_duration(view.live.seconds_left), "text")])
+        history = view.newest
+        if view.place is None and history.finished is None and not history.paused and self._runs:
+            parts.append([("ETA ", "muted"), (format_duration(history.seconds_left), "text")])
         return parts
 
     @property
@@ -86,7 +86,7 @@ class Header(Panel):
 
     def _state(self) -> Line:
         view = self.view
-        history, state = view.live, view.liveness.state
+        history, state = view.newest, view.liveness.state
         if state is WorkerState.DEAD:
             return [("worker dead", "danger")]
         if state is WorkerState.SILENT:
@@ -193,7 +193,7 @@ class Footer(Panel):
 
     def _notice(self) -> Line:
         view = self.view
-        row = view.live.activity.commands.get(view.notice_command)
+        row = view.newest.activity.commands.get(view.notice_command)
         text = view.glyphs.spell(row.text) if row is not None else view.notice
         level = row.level if row is not None else view.notice_level
         return [(text, {"warn": "warn", "error": "error"}.get(level, "strong"))]
@@ -202,17 +202,20 @@ class Footer(Panel):
         view = self.view
         if view.read_only:
             return [[("read-only: no actions", "muted")]]
-        if view.live.finished is not None:
-            return [[("the run has ended", "muted")]]
+        if view.newest.finished is not None:
+            status = view.newest.status.replace("_", " ")
+            return [[(f"the run has ended: {status}", "muted")]]
+        if view.liveness.state is WorkerState.DEAD:
+            return [[("no worker: ", "muted"), (f"sf resume {view.run.id}", "strong")]]
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
         for action in self._most_important_first():
-            newest = view.live.activity.newest_command(action.name)
+            newest = view.newest.activity.newest_command(action.name)
             waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
             label = action.label
             op = op_named(action.op)
-            if op.turns_on == PAUSED and view.live.paused:
+            if op.turns_on == PAUSED and view.newest.paused:
                 label = op.inverse
             parts.append([(shown_key(action.key), "key"), (f" {label}{waiting}", "text")])
         return parts
@@ -220,7 +223,8 @@ class Footer(Panel):
     def _most_important_first(self) -> list[Action]:
         """Return the keyed actions by rank, without those that would have no effect now."""
         view = self.view
-        on = {FROZEN: bool(view.frozen_layers), ANCHORED: bool(view.anchor)}
+        stage = view.newest.stage
+        on = {FROZEN: bool(stage and stage.frozen), ANCHORED: bool(stage and stage.anchor)}
 
         def is_idle(op: Op) -> bool:
             # A second freeze adds layers; a second anchor changes nothing.

@@ -46,11 +46,7 @@ class Events(Panel):
         """
         view = self.view
         wanted = view.event_filter.lower()
-        rows = [
-            row
-            for row in view.live.activity.rows
-            if not wanted or wanted in f"{row.kind} {row.text} {row.stage}".lower()
-        ]
+        rows = [row for row in view.live.activity.rows if not wanted or row.contains(wanted)]
         if not rows:
             reason = f"none contains '{view.event_filter}'" if wanted else "nothing yet"
             return [[(f"  {reason}", "muted")]]
@@ -89,6 +85,9 @@ class Events(Panel):
         work = self.view.work
         if work is not None and row is self.view.newest.activity.worked_on():
             line.append((f" {self.view.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
+        if row.asked_by:
+            # Last: a narrow row is cut at its end, and the answer matters more.
+            line.append((f", by {self.view.glyphs.spell(row.asked_by)}", "muted"))
         return line
 
 

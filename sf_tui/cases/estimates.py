@@ -1,0 +1,207 @@
+"""What a run will cost: steps, epochs, tokens, time, memory and disk, from figures alone.
+
+Time and memory are estimates, right within a factor of about two. Trains nothing; the machine's
+speed is measured by multiplying matrices for a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from sf_tui.cases.data_facts import DataFacts
+from sf_tui.cases.model_size import ModelSize
+from sf_tui.profile import Profile, StageSpec, TrainSettings
+
+CHECKPOINT_BYTES_A_PARAMETER = 12
+"""AdamW in float32: the weights and two moments, four bytes each."""
+_TRAINING_BYTES_A_PARAMETER = 16
+"""The same and the gradient."""
+_MODEL_BYTES_A_PARAMETER = 4
+
+# Bytes of activations per token and block, in units of the hidden size, at two bytes a number:
+# Korthikanti et al. 2022 (arXiv 2205.05198), equation 2, without the attention matrix.
+_ACTIVATIONS = 34.0
+_CHECKPOINTED_ACTIVATIONS = 2.0
+_PROCESS_BYTES = 500e6
+"""Python, torch and transformers themselves."""
+
+# A training step reaches this share of the speed of plain matrix products.
+_UTILIZATION = 0.5
+# AdamW, gradient norm and clipping read and write about this many bytes per parameter.
+_UPDATE_BYTES_A_PARAMETER = 40
+_BANDWIDTH = {"cpu": 8e9, "cuda": 1e12}
+# Python's part of a forward and backward pass, in seconds per block.
+_PASS_S_A_BLOCK = {"cpu": 1.5e-3, "cuda": 1.5e-3}
+_START_S = 8.0
+_FLOPS_A_PARAMETER_AND_TOKEN = 6
+_MEASURED_S = 0.1
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """One stage in figures."""
+
+    name: str
+    task: str
+    steps: int
+    epochs: float
+    tokens: float
+    """Trained tokens, padding left out."""
+    seconds: float | None
+    """Wall time with probes; None if the model's size is unknown."""
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """A whole run in figures; sizes in bytes. None where the model's size is unknown."""
+
+    stages: tuple[StageEstimate, ...]
+    seconds: float | None
+    memory: float | None
+    memory_available: float | None
+    disk: float | None
+
+
+def checkpoint_bytes(profile: Profile, parameters: int) -> int:
+    """Return the most bytes that a run's checkpoints take at one time."""
+    kept = profile.checkpoint
+    count = kept.keep_last + kept.keep_best + 1 + 2 * len(profile.stages())
+    return count * CHECKPOINT_BYTES_A_PARAMETER * parameters
+
+
+def estimate_run(
+    profile: Profile, facts: dict[str, DataFacts], size: ModelSize | None
+) -> RunEstimate:
+    """Estimate a run; stages of tasks without facts are left out.
+
+    Args:
+        profile: the profile.
+        facts: the tasks' data by name.
+        size: the model's size, if known.
+    """
+    speed = _Speed.measured(profile) if size is not None else None
+    stages = tuple(
+        _estimate_stage(profile, spec, facts, size, speed)
+        for spec in profile.stages()
+        if spec.task in facts
+    )
+    if size is None or not stages:
+        return RunEstimate(stages, None, None, None, None)
+    memory = max(
+        training_memory(size, facts[spec.task], spec.train)
+        for spec in profile.stages()
+        if spec.task in facts
+    )
+    seconds = _START_S + sum(stage.seconds or 0.0 for stage in stages)
+    disk = checkpoint_bytes(profile, size.parameters) + _MODEL_BYTES_A_PARAMETER * size.parameters
+    return RunEstimate(stages, seconds, memory, memory_available(), disk)
+
+
+def training_memory(size: ModelSize, facts: DataFacts, train: TrainSettings) -> float:
+    """Return about how many bytes a stage's training takes on its device.
+
+    Args:
+        size: the model's size.
+        facts: the trained task's data.
+        train: the stage's settings.
+    """
+    tokens = min(train.micro_batch, facts.train) * facts.longest
+    factor = _CHECKPOINTED_ACTIVATIONS if train.gradient_checkpointing else _ACTIVATIONS
+    # float32 takes twice the bytes of the source's two.
+    activations = 2 * factor * size.hidden_size * max(size.layers, 1) * tokens
+    answers = min(train.micro_batch, facts.train) * facts.answer_tokens
+    # Logits, their softmax and their gradient.
+    logits = 3 * 4 * size.vocabulary * answers
+    on_host = 0.0 if torch.cuda.is_available() else _PROCESS_BYTES
+    return _TRAINING_BYTES_A_PARAMETER * size.parameters + activations + logits + on_host
+
+
+def memory_available() -> float | None:
+    """Return the free bytes of the device that will train; None if they can't be read."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    # Deferred: only estimates need it here.
+    import psutil
+
+    return float(psutil.virtual_memory().available)
+
+
+def _estimate_stage(
+    profile: Profile,
+    spec: StageSpec,
+    facts: dict[str, DataFacts],
+    size: ModelSize | None,
+    speed: _Speed | None,
+) -> StageEstimate:
+    own, train = facts[spec.task], spec.train
+    steps = train.total_steps(own.train)
+    tokens = steps * train.batch_size * own.mean_tokens
+    seconds = None
+    if size is not None and speed is not None:
+        step_s = speed.step_s(size, own, spec)
+        window = min(profile.window.steps, steps)
+        probes = profile.probe.budget_in_window * window + profile.probe.budget * (steps - window)
+        # The first and the last probe score every held-out row, at a third of a trained token.
+        scored = 2 * sum(one.held_out * one.held_out_tokens for one in facts.values()) / 3
+        a_token = step_s / (train.batch_size * max(own.mean_tokens, 1))
+        seconds = step_s * (steps + probes) + scored * a_token
+    return StageEstimate(
+        spec.name,
+        spec.task,
+        steps,
+        steps * train.batch_size / max(own.train, 1),
+        tokens,
+        seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """How fast this machine's device multiplies."""
+
+    device: str
+    flops: float
+    """Operations a second in a matrix product."""
+
+    @classmethod
+    def measured(cls, profile: Profile) -> _Speed:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        threads = torch.get_num_threads()
+        if profile.train.threads is not None:
+            torch.set_num_threads(profile.train.threads)
+        try:
+            width = 4096 if device == "cuda" else 256
+            bf16 = device == "cuda" and profile.model.dtype != "float32"
+            dtype = torch.bfloat16 if bf16 else torch.float32
+            square = torch.ones(width, width, device=device, dtype=dtype)
+            _multiply(square)
+            began, done = time.monotonic(), 0
+            while time.monotonic() - began < _MEASURED_S:
+                _multiply(square)
+                done += 1
+            return cls(device, 2 * width**3 * done / (time.monotonic() - began))
+        finally:
+            torch.set_num_threads(threads)
+
+    def step_s(self, size: ModelSize, facts: DataFacts, spec: StageSpec) -> float:
+        train = spec.train
+        tokens = train.batch_size * facts.mean_tokens
+        head = size.vocabulary * size.hidden_size * train.batch_size * facts.answer_tokens
+        work = _FLOPS_A_PARAMETER_AND_TOKEN * (size.block_parameters * tokens + head)
+        if train.gradient_checkpointing:
+            work *= 4 / 3
+        passes = -(-train.batch_size // train.micro_batch)
+        return (
+            work / (self.flops * _UTILIZATION)
+            + passes * (size.layers + 2) * _PASS_S_A_BLOCK[self.device]
+            + size.parameters * _UPDATE_BYTES_A_PARAMETER / _BANDWIDTH[self.device]
+        )
+
+
+def _multiply(square: torch.Tensor) -> None:
+    square @ square
+    if square.is_cuda:
+        torch.cuda.synchronize()

@@ -1,0 +1,147 @@
+"""What a shell offers for an argument or option: runs, actions, profiles, tasks, stages, pages.
+
+Called at every press of tab, so it reads little and imports nothing heavy; a run's actions and
+tasks come from its resolved profile as plain TOML. Never fails: what can't be read is not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+
+Choices = list[tuple[str, str]]
+"""Texts and their help; shells that show no help drop it."""
+
+MOST_RUNS = 50
+
+
+def complete_run(incomplete: str) -> Choices:
+    """Return `last` and the ids of runs, newest first."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.errors import SfError
+    from sf_tui.run.directory import list_runs
+
+    try:
+        names = [run.id for run in list_runs()]
+    except SfError:
+        return []
+    found = [(name, "") for name in names if _fits(name, incomplete)]
+    if names and "last".startswith(incomplete):
+        found.insert(0, ("last", names[0]))
+    return found[:MOST_RUNS]
+
+
+def complete_profile(incomplete: str) -> Choices:
+    """Return the built-in profiles and the TOML files and folders at this path."""
+    # Deferred: pydantic takes a tenth of a second.
+    from sf_tui.profile import builtin_profiles
+
+    names = [(name, "built in") for name in builtin_profiles() if _fits(name, incomplete)]
+    return [*names, *_toml_files(incomplete)]
+
+
+def complete_profile_or_run(incomplete: str) -> Choices:
+    """Return profiles, then runs."""
+    return [*complete_profile(incomplete), *complete_run(incomplete)]
+
+
+def complete_action(ctx: typer.Context, incomplete: str) -> Choices:
+    """Return the actions of the run on the command line; without one, the built-in actions."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.vocabulary.ops import OPS, op_named
+
+    actions = _profile_of_run(ctx).get("actions", {})
+    if not isinstance(actions, dict) or not actions:
+        return [(op.name, op.help) for op in OPS.values() if op.name.startswith(incomplete)]
+    return [
+        (name, op_named(str(table.get("op"))).help)
+        for name, table in actions.items()
+        if isinstance(table, dict) and _fits(name, incomplete)
+    ]
+
+
+def complete_task(ctx: typer.Context, incomplete: str) -> Choices:
+    """Return the tasks of the run or profile on the command line."""
+    return [(name, "") for name in _task_names(ctx) if _fits(name, incomplete)]
+
+
+def complete_stage(ctx: typer.Context, incomplete: str) -> Choices:
+    """Return the stages of the run on the command line, which are named after their tasks."""
+    names = _task_names(ctx)
+    replay = _profile_of_run(ctx).get("replay_stage")
+    if isinstance(replay, dict) and replay.get("steps"):
+        names = [*names, "replay"]
+    return [(name, "") for name in names if _fits(name, incomplete)]
+
+
+def complete_page(incomplete: str) -> Choices:
+    """Return the pages of the guide."""
+    # Deferred: the guide's page asks for this in turn.
+    from sf_tui.cli.guide import PAGES
+
+    return [(name, "") for name in PAGES if name.startswith(incomplete)]
+
+
+def one_of(*names: str) -> Callable[[str], Choices]:
+    """Return a completion that offers fixed names."""
+
+    def complete(incomplete: str) -> Choices:
+        return [(name, "") for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def _fits(name: str, incomplete: str) -> bool:
+    # A name with control characters or blanks can't be completed as one word.
+    return name.startswith(incomplete) and name.isprintable() and " " not in name
+
+
+def _toml_files(incomplete: str) -> Iterable[tuple[str, str]]:
+    folder, _, start = incomplete.rpartition("/")
+    shown = f"{folder}/" if "/" in incomplete else ""
+    entries: list[Path] = []
+    with suppress(OSError, ValueError, RuntimeError):
+        entries = sorted(Path(shown or ".").expanduser().iterdir())
+    for entry in entries:
+        name = f"{shown}{entry.name}"
+        hidden = entry.name.startswith(".") and not start.startswith(".")
+        if hidden or not _fits(name, incomplete):
+            continue
+        with suppress(OSError):
+            if entry.suffix == ".toml" and entry.is_file():
+                yield name, ""
+            elif entry.is_dir() and not (entry / "run.json").exists():
+                yield f"{name}/", ""
+
+
+def _task_names(ctx: typer.Context) -> list[str]:
+    tasks = _profile_of_run(ctx).get("tasks")
+    if not isinstance(tasks, list):
+        return []
+    return [str(task["name"]) for task in tasks if isinstance(task, dict) and "name" in task]
+
+
+def _profile_of_run(ctx: typer.Context) -> dict[str, Any]:
+    """Return the profile of the run or TOML file that the command line names; empty if none."""
+    # Deferred: not needed for `sf --help`.
+    import tomllib
+
+    from sf_tui.errors import SfError
+    from sf_tui.run.directory import find_run
+    from sf_tui.run.durable import read_regular
+
+    reference = next(
+        (ctx.params[name] for name in ("run", "reference", "target") if ctx.params.get(name)), None
+    )
+    if not isinstance(reference, str):
+        return {}
+    with suppress(SfError, OSError, ValueError):
+        path = Path(reference)
+        if path.suffix != ".toml":
+            path = find_run(reference).profile
+        return tomllib.loads(read_regular(path).decode())
+    return {}

@@ -1,0 +1,257 @@
+"""The attempts of a repair: which learning rates are tried, and which weights are the best.
+
+Each attempt tunes from the same weights at one rate. The first rate is the given one or the
+stage's; others are tried if it brings too little back or leaves no state above the new task's
+floor. Between the weights before the repair and the best ones lies a line; the point on it that
+keeps the floor is a candidate too. Judges by the joint score alone and never sees held-out rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.step import Loss
+from sf_tui.engine.weights import Snapshot
+from sf_tui.recovery.case import RecoveryCase
+from sf_tui.recovery.edits.edit import wide
+from sf_tui.recovery.repair_search import JointScore, Parts
+from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+
+RATES = (5e-6, 2e-5, 8e-5, 3.2e-4, 1.28e-3)
+"""Rates to search: AdamW's step is about as long as its rate, whatever the model."""
+
+_SEARCH_STEPS = 20
+_SAME_RATE = 1.5
+"""Rates closer than this factor count as the same."""
+_FULL_ATTEMPTS = 2
+"""Most attempts with all steps after a search."""
+
+_ENOUGH = 0.33
+"""Share of the missing old score that the stage's rate has to bring back."""
+_SOME = 0.02
+"""Old score that a given rate has to bring back."""
+
+STEPS_BACK = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+"""Shares of a repair to keep, tried in this order."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The best weights of one attempt, by the joint score."""
+
+    weights: Snapshot
+    parts: Parts
+    rank: float
+    rate: float
+    step: int
+    course: tuple[tuple[int, float], ...]
+    diverged: bool
+    share: float = 1.0
+    """Share kept of the way from the weights before the repair."""
+
+
+class RepairAttempts:
+    """Tunes at one rate after another and keeps the best weights.
+
+    Attributes:
+        tokens: number of trained tokens.
+        source: how the rate of the best attempt was found.
+    """
+
+    def __init__(
+        self,
+        case: RecoveryCase,
+        losses: Sequence[Loss],
+        joint: JointScore,
+        before: Snapshot,
+        parts_before: Parts,
+        *,
+        steps: int,
+        score_every: int,
+        log: Callable[[str], None],
+        on_step: Callable[[int], None] | None,
+    ) -> None:
+        """Prepare; the model's current weights are those from which every attempt begins.
+
+        Args:
+            case: the case.
+            losses: losses to sum in each step.
+            joint: the score that chooses.
+            before: the weights before the repair.
+            parts_before: their score.
+            steps: largest number of steps of an attempt.
+            score_every: steps between two scores.
+            log: receives a line for each attempt.
+            on_step: called after every step.
+        """
+        self._case = case
+        self._losses = losses
+        self._joint = joint
+        self._before = before
+        self._parts_before = parts_before
+        self._steps = steps
+        self._score_every = score_every
+        self._log = log
+        self._on_step = on_step
+        self._begin = Snapshot(case.layout)
+        self._promising: Attempt | None = None
+        self.tokens = 0
+        self.source = ""
+
+    def run(self, rate: float | None, source: str, *, is_given: bool) -> Attempt:
+        """Return the best attempt.
+
+        Args:
+            rate: the rate to try first; None for a search.
+            source: where it comes from, for the user.
+            is_given: whether the user gave it; then others are tried only if it is of no use.
+        """
+        best: Attempt | None = None
+        why = "the stage's is unknown"
+        if rate is not None:
+            best = self._attempt(rate)
+            self.source = source
+            problem = self._problem(best, is_given=is_given)
+            if problem is None:
+                return best
+            why = f"{rate:.1e}, {source}, {problem}"
+            self._log(f"other learning rates: {why}")
+        else:
+            self._log("which learning rate")
+        ranked = self._search(rate)
+        for found in ranked[:_FULL_ATTEMPTS]:
+            attempt = self._attempt(found)
+            if best is None or attempt.rank > best.rank:
+                best = attempt
+                self.source = f"found by a search; {why}"
+            if self._problem(attempt, is_given=False) is None:
+                break
+        if best is None:
+            # Every rate of the search diverged.
+            best = self._attempt(RATES[0])
+            self.source = f"the lowest of a search; {why}"
+        return self._back_above_floor(best)
+
+    def _search(self, tried: float | None) -> list[float]:
+        """Return the rates of the search, best first, without those that diverged."""
+        found: dict[float, float] = {}
+        for rate in RATES:
+            if tried is not None and 1 / _SAME_RATE < rate / tried < _SAME_RATE:
+                continue
+            self._begin.restore()
+            tuned = self._tune(rate, min(_SEARCH_STEPS, self._steps), score=False)
+            if not tuned.diverged:
+                found[rate] = self._joint.rank(self._joint.measure())
+        return sorted(found, key=lambda rate: -found[rate])
+
+    def _attempt(self, rate: float) -> Attempt:
+        self._begin.restore()
+        self._log(f"repairing: up to {self._steps} steps at {rate:.1e}")
+        self._joint.forget()
+        tuned = self._tune(rate, self._steps, score=True)
+        parts = self._joint.measure()
+        # A rank below 0 marks a state under the floor; the course shows the joint score.
+        course = tuple((step, self._joint.shown(rank)) for step, rank in tuned.scores)
+        attempt = Attempt(
+            Snapshot(self._case.layout),
+            parts,
+            self._joint.rank(parts),
+            rate,
+            tuned.best_step,
+            course,
+            tuned.diverged,
+        )
+        under = self._joint.under_floor
+        if under is not None and (
+            self._promising is None or under.parts.product > self._promising.parts.product
+        ):
+            self._promising = Attempt(
+                under.weights,
+                under.parts,
+                self._joint.rank(under.parts),
+                rate,
+                max((rank, step) for step, rank in tuned.scores if rank < 0)[1],
+                course,
+                diverged=False,
+            )
+        return attempt
+
+    def _tune(self, rate: float, steps: int, *, score: bool) -> Tuned:
+        tuned = tune_briefly(
+            self._case.model,
+            self._case.layout,
+            self._losses,
+            steps=steps,
+            learning_rate=rate,
+            score=self._joint if score else None,
+            score_every=self._score_every,
+            on_step=self._on_step,
+        )
+        self.tokens += tuned.tokens
+        return tuned
+
+    def _problem(self, attempt: Attempt, *, is_given: bool) -> str | None:
+        """Return what is wrong with an attempt's rate; None if it is good enough."""
+        missing = self._joint.most_old - self._parts_before.old
+        gained = attempt.parts.old - self._parts_before.old
+        wanted = _SOME if is_given else max(_ENOUGH * missing, _SOME)
+        if attempt.rank >= 0 and gained >= min(wanted, missing):
+            return None
+        if attempt.diverged:
+            return "diverged"
+        if attempt.rank < 0:
+            return "left the new task under its floor"
+        return "brought too little back"
+
+    def _back_above_floor(self, best: Attempt) -> Attempt:
+        """Return a point above the floor on the way to a state under it, if that is better."""
+        under = best if best.rank < 0 else self._promising
+        if under is None or (under.parts.old <= best.parts.old and best.rank >= 0):
+            return best
+        self._log("how much of the repair keeps the new task")
+        for share in STEPS_BACK:
+            blend(self._case.layout, self._before, under.weights, share)
+            parts = self._joint.measure()
+            rank = self._joint.rank(parts)
+            if rank < 0:
+                continue
+            gained = parts.old > self._parts_before.old
+            if gained and (best.rank < 0 or rank > best.rank):
+                return Attempt(
+                    Snapshot(self._case.layout),
+                    parts,
+                    rank,
+                    under.rate,
+                    under.step,
+                    under.course,
+                    diverged=False,
+                    share=share,
+                )
+            break
+        return best
+
+
+@torch.no_grad()
+def blend(layout: ModelLayout, first: Snapshot, second: Snapshot, share: float) -> None:
+    """Set a model's weights to a point on the line between two snapshots of it.
+
+    A parameter that is equal in both stays bit-identical.
+
+    Args:
+        layout: the model's layers.
+        first: the weights at share 0.
+        second: the weights at share 1.
+        share: from 0 to 1.
+    """
+    for layer in layout.layers:
+        pairs = zip(first.tensors(layer.name), second.tensors(layer.name), strict=True)
+        for (name, one), (_, other) in pairs:
+            if torch.equal(one, other):
+                layer.parameters[name].copy_(one)
+                continue
+            precise = wide(one.dtype)
+            layer.parameters[name].copy_(torch.lerp(one.to(precise), other.to(precise), share))

@@ -1,0 +1,188 @@
+"""A repair has a floor for the new task: in what it chooses, and in what it leaves in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.layout import read_layout
+from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import Snapshot
+from sf_tui.profile import ModelSettings
+from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.outcome import Accuracies, RepairOutcome
+from sf_tui.recovery.repair import Repair, edit_model
+from sf_tui.recovery.repair_attempts import blend
+from sf_tui.recovery.repair_search import JointScore, Parts
+from sf_tui.recovery.scoring import eval_set
+from sf_tui.recovery.short_tuning import tune_briefly
+from sf_tui.tasks.encoding import Encoded, encode_example
+from sf_tui.tasks.task import Example
+from support.start_scene import CITIES, COUNTRIES
+
+MakeCase = Callable[[], RecoveryCase]
+
+
+@pytest.fixture(scope="module")
+def scene(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
+    """Make a Llama that learned the old task, then forgot it for the new one."""
+    folder = tmp_path_factory.mktemp("floor")
+    compute = choose_compute("float32", 1)
+    loaded = load_model(ModelSettings(source=str(llama_directory)), folder, compute, seed=0)
+    layout = read_layout(loaded.model)
+
+    def rows(text: str, answers: list[str]) -> tuple[Encoded, ...]:
+        return tuple(
+            encode_example(Example(text.format(country), f" {city}"), loaded.tokenizer)
+            for country, city in zip(COUNTRIES, answers, strict=True)
+        )
+
+    old = rows("What is the capital of {}?", CITIES)
+    new = rows("Name a capital of {}.", [*CITIES[1:], CITIES[0]])
+    case = RecoveryCase(
+        loaded,
+        layout,
+        compute,
+        CaseTask("old", "exact_match", eval_set(old), old[:4]),
+        CaseTask("new", "exact_match", eval_set(new), new),
+        None,
+        3e-3,
+        batch_size=8,
+        stage_tokens=2000,
+    )
+    for name, taught in (("old", old), ("new", new)):
+        loss = case.examples_loss(name, taught, len(taught))
+        tune_briefly(loaded.model, layout, [loss], steps=60, learning_rate=1e-2)
+        if name == "old":
+            loaded.model.save_pretrained(folder / "start")
+    case.start = open_start_weights(folder / "start", loaded.model, layout)
+    degraded = Snapshot(layout)
+
+    def make() -> RecoveryCase:
+        degraded.restore()
+        return replace(case)
+
+    return make
+
+
+def weights(case: RecoveryCase) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in case.model.parameters()]
+
+
+def same(case: RecoveryCase, before: list[torch.Tensor]) -> bool:
+    return all(map(torch.equal, weights(case), before))
+
+
+def test_an_edit_under_the_floor_leaves_the_weights_as_they_were(scene: MakeCase) -> None:
+    case = scene()
+    before = weights(case)
+
+    found = edit_model(case, "interpolate", {"keep": 0.0})
+    assert found.old.after is not None
+    assert found.old.before is not None
+    assert found.old.after > found.old.before
+    assert found.new.before == 1.0
+    assert found.floor_refusal is not None
+    assert f"{len(COUNTRIES)} of {len(COUNTRIES)}" in found.floor_refusal.reason
+    assert same(case, before)
+
+    assert edit_model(case, "interpolate", {"keep": 0.0}, new_floor=0.0).floor_refusal is None
+    assert not same(case, before)
+    case = scene()
+    forced = edit_model(case, "interpolate", {"keep": 0.0}, force=True)
+    assert forced.floor_refusal is not None
+    assert not same(case, before)
+
+
+@pytest.mark.parametrize("rate", [50.0, 3e-3, 1e-9])
+@pytest.mark.parametrize("knows_stage", [True, False])
+def test_what_a_repair_leaves_is_above_the_floor_at_any_rate(
+    scene: MakeCase, rate: float, knows_stage: bool
+) -> None:
+    case = scene()
+    case.learning_rate = rate
+    case.stage_tokens = 2000 if knows_stage else None
+    before = weights(case)
+
+    found = Repair(case, steps=12).run()
+
+    scorer = case.scorer()
+    assert case.new is not None
+    left = scorer.accuracy(case.new.held_out, "exact_match")
+    assert found.new.before is not None
+    assert left >= 0.98 * found.new.before
+    if found.floor_refusal is not None:
+        assert same(case, before)
+    else:
+        assert left == found.new.after
+        assert found.learning_rate is not None
+        assert 1e-7 < found.learning_rate < 1
+
+
+def test_a_given_rate_that_wrecks_the_model_is_replaced(scene: MakeCase) -> None:
+    case = scene()
+    lines: list[str] = []
+    found = Repair(case, steps=12, learning_rate=50.0, log=lines.append).run()
+    assert found.learning_rate != 50.0
+    assert "5.0e+01, as given" in found.rate_source
+    assert any("other learning rates" in line for line in lines)
+
+
+def test_a_state_under_the_floor_ranks_below_every_state_above_it(scene: MakeCase) -> None:
+    case = scene()
+    assert case.new is not None
+    joint = JointScore(case, case.scorer(), None, None, case.new.held_out, 0.98)
+    assert joint.before.new == 1.0
+    assert joint.rank(Parts(0.02, 0.98)) < joint.rank(Parts(0.0, 1.0))
+    assert joint.rank(Parts(1.0, 0.97)) < joint.rank(Parts(0.0, 1.0)) < joint.rank(Parts(0.1, 1.0))
+    assert JointScore.shown(joint.rank(Parts(1.0, 0.9))) == pytest.approx(0.9)
+    free = JointScore(case, case.scorer(), None, None, case.new.held_out, 0.0)
+    assert free.rank(Parts(1.0, 0.1)) == pytest.approx(0.1)
+
+
+def test_a_blend_is_exact_at_its_ends_and_where_nothing_changed(scene: MakeCase) -> None:
+    case = scene()
+    now, first = Snapshot(case.layout), weights(case)
+    with torch.no_grad():
+        moved = next(iter(case.model.parameters()))
+        moved.add_(1.0)
+    then, second = Snapshot(case.layout), weights(case)
+    blend(case.layout, now, then, 0.0)
+    assert same(case, first)
+    blend(case.layout, now, then, 1.0)
+    assert same(case, second)
+    blend(case.layout, now, then, 0.5)
+    assert torch.allclose(moved, first[0] + 0.5)
+    assert all(map(torch.equal, weights(case)[1:], first[1:]))
+
+
+def outcome(old: Accuracies, new: Accuracies, agreement: Accuracies | None = None) -> RepairOutcome:
+    none = agreement or Accuracies(None, None)
+    return RepairOutcome(old, new, 1.0, 0, 5, 1.0, 9, 9, None, none, 1e-4, (), "neighbors")
+
+
+def test_an_outcome_tells_n_and_what_it_lacks() -> None:
+    kept = Accuracies(1.0, 1.0, 11)
+    good = outcome(Accuracies(0.0, 0.975, 40), kept)
+    assert good.refusal is None
+    assert good.summary == "It brought the old task from 0.00 to 0.97 ± 0.10, 39 of 40."
+    worse = outcome(Accuracies(0.5, 0.5, 40), kept)
+    assert worse.floor_refusal is None
+    assert worse.refusal is not None
+    assert "nothing is better" in worse.refusal.reason
+    lost = outcome(Accuracies(0.0, 1.0, 40), Accuracies(1.0, 10 / 11, 11))
+    assert lost.refusal == lost.floor_refusal
+    assert lost.refusal is not None
+    assert "10 of 11" in lost.refusal.reason
+    assert "one row" in lost.refusal.reason
+    assert "--learning-rate" in lost.refusal.hint
+    unseen = outcome(Accuracies(None, None), kept)
+    assert unseen.refusal is not None
+    assert "nothing shows" in unseen.refusal.reason
+    assert outcome(Accuracies(None, None), kept, Accuracies(0.2, 0.6, 50)).refusal is None
