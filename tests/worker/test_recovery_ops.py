@@ -166,7 +166,9 @@ def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     acts = [e for e in events_of(undone) if e["type"] in ("command", "checkpoint", "rewound")]
     first = next(e["seq"] for e in events_of(undone, "command"))
     for event in (event for event in acts if event["seq"] >= first):
-        told = event["type"] == "rewound"
+        marks = ("rewound", "probe")
+        before = [e["type"] for e in events_of(undone)[: event["seq"]] if e["type"] in marks]
+        told = before[-1] == "rewound"
         for late in (False, True) if told else (False,):
             where = f"{event['seq']}-{late}"
             run = put_back(undone, tmp_path / where, event["seq"], late=late)
