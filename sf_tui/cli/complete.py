@@ -78,14 +78,6 @@ def complete_stage(ctx: typer.Context, incomplete: str) -> Choices:
     return [(name, "") for name in names if _fits(name, incomplete)]
 
 
-def complete_page(incomplete: str) -> Choices:
-    """Return the pages of the guide."""
-    # Deferred: the guide's page asks for this in turn.
-    from sf_tui.cli.guide import PAGES
-
-    return [(name, "") for name in PAGES if name.startswith(incomplete)]
-
-
 def one_of(*names: str) -> Callable[[str], Choices]:
     """Return a completion that offers fixed names."""
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from sf_tui.cli.complete import complete_page
+from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import drawing_console, write_line
 from sf_tui.errors import UsageError, did_you_mean
 
@@ -48,7 +48,7 @@ def guide(
     topic: Annotated[
         str | None,
         typer.Argument(
-            help="Show this page; default: list the pages.", autocompletion=complete_page
+            help="Show this page; default: list the pages.", autocompletion=one_of(*PAGES)
         ),
     ] = None,
     search: Annotated[

@@ -116,8 +116,11 @@ def plan_probes(
     if settings.examples is not None:
         chosen = {task: splits[task].first(settings.examples) for task in held_out}
     else:
-        chosen = _allocate(held_out, splits, dict.fromkeys(held_out, 0), affordable())
-        if any(len(chosen[task]) < count for task, count in floors.items()):
+        paid = affordable()
+        chosen = _allocate(held_out, splits, dict.fromkeys(held_out, 0), paid)
+        short = any(len(chosen[task]) < count for task, count in floors.items())
+        # A task's only example is taken even if it is not paid for.
+        if short or least > paid:
             wanted = fixed_cost + least / PROBED_TOKENS_A_TRAINED_ONE
             for interval in used:
                 interval.grow_to(wanted)

@@ -167,7 +167,8 @@ class CommandRunner:
         with alone:
             reason = implementation.apply(self._target, command)
         self._arm(op)
-        if op.changes_weights:
+        if op.changes_weights or op.ends_step:
+            # At once, so that no reader takes the scores of other weights for those of these.
             stage.tell_probe()
         return reason
 

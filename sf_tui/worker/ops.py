@@ -260,8 +260,6 @@ class _Rollback(OpImplementation):
         lost = stage.step - checkpoint.step
         before = Protection.of(target)
         stage.rewind(checkpoint, "rollback")
-        # At once, so that no reader takes the scores of the discarded weights for those of these.
-        stage.tell_probe()
         also = Protection.of(target).changes_since(before)
         done = f"back at {checkpoint.path.name}, {counted(lost, 'step')} lost"
         return f"{done}; it also {' and '.join(also)}" if also else done

@@ -106,6 +106,11 @@ class ResumeLog:
     def has_danger(self, danger: Danger) -> bool:
         """Return whether a non-void event of this state, step and cause is logged."""
         key = (danger.TYPE, danger.stage, danger.state, str(danger.step), danger.cause)
+        stage = self.state.stages.get(danger.stage)
+        if stage is not None and danger.state == "entered":
+            # A rollback to this very step closed what was opened behind the checkpoint.
+            opened = ((window.start, window.cause) for window in stage.opened)
+            return key in self._logged and (danger.step, danger.cause) in opened
         return key in self._logged
 
     def last_step(self, stage: str) -> int:

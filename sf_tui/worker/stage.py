@@ -142,10 +142,12 @@ class StagePlay:
         is_current = checkpoint.path == context.shelf.path(self.name, checkpoint.step)
         if is_current and told <= checkpoint.state["logged"]:
             self._tell_checkpoint(checkpoint)
-        self._watch.take_up(checkpoint.seq)
+        went_back = self._watch.take_up(checkpoint.seq)
         context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)
         self._tell_put_aside()
         self._measure_drift_from_start()
+        if went_back:
+            self.tell_probe()
         self._commands.resume_from(checkpoint.seq, checkpoint.step)
         self._open_strategies()
 

@@ -58,22 +58,28 @@ class StageWatch:
             # Sets the best score of the stage's own task; nothing is lost yet.
             self._losses.check(0, {}, report.own_score)
 
-    def take_up(self, seq: int) -> None:
+    def take_up(self, seq: int) -> bool:
         """Complete what a kill may have cut off.
 
         Args:
             seq: the last event that the checkpoint includes.
+
+        Returns:
+            Whether a rollback to this step came after the checkpoint, so that the probe behind the
+            rollback has to be repeated: the checkpoint does not know what it showed.
         """
         danger, step = self._probes.danger, self._stage.step
         danger.enter_at_start()
         rewound = self._context.resume_log.rewound
-        if (
+        went_back = (
             rewound is not None
             and rewound.reason == "rollback"
             and rewound.seq > seq
             and (rewound.stage, rewound.step) == (self._spec.name, step)
-        ):
+        )
+        if went_back:
             self.arm("rollback")
+        return went_back
 
     def arm(self, cause: str) -> None:
         """Open a danger window at the current step and arm the alerts again.

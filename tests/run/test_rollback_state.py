@@ -61,7 +61,7 @@ class Log:
         self.tell(CheckpointWritten("new", step, path))
 
     def command(self, op: str, step: int, status: str = "done") -> None:
-        self.tell(CommandAnswered(op, status, op, op, {}, "user", None, "new", step))
+        self.tell(CommandAnswered(op, status, op, op, {}, "user", stage="new", step=step))
 
     def repair(self, step: int, old: float) -> None:
         self.command("recover", step, "accepted")

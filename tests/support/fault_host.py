@@ -29,7 +29,7 @@ class PersistentOperator(Operator):
     def _ask(self, action: str, arguments: dict[str, Any], label: str) -> None:
         super()._ask(action, arguments, label)
         statuses = [e for e in events_of(self._run, "command") if e["by"] == label]
-        if statuses and "no worker was there" in (statuses[-1]["reason"] or ""):
+        if statuses and "no worker was running" in (statuses[-1]["reason"] or ""):
             self._request(action, arguments, label)
 
     def _request(self, action: str, arguments: dict[str, Any], label: str) -> None:

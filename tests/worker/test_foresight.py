@@ -40,11 +40,17 @@ def test_tasks_at_risk_are_told_once_where_something_can_be_lost(
     assert event["prompts"] >= 1
     assert event["seconds"] < 2
     assert 0 < len(event["groups"]) <= 20
-    kinds = [(e["type"], e.get("step")) for e in events_of(told) if e.get("stage") == "new"]
-    assert kinds[:6] == [
+    kinds = [
+        (e.get("code") or e["type"], e.get("step"))
+        for e in events_of(told)
+        if e.get("stage") == "new"
+    ]
+    assert kinds[:8] == [
         ("stage_started", None),
         ("probe", 0),
-        ("alert", 0),  # of an old task that the random model does not know
+        ("unknown-old", 0),
+        ("probe-cost", 0),
+        ("few-examples", 0),
         ("danger", 0),
         ("tasks_at_risk", 0),
         ("checkpoint", 0),

@@ -166,17 +166,14 @@ def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     acts = [e for e in events_of(undone) if e["type"] in ("command", "checkpoint", "rewound")]
     first = next(e["seq"] for e in events_of(undone, "command"))
     for event in (event for event in acts if event["seq"] >= first):
-        marks = ("rewound", "probe")
-        before = [e["type"] for e in events_of(undone)[: event["seq"]] if e["type"] in marks]
-        told = before[-1] == "rewound"
+        told = event["type"] == "rewound"
         for late in (False, True) if told else (False,):
             where = f"{event['seq']}-{late}"
             run = put_back(undone, tmp_path / where, event["seq"], late=late)
             assert work(run, back_and_forth(run), ask_again(run)) == 0, where
             assert equal(final_weights(run), final_weights(undone)), where
             assert live_course(run) == live_course(undone), where
-            # The probe behind a rollback is for readers; the next worker leaves it out.
-            assert told or live_probes(run) == live_probes(undone), where
+            assert live_probes(run) == live_probes(undone), where
             assert_well_told(run)
             shutil.rmtree(run.path)
 
@@ -303,7 +300,9 @@ def test_an_edit_under_the_floor_fails_and_the_run_continues_unharmed(
     (tmp_path / "floor.toml").write_text(
         text.replace('data = "biography:old"\n', METRIC.format("old"))
     )
-    profile = load_profile(tmp_path / "floor.toml", (*SHORT, "train.steps=30"))
+    # Long enough that the new task is learned: without the stage, much of it is lost.
+    learns = ("train.steps=80", "tasks.new.train.learning_rate=0.03")
+    profile = load_profile(tmp_path / "floor.toml", (*SHORT, *learns))
     runs = []
     for name in ("plain", "refused"):
         run = RunDirectory.create(
@@ -311,7 +310,7 @@ def test_an_edit_under_the_floor_fails_and_the_run_continues_unharmed(
         )
         operator = Operator(run)
         if name == "refused":
-            operator.at("new", 24, "interpolate", keep=0.0)
+            operator.at("new", 74, "interpolate", keep=0.0)
         assert work(run, operator) == 0
         runs.append(run)
     plain, refused = runs

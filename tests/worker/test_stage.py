@@ -111,7 +111,9 @@ def test_drop_beyond_its_bound_is_told_and_again_when_it_doubles(begin: Begin) -
     run = begin("tasks.old.metric=nll", "window.alert_drop=0.0", "train.learning_rate=0.3")
     assert work(run) == 0
     drops = {e["step"]: e["drop"] for e in events_of(run, "probe") if e["stage"] == "new"}
-    alerts = [e for e in events_of(run, "alert") if e["code"] == "drop"]
+    every = [e for e in events_of(run, "alert") if e["code"] == "drop"]
+    # At this rate the first stage also loses again what it had learned of its own task.
+    alerts = [e for e in every if (e["stage"], e["task"]) != ("old", "old")]
     assert {(e["level"], e["stage"], e["task"]) for e in alerts} == {("warn", "new", "old")}
     told = [drops[e["step"]] for e in alerts]
     assert all(after >= 2 * before > 0 for before, after in itertools.pairwise(told))

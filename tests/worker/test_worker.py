@@ -160,7 +160,7 @@ def test_run_that_came_to_its_end_is_not_resumed(
     ):
         process = fork_host.run(*arguments)
         assert process.wait() == 0
-        assert "nothing to resume" in process.stderr
+        assert "is completed (exit 0): no steps are left" in process.stderr
     assert undisturbed.events.read_bytes() == before
 
 
@@ -433,7 +433,11 @@ def test_run_whose_loss_burst_can_still_be_looked_at_and_gone_on_with(
 ) -> None:
     # A likelihood that is no number is null in the log; here the worker was killed behind it.
     run = begin(
-        "tasks.old.metric=nll", "probe.every=1", "train.learning_rate=1e30", "checkpoint.every=1"
+        "tasks.old.metric=nll",
+        "probe.every=1",
+        "probe.examples=12",
+        "train.learning_rate=1e30",
+        "checkpoint.every=1",
     )
     with pytest.raises(RunError):
         work(run)
