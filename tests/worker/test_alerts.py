@@ -35,6 +35,7 @@ from support.quick_run import (
     events_of,
     final_weights,
     live_course,
+    live_probes,
     work,
 )
 
@@ -262,6 +263,35 @@ def test_kill_doubles_no_alert_and_loses_none(watched: RunDirectory, tmp_path: P
         assert live_course(run) == live_course(watched), count
         assert alerts_in(run) == alerts_in(watched), count
         assert windows_of(run) == windows_of(watched), count
+
+
+def test_probe_and_alert_of_a_rollback_survive_a_kill_behind_it(
+    begin: Begin, tmp_path: Path
+) -> None:
+    # The checkpoint of step 6 has the probe of step 4: only the one behind the rollback shows more.
+    settings = ("probe.every_in_window=4", "tasks.new.train.learning_rate=0.3")
+    run = begin(*SETTINGS, *settings, name="whole")
+
+    def plan(run: RunDirectory) -> Operator:
+        operator = Operator(run).at("new", 6, "checkpoint")
+        return operator.at("new", 7, "rollback", to="step-000006")
+
+    assert work(run, plan(run)) == 0
+    told = events_of(run)
+    back = next(e["seq"] for e in told if e["type"] == "rewound")
+    done = next(e["seq"] for e in told if e["type"] == "command" and e["seq"] > back)
+    kinds = [e["type"] for e in told[back : done - 1]]
+    assert kinds == ["danger", "probe", "drift", "alert"]
+    alerted = [step for code, _, step, _ in alerts_in(run) if code == "drop"]
+    assert 6 in alerted
+    for count in (back, back + 2, done, done + 1):
+        (tmp_path / f"{count}").mkdir()
+        killed = put_back(run, tmp_path / f"{count}" / run.id, count, late=False)
+        assert work(killed, plan(killed)) == 0
+        assert live_probes(killed) == live_probes(run), count
+        assert alerts_in(killed) == alerts_in(run), count
+        assert windows_of(killed) == windows_of(run), count
+        assert equal(final_weights(killed), final_weights(run)), count
 
 
 def test_every_checkpoint_folder_is_told_with_its_own_probe(watched: RunDirectory) -> None:
