@@ -134,14 +134,15 @@ def stage_warnings(
     share = train.learning_rate / usual
     if share < RATE_BELOW:
         yield (
-            f"{where}learning_rate = {train.learning_rate:g} is {1 / share:.0f} times below what "
-            f"suits a model of hidden size {hidden_size} (about {usual:g}): it may learn nothing"
+            f"{where}learning_rate = {train.learning_rate:g} is {round(1 / share):.6g} times below "
+            f"what suits a model of hidden size {hidden_size} (about {usual:g}): it may learn "
+            "nothing"
         )
     elif share > RATE_ABOVE:
         yield (
-            f"{where}learning_rate = {train.learning_rate:g} is {share:.0f} times above what suits "
-            f"a model of hidden size {hidden_size} (about {usual:g}): it may destroy more than it "
-            "teaches"
+            f"{where}learning_rate = {train.learning_rate:g} is {round(share):.6g} times above "
+            f"what suits a model of hidden size {hidden_size} (about {usual:g}): it may destroy "
+            "more than it teaches"
         )
 
 

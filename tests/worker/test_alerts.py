@@ -361,6 +361,8 @@ def test_nan_is_told_in_short_numbers_with_what_to_do(begin: Begin) -> None:
     with pytest.raises(Exception, match="step 2"):
         work(run)
     (alert,) = [e for e in events_of(run, "alert") if e["code"] == "nan"]
-    for said in (alert["message"], events_of(run)[-1]["reason"]):
+    plans = [e["message"] for e in events_of(run, "alert") if e["code"] == "plan"]
+    assert any("3.33333e+32 times above what suits" in message for message in plans)
+    for said in (alert["message"], events_of(run)[-1]["reason"], *plans):
         assert "a lower [train] learning_rate (now 1e+30)" in said
         assert not any(len(word.strip(";,.")) > 30 for word in said.split())
