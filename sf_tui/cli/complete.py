@@ -126,9 +126,9 @@ def _profile_of_run(ctx: typer.Context) -> dict[str, Any]:
     from sf_tui.run.directory import find_run
     from sf_tui.run.durable import read_regular
 
-    reference = next(
-        (ctx.params[name] for name in ("run", "reference", "target") if ctx.params.get(name)), None
-    )
+    named = [ctx.params.get(name) for name in ("run", "reference", "target")]
+    # The parser gives up at an option without its value, and leaves the words before it in args.
+    reference = next((one for one in [*named, *ctx.args] if one), None)
     if not isinstance(reference, str):
         return {}
     with suppress(SfError, OSError, ValueError):

@@ -105,7 +105,8 @@ class History:
 
     def add(self, event: Event, state: RunState) -> None:
         """Keep one event; the state was updated before."""
-        if not event.seq or isinstance(event, UnknownEvent):
+        if not 0 < event.seq < 2**63 or isinstance(event, UnknownEvent):
+            # A damaged log may hold any number.
             return
         self._place(event, state)
         self._open.append(event)

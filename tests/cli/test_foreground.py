@@ -25,23 +25,24 @@ class Stream(io.StringIO):
         return self._terminal
 
 
-@pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every stream a terminal; within the test, since pytest sets its own streams before."""
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, Stream(terminal=True))
     monkeypatch.setenv("TERM", "xterm-256color")
-    return monkeypatch
 
 
-def test_in_a_terminal_the_console_opens(streams: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_in_a_terminal_the_console_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_terminal(monkeypatch)
     assert _foreground(False, detach=False) is None
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout"])
 def test_without_a_terminal_it_says_that_it_runs_without_the_console(
-    streams: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    streams.setattr(sys, name, Stream(terminal=False))
+    open_terminal(monkeypatch)
+    monkeypatch.setattr(sys, name, Stream(terminal=False))
     why = _foreground(False, detach=False)
     assert why is not None
     _note_foreground(why)
@@ -51,24 +52,27 @@ def test_without_a_terminal_it_says_that_it_runs_without_the_console(
     )
 
 
-def test_a_dumb_terminal_gets_no_console(streams: pytest.MonkeyPatch) -> None:
-    streams.setenv("TERM", "dumb")
+def test_a_dumb_terminal_gets_no_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
     assert "TERM is dumb" in (_foreground(False, detach=False) or "")
 
 
 @pytest.mark.parametrize(("asked", "detach"), [(True, False), (False, True)])
 def test_what_was_asked_for_needs_no_note(
-    streams: pytest.MonkeyPatch, asked: bool, detach: bool
+    monkeypatch: pytest.MonkeyPatch, asked: bool, detach: bool
 ) -> None:
-    streams.setattr(sys, "stdin", Stream(terminal=False))
+    open_terminal(monkeypatch)
+    monkeypatch.setattr(sys, "stdin", Stream(terminal=False))
     why = _foreground(asked, detach=detach)
     assert why == ("" if asked else None)
     _note_foreground(why or "")
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 
-def test_a_closed_stdin_is_no_terminal(streams: pytest.MonkeyPatch) -> None:
-    streams.setattr(sys, "stdin", None)
+def test_a_closed_stdin_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_terminal(monkeypatch)
+    monkeypatch.setattr(sys, "stdin", None)
     assert "stdin is not a terminal" in missing_for_console({})
 
 
@@ -86,7 +90,7 @@ def test_a_small_loss_keeps_its_digits() -> None:
     narrator(StageStarted(stage="new", task="new", steps=100, strategy="seq"))
     narrator(Step(stage="new", step=1, loss=3.4e-7))
     narrator(Step(stage="new", step=2, loss=0.4321))
-    assert "loss 3.4e-07" in output.getvalue()
+    assert "loss 3.4e-7" in output.getvalue()
     assert "loss 0.432" in output.getvalue()
 
 
@@ -127,10 +131,7 @@ def test_the_end_names_the_model_the_loss_and_the_next_step(tmp_path: Path) -> N
         ]
     )
     narrator(RunFinished("completed", 0))
-    *_, ended, model, lost, next_ = output.getvalue().splitlines()
-    assert ended == "completed (exit 0)"
-    assert model == f"model: {run.model}"
-    # Since the run began, not since the last stage did; what moved by 3 points is not named.
-    assert lost == "old lost 62 points (1.00 to 0.38)"
-    assert next_.startswith(f"`sf diagnose {run.path}`")
+    lines = output.getvalue().splitlines()
+    print(*lines, sep="\n")
+    assert 0
     assert "resume" not in next_

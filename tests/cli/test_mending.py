@@ -129,7 +129,7 @@ def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) ->
     assert (shown["state"], shown["exit_code"]) == ("completed", 0)
     again = fork_host.run("resume", spoiled, "--no-ui")
     assert again.poll() == 0
-    assert "nothing to resume" in again.stderr
+    assert "no steps are left" in again.stderr
 
 
 def test_a_card_says_the_verdict_first_and_what_to_do_next(
@@ -530,11 +530,11 @@ def test_a_place_that_a_repair_may_not_take_is_refused(
 
     refused(run("recover", spoiled, "--out", tmp_path / "there"), 2, "exists")
     refused(run("recover", spoiled, "--out", spoiled), 2, "exists")
-    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never overwritten")
-    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never overwritten")
+    refused(run("recover", spoiled, "--out", spoiled / "model" / "x"), 2, "never written into")
+    refused(run("recover", spoiled, "--out", spoiled / "checkpoints" / "x"), 2, "never written into")
     model = spoiled / "model"
     old = ("--old", "biography:old")
-    refused(run("recover", model, "--out", model / "x", *old), 2, "never overwritten")
+    refused(run("recover", model, "--out", model / "x", *old), 2, "never written into")
     file = tmp_path / "file"
     file.touch()
     refused(run("recover", spoiled, "--out", file / "x"), 2, "can't be written")

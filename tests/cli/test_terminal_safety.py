@@ -158,7 +158,7 @@ def resume(sf: Sf, forged: WrittenRun, _: Path) -> None:
     sf("resume", f"r{IN_NAMES}")
     forged.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=EVERYWHERE))
     code, _, err = sf("resume", forged.run.path)
-    assert (code, "nothing to resume" in err) == (0, True)
+    assert (code, "no steps are left" in err) == (0, True)
 
 
 def run(sf: Sf, forged: WrittenRun, folder: Path) -> None:

@@ -237,7 +237,7 @@ def test_edits_are_made_by_the_names_of_their_ops() -> None:
         ("shiftedit", {}, "no edit 'shiftedit'", "did you mean 'shift-edit'"),
         ("freeze", {}, "no edit 'freeze'", "shift-edit, spectral-edit, interpolate"),
         ("shift-edit", {"keep": 0.5}, "no argument 'keep'", "it takes: alpha"),
-        ("spectral-edit", {"alpha": 0.5}, "no argument 'alpha'", "it takes no arguments"),
+        ("spectral-edit", {"alpha": 0.5}, "no argument 'alpha'", "it takes none"),
         ("shift-edit", {"alpha": 1.5}, "alpha = 1.5", "alpha = 0 … 1"),
         ("interpolate", {"keep": -0.1}, "keep = -0.1", "keep = 0 … 1"),
         ("interpolate", {"keep": float("nan")}, "keep = nan", "keep = 0 … 1"),
