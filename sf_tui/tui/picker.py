@@ -17,6 +17,7 @@ from sf_tui.tui.numbers import format_age
 from sf_tui.tui.panels.lists import state_role
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.score_words import score_text
+from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import choose_glyphs, choose_paint, textual_theme
@@ -104,7 +105,7 @@ class RunPicker(SendsChangedCells, App[RunDirectory], inherit_bindings=False):
     TITLE = "sf"
 
     def __init__(self, options: ConsoleOptions) -> None:
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self.options = options
         self._printable = PrintableFilter()
         self.animation_level = "none"

@@ -33,6 +33,7 @@ from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
+from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import PAINTS, choose_glyphs, choose_paint, textual_theme
@@ -141,7 +142,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         terminal_is_ready: Callable[[], bool] | None = None,
         worker_ended: Callable[[], bool] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self.options = options or ConsoleOptions()
         self._printable = PrintableFilter()
         self.animation_level = "none"

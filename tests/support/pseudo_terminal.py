@@ -25,7 +25,9 @@ class Terminal:
         self.size = size
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        # The size is the pseudo-terminal's, whatever the terminal that the tests run in exports.
+        ours = {"NO_COLOR", "COLUMNS", "LINES"}
+        env = {name: value for name, value in os.environ.items() if name not in ours}
         env |= {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONUTF8": "1"} | environ
         self.process = subprocess.Popen(
             [sys.executable, *arguments],

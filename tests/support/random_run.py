@@ -113,9 +113,8 @@ class RandomRun:
             op,
             arguments,
             "user",
-            None,
-            self.stage,
-            self.step,
+            stage=self.stage,
+            step=self.step,
         )
         self.tell(event)
         if answer:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import signal
-import struct
-import termios
-
 import pytest
 
 from support.console_scenes import MakeRun, diagnosed
@@ -40,26 +35,21 @@ async def test_a_resized_console_equals_one_opened_at_that_size(
             assert screen_text(app) == await frame_at(written, size), size
 
 
-def resize(terminal: Terminal, size: tuple[int, int]) -> None:
-    terminal.size = size
-    terminal._screen.resize(lines=size[1], columns=size[0])
-    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-    terminal.process.send_signal(signal.SIGWINCH)
-
-
 def test_a_real_terminal_that_grows_shows_every_layer_and_arm(make_run: MakeRun) -> None:
     written, _ = diagnosed(make_run)
     # Its worker is dead at any date of the machine, so the screens stand still.
     written.beat(age_s=written.now_s)
-    grown = Terminal(["-m", "sf_tui.tui", str(written.run.path)], {}, (80, 24))
+    # A shell may export the size that its window once had.
+    exported = {"COLUMNS": "80", "LINES": "24"}
+    grown = Terminal(["-m", "sf_tui.tui", str(written.run.path)], exported, (80, 24))
     fresh = Terminal(["-m", "sf_tui.tui", str(written.run.path)], {}, (200, 60))
     try:
         grown.read_until("worker dead")
         grown.read_until_quiet(0.5)
-        resize(grown, (50, 15))
+        grown.resize((50, 15))
         grown.read_until("worker dead")
         grown.read_until_quiet(0.5)
-        resize(grown, (200, 60))
+        grown.resize((200, 60))
         for terminal in (grown, fresh):
             terminal.read_until("recovered control steps")
             terminal.read_until_quiet(1.0)

@@ -125,8 +125,10 @@ async def test_the_stop_dialog_shows_the_command_and_the_line_for_yes(
 ) -> None:
     app = console_of(repaired)
     async with app.run_test(size=size) as pilot:
-        await open_dialog(pilot, app, ":", *"stop", "enter")
-        await open_dialog(pilot, app, "n", "o", "enter")
+        await open_dialog(pilot, app, ":")
+        await open_dialog(pilot, app, *"stop", "enter")
+        await pilot.press("n", "o", "enter")
+        await pilot.pause()
         text = screen_text(app)
         assert "type yes, or press esc" in text
         assert "End the run" in text

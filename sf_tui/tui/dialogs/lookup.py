@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, action_help, shown_key
@@ -17,6 +18,8 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import op_named
 
 _ROWS = 12
+_MEANING_AT = 24
+"""Column of a meaning in the help page."""
 
 
 class HelpDialog(Dialog[None]):
@@ -28,13 +31,11 @@ class HelpDialog(Dialog[None]):
 
     def wanted_height(self, width: int) -> int:
         """Return the length of the whole page."""
-        del width
-        return len(self._page())
+        return len(self._page(width))
 
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the visible part of the page."""
-        del width
-        page = self._page()
+        page = self._page(width)
         self._room = max(height - 1, 1)
         self._top = min(self._top, max(len(page) - self._room, 0))
         if len(page) <= height:
@@ -57,7 +58,7 @@ class HelpDialog(Dialog[None]):
         """Close."""
         self.dismiss(None)
 
-    def _page(self) -> list[Line]:
+    def _page(self, width: int) -> list[Line]:
         view = self.view
         glyphs = view.glyphs
         lines: list[Line] = [[("Actions of this run's profile", "strong")]]
@@ -65,40 +66,40 @@ class HelpDialog(Dialog[None]):
             lines.append([("  this console is read-only: it sends nothing", "warn")])
         for action in view.actions.actions:
             key = shown_key(action.key) if action.key else ":"
-            lines.append(_row(key, "key", action.label, action_help(action)))
+            lines += _row(key, "key", action.label, action_help(action), width)
         if view.actions.problem:
             lines.append([(f"  {view.actions.problem}", "warn")])
         lines += [[], [("The console", "strong")]]
-        lines += [
-            _row(" ".join(shown_key(key) for key in entry.keys), "key", entry.label, entry.help)
-            for entry in CONSOLE_KEYS
-        ]
+        for entry in CONSOLE_KEYS:
+            key = " ".join(shown_key(key) for key in entry.keys)
+            lines += _row(key, "key", entry.label, entry.help, width)
         lines += [[], [("Signs", "strong")]]
         for task in view.tasks:
             role, marker = view.task_paint(task)
             metric = view.live.metric_of(task).replace("_", " ")
-            lines.append(_row(marker, role, task, f"{metric} on held-out rows of this task"))
+            lines += _row(marker, role, task, f"{metric} on held-out rows of this task", width)
         for sign, role, name, meaning in (
             ("?", "strong", "verdict", "what a diagnosis at this step found"),
             (glyphs.ring, "muted", "checkpoint", "rollback can return to it while it is kept"),
             (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
             ("<", "warn", "rewound", "rolled back to this step"),
             (glyphs.filled, "ok", "frozen", "this layer does not change"),
-        ):
-            lines.append(_row(sign, role, name, meaning))
-        lines.append(
-            _row(
+            (
                 "shaded",
                 "muted",
                 "danger window",
                 "first steps of a stage, where old tasks are lost",
-            )
-        )
+            ),
+        ):
+            lines += _row(sign, role, name, meaning, width)
         return lines
 
 
-def _row(sign: str, role: str, name: str, meaning: str) -> Line:
-    return [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (meaning, "muted")]
+def _row(sign: str, role: str, name: str, meaning: str, width: int) -> list[Line]:
+    """Return a sign, its name and its meaning, which goes on in lines of its own."""
+    first, *rest = wrap(meaning, max(width - _MEANING_AT, 20)) or [""]
+    line: Line = [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (first, "muted")]
+    return [line, *([(" " * _MEANING_AT + more, "muted")] for more in rest)]
 
 
 @dataclass(frozen=True)
