@@ -115,7 +115,9 @@ def test_the_end_names_the_model_the_loss_and_the_next_step(tmp_path: Path) -> N
 
     def probe(stage: str, step: int, **values: float) -> Probe:
         return Probe(
-            stage=stage, step=step, metrics={task: {"exact_match": v, "n": 50} for task, v in values.items()}
+            stage=stage,
+            step=step,
+            metrics={task: {"exact_match": v, "n": 50} for task, v in values.items()},
         )
 
     narrator.catch_up(
