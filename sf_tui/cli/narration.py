@@ -269,7 +269,8 @@ def table_legend(state: RunState) -> list[str]:
     others = "".join(f", {task}: {name}" for task, name in metrics.items() if name != usual)
     return [
         f"{usual}{others}, ± half its 95 % interval",
-        "n: held-out examples, the whole split; change: since the run began, in points",
+        "n: held-out examples, the whole split; change: in points, since the run began or taught "
+        "the task",
     ]
 
 

@@ -70,10 +70,21 @@ def _lost_lines(state: RunState) -> Iterator[str]:
         drop = loss.since_run
         if drop is None:
             continue
+        since = "taught it" if _is_taught(state, loss.task) else "began"
         yield (
-            f"{loss.task} {_in_words(drop)} since the run began: {format_score(drop.before)} to "
+            f"{loss.task} {_in_words(drop)} since the run {since}: {format_score(drop.before)} to "
             f"{format_score(drop.after, counts=True)}"
         )
+
+
+def _is_taught(state: RunState, task: str) -> bool:
+    """Return whether the run trained a task before it was an earlier one."""
+    for stage in state.stages.values():
+        if task in stage.known:
+            return False
+        if stage.task == task:
+            return True
+    return False
 
 
 def _in_words(drop: Drop) -> str:

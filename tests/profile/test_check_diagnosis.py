@@ -38,11 +38,13 @@ def problem(text: str) -> tuple[str, str]:
 
 def test_defaults() -> None:
     profile = load()
-    assert profile.diagnose.model_dump(exclude_none=True) == {"examples": 10}
+    assert profile.diagnose.model_dump(exclude_none=True) == {"examples": 10, "time": 60.0}
     assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,
         "new_floor": 0.98,
+        "then_anchor": True,
+        "keep_frozen": False,
         "strength": 1.0,
         "old_share": 0.25,
     }
@@ -252,6 +254,8 @@ def test_commands_arguments_replace_the_profiles_own() -> None:
         "examples": 0,
         "steps": 20,
         "strength": 2.0,
+        "then_anchor": None,
+        "keep_frozen": None,
         "new_floor": None,
     }
     assert profile.action("anchor").arguments() == {"strength": None}

@@ -81,7 +81,10 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
         "[[rules]] 'protect-old-task' above and below are both given",
         *(
             f"[actions.freeze-two] op 'freeze' takes no argument '{argument}'"
-            for argument in ("strength", "to", "examples", "thorough", "steps", "alpha", "keep")
+            for argument in (
+                *("strength", "to", "examples", "thorough", "time", "steps", "then_anchor"),
+                *("keep_frozen", "new_floor", "alpha", "keep"),
+            )
         ),
     ]
 

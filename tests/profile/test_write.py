@@ -54,7 +54,11 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "strength": POSITIVE,
     "examples": COUNT,
     "thorough": st.booleans(),
+    "time": st.just(0) | POSITIVE,
     "steps": COUNT,
+    "then_anchor": st.booleans(),
+    "keep_frozen": st.booleans(),
+    "new_floor": st.floats(0, 1),
     "alpha": st.floats(0, 1, exclude_min=True),
     "keep": st.floats(0, 1, exclude_max=True),
 }
@@ -82,6 +86,7 @@ NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
             "learning_rate": POSITIVE,
             "control": st.sampled_from(["biography:new-5", "never seen.jsonl", "org/facts"]),
             "unrelated": st.sampled_from(["biography:new-4", "./other.csv", "org/other"]),
+            "time": st.just(0) | POSITIVE,
         },
     ),
     "recover": st.fixed_dictionaries(

@@ -42,7 +42,7 @@ FILES: list[tuple[str, str | bytes, str, str, str]] = [
     ("a.jsonl", '{"prompt": "a"}\n', "a.jsonl: ", "fit no known schema", "fields = {"),
     ("a.csv", "Prompt,Completion\na,b\n", "a.csv: ", "Completion, Prompt", 'prompt = "Prompt"'),
     ("a.json", '[{"prompt": "a"\n', "a.json:2:1: ", "invalid JSON", ".jsonl"),
-    ("a.json", '{"train": [{"a": 1}],\n"test": [{"a": 1}]}', "a.json: ", "2 lists", "to its own file"),
+    ("a.json", '{"train": [{"a": 1}],\n"test": [{"a": 1}]}', "a.json: ", "2 lists", "its own file"),
     ("a.json", "3", "a.json:1: ", "neither a list nor an object", "list of objects"),
     ("a.csv", "prompt,prompt\na,b\n", "a.csv:1: ", "names 'prompt' twice", "rename"),
     ("a.csv", "prompt,completion\na,b\nc\n", "a.csv:3: ", "has 1 columns", SKIP),
