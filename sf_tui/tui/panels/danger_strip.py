@@ -159,9 +159,8 @@ class DangerStrip(Panel):
         whole, needed = (forms[:2], forms[2:]) if len(forms) > _SHORT_FORMS else ([], forms)
         order = [
             ("where", where[-1]),
-            *(("loss", form) for form in reversed(needed[1:])),
+            *(("loss", form) for form in reversed(needed)),
             ("where", where[0]),
-            *(("loss", form) for form in needed[:1]),
             *hurry,
             ("held", self._held(detail=False)),
             *(("advice", join(each)) for each in advice[1:]),
