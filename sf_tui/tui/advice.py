@@ -35,6 +35,8 @@ MOST_SUGGESTED = 2
 """Most actions suggested at a time; more would be no suggestion."""
 LEARNED = 0.5
 """Score below which an anchored task counts as not learned in the second half of its stage."""
+FALLING = 0.5
+"""Share of the alert's bound from which a certain loss is worth holding in a danger window."""
 HELD = "held by the anchor"
 BEFORE_GOING_ON = "before you go on"
 HELD_BACK = "(the anchor holds the new task back)"
@@ -53,6 +55,8 @@ class Situation:
 
     Attributes:
         lost: whether a watched task has lost more in this stage than the alert's bound.
+        falling: whether one has surely lost something, and as it looks half of the bound or more.
+        late: whether the stage is in its second half.
         in_window: whether the stage is in a danger window.
         verdict: that of a recovery test on the current weights; empty for none.
         frozen: whether layers are frozen.
@@ -67,6 +71,8 @@ class Situation:
     """
 
     lost: bool = False
+    falling: bool = False
+    late: bool = False
     in_window: bool = False
     verdict: str = ""
     frozen: bool = False
@@ -113,10 +119,16 @@ def advise(now: Situation) -> Advice:
             if now.released:
                 return Advice(remark=WEAKER)
             return Advice((op_that_turns_off(ANCHORED),), remark=HELD_BACK)
+        if now.anchored and now.falling and now.late and now.can_repair:
+            # An anchor wins back much of the first fall by itself; the rest takes a repair.
+            return Advice(tuple(ops_for(RECOVER)))
         if now.anchored:
             return Advice(remark=HELD) if now.repaired or now.gone_back else Advice()
         if now.repaired or now.gone_back:
             return Advice(anchoring, remark=BEFORE_GOING_ON)
+        if now.falling and now.in_window and not now.frozen:
+            # Few examples prove a loss late; what is held before that needs no repair.
+            return Advice(protecting)
         return Advice()
     if now.verdict == "real":
         # These weights no longer contain the knowledge; recovering can't work.
@@ -148,8 +160,11 @@ def situation_of(view: ViewState) -> Situation:
     protected = max((c.seq for c in done if op_named(c.op).turns_on in _PROTECTED), default=0)
     went_back = max((c.seq for c in done if op_named(c.op).purpose == GO_BACK), default=0)
     change = stage.weight_changes[-1] if stage.weight_changes else None
+    drops = [loss.in_stage for loss in task_losses(live) if loss.in_stage]
     return Situation(
-        lost=any(loss.in_stage.exceeds(bound) for loss in task_losses(live) if loss.in_stage),
+        lost=any(drop.exceeds(bound) for drop in drops),
+        falling=any(drop.exceeds(0.0) and drop.value >= FALLING * bound for drop in drops),
+        late=2 * stage.step >= stage.steps,
         in_window=view.in_window,
         verdict=view.verdict,
         frozen=bool(view.frozen_layers),
@@ -172,31 +187,37 @@ def suggested_actions(view: ViewState) -> list[Action]:
     return _usable(view, advice.ops)[:MOST_SUGGESTED] or _usable(view, advice.last_resorts)[:1]
 
 
-def remark(view: ViewState) -> str:
-    """Return the advice's remark; empty for none."""
+def remark(view: ViewState, run: str = "") -> str:
+    """Return the advice's remark; empty for none.
+
+    Args:
+        view: the console's.
+        run: what stands for the run in a command; its id if not given.
+    """
     if view.place is not None or view.live.finished is not None:
         return ""
     situation = situation_of(view)
     advice = advise(situation)
-    said = advice.remark.format(run=view.run.id)
+    run = run or view.run.id
+    said = advice.remark.format(run=run)
     if view.read_only:
         # The other remarks are about keys that a reader does not have.
         return said if said == HELD else ""
     if said == BEFORE_GOING_ON and not suggested_actions(view):
         return ""
     if not (advice.ops or said or situation.lost):
-        return _lost_before(view)
+        return _lost_before(view, run)
     return said
 
 
-def _lost_before(view: ViewState) -> str:
+def _lost_before(view: ViewState, run: str) -> str:
     """Return in which earlier stage a task was lost; no op reaches back beyond its stage."""
     for loss in task_losses(view.live):
         if loss.since_run is None or not loss.since_run.exceeds(view.actions.alert_drop):
             continue
         stage = _stage_of_loss(view, loss)
         if stage:
-            return LOST_BEFORE.format(stage=stage, run=view.run.id)
+            return LOST_BEFORE.format(stage=stage, run=run)
     return ""
 
 

@@ -18,6 +18,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
@@ -26,6 +27,8 @@ Cell = tuple[str, Style]
 
 _GAP = 5
 """Equal cells between two differing ones that are sent again: moving the cursor costs as much."""
+_RESIZED_S = 0.1
+"""Time after a resize in which a new size has sent the whole screen anyway."""
 _PLAIN = Style()
 _BLANK: Cell = (" ", _PLAIN)
 _ATTRIBUTES = (
@@ -352,6 +355,19 @@ class SendsChangedCells:
             clears: the application leaves its background to the terminal.
         """
         self._sent, self._short, self._clears = SentCells(bare_blanks=short), short, clears
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Send the whole screen after every resize, even back to the size that it had.
+
+        A terminal that shrank for a moment has lost cells, and Textual ignores an equal size.
+        """
+        del event
+        self._sent.forget()
+        self.set_timer(_RESIZED_S, self._send_unknown)  # type: ignore[attr-defined]
+
+    def _send_unknown(self) -> None:
+        if self._sent.is_unknown:
+            self.screen.refresh()  # type: ignore[attr-defined]
 
     def redraw(self) -> None:
         """Send the whole screen again: another program may have written over it."""

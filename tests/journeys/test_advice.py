@@ -26,6 +26,10 @@ SIZES = ((80, 24), (120, 40), (200, 60))
 STRIP = slice(1, 6)
 """Rows in which the danger strip is, whatever the height of the header."""
 SETTLED_S = 0.4
+LOOKS_AT = (1 / 10, 5 / 6)
+"""Shares of a stage after which the operator pauses the run and does what is suggested."""
+MOST_IN_A_LOOK = 5
+"""More suggestions at one step than there are protections, repairs and ways back."""
 SMALL = """\
 name = "five"
 [model]
@@ -107,27 +111,47 @@ class Operator:
         before = self.answers()
         self.terminal.press(key)
         self.terminal.read(0.7)
+        self._confirm()
+        self._wait_for_answer(before)
+
+    def press_pause(self) -> None:
+        """Pause or go on, at once: a stage takes few seconds."""
+        before = self.answers()
+        self.terminal.press(" ")
+        self._wait_for_answer(before)
+
+    def _confirm(self) -> None:
         if re.search(r"\by  ?(send it|confirm|\w+, then hold)", self.terminal.screen()):
             self.terminal.press("y")
         elif "type yes" in self.terminal.screen():
             self.terminal.press("yes")
             self.terminal.read(0.7)
             self.terminal.press("\r")
+
+    def _wait_for_answer(self, before: int) -> None:
         deadline = time.monotonic() + RUN_PATIENCE_S
         while self.answers() == before:
             assert time.monotonic() < deadline, self.terminal.screen()
-            self.terminal.read(0.1)
+            self.terminal.read(0.05)
 
-    def follow(self) -> None:
-        """Do what is suggested, if anything is."""
+    def follow(self) -> bool:
+        """Do what is suggested; return whether anything was."""
         key = self.suggested()
         if key is None:
-            return
+            return False
         self.press(key)
         last = self.events("command")[-1]
         self.pressed.append((last["stage"], last["step"], last["op"]))
         # Its own result is on the screen before the next one is read.
         self.terminal.read(1.0)
+        return True
+
+    def follow_to_the_end(self) -> None:
+        """Do what is suggested until nothing is."""
+        for _ in range(MOST_IN_A_LOOK):
+            if not self.follow():
+                return
+        raise AssertionError(f"advice in a circle: {self.pressed}\n{self.terminal.screen()}")
 
     def settle(self) -> None:
         self.terminal.read_until_quiet(SETTLED_S)
@@ -244,21 +268,29 @@ def test_advice_followed_to_the_letter_keeps_old_and_new(
     started: tuple[Operator, list[str]],
 ) -> None:
     operator, names = started
-    checked: set[str] = set()
+    looked: set[tuple[str, int]] = set()
     deadline = time.monotonic() + RUN_PATIENCE_S
     while not operator.events("run_finished"):
         assert time.monotonic() < deadline, operator.terminal.screen()
-        operator.terminal.read(0.3)
-        operator.follow()
+        operator.terminal.read(0.05)
         steps = operator.events("step")
-        stage = steps[-1]["stage"] if steps else ""
-        if stage and stage not in checked and steps[-1]["step"] >= 20:
-            checked.add(stage)
-            operator.press(" ")
-            operator.settle()
+        if not steps:
+            continue
+        stage, step = steps[-1]["stage"], steps[-1]["step"]
+        whole = operator.events("stage_started")[-1]["steps"]
+        new = {(stage, at) for at in LOOKS_AT if step >= at * whole} - looked
+        if not new:
+            continue
+        looked |= new
+        operator.press_pause()
+        # The next frame comes within a second.
+        operator.terminal.read(1.2)
+        operator.settle()
+        if (stage, LOOKS_AT[-1]) in new:
             check_sizes(operator)
-            operator.press(" ")
-    assert checked == set(names[1:])
+        operator.follow_to_the_end()
+        operator.press_pause()
+    assert looked == {(name, at) for name in names[1:] for at in LOOKS_AT}
     operator.settle()
     check_sizes(operator)
     check_replay(operator)

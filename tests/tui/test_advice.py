@@ -21,6 +21,7 @@ from sf_tui.tui.advice import (
     advise,
     closing_command,
     remark,
+    situation_of,
     suggested_actions,
 )
 from sf_tui.tui.feed import RunFeed
@@ -56,12 +57,35 @@ def lose(written: WrittenRun, step: int) -> None:
     written.probe(step)
 
 
-def test_nothing_is_advised_below_the_alert(make_run: MakeRun) -> None:
+def test_nothing_is_advised_where_nothing_is_lost(make_run: MakeRun) -> None:
+    written = make_run()
+    written.begin()
+    written.begin_stage()
+    written.steps(1, 2)
+    assert advised(written) == []
+
+
+def test_a_fall_in_the_window_is_held_before_few_examples_prove_the_alerts_loss() -> None:
+    falling = Situation(falling=True, in_window=True)
+    assert advise(falling).ops == ("anchor", "freeze")
+    assert not advise(replace(falling, in_window=False)).ops
+    # The anchor has half of the stage to win it back; then it is repaired, once.
+    assert not advise(replace(falling, anchored=True)).ops
+    late = replace(falling, anchored=True, late=True)
+    assert advise(late).ops == ("recover",)
+    assert not advise(replace(late, can_repair=False)).ops
+    assert not advise(replace(falling, frozen=True)).ops
+
+
+def test_a_sure_loss_of_half_the_bound_is_a_fall(make_run: MakeRun) -> None:
     written = make_run()
     written.begin()
     written.begin_stage()
     written.steps(1, 5)
-    assert advised(written) == []
+    now = situation_of(scene_of(written))
+    assert now.falling
+    assert not now.lost
+    assert advised(written) == ["anchor", "freeze"]
 
 
 def mend(written: WrittenRun, step: int, *, then_anchor: bool = True, old: float = 0.98) -> None:
@@ -210,10 +234,12 @@ def test_what_an_earlier_stage_lost_is_named_with_that_stage(make_run: MakeRun) 
 
 def everything(now: Situation) -> Iterator[Situation]:
     """Yield what training may make of a situation: it may lose, or keep the new task out."""
-    for lost, in_window, held_back, wrecked in product((True, False), repeat=4):
+    for lost, falling, late, in_window, held_back, wrecked in product((True, False), repeat=6):
         yield replace(
             now,
             lost=lost,
+            falling=falling,
+            late=late,
             in_window=in_window,
             new_held_back=held_back and now.anchored,
             new_wrecked=wrecked and now.repaired,
@@ -257,7 +283,8 @@ def test_advice_followed_to_the_letter_ends_whatever_training_does() -> None:
     under_way: set[tuple[Situation, bool]] = set()
 
     def lasting(now: Situation) -> Situation:
-        return replace(now, lost=False, in_window=False, new_wrecked=False, new_held_back=False)
+        unlasting = ("lost", "falling", "late", "in_window", "new_wrecked", "new_held_back")
+        return replace(now, **dict.fromkeys(unlasting, False))
 
     def follow(now: Situation, undone: bool) -> None:
         place = (now, undone)

@@ -8,6 +8,7 @@ import pytest
 
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.vocabulary.events import RunFinished, StageFinished, Step, TasksAtRisk
+from support.score_scenes import five_tasks
 from tui.driving import console_of, panel_text, screen_text
 from tui.written_run import WrittenRun
 
@@ -60,11 +61,24 @@ def test_the_task_at_risk_pushes_nothing_out(at_risk: WrittenRun, width: int) ->
     lines = DangerStrip(app.view).compose_lines(width, 2)
     first, second = ("".join(text for text, _ in line) for line in lines)
     assert "40/150   ● old 0.53 ± 0.12" in first
-    assert "· −47 since the run began" in first
+    assert "· −47 since the run began" in first or "· −47 since start" in first
+    # What a score rests on is never given up for an action, which the second line has.
+    assert ("(64 examples) · −47 since" in first) == (width >= 66)
     assert "▸ a anchor" in first + second
     assert "f freeze" in first + second or width < 120
     assert max(len(first), len(second)) <= width
     assert ("at risk" in first) == (width >= 200)
+
+
+def test_where_a_loss_lies_is_said_at_every_width(make_run: MakeRun) -> None:
+    written = five_tasks(make_run)
+    app = console_of(written)
+    app.check_worker()
+    for width, run in ((80, "RUN"), (120, written.run.id), (200, written.run.id)):
+        lines = DangerStrip(app.view).compose_lines(width, 2)
+        text = "\n".join("".join(part for part, _ in line) for line in lines)
+        assert "old 0.07 ± 0.07 (7 of 101) · −93 since the run began" in text
+        assert f"lost in stage people-a: after the run, sf diagnose {run} --stage people-a" in text
 
 
 def test_a_stage_beside_which_nothing_lies_names_nothing(at_risk: WrittenRun) -> None:

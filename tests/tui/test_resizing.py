@@ -46,6 +46,12 @@ def test_a_real_terminal_that_grows_shows_every_layer_and_arm(make_run: MakeRun)
     try:
         grown.read_until("worker dead")
         grown.read_until_quiet(0.5)
+        before = grown.screen()
+        grown.resize((50, 15))
+        grown.resize((80, 24))
+        grown.read_until("worker dead")
+        grown.read_until_quiet(1.0)
+        assert grown.screen() == before, "what a moment's other size cut off is back"
         grown.resize((50, 15))
         grown.read_until("worker dead")
         grown.read_until_quiet(0.5)

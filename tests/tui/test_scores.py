@@ -67,7 +67,11 @@ def test_a_loss_comes_with_examples_interval_and_both_references(make_run: MakeR
 
 @pytest.mark.parametrize(
     ("width", "least"),
-    [(80, "0.26 ± 0.09 · −74 since the run began"), (60, "0.26 ± 0.09 · −74"), (40, "0.26 · −74")],
+    [
+        (80, "0.26 ± 0.09 (26 of 101) · −74 since the run began"),
+        (60, "0.26 ± 0.09 · −74"),
+        (40, "0.26 · −74"),
+    ],
 )
 def test_the_value_and_the_points_go_last(make_run: MakeRun, width: int, least: str) -> None:
     first, _ = text_of(opened(losing(make_run)), DangerStrip, width)

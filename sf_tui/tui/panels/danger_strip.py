@@ -38,9 +38,13 @@ from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
 _BAR_CELLS = 30
 _SHORT_BAR_CELLS = 12
 _MOST_ROWS = 6
+_SHORT_FORMS = 3
+"""Most forms of a loss that is told for one range of the run only."""
 _FAILURES = {"failed": "Failed", "guard_failed": "Guard failed"}
 """Ends that have a reason to be read in full, and how they are called."""
 _GAP = "   "
+_ANY_RUN = "RUN"
+"""Stands for a run's id where there is no room for it; the header has it."""
 _AT_RISK = "at risk: "
 _LEAST_FRAME_CELLS = 8
 """A shorter part of a frame is not informative."""
@@ -151,14 +155,16 @@ class DangerStrip(Panel):
         first_advice = [("advice", join(each)) for each in advice[:1]]
         # After the end there is no hurry: the whole score comes before the command.
         hurry = first_advice if view.live.finished is None else []
+        # What a score rests on comes before the action, which has the second line, too.
+        whole, needed = (forms[:2], forms[2:]) if len(forms) > _SHORT_FORMS else ([], forms)
         order = [
             ("where", where[-1]),
-            *(("loss", form) for form in reversed(forms[2:])),
+            *(("loss", form) for form in reversed(needed)),
             ("where", where[0]),
             *hurry,
             ("held", self._held(detail=False)),
             *(("advice", join(each)) for each in advice[1:]),
-            *(("loss", form) for form in reversed(forms[:2])),
+            *(("loss", form) for form in reversed(whole)),
             *first_advice[len(hurry) :],
             ("held", self._held(detail=True)),
             ("calm", self._calm()),
@@ -173,7 +179,9 @@ class DangerStrip(Panel):
         ]
         below: list[Line] = []
         if advice and "advice" not in shown:
-            below.append(join(advice[-1]))
+            whole_advice = join(advice[-1])
+            fits = line_width(whole_advice) <= width
+            below.append(whole_advice if fits else join(self._suggestions(_ANY_RUN)))
         held = self._held(detail=False)
         if held and "held" not in shown:
             below.append(held)
@@ -204,8 +212,12 @@ class DangerStrip(Panel):
             return []
         return [(f", {shown_key(undo.key)} {undo.label}", "text")]
 
-    def _suggestions(self) -> list[Line]:
-        """Return the suggested actions with their keys; after the run's end, the command."""
+    def _suggestions(self, run: str = "") -> list[Line]:
+        """Return the suggested actions with their keys; after the run's end, the command.
+
+        Args:
+            run: what stands for the run in a remark's command; its id if not given.
+        """
         view = self.view
         pointer = (f"{view.glyphs.pointer} ", "danger")
         command = closing_command(view)
@@ -219,7 +231,7 @@ class DangerStrip(Panel):
             ]
             for index, action in enumerate(suggested_actions(view))
         ]
-        said = remark(view)
+        said = remark(view, run)
         if said and lines:
             lines[-1].append((f" {said}", "text"))
         elif said:

@@ -61,14 +61,16 @@ def loss_forms(view: ViewState, loss: TaskLoss) -> list[Line]:
             [name, (bare, "strong"), dot, *lost],
         ]
     lost = [(drop_text(since), paint)]
-    begun = (" since the run began", "muted")
+    begun, start = (" since the run began", "muted"), (" since start", "muted")
+    points = (format_drop(since), paint)
     stage: Line = [(f", {drop_text(in_stage)} in this stage", "muted")] if in_stage else []
     return [
         [name, (value, "strong"), *counted, dot, *lost, begun, *stage],
         [name, (value, "strong"), *counted, dot, *lost, begun],
+        [name, (value, "strong"), *counted, dot, points, start],
         [name, (value, "strong"), dot, *lost, begun],
-        [name, (value, "strong"), dot, (format_drop(since), paint), (" since start", "muted")],
-        [name, (bare, "strong"), dot, (format_drop(since), paint)],
+        [name, (value, "strong"), dot, points, start],
+        [name, (bare, "strong"), dot, points],
     ]
 
 
