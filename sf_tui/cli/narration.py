@@ -23,7 +23,7 @@ from sf_tui.run.events import read_events
 from sf_tui.run.losses import score_of
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
-from sf_tui.tui.activity import frames_at_risk
+from sf_tui.tui.frames import frames_at_risk
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import Interval
 from sf_tui.vocabulary.events import (

@@ -1,7 +1,7 @@
 """The activity of a run besides measurements: one row per event worth an operator's attention.
 
-A command is one row from request to done. Also selects the frames of tasks at risk from their
-event. Knows events and commands; knows nothing of terminals or widths.
+A command is one row from request to done. Knows events and commands; knows nothing of terminals or
+widths.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sf_tui.printable import printable
+from sf_tui.tui.frames import frames_at_risk
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
@@ -20,7 +20,6 @@ from sf_tui.tui.numbers import (
     seconds_since_epoch,
 )
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
-from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import (
     ASIDE,
     Alert,
@@ -390,24 +389,3 @@ def _spell(row: CommandRow) -> None:
         row.text = f"{command.action} by {command.sender}{value}: {phases}"
         return
     row.text = f"{command.action}: {phases}"
-
-
-def frames_at_risk(event: TasksAtRisk) -> list[str]:
-    """Return the frames of other tasks that the start model names, nearest first."""
-    return [_on_one_line(group) for group in event.groups if _is_other(group)]
-
-
-def words_of_new_task(event: TasksAtRisk) -> frozenset[str]:
-    """Return the words around the slot in the new task's own prompts."""
-    own = [group for group in event.groups if not _is_other(group)]
-    return frozenset(word for group in own for word in _on_one_line(group).split())
-
-
-def _is_other(group: RiskGroupRecord) -> bool:
-    return group.kind == "other_template" and bool(group.frame.strip())
-
-
-def _on_one_line(group: RiskGroupRecord) -> str:
-    """Return a group's frame on one line, with control characters escaped."""
-    words = group.frame.split()
-    return printable(" ".join(words), multiline=False)

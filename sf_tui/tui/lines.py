@@ -5,15 +5,12 @@ A line is a list of (text, role) pieces. Knows cells; the theme decides what a r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 Piece = tuple[str, str]
 Line = list[Piece]
-
-SLOT = "…"
-"""The slot of a prompt frame, and the words cut from it."""
 
 
 def line_width(line: Iterable[Piece]) -> int:
@@ -142,37 +139,3 @@ def _cells(line: Line) -> list[tuple[str, str]]:
             ((sign, role) for sign in text) if size == len(text) else [(text, role)] * size
         )
     return cells
-
-
-def shorten_frame(frame: str, width: int, usual: Collection[str] = ()) -> str:
-    """Return as many whole words of a prompt frame as fit; empty if the key word does not fit.
-
-    Args:
-        frame: a prompt's text on one line, with its slot as `…`.
-        width: in cells.
-        usual: words that the new task's prompts contain as well. The key word is the first other
-            word; if there is none, the last word, which is next to the slot.
-    """
-    if cell_len(frame) <= width:
-        return frame
-    words = frame.split()
-    telling = [
-        index
-        for index, word in enumerate(words)
-        if usual and SLOT not in word and word not in usual
-    ]
-    first = telling[0] if telling else len(words) - 1
-    end = first + 1
-    if cell_len(_mark_cuts(words, first, end)) > width:
-        return ""
-    while end < len(words) and cell_len(_mark_cuts(words, first, end + 1)) <= width:
-        end += 1
-    while first > 0 and cell_len(_mark_cuts(words, first - 1, end)) <= width:
-        first -= 1
-    return _mark_cuts(words, first, end)
-
-
-def _mark_cuts(words: list[str], first: int, end: int) -> str:
-    before = [SLOT] if first > 0 and not words[first].startswith(SLOT) else []
-    after = [SLOT] if end < len(words) and not words[end - 1].endswith(SLOT) else []
-    return " ".join([*before, *words[first:end], *after])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sf_tui.run.losses import worst_loss
@@ -17,8 +16,7 @@ from sf_tui.run.state import RunState
 from sf_tui.tui.activity import ActivityLog, Entry, Kind
 from sf_tui.tui.history import History
 from sf_tui.tui.numbers import seconds_since_epoch
-from sf_tui.tui.series import MinMaxSeries
-from sf_tui.vocabulary.declared import LayerDrift
+from sf_tui.tui.series import DriftTrack, MinMaxSeries
 from sf_tui.vocabulary.events import (
     CommandAnswered,
     Drift,
@@ -29,49 +27,8 @@ from sf_tui.vocabulary.events import (
     Step,
 )
 
-DRIFT_SNAPSHOTS = 256
-"""Drift measurements kept per stage; when full, every other one is dropped."""
 STEPS_TIMED = 400
 """Number of newest steps that the speed is measured over."""
-
-
-@dataclass
-class DriftTrack:
-    """The drift measurements of one stage, thinned evenly beyond the limit."""
-
-    snapshots: list[Drift] = field(default_factory=list)
-    latest: Drift | None = None
-    _every: int = 1
-    _seen: int = 0
-
-    def add(self, measured: Drift) -> None:
-        """Add one measurement."""
-        self.latest = measured
-        if self._seen % self._every == 0:
-            self.snapshots.append(self.latest)
-        self._seen += 1
-        if len(self.snapshots) > DRIFT_SNAPSHOTS:
-            del self.snapshots[1::2]
-            self._every *= 2
-
-    def truncate(self, step: int) -> None:
-        """Drop everything after `step`."""
-        self.snapshots = [entry for entry in self.snapshots if entry.step <= step]
-        if self.latest is not None and self.latest.step > step:
-            self.latest = self.snapshots[-1] if self.snapshots else None
-
-    def at(self, step: int | None) -> Sequence[LayerDrift]:
-        """Return the layers as last measured at or before `step` (None: the newest)."""
-        if self.latest is None:
-            return ()
-        if step is None or step >= self.latest.step:
-            return self.latest.layers
-        found: Sequence[LayerDrift] = ()
-        for measured in self.snapshots:
-            if measured.step > step:
-                break
-            found = measured.layers
-        return found
 
 
 @dataclass

@@ -1,16 +1,22 @@
 """A curve of any length in bounded memory that never loses a single point's extreme.
 
-Knows numbers over steps; knows nothing of stages, events or terminals.
+`DriftTrack` is the same for the drift of all layers. Knows nothing of stages or terminals.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sf_tui.vocabulary.declared import LayerDrift
+from sf_tui.vocabulary.events import Drift
+
 NO_POSITIVE = float("inf")
+DRIFT_SNAPSHOTS = 256
+"""Drift measurements kept per stage; when full, every other one is dropped."""
 CAPACITY = 2048
 """Most buckets of a curve: more than any terminal has columns of dots."""
 EXACT_HEAD = 512
@@ -238,3 +244,42 @@ class MinMaxSeries:
 
 def _positive(y: float) -> float:
     return y if y > 0 else NO_POSITIVE
+
+
+@dataclass
+class DriftTrack:
+    """The drift measurements of one stage, thinned evenly beyond the limit."""
+
+    snapshots: list[Drift] = field(default_factory=list)
+    latest: Drift | None = None
+    _every: int = 1
+    _seen: int = 0
+
+    def add(self, measured: Drift) -> None:
+        """Add one measurement."""
+        self.latest = measured
+        if self._seen % self._every == 0:
+            self.snapshots.append(self.latest)
+        self._seen += 1
+        if len(self.snapshots) > DRIFT_SNAPSHOTS:
+            del self.snapshots[1::2]
+            self._every *= 2
+
+    def truncate(self, step: int) -> None:
+        """Drop everything after `step`."""
+        self.snapshots = [entry for entry in self.snapshots if entry.step <= step]
+        if self.latest is not None and self.latest.step > step:
+            self.latest = self.snapshots[-1] if self.snapshots else None
+
+    def at(self, step: int | None) -> Sequence[LayerDrift]:
+        """Return the layers as last measured at or before `step` (None: the newest)."""
+        if self.latest is None:
+            return ()
+        if step is None or step >= self.latest.step:
+            return self.latest.layers
+        found: Sequence[LayerDrift] = ()
+        for measured in self.snapshots:
+            if measured.step > step:
+                break
+            found = measured.layers
+        return found

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from sf_tui.tui.activity import frames_at_risk, words_of_new_task
-from sf_tui.tui.lines import shorten_frame
+from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
 from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from sf_tui.printable import printable
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import shown_key
-from sf_tui.tui.activity import frames_at_risk, words_of_new_task
 from sf_tui.tui.advice import closing_command, remark, suggested_actions
+from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
 from sf_tui.tui.lines import (
     Line,
     as_many_as_fit,
     first_that_fits,
     join,
     line_width,
-    shorten_frame,
     those_that_fit,
     wrap_cells,
 )
