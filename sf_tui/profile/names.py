@@ -40,7 +40,8 @@ BIOGRAPHY_DATA: tuple[str, ...] = (
 )
 
 DATA_FIELDS: tuple[str, ...] = (
-    *("prompt", "completion", "answer", "question", "instruction", "input", "output"),
+    *("prompt", "completion", "answer", "response", "question"),
+    *("instruction", "input", "output"),
     *("messages", "conversations", "system", "tools", "functions", "history"),
     *("context", "passage", "paragraph", "background", "document", "article"),
 )

@@ -6,6 +6,7 @@ old task is better than before. Runs nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sf_tui.vocabulary.intervals import TOLERANCE, rounded, rounded_interval, rounded_rate
@@ -104,12 +105,16 @@ class RepairOutcome:
         if before is None or after is None or after >= self.new_floor * before - TOLERANCE:
             return None
         needed = f"{self.new_floor:g} of {format_score(self.new.before_score, interval=False)}"
-        small = " (one row more or less decides here)" if self.new.examples < 50 else ""
+        by_one = after + 1 / max(self.new.examples, 1) >= self.new_floor * before - TOLERANCE
+        small = " (one row more would keep it)" if by_one else ""
+        # Rounded down, so that the floor named here is not above what was reached.
+        reached = math.floor(100 * after / before) / 100 if before > 0 else 0.0
         tuned = "a lower --learning-rate, fewer --steps, " if self.learning_rate else ""
         return Refusal(
             f"the new task would fall from {format_score(self.new.before_score, counts=True)} to "
             f"{format_score(self.new.after_score, counts=True)}, under its floor ({needed}){small}",
-            f"try {tuned}or accept more loss with --new-floor; --force writes it as it is",
+            f"try {tuned}or accept more loss with --new-floor ({reached:g} allows this "
+            "one); --force writes it as it is",
         )
 
     @property
@@ -127,13 +132,20 @@ class RepairOutcome:
         if gained > TOLERANCE:
             return None
         what, was = self._judged
-        tuned = "--by neighbors"
+        tuned = "try --by neighbors"
         if self.learning_rate:
-            tuned = "more --steps, another --learning-rate, or old examples with --examples"
+            tuned = "try more --steps, another --learning-rate, or old examples with --examples"
+        if was is self.old and self.start is None and self.by == "examples":
+            tuned = f"name the weights from before the stage with --start-model, or {tuned}"
+        start, before = self.start, was.before
+        whole = start is not None and before is not None and before >= start - TOLERANCE
+        if was is self.old and whole:
+            # More training can't bring back what isn't lost.
+            tuned = "nothing is to be repaired: the old task is where it was at the start"
         return Refusal(
             f"nothing is better: {what} {format_score(was.before_score, counts=True)} before, "
             f"{format_score(was.after_score, counts=True)} after",
-            f"try {tuned}; --force writes it as it is",
+            f"{tuned}; --force writes it as it is",
         )
 
     @property

@@ -70,6 +70,12 @@ def _lost_lines(state: RunState) -> Iterator[str]:
         drop = loss.since_run
         if drop is None:
             continue
+        if drop.before.metric.is_share and drop.before.value == drop.after.value == 0.0:
+            yield (
+                f"{loss.task} was not known when the run began, so nothing of it could be lost: "
+                f"{format_score(drop.after, counts=True)}"
+            )
+            continue
         since = "taught it" if _is_taught(state, loss.task) else "began"
         yield (
             f"{loss.task} {_in_words(drop)} since the run {since}: {format_score(drop.before)} to "

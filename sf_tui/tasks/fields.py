@@ -161,7 +161,8 @@ def unrecognized(shown: str, fields: Collection[str]) -> DataError:
         table = 'prompt = "The capital of {name} is", completion = " {capital}"'
     return DataError(
         f"{shown}: the fields ({found}) fit no known schema ({KNOWN_SCHEMAS})",
-        f"map the fields, or build a text from them: fields = {{{table}}}",
+        f"map the fields, or build a text from them: fields = {{{table}}} in the profile's "
+        "[[tasks]] (`sf data check` has --field; for `sf profile init`, rename the rows' fields)",
     )
 
 

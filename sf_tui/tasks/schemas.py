@@ -187,6 +187,9 @@ SCHEMAS: tuple[Schema, ...] = (
     Schema("prompt/completion", ("prompt", "completion"), _AROUND_TURNS, _build_completion),
     Schema("prompt/answer", ("prompt", "answer"), _AROUND_QUESTIONS, _pair("prompt", "answer")),
     Schema(
+        "prompt/response", ("prompt", "response"), _AROUND_QUESTIONS, _pair("prompt", "response")
+    ),
+    Schema(
         "question/answer", ("question", "answer"), _AROUND_QUESTIONS, _pair("question", "answer")
     ),
     Schema(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from sf_tui.cases.suggestion import learning_rate_for
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.measured import Drop, format_number, format_score
 from sf_tui.worker.context import RunContext
@@ -15,6 +17,11 @@ KNOWN_FROM = 0.9
 
 # Batch losses fluctuate; ending at twice the first loss is more than fluctuation.
 _DIVERGED_FACTOR = 2.0
+
+_FITTED_FACTOR = 0.5
+"""A loss at or under this share of the stage's first is falling for certain."""
+_USUAL_RANGE = 3.0
+"""A rate within this factor of the width's usual one isn't what keeps a task from being learned."""
 
 
 def early_look(window: int, steps: int) -> int:
@@ -40,6 +47,8 @@ def warn_if_not_learned(
 ) -> None:
     """Alert if a stage's own task has not risen above its start, once early and once at the end.
 
+    Whole answers become right late: at a usual rate with a falling loss, only the end is told.
+
     Args:
         context: the run.
         spec: the stage.
@@ -55,6 +64,10 @@ def warn_if_not_learned(
     train = spec.train
     epochs = step * train.batch_size / max(len(context.prepared.tasks[spec.task].train), 1)
     over = step >= steps
+    usual = _usual_rate(context)
+    falls = _loss_has_fallen(context, spec)
+    if not over and falls and usual is not None and _is_usual(train.learning_rate, usual):
+        return
     if gain.value >= 0:
         seen = "it was not learned" if over else "it is not being learned"
     else:
@@ -67,7 +80,8 @@ def warn_if_not_learned(
         NOT_LEARNED,
         f"{spec.task} is at {format_score(now)} after {step} of {steps} steps "
         f"({_few(epochs)} epoch{'' if _few(epochs) == '1' else 's'}) at learning rate "
-        f"{_rate(train.learning_rate)}: {seen}; {_levers(context, spec, epochs, anchor)}",
+        f"{_rate(train.learning_rate)}: {seen}; "
+        + _levers(context, steps, rate_levers(train.learning_rate, usual, falls), anchor),
         spec.name,
         step,
         spec.task,
@@ -82,10 +96,43 @@ def _has_not_risen(gain: Drop, *, counted: bool) -> bool:
     return (gain.estimate.high if counted and gain.estimate else gain.value) >= 0
 
 
-def _levers(context: RunContext, spec: StageSpec, epochs: float, anchor: float | None) -> str:
-    levers = [f"raise [train] learning_rate (try {_rate(10 * spec.train.learning_rate)})"]
-    if epochs < 1:
-        levers.append("raise [train] steps")
+def rate_levers(rate: float, usual: float | None, falls: bool) -> str:
+    """Return what to do about a stage's learning rate; empty if it isn't to blame.
+
+    Args:
+        rate: the stage's rate.
+        usual: the usual rate at the model's width; None if the width is unknown.
+        falls: whether the loss has fallen for certain.
+    """
+    if usual is None:
+        return "" if falls else f"raise [train] learning_rate (try {_rate(10 * rate)})"
+    if _is_usual(rate, usual):
+        return ""
+    if rate < usual:
+        return f"raise [train] learning_rate (try {_rate(usual)})"
+    return f"lower [train] learning_rate (try {_rate(usual)})"
+
+
+def _is_usual(rate: float, usual: float) -> bool:
+    return usual / _USUAL_RANGE <= rate <= usual * _USUAL_RANGE
+
+
+def _usual_rate(context: RunContext) -> float | None:
+    text: Any = context.prepared.loaded.model.config.get_text_config(decoder=True)
+    width = int(getattr(text, "hidden_size", 0) or 0)
+    return learning_rate_for(width) if width else None
+
+
+def _loss_has_fallen(context: RunContext, spec: StageSpec) -> bool:
+    state = context.resume_log.state.stages.get(spec.name)
+    if state is None or state.first_loss is None or state.last_step is None:
+        return False
+    last = state.last_step.loss
+    return last is not None and last <= _FITTED_FACTOR * state.first_loss
+
+
+def _levers(context: RunContext, steps: int, rate: str, anchor: float | None) -> str:
+    levers = [rate or f"raise [train] steps (try {2 * steps})"]
     if anchor is not None:
         levers.append(f"lower [anchor] strength, now {anchor:g}")
     if context.prepared.freezer.frozen:

@@ -182,6 +182,17 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     assert "10 of 11" in lost.refusal.reason
     assert "one row" in lost.refusal.reason
     assert "--learning-rate" in lost.refusal.hint
+    far = outcome(Accuracies(0.0, 0.89, 100), Accuracies(1.0, 24 / 33, 33)).refusal
+    assert far is not None
+    assert "one row" not in far.reason
+    assert "--new-floor (0.72 allows this one)" in far.hint
+    whole = outcome(Accuracies(1.0, 1.0, 40), kept).refusal
+    assert whole is not None
+    assert "nothing is to be repaired" in whole.hint
+    assert "--steps" not in whole.hint
+    alone = replace(outcome(Accuracies(0.0, 0.0, 40), kept), start=None, by="examples").refusal
+    assert alone is not None
+    assert "--start-model" in alone.hint
     unseen = outcome(Accuracies(None, None), kept)
     assert unseen.refusal is not None
     assert "nothing shows" in unseen.refusal.reason

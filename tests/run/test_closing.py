@@ -142,6 +142,17 @@ def test_kept_task_is_not_called_lost(run: RunDirectory) -> None:
     assert closing.next_steps == []
 
 
+def test_task_that_was_never_known_is_not_called_kept(run: RunDirectory) -> None:
+    events: list[Event] = [
+        StageStarted("b", "b", 100, known=["old"]),
+        Probe("b", 0, {"old": share(0.0, 100), "b": share(0.0, 100)}, full=True),
+        Probe("b", 100, {"old": share(0.0, 100), "b": share(1.0, 100)}, full=True),
+    ]
+    first, *_ = closing_of(run, ended(events, RunFinished("completed", 0)), run.id).outcome
+    assert first.startswith("old was not known when the run began")
+    assert "kept" not in first
+
+
 def test_stopped_run_names_its_newest_checkpoint_of_the_current_branch(run: RunDirectory) -> None:
     for step in (50, 80):
         (run.checkpoints / "a" / f"step-{step:06d}").mkdir(parents=True)

@@ -291,6 +291,13 @@ def test_a_fields_table_of_no_schema_is_refused() -> None:
     assert field_map({}) is None
 
 
+def test_prompt_and_response_are_a_schema() -> None:
+    schema = recognize({"prompt": "Where is it?", "response": "aisle 8"})
+    assert schema is not None
+    built = schema.build({"prompt": "Where is it?", "response": "aisle 8"})
+    assert [turn.content for turn in built.messages] == ["Where is it?", "aisle 8"]
+
+
 def test_unknown_fields_are_answered_with_the_table_to_write() -> None:
     error = unrecognized("x.csv", ["Question", "Answer"])
     assert "the fields (Answer, Question) fit no known schema" in error.message

@@ -20,7 +20,7 @@ from sf_tui.vocabulary.measured import Drop, Score, drop_between
 from sf_tui.vocabulary.metrics import METRICS
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.learning_alerts import early_look
+from sf_tui.worker.learning_alerts import early_look, rate_levers
 from sf_tui.worker.loss_alerts import LossAlerts
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
@@ -332,7 +332,18 @@ def test_task_that_is_not_learned_is_told_early_and_at_the_end(undisturbed: RunD
     assert (
         "new is at 0.00 ± 0.18 after 12 of 12 steps (2.7 epochs) at learning rate 0.003" in message
     )
-    assert "it was not learned; in another run, raise [train] learning_rate" in message
+    # The rate is the usual one at this width: ten times as much would break the model.
+    assert message.endswith("it was not learned; in another run, raise [train] steps (try 24)")
+
+
+def test_only_a_rate_far_from_the_usual_one_is_blamed() -> None:
+    assert rate_levers(8.3e-4, 8.3e-4, True) == ""
+    assert rate_levers(3e-4, 8.3e-4, False) == ""
+    assert "raise [train] learning_rate (try 0.00083)" in rate_levers(1e-6, 8.3e-4, False)
+    assert "raise [train] learning_rate (try 0.00083)" in rate_levers(2e-4, 8.3e-4, True)
+    assert "lower [train] learning_rate (try 0.00083)" in rate_levers(8.3e-3, 8.3e-4, True)
+    assert "raise [train] learning_rate (try 0.01)" in rate_levers(1e-3, None, False)
+    assert rate_levers(1e-3, None, True) == ""
 
 
 def test_anchored_task_that_is_not_learned_is_told_the_strength(begin: Begin) -> None:
