@@ -366,7 +366,8 @@ class SendsChangedCells:
         self.set_timer(_RESIZED_S, self._send_unknown)  # type: ignore[attr-defined]
 
     def _send_unknown(self) -> None:
-        if self._sent.is_unknown:
+        # The timer may fire while the application closes.
+        if self._sent.is_unknown and self.screen_stack:  # type: ignore[attr-defined]
             self.screen.refresh()  # type: ignore[attr-defined]
 
     def redraw(self) -> None:
