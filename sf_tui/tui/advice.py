@@ -142,7 +142,8 @@ def advise(now: Situation) -> Advice:
     if protecting:
         # Repaired once under this protection, and lost again.
         return Advice(protecting, back)
-    if not now.verdict and now.can_test:
+    if not now.verdict and now.can_test and not now.gone_back:
+        # After a rollback the same test would lead to the same rollback.
         return Advice(tuple(ops_for(TEST)), back)
     return Advice(back, remark="" if back else START_AGAIN)
 

@@ -262,7 +262,7 @@ def started(
 @pytest.mark.parametrize(
     "started",
     [
-        "small",
+        pytest.param("small", marks=pytest.mark.slow),
         pytest.param(
             "large",
             marks=[

@@ -300,7 +300,7 @@ def test_advice_followed_to_the_letter_ends_whatever_training_does() -> None:
         ended.add(place)
 
     follow(Situation(), False)
-    assert len(ended) > 50
+    assert len(ended) > 40
 
 
 def test_what_was_just_asked_for_is_not_advised_again(losing: WrittenRun) -> None:

@@ -38,7 +38,8 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., str]]:
             [*server, *command], env=environ, check=True, capture_output=True, text=True
         ).stdout
 
-    run("new-session", "-d", "-x", "80", "-y", "24", "sleep 600")
+    # With a name of its own: one taken from the command may still be the shell's.
+    run("new-session", "-d", "-n", "inner", "-x", "80", "-y", "24", "sleep 600")
     yield run
     run("kill-server")
 
@@ -50,7 +51,7 @@ def test_inside_tmux_its_buffer_has_the_text_and_the_terminal_is_offered_it(
     attach = "import os, sys; os.execvp('tmux', ['tmux', *sys.argv[1:]])"
     outer = Terminal(["-c", attach, "-S", str(tmp_path / "socket"), "attach"], {"TMUX": ""})
     try:
-        outer.read_until("0:sleep")
+        outer.read_until("0:inner")
         inside = tmux("display-message", "-p", "#{socket_path},#{pid},0").strip()
         done = offer_to_clipboard(TEXT, dict(os.environ) | {"TMUX": inside}, never)
         assert "tmux's buffer" in done

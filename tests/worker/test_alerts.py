@@ -374,6 +374,8 @@ def test_nan_is_told_in_short_numbers_with_what_to_do(begin: Begin) -> None:
     (alert,) = [e for e in events_of(run, "alert") if e["code"] == "nan"]
     plans = [e["message"] for e in events_of(run, "alert") if e["code"] == "plan"]
     assert any("3.33333e+32 times above what suits" in message for message in plans)
-    for said in (alert["message"], events_of(run)[-1]["reason"], *plans):
+    told = (alert["message"], events_of(run)[-1]["reason"])
+    for said in told:
         assert "a lower [train] learning_rate (now 1e+30)" in said
+    for said in (*told, *plans):
         assert not any(len(word.strip(";,.")) > 30 for word in said.split())
