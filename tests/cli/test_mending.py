@@ -316,6 +316,7 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     assert output(again)["now"] == pytest.approx(found["old"]["after"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_repair_asks_for_as_many_and_as_long_answers_as_an_anchor_would(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
@@ -420,6 +421,7 @@ def test_a_repair_under_the_floor_of_the_new_task_is_written_only_by_force(
     assert (no_floor["refused"], no_floor["written"]) == (None, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", ["10", "1e-9"])
 def test_a_rate_that_is_of_no_use_is_replaced_and_the_new_task_kept(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path, rate: str

@@ -106,6 +106,7 @@ def nasty(events: list[JsonObject]) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_kill_at_a_nasty_moment_changes_nothing(busy: RunDirectory, tmp_path: Path) -> None:
     for count in nasty(events_of(busy)):
         assert_goes_on(busy, tmp_path / f"{count}", count, late=False)
