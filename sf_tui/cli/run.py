@@ -174,7 +174,7 @@ def resume(
 
 
 def _foreground(asked: bool, *, detach: bool) -> str | None:
-    """Return None if the console opens, else why it doesn't; empty if nobody needs to be told."""
+    """Return None if the console opens, else why it doesn't; empty if that needs no note."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.tui.terminal import missing_for_console
 

@@ -135,13 +135,16 @@ def _clock(time: str) -> str:
 
 def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
     """Return how many checkpoints are on disk, and the newest one of the current branch."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.checkpoint_folders import newest_checkpoint
+    from sf_tui.vocabulary.events import ASIDE
+
     on_disk = [path for path in run.checkpoints.glob("*/step-*") if path.is_dir()]
-    aside = sum("~" in path.name for path in on_disk)
+    aside = sum(ASIDE in path.name for path in on_disk)
     text = f"{len(on_disk) - aside} on disk"
     if aside:
         text += f", and {aside} kept from before a repair or a rollback"
-    current = [] if state.stage is None else state.current_checkpoints(state.stage.name)
-    newest = next((e for e in reversed(current) if (run.path / e.path).is_dir()), None)
+    newest = newest_checkpoint(run, state)
     return text if newest is None else f"{text}; the newest: {newest.path}"
 
 

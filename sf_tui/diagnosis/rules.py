@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RecoveryEstimates, as_scores
 from sf_tui.vocabulary.intervals import TOLERANCE, Estimate, wilson_estimate
+from sf_tui.vocabulary.measured import KNOWN_FROM
 from sf_tui.vocabulary.verdicts import VerdictName
 
 CONTROL_MARGIN = 0.05
@@ -39,9 +40,6 @@ each side, so the last look keeps its 95 %.
 
 Source: Haybittle 1971, "Repeated assessment of results in clinical trials of cancer treatment";
 Peto et al. 1976, "Design and analysis of randomized clinical trials", part I."""
-
-LEARNED = 0.9
-"""Score before a stage from which its new task counts as known already."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -173,4 +171,4 @@ def was_learned(now: Estimate, start: Estimate | None, gain: Estimate | None, fl
     """
     if start is None or gain is None:
         return now.low > floor + TOLERANCE
-    return gain.low > TOLERANCE or start.value >= LEARNED
+    return gain.low > TOLERANCE or start.value >= KNOWN_FROM

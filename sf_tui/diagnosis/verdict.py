@@ -140,7 +140,7 @@ def _evidence(
     """Return the measurements, then the conclusions, one sentence each.
 
     A conclusion that is only a bound comes first, and so does a new task that was not learned:
-    whoever reads no further must not take the figures for more than they are.
+    a reader who stops there must not take the figures for more than they are.
 
     Args:
         name: the verdict.

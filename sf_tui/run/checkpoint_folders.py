@@ -1,6 +1,6 @@
 """Which checkpoints of a run are on the disk, matched to their events.
 
-The log tells when a checkpoint was written; only the folder tells whether it still exists. Reads
+The log has when a checkpoint was written; only the folder shows whether it still exists. Reads
 folder names, no checkpoint.
 """
 
@@ -50,3 +50,10 @@ def existing_checkpoints(run: RunDirectory, state: RunState) -> list[CheckpointW
             if event.path.rpartition("/")[2] in names
         ]
     return found
+
+
+def newest_checkpoint(run: RunDirectory, state: RunState) -> CheckpointWritten | None:
+    """Return the newest checkpoint of the current stage and branch that is on the disk."""
+    stage = state.stage
+    found = [e for e in existing_checkpoints(run, state) if stage and e.stage == stage.name]
+    return found[-1] if found else None

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf_tui.run.checkpoint_folders import newest_checkpoint
 from sf_tui.run.course import TaskCourse, courses
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
 from sf_tui.run.losses import task_losses
 from sf_tui.run.next_steps import is_complete
 from sf_tui.run.state import RunState
-from sf_tui.vocabulary.measured import Drop, drop_between, format_drop, format_score
+from sf_tui.vocabulary.measured import KNOWN_FROM, Drop, drop_between, format_drop, format_score
 from sf_tui.vocabulary.verdicts import VERDICTS, is_recoverable
 
 ALERT_DROP = 0.20
@@ -57,12 +58,8 @@ def newest_weights(run: RunDirectory, state: RunState) -> Path | None:
     """Return the folder with the run's newest weights: the final model, else a checkpoint."""
     if state.finished is not None and run.model.is_dir():
         return run.model
-    stage = state.stage
-    folders = [] if stage is None else state.current_checkpoints(stage.name)
-    for event in reversed(folders):
-        if (run.path / event.path).is_dir():
-            return run.path / event.path
-    return None
+    newest = newest_checkpoint(run, state)
+    return run.path / newest.path if newest else None
 
 
 def _lost_lines(state: RunState) -> Iterator[str]:
@@ -124,13 +121,9 @@ def was_learned(course: TaskCourse) -> bool:
     if course.start is None or course.end is None:
         return True
     gain = drop_between(course.end, course.start)
-    if course.start.metric.is_share and course.start.value >= _KNOWN_ALREADY:
+    if course.start.metric.is_share and course.start.value >= KNOWN_FROM:
         return True
     return gain.exceeds(0.0)
-
-
-_KNOWN_ALREADY = 0.9
-"""A task that begins here has little left to learn."""
 
 
 def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sf_tui.errors import RunError
+from sf_tui.run.closing import ALERT_DROP
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
@@ -23,8 +24,6 @@ from sf_tui.vocabulary.ops import PAUSED, op_named
 
 DEBOUNCE_S = 0.6
 """A held key repeats 30 times a second; a press acts only after a pause of this length."""
-ALERT_DROP = 0.20
-"""Default of [window] alert_drop."""
 ANCHOR_STRENGTH = 1.0
 """Default of [anchor] strength."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}

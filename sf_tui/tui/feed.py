@@ -158,7 +158,7 @@ class RunFeed:
         return damaged or len(self._pending) + len(self._pending_requests) > before
 
     def apply(self) -> None:
-        """Fold what was read, up to a time budget; `is_behind` tells whether some is left."""
+        """Fold what was read, up to a time budget; `is_behind` is true while some is left."""
         deadline = time.perf_counter() + POLL_BUDGET_S
         for line in self._pending_requests:
             self.live.activity.add_request(line)

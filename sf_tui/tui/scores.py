@@ -24,7 +24,7 @@ from sf_tui.vocabulary.events import Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between
 
 RECENT_STEPS = 25
-"""Steps over which the newest change is told."""
+"""Steps over which the newest change is shown."""
 _KNOWN_BEFORE = 0.5
 """A model whose share of right answers is above this at a stage's start knows the task already."""
 

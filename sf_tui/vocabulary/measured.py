@@ -19,6 +19,9 @@ from sf_tui.vocabulary.intervals import (
 from sf_tui.vocabulary.metrics import Metric
 
 NO_VALUE = "–"
+KNOWN_FROM = 0.9
+"""A task with at least this score at a start has little left to learn: that it does not rise says
+nothing."""
 _COARSE = 0.005
 """An interval narrower than this on either side bears a third decimal."""
 _COARSE_POINTS = 0.02

@@ -7,13 +7,10 @@ from typing import Any
 
 from sf_tui.cases.suggestion import learning_rate_for
 from sf_tui.profile import StageSpec
-from sf_tui.vocabulary.measured import Drop, format_number, format_score
+from sf_tui.vocabulary.measured import KNOWN_FROM, Drop, format_number, format_score
 from sf_tui.worker.context import RunContext
 
 NOT_LEARNED = "not-learned"
-
-KNOWN_FROM = 0.9
-"""A task with at least this score has little left to learn: that it did not rise says nothing."""
 
 # Batch losses fluctuate; ending at twice the first loss is more than fluctuation.
 _DIVERGED_FACTOR = 2.0
@@ -47,7 +44,7 @@ def warn_if_not_learned(
 ) -> None:
     """Alert if a stage's own task has not risen above its start, once early and once at the end.
 
-    Whole answers become right late: at a usual rate with a falling loss, only the end is told.
+    Whole answers become right late: at a usual rate with a falling loss, only the end alerts.
 
     Args:
         context: the run.

@@ -38,7 +38,7 @@ _BAR_CELLS = 30
 _SHORT_BAR_CELLS = 12
 _MOST_ROWS = 6
 _SHORT_FORMS = 3
-"""Most forms of a loss that is told for one range of the run only."""
+"""Most forms of a loss that is shown for one range of the run only."""
 _FAILURES = {"failed": "Failed", "guard_failed": "Guard failed"}
 """Ends that have a reason to be read in full, and how they are called."""
 _GAP = "   "
