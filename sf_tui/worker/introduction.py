@@ -83,12 +83,13 @@ def _warn_of_plan(context: RunContext) -> None:
             rows=rows,
             hidden_size=int(getattr(text, "hidden_size", 0) or 0),
             repeats=learned_by_heart(spec, profile),
+            adapter=profile.adapter is not None,
         ):
             context.log_event(Alert("warn", "plan", warning))
 
 
 def _warn_of_disk(context: RunContext) -> None:
-    needed = checkpoint_bytes(context.profile, context.prepared.layout.elements)
+    needed = checkpoint_bytes(context.profile, context.prepared.layout.stored_elements)
     free = shutil.disk_usage(context.run.path).free
     if needed > free:
         context.alert(
