@@ -29,7 +29,10 @@ def merge_run(record: RunRecord) -> LoadedModel:
             f"{record.run.id}: it trained the weights themselves, so there is no adapter to merge",
             f"its model is {record.run.model}",
         )
-    return _merged(load_newest(record).loaded)
+    # Merged weights are whole, whatever the base was held in while the adapter trained.
+    whole = record.profile.adapter.model_copy(update={"quantize": "none"})
+    profile = record.profile.model_copy(update={"adapter": whole})
+    return _merged(load_newest(replace(record, profile=profile)).loaded)
 
 
 def merge_directory(folder: Path, base: str | None) -> LoadedModel:
