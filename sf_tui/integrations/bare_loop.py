@@ -119,6 +119,7 @@ def watch(
     steps = total_steps or DEFAULT_STEPS
 
     def describe() -> Host:
+        rows, notes = rows_of_loader(data, tokenizer)
         rate = max(float(optimizer.param_groups[0]["lr"]), 1e-12)
         return Host(
             name="loop",
@@ -132,7 +133,8 @@ def watch(
             train={"learning_rate": rate, "batch_size": batch_size, "steps": steps},
             autocast=autocast,
             max_grad_norm=max_grad_norm,
-            train_rows=[] if data is None else rows_of_loader(data, tokenizer),
+            train_rows=rows,
+            notes=notes,
             refusals={
                 "rollback": f"{_CANT}load one of your own, and start again",
                 "checkpoint": f"{_CANT}write one in the loop",

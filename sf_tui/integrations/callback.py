@@ -186,6 +186,7 @@ def describe_trainer(
     schedule = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     if schedule in _SCHEDULES:
         train["lr_schedule"] = schedule
+    rows, notes = rows_of_loader(given.get("train_dataloader"), tokenizer)
     longest = getattr(args, "max_length", None) or getattr(args, "max_seq_length", None)
     if longest:
         train["max_length"] = int(longest)
@@ -203,7 +204,8 @@ def describe_trainer(
         train=train,
         autocast=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         max_grad_norm=float(args.max_grad_norm or 0.0),
-        train_rows=rows_of_loader(given.get("train_dataloader"), tokenizer),
+        train_rows=rows,
+        notes=notes,
         refusals=trainer_refusals(args, name),
     )
 

@@ -164,6 +164,8 @@ class HostedRun:
             if resumed:
                 context.log_event(Rewound(spec.name, 0, "resumed", log.last_step(spec.name)))
             self._stage.begin()
+            for note in self._host.notes:
+                self.note("warn", note)
             if first:
                 self.note("info", f"watched from the host's step {first} on: that is step 0 here")
         else:
