@@ -52,7 +52,7 @@ def loop(
                 watch.before_update()
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             if watch is not None:
                 if (asked or {}).get(len(losses)):
                     assert watch.run is not None
