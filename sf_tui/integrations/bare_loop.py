@@ -71,7 +71,7 @@ class Watch:
         self._began = time.perf_counter()
 
     def _outcome(self, loss: torch.Tensor | float | None, tokens: int) -> StepOutcome:
-        value = float("nan") if loss is None else float(loss)
+        value = float("nan") if loss is None else float(torch.as_tensor(loss).detach())
         seconds = max(time.perf_counter() - self._began, 1e-9)
         rate = float(self._optimizer.param_groups[0]["lr"])
         return StepOutcome(value, float("nan"), rate, tokens / seconds)
