@@ -23,6 +23,7 @@ from sf_tui.cli import (
     diagnose,
     doctor,
     guide,
+    merge,
     profile_commands,
     recover,
     run,
@@ -106,6 +107,7 @@ app.command("act", rich_help_panel=_RUN)(act.act)
 app.command("stop", rich_help_panel=_RUN)(act.stop)
 app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
 app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
+app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
 app.command("runs", rich_help_panel=_LOOK)(show.runs)
 app.command("show", rich_help_panel=_LOOK)(show.show)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)

@@ -25,6 +25,7 @@ import torch
 
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.home import user_path
+from sf_tui.integrations.adapter_table import adapter_table
 from sf_tui.integrations.callback import bare_model
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
@@ -130,6 +131,7 @@ def watch(
             tokenizer=tokenizer,
             step=0,
             total_steps=steps,
+            adapter=adapter_table(model, bare),
             train={"learning_rate": rate, "batch_size": batch_size, "steps": steps},
             autocast=autocast,
             max_grad_norm=max_grad_norm,

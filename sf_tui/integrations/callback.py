@@ -16,6 +16,7 @@ from sf_tui.engine.adapters.layers import unwrapped
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.home import user_path
+from sf_tui.integrations.adapter_table import adapter_table
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
 from sf_tui.integrations.host_rows import rows_of_loader
@@ -202,6 +203,7 @@ def describe_trainer(
         step=int(state.global_step),
         total_steps=int(state.max_steps),
         train=train,
+        adapter=adapter_table(given["model"], model),
         autocast=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         max_grad_norm=float(args.max_grad_norm or 0.0),
         train_rows=rows,

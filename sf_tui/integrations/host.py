@@ -51,6 +51,8 @@ class Host:
     """Bound of the gradient norm; 0 = no clipping."""
     train_rows: Sequence[Encoded] = ()
     held_out_rows: Sequence[Encoded] = ()
+    adapter: Mapping[str, Any] | None = None
+    """The keys of `[adapter]`, if its start is the model without its adapter."""
     notes: Sequence[str] = ()
     """What the operator should know of it, for alerts."""
     refusals: Mapping[str, str] = field(default_factory=dict)

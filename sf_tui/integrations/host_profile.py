@@ -27,7 +27,7 @@ OLD = "old"
 
 ROWS = {NEW: "host:new.jsonl", NEIGHBORS: "host:neighbors.jsonl"}
 
-_OF_THE_HOST = ("model", "replay_stage", "host", "checkpoint", "biography")
+_OF_THE_HOST = ("model", "adapter", "replay_stage", "host", "checkpoint", "biography")
 
 _MOST_SCORED = 512
 _SAFE_EXAMPLES = 10
@@ -73,6 +73,7 @@ def host_profile(
     new: str,
     neighbors: bool = False,
     held_out: Mapping[str, int] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Return the resolved profile of a run.
 
@@ -84,6 +85,7 @@ def host_profile(
         new: `data` of the task that the host trains.
         neighbors: whether the start model's answers to neighbor prompts are a task.
         held_out: rows of each old task that are scored; the others are safe examples.
+        adapter: the keys of `[adapter]`.
 
     Raises:
         ProfileError: the user's profile has mistakes, or tables that belong to the host.
@@ -104,6 +106,7 @@ def host_profile(
     made = tomlkit.dumps(
         {
             "model": {"source": source},
+            **({"adapter": dict(adapter)} if adapter else {}),
             "tasks": tasks,
             # The host writes checkpoints; these are the start's and the end's weights only.
             "checkpoint": {"every": 10**6},

@@ -290,6 +290,18 @@ def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     print_repair(outcome, EVERYWHERE, folder / IN_NAMES)
 
 
+def merge(sf: Sf, forged: WrittenRun, folder: Path) -> None:
+    sf("merge", f"r{IN_NAMES}", "--out", folder / "out")
+    sf("merge", forged.run.path, "--out", folder / IN_NAMES)
+    adapter = folder / f"a{IN_NAMES}"
+    adapter.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": f"/no/{EVERYWHERE}"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    sf("merge", adapter, "--out", folder / "out")
+    sf("merge", adapter, "--out", folder / "out", "--base", IN_NAMES)
+
+
 def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
     from sf_tui.cases.risk_survey import Survey, SurveyedGroup
     from sf_tui.cli.analyze import _print
@@ -340,6 +352,7 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("resume",): resume,
     ("diagnose",): diagnose,
     ("recover",): recover,
+    ("merge",): merge,
     ("doctor",): doctor,
     ("guide",): guide,
     ("analyze", "neighbors"): neighbors,

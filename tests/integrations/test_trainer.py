@@ -236,3 +236,17 @@ def test_loss_is_diagnosed_and_repaired_inside_the_training(
         tiny_scene, tmp_path / "again", [Asks(repaired, {6: [("recover", {})]}), callback]
     ).train()
     assert [status for action, status in statuses(repaired) if action == "recover"][-1] == "done"
+
+
+def test_start_is_the_model_without_an_adapter_that_is_no_identity(
+    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+) -> None:
+    run = tmp_path / "run"
+    callback = SfCallback(tiny_scene / "old.jsonl", profile(FEW), run)
+    at_random = {"init_lora_weights": False, "lora_alpha": 64, "lora_dropout": 0.0}
+    trainer(tiny_scene, tmp_path / "out", [callback], lora=at_random, steps=4).train()
+    first, *others = lines_of(run, "probe")
+    assert first["metrics"]["old"]["exact_match"] == pytest.approx(1.0, abs=0.02)
+    # The adapter itself broke the old task before the first step, and the drop shows it.
+    assert others[0]["drop"] > 0.5
+    assert RunDirectory(run).profile.read_text().count("[adapter]") == 1
