@@ -207,9 +207,7 @@ def test_what_can_not_be_started_ends_as_in_a_shell(
     assert not list((Path(os.environ["SF_HOME"]) / "exec").iterdir())
 
 
-def test_wrong_inputs_are_reported_before_the_command_starts(
-    start: Callable[..., Running], tmp_path: Path
-) -> None:
+def test_wrong_inputs_are_reported_before_the_command_starts(tmp_path: Path) -> None:
     bad = tmp_path / "old.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\nnot json\n')
     for options, said in (
