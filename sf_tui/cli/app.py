@@ -23,6 +23,7 @@ from sf_tui.cli import (
     diagnose,
     doctor,
     guide,
+    integrate,
     profile_commands,
     recover,
     run,
@@ -103,6 +104,7 @@ app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN)(
     exec_command.exec_
 )
+app.command("integrate", rich_help_panel=_RUN)(integrate.integrate)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
 app.command("attach", rich_help_panel=_RUN)(attach.attach)
 app.command("watch", rich_help_panel=_RUN)(attach.watch)

@@ -88,8 +88,8 @@ class ExecRecord:
             return None
         with suppress(orjson.JSONDecodeError):
             facts = orjson.loads(text)
-            if isinstance(facts, dict) and isinstance(facts.get("run_dir"), str):
-                return str(facts["run_dir"])
+            if isinstance(facts, dict) and isinstance(facts.get("run"), str):
+                return str(facts["run"])
         return None
 
     def why_not(self) -> tuple[str, str]:
