@@ -127,7 +127,10 @@ def _report(record: ExecRecord, code: int) -> list[str]:
     if run_dir is not None:
         found = Path(run_dir)
         name = found.name if found.parent == runs_home() else run_dir
-        return [f"sf: watched as {name}: `sf show {name}`"]
+        stopped = record.failure()
+        if stopped is None:
+            return [f"sf: watched as {name}: `sf show {name}`"]
+        return [f"sf: watched as {name}, but not to its end: {stopped[0]}", f"  `sf show {name}`"]
     why, what = record.why_not()
     ended = f" (it ended with exit code {code})" if code > 0 else ""
     return [f"sf: not watched: {why}{ended}", f"  {what}"]

@@ -92,12 +92,19 @@ class ExecRecord:
                 return str(facts["run"])
         return None
 
+    def failure(self) -> tuple[str, str] | None:
+        """Return what ended the watching, or kept it from beginning, and what to do about it."""
+        failed = self._mark("failed")
+        if failed is None:
+            return None
+        interpreter, _, reason = failed.partition("\n")
+        return _failure(interpreter, reason)
+
     def why_not(self) -> tuple[str, str]:
         """Return why no training was watched, and what to do about it."""
-        failed = self._mark("failed")
+        failed = self.failure()
         if failed is not None:
-            interpreter, _, reason = failed.partition("\n")
-            return _failure(interpreter, reason)
+            return failed
         for kind, why in (
             ("trainer", _NO_TRAINING),
             ("imported", _NO_TRAINER),

@@ -103,6 +103,7 @@ _FACTS = (
     Field("pid", COUNT),
     Field("process_started", NUMBER, doc=Doc("start of the process", "s since the epoch")),
     Field("versions", map_of(TEXT)),
+    Field("output_dir", TEXT, doc=Doc("where the program that trains writes, in a run of a host")),
 )
 """Fields of `run.json`; none of them is needed to resume a run."""
 
@@ -162,6 +163,11 @@ class RunDirectory:
     def model(self) -> Path:
         """The final weights and tokenizer as a plain Hugging Face directory."""
         return self.path / "model"
+
+    @property
+    def host(self) -> Path:
+        """Tokenized rows of a run that another program trains, as `host:FILE` data name them."""
+        return self.path / "host"
 
     def read_run_json(self) -> dict[str, Any]:
         """Return the contents of `run.json`.
