@@ -13,6 +13,7 @@ from weakref import WeakSet
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sf_tui.engine.adapters.layers import unwrapped
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.home import user_path
@@ -216,14 +217,14 @@ def describe_trainer(
 def bare_model(model: Any) -> Any:
     """Return a model without wrappers: of several processes, of compilation, of an adapter.
 
-    A model whose adapter is in its layers (LoRA) works as it is without the wrapper.
+    Raises:
+        ModelError: the adapter is no part of the model's layers.
     """
     model = getattr(model, "_orig_mod", model)
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
         model = model.module
     model = getattr(model, "_orig_mod", model)
-    is_peft = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-    return model.get_base_model() if is_peft else model
+    return unwrapped(model)
 
 
 def _host_of(args: TrainingArguments) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import torch
 from sf_tui.cases.inputs import check_inputs
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.checkpoint_state import FORMAT, dump_state, parse_state
-from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
+from sf_tui.engine.layout import Freezer, read_layout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.engine.prepare import PreparedRun, PreparedTask, prepare_task, read_task
@@ -349,7 +349,7 @@ def _prepare(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun:
     """Return the host's model and the run's tasks; the host's tokenizer stays as it is."""
     tokenizer = copy.deepcopy(host.tokenizer)
     fix_date(tokenizer, run.created or datetime.now())
-    layout = _layout(host)
+    layout = read_layout(host.model)
     loaded = LoadedModel(host.model, tokenizer, layout)
     freezer = Freezer(layout)
     prepared = PreparedRun(profile, host_compute(host), loaded, layout, freezer, {})
@@ -367,14 +367,6 @@ def _prepare(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun:
             add(name)
     prepared.tasks[NEW] = _with_length(prepared.tasks.pop(NEW), list(prepared.tasks.values()))
     return prepared
-
-
-def _layout(host: Host) -> ModelLayout:
-    names = {name for name, p in host.model.named_parameters() if p.requires_grad}
-    if len(names) == sum(1 for _ in host.model.named_parameters()):
-        return read_layout(host.model)
-    # Weights that never train, such as those under an adapter, are the same in every checkpoint.
-    return read_layout(host.model, stored=names)
 
 
 def _with_length(task: PreparedTask, others: list[PreparedTask]) -> PreparedTask:

@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.host_schema import HostSettings
 from sf_tui.profile.names import REPLAY_STAGE, Dtype
 from sf_tui.profile.train_schema import (
@@ -270,6 +271,7 @@ class Profile(StrictTable):
     model: ModelSettings
     tasks: list[TaskSettings]
     biography: BiographySettings = Field(default_factory=BiographySettings)
+    adapter: AdapterSettings | None = None
     train: TrainSettings = Field(default_factory=TrainSettings)
     anchor: AnchorSettings = Field(default_factory=AnchorSettings)
     neighbors: NeighborSettings = Field(default_factory=NeighborSettings)
@@ -368,9 +370,8 @@ class Profile(StrictTable):
 
     def stages_with_known(self) -> Iterator[tuple[StageSpec, list[str]]]:
         """Return the stages in order, each with the tasks learned before it."""
-        known = [task.name for at, task in enumerate(self.tasks) if at == 0 and not task.learn]
-        if self.host is not None:
-            known = [task.name for task in self.tasks[:-1]]
+        first = self.tasks[:1] if self.host is None else self.tasks[:-1]
+        known = [task.name for task in first if not task.learn]
         for spec in self.stages():
             yield spec, known
             known = known if spec.task in known else [*known, spec.task]
