@@ -61,7 +61,8 @@ class _Device:
     def __init__(self, device: torch.device, dtype: torch.dtype | None) -> None:
         self.device = device
         self._dtype = dtype
-        self.mixed_precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
+        names = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        self.mixed_precision = names.get(dtype, str(dtype))
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

@@ -210,3 +210,29 @@ def test_failure_of_the_watching_never_ends_the_training(
     run = tmp_path / "run"
     assert lines_of(run, "run_finished")[0]["status"] == "failed"
     assert "ZeroDivisionError" in (run / "worker.log").read_text()
+
+
+def test_loss_is_diagnosed_and_repaired_inside_the_training(
+    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+) -> None:
+    text = FEW + "[diagnose]\nsteps = 4\ntime = 0.0\nlearning_rate = 0.001\n[recover]\nsteps = 3\n"
+    text += "new_floor = 0.0\nthen_anchor = false\nlearning_rate = 0.001\n"
+    diagnosed = tmp_path / "diagnosed"
+    plain = trainer(tiny_scene, tmp_path / "plain")
+    plain.train()
+    callback = SfCallback(tiny_scene / "old.jsonl", profile(text), diagnosed)
+    watched = trainer(
+        tiny_scene, tmp_path / "out", [Asks(diagnosed, {4: [("diagnose", {})]}), callback]
+    )
+    watched.train()
+    assert ("diagnose", "done") in statuses(diagnosed)
+    assert len(lines_of(diagnosed, "diagnosis")) == 1
+    # The test worked on the host's weights and gave them back with its random state.
+    assert losses_of(watched) == losses_of(plain)
+
+    repaired = tmp_path / "repaired"
+    callback = SfCallback(tiny_scene / "old.jsonl", profile(text), repaired)
+    trainer(
+        tiny_scene, tmp_path / "again", [Asks(repaired, {6: [("recover", {})]}), callback]
+    ).train()
+    assert [status for action, status in statuses(repaired) if action == "recover"][-1] == "done"
