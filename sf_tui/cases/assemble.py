@@ -15,7 +15,14 @@ from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
 from sf_tui.cases.inputs import changed_inputs, describe_changes
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
-from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_start, load_newest, open_start_model
+from sf_tui.cases.run_weights import (
+    LoadedRun,
+    RunRecord,
+    find_stage_start,
+    find_start,
+    load_newest,
+    open_start_model,
+)
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
 from sf_tui.engine.weights import StoredWeights
@@ -147,9 +154,9 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
         old_settings = choose_old_task(profile, history, spec, overrides.task)
     model = load_newest(record)
     notes: list[str] = []
-    if record.point is None:
+    if record.point is None and not record.references:
         notes.append("the checkpoints are gone: the weights are those of the run's model/")
-    start = find_start(model, record.start_of(spec.name), overrides.start_model)
+    start = find_stage_start(model, record, spec.name, overrides.start_model)
     if start is None:
         notes.append(f"the start weights of stage '{spec.name}' are gone")
     elif overrides.start_accuracy is not None:

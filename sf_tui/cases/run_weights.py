@@ -5,9 +5,11 @@ Reads only; takes no lock; knows no data. The caller chooses the checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf_tui.cases.referenced import open_referenced
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
@@ -18,6 +20,7 @@ from sf_tui.engine.weights import StoredWeights
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.references import Reference
 from sf_tui.run.state import RunState
 
 _STARTER = "starter:"
@@ -41,10 +44,15 @@ class RunRecord:
     history: RunState
     point: Checkpoint | None
     """The checkpoint that a resume would load; None if only `model/` is left."""
+    references: Sequence[Reference] = ()
+    """The checkpoints of an imported run, in order of their step; the last one is its newest, or
+    the one that was asked for."""
 
     @property
     def place(self) -> tuple[str, int]:
         """The stage and the step of the newest weights."""
+        if self.references:
+            return self.references[-1].stage, self.references[-1].step
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
@@ -67,6 +75,11 @@ def load_newest(record: RunRecord) -> LoadedRun:
         RunError: the checkpoint can't be read.
     """
     profile, point = record.profile, record.point
+    if record.references:
+        compute = choose_compute(profile.model.dtype, profile.train.threads)
+        loaded = load_model_of(profile, compute, moment=record.run.created)
+        open_referenced(record.references[-1].weights, loaded).load_into(loaded.layout)
+        return LoadedRun(loaded, loaded.layout, compute)
     settings = profile.model
     words = settings.tokenizer or ("biography" if settings.source == "random" else None)
     if has_model(record.run):
@@ -113,6 +126,21 @@ def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
     composite = model.loaded.composite
     names = composite.names if composite else None
     return open_start_weights(folder, model.loaded.model, model.layout, names)
+
+
+def find_stage_start(
+    model: LoadedRun, record: RunRecord, stage: str, named: str | None
+) -> StoredWeights | None:
+    """Return the named start weights, or else those that a stage of a run began with.
+
+    Raises:
+        ModelError: the named weights don't fit, or don't exist.
+        RunError: the checkpoint can't be used, or a file that an imported run refers to changed.
+    """
+    first = next((at for at in record.references if at.stage == stage and at.step == 0), None)
+    if named is None and first is not None:
+        return open_referenced(first.weights, model.loaded)
+    return find_start(model, record.start_of(stage), named)
 
 
 def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StoredWeights | None:

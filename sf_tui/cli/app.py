@@ -23,6 +23,7 @@ from sf_tui.cli import (
     diagnose,
     doctor,
     guide,
+    import_training,
     profile_commands,
     recover,
     run,
@@ -100,6 +101,7 @@ _RUN, _REPAIR, _LOOK, _MEASURE = "Run and watch", "Repair", "Look", "Measure"
 
 app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
+app.command("import", rich_help_panel=_RUN)(import_training.import_training)
 app.command("attach", rich_help_panel=_RUN)(attach.attach)
 app.command("watch", rich_help_panel=_RUN)(attach.watch)
 app.command("act", rich_help_panel=_RUN)(act.act)
