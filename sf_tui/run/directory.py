@@ -103,6 +103,7 @@ _FACTS = (
     Field("pid", COUNT),
     Field("process_started", NUMBER, doc=Doc("start of the process", "s since the epoch")),
     Field("versions", map_of(TEXT)),
+    Field("output_dir", TEXT, doc=Doc("where the program that trains writes, in a run of a host")),
 )
 """Fields of `run.json`; none of them is needed to resume a run."""
 
@@ -167,6 +168,10 @@ class RunDirectory:
     def references(self) -> Path:
         """Where the checkpoints of an imported run are; see `sf_tui.run.references`."""
         return self.path / "references.json"
+
+    def host(self) -> Path:
+        """Tokenized rows of a run that another program trains, as `host:FILE` data name them."""
+        return self.path / "host"
 
     def read_run_json(self) -> dict[str, Any]:
         """Return the contents of `run.json`.

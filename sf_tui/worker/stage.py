@@ -28,6 +28,7 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
+from sf_tui.vocabulary.ops import OPS
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner, Decisions
@@ -128,8 +129,14 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    refused=self._refused,
                 )
             )
+
+    @property
+    def _refused(self) -> dict[str, str]:
+        reasons = {name: self.loop.refusal(name) for name in OPS}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Resume from a checkpoint of this stage, the last one of an earlier worker."""
