@@ -169,6 +169,7 @@ class RunDirectory:
         """Where the checkpoints of an imported run are; see `sf_tui.run.references`."""
         return self.path / "references.json"
 
+    @property
     def host(self) -> Path:
         """Tokenized rows of a run that another program trains, as `host:FILE` data name them."""
         return self.path / "host"
