@@ -221,7 +221,14 @@ _PIECE = 1 << 22
 class DriftMeter:
     """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, where W₀ are the stage's start weights."""
 
-    def __init__(self, layout: ModelLayout, freezer: Freezer, start: Path) -> None:
+    def __init__(self, layout: ModelLayout, freezer: Freezer, start: Path | WeightStore) -> None:
+        """Prepare the measurement.
+
+        Args:
+            layout: the model's layers.
+            freezer: knows which of them are frozen.
+            start: the stage's first checkpoint, or the weights that it began with.
+        """
         self._layout = layout
         self._freezer = freezer
         self._start = start
@@ -233,18 +240,23 @@ class DriftMeter:
         Raises:
             RunError: the stage's first checkpoint is missing or damaged.
         """
-        start = read_checkpoint(self._start)
-        if start is None:
-            raise RunError(
-                f"{self._start}: the stage's first checkpoint is gone", way_on(self._start)
-            )
-        store = checkpoint_weights(start, self._layout)
+        store = self._store()
         return [
             LayerDrift(
                 layer.name, self._relative_update(layer, store), self._freezer.is_frozen(layer)
             )
             for layer in self._layout.layers
         ]
+
+    def _store(self) -> WeightStore:
+        if isinstance(self._start, WeightStore):
+            return self._start
+        start = read_checkpoint(self._start)
+        if start is None:
+            raise RunError(
+                f"{self._start}: the stage's first checkpoint is gone", way_on(self._start)
+            )
+        return checkpoint_weights(start, self._layout)
 
     @torch.no_grad()
     def _relative_update(self, layer: Layer, store: WeightStore) -> float:

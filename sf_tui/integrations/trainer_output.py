@@ -22,7 +22,7 @@ from sf_tui.integrations.trainer_state import (
     read_trainer_state,
 )
 from sf_tui.run.durable import reason_of
-from sf_tui.run.weightss import FileFacts, WeightFiles
+from sf_tui.run.references import FileFacts, WeightFiles
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
