@@ -25,7 +25,7 @@ from sf_tui.cases.run_weights import (
 )
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
 from sf_tui.profile.sources import absolute
@@ -94,7 +94,7 @@ def build_case(
     model: LoadedRun,
     old: CaseTask | None,
     new: CaseTask | None,
-    start: StoredWeights | None,
+    start: StartWeights | None,
     known_start: StartAccuracy,
     stage_tokens: int | None,
 ) -> RecoveryCase:

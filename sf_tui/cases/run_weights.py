@@ -16,7 +16,7 @@ from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
 from sf_tui.engine.start_weights import open_start_weights
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import StartWeights
 from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
@@ -107,7 +107,7 @@ def has_model(run: RunDirectory) -> bool:
     return (run.model / "config.json").is_file()
 
 
-def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
+def open_start_model(name: str, model: LoadedRun) -> StartWeights:
     """Return the start weights with the given name.
 
     Args:
@@ -130,7 +130,7 @@ def open_start_model(name: str, model: LoadedRun) -> StoredWeights:
 
 def find_stage_start(
     model: LoadedRun, record: RunRecord, stage: str, named: str | None
-) -> StoredWeights | None:
+) -> StartWeights | None:
     """Return the named start weights, or else those that a stage of a run began with.
 
     Raises:
@@ -143,7 +143,7 @@ def find_stage_start(
     return find_start(model, record.start_of(stage), named)
 
 
-def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StoredWeights | None:
+def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StartWeights | None:
     """Return the named start weights, or else a stage's first checkpoint; None if neither exists.
 
     Raises:

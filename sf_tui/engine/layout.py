@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sf_tui.engine.adapters.layers import AdapterLayers, find_adapters
 from sf_tui.engine.composite import text_parameters, text_part_name
 from sf_tui.engine.observation import Observation
 from sf_tui.errors import ModelError
@@ -55,6 +56,8 @@ class ModelLayout:
     the layout was read."""
     stored: frozenset[str]
     """Names of the parameters in checkpoints and snapshots."""
+    adapters: AdapterLayers | None = None
+    """The model's adapter layers; None if its weights themselves train."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -97,7 +100,8 @@ def read_layout(
     Args:
         model: a model with `requires_grad` as loaded, before anything is frozen.
         observation: a recorded pass through the model; None runs one.
-        stored: names of the parameters to store in checkpoints; None for all of every layer.
+        stored: names of the parameters to store in checkpoints; None for all of every layer, or, in
+            a model with an adapter, for those of the adapter and all others that train.
 
     Raises:
         ModelError: the hidden state doesn't pass through a single list of blocks, or a trainable
@@ -140,6 +144,9 @@ def read_layout(
     trainable = frozenset(
         name for layer in parts.values() for name, p in layer.items() if p.requires_grad
     )
+    adapters = find_adapters(model)
+    if stored is None and adapters is not None:
+        stored = trainable | (adapters.parameters.keys() & names)
     kept = frozenset(names if stored is None else stored)
     lost = sorted((trainable - kept) | (kept - names))
     if lost:
@@ -159,6 +166,7 @@ def read_layout(
         tied=tied,
         trainable=trainable,
         stored=kept,
+        adapters=adapters,
     )
 
 
@@ -184,7 +192,8 @@ class Freezer:
     @property
     def freezes_output_head(self) -> bool:
         """Whether freezing the embeddings also freezes the output projection (tied weights)."""
-        return self._layout.tied
+        layout = self._layout
+        return layout.tied and bool(layout.trainable_in(layout.embeddings))
 
     def is_frozen(self, layer: Layer) -> bool:
         """Return whether a layer is frozen."""

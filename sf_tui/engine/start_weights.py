@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 
+from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.checkpoint import checkpoint_weights, layer_file, read_checkpoint
 from sf_tui.engine.checkpoint_state import STATE_FILE, DamagedCheckpointError, way_on
 from sf_tui.engine.layout import Freezer, Layer, ModelLayout
@@ -28,7 +29,7 @@ from sf_tui.engine.model_files import (
     describe_adapter,
     find_weights,
 )
-from sf_tui.engine.weights import StoredWeights, WeightStore
+from sf_tui.engine.weights import AdapterOff, StoredWeights, WeightStore
 from sf_tui.errors import ModelError, RunError
 from sf_tui.vocabulary.declared import LayerDrift
 
@@ -219,7 +220,10 @@ _PIECE = 1 << 22
 
 
 class DriftMeter:
-    """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, where W₀ are the stage's start weights."""
+    """Measures ‖W − W₀‖ / ‖W₀‖ of every layer, where W₀ are the stage's start weights.
+
+    In a model with an adapter, both are the effective weights of the modules that it adapts.
+    """
 
     def __init__(self, layout: ModelLayout, freezer: Freezer, start: Path | WeightStore) -> None:
         """Prepare the measurement.
@@ -233,6 +237,7 @@ class DriftMeter:
         self._freezer = freezer
         self._start = start
         self._norms: dict[str, float] = {}
+        self._effective = EffectiveChange(layout.adapters) if layout.adapters else None
 
     def measure(self) -> list[LayerDrift]:
         """Return the drift of every layer, from input to output.
@@ -260,6 +265,9 @@ class DriftMeter:
 
     @torch.no_grad()
     def _relative_update(self, layer: Layer, store: WeightStore) -> float:
+        if self._effective is not None:
+            then = None if isinstance(store, AdapterOff) else dict(store.tensors(layer.name))
+            return self._effective.relative_update(layer.name, layer.parameters, then)
         moved = 0.0
         norm = 0.0
         for name, tensor in store.tensors(layer.name):
@@ -268,10 +276,10 @@ class DriftMeter:
             start = tensor.flatten()
             now = layer.parameters[name].detach().flatten()
             for at in range(0, len(start), _PIECE):
-                then = start[at : at + _PIECE].to(now.device, torch.float32)
-                difference = now[at : at + _PIECE].float() - then
+                piece = start[at : at + _PIECE].to(now.device, torch.float32)
+                difference = now[at : at + _PIECE].float() - piece
                 moved += float(torch.linalg.vector_norm(difference)) ** 2
                 if layer.name not in self._norms:
-                    norm += float(torch.linalg.vector_norm(then)) ** 2
+                    norm += float(torch.linalg.vector_norm(piece)) ** 2
         self._norms.setdefault(layer.name, math.sqrt(norm))
         return math.sqrt(moved) / max(self._norms[layer.name], 1e-12)

@@ -63,6 +63,60 @@ class WeightStore(ABC):
         for layer in layout.layers:
             for name, tensor in self.tensors(layer.name):
                 layer.parameters[name].copy_(tensor)
+        if layout.adapters is not None:
+            layout.adapters.enable(True)
+
+
+class StartWeights(WeightStore):
+    """The weights from before a stage.
+
+    Attributes:
+        folder: where they come from, for messages.
+    """
+
+    folder: Path
+
+    @abstractmethod
+    def check_values(self, layout: ModelLayout) -> None:
+        """Check that every value is finite, so that an edit can't fail halfway.
+
+        Raises:
+            SfError: as `check`, or a tensor has values that are not finite.
+        """
+
+
+class AdapterOff(StartWeights):
+    """The start of a model whose adapter is new: the base, with the adapter turned off.
+
+    A new adapter of a kind that is no identity already changes the model; turned off, every kind
+    gives the base's own outputs to the bit. The adapter's weights stay in the model meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the base.
+
+        Args:
+            folder: the base model, for messages.
+        """
+        self.folder = folder
+
+    def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:  # noqa: ARG002  none
+        """Yield nothing: a model without its adapter has no stored parameters."""
+        yield from ()
+
+    def check(self, layout: ModelLayout) -> None:
+        """Check that the model has an adapter."""
+        assert layout.adapters is not None, "only an adapter can be turned off"
+
+    def check_values(self, layout: ModelLayout) -> None:
+        """Check as `check`; the base's values were checked when it was loaded."""
+        self.check(layout)
+
+    def load_into(self, layout: ModelLayout) -> None:
+        """Turn the adapter off; restoring a snapshot from before turns it on again."""
+        self.check(layout)
+        assert layout.adapters is not None  # checked
+        layout.adapters.enable(False)
 
 
 class Snapshot(WeightStore):
@@ -76,6 +130,7 @@ class Snapshot(WeightStore):
             }
             for layer in layout.layers
         }
+        self._adapter_on = layout.adapters is None or layout.adapters.enabled
 
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the weights of a layer; see `WeightStore.tensors`."""
@@ -87,11 +142,17 @@ class Snapshot(WeightStore):
         assert stored == {layer: set(weights) for layer, weights in self._weights.items()}
 
     def restore(self) -> None:
-        """Copy the weights back into their model, bit for bit."""
+        """Copy the weights back into their model, bit for bit, and turn its adapter on or off."""
         self.load_into(self._layout)
 
+    def load_into(self, layout: ModelLayout) -> None:
+        """Copy the weights into a model; see `WeightStore.load_into`."""
+        super().load_into(layout)
+        if layout.adapters is not None:
+            layout.adapters.enable(self._adapter_on)
 
-class StoredWeights(WeightStore):
+
+class StoredWeights(StartWeights):
     """Weights in safetensors files, such as a stage's first checkpoint or a model directory."""
 
     def __init__(

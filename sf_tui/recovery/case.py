@@ -17,7 +17,7 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import StartWeights
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import (
@@ -71,7 +71,7 @@ class RecoveryCase:
     compute: ComputeSetting
     old: CaseTask | None
     new: CaseTask | None
-    start: StoredWeights | None
+    start: StartWeights | None
     """The weights from before the stage; None if they are not available."""
     learning_rate: float
     """The stage's learning rate; all other rates are derived from it."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import ModelError, UsageError
 
 # Elements per piece in elementwise operations, to avoid a float32 copy of a whole embedding matrix.
@@ -72,7 +72,7 @@ class Edit(ABC):
     """Name of its op in profiles and commands."""
 
     @torch.no_grad()
-    def apply(self, layout: ModelLayout, start: StoredWeights) -> EditReport:
+    def apply(self, layout: ModelLayout, start: StartWeights) -> EditReport:
         """Edit a model in place and report the change of each layer.
 
         A parameter that doesn't train, or equals its start weights, stays bit-identical. All
@@ -109,7 +109,7 @@ class Edit(ABC):
         """
 
     def _apply_to(
-        self, layer: Layer, parameters: dict[str, torch.nn.Parameter], start: StoredWeights
+        self, layer: Layer, parameters: dict[str, torch.nn.Parameter], start: StartWeights
     ) -> LayerEdit:
         in_block = layer.name not in (EMBEDDINGS, HEAD)
         norm = before = after = 0.0
