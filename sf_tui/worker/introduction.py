@@ -67,8 +67,9 @@ def introduce_run(context: RunContext) -> None:
             context.log_event(
                 Alert("info", "metric", f"metric of '{name}': {task.metric.replace('_', ' ')}")
             )
-    _warn_of_plan(context)
-    _warn_of_disk(context)
+    if profile.host is None:
+        _warn_of_plan(context)
+        _warn_of_disk(context)
 
 
 def _warn_of_plan(context: RunContext) -> None:

@@ -167,14 +167,18 @@ class StagePlay:
         """
         while True:
             try:
-                decisions = self._obey()
+                decisions = self.obey()
                 if self.step >= self.loop.total_steps:
                     break
-                self._finish_step(self.loop.advance(), decisions)
+                self.finish_step(self.loop.advance(), decisions)
             except NonFiniteLossError as error:
                 self._recover_from_nan(error)
             except Rewind:
                 continue
+        self.finish()
+
+    def finish(self) -> None:
+        """End the stage after its last step."""
         self._context.carried = self.strategies.carried()
         if not self._context.resume_log.has_event("stage_finished", self.name):
             self._context.log_event(
@@ -185,6 +189,10 @@ class StagePlay:
                     steps=self.loop.total_steps,
                 )
             )
+
+    def checkpoint(self) -> str:
+        """Write the checkpoint that an operator asks for, and return its name."""
+        return self.save(asked_for=True).name
 
     def save(self, *, asked_for: bool = False) -> Path:
         """Write a checkpoint of this step, log it, and return its folder."""
@@ -199,8 +207,19 @@ class StagePlay:
                 # It has the weights of this step before an edit; a rollback may need them.
                 context.shelf.keep_aside(before)
                 self._tell_put_aside()
+        state, tensors = self.stored(asked_for=asked_for)
+        size = self.loop.save(path, state, tensors)
+        self._tell_checkpoint(Checkpoint(path, state), size)
+        context.shelf.prune(self.name, self.loop.total_steps)
+        return path
+
+    def stored(
+        self, *, asked_for: bool = False
+    ) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+        """Return what a checkpoint keeps of the stage beside weights: plain data, and tensors."""
+        context = self._context
         facts, tensors = self.strategies.stored()
-        state: dict[str, Any] = {
+        state = {
             "stage": self.name,
             "step": self.step,
             "seq": self._commands.queue.applied_seq,
@@ -219,10 +238,7 @@ class StagePlay:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        size = self.loop.save(path, state, tensors)
-        self._tell_checkpoint(Checkpoint(path, state), size)
-        context.shelf.prune(self.name, self.loop.total_steps)
-        return path
+        return state, tensors
 
     def _tell_checkpoint(self, checkpoint: Checkpoint, size: int | None = None) -> None:
         context = self._context
@@ -321,7 +337,7 @@ class StagePlay:
         lowered = nans if settings.on_nan == "continue" else 0
         self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
 
-    def _obey(self) -> Decisions:
+    def obey(self) -> Decisions:
         """Run all commands due before the next step; return the decisions about the step."""
         following = self.step + 1
         while True:
@@ -335,7 +351,13 @@ class StagePlay:
                 return decisions
             time.sleep(_PAUSED_POLL_S)
 
-    def _finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
+    def finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
+        """Log a step, and do all that is due after it.
+
+        Args:
+            outcome: what the loop reports of the step.
+            decisions: what `obey` returned before it.
+        """
         context, step = self._context, self.step
         last = step == self.loop.total_steps
         if last:
