@@ -141,9 +141,10 @@ def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
 
     if run.references.exists():
         gone = missing_outside(run)
-        there = sum(event.path not in gone for event in state.checkpoints)
+        written = [event for event in state.checkpoints if event.step]
+        there = sum(event.path not in gone for event in written)
         newest = newest_checkpoint(run, state)
-        lines = [f"{there} of {len(state.checkpoints)} where the training wrote them"]
+        lines = [f"{there} of {len(written)} where the training wrote them"]
         lines += [f"the newest: {newest.path}"] if newest is not None else []
         return "; ".join([*lines, *gone.values()])
     on_disk = [path for path in run.checkpoints.glob("*/step-*") if path.is_dir()]

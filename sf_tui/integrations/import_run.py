@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from sf_tui.cases.inputs import record_inputs, take_inputs
 from sf_tui.cases.referenced import open_referenced
 from sf_tui.engine.loading import model_folder
@@ -29,18 +27,17 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, remove, remove_abandoned, sync_directory
 from sf_tui.run.events import EventLog
 from sf_tui.run.references import Reference, WeightFiles, write_references
-from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import (
     Alert,
     CheckpointWritten,
     RunFinished,
-    RunStarted,
     StageFinished,
     StageStarted,
     Step,
 )
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.loss_alerts import LossAlerts
 from sf_tui.worker.probe_notes import note_probe_plan
 from sf_tui.worker.probes import StageProbes
@@ -237,41 +234,21 @@ class _History:
         self._finish()
 
     def _introduce(self) -> None:
-        context, prepared, spec = self._context, self._prepared, self._spec
-        profile = prepared.profile
-        context.log_event(
-            RunStarted(
-                run=context.run.id,
-                profile=profile.name,
-                model=ModelFacts(
-                    source=profile.model.source,
-                    parameters=prepared.layout.elements,
-                    layers=len(prepared.layout.blocks),
-                ),
-                tasks=list(prepared.tasks),
-                metrics={name: task.metric for name, task in prepared.tasks.items()},
-                watched=profile.watched_tasks(),
-                guess_floor={
-                    name: task.task.guess_floor
-                    for name, task in prepared.tasks.items()
-                    if task.task.guess_floor
-                },
-                stages=[PlannedStage(stage=spec.name, task=spec.task, steps=self._steps)],
-                seed=profile.seed,
-                device=str(prepared.compute.device),
-                precision=prepared.compute.precision,
-                threads=torch.get_num_threads(),
+        context, spec = self._context, self._spec
+        introduce_run(context)
+        for note in self._output.notes:
+            context.log_event(Alert("info", "import", note))
+        own = self._prepared.tasks[spec.task]
+        if len(own.held_out):
+            context.log_event(
+                Alert(
+                    "info",
+                    "import",
+                    f"'{spec.task}': the training may have seen the rows that are scored, so its "
+                    "score shows what was learned, not what carries over",
+                    task=spec.task,
+                )
             )
-        )
-        notes = [("info", "import", note) for note in self._output.notes]
-        notes += [("info", "profile", note) for note in profile.notes]
-        notes += [("warn", "model", note) for note in prepared.loaded.notes]
-        notes += [("warn", "template", note) for note in prepared.notes]
-        for name, task in prepared.tasks.items():
-            notes += [("info", "data", f"'{name}': {note}") for note in task.task.notes]
-            notes += [("warn", "rows", f"'{name}', {note}") for note in task.notes]
-        for level, code, note in notes:
-            context.log_event(Alert(level, code, note))
         context.log_event(
             StageStarted(
                 stage=spec.name,

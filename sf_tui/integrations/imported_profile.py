@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from sf_tui.cases.assemble import NEW, OLD, absolute_if_there
+from sf_tui.cases.assemble import absolute_if_there
 from sf_tui.engine.prepare import BIOGRAPHY
 from sf_tui.errors import UsageError
 from sf_tui.integrations.base_model import named_base
+from sf_tui.integrations.host_profile import NEIGHBORS, NEW, OLD, scored_rows
 from sf_tui.integrations.trainer_output import TrainerOutput
 from sf_tui.profile import Profile, parse_profile
 from sf_tui.profile.names import HOST_DATA
@@ -28,8 +29,7 @@ HOST = "import"
 EXAMPLES = 200
 """Held-out examples of each task in a probe between start and end; they give a score to ± 0.07."""
 
-_SAFE_EXAMPLES = 10
-"""Rows of an old task that are not scored: a recovery test may train on them."""
+_NEW_SCORED = 50
 _LONGEST = 4096
 
 
@@ -106,24 +106,27 @@ def _named(old: Sequence[str]) -> list[tuple[str, str]]:
         stem = Path(data.removeprefix(BIOGRAPHY)).stem.lower()
         plain = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:48] or OLD
         name, number = plain, 2
-        while name in found or name == NEW:
+        while name in found or name in (NEW, NEIGHBORS):
             name, number = f"{plain}-{number}", number + 1
         found[name] = data
     return list(found.items())
 
 
 def _task(name: str, data: str, *, learned: bool) -> tuple[list[str], int]:
-    """Return a task's table, and its number of rows; 0 if unknown."""
+    """Return a task's table, and the number of rows of one that was trained; 0 if unknown."""
     place = data if data.startswith(BIOGRAPHY) else absolute_if_there(data)
     lines = ["[[tasks]]", f"name = {_text(name)}", f"data = {_text(place)}"]
     # Only a file is counted: a data set's id may have to be downloaded, and has splits.
     if place.startswith(BIOGRAPHY) or not Path(place).is_absolute():
         return lines, 0
+    if not learned:
+        lines.append(f"held_out = {scored_rows(Path(place))}")
+        return lines, 0
     rows = len(load_examples(place, Path.cwd()).examples)
-    if not learned and rows > 1:
-        # Nothing of an old task is trained on, so all its rows can be scored.
-        held_out = min(max(rows - _SAFE_EXAMPLES, rows // 2), DEFAULT_MOST)
-        lines.append(f"held_out = {held_out}")
+    # The training has seen all of them: those that are scored show that it learned them.
+    scored = min(max(rows // 10, min(_NEW_SCORED, rows // 2)), DEFAULT_MOST)
+    if scored:
+        lines.append(f"held_out = {scored}")
     return lines, rows
 
 
