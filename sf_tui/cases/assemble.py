@@ -13,18 +13,26 @@ from pathlib import Path
 
 from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
 from sf_tui.cases.inputs import changed_inputs, describe_changes
+from sf_tui.cases.named_model import model_tables
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
 from sf_tui.cases.run_weights import (
     LoadedRun,
     RunRecord,
+    base_start,
     find_stage_start,
     find_start,
     load_newest,
     open_start_model,
 )
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
+from sf_tui.engine.prepare import (
+    BIOGRAPHY,
+    PreparedRun,
+    PreparedTask,
+    load_model_of,
+    starts_without_adapter,
+)
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
@@ -156,7 +164,14 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     notes: list[str] = []
     if record.point is None and not record.references:
         notes.append("the checkpoints are gone: the weights are those of the run's model/")
-    start = find_stage_start(model, record, spec.name, overrides.start_model)
+    start = find_stage_start(
+        model,
+        record,
+        spec.name,
+        overrides.start_model,
+        adapter_off=starts_without_adapter(profile, spec.name)
+        and (profile.adapter is None or profile.adapter.per_stage == "same"),
+    )
     if start is None:
         notes.append(f"the start weights of stage '{spec.name}' are gone")
     elif overrides.start_accuracy is not None:
@@ -234,7 +249,9 @@ def live_case(
         model,
         old,
         new_task_of(new),
-        find_start(model, start_folder, None),
+        find_start(
+            model, start_folder, None, adapter_off=starts_without_adapter(profile, spec.name)
+        ),
         _logged_start(history, spec.name, old.name, old),
         _tokens_of(spec, new),
     )
@@ -268,7 +285,7 @@ def model_profile(source: str, overrides: CaseOverrides, settings: Sequence[str]
             f"{source}: a model has no record of its tasks",
             "name their data: --old DATA, --new DATA, or both",
         )
-    lines = ['name = "model"', "[model]", f"source = {toml_value(source, 4096)}"]
+    lines = ['name = "model"', *model_tables(source, settings)]
     for place, (name, data) in enumerate((n, d) for n, d in named.items() if d is not None):
         lines += ["[[tasks]]", f'name = "{name}"', f"data = {toml_value(data, 4096)}"]
         # A profile needs a stage, so a lone task gets one, whose settings are used.
@@ -296,6 +313,8 @@ def model_case(profile: Profile, needs: CaseNeeds, overrides: CaseOverrides) -> 
     start = None
     if overrides.start_model is not None:
         start = open_start_model(overrides.start_model, model)
+    elif profile.adapter is not None:
+        start = base_start(model)
     names = [task.name for task in profile.tasks]
     scored = start is not None and overrides.start_accuracy is not None
     notes = (START_IS_SCORED,) if scored else ()

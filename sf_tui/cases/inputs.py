@@ -205,6 +205,8 @@ def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
         yield "model.source", Path(model.source), False
     if model.tokenizer is not None and os.path.isabs(model.tokenizer):  # noqa: PTH117
         yield "model.tokenizer", Path(model.tokenizer), False
+    if profile.adapter is not None and profile.adapter.source is not None:
+        yield "adapter.source", Path(profile.adapter.source), False
     for task in profile.tasks:
         for key, value in (("data", task.data), ("held_out", task.held_out)):
             if isinstance(value, str) and os.path.isabs(value):  # noqa: PTH117

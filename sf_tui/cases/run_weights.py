@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sf_tui.cases.referenced import open_referenced
+from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter, is_adapter
+from sf_tui.engine.adapters.start import adapter_weights
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
+from sf_tui.engine.checkpoint_state import STATE_FILE
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.prepare import load_model_of
 from sf_tui.engine.start_weights import open_start_weights
-from sf_tui.engine.weights import StartWeights
+from sf_tui.engine.weights import AdapterOff, StartWeights
+from sf_tui.errors import ModelError
 from sf_tui.profile import Profile, starter_directory
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.references import Reference
@@ -81,6 +86,8 @@ def load_newest(record: RunRecord) -> LoadedRun:
         open_referenced(record.references[-1].weights, loaded).load_into(loaded.layout)
         return LoadedRun(loaded, loaded.layout, compute)
     settings = profile.model
+    if profile.adapter is not None:
+        return _load_newest_adapter(record, profile.adapter)
     words = settings.tokenizer or ("biography" if settings.source == "random" else None)
     if has_model(record.run):
         settings = settings.model_copy(
@@ -102,9 +109,25 @@ def load_newest(record: RunRecord) -> LoadedRun:
     return LoadedRun(loaded, loaded.layout, compute)
 
 
+def _load_newest_adapter(record: RunRecord, adapter: AdapterSettings) -> LoadedRun:
+    """Load the base of a run with its newest adapter."""
+    profile, point = record.profile, record.point
+    if point is None:
+        # The directory holds the changes of all stages as one adapter.
+        changes = {"source": str(record.run.model), "per_stage": "same"}
+        own = adapter.model_copy(update=changes)
+        profile = profile.model_copy(update={"adapter": own})
+    threads = point.state["threads"] if point else profile.train.threads
+    compute = choose_compute(profile.model.dtype, threads)
+    loaded = load_model_of(profile, compute, moment=record.run.created)
+    if point is not None:
+        load_checkpoint(point, loaded.layout, None)
+    return LoadedRun(loaded, loaded.layout, compute)
+
+
 def has_model(run: RunDirectory) -> bool:
     """Return whether a run has written its final model."""
-    return (run.model / "config.json").is_file()
+    return any((run.model / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
 
 
 def open_start_model(name: str, model: LoadedRun) -> StartWeights:
@@ -123,15 +146,49 @@ def open_start_model(name: str, model: LoadedRun) -> StartWeights:
         folder = starter_directory(name)
     else:
         folder = Path(absolute(name, Path.cwd()))
+    if model.layout.adapters is not None and not (folder / STATE_FILE).is_file():
+        return _open_adapter_start(folder, model)
     composite = model.loaded.composite
     names = composite.names if composite else None
     return open_start_weights(folder, model.loaded.model, model.layout, names)
 
 
+def base_start(model: LoadedRun) -> AdapterOff:
+    """Return the start of a model with an adapter: its base, with the adapter turned off."""
+    assert model.loaded.base is not None, "only a model with an adapter has a base"
+    return AdapterOff(Path(model.loaded.base.source))
+
+
+def _open_adapter_start(folder: Path, model: LoadedRun) -> StartWeights:
+    """Return the base of an adapter, or an earlier state of the adapter, as start weights."""
+    base = base_start(model)
+    if is_adapter(folder):
+        return adapter_weights(inspect_adapter(folder), model.layout)
+    if folder.resolve() == base.folder.resolve():
+        return base
+    raise ModelError(
+        f"{folder}: neither the base of the adapter ({base.folder}) nor an adapter directory",
+        "leave --start-model out: the start is the base with the adapter off; or name an earlier "
+        "state of the adapter",
+    )
+
+
 def find_stage_start(
-    model: LoadedRun, record: RunRecord, stage: str, named: str | None
+    model: LoadedRun,
+    record: RunRecord,
+    stage: str,
+    named: str | None,
+    *,
+    adapter_off: bool = False,
 ) -> StartWeights | None:
     """Return the named start weights, or else those that a stage of a run began with.
+
+    Args:
+        model: the model that they must fit.
+        record: the run's progress.
+        stage: the stage.
+        named: as for `find_start`.
+        adapter_off: as for `find_start`.
 
     Raises:
         ModelError: the named weights don't fit, or don't exist.
@@ -140,11 +197,19 @@ def find_stage_start(
     first = next((at for at in record.references if at.stage == stage and at.step == 0), None)
     if named is None and first is not None:
         return open_referenced(first.weights, model.loaded)
-    return find_start(model, record.start_of(stage), named)
+    return find_start(model, record.start_of(stage), named, adapter_off=adapter_off)
 
 
-def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StartWeights | None:
+def find_start(
+    model: LoadedRun, checkpoint: Path, named: str | None, *, adapter_off: bool = False
+) -> StartWeights | None:
     """Return the named start weights, or else a stage's first checkpoint; None if neither exists.
+
+    Args:
+        model: the model that they must fit.
+        checkpoint: the stage's first checkpoint.
+        named: a model directory, a checkpoint's folder, or starter:NAME; None for the checkpoint.
+        adapter_off: whether the stage began with the base, without an adapter.
 
     Raises:
         ModelError: the named weights don't fit, or don't exist.
@@ -152,6 +217,8 @@ def find_start(model: LoadedRun, checkpoint: Path, named: str | None) -> StartWe
     """
     if named is not None:
         return open_start_model(named, model)
+    if adapter_off:
+        return base_start(model)
     if read_checkpoint(checkpoint) is None:
         return None
     return open_start_weights(checkpoint, model.loaded.model, model.layout)

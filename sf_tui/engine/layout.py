@@ -195,6 +195,11 @@ class Freezer:
         layout = self._layout
         return layout.tied and bool(layout.trainable_in(layout.embeddings))
 
+    @property
+    def trains_embeddings(self) -> bool:
+        """Whether freezing the embeddings keeps anything from training."""
+        return bool(self._layout.trainable_in(self._layout.embeddings))
+
     def is_frozen(self, layer: Layer) -> bool:
         """Return whether a layer is frozen."""
         return layer.name in self._frozen

@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from sf_tui.engine.adapters.files import inspect_adapter
+from sf_tui.engine.adapters.inject import add_adapter, load_adapter, require_peft
+from sf_tui.engine.adapters.quantize import quantization_of
+from sf_tui.engine.adapters.write import write_adapter
 from sf_tui.engine.composite import (
     Composite,
     check_text_alone,
@@ -25,8 +28,9 @@ from sf_tui.engine.composite import (
 )
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.generation_end import write_stops
+from sf_tui.engine.hub_files import fetch_snapshot
 from sf_tui.engine.layout import ModelLayout, read_layout
-from sf_tui.engine.model_files import INDEX, SINGLE, inspect_directory, shards_of
+from sf_tui.engine.model_files import inspect_directory
 from sf_tui.engine.observation import Observation
 from sf_tui.engine.random_model import random_model
 from sf_tui.engine.weight_check import (
@@ -44,16 +48,22 @@ from sf_tui.engine.weight_check import (
 )
 from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings, starter_directory
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Small files come first: they determine which weights to download. A repository often holds the
-# same weights twice (Mistral's consolidated.safetensors); "*.safetensors" would fetch both.
-_SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
-_CODE = ("*.py",)
+
+@dataclass(frozen=True)
+class AdapterBase:
+    """The base of a model with an adapter, as the adapter's directory names it."""
+
+    source: str
+    """A directory, a .gguf file or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class LoadedModel:
     """Notes on loading for the user, such as weights that were not read."""
     composite: Composite | None = None
     """The rest of the model's directory besides its text part; None for a text model."""
+    base: AdapterBase | None = None
+    """The base of its adapter; None if the weights themselves train."""
 
     @property
     def pad_id(self) -> int:
@@ -100,8 +112,19 @@ def load_model(
     *,
     seed: int,
     gradient_checkpointing: bool = False,
+    adapter: AdapterSettings | None = None,
+    stages: int = 1,
 ) -> LoadedModel:
     """Load a profile's model and tokenizer onto the device.
+
+    Args:
+        settings: `[model]`.
+        base_dir: directory that relative paths start from.
+        compute: device and precision.
+        seed: seed of random weights and of a new adapter.
+        gradient_checkpointing: recompute activations in the backward pass.
+        adapter: `[adapter]`; None if the weights themselves train.
+        stages: number of stages that train an adapter.
 
     Raises:
         ModelError: they can't be loaded; the error names the source and a remedy.
@@ -115,15 +138,24 @@ def load_model(
     source = settings.source
     notes: list[str] = []
     composite: Composite | None = None
+    base: AdapterBase | None = None
+    options: dict[str, Any] = {}
+    if adapter is not None:
+        require_peft()
+        options = quantization_of(adapter, compute)
     if source == "random":
         tokenizer = _tokenizer_of(settings, settings.tokenizer or "biography", base_dir)
         model = random_model(settings, tokenizer, seed)
     else:
         place = _resolve(source, base_dir)
+        is_there = place.exists()
+        base = AdapterBase(
+            str(place.absolute()) if is_there else source, None if is_there else settings.revision
+        )
         if place.suffix == ".gguf":
             model = _load_gguf(place, _nearest_entry(place))
         else:
-            model, folder = _pretrained_model(settings, place, compute, notes)
+            model, folder = _pretrained_model(settings, place, compute, notes, options)
             if has_text_part(model.config):
                 model, composite = take_text_part(source, model, folder)
         tokenizer = _tokenizer_of(settings, settings.tokenizer or str(place), base_dir)
@@ -144,7 +176,10 @@ def load_model(
         )
     tokenizer.padding_side = "right"
     model.config.use_cache = False
-    cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
+    if adapter is not None:
+        _adapt(model, adapter, composite, source, seed=seed, stages=stages)
+    if not options:
+        cast("torch.nn.Module", model).to(device=compute.device, dtype=compute.weights_dtype)
     if source != "random":
         refuse_not_finite(source, model)
     # The end token is never an image or audio placeholder.
@@ -156,11 +191,42 @@ def load_model(
     layout = read_layout(model, observation)
     if gradient_checkpointing:
         _checkpoint_activations(model)
-    return LoadedModel(model, tokenizer, layout, tuple(notes), composite)
+    base = base if adapter is not None else None
+    return LoadedModel(model, tokenizer, layout, tuple(notes), composite, base)
+
+
+def _adapt(
+    model: PreTrainedModel,
+    adapter: AdapterSettings,
+    composite: Composite | None,
+    source: str,
+    *,
+    seed: int,
+    stages: int,
+) -> None:
+    """Put the adapter of `[adapter]` into a base."""
+    if composite is not None:
+        raise ModelError(
+            f"[adapter] {source}: a model with a vision or audio part; an adapter of its text part "
+            "alone would fit no base that peft loads",
+            "tune its weights: take [adapter] away",
+        )
+    if adapter.source is not None:
+        load_adapter(model, inspect_adapter(Path(adapter.source)))
+    else:
+        finished = stages - 1 if adapter.per_stage == "new" else 0
+        add_adapter(model, adapter, seed=seed, finished=finished)
 
 
 def save_model(loaded: LoadedModel, path: Path) -> None:
-    """Write weights and tokenizer as a Hugging Face directory; `path` is new or empty."""
+    """Write a model and its tokenizer into a new or empty folder.
+
+    The model is a plain Hugging Face directory, or a plain PEFT directory if it has an adapter.
+    """
+    if loaded.base is not None:
+        write_adapter(loaded.model, path, loaded.base.source, loaded.base.revision)
+        loaded.tokenizer.save_pretrained(path)
+        return
     loaded.model.config.use_cache = True
     try:
         if loaded.composite is None:
@@ -219,7 +285,7 @@ def model_folder(settings: ModelSettings, base_dir: Path) -> Path:
     place = _resolve(settings.source, base_dir)
     if place.exists():
         return place
-    return _fetch_snapshot(
+    return fetch_snapshot(
         settings.source, settings.revision, trusts_code=settings.trust_remote_code
     )
 
@@ -233,13 +299,17 @@ def _nearest_entry(place: Path) -> str:
 
 
 def _pretrained_model(
-    settings: ModelSettings, place: Path, compute: ComputeSetting, notes: list[str]
+    settings: ModelSettings,
+    place: Path,
+    compute: ComputeSetting,
+    notes: list[str],
+    more: dict[str, Any],
 ) -> tuple[PreTrainedModel, Path]:
     """Load a directory or a hub id.
 
     Returns:
         The model and the directory that it was loaded from. Notes for the user are appended to
-        `notes`.
+        `notes`. `more` are further options of transformers' loader.
     """
     from transformers import AutoConfig
 
@@ -252,7 +322,7 @@ def _pretrained_model(
     folder = place
     with model_faults(lambda error: loading_failed(source, error)):
         if not place.is_dir():
-            folder = _fetch_snapshot(source, settings.revision, trusts_code=trusts_code)
+            folder = fetch_snapshot(source, settings.revision, trusts_code=trusts_code)
         files = inspect_directory(source, folder, trusts_code=trusts_code)
         options = {"trust_remote_code": trusts_code, "local_files_only": True}
         config = AutoConfig.from_pretrained(str(folder), **options)
@@ -268,6 +338,7 @@ def _pretrained_model(
             # Reported below by name; transformers' own error doesn't name the tensor.
             ignore_mismatched_sizes=True,
             **options,
+            **more,
         )
     refuse_incomplete(source, model, report)
     refuse_unplaced(source, model, report["unexpected_keys"])
@@ -279,54 +350,6 @@ def _pretrained_model(
             f"{', '.join(ignored[:3])}{' …' if len(ignored) > 3 else ''}"
         )
     return cast("PreTrainedModel", model), folder
-
-
-def _fetch_snapshot(source: str, revision: str | None, *, trusts_code: bool) -> Path:
-    """Return the local cache directory of a hub model, downloading it if necessary.
-
-    transformers would download any file that a repository's index names, pickles included. This
-    downloads only configs, tokenizer files and safetensors. Without a network, the cache is used.
-
-    Args:
-        source: the hub id.
-        revision: branch, tag or commit; None for the main branch.
-        trusts_code: whether to download the repository's Python files as well.
-
-    Raises:
-        ModelError: the model doesn't exist or can't be reached, or its index names a file that is
-            not a safetensors file.
-    """
-    small = [*_SMALL, *(_CODE if trusts_code else ())]
-    with model_faults(lambda error: _not_reached(source, error)):
-        folder = _download(source, revision, [*small, SINGLE])
-        # Download the rest from the same commit, even if the branch moves meanwhile.
-        commit = folder.name
-        if not (folder / SINGLE).exists() and (folder / INDEX).exists():
-            home = folder.resolve()
-            names = [str(path.relative_to(folder)) for path in shards_of(folder / INDEX)]
-            if not all((home / name).exists() for name in names):
-                # The hub client treats names as patterns.
-                folder = _download(source, commit, [_escaped(name) for name in names])
-    return folder
-
-
-def _download(source: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    # Deferred: this imports the hub's HTTP client.
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _not_reached(source: str, error: BaseException) -> ModelError:
-    return ModelError(
-        f"[model] {source}: can't be loaded: {first_line(error)}",
-        "no directory of that name; as a hub id it needs the network or a filled cache "
-        "(and a license accepted where the model asks for one)",
-    )
 
 
 def _load_gguf(place: Path, missing_hint: str) -> PreTrainedModel:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sf_tui.engine.adapters.stages import begin_new_adapter
 from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
@@ -64,6 +65,24 @@ class PreparedRun:
     tasks: dict[str, PreparedTask]
     notes: tuple[str, ...] = ()
     """Notes on unexpected behavior of the model's chat template and generation settings."""
+
+    def begin_stage(self, stage: str) -> None:
+        """Prepare the model for a stage that starts: with a new adapter, if each stage has one."""
+        settings, adapters = self.profile.adapter, self.layout.adapters
+        place = [spec.name for spec in self.profile.stages()].index(stage)
+        if settings is not None and settings.per_stage == "new" and place:
+            assert adapters is not None  # [adapter] makes them
+            begin_new_adapter(adapters, seed=self.profile.seed, stage=stage, place=place)
+
+
+def starts_without_adapter(profile: Profile, stage: str) -> bool:
+    """Return whether a stage's start model is the base with the adapter turned off.
+
+    In later stages it is the adapter as it was then, or the sum of the finished ones.
+    """
+    settings = profile.adapter
+    first = profile.stages()[0].name == stage
+    return settings is not None and settings.source is None and first
 
 
 def prepare_run(
@@ -126,6 +145,8 @@ def load_model_of(
         gradient_checkpointing=any(
             stage.train.gradient_checkpointing for stage in profile.stages()
         ),
+        adapter=profile.adapter,
+        stages=len(profile.stages()),
     )
     fix_date(loaded.tokenizer, moment or datetime.now())
     return loaded

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sf_tui.profile.action_schema import Rule, argument_field, documented_arguments
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.names import RESERVED_KEYS
 from sf_tui.profile.schema import current_schema
 from sf_tui.profile.train_schema import DEFAULT_STEPS
@@ -46,6 +47,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "max_length": 512,
         "threads": 2,
     },
+    "adapter": {"source": "their-adapter"},
     "neighbors": {"exclude_tasks": ["old"]},
     "replay_stage": {"task": "old", "train": {"learning_rate": 1e-4}},
     "diagnose": {
@@ -84,7 +86,7 @@ STARTER_SCENE: dict[str, Any] = {
 }
 """The built-in experiment, for users without a model and data."""
 
-COMMENTED_OUT = ("rules", "actions")
+COMMENTED_OUT = ("adapter", "rules", "actions")
 WRITTEN_BY_SF = "host"
 """The table of a training that another program runs, which is in no profile that a user writes."""
 
@@ -184,6 +186,8 @@ def _commented_out(key: str, table: type[BaseModel]) -> list[str]:
     lines = _summary(table)
     if table is Rule:
         return [*lines, "#[[rules]]", *_keys(key, table, {})]
+    if table is AdapterSettings:
+        return [*lines, "#[adapter]", *_keys(key, table, {})]
     shown = ", ".join(f"{op.name} ({op.key})" if op.key else op.name for op in OPS.values())
     return [
         *lines,

@@ -19,6 +19,7 @@ from sf_tui.errors import ProfileError, nearest_name, nearest_names
 from sf_tui.home import user_path
 from sf_tui.masking import has_url_login
 from sf_tui.profile.actions import check_actions, lay_over_defaults
+from sf_tui.profile.adapter_schema import adapter_files, check_adapter
 from sf_tui.profile.check_data import (
     DATA_KEYS,
     check_biography,
@@ -252,6 +253,7 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
     return [
         *check_logins(profile),
         *check_model(profile, origin),
+        *check_adapter(profile.adapter, origin.raw.get("adapter"), profile.model.source),
         *check_tasks(profile, origin),
         *check_host(profile, origin),
         *check_biography(profile),
@@ -290,7 +292,12 @@ def check_logins(profile: Profile) -> Iterator[Problem]:
 
 def check_files(profile: Profile) -> list[Problem]:
     """Return the files and directories that a profile names and that don't exist."""
-    return [*model_files(profile), *task_files(profile), *diagnosis_files(profile)]
+    return [
+        *model_files(profile),
+        *adapter_files(profile.adapter),
+        *task_files(profile),
+        *diagnosis_files(profile),
+    ]
 
 
 def resolve_profile(profile: Profile) -> Profile:

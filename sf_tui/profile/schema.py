@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.host_schema import HostSettings
 from sf_tui.profile.names import REPLAY_STAGE, Dtype
 from sf_tui.profile.train_schema import (
@@ -270,6 +271,7 @@ class Profile(StrictTable):
     model: ModelSettings
     tasks: list[TaskSettings]
     biography: BiographySettings = Field(default_factory=BiographySettings)
+    adapter: AdapterSettings | None = None
     train: TrainSettings = Field(default_factory=TrainSettings)
     anchor: AnchorSettings = Field(default_factory=AnchorSettings)
     neighbors: NeighborSettings = Field(default_factory=NeighborSettings)

@@ -187,9 +187,8 @@ def make_paths_absolute(raw: dict[str, Any], base: Path, within: KeyPath = ()) -
             table[key] = str(package_file(value) or value)
             continue
         suffixes = MODEL_SUFFIXES if path[0] == "model" else DATA_SUFFIXES
-        if (key == "held_out" and value and "\0" not in value) or looks_like_path(
-            value, base, suffixes
-        ):
+        is_path = key == "held_out" or path == ("adapter", "source")
+        if (is_path and value and "\0" not in value) or looks_like_path(value, base, suffixes):
             table[key] = absolute(value, base)
 
 
@@ -206,6 +205,9 @@ def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:
     if isinstance(model, dict):
         yield ("model", "source"), model
         yield ("model", "tokenizer"), model
+    adapter = raw.get("adapter")
+    if isinstance(adapter, dict):
+        yield ("adapter", "source"), adapter
     tasks = raw.get("tasks")
     for place, task in enumerate(tasks if isinstance(tasks, list) else []):
         if isinstance(task, dict):

@@ -83,6 +83,12 @@ def load_tokenizer(
     return loaded
 
 
+def tokenizer_in(folder: Path) -> bool:
+    """Return whether a directory holds a tokenizer."""
+    names = ("tokenizer.json", "tokenizer.model", "vocab.json")
+    return any((folder / name).is_file() for name in names)
+
+
 def _no_tokenizer(source: str, error: BaseException) -> ModelError:
     message = f"{source}: no tokenizer can be loaded: {first_line(error)}"
     # transformers' message if the tokenizer needs code that it may not run.

@@ -161,6 +161,8 @@ class _Freeze(OpImplementation):
         done = f"frozen: {_span(fresh)}"
         if EMBEDDINGS in fresh and target.context.prepared.freezer.freezes_output_head:
             done += "; the output projection is tied to the embeddings and frozen with them"
+        if EMBEDDINGS in fresh and not target.context.prepared.freezer.trains_embeddings:
+            done += "; nothing trains in the embeddings: the adapter has no part there"
         return done
 
     def replay(self, target: OpTarget, command: Command) -> None:

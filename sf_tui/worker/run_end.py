@@ -18,11 +18,12 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.rules import failed_guards
 
 
-def claim_run(run: RunDirectory, **more: str) -> None:
+def claim_run(run: RunDirectory, *, peft: str | None = None, **more: str) -> None:
     """Record in `run.json` that this process now owns a run.
 
     Args:
         run: the run; the caller holds its lock.
+        peft: version of peft, if an adapter trains.
         more: further facts.
     """
     run.claim(
@@ -35,6 +36,7 @@ def claim_run(run: RunDirectory, **more: str) -> None:
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
+                **({"peft": peft} if peft is not None else {}),
             },
             **more,
         }

@@ -97,6 +97,7 @@ class StagePlay:
     def begin(self) -> None:
         """Start the stage from the current weights: first probe, first checkpoint."""
         context = self._context
+        context.prepared.begin_stage(self.name)
         context.prepared.freezer.restore(context.sticky_frozen)
         self.strategies.begin(context.carried)
         context.rules.begin_stage()

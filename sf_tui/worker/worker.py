@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from sf_tui.cases.inputs import check_inputs, describe_changes
+from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
@@ -134,8 +135,10 @@ class Worker:
         shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, resume_log)
-        claim_run(self._run)
         resumed = resume_log.has_event("run_started")
+        peft = peft_version() if profile.adapter is not None else None
+        changed_peft = self._changed_peft(peft) if resumed else None
+        claim_run(self._run, peft=peft)
         changed = check_inputs(
             self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
         )
@@ -165,6 +168,8 @@ class Worker:
             context.log_event(
                 Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
             )
+        if changed_peft is not None:
+            context.log_event(Alert("warn", "versions", changed_peft))
         # Commands sent to a worker that died before it read them.
         refuse_commands(context, "no worker was running to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
@@ -180,6 +185,23 @@ class Worker:
             )
         )
         return EXIT_STOPPED
+
+    def _changed_peft(self, now: str | None) -> str | None:
+        """Return an alert if an adapter run was last trained with another version of peft.
+
+        Raises:
+            ModelError: peft isn't installed any more.
+        """
+        then = self._run.read_run_json().get("versions", {}).get("peft")
+        if then is None:
+            return None
+        require_peft()
+        if now == then:
+            return None
+        return (
+            f"resumed with peft {now}, last trained with {then}: what an adapter layer computes "
+            "may differ in the last bit"
+        )
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
         stages = context.profile.stages()

@@ -91,11 +91,24 @@ class Edit(ABC):
         """
         _check_finite(layout)
         start.check_values(layout)
+        if layout.adapters is not None:
+            return EditReport(self.name, self.edit_adapter(layout, start))
         return EditReport(
             self.name,
             tuple(
                 self._apply_to(layer, layout.trainable_in(layer), start) for layer in layout.layers
             ),
+        )
+
+    def edit_adapter(self, layout: ModelLayout, start: StartWeights) -> tuple[LayerEdit, ...]:  # noqa: ARG002  for subclasses
+        """Edit the adapter of a model in place; its base stays bit-identical.
+
+        Raises:
+            UsageError: the edit has no meaning for an adapter; nothing is changed.
+        """
+        raise UsageError(
+            f"{self.name}: not possible on an adapter",
+            "use interpolate, or repair with neighbors",
         )
 
     @abstractmethod

@@ -20,8 +20,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError, did_you_mean
-from sf_tui.recovery.edits.edit import Directions, Edit, check_share, in_pieces, wide
+from sf_tui.recovery.edits.adapter import edit_modules, interpolate, remove_top_direction
+from sf_tui.recovery.edits.edit import (
+    Directions,
+    Edit,
+    LayerEdit,
+    check_share,
+    in_pieces,
+    wide,
+)
 from sf_tui.vocabulary.ops import edit_names, op_named
 
 
@@ -97,6 +107,27 @@ class ShiftEdit(MatrixEdit):
         kept[0] = 1 - self.alpha
         return kept
 
+    def edit_adapter(self, layout: ModelLayout, start: StartWeights) -> tuple[LayerEdit, ...]:
+        """Remove the top direction of what a LoRA adapter adds to each matrix.
+
+        Raises:
+            UsageError: the adapter changed something at the start already, or is no plain LoRA.
+        """
+        edited = _layer_edits(
+            edit_modules(
+                layout,
+                start,
+                lambda module, name, then: remove_top_direction(module, name, then, self.alpha),
+            )
+        )
+        if not any(layer.directions.of for layer in edited):
+            raise UsageError(
+                f"{self.name}: only what a plain LoRA adapter added to its base has a top "
+                "direction of its rank: this one is of another kind, or began as a change",
+                "use interpolate, or repair with neighbors",
+            )
+        return edited
+
 
 class SpectralEdit(MatrixEdit):
     """Keep only the singular directions above the Donoho–Gavish threshold in each matrix's change.
@@ -122,6 +153,18 @@ class SpectralEdit(MatrixEdit):
             return torch.ones_like(singular)
         threshold = threshold_over_median(shape) * median
         return (singular > threshold).to(singular.dtype)
+
+    def edit_adapter(self, layout: ModelLayout, start: StartWeights) -> tuple[LayerEdit, ...]:  # noqa: ARG002  refused
+        """Refuse an adapter: its change has a low rank, and so no bulk of small directions.
+
+        Raises:
+            UsageError: always; nothing is changed.
+        """
+        raise UsageError(
+            f"{self.name}: an adapter's change has as few directions as its rank, so there is no "
+            "bulk of small ones to remove",
+            "use interpolate or shift-edit, or repair with neighbors",
+        )
 
 
 def threshold_over_median(shape: torch.Size) -> float:
@@ -163,6 +206,15 @@ def decompose_change(now: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
     return squares.clamp(min=0).sqrt().flip(0), axes.flip(1)
 
 
+def _layer_edits(
+    found: list[tuple[str, float, float, int, int, int]],
+) -> tuple[LayerEdit, ...]:
+    return tuple(
+        LayerEdit(name, before, after, Directions(matrices, kept, of))
+        for name, before, after, matrices, kept, of in found
+    )
+
+
 def _keep_of_change(now: Tensor, then: Tensor, kept: Tensor) -> None:
     """Set a matrix to `then` + (`now` − `then`) @ `kept`; `kept` is (columns, columns)."""
     for piece, start in zip(in_pieces(now), in_pieces(then), strict=True):
@@ -190,6 +242,16 @@ class Interpolate(Edit):
 
     def __init__(self, keep: float = 0.7) -> None:
         self.keep = check_share(self.name, "keep", keep)
+
+    def edit_adapter(self, layout: ModelLayout, start: StartWeights) -> tuple[LayerEdit, ...]:
+        """Scale what the adapter changed since the start."""
+        return _layer_edits(
+            edit_modules(
+                layout,
+                start,
+                lambda module, name, then: interpolate(module, name, then, self.keep),
+            )
+        )
 
     def edit_parameter(self, parameter: Tensor, start: Tensor, *, in_block: bool) -> Directions:  # noqa: ARG002  the ABC's
         """Interpolate a parameter in place; see `Edit.edit_parameter`."""
