@@ -87,7 +87,12 @@ class StageProbes:
         prepared = context.prepared
         self._context = context
         self._stage = spec.name
-        names = [n for n in prepared.tasks if n in known or n == spec.task]
+        # The rows of another program's task may be unknown: it can't be scored.
+        names = [
+            n
+            for n in prepared.tasks
+            if (n in known or n == spec.task) and len(prepared.tasks[n].held_out)
+        ]
         self._tasks: dict[str, PreparedTask] = {name: prepared.tasks[name] for name in names}
         self._own = prepared.tasks[spec.task]
         self._old = [n for n in known if prepared.tasks[n].watch and n != spec.task]
@@ -240,7 +245,7 @@ class StageProbes:
     ) -> ProbeReport:
         drops: dict[str, Drop] = {}
         own = self._own.name
-        for name in (*self._old, own):
+        for name in (*self._old, *([own] if own in self._tasks else [])):
             metric = metric_named(self._tasks[name].metric)
             before = score_in(self.baseline.get(name), metric, full=False)
             now = score_in(subset[name], metric, full=False)
@@ -254,7 +259,7 @@ class StageProbes:
         return ProbeReport(
             old={name: drops[name] for name in self._old if name in drops},
             own=drops.get(own),
-            own_score=score_in(subset[own], metric_named(self._own.metric), full=False),
+            own_score=score_in(subset.get(own), metric_named(self._own.metric), full=False),
             own_counted=own in flips,
         )
 
@@ -288,6 +293,6 @@ class StageProbes:
         shares = [
             accuracy[name][self._tasks[name].metric]
             for name in names
-            if metric_named(self._tasks[name].metric).is_share
+            if name in accuracy and metric_named(self._tasks[name].metric).is_share
         ]
         return min(shares, default=None)
