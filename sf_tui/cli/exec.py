@@ -30,14 +30,14 @@ SETTINGS = {"allow_interspersed_args": False}
 def exec_(
     command: Annotated[
         list[str],
-        typer.Argument(metavar="-- COMMAND...", help="Run this command and its arguments."),
+        typer.Argument(help="Run this command; put -- before it."),
     ],
     old: Annotated[
         list[str] | None,
         typer.Option(
             "--old",
             metavar="FILE",
-            help="Probe this old task's examples; repeatable. Default: neighbor prompts.",
+            help="Probe these old examples; repeatable; default: neighbor prompts.",
         ),
     ] = None,
     profile: Annotated[
@@ -45,7 +45,7 @@ def exec_(
         typer.Option(
             "--profile",
             metavar="FILE",
-            help="Take tasks, rules, guards and settings from this profile.",
+            help="Take rules, guards and settings from this profile.",
             autocompletion=complete_profile,
         ),
     ] = None,
@@ -66,6 +66,7 @@ def exec_(
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.child_process import run_in_place
     from sf_tui.cli.exec_record import ExecRecord, command_words
+    from sf_tui.masking import mask_argv
 
     old_files = [_absolute(file) for file in old or ()]
     profile_file = None if profile is None else _absolute(profile)
@@ -79,7 +80,7 @@ def exec_(
             "old": old_files,
             "profile": profile_file,
             "run_dir": None if run_dir is None else str(run_dir),
-            "command": command_words(command),
+            "command": mask_argv(command_words(command)),
             "cwd": str(Path.cwd()),
         }
     )
