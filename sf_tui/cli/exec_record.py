@@ -20,9 +20,9 @@ import orjson
 
 import sf_tui
 from sf_tui.errors import RunError
+from sf_tui.integrations.exec_marks import VARIABLE
 from sf_tui.run.directory import new_run_id, runs_home
 
-VARIABLE = "SF_EXEC"
 HOOK = Path(sf_tui.__file__).parent / "integrations" / "hook"
 
 _ABANDONED_S = 30 * 24 * 3600

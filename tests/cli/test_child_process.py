@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sf_tui.cli.app import main
 from sf_tui.cli.exec import command_start
 from support import PATIENCE_S
 from support.pseudo_terminal import Terminal
@@ -184,6 +185,22 @@ def test_ctrl_z_and_fg_work_in_a_shell(tmp_path: Path) -> None:
         terminal.end()
 
 
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Run `sf exec` in this process; return its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sf", "exec", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("program", "code", "message"),
     [
@@ -194,37 +211,36 @@ def test_ctrl_z_and_fg_work_in_a_shell(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_not_be_started_ends_as_in_a_shell(
-    start: Callable[..., Running], tmp_path: Path, program: str, code: int, message: str
+    call: Call, tmp_path: Path, program: str, code: int, message: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "script").write_text("#!/no/such/interpreter\n")
     (tmp_path / "script").chmod(0o700)
 
-    ended, out, err = start(program.format(folder=tmp_path)).end()
+    ended, out, err = call("--", program.format(folder=tmp_path))
 
     assert (ended, out) == (code, "")
     assert message in err
     assert not list((Path(os.environ["SF_HOME"]) / "exec").iterdir())
 
 
-def test_wrong_inputs_are_reported_before_the_command_starts(tmp_path: Path) -> None:
-    bad = tmp_path / "old.jsonl"
+def test_wrong_inputs_are_reported_before_the_command_starts(call: Call, tmp_path: Path) -> None:
+    bad, one = tmp_path / "old.jsonl", tmp_path / "one.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\nnot json\n')
+    one.write_text('{"prompt": "a", "completion": "b"}\n')
+    profile = tmp_path / "watch.toml"
+    profile.write_text("[probe]\nexamplse = 3\n")
     for options, said in (
-        (["--old", str(bad)], f"{bad}:2"),
-        (["--old", "missing.jsonl"], "missing.jsonl: no such file"),
+        (["--old", bad], f"{bad}:2"),
+        (["--old", one], "1 row can't be scored"),
+        (["--old", "missing.jsonl"], "missing.jsonl"),
         (["--profile", "missing.toml"], "missing.toml"),
-        (["--run-dir", str(tmp_path)], "exists and is not a run"),
+        (["--profile", profile], f"{profile}:2"),
+        (["--run-dir", tmp_path], "exists and is not a run"),
     ):
-        done = subprocess.run(
-            [*EXEC, *options, "--", "echo", "started"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert said in done.stderr
+        code, out, err = call(*options, "--", "echo", "started")
+        assert (code, out) == (2, ""), err
+        assert said in err
 
 
 @pytest.mark.parametrize(
