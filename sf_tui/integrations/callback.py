@@ -7,7 +7,8 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -17,17 +18,14 @@ from sf_tui.engine.loop import StepOutcome
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.home import user_path
 from sf_tui.integrations.adapter_table import adapter_table
+from sf_tui.integrations.exec_marks import VARIABLE, mark
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
 from sf_tui.integrations.host_rows import rows_of_loader
 from sf_tui.integrations.refusals import trainer_refusals
 from sf_tui.integrations.step_meter import StepMeter
-from sf_tui.integrations.watcher import Watcher, tell
-from sf_tui.run.durable import replace_file
+from sf_tui.integrations.watcher import Watcher, tell_unwatched
 from sf_tui.worker.stop import one_line
-
-ENVIRONMENT = "SF_EXEC"
-"""Names a JSON file with `old`, `profile`, `run_dir`, `command` and `cwd`."""
 
 _HOSTS = {
     "trl": ("trl", "trl"),
@@ -54,6 +52,9 @@ class SfCallback(TrainerCallback):
     watching, never the training.
     """
 
+    _given: ClassVar[WeakSet[SfCallback]] = WeakSet()
+    """Those of this process that a script made, not `sf exec`."""
+
     def __init__(
         self,
         old: Old = None,
@@ -64,7 +65,8 @@ class SfCallback(TrainerCallback):
         self._settings: Settings | None = Settings.read(old, profile, name)
         self._run_dir = None if run_dir is None else user_path(str(run_dir)).absolute()
         self._command: list[str] = [sys.executable, *sys.argv]
-        self._taken: Path | None = None
+        self._is_default = False
+        SfCallback._given.add(self)
         self._watcher = Watcher()
         self._meter = StepMeter()
         self._learning_rate = 0.0
@@ -72,16 +74,17 @@ class SfCallback(TrainerCallback):
     @classmethod
     def from_environment(cls) -> SfCallback:
         """Return the callback that `sf exec` asks for in the environment; inert after an error."""
-        place = os.environ.get(ENVIRONMENT, "")
+        place = os.environ.get(VARIABLE, "")
         try:
             asked = _read_request(Path(place))
             callback = cls(asked.get("old"), asked.get("profile"), asked.get("run_dir"))
             callback._command = list(asked.get("command") or callback._command)
-            callback._taken = Path(f"{place}.taken")
         except SfError as error:
-            tell(f"does not watch this training: {one_line(error)}")
+            tell_unwatched(one_line(error))
             callback = cls()
             callback._settings = None
+        callback._is_default = True
+        SfCallback._given.discard(callback)
         return callback
 
     def on_train_begin(
@@ -91,10 +94,13 @@ class SfCallback(TrainerCallback):
         settings = self._settings
         if settings is None or not state.is_world_process_zero:
             return
+        if self._is_default and SfCallback._given:
+            # The script has one with settings of its own; two would watch the same training.
+            return
         self._meter.detach()
         sharded = _sharding(args)
         if sharded:
-            tell(f"does not watch this training: {sharded} spreads the model over processes")
+            tell_unwatched(f"{sharded} spreads the model over processes")
             return
         self._watcher.begin(
             lambda: describe_trainer(args, state, given, self._command), settings, self._run_dir
@@ -104,8 +110,8 @@ class SfCallback(TrainerCallback):
             return
         self._meter.attach(given["model"])
         self._meter.start()
-        if self._taken is not None:
-            _tell_taken(self._taken, str(hosted.run.path), _host_of(args)[0])
+        taken = {"run": str(hosted.run.path), "host": _host_of(args)[0], "pid": os.getpid()}
+        mark("taken", json.dumps(taken))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -261,16 +267,8 @@ def _read_request(path: Path) -> dict[str, Any]:
         asked = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"${ENVIRONMENT} = {path}: can't be read: {error}", "it is written by `sf exec`"
+            f"${VARIABLE} = {path}: can't be read: {error}", "it is written by `sf exec`"
         ) from error
     if not isinstance(asked, dict):
-        raise UsageError(f"${ENVIRONMENT} = {path}: not an object", "it is written by `sf exec`")
+        raise UsageError(f"${VARIABLE} = {path}: not an object", "it is written by `sf exec`")
     return asked
-
-
-def _tell_taken(path: Path, run: str, host: str) -> None:
-    content = json.dumps({"run": run, "host": host, "pid": os.getpid()}).encode()
-    try:
-        replace_file(path, content + b"\n")
-    except OSError as error:
-        tell(f"can't report to sf exec: {error}")
