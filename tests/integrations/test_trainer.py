@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory, list_runs
@@ -250,3 +251,21 @@ def test_start_is_the_model_without_an_adapter_that_is_no_identity(
     # The adapter itself broke the old task before the first step, and the drop shows it.
     assert others[0]["drop"] > 0.5
     assert RunDirectory(run).profile.read_text().count("[adapter]") == 1
+
+
+def test_profile_of_a_host_is_checked_before_the_training_begins(
+    tiny_scene: Path, profile: Callable[[str], Path]
+) -> None:
+    old = tiny_scene / "old.jsonl"
+    with pytest.raises(
+        ProfileError, match=r"watch\.toml:2: \[train\] steps belongs to the program"
+    ):
+        SfCallback(old, profile("[train]\nsteps = 4\n"))
+    with pytest.raises(ProfileError, match=r"watch\.toml:1: \[model\] belongs to the program"):
+        SfCallback(old, profile('[model]\nsource = "a"\n'))
+    with pytest.raises(ProfileError, match="unknown key 'stepz'"):
+        SfCallback(old, profile("[window]\nstepz = 4\n"))
+    with pytest.raises(UsageError, match="there is no file"):
+        SfCallback("nothing.jsonl")
+    # Without old examples, the neighbor prompts are the old task that guards and rules are about.
+    SfCallback(None, profile('[guard]\nold_accuracy = 0.9\n[train]\nstrategy = "anchor"\n'))
