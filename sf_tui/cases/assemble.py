@@ -20,6 +20,7 @@ from sf_tui.cases.run_weights import (
     LoadedRun,
     RunRecord,
     base_start,
+    find_stage_start,
     find_start,
     load_newest,
     open_start_model,
@@ -161,11 +162,12 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
         old_settings = choose_old_task(profile, history, spec, overrides.task)
     model = load_newest(record)
     notes: list[str] = []
-    if record.point is None:
+    if record.point is None and not record.references:
         notes.append("the checkpoints are gone: the weights are those of the run's model/")
-    start = find_start(
+    start = find_stage_start(
         model,
-        record.start_of(spec.name),
+        record,
+        spec.name,
         overrides.start_model,
         adapter_off=starts_without_adapter(profile, spec.name)
         and (profile.adapter is None or profile.adapter.per_stage == "same"),

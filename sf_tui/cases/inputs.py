@@ -220,7 +220,7 @@ def _places(profile: Profile) -> Iterator[tuple[str, Path, bool]]:
 def _digests(place: Path, *, data: bool) -> Digests:
     found: Digests = {}
     for path in _files(place, data=data):
-        digest = _digest(path, whole=data or path.suffix.lower() not in _WEIGHTS)
+        digest = digest_file(path, whole=data or path.suffix.lower() not in _WEIGHTS)
         if digest is not None:
             found[str(path)] = digest
     return found
@@ -240,8 +240,13 @@ def _files(place: Path, *, data: bool) -> Iterator[Path]:
             yield path
 
 
-def _digest(path: Path, *, whole: bool) -> dict[str, Any] | None:
-    """Return a regular file's size and digest; None if it can't be read."""
+def digest_file(path: Path, *, whole: bool) -> dict[str, Any] | None:
+    """Return a regular file's size and digest; None if it can't be read.
+
+    Args:
+        path: the file.
+        whole: read all of it, however large; else of a large file 64 blocks.
+    """
     try:
         # Opening a pipe would block.
         if not stat.S_ISREG(path.stat().st_mode):

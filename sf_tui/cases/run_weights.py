@@ -5,9 +5,11 @@ Reads only; takes no lock; knows no data. The caller chooses the checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf_tui.cases.referenced import open_referenced
 from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter, is_adapter
 from sf_tui.engine.adapters.start import adapter_weights
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
@@ -23,6 +25,7 @@ from sf_tui.profile import Profile, starter_directory
 from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.sources import absolute
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.references import Reference
 from sf_tui.run.state import RunState
 
 _STARTER = "starter:"
@@ -46,10 +49,15 @@ class RunRecord:
     history: RunState
     point: Checkpoint | None
     """The checkpoint that a resume would load; None if only `model/` is left."""
+    references: Sequence[Reference] = ()
+    """The checkpoints of an imported run, in order of their step; the last one is its newest, or
+    the one that was asked for."""
 
     @property
     def place(self) -> tuple[str, int]:
         """The stage and the step of the newest weights."""
+        if self.references:
+            return self.references[-1].stage, self.references[-1].step
         if self.point is not None:
             return self.point.stage, self.point.step
         stage = self.history.stage
@@ -72,6 +80,11 @@ def load_newest(record: RunRecord) -> LoadedRun:
         RunError: the checkpoint can't be read.
     """
     profile, point = record.profile, record.point
+    if record.references:
+        compute = choose_compute(profile.model.dtype, profile.train.threads)
+        loaded = load_model_of(profile, compute, moment=record.run.created)
+        open_referenced(record.references[-1].weights, loaded).load_into(loaded.layout)
+        return LoadedRun(loaded, loaded.layout, compute)
     settings = profile.model
     if profile.adapter is not None:
         return _load_newest_adapter(record, profile.adapter)
@@ -158,6 +171,33 @@ def _open_adapter_start(folder: Path, model: LoadedRun) -> StartWeights:
         "leave --start-model out: the start is the base with the adapter off; or name an earlier "
         "state of the adapter",
     )
+
+
+def find_stage_start(
+    model: LoadedRun,
+    record: RunRecord,
+    stage: str,
+    named: str | None,
+    *,
+    adapter_off: bool = False,
+) -> StartWeights | None:
+    """Return the named start weights, or else those that a stage of a run began with.
+
+    Args:
+        model: the model that they must fit.
+        record: the run's progress.
+        stage: the stage.
+        named: as for `find_start`.
+        adapter_off: as for `find_start`.
+
+    Raises:
+        ModelError: the named weights don't fit, or don't exist.
+        RunError: the checkpoint can't be used, or a file that an imported run refers to changed.
+    """
+    first = next((at for at in record.references if at.stage == stage and at.step == 0), None)
+    if named is None and first is not None:
+        return open_referenced(first.weights, model.loaded)
+    return find_start(model, record.start_of(stage), named, adapter_off=adapter_off)
 
 
 def find_start(

@@ -21,6 +21,7 @@ GROUPS = {
     "Start": {
         "quick-start": "from a fresh clone to a recovered model",
         "own-data": "your model, your data, a profile",
+        "own-training": "a training that you already have",
     },
     "Use": {
         "console": "panels and keys",

@@ -136,9 +136,17 @@ def _clock(time: str) -> str:
 def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
     """Return how many checkpoints are on disk, and the newest one of the current branch."""
     # Deferred: not needed for `sf --help`.
-    from sf_tui.run.checkpoint_folders import newest_checkpoint
+    from sf_tui.run.checkpoint_folders import missing_outside, newest_checkpoint
     from sf_tui.vocabulary.events import ASIDE
 
+    if run.references.exists():
+        gone = missing_outside(run)
+        written = [event for event in state.checkpoints if event.step]
+        there = sum(event.path not in gone for event in written)
+        newest = newest_checkpoint(run, state)
+        lines = [f"{there} of {len(written)} where the training wrote them"]
+        lines += [f"the newest: {newest.path}"] if newest is not None else []
+        return "; ".join([*lines, *gone.values()])
     on_disk = [path for path in run.checkpoints.glob("*/step-*") if path.is_dir()]
     aside = sum(ASIDE in path.name for path in on_disk)
     text = f"{len(on_disk) - aside} on disk"

@@ -276,6 +276,20 @@ def _resolve(source: str, base_dir: Path) -> Path:
     return place
 
 
+def model_folder(settings: ModelSettings, base_dir: Path) -> Path:
+    """Return the directory or GGUF file with a profile's model, downloading a hub model.
+
+    Raises:
+        ModelError: it doesn't exist or can't be reached.
+    """
+    place = _resolve(settings.source, base_dir)
+    if place.exists():
+        return place
+    return fetch_snapshot(
+        settings.source, settings.revision, trusts_code=settings.trust_remote_code
+    )
+
+
 def _nearest_entry(place: Path) -> str:
     if not place.parent.is_dir():
         return f"{place.parent} doesn't exist either"

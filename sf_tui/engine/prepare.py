@@ -17,9 +17,11 @@ from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
+from sf_tui.profile.names import HOST_DATA
 from sf_tui.tasks.biography import biography_task
 from sf_tui.tasks.encoded_examples import EncodedExamples, choose_metric, encode_all
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.tasks.host_rows import host_task
 from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.template import date_note, fix_date
 from sf_tui.tasks.user_data import user_task
@@ -155,6 +157,8 @@ def read_task(profile: Profile, settings: TaskSettings) -> Task:
     if settings.data.startswith(BIOGRAPHY):
         made = biography_task(settings.data.removeprefix(BIOGRAPHY), profile.biography)
         return Task(settings.name, made.train, made.held_out, made.guess_floor, made.notes)
+    if settings.data.startswith(HOST_DATA):
+        return host_task(settings.name, profile.base_dir, settings.data)
     return user_task(settings, profile.base_dir, profile.seed)
 
 
@@ -169,7 +173,9 @@ def prepare_task(
     trained = settings.name in {stage.task for stage in profile.stages()}
     encoded = trained or settings.name in profile.tasks_of_old_examples()
     held_out = encode_rows(profile, settings, task.held_out, loaded)
-    if not held_out.rows:
+    # Nobody knows the rows that a loop of one's own trains on: such a task is not scored.
+    unknown = settings.data == HOST_DATA
+    if not held_out.rows and not unknown:
         raise DataError(
             f"[[tasks]] '{task.name}': no held-out row can be used: {_why(held_out)}",
             "raise [train] max_length, or shorten the rows",
@@ -179,7 +185,7 @@ def prepare_task(
     if isinstance(task.train, FixedExamples):
         examples = task.train.examples if encoded else ()
         rows = encode_rows(profile, settings, examples, loaded)
-        if trained and not rows.rows:
+        if trained and not rows.rows and not unknown:
             raise DataError(
                 f"[[tasks]] '{task.name}': no row is left to train on: {_why(rows)}",
                 "raise [train] max_length, shorten the rows, or hold fewer out",
@@ -197,7 +203,7 @@ def prepare_task(
             f"{beyond} rows have more tokens than the {loaded.max_length} positions that the model "
             "was made for; what it answers there is uncertain"
         )
-    if trained:
+    if trained and profile.host is None:
         _refuse_batch(profile, settings.name, len(train))
     lengths = lengths or held_out_lengths
     return PreparedTask(
@@ -206,7 +212,7 @@ def prepare_task(
         settings.watch,
         train,
         held_out.rows,
-        sum(lengths) / len(lengths),
+        sum(lengths) / max(len(lengths), 1),
         tuple(notes),
     )
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from sf_tui.errors import did_you_mean
 from sf_tui.profile.locate import KeyPath
-from sf_tui.profile.names import BIOGRAPHY_DATA, BIOGRAPHY_TOKENIZER, RANDOM_MODEL, REPLAY_STAGE
+from sf_tui.profile.names import (
+    BIOGRAPHY_DATA,
+    BIOGRAPHY_TOKENIZER,
+    HOST_DATA,
+    RANDOM_MODEL,
+    REPLAY_STAGE,
+)
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
 from sf_tui.profile.sources import (
@@ -122,13 +128,14 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
             )
         seen.setdefault(task.name, place)
         yield from check_data(("tasks", place, "data"), task.data)
-        if place and origin.raw["tasks"][place].get("learn") is False:
+        if place and not profile.host and origin.raw["tasks"][place].get("learn") is False:
             yield Problem(
                 ("tasks", place, "learn"),
                 "learn = false: only the first task can be used as already known",
                 "remove learn; a task that is only watched comes first",
             )
-    if len(profile.tasks) == 1 and not profile.tasks[0].learn and not profile.replay_stage.steps:
+    alone = len(profile.tasks) == 1 and not profile.tasks[0].learn
+    if alone and not profile.replay_stage.steps and not profile.host:
         yield Problem(
             ("tasks", 0, "name"),
             "there is nothing to train: the first task counts as already known",
@@ -138,7 +145,8 @@ def check_tasks(profile: Profile, origin: Origin) -> Iterator[Problem]:
 
 def check_data(path: KeyPath, data: str) -> Iterator[Problem]:
     """Find an unknown kind of data at a key."""
-    if data in BIOGRAPHY_DATA or Path(data).is_absolute():
+    # A run of a host has its rows; `check_host` refuses them in any other.
+    if data in BIOGRAPHY_DATA or data.startswith(HOST_DATA) or Path(data).is_absolute():
         return
     if SCHEME.match(data):
         yield Problem(

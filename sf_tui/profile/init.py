@@ -87,6 +87,8 @@ STARTER_SCENE: dict[str, Any] = {
 """The built-in experiment, for users without a model and data."""
 
 COMMENTED_OUT = ("adapter", "rules", "actions")
+WRITTEN_BY_SF = "host"
+"""The table of a training that another program runs, which is in no profile that a user writes."""
 
 
 def new_profile(
@@ -127,6 +129,8 @@ def new_profile(
     ]
     for key, field in current_schema().model_fields.items():
         table = inner_model(field.annotation)
+        if key == WRITTEN_BY_SF:
+            continue
         if table is None:
             lines += _key(key, field, given[""])
             continue

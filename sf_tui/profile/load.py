@@ -32,6 +32,7 @@ from sf_tui.profile.check_data import (
     task_notes,
     uses_biography,
 )
+from sf_tui.profile.check_host import check_host
 from sf_tui.profile.check_rules import check_guard, check_rules
 from sf_tui.profile.check_train import (
     check_anchor,
@@ -259,6 +260,7 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
             _strategies(profile),
         ),
         *check_tasks(profile, origin),
+        *check_host(profile, origin),
         *check_biography(profile),
         *check_train_tables(profile, origin),
         *check_replay_stage(profile, origin),
@@ -313,7 +315,13 @@ def resolve_profile(profile: Profile) -> Profile:
     changes: dict[str, Any] = {
         # Only the first task can be known beforehand; all others are trained.
         "tasks": [
-            task.model_copy(update={"learn": task.learn or place > 0})
+            task.model_copy(
+                update={
+                    "learn": task.learn or place > 0
+                    if profile.host is None
+                    else place == len(profile.tasks) - 1
+                }
+            )
             for place, task in enumerate(profile.tasks)
         ]
     }

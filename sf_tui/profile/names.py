@@ -18,6 +18,9 @@ NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {
 }
 """Planned values by key that this version does not support yet."""
 
+HOST_DATA = "host:"
+"""Starts the `data` of rows that another program trains on; see `sf_tui.profile.host_schema`."""
+
 REPLAY_STAGE = "replay"
 """The stage that `[replay_stage]` adds; no task may have this name."""
 

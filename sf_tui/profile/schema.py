@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.adapter_schema import AdapterSettings
+from sf_tui.profile.host_schema import HostSettings
 from sf_tui.profile.names import REPLAY_STAGE, Dtype
 from sf_tui.profile.train_schema import (
     NeighborSettings,
@@ -144,7 +145,8 @@ class TaskSettings(StrictTable):
 
     name: Name = Field(description="name in charts, rules and events")
     data: Line = Field(
-        description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id"
+        description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id; "
+        "host:FILE in a run with [host]"
     )
     metric: TaskMetric = Field(
         default="auto",
@@ -283,6 +285,7 @@ class Profile(StrictTable):
     actions: dict[str, Action] = Field(default_factory=dict)
     guard: GuardSettings = Field(default_factory=GuardSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    host: HostSettings | None = None
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)
     _notes: tuple[str, ...] = PrivateAttr(default=())
@@ -333,7 +336,11 @@ class Profile(StrictTable):
 
     def stages(self) -> list[StageSpec]:
         """Return the stages in order; each but `replay` has its task's name."""
-        trained = [task.name for place, task in enumerate(self.tasks) if place or task.learn]
+        trained = [
+            task.name
+            for place, task in enumerate(self.tasks)
+            if (place or task.learn if self.host is None else task is self.tasks[-1])
+        ]
         stages = [StageSpec(name, name, self.stage_train(name)) for name in trained]
         if self.replay_stage.steps:
             recovered = self.replay_stage.task or self.watched_tasks()[0]
@@ -363,7 +370,8 @@ class Profile(StrictTable):
 
     def stages_with_known(self) -> Iterator[tuple[StageSpec, list[str]]]:
         """Return the stages in order, each with the tasks learned before it."""
-        known = [task.name for at, task in enumerate(self.tasks) if at == 0 and not task.learn]
+        first = self.tasks[:1] if self.host is None else self.tasks[:-1]
+        known = [task.name for task in first if not task.learn]
         for spec in self.stages():
             yield spec, known
             known = known if spec.task in known else [*known, spec.task]

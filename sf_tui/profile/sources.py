@@ -17,6 +17,7 @@ from typing import Any
 import sf_tui
 from sf_tui.errors import ProfileError, did_you_mean, nearest_name
 from sf_tui.profile.locate import KeyPath
+from sf_tui.profile.names import HOST_DATA
 
 STARTER_PREFIX = "starter:"
 
@@ -196,7 +197,7 @@ def _is_special(path: KeyPath, value: str) -> bool:
         return value == "random" or value.startswith("starter:")
     if path == ("model", "tokenizer"):
         return value == "biography"
-    return value.startswith("biography:")
+    return value.startswith(("biography:", HOST_DATA))
 
 
 def _path_keys(raw: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[Any, Any]]]:

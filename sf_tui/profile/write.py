@@ -30,6 +30,8 @@ def dump_profile(profile: Profile) -> str:
     document = tomlkit.document()
     for name in Profile.model_fields:
         value = getattr(profile, name)
+        if value is None:
+            continue
         if name == "actions":
             document.add(name, _actions(value))
         elif value is None or (name == "biography" and not uses_biography(profile)):

@@ -136,7 +136,10 @@ def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple
         for loss in task_losses(state)
         if loss.since_run is not None and loss.since_run.value > 0 and loss.since_run.exceeds(0.0)
     ]
-    if any(not was_learned(course) for course in _trained(state)):
+    learned = all(was_learned(course) for course in _trained(state))
+    if not learned and run.references.exists():
+        yield "", "if it was to be learned, train again with a higher learning rate or more steps"
+    elif not learned:
         yield (
             f"sf profile check {run.profile}",
             "see epochs and rate; train again with a higher [train] learning_rate or more steps",

@@ -103,6 +103,7 @@ _FACTS = (
     Field("pid", COUNT),
     Field("process_started", NUMBER, doc=Doc("start of the process", "s since the epoch")),
     Field("versions", map_of(TEXT)),
+    Field("output_dir", TEXT, doc=Doc("where the program that trains writes, in a run of a host")),
 )
 """Fields of `run.json`; none of them is needed to resume a run."""
 
@@ -163,6 +164,16 @@ class RunDirectory:
         """The final weights and tokenizer as a plain Hugging Face directory."""
         return self.path / "model"
 
+    @property
+    def references(self) -> Path:
+        """Where the checkpoints of an imported run are; see `sf_tui.run.references`."""
+        return self.path / "references.json"
+
+    @property
+    def host(self) -> Path:
+        """Tokenized rows of a run that another program trains, as `host:FILE` data name them."""
+        return self.path / "host"
+
     def read_run_json(self) -> dict[str, Any]:
         """Return the contents of `run.json`.
 
@@ -219,17 +230,13 @@ class RunDirectory:
                 "check the owner of the run directory and the room on its disk",
             ) from error
 
-    @classmethod
-    def create(
-        cls, path: Path, *, profile_text: str, profile_name: str, argv: Sequence[str]
-    ) -> RunDirectory:
-        """Create a run directory; it appears only when complete.
+    @staticmethod
+    def check_new(path: Path) -> None:
+        """Refuse an absolute path where no run directory can be made.
 
         Raises:
-            UsageError: the path exists or is not UTF-8; nothing was changed.
-            RunError: the directory can't be written.
+            UsageError: the path exists or is not UTF-8.
         """
-        path = path.absolute()
         check_utf8(path)
         # Unlike `exists`, this finds a dangling link and doesn't raise if the name is too long.
         if os.path.lexists(path):
@@ -241,6 +248,19 @@ class RunDirectory:
                 if is_run
                 else "choose another --run-dir",
             )
+
+    @classmethod
+    def create(
+        cls, path: Path, *, profile_text: str, profile_name: str, argv: Sequence[str]
+    ) -> RunDirectory:
+        """Create a run directory; it appears only when complete.
+
+        Raises:
+            UsageError: the path exists or is not UTF-8; nothing was changed.
+            RunError: the directory can't be written.
+        """
+        path = path.absolute()
+        cls.check_new(path)
         facts = {
             "schema": SCHEMA_VERSION,
             "id": path.name,

@@ -127,6 +127,9 @@ class Encoder:
             DataError: the chat template refuses it, no turn is learned, an answer has no token, or
                 its text holds control tokens that are errors.
         """
+        if example.token_ids:
+            ids, labels = list(example.token_ids), list(example.token_labels)
+            return EncodedRow([Encoded(ids, labels, example.group, example.place)], frozenset())
         chat = bool(example.messages) and self.has_chat_template
         learnt = [m for m in example.messages if m.role == "assistant" and m.learnt]
         if example.messages and not learnt:

@@ -44,6 +44,10 @@ class Example:
     """An attribute, or the value of a user's group key; probes are spread evenly over groups."""
     place: str = ""
     """Where it was read: file:line, or a name from the generator."""
+    token_ids: tuple[int, ...] = ()
+    """The whole row as tokens, if it was tokenized elsewhere; it then has no texts."""
+    token_labels: tuple[int, ...] = ()
+    """Aligned with `token_ids`; -100 for tokens that carry no loss."""
 
     @property
     def answer(self) -> str | tuple[str, ...]:

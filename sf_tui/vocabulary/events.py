@@ -116,6 +116,9 @@ class StageStarted(Event):
         Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
     ] = 0
     probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
+    refused: Annotated[Mapping[str, str], Doc("op to why the host can't do it", "", True)] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ class CheckpointWritten(Event):
 
     stage: Annotated[str, Doc("stage name")]
     step: Annotated[Count, Doc("steps done in the stage", STEPS)]
-    path: Annotated[str, Doc("its folder, relative to the run directory")]
+    path: Annotated[str, Doc("its folder in the run directory; absolute: one of the host's")]
     bytes: Annotated[Count, Doc("its size", "bytes")] = 0
     metrics: Annotated[TaskMetrics, Doc("its newest probe, as `probe` gives it")] = field(
         default_factory=dict

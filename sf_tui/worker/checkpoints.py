@@ -23,6 +23,7 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
+from sf_tui.run.references import read_references
 from sf_tui.vocabulary.events import ASIDE
 from sf_tui.worker.resume_log import ResumeLog
 
@@ -209,6 +210,9 @@ def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
     """
     log = ResumeLog(read_events(run.events))
     history = log.state
+    references = read_references(run)
+    if references and history.stage is not None:
+        return RunRecord(run, profile, history, None, references)
     names = [stage.name for stage in profile.stages()]
     point = CheckpointStore(run, profile.checkpoint).resume_point(names, log)
     if history.stage is None or (point is None and not has_model(run)):

@@ -70,8 +70,9 @@ def introduce_run(context: RunContext) -> None:
             context.log_event(
                 Alert("info", "metric", f"metric of '{name}': {task.metric.replace('_', ' ')}")
             )
-    _warn_of_plan(context)
-    _warn_of_disk(context)
+    if profile.host is None:
+        _warn_of_plan(context)
+        _warn_of_disk(context)
 
 
 def _describe_adapter(context: RunContext) -> str:
@@ -144,3 +145,16 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         return
     if event is not None:
         context.log_event(event)
+
+
+def say_tied_embeddings(context: RunContext, stage: str, step: int) -> None:
+    """Write an alert if freezing the embeddings froze the output projection too."""
+    freezer = context.prepared.freezer
+    if "embeddings" in freezer.frozen and freezer.freezes_output_head:
+        context.alert(
+            "info",
+            "tied-embeddings",
+            "the output projection is the input embedding, so it is frozen too",
+            stage,
+            step,
+        )

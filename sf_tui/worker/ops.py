@@ -44,6 +44,9 @@ class StageControl(Protocol):
     def point(self) -> StagePoint:
         """Return the stage's current position."""
 
+    def checkpoint(self) -> str:
+        """Write the checkpoint that an operator asks for, and return its name."""
+
     def save(self, *, asked_for: bool = False) -> Path:
         """Write a checkpoint of this step and return its folder."""
 
@@ -241,7 +244,7 @@ class _Save(OpImplementation):
     fails_alone = False
 
     def apply(self, target: OpTarget, command: Command) -> str:  # noqa: ARG002
-        return target.stage.save(asked_for=True).name
+        return target.stage.checkpoint()
 
 
 class _Rollback(OpImplementation):

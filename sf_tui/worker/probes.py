@@ -7,12 +7,13 @@ decides when to measure, and `watch.py` what they mean for the operator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.prepare import PreparedTask
+from sf_tui.engine.prepare import PreparedTask, starts_without_adapter
 from sf_tui.engine.probe_plan import (
     NEW_TASK_FLOOR,
     OLD_TASK_FLOOR,
@@ -87,7 +88,12 @@ class StageProbes:
         prepared = context.prepared
         self._context = context
         self._stage = spec.name
-        names = [n for n in prepared.tasks if n in known or n == spec.task]
+        # The rows of another program's task may be unknown: it can't be scored.
+        names = [
+            n
+            for n in prepared.tasks
+            if (n in known or n == spec.task) and len(prepared.tasks[n].held_out)
+        ]
         self._tasks: dict[str, PreparedTask] = {name: prepared.tasks[name] for name in names}
         self._own = prepared.tasks[spec.task]
         self._old = [n for n in known if prepared.tasks[n].watch and n != spec.task]
@@ -163,7 +169,11 @@ class StageProbes:
 
     def probe_start(self) -> None:
         """Probe before the first step: every later probe is compared with this one."""
-        self._probe(0, full=True, starts=True)
+        adapters = self._context.prepared.layout.adapters
+        # A new adapter of a kind that is no identity is not the model that the stage begins with.
+        without = adapters and starts_without_adapter(self._context.profile, self._stage)
+        with adapters.off() if adapters and without else nullcontext():
+            self._probe(0, full=True, starts=True)
 
     def probe(self, step: int, *, full: bool) -> dict[str, float | None]:
         """Probe, write the events, and return the metrics that rules may watch.
@@ -240,7 +250,7 @@ class StageProbes:
     ) -> ProbeReport:
         drops: dict[str, Drop] = {}
         own = self._own.name
-        for name in (*self._old, own):
+        for name in (*self._old, *([own] if own in self._tasks else [])):
             metric = metric_named(self._tasks[name].metric)
             before = score_in(self.baseline.get(name), metric, full=False)
             now = score_in(subset[name], metric, full=False)
@@ -254,7 +264,7 @@ class StageProbes:
         return ProbeReport(
             old={name: drops[name] for name in self._old if name in drops},
             own=drops.get(own),
-            own_score=score_in(subset[own], metric_named(self._own.metric), full=False),
+            own_score=score_in(subset.get(own), metric_named(self._own.metric), full=False),
             own_counted=own in flips,
         )
 
@@ -288,6 +298,6 @@ class StageProbes:
         shares = [
             accuracy[name][self._tasks[name].metric]
             for name in names
-            if metric_named(self._tasks[name].metric).is_share
+            if name in accuracy and metric_named(self._tasks[name].metric).is_share
         ]
         return min(shares, default=None)

@@ -15,7 +15,7 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
+from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop, refusals_of
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
@@ -32,7 +32,7 @@ from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner, Decisions
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.introduction import announce_risk
+from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
 from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
@@ -101,7 +101,7 @@ class StagePlay:
         self.strategies.begin(context.carried)
         context.rules.begin_stage()
         self._tell_started()
-        self._say_tied_embeddings()
+        say_tied_embeddings(context, self.name, self.step)
         self._measuring.probe_start()
         self._measuring.say_unknown_tasks()
         self._watch.begin()
@@ -129,6 +129,7 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    refused=refusals_of(self.loop),
                 )
             )
 
@@ -161,14 +162,18 @@ class StagePlay:
         """
         while True:
             try:
-                decisions = self._obey()
+                decisions = self.obey()
                 if self.step >= self.loop.total_steps:
                     break
-                self._finish_step(self.loop.advance(), decisions)
+                self.finish_step(self.loop.advance(), decisions)
             except NonFiniteLossError as error:
                 self._recover_from_nan(error)
             except Rewind:
                 continue
+        self.finish()
+
+    def finish(self) -> None:
+        """End the stage after its last step."""
         self._context.carried = self.strategies.carried()
         if not self._context.resume_log.has_event("stage_finished", self.name):
             self._context.log_event(
@@ -179,6 +184,10 @@ class StagePlay:
                     steps=self.loop.total_steps,
                 )
             )
+
+    def checkpoint(self) -> str:
+        """Write the checkpoint that an operator asks for, and return its name."""
+        return self.save(asked_for=True).name
 
     def save(self, *, asked_for: bool = False) -> Path:
         """Write a checkpoint of this step, log it, and return its folder."""
@@ -193,8 +202,19 @@ class StagePlay:
                 # It has the weights of this step before an edit; a rollback may need them.
                 context.shelf.keep_aside(before)
                 self._tell_put_aside()
+        state, tensors = self.stored(asked_for=asked_for)
+        size = self.loop.save(path, state, tensors)
+        self._tell_checkpoint(Checkpoint(path, state), size)
+        context.shelf.prune(self.name, self.loop.total_steps)
+        return path
+
+    def stored(
+        self, *, asked_for: bool = False
+    ) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+        """Return what a checkpoint keeps of the stage beside weights: plain data, and tensors."""
+        context = self._context
         facts, tensors = self.strategies.stored()
-        state: dict[str, Any] = {
+        state = {
             "stage": self.name,
             "step": self.step,
             "seq": self._commands.queue.applied_seq,
@@ -213,10 +233,7 @@ class StagePlay:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        size = self.loop.save(path, state, tensors)
-        self._tell_checkpoint(Checkpoint(path, state), size)
-        context.shelf.prune(self.name, self.loop.total_steps)
-        return path
+        return state, tensors
 
     def _tell_checkpoint(self, checkpoint: Checkpoint, size: int | None = None) -> None:
         context = self._context
@@ -315,7 +332,7 @@ class StagePlay:
         lowered = nans if settings.on_nan == "continue" else 0
         self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
 
-    def _obey(self) -> Decisions:
+    def obey(self) -> Decisions:
         """Run all commands due before the next step; return the decisions about the step."""
         following = self.step + 1
         while True:
@@ -329,7 +346,8 @@ class StagePlay:
                 return decisions
             time.sleep(_PAUSED_POLL_S)
 
-    def _finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
+    def finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
+        """Log a step, and do all that is due after it and that `obey` decided before it."""
         context, step = self._context, self.step
         last = step == self.loop.total_steps
         if last:
@@ -380,14 +398,3 @@ class StagePlay:
                 levers,
             )
         self._set_learning_rate_factor()
-
-    def _say_tied_embeddings(self) -> None:
-        freezer = self._context.prepared.freezer
-        if "embeddings" in freezer.frozen and freezer.freezes_output_head:
-            self._context.alert(
-                "info",
-                "tied-embeddings",
-                "the output projection is the input embedding, so it is frozen too",
-                self.name,
-                self.step,
-            )

@@ -42,12 +42,15 @@ class StageBank:
         longest: largest number of tokens in an answer.
     """
 
-    def __init__(self, prepared: PreparedRun, spec: StageSpec) -> None:
+    def __init__(
+        self, prepared: PreparedRun, spec: StageSpec, *, probed: int | None = None
+    ) -> None:
         """Plan the bank without running the model.
 
         Args:
             prepared: the run's model and tasks.
             spec: the stage.
+            probed: plan this many prompts that are only measured, drawn apart from an anchor's.
 
         Raises:
             DataError: the task's rows have no prompts, or no prompt leaves room for an answer.
@@ -57,7 +60,8 @@ class StageBank:
         self._left_out = left_out = _left_out(prepared)
         self._limit = prepared.loaded.row_limit(spec.train.max_length)
         self._kinds: dict[str, float] = profile.neighbors.kinds.model_dump()
-        self._seed = derive_seed(profile.seed, spec.name, "neighbours")
+        purpose = "neighbours" if probed is None else "probed"
+        self._seed = derive_seed(profile.seed, spec.name, purpose)
         self._top_k = settings.top_k
         sample = sample_prompts(self._train)
         if not sample.prompts:
@@ -68,7 +72,7 @@ class StageBank:
         self.longest = answer_limit(settings.answer_tokens, sample.longest_answer)
         self.rows = settings.rows or spec.train.batch_size
         a_stage = spec.train.total_steps(len(self._train)) * self.rows
-        self.count = min(settings.cache_size or a_stage, MOST_PROMPTS)
+        self.count = probed or min(settings.cache_size or a_stage, MOST_PROMPTS)
         self.prompts = [prompt for prompt in sample.prompts if self._fits(prompt)]
         if not self.prompts:
             raise DataError(

@@ -5,26 +5,19 @@ One worker owns a run directory at a time. It can be killed at any moment, and t
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
-import socket
 from collections.abc import Callable
 
-import psutil
 import torch
-import transformers
 from safetensors import SafetensorError
 
-from sf_tui import __version__
 from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
-from sf_tui.errors import RunError, SfError
+from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.profile import StageSpec, load_profile
-from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
 from sf_tui.run.durable import new_folder
@@ -32,14 +25,15 @@ from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
 from sf_tui.run.reading import check_links
-from sf_tui.vocabulary.commands import DONE, REFUSED, Command
+from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
-from sf_tui.worker.rules import RuleWatch, failed_guards
+from sf_tui.worker.rules import RuleWatch
+from sf_tui.worker.run_end import claim_run, missed_guards, refuse_commands
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
 from sf_tui.worker.stop import PreparationStopped, StopRun, StopSignals, as_run_error, one_line
@@ -133,13 +127,18 @@ class Worker:
     def _work(self, log: EventLog) -> int:
         resume_log = ResumeLog(log.history)
         profile = load_profile(self._run.profile)
+        if profile.host is not None:
+            raise UsageError(
+                f"{self._run.id}: {profile.host.name} trains this run, so sf can't continue it",
+                "start that training again with its own way to resume; the run then goes on",
+            )
         shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, resume_log)
         resumed = resume_log.has_event("run_started")
         peft = peft_version() if profile.adapter is not None else None
         changed_peft = self._changed_peft(peft) if resumed else None
-        self._claim(peft)
+        claim_run(self._run, peft=peft)
         changed = check_inputs(
             self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
         )
@@ -172,7 +171,7 @@ class Worker:
         if changed_peft is not None:
             context.log_event(Alert("warn", "versions", changed_peft))
         # Commands sent to a worker that died before it read them.
-        self._refuse_commands(context, "no worker was running to read it; send it again")
+        refuse_commands(context, "no worker was running to read it; send it again")
         return self._play(context, resume_point, resumed=resumed)
 
     def _stop_unprepared(self, log: EventLog) -> int:
@@ -186,22 +185,6 @@ class Worker:
             )
         )
         return EXIT_STOPPED
-
-    def _claim(self, peft: str | None) -> None:
-        self._run.claim(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "process_started": psutil.Process().create_time(),
-                "versions": {
-                    "sf": __version__,
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__,
-                    **({"peft": peft} if peft is not None else {}),
-                },
-            }
-        )
 
     def _changed_peft(self, now: str | None) -> str | None:
         """Return an alert if an adapter run was last trained with another version of peft.
@@ -219,14 +202,6 @@ class Worker:
             f"resumed with peft {now}, last trained with {then}: what an adapter layer computes "
             "may differ in the last bit"
         )
-
-    def _refuse_commands(self, context: RunContext, reason: str) -> None:
-        """Refuse all unanswered commands, which will not be executed."""
-        for line in context.commands.poll():
-            command = Command.from_line(line)
-            if command.id not in context.resume_log.commands:
-                command.arguments = {}
-                context.log_event(command.answer(REFUSED, reason))
 
     def _play(self, context: RunContext, resume_point: Checkpoint | None, *, resumed: bool) -> int:
         stages = context.profile.stages()
@@ -285,7 +260,7 @@ class Worker:
         if stop.command is not None:
             command = context.resume_log.commands[stop.command]
             context.log_event(command.answer(DONE))
-        self._refuse_commands(context, "the run was being stopped")
+        refuse_commands(context, "the run was being stopped")
         context.log_event(
             RunFinished(
                 status="stopped",
@@ -297,17 +272,9 @@ class Worker:
         return EXIT_STOPPED
 
     def _finish(self, context: RunContext) -> int:
-        profile = context.profile
-        trained = [s.task for s in profile.stages() if s.name != REPLAY_STAGE]
-        new = trained[-1] if trained else profile.tasks[-1].name
-        values = {
-            name: measures[context.prepared.tasks[name].metric]
-            for name, measures in context.accuracy.items()
-        }
-        old = [name for name in profile.watched_tasks() if name != new and name in values]
-        failed = failed_guards(profile.guard, values, old=old, new=new)
+        failed = missed_guards(context)
         self._write_model(context)
-        self._refuse_commands(context, "the run had come to its end")
+        refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
         context.log_event(
             RunFinished(

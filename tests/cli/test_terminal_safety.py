@@ -341,6 +341,26 @@ def profile_schema(sf: Sf, _: WrittenRun, __: Path) -> None:
     sf("profile", "schema")
 
 
+def exec_(sf: Sf, _: WrittenRun, tmp_path: Path) -> None:
+    code, _, err = sf("exec", "--old", data_file(tmp_path), "--", "true")
+    assert code == 2
+    assert "data.jsonl:5" in err
+    code, _, err = sf("exec", "--", f"no{IN_NAMES}")
+    assert code == 127
+    assert "\\x1b" in err
+    code, _, err = sf("exec", "--", "false")
+    assert (code, "exit code 1" in err) == (1, True)
+
+
+def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
+    code, out, _ = sf("integrate", "ms-swift")
+    assert code == 0
+    assert Path(out.strip()).is_file()
+    code, _, err = sf("integrate", f"trl{IN_NAMES}")
+    assert code == 2
+    assert "\\x1b" in err
+
+
 CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("run",): run,
     ("attach",): console,
@@ -350,6 +370,8 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("act",): act,
     ("stop",): stop,
     ("resume",): resume,
+    ("exec",): exec_,
+    ("integrate",): integrate,
     ("diagnose",): diagnose,
     ("recover",): recover,
     ("merge",): merge,
@@ -399,7 +421,7 @@ def test_what_was_typed_comes_back_printable(
         monkeypatch.setenv("FORCE_COLOR", "1")
     for wrong in ([f"--no-such{IN_NAMES}"], [f"a{IN_NAMES}"] * 4, ["--steps", IN_NAMES]):
         code, _, err = sf(*command, *wrong, color=color)
-        assert code in {1, 2, 3}
+        assert code in {1, 2, 3, 127}  # 127: `sf exec` of an unknown command
         assert "\\x1b" in err or not wrong[0].startswith("--no-such")
     sf(*command[:-1], f"no{IN_NAMES}", color=color)
 
