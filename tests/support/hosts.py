@@ -79,9 +79,7 @@ def trainer(
     for row in rows:
         prompt = tokenizer(row["prompt"])["input_ids"]
         answer = [*tokenizer(row["completion"])["input_ids"], tokenizer.eos_token_id]
-        encoded.append(
-            {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
-        )
+        encoded.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
     return Trainer(
         model=model,
         args=TrainingArguments(**({"gradient_checkpointing": True} | given)),
