@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from sf_tui.cases.data_facts import DataFacts
 from sf_tui.cases.model_size import ModelSize
+from sf_tui.engine.adapters.files import inspect_adapter
 from sf_tui.profile import Profile, StageSpec, TrainSettings
+from sf_tui.profile.adapter_schema import ALL_LINEAR
 
 CHECKPOINT_BYTES_A_PARAMETER = 12
 """AdamW in float32: the weights and two moments, four bytes each."""
 _TRAINING_BYTES_A_PARAMETER = 16
 """The same and the gradient."""
 _MODEL_BYTES_A_PARAMETER = 4
+_MATRICES = 7
+"""Linear modules of a block: query, key, value, output, gate, up, down."""
 
 # Bytes of activations per token and block, in units of the hidden size, at two bytes a number:
 # Korthikanti et al. 2022 (arXiv 2205.05198), equation 2, without the attention matrix.
@@ -65,8 +70,32 @@ class RunEstimate:
     disk: float | None
 
 
+def trained_parameters(profile: Profile, size: ModelSize) -> int:
+    """Return about how many parameters a run trains: the model's, or those of its adapter.
+
+    A block is taken for seven matrices of the model's width on one side, as in Llama.
+    """
+    adapter = profile.adapter
+    if adapter is None:
+        return size.parameters
+    if adapter.source is not None:
+        files = inspect_adapter(Path(adapter.source))
+        return sum(header.elements for header in files.tensors.values())
+    sides = size.block_parameters / size.hidden_size + _MATRICES * size.hidden_size * size.layers
+    share = 1.0
+    if adapter.targets != ALL_LINEAR:
+        share = min(len(adapter.targets) / _MATRICES, 1.0)
+    stages = len(profile.stages()) if adapter.per_stage == "new" else 1
+    return round(adapter.r * sides * share * stages)
+
+
 def checkpoint_bytes(profile: Profile, parameters: int) -> int:
-    """Return the most bytes that a run's checkpoints take at one time."""
+    """Return the most bytes that a run's checkpoints take at one time.
+
+    Args:
+        profile: the profile.
+        parameters: number of parameters that are stored.
+    """
     kept = profile.checkpoint
     count = kept.keep_last + kept.keep_best + 1 + 2 * len(profile.stages())
     return count * CHECKPOINT_BYTES_A_PARAMETER * parameters
@@ -90,23 +119,27 @@ def estimate_run(
     )
     if size is None or not stages:
         return RunEstimate(stages, None, None, None, None)
+    trained = trained_parameters(profile, size)
     memory = max(
-        training_memory(size, facts[spec.task], spec.train)
+        training_memory(size, facts[spec.task], spec.train, trained)
         for spec in profile.stages()
         if spec.task in facts
     )
     seconds = _START_S + sum(stage.seconds or 0.0 for stage in stages)
-    disk = checkpoint_bytes(profile, size.parameters) + _MODEL_BYTES_A_PARAMETER * size.parameters
+    disk = checkpoint_bytes(profile, trained) + _MODEL_BYTES_A_PARAMETER * trained
     return RunEstimate(stages, seconds, memory, memory_available(), disk)
 
 
-def training_memory(size: ModelSize, facts: DataFacts, train: TrainSettings) -> float:
+def training_memory(
+    size: ModelSize, facts: DataFacts, train: TrainSettings, trained: int | None = None
+) -> float:
     """Return about how many bytes a stage's training takes on its device.
 
     Args:
         size: the model's size.
         facts: the trained task's data.
         train: the stage's settings.
+        trained: number of parameters that train; None for all of the model's.
     """
     tokens = min(train.micro_batch, facts.train) * facts.longest
     factor = _CHECKPOINTED_ACTIVATIONS if train.gradient_checkpointing else _ACTIVATIONS
@@ -116,7 +149,10 @@ def training_memory(size: ModelSize, facts: DataFacts, train: TrainSettings) -> 
     # Logits, their softmax and their gradient.
     logits = 3 * 4 * size.vocabulary * answers
     on_host = 0.0 if torch.cuda.is_available() else _PROCESS_BYTES
-    return _TRAINING_BYTES_A_PARAMETER * size.parameters + activations + logits + on_host
+    weights = _TRAINING_BYTES_A_PARAMETER * (size.parameters if trained is None else trained)
+    if trained is not None and trained != size.parameters:
+        weights += _MODEL_BYTES_A_PARAMETER * size.parameters
+    return weights + activations + logits + on_host
 
 
 def memory_available() -> float | None:
@@ -141,7 +177,7 @@ def _estimate_stage(
     tokens = steps * train.batch_size * own.mean_tokens
     seconds = None
     if size is not None and speed is not None:
-        step_s = speed.step_s(size, own, spec)
+        step_s = speed.step_s(size, own, spec, trained_parameters(profile, size))
         window = min(profile.window.steps, steps)
         probes = profile.probe.budget_in_window * window + profile.probe.budget * (steps - window)
         # The first and the last probe score every held-out row, at a third of a trained token.
@@ -186,18 +222,20 @@ class _Speed:
         finally:
             torch.set_num_threads(threads)
 
-    def step_s(self, size: ModelSize, facts: DataFacts, spec: StageSpec) -> float:
+    def step_s(self, size: ModelSize, facts: DataFacts, spec: StageSpec, trained: int) -> float:
         train = spec.train
         tokens = train.batch_size * facts.mean_tokens
         head = size.vocabulary * size.hidden_size * train.batch_size * facts.answer_tokens
-        work = _FLOPS_A_PARAMETER_AND_TOKEN * (size.block_parameters * tokens + head)
+        # The weights of a base get no gradient: two of the three products are left.
+        a_parameter = _FLOPS_A_PARAMETER_AND_TOKEN * (1 if trained >= size.parameters else 2 / 3)
+        work = a_parameter * (size.block_parameters * tokens + head)
         if train.gradient_checkpointing:
             work *= 4 / 3
         passes = -(-train.batch_size // train.micro_batch)
         return (
             work / (self.flops * _UTILIZATION)
             + passes * (size.layers + 2) * _PASS_S_A_BLOCK[self.device]
-            + size.parameters * _UPDATE_BYTES_A_PARAMETER / _BANDWIDTH[self.device]
+            + trained * _UPDATE_BYTES_A_PARAMETER / _BANDWIDTH[self.device]
         )
 
 

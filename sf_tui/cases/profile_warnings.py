@@ -57,6 +57,7 @@ def warn_of_plan(
             rows=facts.train,
             hidden_size=size.hidden_size if size is not None else 0,
             repeats=learned_by_heart(stages[stage.name], profile),
+            adapter=profile.adapter is not None,
         )
         if facts.too_long:
             found.append(
@@ -105,7 +106,13 @@ def _more(facts: DataFacts, wanted: int) -> str:
 
 
 def stage_warnings(
-    spec: StageSpec, *, steps: int, rows: int, hidden_size: int, repeats: bool
+    spec: StageSpec,
+    *,
+    steps: int,
+    rows: int,
+    hidden_size: int,
+    repeats: bool,
+    adapter: bool = False,
 ) -> Iterator[str]:
     """Yield warnings on a stage's epochs, warmup and learning rate.
 
@@ -115,6 +122,7 @@ def stage_warnings(
         rows: number of rows that it trains on.
         hidden_size: the model's width; 0 if unknown.
         repeats: whether the task is meant to be learned by heart, so that epochs don't matter.
+        adapter: whether an adapter trains rather than the weights.
     """
     train, where = spec.train, f"stage '{spec.name}': "
     epochs = steps * train.batch_size / max(rows, 1)
@@ -130,18 +138,19 @@ def stage_warnings(
         )
     if not hidden_size:
         return
-    usual = learning_rate_for(hidden_size)
+    what = "an adapter of a model" if adapter else "a model"
+    usual = learning_rate_for(hidden_size, adapter=adapter)
     share = train.learning_rate / usual
     if share < RATE_BELOW:
         yield (
             f"{where}learning_rate = {train.learning_rate:g} is {round(1 / share):.6g} times below "
-            f"what suits a model of hidden size {hidden_size} (about {usual:g}): it may learn "
+            f"what suits {what} of hidden size {hidden_size} (about {usual:g}): it may learn "
             "nothing"
         )
     elif share > RATE_ABOVE:
         yield (
             f"{where}learning_rate = {train.learning_rate:g} is {round(share):.6g} times above "
-            f"what suits a model of hidden size {hidden_size} (about {usual:g}): it may destroy "
+            f"what suits {what} of hidden size {hidden_size} (about {usual:g}): it may destroy "
             "more than it teaches"
         )
 

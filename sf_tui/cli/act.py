@@ -145,10 +145,14 @@ def stop(
         write_line(f"{why_no_worker(name, state, status)} already", err=True)
         write_line(f"  {what_next(name, status)}", err=True)
         return
-    actions = load_profile(found.profile).actions
+    profile = load_profile(found.profile)
+    actions = profile.actions
     stopping = next(name for name, action in actions.items() if action.op == "stop")
     answer = send_and_wait(found, stopping, {}, Patience(wait, _narrate, wait))
     if answer is not None and answer.status != "done":
         raise RunError(f"{name}: not stopped: {answer.reason}", f"see `sf show {name}`")
     done = "stopped" if answer is not None else "stop requested"
-    write_line(f"{name}: {done}; `sf resume {name}` continues it", err=True)
+    way_on = f"`sf resume {name}` continues it"
+    if profile.host is not None:
+        way_on = f"{profile.host.name}'s own resume continues it"
+    write_line(f"{name}: {done}; {way_on}", err=True)

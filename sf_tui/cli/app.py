@@ -24,11 +24,14 @@ from sf_tui.cli import (
     doctor,
     guide,
     import_training,
+    integrate,
+    merge,
     profile_commands,
     recover,
     run,
     show,
 )
+from sf_tui.cli import exec as exec_command
 from sf_tui.cli.help_pages import hide_type, tidy_help
 from sf_tui.cli.output import INTERRUPTED, install_sigint, was_interrupted, write_line
 from sf_tui.errors import SfError
@@ -100,6 +103,10 @@ data.command("biography")(data_biography.biography)
 _RUN, _REPAIR, _LOOK, _MEASURE = "Run and watch", "Repair", "Look", "Measure"
 
 app.command("run", rich_help_panel=_RUN)(run.run)
+app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN)(
+    exec_command.exec_
+)
+app.command("integrate", rich_help_panel=_RUN)(integrate.integrate)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
 app.command("import", rich_help_panel=_RUN)(import_training.import_training)
 app.command("attach", rich_help_panel=_RUN)(attach.attach)
@@ -108,6 +115,7 @@ app.command("act", rich_help_panel=_RUN)(act.act)
 app.command("stop", rich_help_panel=_RUN)(act.stop)
 app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
 app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
+app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
 app.command("runs", rich_help_panel=_LOOK)(show.runs)
 app.command("show", rich_help_panel=_LOOK)(show.show)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)
@@ -143,8 +151,10 @@ def options(
 def main() -> None:
     """Run the command line; every failure becomes one message and an exit code."""
     guard_streams()
-    debug = "--debug" in sys.argv[1:] or bool(os.environ.get("SF_DEBUG"))
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    given = sys.argv[1:]
+    ours, command = given[: (start := exec_command.command_start(given))], given[start:]
+    debug = "--debug" in ours or bool(os.environ.get("SF_DEBUG"))
+    arguments = [argument for argument in ours if argument != "--debug"] + command
     install_sigint()
     try:
         app(args=arguments, prog_name="sf")

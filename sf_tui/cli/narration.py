@@ -281,6 +281,10 @@ def _cell(score: Score | None, examples: int) -> str:
     return f"{format_score(score)}{of}"
 
 
+_LOAD_MODEL = "AutoModelForCausalLM.from_pretrained("
+_LOAD_ADAPTER = "AutoPeftModelForCausalLM.from_pretrained("
+
+
 def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
     """Return what to read at a run's end: outcome, where the model is, and the next commands."""
     closing = closing_of(run, state, run_name(run))
@@ -289,7 +293,9 @@ def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
         is_final = closing.model == run.model
         lines.append(f"{'model' if is_final else 'checkpoint'}: {closing.model}")
         if is_final:
-            lines.append(f'load it: AutoModelForCausalLM.from_pretrained("{closing.model}")')
+            is_adapter = (run.model / "adapter_config.json").is_file()
+            loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
+            lines.append(f'load it: {loader}"{closing.model}")')
     for command, why in closing.next_steps:
         named = not command or command in why
         lines.append(f"next: {why}" if named else f"next: `{command}`: {why}")

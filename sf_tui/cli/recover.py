@@ -166,7 +166,8 @@ def recover(
         wanted = examples
         if wanted is None:
             wanted = profile.recover.examples
-            if found.run is None and not wanted and not start_model:
+            has_start = start_model is not None or profile.adapter is not None
+            if found.run is None and not wanted and not has_start:
                 wanted = EXAMPLES_WITHOUT_START
         case = target_case(found, profile, CaseNeeds(wanted, scores_needed=False), overrides, log)
         if edit is None:

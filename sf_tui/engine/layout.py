@@ -71,6 +71,11 @@ class ModelLayout:
         return sum(layer.elements for layer in self.layers)
 
     @property
+    def stored_elements(self) -> int:
+        """Number of scalars in a checkpoint's weights."""
+        return sum(p.numel() for layer in self.layers for p in self.stored_in(layer).values())
+
+    @property
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters that train when nothing is frozen, from input to output."""
         return [p for layer in self.layers for p in self.trainable_in(layer).values()]

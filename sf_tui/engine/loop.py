@@ -28,6 +28,7 @@ from sf_tui.engine.step import (
 from sf_tui.errors import SfError
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.vocabulary.ops import OPS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -160,6 +161,12 @@ class TrainingLoop(Protocol):
     def scale_learning_rate(self, factor: float) -> None:
         """Multiply the scheduled learning rate by a factor, starting with the next step."""
         ...
+
+
+def refusals_of(loop: TrainingLoop) -> dict[str, str]:
+    """Return every op that a loop can't do, with the reason."""
+    reasons = {name: loop.refusal(name) for name in OPS}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 class StageTuner:

@@ -208,8 +208,8 @@ def _refuse_adapter(source: str, folder: Path) -> None:
 
 
 MERGE_FIRST = (
-    "merge it into its base first: peft's PeftModel.from_pretrained(BASE, ADAPTER)"
-    ".merge_and_unload().save_pretrained(DIR), with BASE's tokenizer beside it, then name DIR"
+    "to go on training it, name its base in [model] and the adapter in [adapter] source; or merge "
+    "it into its base: `sf merge ADAPTER --out DIR`, then name DIR"
 )
 
 

@@ -25,6 +25,7 @@ import torch
 
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.home import user_path
+from sf_tui.integrations.adapter_table import adapter_table
 from sf_tui.integrations.callback import bare_model
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
@@ -71,7 +72,7 @@ class Watch:
         self._began = time.perf_counter()
 
     def _outcome(self, loss: torch.Tensor | float | None, tokens: int) -> StepOutcome:
-        value = float("nan") if loss is None else float(loss)
+        value = float("nan") if loss is None else float(torch.as_tensor(loss).detach())
         seconds = max(time.perf_counter() - self._began, 1e-9)
         rate = float(self._optimizer.param_groups[0]["lr"])
         return StepOutcome(value, float("nan"), rate, tokens / seconds)
@@ -119,6 +120,7 @@ def watch(
     steps = total_steps or DEFAULT_STEPS
 
     def describe() -> Host:
+        rows, notes = rows_of_loader(data, tokenizer)
         rate = max(float(optimizer.param_groups[0]["lr"]), 1e-12)
         return Host(
             name="loop",
@@ -129,10 +131,12 @@ def watch(
             tokenizer=tokenizer,
             step=0,
             total_steps=steps,
+            adapter=adapter_table(model, bare),
             train={"learning_rate": rate, "batch_size": batch_size, "steps": steps},
             autocast=autocast,
             max_grad_norm=max_grad_norm,
-            train_rows=[] if data is None else rows_of_loader(data, tokenizer),
+            train_rows=rows,
+            notes=notes,
             refusals={
                 "rollback": f"{_CANT}load one of your own, and start again",
                 "checkpoint": f"{_CANT}write one in the loop",

@@ -7,25 +7,25 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sf_tui.engine.adapters.layers import unwrapped
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.home import user_path
+from sf_tui.integrations.adapter_table import adapter_table
+from sf_tui.integrations.exec_marks import VARIABLE, mark
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
 from sf_tui.integrations.host_rows import rows_of_loader
 from sf_tui.integrations.refusals import trainer_refusals
 from sf_tui.integrations.step_meter import StepMeter
-from sf_tui.integrations.watcher import Watcher, tell
-from sf_tui.run.durable import replace_file
+from sf_tui.integrations.watcher import Watcher, tell_unwatched
 from sf_tui.worker.stop import one_line
-
-ENVIRONMENT = "SF_EXEC"
-"""Names a JSON file with `old`, `profile`, `run_dir`, `command` and `cwd`."""
 
 _HOSTS = {
     "trl": ("trl", "trl"),
@@ -52,6 +52,9 @@ class SfCallback(TrainerCallback):
     watching, never the training.
     """
 
+    _given: ClassVar[WeakSet[SfCallback]] = WeakSet()
+    """Those of this process that a script made, not `sf exec`."""
+
     def __init__(
         self,
         old: Old = None,
@@ -62,7 +65,8 @@ class SfCallback(TrainerCallback):
         self._settings: Settings | None = Settings.read(old, profile, name)
         self._run_dir = None if run_dir is None else user_path(str(run_dir)).absolute()
         self._command: list[str] = [sys.executable, *sys.argv]
-        self._taken: Path | None = None
+        self._is_default = False
+        SfCallback._given.add(self)
         self._watcher = Watcher()
         self._meter = StepMeter()
         self._learning_rate = 0.0
@@ -70,16 +74,17 @@ class SfCallback(TrainerCallback):
     @classmethod
     def from_environment(cls) -> SfCallback:
         """Return the callback that `sf exec` asks for in the environment; inert after an error."""
-        place = os.environ.get(ENVIRONMENT, "")
+        place = os.environ.get(VARIABLE, "")
         try:
             asked = _read_request(Path(place))
             callback = cls(asked.get("old"), asked.get("profile"), asked.get("run_dir"))
             callback._command = list(asked.get("command") or callback._command)
-            callback._taken = Path(f"{place}.taken")
         except SfError as error:
-            tell(f"does not watch this training: {one_line(error)}")
+            tell_unwatched(one_line(error))
             callback = cls()
             callback._settings = None
+        callback._is_default = True
+        SfCallback._given.discard(callback)
         return callback
 
     def on_train_begin(
@@ -89,10 +94,13 @@ class SfCallback(TrainerCallback):
         settings = self._settings
         if settings is None or not state.is_world_process_zero:
             return
+        if self._is_default and SfCallback._given:
+            # The script has one with settings of its own; two would watch the same training.
+            return
         self._meter.detach()
         sharded = _sharding(args)
         if sharded:
-            tell(f"does not watch this training: {sharded} spreads the model over processes")
+            tell_unwatched(f"{sharded} spreads the model over processes")
             return
         self._watcher.begin(
             lambda: describe_trainer(args, state, given, self._command), settings, self._run_dir
@@ -102,8 +110,8 @@ class SfCallback(TrainerCallback):
             return
         self._meter.attach(given["model"])
         self._meter.start()
-        if self._taken is not None:
-            _tell_taken(self._taken, str(hosted.run.path), _host_of(args)[0])
+        taken = {"run": str(hosted.run.path), "host": _host_of(args)[0], "pid": os.getpid()}
+        mark("taken", json.dumps(taken))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -185,6 +193,7 @@ def describe_trainer(
     schedule = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     if schedule in _SCHEDULES:
         train["lr_schedule"] = schedule
+    rows, notes = rows_of_loader(given.get("train_dataloader"), tokenizer)
     longest = getattr(args, "max_length", None) or getattr(args, "max_seq_length", None)
     if longest:
         train["max_length"] = int(longest)
@@ -200,9 +209,11 @@ def describe_trainer(
         step=int(state.global_step),
         total_steps=int(state.max_steps),
         train=train,
+        adapter=adapter_table(given["model"], model),
         autocast=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         max_grad_norm=float(args.max_grad_norm or 0.0),
-        train_rows=rows_of_loader(given.get("train_dataloader"), tokenizer),
+        train_rows=rows,
+        notes=notes,
         refusals=trainer_refusals(args, name),
     )
 
@@ -210,14 +221,14 @@ def describe_trainer(
 def bare_model(model: Any) -> Any:
     """Return a model without wrappers: of several processes, of compilation, of an adapter.
 
-    A model whose adapter is in its layers (LoRA) works as it is without the wrapper.
+    Raises:
+        ModelError: the adapter is no part of the model's layers.
     """
     model = getattr(model, "_orig_mod", model)
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
         model = model.module
     model = getattr(model, "_orig_mod", model)
-    is_peft = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-    return model.get_base_model() if is_peft else model
+    return unwrapped(model)
 
 
 def _host_of(args: TrainingArguments) -> tuple[str, str]:
@@ -256,16 +267,8 @@ def _read_request(path: Path) -> dict[str, Any]:
         asked = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"${ENVIRONMENT} = {path}: can't be read: {error}", "it is written by `sf exec`"
+            f"${VARIABLE} = {path}: can't be read: {error}", "it is written by `sf exec`"
         ) from error
     if not isinstance(asked, dict):
-        raise UsageError(f"${ENVIRONMENT} = {path}: not an object", "it is written by `sf exec`")
+        raise UsageError(f"${VARIABLE} = {path}: not an object", "it is written by `sf exec`")
     return asked
-
-
-def _tell_taken(path: Path, run: str, host: str) -> None:
-    content = json.dumps({"run": run, "host": host, "pid": os.getpid()}).encode()
-    try:
-        replace_file(path, content + b"\n")
-    except OSError as error:
-        tell(f"can't report to sf exec: {error}")

@@ -51,6 +51,10 @@ class Host:
     """Bound of the gradient norm; 0 = no clipping."""
     train_rows: Sequence[Encoded] = ()
     held_out_rows: Sequence[Encoded] = ()
+    adapter: Mapping[str, Any] | None = None
+    """The keys of `[adapter]`, if its start is the model without its adapter."""
+    notes: Sequence[str] = ()
+    """What the operator should know of it, for alerts."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Op to the reason why it can't be done in this training."""
 
@@ -61,7 +65,8 @@ class _Device:
     def __init__(self, device: torch.device, dtype: torch.dtype | None) -> None:
         self.device = device
         self._dtype = dtype
-        self.mixed_precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
+        names = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        self.mixed_precision = names.get(dtype, str(dtype))
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

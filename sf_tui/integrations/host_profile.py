@@ -17,6 +17,7 @@ import tomlkit
 from sf_tui.errors import DataError, ProfileError, UsageError
 from sf_tui.profile import Profile, parse_profile
 from sf_tui.profile.load import find_profile
+from sf_tui.profile.values import toml_value
 from sf_tui.tasks.loaded_rows import load_examples
 
 NEW, NEIGHBORS = "new", "neighbors"
@@ -26,7 +27,7 @@ OLD = "old"
 
 ROWS = {NEW: "host:new.jsonl", NEIGHBORS: "host:neighbors.jsonl"}
 
-_OF_THE_HOST = ("model", "train", "replay_stage", "host", "checkpoint", "biography")
+_OF_THE_HOST = ("model", "adapter", "replay_stage", "host", "checkpoint", "biography")
 
 _MOST_SCORED = 512
 _SAFE_EXAMPLES = 10
@@ -72,6 +73,7 @@ def host_profile(
     new: str,
     neighbors: bool = False,
     held_out: Mapping[str, int] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Return the resolved profile of a run.
 
@@ -83,6 +85,7 @@ def host_profile(
         new: `data` of the task that the host trains.
         neighbors: whether the start model's answers to neighbor prompts are a task.
         held_out: rows of each old task that are scored; the others are safe examples.
+        adapter: the keys of `[adapter]`.
 
     Raises:
         ProfileError: the user's profile has mistakes, or tables that belong to the host.
@@ -103,16 +106,18 @@ def host_profile(
     made = tomlkit.dumps(
         {
             "model": {"source": source},
+            **({"adapter": dict(adapter)} if adapter else {}),
             "tasks": tasks,
-            "train": {"warmup_steps": 0, **train},
             # The host writes checkpoints; these are the start's and the end's weights only.
             "checkpoint": {"every": 10**6},
             "host": {key: value for key, value in host.items() if value},
         }
     )
-    overrides = [f'name="{_plain(settings.name or str(host["name"]))}"']
-    if re.search(r"(?m)^\s*name\s*=", text.partition("\n[")[0]) and settings.name is None:
-        overrides = []
+    facts = {"warmup_steps": 0, **train}
+    overrides = [f"train.{key}={toml_value(value)}" for key, value in facts.items()]
+    named = re.search(r"(?m)^\s*name\s*=", text.partition("\n[")[0])
+    if settings.name is not None or not named:
+        overrides.append(f'name="{_plain(settings.name or str(host["name"]))}"')
     return parse_profile(
         f"{text}\n{made}" if text else made, name=place, base_dir=base, overrides=overrides
     )
@@ -153,8 +158,16 @@ def _plain(name: str) -> str:
 
 
 def _refuse_tables(text: str, place: str) -> None:
+    table = ""
     for number, line in enumerate(text.splitlines(), 1):
         found = re.match(r"\s*\[\[?\s*([a-z_]+)", line)
+        table = found[1] if found else table
+        key = re.match(r"\s*([a-z_]+)\s*=", line)
+        if table == "train" and key and key[1] != "strategy":
+            raise ProfileError(
+                f"{place}:{number}: [train] {key[1]} belongs to the program that trains",
+                'remove it; of [train], only strategy = "anchor" is sf\'s: anchored from the start',
+            )
         if found and found[1] in _OF_THE_HOST:
             raise ProfileError(
                 f"{place}:{number}: [{found[1]}] belongs to the program that trains",

@@ -21,13 +21,29 @@ MOST_ROWS = 1000
 MOST_SCORED = 256
 
 
-def rows_of_loader(loader: Any, tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    """Return rows of a data loader's data set, spread evenly over it; empty for a stream.
+def rows_of_loader(
+    loader: Any, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[Encoded], list[str]]:
+    """Return rows of a data loader's data set, spread evenly over it, and notes on what is missing.
 
     Args:
-        loader: a torch data loader; its state is not used up.
+        loader: a torch data loader; its state is not used up. None gives no rows.
         tokenizer: finds where answers begin.
     """
+    if loader is None:
+        return [], []
+    try:
+        rows = _rows_of_loader(loader, tokenizer)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Whatever a host's data set and collator do: they may hold pairs, images or nothing.
+        return [], [f"its rows can't be read ({type(error).__name__}: {error}): {_WITHOUT}"]
+    return rows, [] if rows else [f"its rows can't be read ahead: {_WITHOUT}"]
+
+
+_WITHOUT = "the new task is not scored, and nothing can be anchored to its neighbors"
+
+
+def _rows_of_loader(loader: Any, tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     if dataset is None or collate is None or not hasattr(dataset, "__getitem__"):
         return []

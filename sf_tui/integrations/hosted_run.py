@@ -6,45 +6,37 @@ Uses the same stage, probes, rules, commands and events as a worker. Raises what
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sf_tui.cases.inputs import check_inputs
-from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.checkpoint_state import FORMAT, dump_state, parse_state
-from sf_tui.engine.layout import Freezer, ModelLayout, read_layout
-from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.checkpoint import Checkpoint
+from sf_tui.engine.checkpoint_state import FORMAT, dump_state
 from sf_tui.engine.loop import StepOutcome
-from sf_tui.engine.prepare import PreparedRun, PreparedTask, prepare_task, read_task
 from sf_tui.errors import RunError
-from sf_tui.integrations.host import Host, HostLoop, host_compute
-from sf_tui.integrations.host_profile import (
-    NEIGHBORS,
-    NEW,
-    ROWS,
-    Settings,
-    host_profile,
-    scored_rows,
+from sf_tui.integrations.host import Host, HostLoop
+from sf_tui.integrations.host_folder import (
+    earlier_run,
+    make_run,
+    prepare_host,
+    resume_point,
+    state_file,
 )
-from sf_tui.neighbors.anatomy import prompts_of
-from sf_tui.profile import Profile, load_profile
-from sf_tui.profile.write import dump_profile
+from sf_tui.integrations.host_profile import (
+    Settings,
+)
+from sf_tui.profile import load_profile
 from sf_tui.run.commands import CommandTail
-from sf_tui.run.directory import RunDirectory, list_runs, new_run_id, runs_home
 from sf_tui.run.durable import replace_file
 from sf_tui.run.events import EventLog
-from sf_tui.run.liveness import Heartbeat, RunLock, probe_liveness
+from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
-from sf_tui.tasks.host_rows import host_file, write_host_rows
-from sf_tui.tasks.template import fix_date
 from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.events import Alert, CheckpointWritten, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
@@ -55,11 +47,7 @@ from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.run_end import claim_run, missed_guards, refuse_commands
 from sf_tui.worker.stage import StagePlay
-from sf_tui.worker.stage_bank import StageBank, start_model
 from sf_tui.worker.stop import StopRun, StopSignals
-
-NEIGHBORS_PROBED = 128
-"""Neighbor prompts that are measured: a change of 12 points in their answers is then certain."""
 
 EXIT_OK, EXIT_FAILED, EXIT_GUARD, EXIT_STOPPED = 0, 1, 4, 5
 
@@ -118,8 +106,8 @@ class HostedRun:
         self.stop: StopRun | None = None
         self._decisions: Decisions | None = None
         self._added: Mapping[str, float] = {}
-        earlier = _earlier_run(host, run_dir)
-        self.run = earlier or _make_run(host, settings, run_dir)
+        earlier = earlier_run(host, run_dir)
+        self.run = earlier or make_run(host, settings, run_dir)
         self._lock = RunLock(self.run)
         self._lock.acquire()
         self._heartbeat = Heartbeat(self.run)
@@ -143,7 +131,7 @@ class HostedRun:
             self.run,
             self._log,
             log,
-            _prepare(self.run, profile, self._host),
+            prepare_host(self.run, profile, self._host),
             CheckpointStore(self.run, profile.checkpoint),
             CommandTail(self.run.commands),
             StopSignals(),
@@ -156,7 +144,7 @@ class HostedRun:
             context.log_event(Alert("warn", "data-changed", "data changed since the run began"))
         refuse_commands(context, "no training was running to read it; send it again")
         ((spec, known),) = profile.stages_with_known()
-        point = _resume_point(self.run, spec.name, self._host.step) if resumed else None
+        point = resume_point(self.run, spec.name, self._host.step) if resumed else None
         first = self._host.step if point is None else self._host.step - point[1]
         self.loop = HostLoop(self._host, context.prepared.layout, first=first)
         self._stage = HostedStage(context, spec, known, self.loop)
@@ -164,6 +152,8 @@ class HostedRun:
             if resumed:
                 context.log_event(Rewound(spec.name, 0, "resumed", log.last_step(spec.name)))
             self._stage.begin()
+            for note in self._host.notes:
+                self.note("warn", note)
             if first:
                 self.note("info", f"watched from the host's step {first} on: that is step 0 here")
         else:
@@ -208,7 +198,7 @@ class HostedRun:
         context, stage = self._context, self._stage
         state, _ = stage.stored()
         whole = state | {"format": FORMAT, "optimizer": [], "files": {}}
-        place = _state_file(self.run, self._stage.step)
+        place = state_file(self.run, self._stage.step)
         replace_file(place, dump_state(whole))
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         context.log_event(
@@ -279,136 +269,3 @@ class HostedRun:
 
     def _finish(self, status: str, code: int, reason: str | None = None) -> None:
         self._context.log_event(RunFinished(status, code, self._context.accuracy, reason))
-
-
-def _earlier_run(host: Host, run_dir: Path | None) -> RunDirectory | None:
-    """Return the run that a resumed host continues; None if it has none."""
-    if host.step == 0:
-        return None
-    if run_dir is not None:
-        return RunDirectory(run_dir) if (run_dir / "run.json").is_file() else None
-    if host.output_dir is None:
-        return None
-    for run in list_runs():
-        try:
-            facts = run.read_run_json()
-        except RunError:
-            # Someone else's damaged run is none of this training's.
-            continue
-        if facts.get("output_dir") == str(host.output_dir) and not probe_liveness(run).has_worker:
-            return run
-    return None
-
-
-def _make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirectory:
-    has_prompts = bool(prompts_of(host.train_rows))
-    rows = bool(host.train_rows)
-    profile = host_profile(
-        settings,
-        {
-            "name": host.name,
-            "version": host.version,
-            "command": list(host.command),
-            "output_dir": None if host.output_dir is None else str(host.output_dir),
-        },
-        host.train,
-        _source_of(host),
-        new=ROWS[NEW] if rows else "host:",
-        neighbors=has_prompts and not settings.old,
-        held_out={name: scored_rows(path) for name, path in settings.old.items()},
-    )
-    if not settings.old and not has_prompts:
-        raise RunError(
-            "there is nothing to probe: no old examples are given, and the host's rows have no "
-            "prompts to make neighbors of",
-            "give old examples with old=…",
-        )
-    path = run_dir or runs_home() / new_run_id(profile.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    run = RunDirectory.create(
-        path,
-        profile_text=dump_profile(profile),
-        profile_name=profile.name,
-        argv=list(host.command),
-    )
-    file = host_file(run.path, ROWS[NEW])
-    if rows and file is not None:
-        write_host_rows(file, host.train_rows, host.held_out_rows)
-    return run
-
-
-def _source_of(host: Host) -> str:
-    source = host.model_source
-    if source and Path(source).exists():
-        return str(Path(source).absolute())
-    # A model made in memory: the host's own folder will hold it.
-    return source or str(host.output_dir or "unknown")
-
-
-def _prepare(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun:
-    """Return the host's model and the run's tasks; the host's tokenizer stays as it is."""
-    tokenizer = copy.deepcopy(host.tokenizer)
-    fix_date(tokenizer, run.created or datetime.now())
-    layout = _layout(host)
-    loaded = LoadedModel(host.model, tokenizer, layout)
-    freezer = Freezer(layout)
-    prepared = PreparedRun(profile, host_compute(host), loaded, layout, freezer, {})
-    settings = {task.name: task for task in profile.tasks}
-
-    def add(name: str) -> None:
-        task = prepare_task(profile, settings[name], read_task(profile, settings[name]), loaded)
-        prepared.tasks[name] = task
-
-    add(NEW)
-    if NEIGHBORS in settings:
-        _write_neighbors(run, prepared)
-    for name in settings:
-        if name != NEW:
-            add(name)
-    prepared.tasks[NEW] = _with_length(prepared.tasks.pop(NEW), list(prepared.tasks.values()))
-    return prepared
-
-
-def _layout(host: Host) -> ModelLayout:
-    names = {name for name, p in host.model.named_parameters() if p.requires_grad}
-    if len(names) == sum(1 for _ in host.model.named_parameters()):
-        return read_layout(host.model)
-    # Weights that never train, such as those under an adapter, are the same in every checkpoint.
-    return read_layout(host.model, stored=names)
-
-
-def _with_length(task: PreparedTask, others: list[PreparedTask]) -> PreparedTask:
-    """Return a task without rows with the mean length of the others, for the cost of a probe."""
-    if len(task.train) or not others:
-        return task
-    return replace(task, mean_length=sum(one.mean_length for one in others) / len(others))
-
-
-def _write_neighbors(run: RunDirectory, prepared: PreparedRun) -> None:
-    file = host_file(run.path, ROWS[NEIGHBORS])
-    assert file is not None
-    if file.exists():
-        return
-    (spec,) = prepared.profile.stages()
-    bank = StageBank(prepared, spec, probed=NEIGHBORS_PROBED)
-    answered = bank.build(start_model(prepared, spec), None)
-    write_host_rows(file, (), answered.rows)
-
-
-def _state_file(run: RunDirectory, step: int) -> Path:
-    return run.host / f"step-{step:06d}.json"
-
-
-def _resume_point(run: RunDirectory, stage: str, host_step: int) -> tuple[Checkpoint, int] | None:
-    """Return what was kept at the host's checkpoint, or last before it, with the stage's step."""
-    start = read_checkpoint(run.checkpoints / stage / "step-000000")
-    if start is None:
-        return None
-    first = int(start.state.get("host_step", 0))
-    step = host_step - first
-    found = [start]
-    for file in sorted(run.host.glob("step-*.json")):
-        state = parse_state(file.read_bytes(), file)
-        if state["step"] <= step:
-            found.append(Checkpoint(file, state))
-    return max(found, key=lambda one: one.step), step

@@ -21,6 +21,13 @@ def trainer_refusals(args: TrainingArguments, host: str) -> dict[str, str]:
         host: its name.
     """
     refused = {"rollback": rollback_refusal(host, str(args.output_dir or "OUTPUT_DIR"))}
+    checkpointing = getattr(args, "gradient_checkpointing_kwargs", None) or {}
+    if args.gradient_checkpointing and checkpointing.get("use_reentrant"):
+        # Reentrant checkpointing gives no gradient to a block whose input needs none.
+        reason = "above a frozen layer, reentrant gradient checkpointing gives no gradient"
+        refused["freeze"] = (
+            f'{reason}: set gradient_checkpointing_kwargs={{"use_reentrant": False}}'
+        )
     if args.fp16:
         reason = "the host scales fp16 gradients, so no other loss can be added to them"
         refused |= {"anchor": reason, "unanchor": reason}

@@ -16,6 +16,7 @@ import torch
 
 from sf_tui.engine.loop import StepOutcome
 from sf_tui.errors import RunError, SfError
+from sf_tui.integrations.exec_marks import mark
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Settings
 from sf_tui.integrations.hosted_run import HostedRun
@@ -29,6 +30,12 @@ def tell(message: str) -> None:
     """Write one line about the watching to the training's stderr."""
     sys.stderr.write(f"sf: {printable(message)}\n")
     sys.stderr.flush()
+
+
+def tell_unwatched(reason: str) -> None:
+    """Write that a training is not watched, and leave the reason for `sf exec`."""
+    tell(f"does not watch this training: {reason}")
+    mark("failed", f"{sys.executable}\n{reason}")
 
 
 class Watcher:
@@ -131,6 +138,7 @@ class Watcher:
         if isinstance(error, SfError):
             reason = one_line(error)
         tell(f"watches this training no longer: {reason}; the training goes on")
+        mark("failed", f"{sys.executable}\n{reason}")
         hosted = self.hosted
         if hosted is None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -71,13 +71,16 @@ class AdapterSettings(StrictTable):
     )
 
 
-def check_adapter(settings: AdapterSettings | None, raw: Any, model: str) -> Iterator[Problem]:
+def check_adapter(
+    settings: AdapterSettings | None, raw: Any, model: str, strategies: Collection[str]
+) -> Iterator[Problem]:
     """Find keys of `[adapter]` that contradict each other or the model.
 
     Args:
         settings: the table; None if there is none.
         raw: the table as it was read.
         model: `[model] source`.
+        strategies: those that a stage is trained with.
     """
     if settings is None:
         return
@@ -103,6 +106,13 @@ def check_adapter(settings: AdapterSettings | None, raw: Any, model: str) -> Ite
                 'per_stage = "new" goes with a new adapter, and source continues one',
                 "merge it into its base first (`sf merge`), and tune the merged model",
             )
+    if settings.per_stage == "new" and "ewc" in strategies:
+        yield Problem(
+            ("adapter", "per_stage"),
+            "strategy 'ewc' adds up what each parameter meant to earlier tasks, and a new adapter "
+            "has new parameters",
+            'set per_stage = "same", or train with another strategy',
+        )
     if settings.dora and settings.per_stage == "new":
         yield Problem(
             ("adapter", "per_stage"),

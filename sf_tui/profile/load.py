@@ -253,7 +253,12 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
     return [
         *check_logins(profile),
         *check_model(profile, origin),
-        *check_adapter(profile.adapter, origin.raw.get("adapter"), profile.model.source),
+        *check_adapter(
+            profile.adapter,
+            origin.raw.get("adapter"),
+            profile.model.source,
+            _strategies(profile),
+        ),
         *check_tasks(profile, origin),
         *check_host(profile, origin),
         *check_biography(profile),
@@ -266,6 +271,11 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         *check_rules(profile, origin),
         *check_guard(profile),
     ]
+
+
+def _strategies(profile: Profile) -> set[str]:
+    own = [task.train.get("strategy") for task in profile.tasks]
+    return {profile.train.strategy, *(name for name in own if isinstance(name, str))}
 
 
 def check_logins(profile: Profile) -> Iterator[Problem]:

@@ -370,9 +370,8 @@ class Profile(StrictTable):
 
     def stages_with_known(self) -> Iterator[tuple[StageSpec, list[str]]]:
         """Return the stages in order, each with the tasks learned before it."""
-        known = [task.name for at, task in enumerate(self.tasks) if at == 0 and not task.learn]
-        if self.host is not None:
-            known = [task.name for task in self.tasks[:-1]]
+        first = self.tasks[:1] if self.host is None else self.tasks[:-1]
+        known = [task.name for task in first if not task.learn]
         for spec in self.stages():
             yield spec, known
             known = known if spec.task in known else [*known, spec.task]

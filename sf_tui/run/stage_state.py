@@ -7,7 +7,7 @@ checkpoint is exact, even between two acts at the same step. Reads no files.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sf_tui.vocabulary.declared import AnchorState, TaskMetrics
@@ -121,6 +121,8 @@ class StageState:
     """The newest ranking of tasks at risk."""
     saved: list[SavedState] = field(default_factory=list)
     """The checkpoints of the current branch, oldest first; some may be deleted since."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Op to the reason why the program that trains can't do it."""
 
     @property
     def windows(self) -> list[DangerWindow]:

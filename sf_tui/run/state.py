@@ -168,6 +168,7 @@ class RunState:
         self.stage = self.stages[event.stage] = StageState(
             event.stage, event.task, event.strategy, event.steps, list(event.known)
         )
+        self.stage.refused = event.refused
         if event.anchor is not None:
             self.stage.set_anchor(0, event.anchor)
         if self.diagnosis is None or self.diagnosis.stage != event.stage:

@@ -8,8 +8,8 @@ to execute it.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sf_tui.errors import RunError
@@ -63,6 +63,10 @@ class RunActions:
     anchor_strength: float = ANCHOR_STRENGTH
     recover: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
+
+    def without(self, ops: Mapping[str, str]) -> RunActions:
+        """Return the actions without those of some ops."""
+        return replace(self, actions=[one for one in self.actions if one.op not in ops])
 
     def named(self, name: str) -> Action | None:
         """Return the action with this name."""

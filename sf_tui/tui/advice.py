@@ -312,7 +312,7 @@ def _usable(view: ViewState, ops: tuple[str, ...]) -> list[Action]:
     stage = view.live.stage
     found = []
     for op in ops:
-        action = view.actions.of_op(op)
+        action = view.offered.of_op(op)
         if action is None or not action.key:
             continue
         newest = view.live.activity.newest_command(action.name)

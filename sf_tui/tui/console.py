@@ -170,6 +170,7 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.check_worker()
         ended = view.live.finished
         refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
+        refusal = refusal or view.refused.get(action.op, "")
         if refusal:
             self.show_notice(refusal, "warn")
             return

@@ -5,6 +5,7 @@ Holds no widgets and reads no files; the console changes it and refreshes the pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -112,6 +113,16 @@ class ViewState:
     zone: tzinfo | None = None
     now_s: float = 0.0
     _replay: Replay = field(default_factory=Replay)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Op to the reason why the program that trains can't do it; empty for a run of sf's own."""
+        return self.newest.stage.refused if self.newest.stage is not None else {}
+
+    @property
+    def offered(self) -> RunActions:
+        """The profile's actions without those that this training can't do."""
+        return self.actions.without(self.refused)
 
     @property
     def live(self) -> LiveState:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from sf_tui.engine.prepare import starts_without_adapter
 from sf_tui.engine.step import Loss
 from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
@@ -90,7 +91,10 @@ class AnchorControl(Strategy):
         """
         if self.strength is None:
             return None
-        took = self._fetch(nullcontext if at_start else self.stage.lend_start)
+        profile, stage = self._prepared.profile, self._spec.name
+        # The weights of a stage that begins are its start's, but a new adapter may be in use.
+        as_they_are = at_start and not starts_without_adapter(profile, stage)
+        took = self._fetch(nullcontext if as_they_are else self.stage.lend_start)
         self._apply()
         return took
 

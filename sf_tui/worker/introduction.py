@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from sf_tui.cases.estimates import checkpoint_bytes
+from sf_tui.cases.model_size import short_count
 from sf_tui.cases.profile_warnings import learned_by_heart, stage_warnings
 from sf_tui.cases.risk_survey import risk_at_start
 from sf_tui.profile import StageSpec
@@ -52,6 +53,8 @@ def introduce_run(context: RunContext) -> None:
             threads=torch.get_num_threads(),
         )
     )
+    if prepared.layout.adapters is not None:
+        context.log_event(Alert("info", "adapter", _describe_adapter(context)))
     for note in profile.notes:
         context.log_event(Alert("info", "profile", note))
     for note in prepared.loaded.notes:
@@ -72,6 +75,25 @@ def introduce_run(context: RunContext) -> None:
         _warn_of_disk(context)
 
 
+def _describe_adapter(context: RunContext) -> str:
+    layout, base = context.prepared.layout, context.prepared.loaded.base
+    assert layout.adapters is not None  # the caller checked
+    assert base is not None
+    count = sum(parameter.numel() for parameter in layout.trainable_parameters)
+    # The rest of what is stored are the adapters of finished stages.
+    whole = layout.elements - layout.stored_elements + count
+    nowhere = [
+        layer.name
+        for layer in (layout.embeddings, layout.head)
+        if layer.parameters and not layout.trainable_in(layer)
+    ]
+    untouched = f"; nothing trains in {' and '.join(nowhere)}" if nowhere else ""
+    return (
+        f"an adapter of {short_count(count)} parameters trains ({count / whole:.1%}), in "
+        f"{len(layout.adapters.modules)} modules of {base.source}{untouched}"
+    )
+
+
 def _warn_of_plan(context: RunContext) -> None:
     """Write an alert for each stage whose rate, warmup or epochs can't be what is wanted."""
     prepared, profile = context.prepared, context.profile
@@ -84,12 +106,13 @@ def _warn_of_plan(context: RunContext) -> None:
             rows=rows,
             hidden_size=int(getattr(text, "hidden_size", 0) or 0),
             repeats=learned_by_heart(spec, profile),
+            adapter=profile.adapter is not None,
         ):
             context.log_event(Alert("warn", "plan", warning))
 
 
 def _warn_of_disk(context: RunContext) -> None:
-    needed = checkpoint_bytes(context.profile, context.prepared.layout.elements)
+    needed = checkpoint_bytes(context.profile, context.prepared.layout.stored_elements)
     free = shutil.disk_usage(context.run.path).free
     if needed > free:
         context.alert(
@@ -122,3 +145,16 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         return
     if event is not None:
         context.log_event(event)
+
+
+def say_tied_embeddings(context: RunContext, stage: str, step: int) -> None:
+    """Write an alert if freezing the embeddings froze the output projection too."""
+    freezer = context.prepared.freezer
+    if "embeddings" in freezer.frozen and freezer.freezes_output_head:
+        context.alert(
+            "info",
+            "tied-embeddings",
+            "the output projection is the input embedding, so it is frozen too",
+            stage,
+            step,
+        )

@@ -117,7 +117,8 @@ def _is_usual(rate: float, usual: float) -> bool:
 def _usual_rate(context: RunContext) -> float | None:
     text: Any = context.prepared.loaded.model.config.get_text_config(decoder=True)
     width = int(getattr(text, "hidden_size", 0) or 0)
-    return learning_rate_for(width) if width else None
+    adapter = context.profile.adapter is not None
+    return learning_rate_for(width, adapter=adapter) if width else None
 
 
 def _loss_has_fallen(context: RunContext, spec: StageSpec) -> bool:

@@ -7,12 +7,13 @@ decides when to measure, and `watch.py` what they mean for the operator.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.prepare import PreparedTask
+from sf_tui.engine.prepare import PreparedTask, starts_without_adapter
 from sf_tui.engine.probe_plan import (
     NEW_TASK_FLOOR,
     OLD_TASK_FLOOR,
@@ -168,7 +169,11 @@ class StageProbes:
 
     def probe_start(self) -> None:
         """Probe before the first step: every later probe is compared with this one."""
-        self._probe(0, full=True, starts=True)
+        adapters = self._context.prepared.layout.adapters
+        # A new adapter of a kind that is no identity is not the model that the stage begins with.
+        without = adapters and starts_without_adapter(self._context.profile, self._stage)
+        with adapters.off() if adapters and without else nullcontext():
+            self._probe(0, full=True, starts=True)
 
     def probe(self, step: int, *, full: bool) -> dict[str, float | None]:
         """Probe, write the events, and return the metrics that rules may watch.

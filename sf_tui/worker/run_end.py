@@ -23,7 +23,7 @@ def claim_run(run: RunDirectory, *, peft: str | None = None, **more: str) -> Non
 
     Args:
         run: the run; the caller holds its lock.
-        peft: version of peft, if an adapter trains.
+        peft: the version of peft, if an adapter trains.
         more: further facts.
     """
     run.claim(
@@ -62,4 +62,8 @@ def missed_guards(context: RunContext) -> list[str]:
         for name, measures in context.accuracy.items()
     }
     old = [name for name in profile.watched_tasks() if name != new and name in values]
-    return failed_guards(profile.guard, values, old=old, new=new)
+    guard = profile.guard
+    if new not in values:
+        # The rows of another program's task may be unknown: it isn't scored.
+        guard = guard.model_copy(update={"new_accuracy": None})
+    return failed_guards(guard, values, old=old, new=new)

@@ -15,7 +15,7 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop
+from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop, refusals_of
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
@@ -28,12 +28,11 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
-from sf_tui.vocabulary.ops import OPS
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner, Decisions
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.introduction import announce_risk
+from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
 from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
@@ -102,7 +101,7 @@ class StagePlay:
         self.strategies.begin(context.carried)
         context.rules.begin_stage()
         self._tell_started()
-        self._say_tied_embeddings()
+        say_tied_embeddings(context, self.name, self.step)
         self._measuring.probe_start()
         self._measuring.say_unknown_tasks()
         self._watch.begin()
@@ -130,14 +129,9 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
-                    refused=self._refused,
+                    refused=refusals_of(self.loop),
                 )
             )
-
-    @property
-    def _refused(self) -> dict[str, str]:
-        reasons = {name: self.loop.refusal(name) for name in OPS}
-        return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Resume from a checkpoint of this stage, the last one of an earlier worker."""
@@ -353,12 +347,7 @@ class StagePlay:
             time.sleep(_PAUSED_POLL_S)
 
     def finish_step(self, outcome: StepOutcome, decisions: Decisions) -> None:
-        """Log a step, and do all that is due after it.
-
-        Args:
-            outcome: what the loop reports of the step.
-            decisions: what `obey` returned before it.
-        """
+        """Log a step, and do all that is due after it and that `obey` decided before it."""
         context, step = self._context, self.step
         last = step == self.loop.total_steps
         if last:
@@ -409,14 +398,3 @@ class StagePlay:
                 levers,
             )
         self._set_learning_rate_factor()
-
-    def _say_tied_embeddings(self) -> None:
-        freezer = self._context.prepared.freezer
-        if "embeddings" in freezer.frozen and freezer.freezes_output_head:
-            self._context.alert(
-                "info",
-                "tied-embeddings",
-                "the output projection is the input embedding, so it is frozen too",
-                self.name,
-                self.step,
-            )

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.loop import StageTuner, TrainingLoop
-from sf_tui.engine.prepare import PreparedRun, starts_without_adapter
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
-from sf_tui.engine.weights import AdapterOff, with_weights
+from sf_tui.engine.weights import with_weights
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.worker.context import RunContext
@@ -127,8 +127,6 @@ def _start_lender(
     def lend() -> AbstractContextManager[None]:
         assert context is not None, "a stage that is only checked has no start weights"
         path = context.shelf.start(spec.name)
-        if starts_without_adapter(context.profile, spec.name):
-            return with_weights(AdapterOff(path), context.prepared.layout)
         checkpoint = read_checkpoint(path)
         if checkpoint is None:
             raise RunError(

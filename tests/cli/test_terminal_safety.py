@@ -308,6 +308,18 @@ def import_training(sf: Sf, _: WrittenRun, folder: Path) -> None:
     assert sf("import", folder / IN_NAMES, "--name", IN_NAMES)[0] == 2
 
 
+def merge(sf: Sf, forged: WrittenRun, folder: Path) -> None:
+    sf("merge", f"r{IN_NAMES}", "--out", folder / "out")
+    sf("merge", forged.run.path, "--out", folder / IN_NAMES)
+    adapter = folder / f"a{IN_NAMES}"
+    adapter.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": f"/no/{EVERYWHERE}"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    sf("merge", adapter, "--out", folder / "out")
+    sf("merge", adapter, "--out", folder / "out", "--base", IN_NAMES)
+
+
 def neighbors(sf: Sf, _: WrittenRun, __: Path) -> None:
     from sf_tui.cases.risk_survey import Survey, SurveyedGroup
     from sf_tui.cli.analyze import _print
@@ -347,6 +359,26 @@ def profile_schema(sf: Sf, _: WrittenRun, __: Path) -> None:
     sf("profile", "schema")
 
 
+def exec_(sf: Sf, _: WrittenRun, tmp_path: Path) -> None:
+    code, _, err = sf("exec", "--old", data_file(tmp_path), "--", "true")
+    assert code == 2
+    assert "data.jsonl:5" in err
+    code, _, err = sf("exec", "--", f"no{IN_NAMES}")
+    assert code == 127
+    assert "\\x1b" in err
+    code, _, err = sf("exec", "--", "false")
+    assert (code, "exit code 1" in err) == (1, True)
+
+
+def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
+    code, out, _ = sf("integrate", "ms-swift")
+    assert code == 0
+    assert Path(out.strip()).is_file()
+    code, _, err = sf("integrate", f"trl{IN_NAMES}")
+    assert code == 2
+    assert "\\x1b" in err
+
+
 CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("run",): run,
     ("attach",): console,
@@ -357,8 +389,11 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("stop",): stop,
     ("resume",): resume,
     ("import",): import_training,
+    ("exec",): exec_,
+    ("integrate",): integrate,
     ("diagnose",): diagnose,
     ("recover",): recover,
+    ("merge",): merge,
     ("doctor",): doctor,
     ("guide",): guide,
     ("analyze", "neighbors"): neighbors,
@@ -405,7 +440,7 @@ def test_what_was_typed_comes_back_printable(
         monkeypatch.setenv("FORCE_COLOR", "1")
     for wrong in ([f"--no-such{IN_NAMES}"], [f"a{IN_NAMES}"] * 4, ["--steps", IN_NAMES]):
         code, _, err = sf(*command, *wrong, color=color)
-        assert code in {1, 2, 3}
+        assert code in {1, 2, 3, 127}  # 127: `sf exec` of an unknown command
         assert "\\x1b" in err or not wrong[0].startswith("--no-such")
     sf(*command[:-1], f"no{IN_NAMES}", color=color)
 

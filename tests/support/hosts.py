@@ -35,7 +35,7 @@ def trainer(
     out: Path,
     callbacks: Sequence[Any] = (),
     *,
-    lora: bool = False,
+    lora: bool | dict[str, Any] = False,
     steps: int = 8,
     trl: bool = False,
     **more: Any,
@@ -61,7 +61,7 @@ def trainer(
     if trl:
         from trl import SFTConfig, SFTTrainer
 
-        config = _lora() if lora else None
+        config = _lora(lora) if lora else None
         return SFTTrainer(
             model=model,
             args=SFTConfig(**given),
@@ -73,7 +73,7 @@ def trainer(
     if lora:
         from peft import get_peft_model
 
-        model = get_peft_model(model, _lora())
+        model = get_peft_model(model, _lora(lora))
         model.enable_input_require_grads()
     encoded = []
     for row in rows:
@@ -90,10 +90,12 @@ def trainer(
     )
 
 
-def _lora() -> Any:
+def _lora(more: bool | dict[str, Any]) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules="all-linear")
+    own = more if isinstance(more, dict) else {}
+    given = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": "all-linear"} | own
+    return LoraConfig(**given)
 
 
 def losses_of(trained: Trainer) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sf_tui.tui.dialogs.confirm import ConfirmDialog
@@ -53,6 +55,27 @@ async def test_the_new_keys_act(running: WrittenRun) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("a", "o", "d")
         assert [action for action, _ in sent(running)] == ["anchor", "unanchor", "diagnose"]
+
+
+async def test_what_a_host_cannot_do_is_nowhere_offered_and_refused_with_its_reason(
+    make_run: Callable[..., WrittenRun],
+) -> None:
+    hosted = make_run()
+    hosted.begin()
+    hosted.begin_stage(refused={"rollback": "trl can't go back inside its loop"})
+    hosted.steps(1, 85)
+    hosted.beat()
+    footer = footer_of(hosted, 150)
+    assert "rollback" not in footer
+    assert "c checkpoint" in footer
+    app = console_of(hosted)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("b")
+        await pilot.pause()
+        assert sent(hosted) == []
+        assert "trl can't go back inside its loop" in screen_text(app)
+        await open_dialog(pilot, app, "r")
+        assert "It can't be undone here: this training can't go back." in screen_text(app)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])

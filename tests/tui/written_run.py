@@ -181,6 +181,7 @@ class WrittenRun:
         steps: int = 300,
         known: tuple[str, ...] = ("old",),
         probes: dict[str, float] | None = None,
+        refused: dict[str, str] | None = None,
     ) -> None:
         self.event(
             StageStarted(
@@ -190,6 +191,7 @@ class WrittenRun:
                 steps=steps,
                 known=list(known),
                 anchor=self.anchor,
+                refused=refused or {},
             )
         )
         if known:

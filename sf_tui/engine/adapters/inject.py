@@ -69,7 +69,8 @@ def add_adapter(
     targets = settings.targets
     if targets != ALL_LINEAR:
         _check_targets(model, list(targets))
-    alpha: Any = settings.alpha  # peft takes any number
+    # peft takes any number, but other readers of its files expect a whole one if it is.
+    alpha: Any = int(settings.alpha) if settings.alpha.is_integer() else settings.alpha
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.r,

@@ -30,6 +30,8 @@ def consequences(action: Action, view: ViewState) -> list[str]:
         return []
     arguments = _arguments(action, actions)
     sentences = [*op.consequence(arguments), *_frozen(arguments, view), *_then(action, view)]
+    if any(name in view.refused for name in ops_for(GO_BACK)):
+        return [*sentences, "It can't be undone here: this training can't go back."]
     back = _with_key("rollback", ops_for(GO_BACK), actions)
     return [*sentences, f"To undo it, {back} goes back to a checkpoint from before it."]
 

@@ -64,7 +64,7 @@ class HelpDialog(Dialog[None]):
         lines: list[Line] = [[("Actions of this run's profile", "strong")]]
         if view.read_only:
             lines.append([("  this console is read-only: it sends nothing", "warn")])
-        for action in view.actions.actions:
+        for action in view.offered.actions:
             key = shown_key(action.key) if action.key else ":"
             lines += _row(key, "key", action.label, action_help(action), width)
         if view.actions.problem:
@@ -191,7 +191,7 @@ def choices(view: ViewState) -> list[Choice]:
     return [
         *(
             Choice(action.label, action_help(action), action.key, action=action)
-            for action in view.actions.actions
+            for action in view.offered.actions
             if _is_possible(view, action)
         ),
         *(

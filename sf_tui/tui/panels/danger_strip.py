@@ -205,7 +205,7 @@ class DangerStrip(Panel):
         return join(parts)
 
     def _undo(self, state: str) -> Line:
-        undo = self.view.actions.of_op(op_that_turns_off(state))
+        undo = self.view.offered.of_op(op_that_turns_off(state))
         over = self.view.newest.finished is not None
         if over or undo is None or not undo.key:
             return []

@@ -237,6 +237,6 @@ class Footer(Panel):
             return last_resort if done else op.footer_rank
 
         last_resort = max(OPS[name].footer_rank for name in ops_for(GO_BACK))
-        actions = keyed_actions(view.actions.actions)
+        actions = keyed_actions(view.offered.actions)
         useful = [action for action in actions if not is_idle(op_named(action.op))]
         return sorted(useful, key=lambda action: rank(op_named(action.op)))
