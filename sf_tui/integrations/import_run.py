@@ -19,7 +19,7 @@ from sf_tui.engine.loading import model_folder
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError, UsageError
-from sf_tui.integrations.trainer_output import TrainerOutput, weights_in
+from sf_tui.integrations.trainer_output import TrainerOutput, check_shapes, weights_in
 from sf_tui.integrations.trainer_state import LoggedStep
 from sf_tui.profile import Profile, StageSpec, dump_profile
 from sf_tui.run.commands import CommandTail
@@ -92,6 +92,7 @@ def import_training(
     """
     log(f"loading {profile.model.source}")
     start = _start_files(profile)
+    check_shapes(output, start)
     with _new_run(path, profile, argv) as run:
         prepared = prepare_run(profile, None, run.created)
         spec, known = next(iter(profile.stages_with_known()))
