@@ -134,7 +134,7 @@ def _make_slowly(line: dict[str, Any], values: tuple[Any, ...]) -> Event:  # noq
 # A maker takes a millisecond to compile. A process that reads many logs, or one log many times,
 # compiles each once.
 @lru_cache(maxsize=_PATTERNS_KEPT)
-def _maker(cls: type[Event], names: tuple[str, ...]) -> Maker:
+def _maker(cls: type[Any], names: tuple[str, ...]) -> Maker:
     """Return a function that builds events with exactly these declared fields.
 
     A frozen dataclass sets each slot through `object.__setattr__`, which takes 3.6 µs for a step.
