@@ -51,6 +51,8 @@ class CaseTask:
     """Rows never used for training."""
     train: tuple[Encoded, ...] = ()
     """Rows available for training; the old task's safe examples are drawn from them."""
+    spare: EvalSet = field(default_factory=lambda: EvalSet(()))
+    """More rows never used for training, which a test scores only while its verdict is open."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class RecoveryCase:
         """Return the facts that the test asks for, which neighbors must not teach."""
         old = self.old
         return Leaks(
-            old.held_out.rows if old else (),
+            (*old.held_out.rows, *old.spare.rows) if old else (),
             old.train if old else (),
             self.loaded.tokenizer,
             longest=self.answer_tokens(),
