@@ -17,10 +17,13 @@ from hypothesis import HealthCheck, settings
 
 from support import PATIENCE_S, RUN_PATIENCE_S
 from support.fork_client import ForkHost
+from support.without_sync import skip_sync
 
 # Before anything imports torch, and for every process that a test starts: several threads that
 # share their cores with other tests take ten times as long as one.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+skip_sync()
 
 # The same examples every time: a run of the suite tells of the change at hand, not of its luck.
 # How long they take to make says only how slow the machine is.

@@ -7,7 +7,7 @@ no weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sf_tui.engine.batches import derive_seed
@@ -40,6 +40,9 @@ a repair rarely on more than a thousand; only the paper's own recovery uses all.
 _MOST_OTHERS = 512
 """Most rows of a control or of another task; more would not change a conclusion."""
 
+_MOST_WITH_SPARE = 2048
+"""Most rows of a user's file that a test scores while its verdict is open: half the interval."""
+
 _FEWEST_SCORED = 2
 
 
@@ -53,6 +56,9 @@ class CaseNeeds:
     """Whether all of the old task's training rows are needed, for the paper's own recovery."""
     scores_needed: bool = True
     """Whether the case is useless without old rows to score."""
+    spare: bool = False
+    """Whether further held-out rows are of use, which are scored only if the first leave a verdict
+    open."""
 
 
 def read_old_task(
@@ -71,7 +77,8 @@ def read_old_task(
         loaded: the model, for its tokenizer and the longest row that it accepts.
         needs: what the case is for.
         whole: the data has no split of its own. `needs.examples` rows of a user's file become safe
-            examples, and all others, up to 512, are scored.
+            examples, and all others, up to 512, are scored; with `needs.spare`, more of them, up to
+            2,048 in all, are kept for later.
 
     Returns:
         The task, None if it can't be scored; and notes on what is missing.
@@ -81,14 +88,17 @@ def read_old_task(
     """
     try:
         if whole and settings.held_out is None and not settings.data.startswith(BIOGRAPHY):
-            task = _split_whole(profile, settings, needs)
+            task, spare = _split_whole(profile, settings, needs)
         else:
-            task = read_task(profile, settings)
+            task, spare = read_task(profile, settings), []
     except DataError as error:
         if not _is_missing(settings):
             raise
         return _without_training_rows(profile, settings, loaded, needs, error)
-    return _old_task(profile, settings, task, loaded, needs), ()
+    old = _old_task(profile, settings, task, loaded, needs)
+    if spare:
+        old = replace(old, spare=eval_set(encode_rows(profile, settings, spare, loaded).rows))
+    return old, ()
 
 
 def old_task_of(
@@ -151,7 +161,10 @@ def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> Eval
     return eval_set(encoded.rows)
 
 
-def _split_whole(profile: Profile, settings: TaskSettings, needs: CaseNeeds) -> Task:
+def _split_whole(
+    profile: Profile, settings: TaskSettings, needs: CaseNeeds
+) -> tuple[Task, list[Example]]:
+    """Return a file's rows as a task, and the rows that are kept for later."""
     loaded = load_examples(
         settings.data,
         profile.base_dir,
@@ -171,14 +184,22 @@ def _split_whole(profile: Profile, settings: TaskSettings, needs: CaseNeeds) -> 
             f"at least {_FEWEST_SCORED} rows are scored: add rows, or lower --examples",
         )
     if scored == len(examples):
-        return Task(settings.name, FixedExamples(()), examples)
+        return Task(settings.name, FixedExamples(()), examples), []
     by_group = settings.group is not None
     split = split_examples(examples, scored, profile.seed, loaded.shown, by_group)
-    return Task(
+    train, spare = split.train, list[int]()
+    most = min(len(examples) - pool, _MOST_WITH_SPARE) if needs.spare else scored
+    if most > scored:
+        # The draw is the same, so these are the rows above and more.
+        wider = split_examples(examples, most, profile.seed, loaded.shown, by_group)
+        spare = [at for at in wider.held_out if at not in set(split.held_out)]
+        train = tuple(at for at in train if at not in set(spare))
+    task = Task(
         settings.name,
-        FixedExamples([examples[at] for at in split.train]),
+        FixedExamples([examples[at] for at in train]),
         [examples[at] for at in split.held_out],
     )
+    return task, [examples[at] for at in spare]
 
 
 def _is_missing(settings: TaskSettings) -> bool:

@@ -210,7 +210,7 @@ def _test(
     from sf_tui.cases.rows import CaseNeeds
 
     log = narrator()
-    needs = CaseNeeds(options["examples"], every_example=options["thorough"])
+    needs = CaseNeeds(options["examples"], every_example=options["thorough"], spare=True)
     with target_locked(target):
         case = target_case(target, profile, needs, overrides, log)
         found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())

@@ -24,6 +24,7 @@ from sf_tui.engine.step import (
     build_optimizer,
     learning_rate_at,
     optimizer_step,
+    seed_draws,
 )
 from sf_tui.errors import SfError
 from sf_tui.profile import TrainSettings
@@ -232,7 +233,7 @@ class StageTuner:
         started = self._clock()
         step = self.step + 1
         # Makes dropout and other random draws a pure function of the step, like the batch.
-        torch.manual_seed(derive_seed(self._seed, self._stage, "step", step))
+        seed_draws(derive_seed(self._seed, self._stage, "step", step))
         self.model.train()
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
         losses = {**self._hooks.losses(), **self.added}

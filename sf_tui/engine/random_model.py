@@ -38,6 +38,10 @@ _ROTARY_NAMES = frozenset(
     {"rotary_pct", "rotary_emb_base", "rope_theta", "rope_scaling", "partial_rotary_factor"}
 )
 
+_counted: dict[tuple[type, str], int] = {}
+"""Scalars by config. Counting takes as long as building a small model, and a process that plays
+several runs mostly builds the same one."""
+
 
 def random_model(
     settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int
@@ -192,7 +196,10 @@ def refuse_random_size(
     where = f"[model.config] {largest[0]} = {largest[1]:,}"
 
     def counted(of: PretrainedConfig) -> int:
-        return count_weights(lambda: build(of), buffers=True)
+        key = (type(of), of.to_json_string(use_diff=False))
+        if key not in _counted:
+            _counted[key] = count_weights(lambda: build(of), buffers=True)
+        return _counted[key]
 
     try:
         blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def seed_draws(seed: int) -> None:
+    """Seed the random draws of a step (dropout) on every device in use.
+
+    `torch.manual_seed` also notes a stack trace for each kind of device that was never used: 0.8 ms
+    a call, of the 30 ms of a small model's step.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 class Loss(Protocol):
     """One term of a step's objective."""
 

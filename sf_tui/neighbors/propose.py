@@ -193,6 +193,7 @@ def propose(
     seed: int,
     left_out: LeftOut | None = None,
     own: Collection[Tokens] = (),
+    fillings: int | None = None,
 ) -> list[Neighbor]:
     """Return neighbors of a task's prompts, each once and none of them the task's own.
 
@@ -204,8 +205,10 @@ def propose(
         seed: determines every draw.
         left_out: subjects that none may contain.
         own: further prompts of the task, if `anatomy` holds only a sample.
+        fillings: number of slots that the start model fills; None: `count`. Of three sources of
+            slot words this is the only one that runs the model.
     """
-    proposer = _Proposer(anatomy, start, seed, kinds, count)
+    proposer = _Proposer(anatomy, start, seed, kinds, count if fillings is None else fillings)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
     taken = {prompt.tokens for prompt in anatomy.prompts} | set(own)
     found: list[Neighbor] = []
@@ -233,7 +236,7 @@ class _Proposer:
         start: StartModel,
         seed: int,
         kinds: Mapping[str, float],
-        count: int,
+        fillings: int,
     ) -> None:
         self._anatomy = anatomy
         self._start = start
@@ -241,7 +244,7 @@ class _Proposer:
         # The names of seeds stay as they are: another spelling would change every draw.
         self._random = np.random.default_rng(derive_seed(seed, "neighbours"))
         needs_words = kinds.get("same_template") or kinds.get("random_words")
-        self._slot_words = SlotWords(anatomy.prompts, start, seed, count if needs_words else 0)
+        self._slot_words = SlotWords(anatomy.prompts, start, seed, fillings if needs_words else 0)
 
     def of_kind(self, kind: str, count: int) -> Iterator[Tokens]:
         """Yield prompts of one kind, possibly with repetitions."""

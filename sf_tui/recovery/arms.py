@@ -90,6 +90,8 @@ class ArmContext:
     """Neighbors with the start model's answers, or None."""
     start_selection: float | None = None
     """The start model's accuracy on the selection slice."""
+    now_selection: float | None = None
+    """The accuracy of `now` on the selection slice; None: not scored yet."""
 
     def select(self) -> float:
         """Return the accuracy on the selection slice."""
@@ -106,7 +108,12 @@ class ArmContext:
         enough: float | None = None,
         schedule: str = "cosine",
     ) -> Tuned:
-        """Run a short tuning; the selection slice chooses the step."""
+        """Run a short tuning of the weights `now`; the selection slice chooses the step.
+
+        The caller has restored them.
+        """
+        if self.now_selection is None:
+            self.now_selection = self.select()
         return tune_briefly(
             self.case.model,
             self.case.layout,
@@ -115,6 +122,7 @@ class ArmContext:
             learning_rate=rate,
             schedule=schedule,
             score=self.select,
+            start_score=self.now_selection,
             # Scores on a hundred examples vary by this much from step to step.
             tolerance=self.selection_error if patience is None else lambda _: 0.0,
             score_every=every or max(steps // _SCORES_AN_ARM, 1),

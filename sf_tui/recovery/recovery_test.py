@@ -3,8 +3,8 @@
 On a copy of the weights, several recoveries (arms) run for a few steps each and are scored on
 held-out old examples that no arm has seen. An arm chooses its best step on a separate slice, so the
 reported score is unbiased. Scoring the same recovery on facts that the model never saw shows how
-much of the gain is guessing. While the result is undecided and time is left, the strongest arm goes
-on in further rounds.
+much of the gain is guessing. While the result is undecided and time is left, more held-out examples
+are scored, if there are any, and then the strongest arm goes on in further rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
 from sf_tui.recovery.arms import ARMS, EXAMPLES, Arm, ArmContext, ReferenceArm, bank_size
 from sf_tui.recovery.case import CaseTask, RecoveryCase
-from sf_tui.recovery.rounds import TIME_S, Contender, ExtraRounds, Rounds
+from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Rounds
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
 
@@ -111,6 +111,8 @@ class RecoveryTest:
         self._on_step = on_step
         self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
+        order = spread_evenly(case.old.spare.groups, derive_seed(case.seed, "spare"))
+        self._spare = case.old.spare.subset(order)
         self._exchanged = not case.control
         control = case.control or exchange_answers(
             self._held_out, case.seed, case.loaded.max_length
@@ -120,6 +122,7 @@ class RecoveryTest:
         self._new = self._rows_of_new_task()
         self._results: list[ArmResult] = []
         self._contender: Contender | None = None
+        self._now = np.zeros(0)
         self._start: np.ndarray | None = None
         self._new_start: np.ndarray | None = None
         self._skipped: dict[str, str] = {}
@@ -136,7 +139,7 @@ class RecoveryTest:
         spent_on_reference = 0.0
         with weights_restored(case.model, case.layout) as now_weights:
             self._log("scoring the model as it is")
-            now = self._scores(self._held_out)
+            self._now = self._scores(self._held_out)
             self._raise_floor()
             new_now = self._new_scores()
             context = ArmContext(
@@ -159,13 +162,13 @@ class RecoveryTest:
                 if result is not None:
                     self._results.append(result)
                     self._contend(arm, result)
-            rounds = self._go_on(context, now, self._begun or begun)
+            rounds = self._go_on(context, self._begun or begun)
             if self._thorough:
                 reference_begun = time.perf_counter()
                 reference = self._run_arm(ReferenceArm(), context)
                 spent_on_reference = time.perf_counter() - reference_begun
         finding = decide_verdict(
-            now,
+            self._now,
             self._results,
             self._known_start,
             start_examples=case.known_start.examples,
@@ -187,7 +190,7 @@ class RecoveryTest:
             reference,
             self._skipped,
             self._start,
-            now,
+            self._now,
             self._count,
             tokens,
             self._forwarded + self._scorer.forwarded,
@@ -209,8 +212,8 @@ class RecoveryTest:
         if before is None or strongest_arm([before.result, result]) is result:
             self._contender = Contender(arm, result, Snapshot(self._case.layout))
 
-    def _go_on(self, context: ArmContext, now: np.ndarray, begun: float) -> Rounds:
-        """Continue the strongest arm while the verdict is undecided, and replace its result."""
+    def _go_on(self, context: ArmContext, begun: float) -> Rounds:
+        """Score more examples and continue the strongest arm while the verdict is undecided."""
         contender = self._contender
         if contender is None:
             return Rounds(ended="no_arm" if self._time_s > 0 else "time")
@@ -219,13 +222,19 @@ class RecoveryTest:
         def settled(result: ArmResult) -> bool:
             results = [*self._results[:place], result, *self._results[place + 1 :]]
             return is_settled(
-                now,
+                self._now,
                 results,
                 self._known_start,
                 start_examples=self._case.known_start.examples,
                 seed=self._case.seed,
             )
 
+        added = 0
+        while not settled(contender.result):
+            count = self._widen(context, contender, begun)
+            if not count:
+                break
+            added += count
         extra = ExtraRounds(
             context,
             contender,
@@ -237,7 +246,39 @@ class RecoveryTest:
         )
         self._results[place], rounds = extra.run()
         self._contender = None
-        return rounds
+        return replace(rounds, examples=added)
+
+    def _widen(self, context: ArmContext, contender: Contender, begun: float) -> int:
+        """Score as many held-out examples again, and add them to every score that decides.
+
+        The other arms keep their scores on the first examples: they have no say any more.
+
+        Returns:
+            Their number; 0 if none is left, or not the time that it would take.
+        """
+        rows = self._spare.subset(range(min(len(self._held_out), len(self._spare))))
+        if not len(rows) or strongest_arm(self._results) is not contender.result:
+            return 0
+        start = self._case.start
+        scored = len(self._held_out) + len(self._control or ())
+        passes = 2 if start is None else 3
+        expected_s = MARGIN * passes * self._scoring_s * len(rows) / scored
+        if time.perf_counter() + expected_s > begun + self._time_s:
+            return 0
+        self._log(f"undecided, {len(rows)} more held-out examples")
+        place = self._results.index(contender.result)
+        contender.weights.restore()
+        recovered = np.concatenate([np.asarray(contender.result.recovered), self._scores(rows)])
+        contender.result = replace(contender.result, recovered=recovered)
+        self._results[place] = contender.result
+        context.now.restore()
+        self._now = np.concatenate([self._now, self._scores(rows)])
+        if start is not None and self._start is not None:
+            start.load_into(self._case.layout)
+            self._start = np.concatenate([self._start, self._scores(rows)])
+        self._held_out = EvalSet(self._held_out.rows + rows.rows)
+        self._spare = EvalSet(self._spare.rows[len(rows) :])
+        return len(rows)
 
     def _rows_of_new_task(self) -> EvalSet | None:
         new = self._case.new

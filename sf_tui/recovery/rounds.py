@@ -33,7 +33,7 @@ ROUND_RATE = 0.5
 out the noise that a decay would. `biography-mini`, seed 7, held-out accuracy after 0 to 3 rounds of
 260 steps: 0.92, 0.95, 0.96, 0.98; by cosine rounds, the best step kept: 0.92, 0.92, 0.95, 0.95."""
 
-_MARGIN = 1.2
+MARGIN = 1.2
 """Time that a round must have, relative to what it is expected to take."""
 
 _MEAN_EVERY = 10
@@ -55,6 +55,8 @@ class Rounds:
     ended: Ended = "decided"
     tokens: int = 0
     seconds: float = 0.0
+    examples: int = 0
+    """Further held-out examples that were scored before the rounds."""
 
     def sentences(self, verdict: VerdictName, arm: str | None, time_s: float) -> tuple[str, ...]:
         """Return for the evidence what the rounds were, and why there were no more.
@@ -65,10 +67,16 @@ class Rounds:
             time_s: the time that the test had.
         """
         found = []
+        if self.examples:
+            found.append(
+                f"The verdict was open after the arms, so {self.examples} more held-out examples "
+                "were scored."
+            )
         if self.done:
             times = "once" if self.done == 1 else f"{self.done} times"
+            after = "these" if self.examples else "the arms"
             found.append(
-                f"The verdict was open after the arms, so the strongest went on {times}, for "
+                f"The verdict was open after {after}, so the strongest went on {times}, for "
                 f"{self.steps} steps in all."
             )
         if verdict != "inconclusive" or arm is None:
@@ -166,7 +174,7 @@ class ExtraRounds:
             if plan is None:
                 return found, replace(rounds, ended="no_arm")
             # A round that began must end in time, too, on a machine whose speed varies.
-            expected_s = _MARGIN * self._expected_seconds(plan)
+            expected_s = MARGIN * self._expected_seconds(plan)
             if time.perf_counter() + expected_s > self._deadline:
                 return found, replace(rounds, ended="time")
             self._context.log(

@@ -14,7 +14,13 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.step import Loss, build_optimizer, learning_rate_at, optimizer_step
+from sf_tui.engine.step import (
+    Loss,
+    build_optimizer,
+    learning_rate_at,
+    optimizer_step,
+    seed_draws,
+)
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
 
@@ -55,6 +61,7 @@ def tune_briefly(
     score: Callable[[], float] | None = None,
     score_every: int = 1,
     score_start: bool = True,
+    start_score: float | None = None,
     patience: int | None = None,
     enough: float | None = None,
     tolerance: Callable[[float], float] = lambda _: 0.0,
@@ -75,6 +82,7 @@ def tune_briefly(
         score: scores the current weights; higher is better. None keeps the last step.
         score_every: steps between two scores.
         score_start: whether the weights before the first step can be the best.
+        start_score: their score, if it is known; None: `score` is called for it.
         patience: stop after this many scores without a new best; None never stops early.
         enough: stop at this score; None for no such limit.
         tolerance: returns how far below a best score another one still counts as equal. Of equal
@@ -97,13 +105,13 @@ def tune_briefly(
     best: Snapshot | None = None
     diverged = False
     if score is not None and score_start:
-        best_score = peak = score()
+        best_score = peak = score() if start_score is None else start_score
         scores.append((0, best_score))
         best = Snapshot(layout)
     model.train()
     for step in range(1, steps + 1):
         # Dropout must not depend on earlier draws, because a resumed run repeats a repair.
-        torch.manual_seed(derive_seed("short tuning", step))
+        seed_draws(derive_seed("short tuning", step))
         result = optimizer_step(
             optimizer,
             parameters,

@@ -21,7 +21,9 @@ from sf_tui.tasks.biography import Settings, biography_task
 from support import PATIENCE_S
 from support.fork_client import ForkHost, SfProcess
 
-QUICK = ("--steps", "4", "--examples", "4")
+# Rounds are shown in `recovery/test_rounds.py` and in the journeys.
+ONCE = ("--time", "0")
+QUICK = ("--steps", "4", "--examples", "4", *ONCE)
 TINY = Settings(people=48, new_people=10)
 
 
@@ -79,7 +81,8 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     run = RunDirectory(spoiled)
     before, log = digests(spoiled), run.events.read_bytes()
 
-    found = output(fork_host.run("diagnose", spoiled, "--json", "--set", "cost.gpu_hour=2"))
+    line = ("diagnose", spoiled, *ONCE, "--json", "--set", "cost.gpu_hour=2")
+    found = output(fork_host.run(*line))
 
     assert digests(spoiled) == before
     written = run.events.read_bytes()
@@ -108,19 +111,12 @@ def test_a_diagnosis_adds_one_event_behind_the_runs_end_and_touches_nothing_else
     told = fork_host.run("show", spoiled).stdout
     assert f"old {event['verdict']}: {event['now']:.2f} (" in told
 
-
-def test_without_time_no_round_is_made_and_the_open_verdict_is_a_bound(
-    fork_host: ForkHost, spoiled: Path
-) -> None:
-    found = output(fork_host.run("diagnose", spoiled, "--time", "0", "--json"))
+    # Without time no round is made, and an open verdict is a bound.
     assert (found["rounds"], found["round_steps"], found["rounds_ended"]) == (0, 0, "time")
     assert found["new_learned"] is True
     if found["verdict"] == "inconclusive":
         least = int(100 * found["interval"][0])
         assert found["evidence"][0].startswith(f"At least {least} % of the loss is spurious")
-    refused(
-        fork_host.run("diagnose", spoiled, "--time=-1"), 2, "--time", "must be a number of seconds"
-    )
 
 
 def test_the_run_is_as_finished_as_before(fork_host: ForkHost, spoiled: Path) -> None:
@@ -205,7 +201,7 @@ def test_what_was_written_over_is_told_as_gone(
     run = tmp_path / "over"
     assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
 
-    found = output(fork_host.run("diagnose", run, "--examples", "4", "--json"))
+    found = output(fork_host.run("diagnose", run, "--examples", "4", *ONCE, "--json"))
     assert found["start"] == 1.0
     assert found["real_share"] > 0.75
     # Of 48 questions the interval may be too wide to say more.
@@ -217,7 +213,7 @@ def test_what_a_card_says_to_do_next_with_a_model_can_be_done(
 ) -> None:
     start = finished_run / "checkpoints" / "new" / "step-000000"
     model = finished_run / "model"
-    named = ("--old", questions, "--new", "biography:new", "--start-model", start)
+    named = ("--old", questions, "--new", "biography:new", "--start-model", start, *ONCE)
     done = fork_host.run("diagnose", model, *named, "--steps", "60", "--learning-rate", "2e-3")
     assert done.poll() == 0, done.stderr
     said = " ".join(done.stdout.split())
@@ -255,7 +251,7 @@ def test_a_model_with_its_start_weights_is_diagnosed_like_a_run(
         *("diagnose", finished_run / "model", "--old", questions, "--new", "biography:new"),
         *("--start-model", finished_run / "checkpoints" / "new" / "step-000000"),
         *("--set", "biography.people=48", "--set", "biography.new_people=10"),
-        *("--learning-rate", "8e-4", "--steps", "40", "--json"),
+        *("--learning-rate", "8e-4", "--steps", "40", *ONCE, "--json"),
     )
 
     found = output(done)
@@ -279,6 +275,7 @@ def test_errors_of_a_diagnosis_are_for_people(
     refused(run("diagnose", model, "--old", tmp_path / "no.jsonl"), 2, "no.jsonl: no such file")
     refused(run("diagnose", model, "--old", questions, "--task", "old"), 2, "--task")
     refused(run("diagnose", spoiled, "--learning-rate", "nan"), 2, "--learning-rate nan")
+    refused(run("diagnose", spoiled, "--time=-1"), 2, "--time", "must be a number of seconds")
     refused(run("diagnose", spoiled, "--start-accuracy", "7"), 2, "--start-accuracy 7")
     refused(run("diagnose", spoiled, "--task", "odl"), 2, "odl", "old")
     refused(run("diagnose", spoiled, "--stage", "nwe"), 2, "nwe", "new")

@@ -70,15 +70,29 @@ def test_deep_model_is_counted_from_a_few_blocks(monkeypatch: pytest.MonkeyPatch
         assert found[-1] == sum(tensor.numel() for tensor in held)
 
 
+def test_the_same_config_is_counted_once() -> None:
+    built = []
+
+    def build(config: Any) -> Any:
+        from transformers import GPT2LMHeadModel
+
+        built.append(config)
+        return GPT2LMHeadModel(config)
+
+    for width in (24, 24, 36):
+        refuse_random_size({"n_embd": width}, lambda keys: _config(**keys), build)
+    assert [config.n_embd for config in built] == [24, 36]
+
+
 def test_other_faults_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="otherwise"):
         refuse_random_size({}, lambda _keys: _config(), _fail)
 
 
-def _config() -> Any:
+def _config(**sizes: int) -> Any:
     from transformers import GPT2Config
 
-    return GPT2Config()
+    return GPT2Config(**sizes)
 
 
 def _fail(_config: Any) -> Any:

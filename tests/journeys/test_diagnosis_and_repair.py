@@ -33,6 +33,7 @@ steps = 100000
 threads = 1
 [diagnose]
 steps = 8
+time = 10
 control = "biography:unseen"
 """
 

@@ -138,6 +138,16 @@ def test_folder_that_is_none_or_damaged_is_an_error_with_its_name(
         read_cache(folder, KEY)
 
 
+def test_fewer_fillings_cost_less_and_give_as_many_neighbors(untrained: Scene) -> None:
+    costs = []
+    for fillings in (None, 4):
+        start = untrained.start()
+        kinds = {"same_template": 1.0, "random_words": 1.0}
+        assert len(propose(untrained.anatomy, start, kinds, 40, 0, fillings=fillings)) == 40
+        costs.append(start.forwarded)
+    assert costs[1] < costs[0] / 5
+
+
 def test_neighbors_are_never_the_tasks_own_prompts(untrained: Scene) -> None:
     start, anatomy = untrained.start(), untrained.anatomy
     found = propose(anatomy, start, {"same_template": 1.0}, 12, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,20 @@ from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.layout import read_layout
 from sf_tui.engine.loading import load_model
 from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.step import seed_draws
+from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
 from sf_tui.recovery.rounds import MOST_ROUNDS, MeanWeights, Rounds
-from sf_tui.recovery.scoring import eval_set
+from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
 from support.start_scene import CITIES, COUNTRIES
+
+# Of the neighbors arm: too few to bring the capitals back.
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def lost(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Rec
 
 
 def run_test(case: RecoveryCase, time_s: float) -> RecoveryOutcome:
-    return RecoveryTest(case, examples=4, time_s=time_s).run()
+    return RecoveryTest(case, examples=4, steps=STEPS, time_s=time_s).run()
 
 
 def test_without_time_no_round_is_made(lost: RecoveryCase) -> None:
@@ -75,7 +81,7 @@ def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> N
     random = torch.random.get_rng_state()
     said: list[str] = []
 
-    outcome = RecoveryTest(lost, examples=4, time_s=1e9, log=said.append).run()
+    outcome = RecoveryTest(lost, examples=4, steps=STEPS, time_s=1e9, log=said.append).run()
 
     assert all(torch.equal(p, before[name]) for name, p in lost.model.named_parameters())
     assert torch.equal(torch.random.get_rng_state(), random)
@@ -90,6 +96,34 @@ def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> N
         assert np.array_equal(one.recovered, other.recovered)
 
 
+def test_an_open_verdict_is_scored_on_more_examples_before_any_round(lost: RecoveryCase) -> None:
+    assert lost.old is not None
+    before = {name: p.detach().clone() for name, p in lost.model.named_parameters()}
+    spare = EvalSet(lost.old.held_out.rows * 2)
+    more = replace(lost, old=replace(lost.old, spare=spare))
+    first = run_test(more, 0)
+    assert first.rounds.examples == 0
+    said: list[str] = []
+
+    outcome = RecoveryTest(more, examples=4, steps=STEPS, time_s=1e9, log=said.append).run()
+
+    assert outcome.rounds.examples >= len(first.now)
+    assert len(outcome.now) == len(first.now) + outcome.rounds.examples
+    assert outcome.finding.estimates.examples == len(outcome.now)
+    assert np.array_equal(outcome.now[: len(first.now)], first.now)
+    assert outcome.start is not None
+    assert len(outcome.start) == len(outcome.now)
+    deciding = next(arm for arm in outcome.arms if arm.name == outcome.finding.arm)
+    assert np.shape(deciding.recovered) == np.shape(outcome.now)
+    widened = [at for at, line in enumerate(said) if "more held-out examples" in line]
+    rounds = [at for at, line in enumerate(said) if "undecided, round" in line]
+    assert widened
+    assert all(at < round_at for at in widened for round_at in rounds)
+    told = f"so {outcome.rounds.examples} more held-out examples were scored"
+    assert any(told in sentence for sentence in outcome.finding.evidence)
+    assert all(torch.equal(p, before[name]) for name, p in lost.model.named_parameters())
+
+
 def test_time_that_is_over_is_told_only_of_an_open_verdict() -> None:
     over = Rounds(1, 20, "time")
     went_on, why = over.sentences("inconclusive", "neighbors", 30.0)
@@ -99,6 +133,35 @@ def test_time_that_is_over_is_told_only_of_an_open_verdict() -> None:
     assert Rounds(ended="time").sentences("inconclusive", "neighbors", 0) == ()
     (more,) = Rounds(ended="rounds").sentences("inconclusive", "neighbors", 30.0)
     assert "more held-out examples" in more
+
+
+def test_a_known_score_of_the_start_is_not_measured_again(lost: RecoveryCase) -> None:
+    asked: list[float] = []
+
+    def score() -> float:
+        asked.append(0.5)
+        return 0.5
+
+    assert lost.old is not None
+    loss = lost.examples_loss("few", lost.old.train, 4)
+    kept = Snapshot(lost.layout)
+    found = [
+        tune_briefly(
+            lost.model, lost.layout, [loss], steps=2, learning_rate=1e-9, score=score, **known
+        )
+        for known in ({}, {"start_score": 0.75})
+    ]
+    kept.restore()
+    assert len(asked) == 3 + 2
+    assert [one.scores[0] for one in found] == [(0, 0.5), (0, 0.75)]
+    assert (found[1].best_step, found[1].best_score) == (0, 0.75)
+
+
+def test_step_draws_are_those_of_the_seed() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    seed_draws(7)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_mean_leaves_what_is_frozen_bit_for_bit(lost: RecoveryCase) -> None:

@@ -22,6 +22,19 @@ def events_of(objects: Iterable[Any]) -> Iterator[Event]:
             yield event
 
 
+def test_readers_of_one_process_read_any_order_and_choice_of_fields() -> None:
+    whole = {"seq": 1, "time": "t", "type": "step", "stage": "new", "step": 3, "loss": 0.5}
+    turned = dict(reversed(whole.items()))
+    newer = {**whole, "later": 1}
+    short = {name: value for name, value in whole.items() if name != "loss"}
+    for line, loss in ((whole, 0.5), (turned, 0.5), (newer, 0.5), (short, None), (whole, 0.5)):
+        # The second of two alike is built by the function that the first one's pattern made.
+        for event in events_of([line, {**line, "step": 4}]):
+            assert (event.stage, event.loss, event.seq) == ("new", loss, 1)  # type: ignore[attr-defined]
+    [event] = events_of([{**whole, "loss": 0.25}])
+    assert event.loss == 0.25  # type: ignore[attr-defined]
+
+
 class Story:
     """Tells a run event by event, as a worker would."""
 

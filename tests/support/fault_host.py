@@ -19,8 +19,11 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from support.fault_points import FaultPoints
 from support.quick_run import Operator, events_of, work
+from support.without_sync import skip_sync
 
 IMPORTED = (modeling_gpt_neox,)
+
+skip_sync()
 
 
 class PersistentOperator(Operator):

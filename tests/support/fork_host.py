@@ -34,6 +34,8 @@ NEVER_NEEDED = ("sf_tui.bench", "sf_tui.tui")
 
 def prepare() -> None:
     """Do once what each `sf` would do again: import its modules, build its tree of commands."""
+    # As in the tests' own process; see `without_sync.py`, which a script can't import.
+    os.fsync = lambda fd: None  # noqa: ARG005
     for module in pkgutil.walk_packages(sf_tui.__path__, "sf_tui."):
         if not module.name.startswith(NEVER_NEEDED) and not module.name.endswith("__main__"):
             importlib.import_module(module.name)

@@ -249,7 +249,7 @@ def test_probes_are_dense_inside_every_window(watched: RunDirectory) -> None:
 def interesting(events: list[JsonObject]) -> list[int]:
     """Return the moments around alerts, danger windows, rewinds and answers in the last stage."""
     kinds = {"alert", "danger", "rewound", "command"}
-    return [e["seq"] for e in events if e["type"] in kinds and e.get("stage") == "new"][::2]
+    return [e["seq"] for e in events if e["type"] in kinds and e.get("stage") == "new"][::3]
 
 
 def test_kill_doubles_no_alert_and_loses_none(watched: RunDirectory, tmp_path: Path) -> None:

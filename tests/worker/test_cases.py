@@ -230,6 +230,16 @@ def test_a_file_that_nobody_split_gives_safe_examples_and_scores_all_others(
     many = str(rows("many.jsonl", MOST_EXAMPLES + 700))
     assert old_of(assembled, TEN, whole=True, data=many) == (512, MOST_EXAMPLES)
 
+    table = TaskSettings.model_validate({"name": "old", "data": many})
+    needs = CaseNeeds(10, spare=True)
+    found, _ = read_old_task(assembled.profile, table, assembled.case.loaded, needs, whole=True)
+    assert found is not None
+    parts = [found.held_out.rows, found.spare.rows, found.train]
+    assert [len(part) for part in parts] == [512, 2048 - 512, MOST_EXAMPLES + 700 - 2048]
+    assert len({str(row.input_ids) for part in parts for row in part}) == sum(map(len, parts))
+    few = str(rows("few.jsonl", 600))
+    assert old_of(assembled, needs, whole=True, data=few) == (512, 10)
+
 
 def test_the_split_of_a_file_is_the_same_every_time(undisturbed: RunDirectory, rows: Write) -> None:
     assembled = case_of(undisturbed)

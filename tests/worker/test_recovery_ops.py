@@ -31,7 +31,10 @@ from support.quick_run import (
 
 # A repair of so few steps that the whole run still plays in seconds; scaled back, it has its effect
 # also where none of them is better than none.
-SHORT = ("recover.steps=6", "diagnose.steps=6", "anchor.cache_size=64", "recover.interpolate=0.7")
+SHORT = (
+    *("recover.steps=6", "diagnose.steps=6", "diagnose.time=0"),
+    *("anchor.cache_size=64", "recover.interpolate=0.7"),
+)
 
 METRIC = 'data = "biography:{}"\nmetric = "token_accuracy"\n'
 
@@ -76,17 +79,20 @@ def test_everything_that_was_asked_for_was_done(mended: RunDirectory) -> None:
     assert {status for stage, status in by_rule if stage == "old"} <= {"refused"}
 
 
-def test_a_mended_run_that_is_killed_ends_with_the_same_weights(
-    mended: RunDirectory, tmp_path: Path
-) -> None:
-    accepted = [
-        event["seq"]
-        for event in events_of(mended, "command")
-        if event["status"] == "accepted" and event["op"] != "diagnose"
-    ]
-    done = [e["seq"] for e in events_of(mended, "command") if e["status"] == "done"]
-    for count in [*accepted, *done]:
-        run = put_back(mended, tmp_path / f"{count}", count, late=False)
+def command_moments(run: RunDirectory) -> dict[str, list[int]]:
+    """Return for each op the moments behind an acceptance and behind an end, without tests'."""
+    found: dict[str, list[int]] = {}
+    for event in events_of(run, "command"):
+        accepted = event["status"] == "accepted" and event["op"] != "diagnose"
+        if accepted or event["status"] == "done":
+            found.setdefault(event["op"], []).append(event["seq"])
+    return found
+
+
+def assert_mended_again(mended: RunDirectory, folder: Path, moments: list[int]) -> None:
+    """Kill the run at each moment and resume it."""
+    for count in moments:
+        run = put_back(mended, folder / f"{count}", count, late=False)
         assert work(run, operate(run)) == 0
         assert equal(final_weights(run), final_weights(mended)), count
         assert live_course(run) == live_course(mended), count
@@ -95,10 +101,27 @@ def test_a_mended_run_that_is_killed_ends_with_the_same_weights(
         shutil.rmtree(run.path)
 
 
+def test_a_mended_run_that_is_killed_ends_with_the_same_weights(
+    mended: RunDirectory, tmp_path: Path
+) -> None:
+    moments = command_moments(mended)
+    # Two of a repair, one of them in the middle; one of an edit; the end of a rollback.
+    chosen = [*moments["recover"][:2], moments["shift-edit"][0], moments["rollback"][-1]]
+    assert_mended_again(mended, tmp_path, chosen)
+
+
+@pytest.mark.slow
+def test_a_mended_run_that_is_killed_behind_any_command_ends_with_the_same_weights(
+    mended: RunDirectory, tmp_path: Path
+) -> None:
+    every = [count for counts in command_moments(mended).values() for count in counts]
+    assert_mended_again(mended, tmp_path, every)
+
+
 def test_a_recovery_test_leaves_the_run_as_it_would_have_been(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
-    run = begin(*SHORT)
+    run = begin(*SHORT, "diagnose.time=60")
     operator = Operator(run).at("new", 3, "diagnose", thorough=True).at("new", 9, "diagnose")
     assert work(run, operator) == 0
     found = events_of(run, "diagnosis")
@@ -156,6 +179,27 @@ def ask_again(run: RunDirectory) -> Callable[[JsonObject], None]:
     return listen
 
 
+def acts_of(run: RunDirectory) -> list[JsonObject]:
+    """Return the events of commands, checkpoints and rewinds from the first command on."""
+    acts = [e for e in events_of(run) if e["type"] in ("command", "checkpoint", "rewound")]
+    first = next(e["seq"] for e in events_of(run, "command"))
+    return [event for event in acts if event["seq"] >= first]
+
+
+def assert_undone_again(undone: RunDirectory, folder: Path, acts: list[JsonObject]) -> None:
+    """Kill the run behind each event and resume it; behind a rewind also later than it told."""
+    for event in acts:
+        for late in (False, True) if event["type"] == "rewound" else (False,):
+            where = f"{event['seq']}-{late}"
+            run = put_back(undone, folder / where, event["seq"], late=late)
+            assert work(run, back_and_forth(run), ask_again(run)) == 0, where
+            assert equal(final_weights(run), final_weights(undone)), where
+            assert live_course(run) == live_course(undone), where
+            assert live_probes(run) == live_probes(undone), where
+            assert_well_told(run)
+            shutil.rmtree(run.path)
+
+
 def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     undone: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
 ) -> None:
@@ -163,19 +207,17 @@ def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     frozen = [name for name in final_weights(undone) if ".layers.0." in name]
     assert frozen
     assert not equal(final_weights(undone), final_weights(undisturbed))
-    acts = [e for e in events_of(undone) if e["type"] in ("command", "checkpoint", "rewound")]
-    first = next(e["seq"] for e in events_of(undone, "command"))
-    for event in (event for event in acts if event["seq"] >= first):
-        told = event["type"] == "rewound"
-        for late in (False, True) if told else (False,):
-            where = f"{event['seq']}-{late}"
-            run = put_back(undone, tmp_path / where, event["seq"], late=late)
-            assert work(run, back_and_forth(run), ask_again(run)) == 0, where
-            assert equal(final_weights(run), final_weights(undone)), where
-            assert live_course(run) == live_course(undone), where
-            assert live_probes(run) == live_probes(undone), where
-            assert_well_told(run)
-            shutil.rmtree(run.path)
+    acts = acts_of(undone)
+    back = [event for event in acts if event["type"] == "rewound"]
+    mended = [e for e in acts if e["type"] == "command" and e["op"] == "recover"]
+    assert_undone_again(undone, tmp_path, [*back, *mended])
+
+
+@pytest.mark.slow
+def test_a_run_taken_back_and_killed_behind_any_act_ends_with_the_same_weights(
+    undone: RunDirectory, tmp_path: Path
+) -> None:
+    assert_undone_again(undone, tmp_path, acts_of(undone))
 
 
 def test_the_weights_of_a_repair_are_saved_beside_those_from_before_it(begin: Begin) -> None:

@@ -124,7 +124,8 @@ def test_the_busy_run_did_what_it_was_asked_to(busy: RunDirectory) -> None:
 
 
 def test_kill_at_a_nasty_moment_changes_nothing(busy: RunDirectory, tmp_path: Path) -> None:
-    for count in nasty(events_of(busy)):
+    # Every other one; `slow` tests kill it behind any event.
+    for count in nasty(events_of(busy))[::2]:
         assert_goes_on(busy, tmp_path / f"{count}", count, late=False)
 
 
