@@ -33,8 +33,8 @@ def case_references(
         train_of: returns the training rows of a task that the run taught.
 
     Returns:
-        None where only the stage's own start can be used: it is the only one, the profile's
-        [anchor] taught_share is 0, a checkpoint is gone, or a taught task has no prompts.
+        None where only the stage's own start can be used: it is the only one, a taught task has no
+        prompts or [anchor] taught_share is 0, or a checkpoint is gone.
 
     Raises:
         RunError: a checkpoint can't be used.
@@ -42,7 +42,9 @@ def case_references(
     """
     share = profile.anchor.taught_share
     wanted = references_of(profile, stage)
-    if not share or (wanted.origin == stage and not wanted.taught):
+    if wanted.taught and not share:
+        return None
+    if wanted.origin == stage and not wanted.taught:
         return None
     origin = find_start(model, start_of(wanted.origin), None)
     if origin is None:

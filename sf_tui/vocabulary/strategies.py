@@ -218,10 +218,15 @@ class StrategyDeclaration:
             key.is_required() for key in self.settings.model_fields.values()
         )
 
-    def old_data(self, settings: StrategySettings | None) -> str:
-        """Return its access to old data, in words, for a stage with these settings."""
+    def old_data(self, settings: StrategySettings | None, *, taught: bool = True) -> str:
+        """Return its access to old data, in words, for a stage with these settings.
+
+        Args:
+            settings: its settings.
+            taught: whether the run taught other tasks before the stage.
+        """
         if "old_examples" not in self.needs:
-            shared = getattr(settings, "taught_share", 0.0)
+            shared = taught and getattr(settings, "taught_share", 0.0)
             return "prompts of tasks that the run taught" if shared else "none"
         count = getattr(settings, "examples", None)
         if count is None:

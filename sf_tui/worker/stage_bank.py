@@ -209,7 +209,8 @@ class StageBank:
             fitting = tuple(
                 prompt
                 for prompt in sample.prompts
-                if self._limit is None or len(prompt) + longest <= self._limit
+                if (self._limit is None or len(prompt) + longest <= self._limit)
+                and (self._left_out is None or prompt not in self._left_out)
             )
             if fitting:
                 found.append(TaughtPrompts(task, stage, fitting, longest))
