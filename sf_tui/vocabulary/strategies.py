@@ -226,8 +226,8 @@ class StrategyDeclaration:
             taught: whether the run taught other tasks before the stage.
         """
         if "old_examples" not in self.needs:
-            shared = taught and getattr(settings, "taught_share", 0.0)
-            return "prompts of tasks that the run taught" if shared else "none"
+            share: float = getattr(settings, "taught_share", 0.0)
+            return "prompts of tasks that the run taught" if taught and share else "none"
         count = getattr(settings, "examples", None)
         if count is None:
             return "every training example of earlier tasks"
