@@ -14,6 +14,7 @@ from pathlib import Path
 from sf_tui.cases.choice import choose_old_task, choose_stage, watched_before
 from sf_tui.cases.inputs import changed_inputs, describe_changes
 from sf_tui.cases.named_model import model_tables
+from sf_tui.cases.references import case_references
 from sf_tui.cases.retrain_cost import training_tokens
 from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
 from sf_tui.cases.run_weights import (
@@ -21,9 +22,9 @@ from sf_tui.cases.run_weights import (
     RunRecord,
     base_start,
     find_stage_start,
-    find_start,
     load_newest,
     open_start_model,
+    own_start,
 )
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.prepare import (
@@ -169,8 +170,7 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
         record,
         spec.name,
         overrides.start_model,
-        adapter_off=starts_without_adapter(profile, spec.name)
-        and (profile.adapter is None or profile.adapter.per_stage == "same"),
+        adapter_off=starts_without_adapter(profile, spec.name),
     )
     if start is None:
         notes.append(f"the start weights of stage '{spec.name}' are gone")
@@ -198,6 +198,14 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     elif overrides.old is None and overrides.start_model is None and old_settings is not None:
         known = _logged_start(history, spec.name, old_settings.name, old)
     case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
+    if overrides.start_model is None:
+        case.references = case_references(
+            profile,
+            spec.name,
+            model,
+            record.start_of,
+            lambda task: read_new_task(profile, profile.task(task), model.loaded)[1].train,
+        )
     stage, step = record.place
     return RunCase(
         case,
@@ -215,7 +223,7 @@ def live_case(
     prepared: PreparedRun,
     history: RunState,
     accuracy: Mapping[str, Measures],
-    start_folder: Path,
+    start_of: Callable[[str], Path],
     needs: CaseNeeds,
     check_stop: Callable[[], None],
 ) -> RunCase:
@@ -229,7 +237,7 @@ def live_case(
         history: the run so far.
         accuracy: each task's measures as the worker remembers them. A resumed worker must choose
             the same old task again, and its log may contain later probes.
-        start_folder: the folder of the stage's first checkpoint.
+        start_of: returns the folder of a stage's first checkpoint.
         needs: what the case is for.
         check_stop: raises if the run has to stop; querying the start model may take longer than a
             scheduler waits.
@@ -249,11 +257,12 @@ def live_case(
         model,
         old,
         new_task_of(new),
-        find_start(
-            model, start_folder, None, adapter_off=starts_without_adapter(profile, spec.name)
-        ),
+        own_start(profile, spec.name, model, start_of),
         _logged_start(history, spec.name, old.name, old),
         _tokens_of(spec, new),
+    )
+    case.references = case_references(
+        profile, spec.name, model, start_of, lambda task: prepared.tasks[task].train
     )
     case.check_stop = check_stop
     trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}

@@ -5,7 +5,7 @@ Reads only; takes no lock; knows no data. The caller chooses the checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sf_tui.engine.checkpoint_state import STATE_FILE
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
-from sf_tui.engine.prepare import load_model_of
+from sf_tui.engine.prepare import load_model_of, starts_without_adapter
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import AdapterOff, StartWeights
 from sf_tui.errors import ModelError
@@ -210,6 +210,24 @@ def find_stage_start(
     if named is None and first is not None:
         return open_referenced(first.weights, model.loaded)
     return find_start(model, record.start_of(stage), named, adapter_off=adapter_off)
+
+
+def own_start(
+    profile: Profile, stage: str, model: LoadedRun, start_of: Callable[[str], Path]
+) -> StartWeights | None:
+    """Return the weights that a stage of a run of our own began with; None if they are gone.
+
+    Args:
+        profile: the run's profile.
+        stage: the stage.
+        model: the model that they must fit.
+        start_of: returns the folder of a stage's first checkpoint.
+
+    Raises:
+        RunError: the checkpoint can't be used.
+    """
+    off = starts_without_adapter(profile, stage)
+    return find_start(model, start_of(stage), None, adapter_off=off)
 
 
 def find_start(

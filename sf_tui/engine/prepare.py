@@ -78,11 +78,14 @@ class PreparedRun:
 def starts_without_adapter(profile: Profile, stage: str) -> bool:
     """Return whether a stage's start model is the base with the adapter turned off.
 
-    In later stages it is the adapter as it was then, or the sum of the finished ones.
+    In later stages it is the adapter as it was then, or the sum of the finished ones. Where each
+    stage has a new one, those of finished stages stay in use while the last is off; the first
+    checkpoint of the first stage then is the base.
     """
     settings = profile.adapter
-    first = profile.stages()[0].name == stage
-    return settings is not None and settings.source is None and first
+    if settings is None or settings.source is not None or settings.per_stage == "new":
+        return False
+    return profile.stages()[0].name == stage
 
 
 def prepare_run(

@@ -42,6 +42,11 @@ PROMPTS_A_PART = 1024
 _SHORTEST_ANSWER = 4
 _LONGEST_ANSWER = 32
 
+TAUGHT = "taught"
+"""Kind of the prompts of tasks that the run taught."""
+
+_KINDS = (*KINDS, TAUGHT)
+
 _PROMPTS_FILE = "prompts.safetensors"
 _KEY_FILE = "bank.json"
 
@@ -221,7 +226,7 @@ def _prompts(folder: Path | None, propose: Callable[[], Sequence[Neighbor]]) -> 
         neighbors = propose()
         lengths = np.array([len(one.tokens) for one in neighbors], dtype=np.int32)
         tokens = np.array([t for one in neighbors for t in one.tokens], dtype=np.int32)
-        kinds = np.array([KINDS.index(one.kind) for one in neighbors], dtype=np.uint8)
+        kinds = np.array([_KINDS.index(one.kind) for one in neighbors], dtype=np.uint8)
         _write(file, {"lengths": lengths, "tokens": tokens, "kinds": kinds})
     return _read_prompts(file)
 
@@ -230,7 +235,7 @@ def _read_prompts(file: Path) -> list[Neighbor]:
     stored = load_file(file)
     ends = np.cumsum(stored["lengths"])
     return [
-        Neighbor(tuple(stored["tokens"][end - length : end].tolist()), KINDS[kind])
+        Neighbor(tuple(stored["tokens"][end - length : end].tolist()), _KINDS[kind])
         for end, length, kind in zip(ends, stored["lengths"], stored["kinds"], strict=True)
     ]
 

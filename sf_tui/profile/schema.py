@@ -354,7 +354,12 @@ class Profile(StrictTable):
     def old_data_access(self, stage: StageSpec) -> str:
         """Return what a stage is trained on of earlier tasks' data, in words."""
         train = stage.train
-        strategys = train.declaration.old_data(self.strategy_settings(train.strategy, train))
+        stages = self.stages()
+        before = {one.task for one in stages[: [one.name for one in stages].index(stage.name)]}
+        strategys = train.declaration.old_data(
+            self.strategy_settings(train.strategy, train),
+            taught=bool(before - {stage.task}),
+        )
         if stage.name != REPLAY_STAGE:
             return strategys
         whole = f"every training example of '{stage.task}'"

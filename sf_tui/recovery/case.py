@@ -17,23 +17,48 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.step import ExamplesLoss
-from sf_tui.engine.weights import StartWeights
+from sf_tui.engine.weights import StartWeights, with_weights
 from sf_tui.neighbors.anatomy import Anatomy, Tokens, anatomize, prompts_of
 from sf_tui.neighbors.anchor import Anchor, DivergenceMeter
 from sf_tui.neighbors.cache import (
     MOST_PROMPTS,
+    TAUGHT,
     TeacherCache,
     answer_limit,
     build_cache,
 )
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.taught import add_taught, neighbors_beside
 from sf_tui.profile import AnchorSettings, NeighborKinds
 from sf_tui.recovery.scoring import EvalSet, Leaks, Scorer
 from sf_tui.tasks.encoding import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class TaughtTask:
+    """A task that the run taught before the stage: its prompts, and its reference."""
+
+    name: str
+    prompts: tuple[Tokens, ...]
+    longest_answer: int
+    """In tokens."""
+    weights: StartWeights
+    """The weights of the model that had just learned it."""
+
+
+@dataclass(frozen=True)
+class CaseReferences:
+    """The earlier weights that a repair refers to, beside those from before the stage."""
+
+    origin: StartWeights
+    """The weights that know what the model knew before the run taught it anything."""
+    taught: tuple[TaughtTask, ...]
+    share: float
+    """Share of the taught tasks' prompts among those that a repair trains on."""
 
 
 UNKNOWN_RATES = (1.0, 4.0, 16.0, 64.0)
@@ -93,6 +118,8 @@ class RecoveryCase:
     reference_rate: float | None = None
     """Learning rate of the paper's recovery; None for a quarter of the stage's."""
     stage: str = ""
+    references: CaseReferences | None = None
+    """What a repair refers to in a run of several stages; None: only the start weights."""
     check_stop: Callable[[], None] | None = None
     """Called before each pass of the start model; an exception ends the test or the repair."""
 
@@ -178,6 +205,7 @@ class RecoveryCase:
         *,
         left_out: LeftOut | None = None,
         beside: Anatomy | None = None,
+        references: CaseReferences | None = None,
         log: Callable[[str], None] | None = None,
     ) -> TeacherCache | None:
         """Return neighbors with the start model's answers; the model must have the start weights.
@@ -188,6 +216,7 @@ class RecoveryCase:
             count: largest number of prompts.
             left_out: subjects that no prompt may repeat.
             beside: additional prompts; half of the neighbors are made from them.
+            references: the weights that answer instead of the model's current ones.
             log: receives a line before the start model runs.
         """
         anatomies = [one for one in (self.anatomy(), beside) if one is not None]
@@ -214,8 +243,30 @@ class RecoveryCase:
                         found.setdefault(one.tokens, one)
             return list(found.values())
 
-        bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
-        return bank if len(bank) else None
+        if references is None:
+            bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
+            return bank if len(bank) else None
+        share, taught = references.share, references.taught
+        count = neighbors_beside(count, share, len(taught))
+        with with_weights(references.origin, self.layout):
+            bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
+        if not len(bank):
+            return None
+        return add_taught(bank, [self._taught_bank(task, start) for task in taught], share)
+
+    def _taught_bank(self, task: TaughtTask, start: StartModel) -> TeacherCache:
+        longest = answer_limit(self.anchor.answer_tokens, task.longest_answer)
+        limit = self.loaded.max_length
+        prompts = [p for p in task.prompts if not limit or len(p) + longest <= limit]
+        with with_weights(task.weights, self.layout):
+            return build_cache(
+                None,
+                {},
+                lambda: [Neighbor(prompt, TAUGHT) for prompt in prompts],
+                start,
+                longest=longest,
+                top_k=self.anchor.top_k,
+            )
 
     def answer_tokens(self) -> int:
         """Return the largest number of tokens in an answer of the start model."""

@@ -123,7 +123,7 @@ class Repair:
                     rows = case.batch_size * self._steps
                     rows = min(rows, case.anchor.cache_size or rows)
                     scoring = min(_KEPT_BACK, rows // _KEPT_BACK_SHARE)
-                    bank = case.bank(rows + scoring, log=self._log)
+                    bank = case.bank(rows + scoring, references=case.references, log=self._log)
                 now.restore()
             self._forwarded += bank.built_tokens if bank else 0
             taken, kept_back = self._part_bank(bank)

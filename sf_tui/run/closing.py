@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sf_tui.run.checkpoint_folders import newest_checkpoint
 from sf_tui.run.course import TaskCourse, courses
@@ -169,8 +170,15 @@ def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple
 def alert_drop(run: RunDirectory) -> float:
     """Return the drop that a run's profile warns of; the default if it can't be read."""
     try:
-        profile = tomllib.loads(read_regular(run.profile).decode())
-        return float(profile.get("window", {}).get("alert_drop", ALERT_DROP))
-    except (OSError, ValueError, AttributeError, TypeError):
+        return alert_drop_of(tomllib.loads(read_regular(run.profile).decode()))
+    except (OSError, ValueError):
         # A damaged profile is reported by the reader that needs it.
+        return ALERT_DROP
+
+
+def alert_drop_of(profile: Mapping[str, Any]) -> float:
+    """Return the drop that a profile's tables warn of; the default if they name none."""
+    try:
+        return float(profile.get("window", {}).get("alert_drop", ALERT_DROP))
+    except (ValueError, AttributeError, TypeError):
         return ALERT_DROP

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sf_tui.errors import RunError
-from sf_tui.run.closing import ALERT_DROP
+from sf_tui.run.closing import ALERT_DROP, alert_drop_of
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
@@ -103,11 +103,10 @@ def read_actions(run: RunDirectory) -> RunActions:
                 arguments={key: value for key, value in table.items() if key not in _OWN_KEYS},
             )
         )
-    alert_drop = profile.get("window", {}).get("alert_drop", ALERT_DROP)
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
     recover = profile.get("recover", {})
-    return RunActions(actions, float(alert_drop), float(strength), recover, problem)
+    return RunActions(actions, alert_drop_of(profile), float(strength), recover, problem)
 
 
 class ActionSender:

@@ -35,8 +35,8 @@ MOST_SUGGESTED = 2
 """Most actions suggested at a time; more would be no suggestion."""
 LEARNED = 0.5
 """Score below which an anchored task counts as not learned in the second half of its stage."""
-FALLING = 0.5
-"""Share of the alert's bound from which a certain loss is worth holding in a danger window."""
+FALLING = 0.25
+"""Share of the alert's bound from which a certain loss is worth holding or winning back."""
 HELD = "held by the anchor"
 BEFORE_GOING_ON = "before you go on"
 HELD_BACK = "(the anchor holds the new task back)"
@@ -55,7 +55,9 @@ class Situation:
 
     Attributes:
         lost: whether a watched task has lost more in this stage than the alert's bound.
-        falling: whether one has surely lost something, and as it looks half of the bound or more.
+        falling: whether one has surely lost something, in this stage or since the run began, and
+            as it looks a quarter of the bound or more.
+        lost_before: whether one has lost more than the bound since the run began.
         late: whether the stage is in its second half.
         in_window: whether the stage is in a danger window.
         verdict: that of a recovery test on the current weights; empty for none.
@@ -72,6 +74,7 @@ class Situation:
 
     lost: bool = False
     falling: bool = False
+    lost_before: bool = False
     late: bool = False
     in_window: bool = False
     verdict: str = ""
@@ -119,13 +122,17 @@ def advise(now: Situation) -> Advice:
             if now.released:
                 return Advice(remark=WEAKER)
             return Advice((op_that_turns_off(ANCHORED),), remark=HELD_BACK)
-        if now.anchored and now.falling and now.late and now.can_repair:
-            # An anchor wins back much of the first fall by itself; the rest takes a repair.
+        held = now.anchored or now.lost_before
+        if held and now.falling and now.late and now.can_repair:
+            # An anchor wins back much of a fall by itself, of an earlier stage's too; the rest
+            # takes a repair.
             return Advice(tuple(ops_for(RECOVER)))
         if now.anchored:
             return Advice(remark=HELD) if now.repaired or now.gone_back else Advice()
         if now.repaired or now.gone_back:
             return Advice(anchoring, remark=BEFORE_GOING_ON)
+        if now.lost_before and not now.released:
+            return Advice(anchoring)
         if now.falling and now.in_window and not now.frozen:
             # Few examples prove a loss late; what is held before that needs no repair.
             return Advice(protecting)
@@ -161,10 +168,15 @@ def situation_of(view: ViewState) -> Situation:
     protected = max((c.seq for c in done if op_named(c.op).turns_on in _PROTECTED), default=0)
     went_back = max((c.seq for c in done if op_named(c.op).purpose == GO_BACK), default=0)
     change = stage.weight_changes[-1] if stage.weight_changes else None
-    drops = [loss.in_stage for loss in task_losses(live) if loss.in_stage]
+    losses = task_losses(live)
+    drops = [loss.in_stage for loss in losses if loss.in_stage]
+    whole = [loss.since_run for loss in losses if loss.since_run]
     return Situation(
         lost=any(drop.exceeds(bound) for drop in drops),
-        falling=any(drop.exceeds(0.0) and drop.value >= FALLING * bound for drop in drops),
+        falling=any(
+            drop.exceeds(0.0) and drop.value >= FALLING * bound for drop in (*drops, *whole)
+        ),
+        lost_before=any(drop.exceeds(bound) for drop in whole),
         late=2 * stage.step >= stage.steps,
         in_window=view.in_window,
         verdict=view.verdict,
@@ -212,7 +224,7 @@ def remark(view: ViewState, run: str = "") -> str:
 
 
 def _lost_before(view: ViewState, run: str) -> str:
-    """Return in which earlier stage a task was lost; no op reaches back beyond its stage."""
+    """Return in which earlier stage a task was lost, once nothing more can be done in this one."""
     for loss in task_losses(view.live):
         if loss.since_run is None or not loss.since_run.exceeds(view.actions.alert_drop):
             continue

@@ -59,6 +59,9 @@ Share = Annotated[float, BeforeValidator(finite), Field(ge=0, le=1), Wanted("a s
 Part = Annotated[
     float, BeforeValidator(finite), Field(gt=0, lt=1), Wanted("a share between 0 and 1")
 ]
+PartOrZero = Annotated[
+    float, BeforeValidator(finite), Field(ge=0, lt=1), Wanted("a share from 0 to below 1")
+]
 Factor = Annotated[
     float, BeforeValidator(finite), Field(gt=0, le=1), Wanted("a number above 0 and up to 1")
 ]
@@ -112,6 +115,11 @@ class AnchorSettings(StrategySettings):
     )
     top_k: RowCount = Field(
         default=64, description="number of the start model's most likely tokens kept"
+    )
+    taught_share: PartOrZero = Field(
+        default=0.25,
+        description="share of the prompts that are those of tasks that earlier stages of the run "
+        "taught, without their answers; 0: none",
     )
 
 
@@ -210,10 +218,16 @@ class StrategyDeclaration:
             key.is_required() for key in self.settings.model_fields.values()
         )
 
-    def old_data(self, settings: StrategySettings | None) -> str:
-        """Return its access to old data, in words, for a stage with these settings."""
+    def old_data(self, settings: StrategySettings | None, *, taught: bool = True) -> str:
+        """Return its access to old data, in words, for a stage with these settings.
+
+        Args:
+            settings: its settings.
+            taught: whether the run taught other tasks before the stage.
+        """
         if "old_examples" not in self.needs:
-            return "none"
+            share: float = getattr(settings, "taught_share", 0.0)
+            return "prompts of tasks that the run taught" if taught and share else "none"
         count = getattr(settings, "examples", None)
         if count is None:
             return "every training example of earlier tasks"

@@ -1,13 +1,14 @@
 """Controls whether a stage is anchored, with which strength, and to which answers.
 
-The answers always come from the stage's first checkpoint: if training has progressed, the start
-weights are loaded temporarily, and the current ones are restored bit for bit. Knows no commands.
+The answers come from first checkpoints of stages: what the model knew from the run's start, what
+the run taught from the start of the stage after it. These weights are loaded temporarily, and the
+current ones are restored bit for bit. Knows no commands.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,7 +19,7 @@ from sf_tui.engine.step import Loss
 from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
-from sf_tui.neighbors.cache import TeacherCache
+from sf_tui.neighbors.cache import TAUGHT, TeacherCache
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -40,7 +41,7 @@ class AnchorControl(Strategy):
 
     Attributes:
         strength: λ; None if the stage is not anchored.
-        sticky: λ set by an action or a rule; it also anchors each later stage to its own start.
+        sticky: λ set by an action or a rule; it also anchors each later stage.
         prompts: neighbor prompts per step.
     """
 
@@ -54,6 +55,8 @@ class AnchorControl(Strategy):
         self._prepared = stage.prepared
         self._spec = stage.spec
         self._run_context = stage.context
+        self._references = stage.references
+        self._lend = stage.lend
         self._bank: TeacherCache | None = None
         self._loss: Anchor | None = None
 
@@ -91,10 +94,7 @@ class AnchorControl(Strategy):
         """
         if self.strength is None:
             return None
-        profile, stage = self._prepared.profile, self._spec.name
-        # The weights of a stage that begins are its start's, but a new adapter may be in use.
-        as_they_are = at_start and not starts_without_adapter(profile, stage)
-        took = self._fetch(nullcontext if as_they_are else self.stage.lend_start)
+        took = self._fetch(at_start=at_start)
         self._apply()
         return took
 
@@ -150,15 +150,25 @@ class AnchorControl(Strategy):
         Raises:
             SfError: the bank can't be built; the stage is unchanged.
         """
-        took = self._fetch(self.stage.lend_start)
+        took = self._fetch()
         self.strength = strength
         self.is_on = True
         self._apply()
-        count = len(self._bank or ())
         return (
-            f"held to the stage's start on {count} neighbor prompts, {self.prompts} a step, "
-            f"strength {strength:g}; {took or 'their answers were there already'}"
+            f"{self._held_to()}, {self.prompts} a step, strength {strength:g}; "
+            f"{took or 'their answers were there already'}"
         )
+
+    def _held_to(self) -> str:
+        plan, bank = self._plan(), self._bank or TeacherCache()
+        neighbors = sum(kind != TAUGHT for kind in bank.kinds)
+        where = "the stage's start"
+        if plan.origin != self._spec.name:
+            first = self._prepared.profile.stages()[0].name
+            where = "the run's start" if plan.origin == first else f"the start of {plan.origin}"
+        text = f"held to {where} on {neighbors} neighbor prompts"
+        tasks = ", ".join(one.task for one in plan.taught)
+        return f"{text} and on prompts of {tasks} as the run taught them" if tasks else text
 
     def why_not(self) -> str | None:
         """Return why the stage can't be anchored; None if it can."""
@@ -174,7 +184,7 @@ class AnchorControl(Strategy):
         Raises:
             SfError: the bank can't be built.
         """
-        self._fetch(self.stage.lend_start)
+        self._fetch()
 
     def release(self) -> None:
         """Continue training without the anchor; the bank is kept."""
@@ -182,18 +192,30 @@ class AnchorControl(Strategy):
         self.is_on = False
         self._apply()
 
-    def _fetch(self, weights: Callable[[], AbstractContextManager[None]]) -> str | None:
+    def _plan(self) -> StageBank:
+        return StageBank(self._prepared, self._spec, self._references)
+
+    def _fetch(self, *, at_start: bool = False) -> str | None:
         if self._bank is not None:
             return None
-        prepared, folder = self._prepared, bank_folder(self._context.run, self._spec.name)
-        plan = StageBank(prepared, self._spec)
+        folder = bank_folder(self._context.run, self._spec.name)
+        plan = self._plan()
         self._bank = plan.read(folder)
         if self._bank is not None:
             return None
+
+        # The weights of a stage that begins are its start's, but a new adapter may be in use.
+        has_weights = at_start and not starts_without_adapter(
+            self._prepared.profile, self._spec.name
+        )
+
+        def lend(stage: str) -> AbstractContextManager[None]:
+            own = stage == self._spec.name
+            return nullcontext() if own and has_weights else self._lend(stage)
+
         begun = time.perf_counter()
-        start = start_model(prepared, self._spec, self._context.stop_if_asked)
-        with weights():
-            self._bank = plan.build(start, folder)
+        start = start_model(self._prepared, self._spec, self._context.stop_if_asked)
+        self._bank = plan.build(start, folder, lend)
         return (
             f"the start model answered {len(self._bank)} prompts in "
             f"{time.perf_counter() - begun:.1f} s, {self._bank.built_tokens} tokens"

@@ -117,7 +117,7 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
         context.prepared,
         context.resume_log.state,
         context.accuracy,
-        context.shelf.start(point.spec.name),
+        context.shelf.start,
         CaseNeeds(examples, every_row),
         context.stop_if_asked,
     )

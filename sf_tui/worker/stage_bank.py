@@ -1,13 +1,17 @@
-"""Builds the bank of neighbor prompts of one stage: its size, sources and seed.
+"""Builds the bank of neighbor prompts of one stage: its size, sources, teachers and seed.
 
-The bank depends only on the profile, the new task's prompts and the stage's start weights; old
-tasks are never used. Knows no steps and no commands.
+The bank depends only on the profile, on start weights, on the new task's prompts and on those of
+tasks that the run taught before; what the model knew before the run is never used. Knows no steps
+and no commands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.prepare import PreparedRun
@@ -15,6 +19,7 @@ from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import Tokens, anatomize, every_prompt, prompts_of, sample_prompts
 from sf_tui.neighbors.cache import (
     MOST_PROMPTS,
+    TAUGHT,
     TeacherCache,
     answer_limit,
     build_cache,
@@ -24,7 +29,9 @@ from sf_tui.neighbors.cache import (
 )
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
+from sf_tui.neighbors.taught import add_taught, neighbors_beside
 from sf_tui.profile import StageSpec
+from sf_tui.profile.references import References
 from sf_tui.run.directory import RunDirectory
 
 # Inference keeps no activations, so this many tokens fit wherever a training step does. Smaller
@@ -32,24 +39,53 @@ from sf_tui.run.directory import RunDirectory
 _LEAST_PASS_TOKENS = 1024
 
 
+Lend = Callable[[str], AbstractContextManager[None]]
+"""Loads the start weights of a stage into the model temporarily."""
+
+
+@dataclass(frozen=True)
+class TaughtPrompts:
+    """The prompts of a task that the run taught.
+
+    Attributes:
+        task: its name.
+        stage: the stage whose start model answers them.
+        prompts: prompts that leave room for an answer.
+        longest: largest number of tokens in an answer.
+    """
+
+    task: str
+    stage: str
+    prompts: tuple[Tokens, ...]
+    longest: int
+
+
 class StageBank:
     """The plan of a stage's bank.
 
     Attributes:
         prompts: the new task's prompts that leave room for an answer.
-        rows: neighbor prompts per step.
+        rows: prompts per step.
         count: target number of distinct neighbor prompts.
         longest: largest number of tokens in an answer.
+        origin: the stage whose start model answers the neighbor prompts.
+        taught: the prompts of tasks that the run taught.
     """
 
     def __init__(
-        self, prepared: PreparedRun, spec: StageSpec, *, probed: int | None = None
+        self,
+        prepared: PreparedRun,
+        spec: StageSpec,
+        references: References | None = None,
+        *,
+        probed: int | None = None,
     ) -> None:
         """Plan the bank without running the model.
 
         Args:
             prepared: the run's model and tasks.
             spec: the stage.
+            references: the stages whose start models answer; None for the stage's own alone.
             probed: plan this many prompts that are only measured, drawn apart from an anchor's.
 
         Raises:
@@ -71,8 +107,14 @@ class StageBank:
             )
         self.longest = answer_limit(settings.answer_tokens, sample.longest_answer)
         self.rows = settings.rows or spec.train.batch_size
+        self._share = settings.taught_share
+        self.taught = self._taught_prompts(prepared, references) if self._share else []
+        own = references is None or len(self.taught) < len(references.taught)
+        # Held to the origin, a model unlearns what it was taught since, unless that is held, too.
+        self.origin = spec.name if references is None or own else references.origin
         a_stage = spec.train.total_steps(len(self._train)) * self.rows
-        self.count = probed or min(settings.cache_size or a_stage, MOST_PROMPTS)
+        whole = probed or min(settings.cache_size or a_stage, MOST_PROMPTS)
+        self.count = neighbors_beside(whole, self._share, len(self.taught))
         self.prompts = [prompt for prompt in sample.prompts if self._fits(prompt)]
         if not self.prompts:
             raise DataError(
@@ -90,6 +132,7 @@ class StageBank:
             top_k=self._top_k,
             prompts=digest(self.prompts),
             left_out=digest(sorted(left_out.subjects)) if left_out else None,
+            origin=self.origin,
         )
 
     def read(self, folder: Path) -> TeacherCache | None:
@@ -98,27 +141,87 @@ class StageBank:
         Raises:
             RunError: the folder can't be read, or a part of the bank is damaged.
         """
-        return read_cache(folder, self._key)
+        neighbors = read_cache(folder, self._key)
+        if neighbors is None:
+            return None
+        taught = []
+        for one in self.taught:
+            stored = read_cache(_taught_folder(folder, one), self._taught_key(one))
+            if stored is None:
+                return None
+            taught.append(stored)
+        return add_taught(neighbors, taught, self._share)
 
-    def build(self, start: StartModel, folder: Path | None) -> TeacherCache:
+    def build(
+        self, start: StartModel, folder: Path | None, lend: Lend = lambda _: nullcontext()
+    ) -> TeacherCache:
         """Return the bank, building the parts that are not in the folder yet.
 
         Args:
-            start: the stage's start model, with its weights loaded.
+            start: queries the model.
             folder: folder that stores the bank; None stores nothing.
+            lend: loads the start weights of a stage into the model; by default the model has
+                those that are needed.
 
         Raises:
             DataError: the start model proposes no neighbors.
+            SfError: start weights can't be read.
             RunError: the folder can't be written, or a part of the bank is damaged.
         """
+        with lend(self.origin):
+            neighbors = build_cache(
+                folder,
+                self._key,
+                lambda: self._propose(start),
+                start,
+                longest=self.longest,
+                top_k=self._top_k,
+            )
+        taught = []
+        for one in self.taught:
+            with lend(one.stage):
+                taught.append(self._build_taught(one, start, folder))
+        return add_taught(neighbors, taught, self._share)
+
+    def _build_taught(
+        self, one: TaughtPrompts, start: StartModel, folder: Path | None
+    ) -> TeacherCache:
         return build_cache(
-            folder,
-            self._key,
-            lambda: self._propose(start),
+            None if folder is None else _taught_folder(folder, one),
+            self._taught_key(one),
+            lambda: [Neighbor(prompt, TAUGHT) for prompt in one.prompts],
             start,
-            longest=self.longest,
+            longest=one.longest,
             top_k=self._top_k,
         )
+
+    def _taught_key(self, one: TaughtPrompts) -> dict[str, Any]:
+        return cache_key(
+            0,
+            len(one.prompts),
+            {},
+            stage=one.stage,
+            longest=one.longest,
+            top_k=self._top_k,
+            prompts=digest(one.prompts),
+        )
+
+    def _taught_prompts(
+        self, prepared: PreparedRun, references: References | None
+    ) -> list[TaughtPrompts]:
+        found = []
+        for task, stage in references.taught if references else ():
+            sample = sample_prompts(prepared.tasks[task].train)
+            longest = answer_limit(prepared.profile.anchor.answer_tokens, sample.longest_answer)
+            fitting = tuple(
+                prompt
+                for prompt in sample.prompts
+                if (self._limit is None or len(prompt) + longest <= self._limit)
+                and (self._left_out is None or prompt not in self._left_out)
+            )
+            if fitting:
+                found.append(TaughtPrompts(task, stage, fitting, longest))
+        return found
 
     def _propose(self, start: StartModel) -> list[Neighbor]:
         found = propose(
@@ -155,6 +258,10 @@ def _left_out(prepared: PreparedRun) -> LeftOut | None:
 def bank_folder(run: RunDirectory, stage: str) -> Path:
     """Return the folder of a stage's bank."""
     return run.path / "neighbors" / stage
+
+
+def _taught_folder(folder: Path, taught: TaughtPrompts) -> Path:
+    return folder / f"taught-{taught.task}"
 
 
 def start_model(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from sf_tui.engine.batches import EncodedSource
 from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.loop import StageTuner, TrainingLoop
-from sf_tui.engine.prepare import PreparedRun
+from sf_tui.engine.prepare import PreparedRun, starts_without_adapter
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
-from sf_tui.engine.weights import with_weights
+from sf_tui.engine.weights import AdapterOff, with_weights
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
+from sf_tui.profile.references import References, references_of
 from sf_tui.worker.context import RunContext
 
 
@@ -27,6 +30,11 @@ class RunStage(StrategyStage):
     spec: StageSpec
     context: RunContext | None
     """None before the run has begun, while the stages are only checked."""
+    references: References
+    """The stages whose start models the stage's anchor is held to."""
+    lend: Callable[[str], AbstractContextManager[None]]
+    """Loads the start weights of a stage, this one or an earlier one, into the model temporarily,
+    then restores its own, bit for bit."""
 
 
 LoopOf = Callable[[RunContext, StageSpec], TrainingLoop]
@@ -99,11 +107,13 @@ def _run_stage(
         source=prepared.tasks[spec.task].train,
         old=old,
         start=_start_tensors(context, spec),
-        lend_start=_start_lender(context, spec),
+        lend_start=partial(_lend_start, context, spec.name),
         between=context.stop_if_asked if context is not None else _nothing,
         prepared=prepared,
         spec=spec,
         context=context,
+        references=references_of(prepared.profile, spec.name),
+        lend=partial(_lend_start, context),
     )
 
 
@@ -121,19 +131,17 @@ def _start_tensors(context: RunContext | None, spec: StageSpec) -> Callable[[], 
     return start
 
 
-def _start_lender(
-    context: RunContext | None, spec: StageSpec
-) -> Callable[[], AbstractContextManager[None]]:
-    def lend() -> AbstractContextManager[None]:
-        assert context is not None, "a stage that is only checked has no start weights"
-        path = context.shelf.start(spec.name)
-        checkpoint = read_checkpoint(path)
-        if checkpoint is None:
-            raise RunError(
-                f"{path}: the stage's first checkpoint is not there",
-                "without its start weights nothing can hold the stage to them",
-            )
-        layout = context.prepared.layout
-        return with_weights(checkpoint_weights(checkpoint, layout), layout)
-
-    return lend
+def _lend_start(context: RunContext | None, stage: str) -> AbstractContextManager[None]:
+    assert context is not None, "a stage that is only checked has no start weights"
+    prepared = context.prepared
+    layout, base = prepared.layout, prepared.loaded.base
+    if base is not None and starts_without_adapter(prepared.profile, stage):
+        return with_weights(AdapterOff(Path(base.source)), layout)
+    path = context.shelf.start(stage)
+    checkpoint = read_checkpoint(path)
+    if checkpoint is None:
+        raise RunError(
+            f"{path}: the first checkpoint of stage '{stage}' is not there",
+            "without its start weights nothing can hold the model to them",
+        )
+    return with_weights(checkpoint_weights(checkpoint, layout), layout)

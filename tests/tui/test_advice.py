@@ -77,7 +77,7 @@ def test_a_fall_in_the_window_is_held_before_few_examples_prove_the_alerts_loss(
     assert not advise(replace(falling, frozen=True)).ops
 
 
-def test_a_sure_loss_of_half_the_bound_is_a_fall(make_run: MakeRun) -> None:
+def test_a_sure_loss_of_a_quarter_of_the_bound_is_a_fall(make_run: MakeRun) -> None:
     written = make_run()
     written.begin()
     written.begin_stage()
@@ -219,12 +219,24 @@ def test_an_anchor_that_keeps_the_new_task_out_is_released_once(make_run: MakeRu
     assert said(written) == WEAKER.format(run=written.run.id)
 
 
-def test_what_an_earlier_stage_lost_is_named_with_that_stage(make_run: MakeRun) -> None:
+def test_what_an_earlier_stage_lost_is_held_then_repaired_then_named_with_that_stage(
+    make_run: MakeRun,
+) -> None:
     written = make_run()
     written.begin(stages=("new", "new-2"))
     written.begin_stage()
     written.steps(1, 300)
     written.begin_stage("new-2", known=("old", "new"))
+    assert advised(written) == ["anchor"], "it is held to the run's start"
+    written.take_anchor(0, "new-2")
+    written.old = 0.5
+    written.steps(1, 10, "new-2")
+    assert advised(written) == []
+    written.old = 0.4
+    written.step(160, "new-2")
+    written.probe(160, "new-2")
+    assert advised(written) == ["recover"]
+    written.command("c-7", "recover", "failed", 160, "new-2", reason="nothing better was found")
     assert advised(written) == []
     run = written.run.id
     assert said(written) == LOST_BEFORE.format(stage="new", run=run)
@@ -234,11 +246,14 @@ def test_what_an_earlier_stage_lost_is_named_with_that_stage(make_run: MakeRun) 
 
 def everything(now: Situation) -> Iterator[Situation]:
     """Yield what training may make of a situation: it may lose, or keep the new task out."""
-    for lost, falling, late, in_window, held_back, wrecked in product((True, False), repeat=6):
+    for lost, falling, before, late, in_window, held_back, wrecked in product(
+        (True, False), repeat=7
+    ):
         yield replace(
             now,
             lost=lost,
             falling=falling,
+            lost_before=before,
             late=late,
             in_window=in_window,
             new_held_back=held_back and now.anchored,
@@ -283,7 +298,10 @@ def test_advice_followed_to_the_letter_ends_whatever_training_does() -> None:
     under_way: set[tuple[Situation, bool]] = set()
 
     def lasting(now: Situation) -> Situation:
-        unlasting = ("lost", "falling", "late", "in_window", "new_wrecked", "new_held_back")
+        unlasting = (
+            *("lost", "falling", "lost_before", "late"),
+            *("in_window", "new_wrecked", "new_held_back"),
+        )
         return replace(now, **dict.fromkeys(unlasting, False))
 
     def follow(now: Situation, undone: bool) -> None:
