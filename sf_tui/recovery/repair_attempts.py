@@ -136,6 +136,33 @@ class RepairAttempts:
             self.source = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
 
+    def with_held(
+        self, losses: Sequence[Loss], joint: JointScore, *, longer: int
+    ) -> RepairAttempts:
+        """Return attempts from the same weights with other losses and another score.
+
+        Args:
+            losses: losses to sum in each step.
+            joint: the score that chooses.
+            longer: factor of the number of steps.
+        """
+        self._begin.restore()
+        return RepairAttempts(
+            self._case,
+            losses,
+            joint,
+            self._before,
+            joint.before,
+            steps=longer * self._steps,
+            score_every=longer * self._score_every,
+            log=self._log,
+            on_step=self._on_step,
+        )
+
+    def one(self, rate: float) -> Attempt:
+        """Return an attempt at one rate, above the floor if any point of it is."""
+        return self._back_above_floor(self._attempt(rate))
+
     def _search(self, tried: float | None) -> list[float]:
         """Return the rates of the search, best first, without those that diverged."""
         found: dict[float, float] = {}
