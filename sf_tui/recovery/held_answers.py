@@ -9,6 +9,7 @@ repaired.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sf_tui.neighbors.anatomy import Tokens, prompt_of
 from sf_tui.neighbors.cache import TeacherCache, build_cache
@@ -23,13 +24,38 @@ OWN_FRAME = "same_template"
 """The neighbors that ask the new task's own questions, about other subjects."""
 
 
-def held_prompts(
-    case: RecoveryCase, neighbors: TeacherCache | None
-) -> Iterator[tuple[list[Tokens], list[Tokens]]]:
-    """Yield what to hold, the mildest first: the prompts, and those to choose a step by.
+@dataclass(frozen=True)
+class HeldPrompts:
+    """Prompts to keep the answers of."""
 
-    First the new task's crossed prompts alone, then also neighbors in its own frames; those ask
-    about subjects of which the new task may say nothing, so no step is chosen by them.
+    crossed: tuple[Tokens, ...] = ()
+    """The new task's crossed prompts; also used to choose a step."""
+    framed: tuple[Tokens, ...] = ()
+    """Neighbors in the new task's own frames. No step is chosen by them: they ask about subjects of
+    which the new task may say nothing."""
+
+    @property
+    def prompts(self) -> list[Tokens]:
+        """All of them, the crossed ones first."""
+        return list(dict.fromkeys([*self.crossed, *self.framed]))
+
+    def without(self, neighbors: TeacherCache) -> TeacherCache:
+        """Return neighbors without these prompts, and without others in the frames they hold."""
+        held = set(self.prompts)
+        return neighbors.part(
+            [
+                at
+                for at, row in enumerate(neighbors.rows)
+                if prompt_of(row) not in held
+                and not (self.framed and neighbors.kinds[at] == OWN_FRAME)
+            ]
+        )
+
+
+def held_prompts(case: RecoveryCase, neighbors: TeacherCache | None) -> Iterator[HeldPrompts]:
+    """Yield what to hold, the mildest first: crossed prompts alone, then own frames, too.
+
+    Without crossed prompts, the first holds nothing but the rows.
 
     Args:
         case: the case.
@@ -40,17 +66,11 @@ def held_prompts(
     limit = case.loaded.max_length
     if limit:
         crossed = [one for one in crossed if len(one) + case.answer_tokens() <= limit]
-    if crossed:
-        yield crossed, crossed
-    if neighbors is None:
-        return
-    framed = [
-        prompt_of(row)
-        for row, kind in zip(neighbors.rows, neighbors.kinds, strict=True)
-        if kind == OWN_FRAME
-    ][:_MOST_FRAMED]
+    yield HeldPrompts(tuple(crossed))
+    kinds = zip(neighbors.rows, neighbors.kinds, strict=True) if neighbors else ()
+    framed = [prompt_of(row) for row, kind in kinds if kind == OWN_FRAME]
     if framed:
-        yield list(dict.fromkeys([*crossed, *framed])), crossed
+        yield HeldPrompts(tuple(crossed), tuple(framed[:_MOST_FRAMED]))
 
 
 def answered(case: RecoveryCase, prompts: list[Tokens]) -> TeacherCache:
@@ -62,22 +82,4 @@ def answered(case: RecoveryCase, prompts: list[Tokens]) -> TeacherCache:
         case.start_model(),
         longest=case.answer_tokens(),
         top_k=case.anchor.top_k,
-    )
-
-
-def without(neighbors: TeacherCache, prompts: list[Tokens], *, framed: bool) -> TeacherCache:
-    """Return neighbors without some prompts.
-
-    Args:
-        neighbors: the neighbors.
-        prompts: the prompts to leave out.
-        framed: leave out every neighbor in the new task's own frames, too.
-    """
-    held = set(prompts)
-    return neighbors.part(
-        [
-            at
-            for at, row in enumerate(neighbors.rows)
-            if prompt_of(row) not in held and not (framed and neighbors.kinds[at] == OWN_FRAME)
-        ]
     )

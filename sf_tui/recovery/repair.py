@@ -19,11 +19,10 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
-from sf_tui.neighbors.anatomy import prompt_of
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
-from sf_tui.recovery.held_answers import answered, held_prompts, without
+from sf_tui.recovery.held_answers import answered, held_prompts
 from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
 from sf_tui.recovery.repair_attempts import Attempt, RepairAttempts
 from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck, old_accuracy, score_both
@@ -42,8 +41,8 @@ _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
 """Neighbors reserved for scoring steps: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
-_HELD_STEPS = 2
-"""Factor of the steps of an attempt that holds the new task's own answers: it has more to learn."""
+_NEW_WEIGHT, _HELD_STEPS = 3.0, 2
+"""Weight of the new task, and factor of the steps, in an attempt that holds it harder."""
 _SCORING_SHARE = 0.5
 """Largest cost of scoring, as a share of the training cost."""
 
@@ -155,12 +154,14 @@ class Repair:
                 log=self._log,
                 on_step=self._on_step,
             )
-            best = attempts.run(*self._first_rate(), is_given=self._given_rate is not None)
-            checked = HeldOutCheck(
-                case, self._scorer, now, joint, before_new, self._floor, self._log
-            ).run(
-                best, self._held_attempts(attempts, now, taken, kept_back, old_scored, new_scored)
+            best = attempts.run(
+                *self._first_rate(),
+                is_given=self._given_rate is not None,
+                holds=new_scored is not None,
             )
+            others = self._held_attempts(attempts, now, taken, kept_back, old_scored, new_scored)
+            check = HeldOutCheck(case, self._scorer, now, joint, before_new, self._floor, self._log)
+            checked = check.run(best, others, attempts.search_later)
             best = checked.attempt
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
@@ -178,7 +179,7 @@ class Repair:
             best.rate,
             best.course,
             "neighbors" if taken is not None else "examples",
-            attempts.source,
+            attempts.source(best.rate),
             self._floor,
             checked.share if checked.share < 1 else None,
             checked.held,
@@ -209,33 +210,29 @@ class Repair:
         case = self._case
         if new_scored is None:
             return
-        for prompts, telling in held_prompts(case, taken):
+        for wanted in held_prompts(case, taken):
             now.restore()
-            held = answered(case, prompts)
+            held = answered(case, wanted.prompts)
             self._forwarded += held.built_tokens
-            wanted = set(telling)
-            rows = [at for at, row in enumerate(held.rows) if prompt_of(row) in wanted]
+            crossed = held.part(range(len(wanted.crossed))) if wanted.crossed else None
             joint = JointScore(
-                case,
-                self._scorer,
-                kept_back,
-                old_scored,
-                new_scored,
-                self._floor,
-                held=held.part(rows) if rows else None,
+                *(case, self._scorer, kept_back, old_scored, new_scored, self._floor), held=crossed
             )
-            others = taken and without(taken, prompts, framed=len(prompts) > len(telling))
-            parts, _ = self._parts(others)
-            parts.append(case.neighbors_loss("repair/held", held, case.batch_size))
-            again = attempts.with_held(parts, joint, longer=_HELD_STEPS)
-            self._log(f"holding the new task's answers to {len(prompts)} prompts beyond its rows")
+            others = wanted.without(taken) if taken is not None else None
+            weight = _NEW_WEIGHT / 2 if len(held) else _NEW_WEIGHT
+            parts, _ = self._parts(others if others is not None and len(others) else None, weight)
+            if len(held):
+                parts.append(case.neighbors_loss("repair/held", held, case.batch_size, weight))
+            again = attempts.again(parts, joint, longer=_HELD_STEPS)
+            beyond = f", and its answers to {len(held)} prompts beyond its rows" if held else ""
+            self._log(f"holding the new task harder{beyond}")
 
             def attempt(rate: float, again: RepairAttempts = again) -> Attempt:
                 found = again.one(rate)
                 self._held_tokens += again.tokens
                 return found
 
-            yield HeldAttempt(attempt, len(prompts), joint)
+            yield HeldAttempt(attempt, len(held), joint)
 
     def _scores(self, rows: int) -> int:
         """Return how often to score the repair; few steps allow few scores."""
@@ -243,11 +240,14 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], EvalSet | None]:
+    def _parts(
+        self, taken: TeacherCache | None, new_weight: float = 1.0
+    ) -> tuple[list[Loss], EvalSet | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
-            parts.append(case.examples_loss("repair/new", self._new.train, case.batch_size))
+            rows = self._new.train
+            parts.append(case.examples_loss("repair/new", rows, case.batch_size, new_weight))
         if taken is not None:
             parts.append(case.neighbors_loss("repair", taken, case.batch_size, self._strength))
         if not self._count or case.old is None:

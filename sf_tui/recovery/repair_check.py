@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase
-from sf_tui.recovery.repair_attempts import STEPS_BACK, Attempt, blend
+from sf_tui.recovery.repair_attempts import ENOUGH, STEPS_BACK, Attempt, blend
 from sf_tui.recovery.repair_search import JointScore
 from sf_tui.recovery.scoring import Scorer
 from sf_tui.vocabulary.intervals import TOLERANCE
@@ -75,7 +75,12 @@ class HeldOutCheck:
         self._floor = floor
         self._log = log
 
-    def run(self, best: Attempt, others: Iterable[HeldAttempt]) -> Checked:
+    def run(
+        self,
+        best: Attempt,
+        others: Iterable[HeldAttempt],
+        search: Callable[[], Attempt] | None,
+    ) -> Checked:
         """Return the repair that is kept, and leave its weights in the model.
 
         If nothing keeps the floor, the repair that comes nearest is returned.
@@ -83,26 +88,40 @@ class HeldOutCheck:
         Args:
             best: the repair.
             others: attempts to make if it breaks the floor, in order.
+            search: makes a last attempt at other rates; None if `best` is one.
         """
         first = self._score(best, 0)
-        if self._keeps(first.new):
+        if self._keeps(first.new) and search is None:
             return first
-        self._log("the new task fell under its floor on held-out rows")
+        self._log("the new task fell under its floor")
         tried = [(first, self._joint)]
         for other in others:
-            found = self._score(other.run(best.rate), other.prompts)
-            if self._keeps(found.new) and found.attempt.parts.old > other.joint.before.old:
-                return found
-            tried.append((found, other.joint))
-        kept = [back for back in (self._step_back(*one) for one in tried) if back is not None]
+            tried.append((self._score(other.run(best.rate), other.prompts), other.joint))
+            if self._is_good(*tried[-1]):
+                return tried[-1][0]
+        if search is not None:
+            tried.append((self._score(search(), 0), self._joint))
+        kept = [one for one in (self._kept(*each) for each in tried) if one is not None]
         if kept:
             chosen = max(kept, key=_worth)
             blend(self._case.layout, self._before, chosen.attempt.weights, chosen.share)
-            share = chosen.share * chosen.attempt.share
-            return Checked(chosen.attempt, share, chosen.old, chosen.new, chosen.held)
+            return replace(chosen, share=chosen.share * chosen.attempt.share)
         nearest = max((one for one, _ in tried), key=lambda one: one.new or 0.0)
         nearest.attempt.weights.restore()
         return nearest
+
+    def _is_good(self, found: Checked, joint: JointScore) -> bool:
+        missing = joint.most_old - joint.before.old
+        return (
+            self._keeps(found.new)
+            and found.attempt.parts.old - joint.before.old >= ENOUGH * missing
+        )
+
+    def _kept(self, found: Checked, joint: JointScore) -> Checked | None:
+        """Return the point of a repair that keeps the floor; its share is that of the attempt."""
+        if self._keeps(found.new) and found.attempt.parts.old > joint.before.old:
+            return replace(found, share=1.0)
+        return self._step_back(found, joint)
 
     def _score(self, attempt: Attempt, held: int) -> Checked:
         attempt.weights.restore()
