@@ -112,14 +112,16 @@ class HeldOutCheck:
 
     def _is_good(self, found: Checked, joint: JointScore) -> bool:
         missing = joint.most_old - joint.before.old
-        return (
-            self._keeps(found.new)
-            and found.attempt.parts.old - joint.before.old >= ENOUGH * missing
-        )
+        gained = found.attempt.parts.old - joint.before.old
+        return self._holds(found) and gained >= ENOUGH * missing
+
+    def _holds(self, found: Checked) -> bool:
+        # Without held-out rows, only those that choose can tell.
+        return self._keeps(found.new) and (found.new is not None or found.attempt.rank >= 0)
 
     def _kept(self, found: Checked, joint: JointScore) -> Checked | None:
         """Return the point of a repair that keeps the floor; its share is that of the attempt."""
-        if self._keeps(found.new) and found.attempt.parts.old > joint.before.old:
+        if self._holds(found) and found.attempt.parts.old > joint.before.old:
             return replace(found, share=1.0)
         return self._step_back(found, joint)
 

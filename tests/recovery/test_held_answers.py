@@ -110,7 +110,7 @@ def attempt(case: RecoveryCase, parts: Parts, rate: float = 1e-3) -> Attempt:
 def wrecked(case: RecoveryCase) -> Attempt:
     with torch.no_grad():
         for parameter in case.model.parameters():
-            parameter.zero_()
+            parameter.fill_(float("nan"))
     return attempt(case, Parts(1.0, 1.0))
 
 
