@@ -99,9 +99,11 @@ class HeldOutCheck:
             tried.append((self._score(other.run(best.rate), other.prompts), other.joint))
             if self._is_good(*tried[-1]):
                 return tried[-1][0]
-        if search is not None:
-            tried.append((self._score(search(), 0), self._joint))
         kept = [one for one in (self._kept(*each) for each in tried) if one is not None]
+        if search is not None and not any(self._is_good(one, self._joint) for one in kept):
+            tried.append((self._score(search(), 0), self._joint))
+            last = self._kept(*tried[-1])
+            kept += [] if last is None else [last]
         if kept:
             chosen = max(kept, key=_worth)
             blend(self._case.layout, self._before, chosen.attempt.weights, chosen.share)

@@ -159,7 +159,7 @@ def test_a_repair_that_holds_is_a_function_of_weights_and_arguments(scene: MakeC
     def repaired() -> tuple[RepairOutcome, list[torch.Tensor], list[str]]:
         case = scene()
         lines: list[str] = []
-        found = Repair(case, steps=6, learning_rate=1e-2, log=lines.append).run()
+        found = Repair(case, steps=3, learning_rate=1e-2, log=lines.append).run()
         return found, [one.detach().clone() for one in case.model.parameters()], lines
 
     first, weights, lines = repaired()
