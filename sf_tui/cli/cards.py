@@ -282,6 +282,8 @@ def _effort(outcome: RepairOutcome) -> str:
         )
     if outcome.keep is not None and outcome.keep < 1:
         parts.append(f"{outcome.keep:g} of the change since the start kept at first")
+    if outcome.held:
+        parts.append(f"own answers held on {outcome.held} prompts beyond the new rows")
     if outcome.stepped_back is not None:
         parts.append(f"{outcome.stepped_back:.2g} of the repair kept, for the new task's sake")
     return " · ".join(parts)

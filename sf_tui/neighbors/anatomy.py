@@ -107,11 +107,14 @@ def prompts_of(rows: Iterable[Encoded]) -> list[Tokens]:
 
     Plain text has no prompt: only its first token carries no loss.
     """
-    found: dict[Tokens, None] = {}
-    for row in rows:
-        start = next((at for at, label in enumerate(row.labels) if label != NO_LOSS), 0)
-        found[tuple(row.input_ids[:start])] = None
+    found = dict.fromkeys(prompt_of(row) for row in rows)
     return [prompt for prompt in found if len(prompt) > 1]
+
+
+def prompt_of(row: Encoded) -> Tokens:
+    """Return the tokens before a row's first answer token."""
+    start = next((at for at, label in enumerate(row.labels) if label != NO_LOSS), 0)
+    return tuple(row.input_ids[:start])
 
 
 def anatomize(prompts: Sequence[Tokens], tokenizer: PreTrainedTokenizerBase) -> Anatomy:

@@ -81,7 +81,9 @@ class RecoverSettings(StrictTable):
         default=0, description="old examples to train on; 0 = use no old data"
     )
     steps: StepCount = Field(
-        default=150, description="maximum number of optimizer steps; the best step is kept"
+        default=150,
+        description="maximum number of optimizer steps; the best step is kept. Twice as many if the "
+        "new task has to be held harder",
     )
     learning_rate: Positive | None = Field(
         default=None,

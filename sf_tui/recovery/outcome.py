@@ -97,6 +97,8 @@ class RepairOutcome:
     """Share of the new task's score before the repair that has to be kept."""
     stepped_back: float | None = None
     """Share of the repair that was kept to stay above the floor; None for all of it."""
+    held: int = 0
+    """Number of prompts beyond the new task's rows on which the repair kept the model's answers."""
 
     @property
     def floor_refusal(self) -> Refusal | None:
@@ -197,6 +199,7 @@ class RepairOutcome:
             "by": self.by,
             "keep": self.keep,
             "stepped_back": self.stepped_back,
+            "held": self.held,
             "learning_rate": None
             if self.learning_rate is None
             else rounded_rate(self.learning_rate),

@@ -11,7 +11,7 @@ is checked on held-out rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -22,11 +22,12 @@ from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
+from sf_tui.recovery.held_answers import answered, held_prompts
 from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
-from sf_tui.recovery.repair_attempts import STEPS_BACK, Attempt, RepairAttempts, blend
+from sf_tui.recovery.repair_attempts import Attempt, RepairAttempts
+from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck, old_accuracy, score_both
 from sf_tui.recovery.repair_search import JointScore, find_keep
-from sf_tui.recovery.scoring import EvalSet, Scorer, eval_set
-from sf_tui.vocabulary.intervals import TOLERANCE
+from sf_tui.recovery.scoring import EvalSet, eval_set
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -40,6 +41,8 @@ _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
 """Neighbors reserved for scoring steps: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
+_NEW_WEIGHT, _HELD_STEPS = 3.0, 2
+"""Weight of the new task, and factor of the steps, in an attempt that holds it harder."""
 _SCORING_SHARE = 0.5
 """Largest cost of scoring, as a share of the training cost."""
 
@@ -108,17 +111,18 @@ class Repair:
         self._new = case.new
         self._scorer = case.scorer()
         self._forwarded = 0
+        self._held_tokens = 0
 
     def run(self) -> RepairOutcome:
         """Repair the model and leave the chosen weights in it; see `force` for a broken floor."""
         case, begun = self._case, time.perf_counter()
         with weights_restored(case.model, case.layout, thaw=self._thaw) as now:
-            before_old, before_new = _score_both(case, self._scorer)
+            before_old, before_new = score_both(case, self._scorer)
             start_accuracy = case.known_start.accuracy
             bank: TeacherCache | None = None
             if case.start is not None:
                 case.start.load_into(case.layout)
-                start_accuracy = _old_accuracy(case, self._scorer)
+                start_accuracy = old_accuracy(case, self._scorer)
                 if self._use_neighbors:
                     rows = case.batch_size * self._steps
                     rows = min(rows, case.anchor.cache_size or rows)
@@ -150,28 +154,35 @@ class Repair:
                 log=self._log,
                 on_step=self._on_step,
             )
-            best = attempts.run(*self._first_rate(), is_given=self._given_rate is not None)
-            best.weights.restore()
-            share, (after_old, after_new) = self._check(now, best, joint, before_new)
+            best = attempts.run(
+                *self._first_rate(),
+                is_given=self._given_rate is not None,
+                holds=new_scored is not None,
+            )
+            others = self._held_attempts(attempts, now, taken, kept_back, old_scored, new_scored)
+            check = HeldOutCheck(case, self._scorer, now, joint, before_new, self._floor, self._log)
+            checked = check.run(best, others, attempts.search_later)
+            best = checked.attempt
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
         outcome = RepairOutcome(
-            _accuracies(case.old, before_old, after_old),
-            _accuracies(case.new, before_new, after_new),
+            _accuracies(case.old, before_old, checked.old),
+            _accuracies(case.new, before_new, checked.new),
             start_accuracy,
             self._count,
             best.step,
             time.perf_counter() - begun,
-            attempts.tokens,
+            attempts.tokens + self._held_tokens,
             self._forwarded + self._scorer.forwarded,
             keep,
             Accuracies(agreement_before, agreement_after, len(kept_back) if kept_back else 0),
             best.rate,
             best.course,
             "neighbors" if taken is not None else "examples",
-            attempts.source,
+            attempts.source(best.rate),
             self._floor,
-            share if share < 1 else None,
+            checked.share if checked.share < 1 else None,
+            checked.held,
         )
         if self._force or outcome.floor_refusal is None:
             repaired.restore()
@@ -186,33 +197,42 @@ class Repair:
             return RATE_SHARE * self._case.learning_rate, share
         return None, ""
 
-    def _check(
-        self, now: Snapshot, best: Attempt, joint: JointScore, before_new: float | None
-    ) -> tuple[float, tuple[float | None, float | None]]:
-        """Score the chosen weights on held-out rows, and step back if the new task fell too far.
+    def _held_attempts(
+        self,
+        attempts: RepairAttempts,
+        now: Snapshot,
+        taken: TeacherCache | None,
+        kept_back: TeacherCache | None,
+        old_scored: EvalSet | None,
+        new_scored: EvalSet | None,
+    ) -> Iterator[HeldAttempt]:
+        """Yield attempts that also hold the new task's answers beyond its rows."""
+        case = self._case
+        if new_scored is None:
+            return
+        for wanted in held_prompts(case, taken):
+            now.restore()
+            held = answered(case, wanted.prompts)
+            self._forwarded += held.built_tokens
+            crossed = held.part(range(len(wanted.crossed))) if wanted.crossed else None
+            joint = JointScore(
+                *(case, self._scorer, kept_back, old_scored, new_scored, self._floor), held=crossed
+            )
+            others = wanted.without(taken) if taken is not None else None
+            weight = _NEW_WEIGHT / 2 if len(held) else _NEW_WEIGHT
+            parts, _ = self._parts(others if others is not None and len(others) else None, weight)
+            if len(held):
+                parts.append(case.neighbors_loss("repair/held", held, case.batch_size, weight))
+            again = attempts.again(parts, joint, longer=_HELD_STEPS)
+            beyond = f", and its answers to {len(held)} prompts beyond its rows" if held else ""
+            self._log(f"holding the new task harder{beyond}")
 
-        The rows that chose them were trained on, and can't show what the new task lost beyond them.
-        Leaves the weights with which the floor is kept, else the chosen ones.
+            def attempt(rate: float, again: RepairAttempts = again) -> Attempt:
+                found = again.one(rate)
+                self._held_tokens += again.tokens
+                return found
 
-        Returns:
-            The share of the repair that was kept, and the accuracies of both tasks.
-        """
-        found = _score_both(self._case, self._scorer)
-        if before_new is None or _keeps(found[1], before_new, self._floor):
-            return best.share, found
-        self._log("stepping back: the new task fell under its floor on held-out rows")
-        for share in STEPS_BACK:
-            blend(self._case.layout, now, best.weights, share)
-            parts = joint.measure()
-            if parts.old <= joint.before.old:
-                break
-            if joint.rank(parts) < 0:
-                continue
-            tried = _score_both(self._case, self._scorer)
-            if _keeps(tried[1], before_new, self._floor):
-                return best.share * share, tried
-        best.weights.restore()
-        return best.share, found
+            yield HeldAttempt(attempt, len(held), joint)
 
     def _scores(self, rows: int) -> int:
         """Return how often to score the repair; few steps allow few scores."""
@@ -220,11 +240,14 @@ class Repair:
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(self, taken: TeacherCache | None) -> tuple[list[Loss], EvalSet | None]:
+    def _parts(
+        self, taken: TeacherCache | None, new_weight: float = 1.0
+    ) -> tuple[list[Loss], EvalSet | None]:
         case = self._case
         parts: list[Loss] = []
         if self._new is not None and self._new.train:
-            parts.append(case.examples_loss("repair/new", self._new.train, case.batch_size))
+            rows = self._new.train
+            parts.append(case.examples_loss("repair/new", rows, case.batch_size, new_weight))
         if taken is not None:
             parts.append(case.neighbors_loss("repair", taken, case.batch_size, self._strength))
         if not self._count or case.old is None:
@@ -299,24 +322,6 @@ class Repair:
         return rows.subset(sorted(places.tolist()))
 
 
-def _old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:
-    old = case.old
-    return scorer.accuracy(old.held_out, old.metric) if old and len(old.held_out) else None
-
-
-def _score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float | None]:
-    """Return the accuracies of the old and the new task; None for a task without rows to score."""
-    new = case.new
-    return (
-        _old_accuracy(case, scorer),
-        scorer.accuracy(new.held_out, new.metric) if new and len(new.held_out) else None,
-    )
-
-
-def _keeps(after: float | None, before: float, floor: float) -> bool:
-    return after is None or after >= floor * before - TOLERANCE
-
-
 def _accuracies(task: CaseTask | None, before: float | None, after: float | None) -> Accuracies:
     if task is None or before is None:
         return Accuracies(None, None)
@@ -351,14 +356,14 @@ def edit_model(
     begun = time.perf_counter()
     scorer = case.scorer()
     edit = edit_named(op, arguments)
-    before_old, before_new = _score_both(case, scorer)
+    before_old, before_new = score_both(case, scorer)
     now = Snapshot(case.layout)
     try:
         case.start.load_into(case.layout)
-        start = _old_accuracy(case, scorer)
+        start = old_accuracy(case, scorer)
         now.restore()
         edit.apply(case.layout, case.start)
-        after_old, after_new = _score_both(case, scorer)
+        after_old, after_new = score_both(case, scorer)
     except BaseException:
         # A live run must continue with the weights from before the edit.
         now.restore()

@@ -30,8 +30,10 @@ _SAME_RATE = 1.5
 _FULL_ATTEMPTS = 2
 """Most attempts with all steps after a search."""
 
-_ENOUGH = 0.33
+ENOUGH = 0.33
 """Share of the missing old score that the stage's rate has to bring back."""
+_TRADED = 0.5
+"""Share of the new score that a rate has to leave, if the rate isn't what is wrong."""
 _SOME = 0.02
 """Old score that a given rate has to bring back."""
 
@@ -59,7 +61,7 @@ class RepairAttempts:
 
     Attributes:
         tokens: number of trained tokens.
-        source: how the rate of the best attempt was found.
+        search_later: tries other rates; set if `run` left that out.
     """
 
     def __init__(
@@ -100,41 +102,90 @@ class RepairAttempts:
         self._begin = Snapshot(case.layout)
         self._promising: Attempt | None = None
         self.tokens = 0
-        self.source = ""
+        self._sources: dict[float, str] = {}
+        self.search_later: Callable[[], Attempt] | None = None
 
-    def run(self, rate: float | None, source: str, *, is_given: bool) -> Attempt:
+    def run(self, rate: float | None, source: str, *, is_given: bool, holds: bool) -> Attempt:
         """Return the best attempt.
 
         Args:
             rate: the rate to try first; None for a search.
             source: where it comes from, for the user.
             is_given: whether the user gave it; then others are tried only if it is of no use.
+            holds: whether attempts with more to hold the new task can follow. If the first rate
+                brings the old task back, but not the new one, they come before the search.
         """
-        best: Attempt | None = None
-        why = "the stage's is unknown"
-        if rate is not None:
-            best = self._attempt(rate)
-            self.source = source
-            problem = self._problem(best, is_given=is_given)
-            if problem is None:
-                return best
-            why = f"{rate:.1e}, {source}, {problem}"
-            self._log(f"other learning rates: {why}")
-        else:
+        if rate is None:
             self._log("which learning rate")
-        ranked = self._search(rate)
+            return self._best_of_search(None, None, "the stage's is unknown")
+        first = self._attempt(rate)
+        self._sources[rate] = source
+        problem = self._problem(first, is_given=is_given)
+        if problem is None:
+            return first
+        why = f"{rate:.1e}, {source}, {problem}"
+
+        def search() -> Attempt:
+            self._log(f"other learning rates: {why}")
+            return self._best_of_search(first, rate, why)
+
+        if holds and self._trades():
+            self.search_later = search
+            return self._back_above_floor(first)
+        return search()
+
+    def source(self, rate: float) -> str:
+        """Return how the rate of an attempt was found, for the user."""
+        return self._sources.get(rate, "")
+
+    def _trades(self) -> bool:
+        """Return whether a state brings enough of the old task back for some of the new one."""
+        found, before = self._promising, self._parts_before
+        return (
+            found is not None
+            and found.parts.old - before.old >= ENOUGH * (self._joint.most_old - before.old)
+            and found.parts.new >= _TRADED * before.new
+        )
+
+    def _best_of_search(self, best: Attempt | None, tried: float | None, why: str) -> Attempt:
+        ranked = self._search(tried)
         for found in ranked[:_FULL_ATTEMPTS]:
             attempt = self._attempt(found)
+            self._sources[found] = f"found by a search; {why}"
             if best is None or attempt.rank > best.rank:
                 best = attempt
-                self.source = f"found by a search; {why}"
             if self._problem(attempt, is_given=False) is None:
                 break
         if best is None:
             # Every rate of the search diverged.
             best = self._attempt(RATES[0])
-            self.source = f"the lowest of a search; {why}"
+            self._sources[RATES[0]] = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
+
+    def again(self, losses: Sequence[Loss], joint: JointScore, *, longer: int) -> RepairAttempts:
+        """Return attempts from the same weights with other losses and another score.
+
+        Args:
+            losses: losses to sum in each step.
+            joint: the score that chooses.
+            longer: factor of the number of steps.
+        """
+        self._begin.restore()
+        return RepairAttempts(
+            self._case,
+            losses,
+            joint,
+            self._before,
+            joint.before,
+            steps=longer * self._steps,
+            score_every=longer * self._score_every,
+            log=self._log,
+            on_step=self._on_step,
+        )
+
+    def one(self, rate: float) -> Attempt:
+        """Return an attempt at one rate, above the floor if any point of it is."""
+        return self._back_above_floor(self._attempt(rate))
 
     def _search(self, tried: float | None) -> list[float]:
         """Return the rates of the search, best first, without those that diverged."""
@@ -198,7 +249,7 @@ class RepairAttempts:
         """Return what is wrong with an attempt's rate; None if it is good enough."""
         missing = self._joint.most_old - self._parts_before.old
         gained = attempt.parts.old - self._parts_before.old
-        wanted = _SOME if is_given else max(_ENOUGH * missing, _SOME)
+        wanted = _SOME if is_given else max(ENOUGH * missing, _SOME)
         if attempt.rank >= 0 and gained >= min(wanted, missing):
             return None
         if attempt.diverged:

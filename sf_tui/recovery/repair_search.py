@@ -101,6 +101,8 @@ class JointScore:
         old: EvalSet | None,
         new: EvalSet | None,
         new_floor: float,
+        *,
+        held: TeacherCache | None = None,
     ) -> None:
         """Prepare the score.
 
@@ -111,14 +113,17 @@ class JointScore:
             old: rows of the old task; used if there are no neighbors.
             new: rows of the new task.
             new_floor: share of the new task's score before the repair that has to be kept.
+            held: more prompts of the new task, with the answers of the model before the repair;
+                each counts as a row that was right.
         """
         self._case = case
         self._scorer = scorer
+        self._held = held
         self._meter = case.meter()
         self._kept_back = kept_back
         self._old = old if kept_back is None else None
         self._new = new
-        scored = (self._kept_back, self._old, self._new)
+        scored = (self._kept_back, self._old, self._new, held)
         self.rows = sum(len(one) for one in scored if one is not None)
         self.most_old = 1.0
         self.before = self.measure()
@@ -145,6 +150,10 @@ class JointScore:
             old = self._scorer.accuracy(self._old, self._case.old.metric)
         if self._new is not None and self._case.new is not None:
             new = self._scorer.accuracy(self._new, self._case.new.metric)
+            if self._held is not None:
+                count, more = len(self._new), len(self._held)
+                same = self._meter.measure(self._held, range(more))[1]
+                new = (count * new + more * same) / (count + more)
         return Parts(old, new)
 
     def rank(self, parts: Parts) -> float:

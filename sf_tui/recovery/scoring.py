@@ -18,7 +18,7 @@ import numpy as np
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.probing import Prober, ProbeResult, spread_evenly
-from sf_tui.neighbors.anatomy import Tokens, anatomize, prompts_of
+from sf_tui.neighbors.anatomy import Tokens, anatomize, prompt_of, prompts_of
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.neighbors.propose import LeftOut
 from sf_tui.tasks.encoding import NO_LOSS, Encoded
@@ -215,7 +215,7 @@ class Leaks:
         self._longest = longest
         anatomy = anatomize(prompts_of([*held_out, *others]), tokenizer)
         subjects = {prompt.tokens: prompt.subject for prompt in anatomy.prompts}
-        asked = [(subjects.get(_prompt_of(row), ()), self._answer_of(row)) for row in held_out]
+        asked = [(subjects.get(prompt_of(row), ()), self._answer_of(row)) for row in held_out]
         self.subjects = LeftOut({part for subject, _ in asked for part in _most_of(subject)})
         self._telling = _telling_words(asked)
 
@@ -229,16 +229,11 @@ class Leaks:
 
     def _tells(self, row: Encoded) -> bool:
         telling = self._telling.get(self._answer_of(row), frozenset())
-        return not telling.isdisjoint(_prompt_of(row))
+        return not telling.isdisjoint(prompt_of(row))
 
     def _answer_of(self, row: Encoded) -> Tokens:
         answer = [token for token in row.labels if token not in self._silent]
         return tuple(answer[: self._longest])
-
-
-def _prompt_of(row: Encoded) -> Tokens:
-    start = next((at for at, label in enumerate(row.labels) if label != NO_LOSS), 0)
-    return tuple(row.input_ids[:start])
 
 
 def _most_of(subject: Tokens) -> list[Tokens]:

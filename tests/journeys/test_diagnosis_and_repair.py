@@ -29,7 +29,7 @@ data = "biography:new-2"
 [train]
 learning_rate = 8e-4
 batch_size = 24
-steps = 100000
+steps = {steps}
 threads = 1
 [diagnose]
 steps = 8
@@ -49,11 +49,11 @@ def _wait_for_step(run: Path, step: int) -> None:
         time.sleep(0.1)
 
 
-def test_a_run_is_diagnosed_while_it_goes_on_and_after_its_end_and_then_repaired(
+def test_a_run_is_diagnosed_while_it_goes_on_and_after_its_end(
     fork_host: ForkHost, finished_run: Path, tmp_path: Path
 ) -> None:
     profile, run = tmp_path / "second.toml", tmp_path / "run"
-    profile.write_text(PROFILE.format(model=finished_run / "model"))
+    profile.write_text(PROFILE.format(model=finished_run / "model", steps=100000))
     worker = fork_host.start("run", profile, "--no-ui", "--run-dir", run)
     _wait_for_step(run, 40)
 
@@ -81,14 +81,6 @@ def test_a_run_is_diagnosed_while_it_goes_on_and_after_its_end_and_then_repaired
     assert again["now"] < again["start"] == 1.0
     assert json.loads(fork_host.run("show", run, "--json").stdout)["state"] == "stopped"
 
-    out = tmp_path / "repaired"
-    done = fork_host.run("recover", run, "--out", out, "--steps", "40", "--json")
-    assert done.poll() == 0, done.stderr
-    repaired = json.loads(done.stdout)
-    assert repaired["old"]["after"] > repaired["old"]["before"]
-    assert load_file(out / "model.safetensors").keys() == (
-        load_file(run / "model" / "model.safetensors").keys()
-    )
     _goes_on(fork_host, run)
 
 
@@ -101,3 +93,21 @@ def _goes_on(fork_host: ForkHost, run: Path) -> None:
     assert worker.wait() == 5
     seqs = [event["seq"] for event in read_objects(run / "events.jsonl")]
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_a_run_that_ended_half_way_through_the_new_task_is_repaired(
+    fork_host: ForkHost, finished_run: Path, tmp_path: Path
+) -> None:
+    profile, run, out = tmp_path / "second.toml", tmp_path / "run", tmp_path / "repaired"
+    # At this step the new task stands on little: a repair that isn't careful loses a tenth of it.
+    profile.write_text(PROFILE.format(model=finished_run / "model", steps=43))
+    assert fork_host.run("run", profile, "--no-ui", "--run-dir", run).poll() == 0
+
+    done = fork_host.run("recover", run, "--out", out, "--steps", "40", "--json")
+    assert done.poll() == 0, done.stderr
+    repaired = json.loads(done.stdout)
+    assert repaired["old"]["after"] > repaired["old"]["before"] + 0.1
+    assert repaired["new"]["after"] >= 0.98 * repaired["new"]["before"]
+    assert load_file(out / "model.safetensors").keys() == (
+        load_file(run / "model" / "model.safetensors").keys()
+    )

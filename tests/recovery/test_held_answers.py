@@ -1,0 +1,169 @@
+"""A repair that breaks the floor on held-out rows holds the new task beyond its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf_tui.engine.compute import choose_compute
+from sf_tui.engine.layout import read_layout
+from sf_tui.engine.loading import load_model
+from sf_tui.engine.start_weights import open_start_weights
+from sf_tui.engine.weights import Snapshot
+from sf_tui.neighbors.anatomy import prompt_of
+from sf_tui.profile import ModelSettings
+from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.held_answers import answered, held_prompts
+from sf_tui.recovery.outcome import RepairOutcome
+from sf_tui.recovery.repair import Repair
+from sf_tui.recovery.repair_attempts import Attempt
+from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck
+from sf_tui.recovery.repair_search import JointScore, Parts
+from sf_tui.recovery.scoring import eval_set
+from sf_tui.recovery.short_tuning import tune_briefly
+from sf_tui.tasks.encoding import Encoded, encode_example
+from sf_tui.tasks.task import Example
+from support.start_scene import CITIES, COUNTRIES
+
+MakeCase = Callable[[], RecoveryCase]
+FRAMES = ("Name a capital of {}.", "Name {}.")
+
+
+@pytest.fixture(scope="module")
+def scene(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
+    """Make a Llama that was taught a new task in two phrasings; one of each country is held out."""
+    folder = tmp_path_factory.mktemp("held")
+    compute = choose_compute("float32", 1)
+    loaded = load_model(ModelSettings(source=str(llama_directory)), folder, compute, seed=0)
+    layout = read_layout(loaded.model)
+
+    def row(text: str, at: int, shift: int) -> Encoded:
+        answer = f" {CITIES[(at + shift) % len(CITIES)]}"
+        return encode_example(Example(text.format(COUNTRIES[at]), answer), loaded.tokenizer)
+
+    places = range(len(COUNTRIES))
+    old = tuple(row("What is the capital of {}?", at, 0) for at in places)
+    new = [[row(frame, at, 1) for at in places] for frame in FRAMES]
+    # Each country is asked about in one phrasing, and held out in the other.
+    trained = tuple(new[at % 2][at] for at in places)
+    held_out = tuple(new[1 - at % 2][at] for at in places)
+    case = RecoveryCase(
+        loaded,
+        layout,
+        compute,
+        CaseTask("old", "exact_match", eval_set(old), old[:4]),
+        CaseTask("new", "exact_match", eval_set(held_out), trained),
+        None,
+        3e-3,
+        batch_size=8,
+        stage_tokens=2000,
+    )
+    for name, taught in (("old", old), ("new", (*trained, *held_out))):
+        loss = case.examples_loss(name, taught, len(taught))
+        tune_briefly(loaded.model, layout, [loss], steps=60, learning_rate=1e-2)
+        if name == "old":
+            loaded.model.save_pretrained(folder / "start")
+    case.start = open_start_weights(folder / "start", loaded.model, layout)
+    degraded = Snapshot(layout)
+
+    def make() -> RecoveryCase:
+        degraded.restore()
+        return replace(case)
+
+    return make
+
+
+def test_the_answers_held_are_the_models_own_to_what_its_rows_imply(scene: MakeCase) -> None:
+    case = scene()
+    assert case.new is not None
+    mildest = next(iter(held_prompts(case, None)))
+    held = answered(case, mildest.prompts)
+    # The held-out rows are the crossed prompts here, and the model knows them.
+    wanted = {prompt_of(row): row.input_ids for row in case.new.held_out.rows}
+    assert len(held) == len(wanted) == len(COUNTRIES)
+    for row in held.rows:
+        assert row.input_ids == wanted[prompt_of(row)]
+
+
+def test_own_frames_are_held_last_and_their_neighbors_left_out(scene: MakeCase) -> None:
+    case = scene()
+    bank = case.bank(60)
+    assert bank is not None
+    first, second = held_prompts(case, bank)
+    assert not first.framed
+    assert second.framed
+    assert second.prompts[: len(first.crossed)] == list(first.crossed)
+    kept = first.without(bank)
+    assert {"same_template", "substitution"} <= set(kept.kinds)
+    assert not {prompt_of(row) for row in kept.rows} & set(first.crossed)
+    assert "same_template" not in second.without(bank).kinds
+
+
+def attempt(case: RecoveryCase, parts: Parts, rate: float = 1e-3) -> Attempt:
+    return Attempt(Snapshot(case.layout), parts, parts.product, rate, 1, (), diverged=False)
+
+
+def wrecked(case: RecoveryCase) -> Attempt:
+    with torch.no_grad():
+        for parameter in case.model.parameters():
+            parameter.fill_(float("nan"))
+    return attempt(case, Parts(1.0, 1.0))
+
+
+def test_what_breaks_the_floor_gives_way_to_the_first_that_keeps_it(scene: MakeCase) -> None:
+    case = scene()
+    scorer = case.scorer()
+    now, intact = Snapshot(case.layout), attempt(case, Parts(0.9, 1.0))
+    joint = JointScore(case, scorer, case.bank(40), None, None, 0.98)
+    lines: list[str] = []
+    check = HeldOutCheck(case, scorer, now, joint, 1.0, 0.98, lines.append)
+    asked: list[float] = []
+
+    def other(found: Attempt, prompts: int) -> HeldAttempt:
+        def run(rate: float) -> Attempt:
+            asked.append(rate)
+            return found
+
+        return HeldAttempt(run, prompts, with_old_lost(joint))
+
+    bad = wrecked(case)
+    assert check.run(intact, [other(bad, 1)], None).held == 0
+    assert not asked
+    found = check.run(bad, [other(bad, 1), other(intact, 2), other(intact, 3)], None)
+    assert (found.held, found.share, found.new) == (2, 1.0, 1.0)
+    assert asked == [bad.rate] * 2
+    assert lines
+
+
+def with_old_lost(joint: JointScore) -> JointScore:
+    joint.before = Parts(0.0, 1.0)
+    return joint
+
+
+def test_the_search_left_for_later_is_made_if_nothing_held_keeps_the_floor(scene: MakeCase) -> None:
+    case = scene()
+    scorer = case.scorer()
+    now, intact = Snapshot(case.layout), attempt(case, Parts(0.9, 1.0), 1e-5)
+    joint = with_old_lost(JointScore(case, scorer, None, None, None, 0.98))
+    check = HeldOutCheck(case, scorer, now, joint, 1.0, 0.98, lambda _: None)
+    bad = wrecked(case)
+    found = check.run(bad, [HeldAttempt(lambda _: bad, 1, joint)], lambda: intact)
+    assert (found.attempt.rate, found.held, found.new) == (1e-5, 0, 1.0)
+
+
+def test_a_repair_that_holds_is_a_function_of_weights_and_arguments(scene: MakeCase) -> None:
+    def repaired() -> tuple[RepairOutcome, list[torch.Tensor], list[str]]:
+        case = scene()
+        lines: list[str] = []
+        found = Repair(case, steps=3, learning_rate=1e-2, log=lines.append).run()
+        return found, [one.detach().clone() for one in case.model.parameters()], lines
+
+    first, weights, lines = repaired()
+    second, again, _ = repaired()
+    assert any("holding the new task harder" in line for line in lines)
+    assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
+    assert all(map(torch.equal, weights, again))
