@@ -82,8 +82,8 @@ class RecoverSettings(StrictTable):
     )
     steps: StepCount = Field(
         default=150,
-        description="maximum number of optimizer steps; the best step is kept. Twice as many if the "
-        "new task has to be held harder",
+        description="maximum number of optimizer steps; the best step is kept. Twice as many "
+        "if the new task has to be held harder",
     )
     learning_rate: Positive | None = Field(
         default=None,
