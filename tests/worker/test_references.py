@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sf_tui.cases.assemble import CaseOverrides, run_case
+from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.neighbors.anatomy import every_prompt
@@ -13,6 +15,7 @@ from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.references import references_of
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tasks.encoding import NO_LOSS
+from sf_tui.worker.checkpoints import read_record
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
 from support.quick_run import Begin, Operator, events_of, work
 
@@ -93,3 +96,18 @@ def test_without_prompts_of_taught_tasks_a_stage_is_held_to_its_own_start(
     neighbors = bank.part([at for at, kind in enumerate(bank.kinds) if kind != TAUGHT])
     assert agrees(run, prepared, spec, neighbors, "third")
     assert not agrees(run, prepared, spec, neighbors, "new")
+
+
+def test_a_repair_refers_to_the_same_weights(begin: Begin) -> None:
+    run = begin(more=THIRD)
+    assert work(run) == 0
+    profile = load_profile(run.profile)
+    record = read_record(run, profile)
+    case = run_case(record, CaseNeeds(0), CaseOverrides()).case
+    assert case.references is not None
+    assert [task.name for task in case.references.taught] == ["old", "new"]
+    starts = [case.references.origin, *(task.weights for task in case.references.taught)]
+    assert [one.folder.parent.name for one in starts] == ["new", "new", "third"]
+    bank = case.bank(40, references=case.references)
+    assert bank is not None
+    assert sum(kind == TAUGHT for kind in bank.kinds) == 10
