@@ -237,7 +237,12 @@ class _History:
     def _introduce(self) -> None:
         context, spec = self._context, self._spec
         introduce_run(context)
-        for note in self._output.notes:
+        count = len(self._output.saved)
+        source = (
+            f"imported from {self._output.folder}: {count} checkpoint{'' if count == 1 else 's'}, "
+            f"{self._steps} steps; times are those of the import"
+        )
+        for note in (source, *self._output.notes):
             context.log_event(Alert("info", "import", note))
         own = self._prepared.tasks[spec.task]
         if len(own.held_out):
