@@ -32,7 +32,6 @@ from sf_tui.engine.prepare import (
     PreparedRun,
     PreparedTask,
     load_model_of,
-    starts_without_adapter,
 )
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
@@ -68,6 +67,8 @@ class CaseOverrides:
     """A directory, a checkpoint or a starter with the start weights."""
     start_accuracy: float | None = None
     """The old task's accuracy at the start, if there are no start weights."""
+    checkpoint: str | None = None
+    """The checkpoint of an imported run; None: the newest."""
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,7 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     notes: list[str] = []
     if record.point is None and not record.references:
         notes.append("the checkpoints are gone: the weights are those of the run's model/")
-    start = find_stage_start(
-        model,
-        record,
-        spec.name,
-        overrides.start_model,
-        adapter_off=starts_without_adapter(profile, spec.name),
-    )
+    start = find_stage_start(model, record, spec.name, overrides.start_model)
     if start is None:
         notes.append(f"the start weights of stage '{spec.name}' are gone")
     elif overrides.start_accuracy is not None:

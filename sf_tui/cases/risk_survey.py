@@ -10,9 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sf_tui.cases.choice import choose_stage
-from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest, own_start
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_stage_start, load_newest
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
+from sf_tui.engine.prepare import (
+    PreparedRun,
+    load_model_of,
+    prepare_task,
+    read_task,
+)
 from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
@@ -136,7 +141,7 @@ def survey_run(
     spec = choose_stage(profile, record.history, task, None)
     log(f"loading {record.run.id}")
     model = load_newest(record)
-    start = own_start(profile, spec.name, model, record.start_of)
+    start = find_stage_start(model, record, spec.name)
     if start is None:
         raise RunError(
             f"{record.start_of(spec.name)}: the stage's first checkpoint is gone",

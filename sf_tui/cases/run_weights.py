@@ -186,12 +186,7 @@ def _open_adapter_start(folder: Path, model: LoadedRun) -> StartWeights:
 
 
 def find_stage_start(
-    model: LoadedRun,
-    record: RunRecord,
-    stage: str,
-    named: str | None,
-    *,
-    adapter_off: bool = False,
+    model: LoadedRun, record: RunRecord, stage: str, named: str | None = None
 ) -> StartWeights | None:
     """Return the named start weights, or else those that a stage of a run began with.
 
@@ -199,17 +194,21 @@ def find_stage_start(
         model: the model that they must fit.
         record: the run's progress.
         stage: the stage.
-        named: as for `find_start`.
-        adapter_off: as for `find_start`.
+        named: a model directory, a checkpoint's folder, or starter:NAME; None for the stage's own.
+
+    Returns:
+        None if the stage's first checkpoint is gone.
 
     Raises:
         ModelError: the named weights don't fit, or don't exist.
         RunError: the checkpoint can't be used, or a file that an imported run refers to changed.
     """
+    if named is not None:
+        return open_start_model(named, model)
     first = next((at for at in record.references if at.stage == stage and at.step == 0), None)
-    if named is None and first is not None:
+    if first is not None:
         return open_referenced(first.weights, model.loaded)
-    return find_start(model, record.start_of(stage), named, adapter_off=adapter_off)
+    return own_start(record.profile, stage, model, record.start_of)
 
 
 def own_start(
@@ -226,29 +225,9 @@ def own_start(
     Raises:
         RunError: the checkpoint can't be used.
     """
-    off = starts_without_adapter(profile, stage)
-    return find_start(model, start_of(stage), None, adapter_off=off)
-
-
-def find_start(
-    model: LoadedRun, checkpoint: Path, named: str | None, *, adapter_off: bool = False
-) -> StartWeights | None:
-    """Return the named start weights, or else a stage's first checkpoint; None if neither exists.
-
-    Args:
-        model: the model that they must fit.
-        checkpoint: the stage's first checkpoint.
-        named: a model directory, a checkpoint's folder, or starter:NAME; None for the checkpoint.
-        adapter_off: whether the stage began with the base, without an adapter.
-
-    Raises:
-        ModelError: the named weights don't fit, or don't exist.
-        RunError: the checkpoint can't be used.
-    """
-    if named is not None:
-        return open_start_model(named, model)
-    if adapter_off:
+    if starts_without_adapter(profile, stage):
         return base_start(model)
+    checkpoint = start_of(stage)
     if read_checkpoint(checkpoint) is None:
         return None
     return open_start_weights(checkpoint, model.loaded.model, model.layout)

@@ -16,6 +16,8 @@ from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory, list_runs
+from sf_tui.worker.stop import StopSignals
+from sf_tui.worker.worker import Worker
 from support.hosts import lines_of, losses_of, trainer, weights_of
 
 FEW = "[probe]\nexamples = 12\n[window]\nsteps = 4\n[neighbors]\nsurvey_budget = 0\n"
@@ -173,6 +175,11 @@ def test_resumed_training_continues_its_run(
     assert first._watcher.hosted is not None
     first._watcher._close()
     (run,) = list_runs()
+
+    logged = len(lines_of(run.path))
+    with pytest.raises(UsageError, match="transformers trains this run"):
+        Worker(run, StopSignals()).work()
+    assert len(lines_of(run.path)) == logged
 
     second = SfCallback(tiny_scene / "old.jsonl", settings)
     resumed = trainer(tiny_scene, out, [second], **saving)
