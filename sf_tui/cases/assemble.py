@@ -67,6 +67,8 @@ class CaseOverrides:
     """A directory, a checkpoint or a starter with the start weights."""
     start_accuracy: float | None = None
     """The old task's accuracy at the start, if there are no start weights."""
+    checkpoint: str | None = None
+    """The checkpoint of an imported run; None: the newest."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ Knows no profile and no data. Nothing is read from a file that changed since the
 from __future__ import annotations
 
 from sf_tui.cases.inputs import digest_file
+from sf_tui.engine.adapters.files import inspect_adapter
+from sf_tui.engine.adapters.start import adapter_weights
 from sf_tui.engine.loading import LoadedModel
 from sf_tui.engine.start_weights import open_start_weights
-from sf_tui.engine.weights import StoredWeights
+from sf_tui.engine.weights import AdapterOff, StartWeights
 from sf_tui.errors import RunError
 from sf_tui.run.references import WeightFiles
 
@@ -34,7 +36,7 @@ def check_unchanged(weights: WeightFiles) -> None:
         )
 
 
-def open_referenced(weights: WeightFiles, loaded: LoadedModel) -> StoredWeights:
+def open_referenced(weights: WeightFiles, loaded: LoadedModel) -> StartWeights:
     """Open weights outside the run directory as those of a loaded model.
 
     Args:
@@ -46,5 +48,10 @@ def open_referenced(weights: WeightFiles, loaded: LoadedModel) -> StoredWeights:
         ModelError: they don't fit the model.
     """
     check_unchanged(weights)
+    if weights.is_adapter:
+        return adapter_weights(inspect_adapter(weights.folder), loaded.layout)
+    if loaded.layout.adapters is not None:
+        # The base: what the model is without its adapter.
+        return AdapterOff(weights.folder)
     names = loaded.composite.names if loaded.composite else None
     return open_start_weights(weights.folder, loaded.model, loaded.layout, names)

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sf_tui.cases.choice import choose_stage
-from sf_tui.cases.run_weights import LoadedRun, RunRecord, load_newest
-from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
+from sf_tui.cases.run_weights import LoadedRun, RunRecord, find_stage_start, load_newest
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import PreparedRun, load_model_of, prepare_task, read_task
+from sf_tui.engine.prepare import (
+    PreparedRun,
+    load_model_of,
+    prepare_task,
+    read_task,
+    starts_without_adapter,
+)
 from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.engine.weights import with_weights
 from sf_tui.errors import DataError, RunError
@@ -135,17 +140,24 @@ def survey_run(
     """
     profile = record.profile
     spec = choose_stage(profile, record.history, task, None)
-    place = record.start_of(spec.name)
-    start = read_checkpoint(place)
-    if start is None:
-        raise RunError(
-            f"{place}: the stage's first checkpoint is gone",
-            "without the start weights nothing can be compared",
-        )
     log(f"loading {record.run.id}")
     model = load_newest(record)
+    adapter = profile.adapter
+    start = find_stage_start(
+        model,
+        record,
+        spec.name,
+        None,
+        adapter_off=starts_without_adapter(profile, spec.name)
+        and (adapter is None or adapter.per_stage == "same"),
+    )
+    if start is None:
+        raise RunError(
+            f"{record.start_of(spec.name)}: the stage's first checkpoint is gone",
+            "without the start weights nothing can be compared",
+        )
     survey = _RiskSurvey(profile, spec.task, model, prompts, log)
-    with with_weights(checkpoint_weights(start, model.layout), model.layout):
+    with with_weights(start, model.layout):
         groups = survey.name_groups()
         bank, places = survey.ask_again(groups[:GROUPS_SHOWN])
     moved = survey.measure(bank, places)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sf_tui.cases.referenced import open_referenced
+from sf_tui.cases.referenced import check_unchanged, open_referenced
 from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter, is_adapter
 from sf_tui.engine.adapters.start import adapter_weights
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
@@ -81,10 +81,7 @@ def load_newest(record: RunRecord) -> LoadedRun:
     """
     profile, point = record.profile, record.point
     if record.references:
-        compute = choose_compute(profile.model.dtype, profile.train.threads)
-        loaded = load_model_of(profile, compute, moment=record.run.created)
-        open_referenced(record.references[-1].weights, loaded).load_into(loaded.layout)
-        return LoadedRun(loaded, loaded.layout, compute)
+        return _load_referenced(record)
     settings = profile.model
     if profile.adapter is not None:
         return _load_newest_adapter(record, profile.adapter)
@@ -106,6 +103,21 @@ def load_newest(record: RunRecord) -> LoadedRun:
     loaded = load_model_of(profile, compute, settings, record.run.created)
     if point is not None:
         load_checkpoint(point, loaded.layout, None)
+    return LoadedRun(loaded, loaded.layout, compute)
+
+
+def _load_referenced(record: RunRecord) -> LoadedRun:
+    """Load the base of an imported run with the weights of its current checkpoint."""
+    profile, weights = record.profile, record.references[-1].weights
+    check_unchanged(weights)
+    if profile.adapter is not None:
+        # The profile names one of the checkpoints, which may be gone.
+        own = profile.adapter.model_copy(update={"source": str(weights.folder)})
+        profile = profile.model_copy(update={"adapter": own})
+    compute = choose_compute(profile.model.dtype, profile.train.threads)
+    loaded = load_model_of(profile, compute, moment=record.run.created)
+    if profile.adapter is None:
+        open_referenced(weights, loaded).load_into(loaded.layout)
     return LoadedRun(loaded, loaded.layout, compute)
 
 

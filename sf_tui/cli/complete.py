@@ -78,6 +78,21 @@ def complete_stage(ctx: typer.Context, incomplete: str) -> Choices:
     return [(name, "") for name in names if _fits(name, incomplete)]
 
 
+def complete_checkpoint(ctx: typer.Context, incomplete: str) -> Choices:
+    """Return the checkpoints of the imported run on the command line."""
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.errors import SfError
+    from sf_tui.run.directory import find_run
+    from sf_tui.run.references import read_references
+
+    try:
+        references = read_references(find_run(str(ctx.params.get("target"))))
+    except SfError:
+        return []
+    found = [(one.weights.folder.name, f"step {one.step}") for one in references if one.step]
+    return [choice for choice in found if _fits(choice[0], incomplete)]
+
+
 def one_of(*names: str) -> Callable[[str], Choices]:
     """Return a completion that offers fixed names."""
 

@@ -10,6 +10,7 @@ import typer
 
 from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
+    Checkpoint,
     New,
     Old,
     Reference,
@@ -81,6 +82,7 @@ def diagnose(
     old: Old = None,
     new: New = None,
     start_model: StartModel = None,
+    checkpoint: Checkpoint = None,
     start_accuracy: Annotated[
         float | None,
         typer.Option(
@@ -133,6 +135,7 @@ def diagnose(
                 "--old": old,
                 "--new": new,
                 "--start-model": start_model,
+                "--checkpoint": checkpoint,
                 "--start-accuracy": start_accuracy,
                 "--control": control,
                 "--unrelated": unrelated,
@@ -147,7 +150,7 @@ def diagnose(
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.assemble import CaseOverrides
 
-    overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy)
+    overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy, checkpoint)
     if found.run is not None and new is not None:
         raise UsageError("--new: a run has its new task", "it is for a model outside any run")
     profile = target_profile(found, settings, overrides)
@@ -214,9 +217,12 @@ def _test(
     with target_locked(target):
         case = target_case(target, profile, needs, overrides, log)
         found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
-        if target.run is not None:
+        # The verdict on an earlier checkpoint is none on the run's weights.
+        if target.run is not None and overrides.checkpoint is None:
             event = append_diagnosis(target.run, found.event)
             return event, {"run": target.name, **_more(case, found)}
+    if target.run is not None:
+        return found.event, {"run": target.name, **_more(case, found)}
     named = {
         "--old": overrides.old,
         "--new": overrides.new,

@@ -13,6 +13,7 @@ import typer
 from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import check_interrupt, write_json
 from sf_tui.cli.target import (
+    Checkpoint,
     New,
     Old,
     Reference,
@@ -117,6 +118,7 @@ def recover(
     old: Old = None,
     new: New = None,
     start_model: StartModel = None,
+    checkpoint: Checkpoint = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     set_: Set = None,
 ) -> None:
@@ -150,7 +152,7 @@ def recover(
     from sf_tui.cases.rows import CaseNeeds
 
     out = check_out(out, found.folder, found.run)
-    overrides = CaseOverrides(task, stage, old, new, start_model)
+    overrides = CaseOverrides(task, stage, old, new, start_model, checkpoint=checkpoint)
     options: dict[str, Any] = {
         "examples": examples,
         "steps": steps,

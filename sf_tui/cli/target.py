@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.complete import complete_run, complete_stage, complete_task
+from sf_tui.cli.complete import complete_checkpoint, complete_run, complete_stage, complete_task
 from sf_tui.cli.output import check_interrupt, write_line
 from sf_tui.errors import RunNotFoundError, UsageError
 from sf_tui.home import user_path
@@ -83,6 +83,16 @@ Set = Annotated[
     ),
 ]
 
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="NAME",
+        autocompletion=complete_checkpoint,
+        help="Examine this checkpoint of an imported run; default: its last.",
+    ),
+]
+
 SETTABLE = ("diagnose", "recover", "neighbors", "cost")
 """Tables that decide how a run is examined; all others record what the run was."""
 
@@ -147,7 +157,11 @@ def target_profile(target: Target, settings: Sequence[str], overrides: CaseOverr
     from sf_tui.cases.assemble import model_profile
 
     refuse_options(
-        {"--task": overrides.task, "--stage": overrides.stage},
+        {
+            "--task": overrides.task,
+            "--stage": overrides.stage,
+            "--checkpoint": overrides.checkpoint,
+        },
         "a model has no run to name them in",
         "name data with --old and --new, and the weights from before with --start-model",
     )
@@ -179,7 +193,7 @@ def target_case(
 
     log(f"loading {target.name}")
     if target.run is not None:
-        found = run_case(read_record(target.run, profile), needs, overrides)
+        found = run_case(read_record(target.run, profile, overrides.checkpoint), needs, overrides)
     else:
         found = model_case(profile, needs, overrides)
     for note in found.notes:

@@ -29,6 +29,7 @@ from sf_tui.integrations.host_profile import (
     host_profile,
     scored_rows,
 )
+from sf_tui.masking import mask_argv
 from sf_tui.neighbors.anatomy import prompts_of
 from sf_tui.profile import Profile
 from sf_tui.profile.write import dump_profile
@@ -74,17 +75,17 @@ def make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirecto
         {
             "name": host.name,
             "version": host.version,
-            "command": list(host.command),
+            "command": mask_argv(host.command),
             "output_dir": None if host.output_dir is None else str(host.output_dir),
         },
         host.train,
         _source_of(host),
         new=ROWS[NEW] if rows else "host:",
-        neighbors=has_prompts and not settings.old,
+        neighbors=has_prompts and not settings.has_old,
         held_out={name: scored_rows(path) for name, path in settings.old.items()},
         adapter=host.adapter,
     )
-    if not settings.old and not has_prompts:
+    if not settings.has_old and not has_prompts:
         raise RunError(
             "there is nothing to probe: no old examples are given, and the host's rows have no "
             "prompts to make neighbors of",

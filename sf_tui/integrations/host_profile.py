@@ -60,8 +60,18 @@ class Settings:
                 )
         settings = cls(named, None if profile is None else find_profile(profile), name)
         # Every mistake is reported now: later ones would only turn the watching off.
-        host_profile(settings, {"name": "host"}, {}, "/model", new=ROWS[NEW])
+        host_profile(
+            settings, {"name": "host"}, {}, "/model", new=ROWS[NEW], neighbors=not settings.has_old
+        )
         return settings
+
+    @property
+    def has_old(self) -> bool:
+        """Whether old examples are given, by name or as `[[tasks]]` of the profile."""
+        if self.old or self.profile is None:
+            return bool(self.old)
+        text = self.profile.read_text(encoding="utf-8-sig", errors="replace")
+        return re.search(r"(?m)^\s*\[\[\s*tasks\s*\]\]", text) is not None
 
 
 def host_profile(

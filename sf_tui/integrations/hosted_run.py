@@ -241,8 +241,18 @@ class HostedRun:
         else:
             self._finish("completed", EXIT_OK)
 
-    def fail(self, reason: str) -> None:
-        """Write that the run ends here, because the host or `sf` itself failed."""
+    def fail(self, reason: str, *, trace: str = "") -> None:
+        """Write that the run ends here, because the host or `sf` itself failed.
+
+        Args:
+            reason: why, for the run's last event.
+            trace: the traceback of an error of `sf`, for the worker's log.
+        """
+        if trace:
+            with suppress(OSError), self.run.worker_log.open("a", encoding="utf-8") as file:
+                file.write(trace)
+            with suppress(RunError):
+                self._log.append(Alert("error", "watching", reason))
         context = getattr(self, "_context", None)
         metrics = context.accuracy if context is not None else {}
         # The disk itself may be what failed.

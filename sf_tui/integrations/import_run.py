@@ -18,8 +18,8 @@ from sf_tui.cases.referenced import open_referenced
 from sf_tui.engine.loading import model_folder
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import DriftMeter
-from sf_tui.errors import RunError, UsageError
-from sf_tui.integrations.trainer_output import TrainerOutput, weights_in
+from sf_tui.errors import ModelError, RunError, UsageError
+from sf_tui.integrations.trainer_output import TrainerOutput, check_shapes, weights_in
 from sf_tui.integrations.trainer_state import LoggedStep
 from sf_tui.profile import Profile, StageSpec, dump_profile
 from sf_tui.run.commands import CommandTail
@@ -92,6 +92,7 @@ def import_training(
     """
     log(f"loading {profile.model.source}")
     start = _start_files(profile)
+    check_shapes(output, start)
     with _new_run(path, profile, argv) as run:
         prepared = prepare_run(profile, None, run.created)
         spec, known = next(iter(profile.stages_with_known()))
@@ -119,7 +120,10 @@ def import_training(
 
 def _start_files(profile: Profile) -> WeightFiles:
     """Return the files of the model that the training began with."""
-    folder = model_folder(profile.model, profile.base_dir)
+    try:
+        folder = model_folder(profile.model, profile.base_dir)
+    except ModelError as error:
+        raise ModelError(error.message, f"{error.hint}; or {_OTHER_BASE}") from error
     if not folder.is_dir():
         kind = "a GGUF file" if folder.suffix == ".gguf" else "a file"
         raise UsageError(
@@ -236,7 +240,12 @@ class _History:
     def _introduce(self) -> None:
         context, spec = self._context, self._spec
         introduce_run(context)
-        for note in self._output.notes:
+        count = len(self._output.saved)
+        source = (
+            f"imported from {self._output.folder}: {count} checkpoint{'' if count == 1 else 's'}, "
+            f"{self._steps} steps; times are those of the import"
+        )
+        for note in (source, *self._output.notes):
             context.log_event(Alert("info", "import", note))
         own = self._prepared.tasks[spec.task]
         if len(own.held_out):

@@ -77,6 +77,8 @@ def imported_profile(output: TrainerOutput, options: ImportOptions) -> Profile:
     ]
     if output.tokenizer is not None:
         lines.append(f"tokenizer = {_text(str(output.tokenizer))}")
+    if output.is_adapter:
+        lines += ["[adapter]", f"source = {_text(str(output.saved[-1].folder))}"]
     rows = 0
     for name, data in _named(options.old):
         lines += _task(name, data, learned=False)[0]

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sf_tui.cases.inputs import digest_file
-from sf_tui.engine.model_files import INDEX, SINGLE, find_weights, read_headers
+from sf_tui.engine.model_files import INDEX, SINGLE, SUFFIX, find_weights, read_headers
 from sf_tui.errors import ModelError, UsageError
 from sf_tui.integrations.trainer_state import (
     MOST_STEPS,
@@ -21,8 +22,10 @@ from sf_tui.integrations.trainer_state import (
     TrainerState,
     read_trainer_state,
 )
+from sf_tui.printable import printable
 from sf_tui.run.durable import reason_of
 from sf_tui.run.references import FileFacts, WeightFiles
+from sf_tui.tasks.model_source import read_model_config
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -35,6 +38,11 @@ _SHARDED = (
     ("global_step*", "DeepSpeed"),
     ("zero_to_fp32.py", "DeepSpeed"),
 )
+_ADAPTER_SHAPE = (
+    *("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules"),
+    *("rank_pattern", "alpha_pattern", "modules_to_save", "bias"),
+)
+"""Keys of an adapter's configuration that decide what its tensors mean."""
 _SKIP = "move the folder away to import the other checkpoints"
 
 
@@ -228,6 +236,63 @@ def weights_in(folder: Path, skip: str = _SKIP) -> WeightFiles:
         return WeightFiles(folder, False, dict(_facts([*files, *index])))
     except ModelError as error:
         raise ModelError(error.message, f"{error.hint}; or {skip}") from error
+
+
+def check_shapes(output: TrainerOutput, base: WeightFiles) -> None:
+    """Check from headers and configurations that all checkpoints are of one shape, the base's.
+
+    Args:
+        output: the training's folder.
+        base: the model that it began with; adapters have other tensors.
+
+    Raises:
+        ModelError: a checkpoint has another shape; the message names a tensor or a key.
+    """
+    if output.is_adapter:
+        first, *later = output.saved
+        wanted = _adapter_shape(first.folder)
+        for at in later:
+            found = _adapter_shape(at.folder)
+            for key in wanted:
+                if found[key] != wanted[key]:
+                    raise ModelError(
+                        f"{at.folder / ADAPTER_CONFIG}: {key} is {_shown(found[key])}, and "
+                        f"{_shown(wanted[key])} in {first.folder.name}",
+                        f"these are adapters of two trainings: {_SKIP}",
+                    )
+        return
+    shapes = {name: shape for name, _, shape in _shapes(base)}
+    for at in output.saved:
+        for name, path, shape in _shapes(at.weights):
+            if name in shapes and shapes[name] != shape:
+                raise ModelError(
+                    f"{path}: tensor '{name}' is {_times(shape)}, and {_times(shapes[name])} in "
+                    f"{base.folder}",
+                    "the training began with another model (--base MODEL), or it resized the "
+                    "vocabulary: then nothing can be compared with the base",
+                )
+
+
+def _shapes(weights: WeightFiles) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
+    for file in weights.files:
+        if file.endswith(SUFFIX):
+            for name, header in read_headers(weights.folder / file).items():
+                yield name, header.path, header.shape
+
+
+def _adapter_shape(folder: Path) -> dict[str, Any]:
+    config = read_model_config(folder / ADAPTER_CONFIG)
+    found = {key: config.get(key) for key in _ADAPTER_SHAPE}
+    return {key: sorted(at, key=str) if isinstance(at, list) else at for key, at in found.items()}
+
+
+def _shown(value: object) -> str:
+    text = printable(str(value), multiline=False)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "a single number"
 
 
 def _check_headers(folder: Path, files: list[Path]) -> None:

@@ -6,23 +6,23 @@ An error ends the watching with one plain message and an alert in the run; the t
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sf_tui.engine.loop import StepOutcome
-from sf_tui.errors import RunError, SfError
+from sf_tui.errors import SfError
 from sf_tui.integrations.exec_marks import mark
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Settings
 from sf_tui.integrations.hosted_run import HostedRun
 from sf_tui.integrations.undisturbed import undisturbed
 from sf_tui.printable import printable
-from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.stop import one_line
 
 
@@ -74,7 +74,7 @@ class Watcher:
 
         if self._contain(open_run) and self.hosted is not None:
             run = self.hosted.run
-            self._at_exit = lambda: self.abandon("its process ended before its training did")
+            self._at_exit = partial(self._abandon_at_exit, os.getpid())
             atexit.register(self._at_exit)
             place = run.id if run.path.parent.name == "runs" else str(run.path)
             tell(f"watches this training; `sf attach {place}` shows it")
@@ -113,6 +113,11 @@ class Watcher:
             self.hosted.fail(reason)
             self._close()
 
+    def _abandon_at_exit(self, process: int) -> None:
+        # A forked child that ends must not end its parent's run.
+        if os.getpid() == process:
+            self.abandon("its process ended before its training did")
+
     def _run(self, work: Callable[[], object]) -> None:
         model = self._model
         assert model is not None  # set before there is a run
@@ -142,11 +147,8 @@ class Watcher:
         hosted = self.hosted
         if hosted is None:
             return
-        with suppress(OSError), hosted.run.worker_log.open("a", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
-        with suppress(RunError):
-            hosted._log.append(Alert("error", "watching", f"not watched any longer: {reason}"))
-        hosted.fail(f"not watched any longer: {reason}; the training went on")
+        trace = "".join(traceback.format_exception(error))
+        hosted.fail(f"not watched any longer: {reason}; the training went on", trace=trace)
         self._close()
 
     def _close(self) -> None:

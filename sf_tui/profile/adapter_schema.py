@@ -94,7 +94,8 @@ def check_adapter(
         )
     if settings.source is not None:
         for key in _OF_THE_SOURCE:
-            if key in given:
+            # A resolved profile has every key with its default.
+            if given.get(key, default := AdapterSettings.model_fields[key].default) != default:
                 yield Problem(
                     ("adapter", key),
                     f"{key} goes with a new adapter; the one in source has its own",

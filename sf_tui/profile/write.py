@@ -34,7 +34,7 @@ def dump_profile(profile: Profile) -> str:
             continue
         if name == "actions":
             document.add(name, _actions(value))
-        elif name == "biography" and not uses_biography(profile):
+        elif value is None or (name == "biography" and not uses_biography(profile)):
             continue
         elif isinstance(value, list):
             if value:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from sf_tui.errors import RunError
+from sf_tui.errors import RunError, UsageError, did_you_mean
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
 
@@ -134,6 +134,29 @@ def read_references(run: RunDirectory) -> list[Reference]:
     if len(known) < len(found):
         raise RunError(f"{path}: an entry names no weights", _HINT)
     return sorted(known, key=lambda one: one.step)
+
+
+def references_until(references: Sequence[Reference], name: str | None) -> list[Reference]:
+    """Return the references up to a named checkpoint, which is then the last one.
+
+    Args:
+        references: of one run, in order of their step.
+        name: the checkpoint's step, its folder's name, or its whole path; None for all.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+    """
+    if name is None:
+        return list(references)
+    for place, one in enumerate(references):
+        folder = one.weights.folder
+        if one.step and name in {str(one.step), folder.name, str(folder)}:
+            return list(references[: place + 1])
+    names = [one.weights.folder.name for one in references if one.step]
+    raise UsageError(
+        f"--checkpoint {name}: the run has no such checkpoint",
+        did_you_mean(name, names, "checkpoints"),
+    )
 
 
 def _reference(entry: Any) -> Reference | None:

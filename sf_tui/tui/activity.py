@@ -344,10 +344,14 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"
+            if event.path.startswith("/"):
+                # Another program wrote it, under a name of its own.
+                name = event.path.rpartition("/")[2]
             if event.is_aside:
                 aside = event.path.rpartition("/")[2]
                 return Kind.CHECKPOINT, f"checkpoint {name} put aside as {aside}", "info"
-            return Kind.CHECKPOINT, f"checkpoint {name}{size}", "info"
+            name = name if name.startswith("checkpoint-") else f"checkpoint {name}"
+            return Kind.CHECKPOINT, f"{name}{size}", "info"
         case Rewound():
             lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
             return Kind.REWIND, f"back to step {event.step} ({event.reason}): {lost}", "warn"

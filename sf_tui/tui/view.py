@@ -344,7 +344,9 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         live = self._feed.live
         if live.finished is not None:
             clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
-            self.view.machine = MachineSample(problem=f"the run ended {clock}".rstrip())
+            # An imported run's events have the time of the import.
+            ended = "imported" if self.view.run.references.exists() else "the run ended"
+            self.view.machine = MachineSample(problem=f"{ended} {clock}".rstrip())
         elif self.view.machine is None or (
             self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
         ):

@@ -23,7 +23,7 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
-from sf_tui.run.references import read_references
+from sf_tui.run.references import read_references, references_until
 from sf_tui.vocabulary.events import ASIDE
 from sf_tui.worker.resume_log import ResumeLog
 
@@ -202,17 +202,28 @@ class CheckpointStore:
                 remove(going)
 
 
-def read_record(run: RunDirectory, profile: Profile) -> RunRecord:
+def read_record(run: RunDirectory, profile: Profile, name: str | None = None) -> RunRecord:
     """Return a run's progress and its current checkpoint.
 
+    Args:
+        run: the run.
+        profile: its profile.
+        name: the checkpoint of an imported run to take as the current one; None: the newest.
+
     Raises:
+        UsageError: there is no such checkpoint.
         RunError: the run has no weights yet, or its log can't be read.
     """
     log = ResumeLog(read_events(run.events))
     history = log.state
     references = read_references(run)
     if references and history.stage is not None:
-        return RunRecord(run, profile, history, None, references)
+        return RunRecord(run, profile, history, None, references_until(references, name))
+    if name is not None:
+        raise UsageError(
+            f"--checkpoint {name}: {run.id} is no imported run; its newest weights are used",
+            f"`sf act {run.id} rollback` goes back to a checkpoint of a live run",
+        )
     names = [stage.name for stage in profile.stages()]
     point = CheckpointStore(run, profile.checkpoint).resume_point(names, log)
     if history.stage is None or (point is None and not has_model(run)):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
+from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.layout import Freezer, ModelLayout
-from sf_tui.engine.weights import WeightStore
+from sf_tui.engine.weights import AdapterOff, WeightStore
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ def frozen_for_repair(
 def _has_moved(layout: ModelLayout, name: str, start: WeightStore) -> bool:
     """Return whether a trainable parameter of a layer differs from the start weights in any bit."""
     layer = next(layer for layer in layout.layers if layer.name == name)
+    if isinstance(start, AdapterOff):
+        assert layout.adapters is not None  # only an adapter can be turned off
+        return EffectiveChange(layout.adapters).relative_update(name, layer.parameters, None) > 0
     trainable = layout.trainable_in(layer)
     for parameter_name, stored in start.tensors(name):
         parameter = trainable.get(parameter_name)

@@ -78,7 +78,8 @@ def introduce_run(context: RunContext) -> None:
 def _describe_adapter(context: RunContext) -> str:
     layout, base = context.prepared.layout, context.prepared.loaded.base
     assert layout.adapters is not None  # the caller checked
-    assert base is not None
+    # A host's model is in memory already, and its profile names where it came from.
+    source = base.source if base is not None else context.profile.model.source
     count = sum(parameter.numel() for parameter in layout.trainable_parameters)
     # The rest of what is stored are the adapters of finished stages.
     whole = layout.elements - layout.stored_elements + count
@@ -90,7 +91,7 @@ def _describe_adapter(context: RunContext) -> str:
     untouched = f"; nothing trains in {' and '.join(nowhere)}" if nowhere else ""
     return (
         f"an adapter of {short_count(count)} parameters trains ({count / whole:.1%}), in "
-        f"{len(layout.adapters.modules)} modules of {base.source}{untouched}"
+        f"{len(layout.adapters.modules)} modules of {source}{untouched}"
     )
 
 

@@ -11,11 +11,27 @@ import torch
 import transformers
 
 from sf_tui import __version__
+from sf_tui.errors import UsageError
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import RunDirectory
 from sf_tui.vocabulary.commands import REFUSED, Command
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.rules import failed_guards
+
+
+class TrainedByHostError(UsageError):
+    """A worker is asked to continue a run that another program trains.
+
+    Args:
+        run: the run's id.
+        host: the program.
+    """
+
+    def __init__(self, run: str, host: str) -> None:
+        super().__init__(
+            f"{run}: {host} trains this run, so sf can't continue it",
+            "start that training again with its own way to resume; the run then goes on",
+        )
 
 
 def claim_run(run: RunDirectory, *, peft: str | None = None, **more: str) -> None:

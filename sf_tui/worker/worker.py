@@ -16,7 +16,7 @@ from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
-from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
@@ -33,7 +33,7 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.run_end import claim_run, missed_guards, refuse_commands
+from sf_tui.worker.run_end import TrainedByHostError, claim_run, missed_guards, refuse_commands
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
 from sf_tui.worker.stop import PreparationStopped, StopRun, StopSignals, as_run_error, one_line
@@ -104,6 +104,9 @@ class Worker:
             log.listen(listener)
         try:
             return self._work(log)
+        except TrainedByHostError:
+            # Nothing failed: the run waits for its host.
+            raise
         except SfError as error:
             self._say_failed(log, one_line(error), error.exit_code)
             raise
@@ -128,10 +131,7 @@ class Worker:
         resume_log = ResumeLog(log.history)
         profile = load_profile(self._run.profile)
         if profile.host is not None:
-            raise UsageError(
-                f"{self._run.id}: {profile.host.name} trains this run, so sf can't continue it",
-                "start that training again with its own way to resume; the run then goes on",
-            )
+            raise TrainedByHostError(self._run.id, profile.host.name)
         shelf = CheckpointStore(self._run, profile.checkpoint)
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, resume_log)

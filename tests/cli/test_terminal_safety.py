@@ -290,6 +290,24 @@ def recover(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     print_repair(outcome, EVERYWHERE, folder / IN_NAMES)
 
 
+def import_training(sf: Sf, _: WrittenRun, folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    out = folder / f"out{IN_NAMES}"
+    checkpoint = out / f"checkpoint-{1}"
+    checkpoint.mkdir(parents=True)
+    config = checkpoint / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": f"/gone/{EVERYWHERE}"}))
+    save_file({EVERYWHERE: torch.ones(1)}, checkpoint / "adapter_model.safetensors")
+    code, _, err = sf("import", out, "--old", folder / IN_NAMES)
+    assert (code, "\\x1b]52;c;QUJD" in err) == (2, True), err
+    state = {"global_step": 1, "log_history": [{"loss": EVERYWHERE, "step": 1}]}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    assert sf("import", out, "--old", folder / IN_NAMES)[0] == 2
+    assert sf("import", folder / IN_NAMES, "--name", IN_NAMES)[0] == 2
+
+
 def merge(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     sf("merge", f"r{IN_NAMES}", "--out", folder / "out")
     sf("merge", forged.run.path, "--out", folder / IN_NAMES)
@@ -370,6 +388,7 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("act",): act,
     ("stop",): stop,
     ("resume",): resume,
+    ("import",): import_training,
     ("exec",): exec_,
     ("integrate",): integrate,
     ("diagnose",): diagnose,

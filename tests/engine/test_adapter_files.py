@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sf_tui.cases.assemble import CaseOverrides, model_profile
+from sf_tui.cases.assemble import CaseOverrides, model_case, model_profile
 from sf_tui.cases.merging import merge_directory
+from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.adapters.files import find_base, inspect_adapter
 from sf_tui.engine.compute import choose_compute
 from sf_tui.engine.loading import load_model, save_model
+from sf_tui.engine.weights import Snapshot
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
 from sf_tui.profile.adapter_schema import AdapterSettings
@@ -171,6 +173,23 @@ def test_moved_base_is_named_by_a_setting(base: Path, adapter: Path, tmp_path: P
     assert profile.model.source == str(base)
     assert profile.adapter is not None
     assert profile.adapter.source == str(adapter)
+
+
+def test_start_of_a_fresh_adapter_that_is_no_identity_is_its_base(
+    base: Path, adapter: Path
+) -> None:
+    overrides = CaseOverrides(old="biography:old")
+    small = ["biography.people=6", "biography.new_people=3", "diagnose.time=0"]
+    profile = model_profile(str(adapter), overrides, small)
+    case = model_case(profile, CaseNeeds(0, scores_needed=False), overrides).case
+    now = Snapshot(case.layout)
+    on = logits_of(case.model)
+    assert case.start is not None
+    case.start.load_into(case.layout)
+    assert torch.equal(logits_of(case.model), logits_of(plain_model(base)))
+    now.restore()
+    assert torch.equal(logits_of(case.model), on)
+    assert not torch.allclose(on, logits_of(plain_model(base)))
 
 
 def test_new_adapter_is_a_pure_function_of_the_seed(base: Path) -> None:

@@ -184,7 +184,7 @@ def test_an_adapter_of_a_sharded_training_is_read(out: Path) -> None:
 
 def test_adapters_and_whole_models_are_two_trainings(out: Path) -> None:
     save(out / "checkpoint-40", 1, adapter=True).joinpath("config.json").unlink(missing_ok=True)
-    with pytest.raises(ModelError, match="two trainings|whole model"):
+    with pytest.raises(ModelError, match="a whole model"):
         read_output(out)
 
 
@@ -289,7 +289,7 @@ def test_impossible_entries_are_refused_by_their_place(
 def test_a_damaged_log_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "trainer_state.json"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="trainer_state.json"):
+    with pytest.raises(DataError, match=r"trainer_state\.json"):
         read_trainer_state(path)
 
 

@@ -12,9 +12,12 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory, list_runs
+from sf_tui.worker.stop import StopSignals
+from sf_tui.worker.worker import Worker
 from support.hosts import lines_of, losses_of, trainer, weights_of
 
 FEW = "[probe]\nexamples = 12\n[window]\nsteps = 4\n[neighbors]\nsurvey_budget = 0\n"
@@ -173,6 +176,11 @@ def test_resumed_training_continues_its_run(
     first._watcher._close()
     (run,) = list_runs()
 
+    logged = len(lines_of(run.path))
+    with pytest.raises(UsageError, match="transformers trains this run"):
+        Worker(run, StopSignals()).work()
+    assert len(lines_of(run.path)) == logged
+
     second = SfCallback(tiny_scene / "old.jsonl", settings)
     resumed = trainer(tiny_scene, out, [second], **saving)
     resumed.train(resume_from_checkpoint=str(out / "checkpoint-4"))
@@ -212,11 +220,10 @@ def test_failure_of_the_watching_never_ends_the_training(
     assert "ZeroDivisionError" in (run / "worker.log").read_text()
 
 
-def test_loss_is_diagnosed_and_repaired_inside_the_training(
+def test_loss_is_diagnosed_inside_the_training(
     tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
 ) -> None:
-    text = FEW + "[diagnose]\nsteps = 4\ntime = 0.0\nlearning_rate = 0.001\n[recover]\nsteps = 3\n"
-    text += "new_floor = 0.0\nthen_anchor = false\nlearning_rate = 0.001\n"
+    text = FEW + "[diagnose]\nsteps = 4\ntime = 0.0\nlearning_rate = 0.001\n"
     diagnosed = tmp_path / "diagnosed"
     plain = trainer(tiny_scene, tmp_path / "plain")
     plain.train()
@@ -230,6 +237,12 @@ def test_loss_is_diagnosed_and_repaired_inside_the_training(
     # The test worked on the host's weights and gave them back with its random state.
     assert losses_of(watched) == losses_of(plain)
 
+
+@pytest.mark.slow
+def test_loss_is_repaired_inside_the_training(
+    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+) -> None:
+    text = FEW + "[recover]\nsteps = 3\nnew_floor = 0.0\nthen_anchor = false\n"
     repaired = tmp_path / "repaired"
     callback = SfCallback(tiny_scene / "old.jsonl", profile(text), repaired)
     trainer(
@@ -250,3 +263,21 @@ def test_start_is_the_model_without_an_adapter_that_is_no_identity(
     # The adapter itself broke the old task before the first step, and the drop shows it.
     assert others[0]["drop"] > 0.5
     assert RunDirectory(run).profile.read_text().count("[adapter]") == 1
+
+
+def test_profile_of_a_host_is_checked_before_the_training_begins(
+    tiny_scene: Path, profile: Callable[[str], Path]
+) -> None:
+    old = tiny_scene / "old.jsonl"
+    with pytest.raises(
+        ProfileError, match=r"watch\.toml:2: \[train\] steps belongs to the program"
+    ):
+        SfCallback(old, profile("[train]\nsteps = 4\n"))
+    with pytest.raises(ProfileError, match=r"watch\.toml:1: \[model\] belongs to the program"):
+        SfCallback(old, profile('[model]\nsource = "a"\n'))
+    with pytest.raises(ProfileError, match="unknown key 'stepz'"):
+        SfCallback(old, profile("[window]\nstepz = 4\n"))
+    with pytest.raises(UsageError, match="there is no file"):
+        SfCallback("nothing.jsonl")
+    # Without old examples, the neighbor prompts are the old task that guards and rules are about.
+    SfCallback(None, profile('[guard]\nold_accuracy = 0.9\n[train]\nstrategy = "anchor"\n'))

@@ -162,7 +162,7 @@ def test_anchor_freeze_and_edits_work_on_the_adapter(base: Path, tmp_path: Path)
     operator.at("new", 7, "shift-edit").at("new", 9, "spectral-edit")
     assert work(run, operator) == 0
     answers = {
-        (event["action"], event["status"]): event.get("detail") or ""
+        (event["action"], event["status"]): event.get("reason") or ""
         for event in events_of(run, "command")
     }
     assert "nothing trains in the embeddings" in answers["freeze", "done"]
@@ -186,7 +186,7 @@ def test_other_peft_version_is_told_and_a_missing_one_refused(
     facts = run.read_run_json()
     run.claim({"versions": facts["versions"] | {"peft": "0.1"}})
     assert work(run) == 0
-    told = [event["text"] for event in events_of(run, "alert") if event["name"] == "versions"]
+    told = [event["message"] for event in events_of(run, "alert") if event["code"] == "versions"]
     assert [text for text in told if "last trained with 0.1" in text]
 
     monkeypatch.setattr("sf_tui.engine.adapters.inject.find_spec", lambda _: None)

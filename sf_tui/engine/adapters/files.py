@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.engine.adapters.layers import SUPPORTED
-from sf_tui.engine.model_files import PICKLED, TensorHeader, read_headers
+from sf_tui.engine.model_files import INDEX, PICKLED, SINGLE, TensorHeader, read_headers
 from sf_tui.errors import ModelError
 from sf_tui.tasks.model_source import read_model_config
 
@@ -55,8 +55,13 @@ class AdapterFiles:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return whether a directory is a PEFT adapter and holds no whole model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+    """Return whether a directory is a PEFT adapter and holds no whole model.
+
+    Some trainers (axolotl) put the base's config.json beside the adapter.
+    """
+    return (folder / ADAPTER_CONFIG).is_file() and not any(
+        (folder / name).is_file() for name in (SINGLE, INDEX)
+    )
 
 
 def inspect_adapter(folder: Path) -> AdapterFiles:

@@ -67,7 +67,7 @@ def _joined(
     scales = {
         name: float(module.scaling[TRAINED])
         for name, module in layers
-        if TRAINED in getattr(module, "scaling", {})
+        if hasattr(module, "base_layer") and TRAINED in module.scaling
     }
     found: dict[str, torch.Tensor] = {}
     for name, value in trained.items():
