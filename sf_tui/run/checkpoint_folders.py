@@ -8,6 +8,7 @@ as their files have the sizes that they had when the run was made.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
@@ -43,8 +44,9 @@ def missing_outside(run: RunDirectory) -> dict[str, str]:
 
 
 def _is_there(event: CheckpointWritten, name: str, names: frozenset[str], gone: Gone) -> bool:
-    outside = event.path.startswith("/")
-    return (event.path not in gone and "" not in gone) if outside else name in names
+    if not event.path.startswith("/"):
+        return name in names
+    return event.path not in gone and "" not in gone and Path(event.path).is_dir()
 
 
 def paths_on_disk(run: RunDirectory, state: RunState) -> frozenset[str] | None:

@@ -110,6 +110,8 @@ def python(
     return subprocess.run(
         [interpreter, *arguments],
         env={**environ, "PYTHONPATH": path, **variables},
+        # Not where sf can be imported from the current directory.
+        cwd="/",
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -8,12 +8,10 @@ hides. Beside the file that SF_EXEC names it leaves marks, which tell `sf exec` 
 The interpreter is the command's own: standard library only, and no newer syntax than Python 3.8's.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
-# The true names are in typing, which takes 5 ms to import; annotations are never evaluated.
+# No `from __future__`, no `typing`: each would be one more module in every Python of the command.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -43,7 +41,7 @@ def give_up(reason: str) -> None:
         sys.stderr.write(f"sf: this training is not watched: {printable}\n")
 
 
-def new_callback() -> Any:
+def new_callback() -> "Any":
     """Return sf's callback; one that does nothing if sf can't be imported here."""
     from transformers.trainer_callback import TrainerCallback
 
@@ -61,12 +59,12 @@ def new_callback() -> Any:
 class NewCallback:
     """What stands in `DEFAULT_CALLBACKS`: an object of sf's own class for each Trainer."""
 
-    def __new__(cls) -> Any:
+    def __new__(cls) -> "Any":
         """Return the callback of one Trainer."""
         return new_callback()
 
 
-def add_callback(trainer: Any) -> None:
+def add_callback(trainer: "Any") -> None:
     """Add the callback to those of every Trainer, and make `report_to: sf` a known name."""
     version = getattr(sys.modules.get("transformers"), "__version__", "?")
     mark("imported", f"{sys.executable}\n{version}")
@@ -85,7 +83,7 @@ def add_callback(trainer: Any) -> None:
 class TrainerFinder:
     """Waits on `sys.meta_path` for `transformers.trainer`, then leaves."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return the module's own spec with a loader that adds the callback after loading."""
         if name != TRAINER:
             return None
@@ -98,10 +96,10 @@ class TrainerFinder:
                 return spec
         return None
 
-    def _extend(self, spec: Any) -> None:
+    def _extend(self, spec: "Any") -> None:
         execute = spec.loader.exec_module
 
-        def exec_module(module: Any) -> None:
+        def exec_module(module: "Any") -> None:
             execute(module)
             add_callback(module)
 
