@@ -52,7 +52,7 @@ SAVED = (10, 20, 30)
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("newcomer")
-    return write_newcomer(folder, hidden=32, old_subjects=16, new_subjects=12, steps=150)
+    return write_newcomer(folder, hidden=32, old_subjects=20, new_subjects=12, steps=150)
 
 
 @pytest.fixture(scope="module")
