@@ -23,13 +23,18 @@ from sf_tui.cli import (
     diagnose,
     doctor,
     guide,
+    housekeeping,
     import_training,
     integrate,
+    labels,
+    log,
     merge,
     profile_commands,
     recover,
     run,
+    runs,
     show,
+    wait,
 )
 from sf_tui.cli import exec as exec_command
 from sf_tui.cli.help_pages import hide_type, tidy_help
@@ -101,6 +106,7 @@ data.command("check")(data_check.check)
 data.command("biography")(data_biography.biography)
 
 _RUN, _REPAIR, _LOOK, _MEASURE = "Run and watch", "Repair", "Look", "Measure"
+_KEEP = "Look after runs"
 
 app.command("run", rich_help_panel=_RUN)(run.run)
 app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN)(
@@ -116,12 +122,19 @@ app.command("stop", rich_help_panel=_RUN)(act.stop)
 app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
 app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
 app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
-app.command("runs", rich_help_panel=_LOOK)(show.runs)
+app.command("runs", rich_help_panel=_LOOK)(runs.runs)
 app.command("show", rich_help_panel=_LOOK)(show.show)
+app.command("log", rich_help_panel=_LOOK)(log.log)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)
 app.add_typer(profile_commands.app, name="profile", rich_help_panel=_LOOK)
 app.add_typer(data, name="data", rich_help_panel=_LOOK)
 app.command("guide", rich_help_panel=_LOOK)(guide.guide)
+app.command("wait", rich_help_panel=_RUN)(wait.wait)
+app.command("rename", rich_help_panel=_KEEP)(labels.rename)
+app.command("note", rich_help_panel=_KEEP)(labels.note)
+app.command("du", rich_help_panel=_KEEP)(housekeeping.du)
+app.command("prune", rich_help_panel=_KEEP)(housekeeping.prune)
+app.command("rm", rich_help_panel=_KEEP)(housekeeping.rm)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 

@@ -1,4 +1,4 @@
-"""`sf show` and `sf runs`: what happened in one run, and the runs on this machine."""
+"""`sf show`: what happened in one run, and the row that lists it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def show(
     reading = read_run(found)
     state = reading.state
     row = row_of(found, reading)
-    for problem in reading.damage:
+    for problem in row["damage"]:
         write_line(f"damaged: {problem}", err=True)
     if json:
         closing = closing_of(found, state, run_name(found))
@@ -83,6 +83,12 @@ def show(
         console.print(text, soft_wrap=True)
 
     say(f"run      {row['run']}  ({row['path']})")
+    if row["name"]:
+        say(f"name     {row['name']}")
+    if row["tags"]:
+        say(f"tags     {', '.join(row['tags'])}")
+    if row["note"]:
+        say(f"note     {row['note']}")
     say(f"profile  {row['profile']}")
     at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
     say(f"state    {row['state']}, {at}")
@@ -100,7 +106,7 @@ def show(
     if state.alerts:
         say("\nalerts")
     for alert in _newest(state.alerts, "alerts", say):
-        say(f"  {_clock(alert.time)} {alert.level}: {alert.message}")
+        say(f"  {clock(alert.time)} {alert.level}: {alert.message}")
     if state.diagnosis is not None:
         since = "" if state.diagnosis_holds else "; the weights were changed since"
         say(f"\ndiagnosis  {diagnosis_line(state.diagnosis)}{since}")
@@ -115,14 +121,14 @@ def _command_line(command: Command) -> str:
     # Deferred: not needed for `sf --help`.
     from sf_tui.vocabulary.measured import format_number
 
-    when = _clock(command.accepted or command.requested)
+    when = clock(command.accepted or command.requested)
     value = f" at {format_number(command.value)}" if command.value is not None else ""
     reason = f": {command.reason}" if command.reason else ""
     at = "" if command.step is None else f"@{command.step} "
     return f"{when} {at}{command.action} by {command.sender}{value} {command.status}{reason}"
 
 
-def _clock(time: str) -> str:
+def clock(time: str) -> str:
     """Return the date and time of an event, in the local time zone."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.clock import parse_rfc3339
@@ -136,7 +142,11 @@ def _clock(time: str) -> str:
 def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
     """Return how many checkpoints are on disk, and the newest one of the current branch."""
     # Deferred: not needed for `sf --help`.
-    from sf_tui.run.checkpoint_folders import missing_outside, newest_checkpoint
+    from sf_tui.run.checkpoint_folders import (
+        existing_checkpoints,
+        missing_outside,
+        newest_checkpoint,
+    )
     from sf_tui.vocabulary.events import ASIDE
 
     if run.references.exists():
@@ -152,6 +162,10 @@ def _checkpoints_line(run: RunDirectory, state: RunState) -> str:
     text = f"{len(on_disk) - aside} on disk"
     if aside:
         text += f", and {aside} kept from before a repair or a rollback"
+    current = sum(len(state.current_checkpoints(stage)) for stage in state.stages)
+    deleted = current - len(existing_checkpoints(run, state))
+    if deleted:
+        text += f"; {deleted} deleted, so no rollback reaches them"
     newest = newest_checkpoint(run, state)
     return text if newest is None else f"{text}; the newest: {newest.path}"
 
@@ -161,43 +175,6 @@ def _newest(entries: Sequence[Any], name: str, say: Callable[[str], None]) -> Se
     if earlier > 0:
         say(f"… and {earlier} earlier {name}; --json has all")
     return entries[-LINES_SHOWN:]
-
-
-def runs(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
-    limit: Annotated[int, typer.Option("--limit", help="List at most this many; 0: all.")] = 20,
-) -> None:
-    """List runs with their state, stage and accuracies."""
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.run.directory import list_runs, runs_home
-
-    found = list_runs()
-    rows = [run_row(run) for run in (found[:limit] if limit else found)]
-    if json:
-        write_json(rows)
-        return
-    from rich.table import Table
-
-    if not rows:
-        write_line(f"no run yet in {runs_home()}", err=True)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    # A broken id can't be copied, so a narrow terminal cuts the scores instead.
-    for column in ("run", "state", "stage", "step"):
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    for column in ("old", "new"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        step = f"{row['step']}/{row['steps']}" if row["stage"] else ""
-        cells = (row["run"], row["state"], row["stage"] or "", step, row["old"], row["new"])
-        table.add_row(*cells)
-    console = drawing_console(soft_wrap=True)
-    drawing_console(whole_rows=True).print(table)
-    for row in rows:
-        for problem in row["damage"][:1]:
-            more = len(row["damage"]) - 1
-            others = f" (and {more} more)" if more else ""
-            console.print(f"damaged: {problem}{others}")
 
 
 def _scores(state: RunState) -> tuple[str, str]:
@@ -238,9 +215,12 @@ def run_row(run: RunDirectory) -> dict[str, Any]:
 def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
     """Return the list entry of a run that was read."""
     # Deferred: not needed for `sf --help`.
+    from sf_tui.run.labels import read_labels
     from sf_tui.run.liveness import WorkerState
 
     state, live = reading.state, reading.live.state
+    labels, of_labels = read_labels(run.path)
+    created = reading.facts.get("created")
     stage = state.stage
     latest = stage.probes[-1].metrics if stage and stage.probes else {}
     shown = state.status if live in {WorkerState.ALIVE, WorkerState.FINISHED} else live
@@ -248,6 +228,10 @@ def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
     return {
         "run": run.id,
         "path": str(run.path),
+        "name": labels.name,
+        "note": labels.note,
+        "tags": list(labels.tags),
+        "created": created if isinstance(created, str) else None,
         "profile": state.profile,
         "state": "damaged" if reading.damage else shown,
         "worker": live,
@@ -259,5 +243,5 @@ def row_of(run: RunDirectory, reading: RunReading) -> dict[str, Any]:
         "new": new,
         "exit_code": state.finished.exit_code if state.finished else None,
         "last_event": state.last_time,
-        "damage": reading.damage,
+        "damage": [*reading.damage, *of_labels],
     }

@@ -35,6 +35,7 @@ from sf_tui.run.durable import (
     remove_abandoned,
     replace_file,
 )
+from sf_tui.run.labels import read_labels
 from sf_tui.vocabulary.declared import (
     COUNT,
     NUMBER,
@@ -359,10 +360,10 @@ def _made_at(path: Path) -> int:
 
 
 def find_run(reference: str) -> RunDirectory:
-    """Return the run with this id, unique id prefix or directory; `last` is the newest.
+    """Return the run with this id, name, unique id prefix or directory; `last` is the newest.
 
     Raises:
-        RunNotFoundError: there is none, or several match the prefix.
+        RunNotFoundError: there is none, or several match.
     """
     try:
         as_path = user_path(reference)
@@ -377,8 +378,11 @@ def find_run(reference: str) -> RunDirectory:
     runs = list_runs()
     if reference == "last" and runs:
         return runs[0]
-    exact = [run for run in runs if run.id == reference]
-    fitting = exact or [run for run in runs if reference and run.id.startswith(reference)]
+    fitting = (
+        [run for run in runs if run.id == reference]
+        or [run for run in runs if reference and read_labels(run.path)[0].name == reference]
+        or [run for run in runs if reference and run.id.startswith(reference)]
+    )
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -242,6 +242,23 @@ def end_status(run: RunDirectory) -> str:
     return status if isinstance(status, str) else ""
 
 
+def end_event(run: RunDirectory) -> tuple[str, int, str | None] | None:
+    """Return the status, the exit code and the reason of a run's end; None if it has not ended.
+
+    An exit code that no process can have is 1.
+    """
+    event = _last_event(run)
+    if event is None or _type_of(event) != "run_finished":
+        return None
+    status, code, reason = event.get("status"), event.get("exit_code"), event.get("reason")
+    fits = type(code) is int and 0 <= code <= 255
+    return (
+        status if isinstance(status, str) else "failed",
+        code if fits and isinstance(code, int) else 1,
+        reason if isinstance(reason, str) else None,
+    )
+
+
 def _last_event(run: RunDirectory) -> dict[str, Any] | None:
     try:
         with open_regular(run.events) as file:
