@@ -20,7 +20,8 @@ class References:
     Attributes:
         origin: for what the model knew before the run taught it anything: the first stage that
             began with a known task; the stage itself if it is the first.
-        taught: for each task that an earlier stage of the run taught, in that order.
+        taught: for each task that an earlier stage of the run taught, in that order; none where
+            the origin is the stage itself, which knows them.
     """
 
     origin: str
@@ -36,8 +37,10 @@ def references_of(profile: Profile, stage: str) -> References:
         for task in earlier:
             first.setdefault(task, spec.name)
         if spec.name == stage:
-            wanted = [(task, first[task]) for task in earlier if task in trained]
-            return References(next(iter(first.values()), stage), tuple(wanted))
+            origin = next(iter(first.values()), stage)
+            if origin == stage:
+                return References(stage)
+            return References(origin, tuple((t, first[t]) for t in earlier if t in trained))
         if spec.task not in known:
             trained.append(spec.task)
     return References(stage)

@@ -356,11 +356,13 @@ class Profile(StrictTable):
     def old_data_access(self, stage: StageSpec) -> str:
         """Return what a stage is trained on of earlier tasks' data, in words."""
         train = stage.train
-        stages = self.stages()
-        before = {one.task for one in stages[: [one.name for one in stages].index(stage.name)]}
+        begun_with_old = [
+            one.name for one, known in self.stages_with_known() if set(known) - {one.task}
+        ]
         strategys = train.declaration.old_data(
             self.strategy_settings(train.strategy, train),
-            taught=bool(before - {stage.task}),
+            # The first such stage is held to its own start, which knows all that was taught.
+            taught=stage.name in begun_with_old[1:],
         )
         if stage.name != REPLAY_STAGE:
             return strategys

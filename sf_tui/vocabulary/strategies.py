@@ -118,8 +118,8 @@ class AnchorSettings(StrategySettings):
     )
     taught_share: PartOrZero = Field(
         default=0.25,
-        description="share of the prompts that are those of tasks that earlier stages of the run "
-        "taught, without their answers; 0: none",
+        description="from the second stage with an earlier task on, share of the prompts that are "
+        "those of tasks that the run taught, without their answers; 0: none",
     )
 
 
@@ -218,12 +218,12 @@ class StrategyDeclaration:
             key.is_required() for key in self.settings.model_fields.values()
         )
 
-    def old_data(self, settings: StrategySettings | None, *, taught: bool = True) -> str:
+    def old_data(self, settings: StrategySettings | None, *, taught: bool = False) -> str:
         """Return its access to old data, in words, for a stage with these settings.
 
         Args:
             settings: its settings.
-            taught: whether the run taught other tasks before the stage.
+            taught: whether the stage is held to what the run taught before it.
         """
         if "old_examples" not in self.needs:
             share: float = getattr(settings, "taught_share", 0.0)

@@ -30,7 +30,7 @@ def profile_of(folder: Path, first: str, more: str = "") -> Profile:
         ("", "4", "2", (("2", "3"), ("3", "4"))),
         # The run teaches the first task, too: nothing is known at the run's start.
         ("learn = true\n", "old", "old", ()),
-        ("learn = true\n", "2", "2", (("old", "2"),)),
+        ("learn = true\n", "2", "2", ()),
         ("learn = true\n", "4", "2", (("old", "2"), ("2", "3"), ("3", "4"))),
     ],
 )

@@ -34,7 +34,7 @@ from support.run_process import kill_and_resume, wait_for
 
 ANCHORED = 'tasks.new.train.strategy="anchor"'
 # A bank of three parts, which takes a second or two.
-LARGE = "anchor.cache_size=2900"
+LARGE = "anchor.cache_size=2200"
 # Where a run is held until a test lets it go on.
 HELD = (signal.SIGSTOP, {"type": "step", "stage": "new", "step": 1})
 

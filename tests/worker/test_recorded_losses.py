@@ -20,19 +20,14 @@ LLAMA = (
     " attention_dropout = 0.1}",
     "train.micro_batch_size=3",
 )
-OWN_START = "anchor.taught_share=0.0"
-"""The first stage teaches `old`: without its prompts, the second is held to its own start alone."""
 PLANS: dict[str, tuple[tuple[str, ...], Callable[[Operator], Operator]]] = {
     "plain": ((), lambda operator: operator),
     "freeze": ((), lambda operator: operator.at("new", 5, "freeze", layers=2)),
     "anchored": (
-        ('tasks.new.train.strategy="anchor"', "anchor.strength=100.0", OWN_START),
+        ('tasks.new.train.strategy="anchor"', "anchor.strength=100.0"),
         lambda operator: operator,
     ),
-    "anchor pressed": (
-        (OWN_START,),
-        lambda operator: operator.at("new", 5, "anchor", strength=100.0),
-    ),
+    "anchor pressed": ((), lambda operator: operator.at("new", 5, "anchor", strength=100.0)),
     "rollback": ((), lambda operator: operator.at("new", 10, "rollback", to="step-000004")),
     "llama with dropout and micro-batches": (LLAMA, lambda operator: operator),
 }
