@@ -63,11 +63,8 @@ def short_profile(
         _line("strategy", "seq", 'plain; "anchor" holds the old task without its data'),
         *(_line(key, value, why.get(f"train.{key}", "")) for key, value in train.items()),
         "",
-        "# Without the #: train a LoRA adapter instead of the weights. It forgets as much, and",
-        "# learns at about ten times the rate (2e-4 to 5e-4); `sf guide adapters`.",
+        "# Without the #: train a LoRA adapter, at about ten times the rate (`sf guide adapters`).",
         "#[adapter]",
-        "#r = 16",
-        "#alpha = 32",
     ]
     if probe:
         lines += ["", "[probe]"]

@@ -132,7 +132,7 @@ def test_each_stage_trains_its_own_adapter_on_top_of_the_finished_one(
 Started = Callable[..., tuple[Any, RunDirectory]]
 
 
-@pytest.mark.parametrize("kind", ["same", "new"])
+@pytest.mark.parametrize("kind", ["same", pytest.param("new", marks=pytest.mark.slow)])
 def test_killed_run_ends_with_the_same_bytes(
     kind: str,
     fork_host: ForkHost,
@@ -147,7 +147,7 @@ def test_killed_run_ends_with_the_same_bytes(
         run = begin_adapter_run(tmp_path / "killed", base, adapter)
         return fork_host.start("resume", run.path, "--no-ui"), run
 
-    run = kill_and_resume(fork_host, started, 3, 7)
+    run = kill_and_resume(fork_host, started, 2, 7)
     assert_well_told(run)
     assert live_course(run) == live_course(whole)
     assert adapter_bytes(run.model) == adapter_bytes(whole.model)
