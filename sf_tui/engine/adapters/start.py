@@ -38,4 +38,7 @@ def adapter_weights(files: AdapterFiles, layout: ModelLayout) -> StoredWeights:
 def _key(name: str) -> str:
     """Return the name in a PEFT file of an adapter's parameter in the live model."""
     plain = name.replace(f".modules_to_save.{TRAINED}.", ".").replace(f".{TRAINED}.", ".")
+    # peft stores a DoRA magnitude under its module's name.
+    if plain.endswith(".lora_magnitude_vector.weight"):
+        plain = plain.removesuffix(".weight")
     return PREFIX + plain.removesuffix(f".{TRAINED}")
