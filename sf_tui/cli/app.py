@@ -18,6 +18,7 @@ from sf_tui.cli import (
     analyze,
     attach,
     bench,
+    compare,
     data_biography,
     data_check,
     diagnose,
@@ -119,17 +120,18 @@ app.command("attach", rich_help_panel=_RUN)(attach.attach)
 app.command("watch", rich_help_panel=_RUN)(attach.watch)
 app.command("act", rich_help_panel=_RUN)(act.act)
 app.command("stop", rich_help_panel=_RUN)(act.stop)
+app.command("wait", rich_help_panel=_RUN)(wait.wait)
 app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
 app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
 app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
 app.command("runs", rich_help_panel=_LOOK)(runs.runs)
 app.command("show", rich_help_panel=_LOOK)(show.show)
 app.command("log", rich_help_panel=_LOOK)(log.log)
+app.command("compare", rich_help_panel=_LOOK)(compare.compare)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)
 app.add_typer(profile_commands.app, name="profile", rich_help_panel=_LOOK)
 app.add_typer(data, name="data", rich_help_panel=_LOOK)
 app.command("guide", rich_help_panel=_LOOK)(guide.guide)
-app.command("wait", rich_help_panel=_RUN)(wait.wait)
 app.command("rename", rich_help_panel=_KEEP)(labels.rename)
 app.command("note", rich_help_panel=_KEEP)(labels.note)
 app.command("du", rich_help_panel=_KEEP)(housekeeping.du)

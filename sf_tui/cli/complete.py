@@ -20,19 +20,22 @@ MOST_RUNS = 50
 
 
 def complete_run(incomplete: str) -> Choices:
-    """Return `last` and the ids of runs, newest first."""
+    """Return `last` and the ids and names of runs, newest first, ids before names."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.errors import SfError
     from sf_tui.run.directory import list_runs
+    from sf_tui.run.labels import read_labels
 
     try:
-        names = [run.id for run in list_runs()]
+        runs = list_runs()
     except SfError:
         return []
-    found = [(name, "") for name in names if _fits(name, incomplete)]
-    if names and "last".startswith(incomplete):
-        found.insert(0, ("last", names[0]))
-    return found[:MOST_RUNS]
+    found = [(run.id, "") for run in runs if _fits(run.id, incomplete)][:MOST_RUNS]
+    named = [(read_labels(run.path)[0].name, run.id) for run in runs]
+    found += [(name, id_) for name, id_ in named if name and _fits(name, incomplete)][:MOST_RUNS]
+    if runs and "last".startswith(incomplete):
+        found.insert(0, ("last", runs[0].id))
+    return found
 
 
 def complete_profile(incomplete: str) -> Choices:

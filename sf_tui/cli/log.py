@@ -290,9 +290,10 @@ def _show_worker_log(
             nonlocal rest
             while chunk := file.read(_CHUNK_BYTES):
                 *whole, rest = (rest + chunk).split(b"\n")
-                yield from map(_decoded, whole)
+                for line in whole:
+                    yield from _decoded(line)
             if last and rest:
-                yield _decoded(rest)
+                yield from _decoded(rest)
                 rest = b""
 
         def fits(text: str) -> bool:
@@ -312,7 +313,6 @@ def _show_worker_log(
         _tell_end(run)
 
 
-def _decoded(line: bytes) -> str:
-    # A progress bar ends its lines with a carriage return; the last text of a line is what stays.
-    text = line.decode("utf-8", "replace").rstrip("\r")
-    return text.rpartition("\r")[2]
+def _decoded(line: bytes) -> list[str]:
+    # A progress bar writes over its line by carriage returns; each state is a line of its own here.
+    return [text for text in line.decode("utf-8", "replace").split("\r") if text] or [""]

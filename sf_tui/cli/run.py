@@ -68,6 +68,8 @@ def run(
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
+    note: Annotated[str, typer.Option("--note", help="Write a note on the run.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Tag the run; repeatable.")] = None,
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
@@ -90,7 +92,9 @@ def run(
     )
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
+    from sf_tui.run.labels import checked_labels, write_labels
 
+    labels = checked_labels(note, tag or ())
     foreground = _foreground(no_ui or json, detach=detach)
     if resume and run_dir is not None and (run_dir / "run.json").exists():
         existing = RunDirectory(run_dir.absolute())
@@ -115,6 +119,8 @@ def run(
         profile_name=loaded.name,
         argv=sys.argv,
     )
+    if note or tag:
+        write_labels(created.path, labels)
     if detach:
         wait_until_started(created, start_detached(created), created=True)
         write_line(str(created.path if run_dir else created.id))

@@ -7,6 +7,7 @@ run stays the name of its directory: paths, logs and commands keep their meaning
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +47,19 @@ class Labels:
         kept = [tag for tag in self.tags if tag not in remove]
         kept += [tag for tag in dict.fromkeys(add) if tag not in kept]
         return replace(self, tags=tuple(kept))
+
+
+def checked_labels(note: str, tags: Iterable[str]) -> Labels:
+    """Return the labels of a new run.
+
+    Raises:
+        UsageError: the note or a tag can't be one.
+    """
+    check_note(note)
+    found = Labels(note=note).tagged(tuple(tags))
+    for tag in found.tags:
+        check_word(tag, "tag")
+    return found
 
 
 def read_labels(run: Path) -> tuple[Labels, list[str]]:

@@ -75,6 +75,16 @@ def test_runs_are_offered_newest_first_after_last(complete: Complete) -> None:
     assert complete("diagnose", "20260303") == ["20260303-c"]
 
 
+def test_names_of_runs_are_offered_where_ids_are(complete: Complete, home: Path) -> None:
+    labels = home / "runs" / "20260301-a" / "labels.json"
+    labels.write_text('{"name": "baseline"}')
+    for command in ("wait", "rm", "compare"):
+        assert complete(command, "base") == ["baseline"]
+    labels.unlink()
+    assert complete("rm", "202603") == ["20260302-b", "20260303-c", "20260301-a"]
+    assert complete("log", "last", "--kind", "al") == ["alert", "all"]
+
+
 def test_actions_are_those_of_the_run(complete: Complete, home: Path) -> None:
     run = new_run(home, "20260304-own", 500)
     with run.profile.open("a") as file:

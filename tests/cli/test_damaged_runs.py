@@ -62,7 +62,7 @@ def lists_all(*, bad_is_damaged: bool = True) -> None:
     text = CliRunner().invoke(app, ["runs"])
     assert text.exit_code == 0
     assert "good" in text.stdout
-    assert not bad_is_damaged or "damaged: " in text.stdout
+    assert not bad_is_damaged or "damaged: " in text.stderr
 
 
 def shows(name: str = "bad") -> None:

@@ -72,12 +72,14 @@ def test_every_bracket_of_a_help_text_is_shown(
 
 def test_the_commands_are_grouped() -> None:
     shown = CliRunner().invoke(app, ["--help"], terminal_width=200).stdout
-    places = [shown.index(f"─ {name} ─") for name in ("Run and watch", "Repair", "Look", "Measure")]
+    names = ("Run and watch", "Repair", "Look", "Look after runs", "Measure")
+    places = [shown.index(f"─ {name} ─") for name in names]
     assert places == sorted(places)
     assert "─ Commands ─" not in shown
-    groups = dict(zip(("run", "repair", "look", "measure"), shown.split("╭")[-4:], strict=True))
-    assert all(f"│ {name} " in groups["run"] for name in ("run", "resume", "act", "stop"))
-    assert all(f"│ {name} " in groups["repair"] for name in ("diagnose", "recover"))
+    groups = dict(zip(names, shown.split("╭")[-5:], strict=True))
+    assert all(f"│ {name} " in groups["Run and watch"] for name in ("run", "resume", "act", "stop"))
+    assert all(f"│ {name} " in groups["Repair"] for name in ("diagnose", "recover"))
+    assert all(f"│ {name} " in groups["Look after runs"] for name in ("rm", "prune", "du"))
 
 
 def test_the_console_has_the_same_options_wherever_it_opens() -> None:

@@ -127,6 +127,73 @@ def runs(sf: Sf, forged: WrittenRun, _: Path) -> None:
     assert json.loads(out)[0]["run"] == forged.run.id
 
 
+def log(sf: Sf, forged: WrittenRun, _: Path) -> None:
+    for more in ((), ("--kind", "all"), ("--json",), ("--kind", "all", "--json"), ("-n", "3")):
+        code, out, _ = sf("log", forged.run.path, *more)
+        assert code == 0
+        assert "QUJD" in out
+    code, out, _ = sf("log", forged.run.path, "--worker")
+    assert (code, "\\x1b]0;title" in out) == (0, True)
+    sf("log", forged.run.path, "--grep", IN_NAMES)
+    sf("log", forged.run.path, "--stage", IN_NAMES)
+    sf("log", forged.run.path, "--kind", IN_NAMES)
+
+
+def compare(sf: Sf, forged: WrittenRun, folder: Path) -> None:
+    other = WrittenRun(folder / f"other{IN_NAMES}", "name = 3\n")
+    other.begin()
+    other.begin_stage()
+    other.steps(1, 20)
+    code, out, _ = sf("compare", forged.run.path, other.run.path)
+    assert (code, "\\x1b]0;title" in out) == (0, True)
+    code, out, _ = sf("compare", forged.run.path, other.run.path, "--json")
+    assert any(EVERYWHERE in row["stage"] for row in json.loads(out)["tasks"])
+    sf("compare", forged.run.path, f"r{IN_NAMES}")
+
+
+def wait(sf: Sf, forged: WrittenRun, _: Path) -> None:
+    sf("wait", f"r{IN_NAMES}")
+    forged.event(RunFinished(status="failed", exit_code=1, metrics={}, reason=EVERYWHERE))
+    code, _, err = sf("wait", forged.run.path)
+    assert (code, "failed (exit 1): \\x1b]0;title" in err) == (1, True)
+    code, out, _ = sf("wait", forged.run.path, "--json")
+    assert json.loads(out)[0]["reason"] == EVERYWHERE
+
+
+def labels(sf: Sf, forged: WrittenRun, _: Path) -> None:
+    assert sf("rename", forged.run.path, IN_NAMES)[0] == 2
+    assert sf("note", forged.run.path, IN_NAMES)[0] == 2
+    assert sf("note", forged.run.path, "--tag", IN_NAMES)[0] == 2
+    forged.run.path.joinpath("labels.json").write_text(
+        json.dumps({"name": EVERYWHERE, "note": EVERYWHERE, "tags": [EVERYWHERE]})
+    )
+    _, out, _ = sf("note", forged.run.path)
+    assert "QUJD" in out
+    _, out, _ = sf("note", forged.run.path, "--json")
+    assert json.loads(out)["note"] == EVERYWHERE
+    for more in ((), ("--columns", "run,name,tags,note"), ("--columns", IN_NAMES)):
+        sf("runs", *more)
+    sf("runs", "--tag", IN_NAMES, "--since", IN_NAMES)
+    sf("show", forged.run.path)
+
+
+def housekeeping(sf: Sf, forged: WrittenRun, _: Path) -> None:
+    forged.run.path.joinpath(f"own{IN_NAMES}").touch()
+    (forged.run.checkpoints / f"s{IN_NAMES}" / "step-000007").mkdir(parents=True)
+    (forged.run.checkpoints / f"s{IN_NAMES}" / "step-000008").mkdir()
+    (forged.run.checkpoints / f"s{IN_NAMES}" / "step-000009").mkdir()
+    forged.event(RunFinished(status="completed", exit_code=0, metrics={}, reason=None))
+    sf("du")
+    sf("du", "--json")
+    sf("prune", "--older-than", IN_NAMES)
+    sf("prune", forged.run.path)
+    sf("prune", forged.run.path, "--json")
+    sf("prune", forged.run.path, "--yes")
+    sf("rm", f"r{IN_NAMES}")
+    assert sf("rm", forged.run.path)[0] == 2
+    assert sf("rm", forged.run.path, "--yes")[0] == 0
+
+
 def act(sf: Sf, forged: WrittenRun, _: Path) -> None:
     sf("act", forged.run.path, f"f{IN_NAMES}")
     sf("act", forged.run.path, "freeze", "--set", IN_NAMES)
@@ -385,6 +452,14 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("watch",): console,
     ("runs",): runs,
     ("show",): show,
+    ("log",): log,
+    ("compare",): compare,
+    ("wait",): wait,
+    ("rename",): labels,
+    ("note",): labels,
+    ("du",): housekeeping,
+    ("prune",): housekeeping,
+    ("rm",): housekeeping,
     ("act",): act,
     ("stop",): stop,
     ("resume",): resume,

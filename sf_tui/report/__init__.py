@@ -1,0 +1,1 @@
+"""Comparisons of runs, read from their directories; imports no torch and no model code."""
