@@ -225,6 +225,8 @@ class _History:
         start, *saved = references
         store = open_referenced(start.weights, self._prepared.loaded)
         self._probes.measure_from(DriftMeter(self._prepared.layout, self._prepared.freezer, store))
+        # The model was loaded with the last adapter, if the training made one.
+        store.load_into(self._prepared.layout)
         log(f"start: {self._probe_start(start)}")
         logged = list(self._output.state.logged) if self._output.state is not None else []
         for at, reference in enumerate(saved):
