@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from sf_tui.cases.host_adapter import kept_adapter
 from sf_tui.cases.run_weights import RunRecord, load_newest
 from sf_tui.engine.adapters.files import find_base, inspect_adapter
 from sf_tui.engine.adapters.write import merge_adapter
@@ -24,13 +25,14 @@ def merge_run(record: RunRecord) -> LoadedModel:
         ModelError: the base can't be loaded, or the adapter can't be merged.
         RunError: the checkpoint can't be read.
     """
-    if record.profile.adapter is None:
+    adapter = kept_adapter(record.run) or record.profile.adapter
+    if adapter is None:
         raise UsageError(
             f"{record.run.id}: it trained the weights themselves, so there is no adapter to merge",
             f"its model is {record.run.model}",
         )
     # Merged weights are whole, whatever the base was held in while the adapter trained.
-    whole = record.profile.adapter.model_copy(update={"quantize": "none"})
+    whole = adapter.model_copy(update={"quantize": "none"})
     profile = record.profile.model_copy(update={"adapter": whole})
     return _merged(load_newest(replace(record, profile=profile)).loaded)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sf_tui.cases.host_adapter import kept_adapter
 from sf_tui.cases.referenced import check_unchanged, open_referenced
 from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter, is_adapter
 from sf_tui.engine.adapters.start import adapter_weights
@@ -83,8 +84,10 @@ def load_newest(record: RunRecord) -> LoadedRun:
     if record.references:
         return _load_referenced(record)
     settings = profile.model
-    if profile.adapter is not None:
-        return _load_newest_adapter(record, profile.adapter)
+    # What a host trains may be more than the keys of [adapter] can say.
+    adapter = kept_adapter(record.run) or profile.adapter
+    if adapter is not None:
+        return _load_newest_adapter(record, adapter)
     words = settings.tokenizer or ("biography" if settings.source == "random" else None)
     if has_model(record.run):
         settings = settings.model_copy(
@@ -123,12 +126,12 @@ def _load_referenced(record: RunRecord) -> LoadedRun:
 
 def _load_newest_adapter(record: RunRecord, adapter: AdapterSettings) -> LoadedRun:
     """Load the base of a run with its newest adapter."""
-    profile, point = record.profile, record.point
+    point = record.point
     if point is None:
         # The directory holds the changes of all stages as one adapter.
         changes = {"source": str(record.run.model), "per_stage": "same"}
-        own = adapter.model_copy(update=changes)
-        profile = profile.model_copy(update={"adapter": own})
+        adapter = adapter.model_copy(update=changes)
+    profile = record.profile.model_copy(update={"adapter": adapter})
     threads = point.state["threads"] if point else profile.train.threads
     compute = choose_compute(profile.model.dtype, threads)
     loaded = load_model_of(profile, compute, moment=record.run.created)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from sf_tui.cases.host_adapter import keep_adapter
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.checkpoint_state import parse_state
 from sf_tui.engine.layout import Freezer, read_layout
-from sf_tui.engine.loading import LoadedModel
+from sf_tui.engine.loading import AdapterBase, LoadedModel
 from sf_tui.engine.prepare import (
     PreparedRun,
     PreparedTask,
@@ -102,6 +103,13 @@ def make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirecto
     file = host_file(run.path, ROWS[NEW])
     if rows and file is not None:
         write_host_rows(file, host.train_rows, host.held_out_rows)
+    try:
+        keep_adapter(run, host.model, profile.model.source)
+    except OSError as error:
+        raise RunError(
+            f"{run.host}: the adapter's start can't be written: {error.strerror or error}",
+            "free space on the disk, or choose another place for the run",
+        ) from error
     return run
 
 
@@ -118,7 +126,8 @@ def prepare_host(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun
     tokenizer = copy.deepcopy(host.tokenizer)
     fix_date(tokenizer, run.created or datetime.now())
     layout = read_layout(host.model)
-    loaded = LoadedModel(host.model, tokenizer, layout)
+    base = AdapterBase(profile.model.source) if layout.adapters is not None else None
+    loaded = LoadedModel(host.model, tokenizer, layout, base=base)
     freezer = Freezer(layout)
     prepared = PreparedRun(profile, host_compute(host), loaded, layout, freezer, {})
     settings = {task.name: task for task in profile.tasks}
