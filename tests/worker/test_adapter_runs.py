@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import peft
 import pytest
@@ -17,11 +18,15 @@ from sf_tui.cases.assemble import CaseOverrides, run_case
 from sf_tui.cases.merging import merge_directory, merge_run
 from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.loading import save_model
+from sf_tui.engine.prepare import prepare_run
+from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import AdapterOff
 from sf_tui.errors import ModelError, UsageError
 from sf_tui.profile import load_profile
+from sf_tui.profile.references import references_of
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.checkpoints import read_record
+from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
 from support.adapter_runs import (
     ADAPTER,
     adapter_bytes,
@@ -175,6 +180,31 @@ def test_anchor_freeze_and_edits_work_on_the_adapter(base: Path, tmp_path: Path)
     assert all("anchor" in losses for losses in anchored)
     frozen = [event for event in events_of(run, "drift") if event["step"] == 8]
     assert frozen
+
+
+def test_anchor_in_midrun_takes_the_answers_of_the_base(base: Path, tmp_path: Path) -> None:
+    settings = ("anchor.cache_size=8", "train.learning_rate=3e-2")
+    run = begin_adapter_run(tmp_path / "run", base, ADAPTER + "dora = true\n", *settings)
+    assert work(run, Operator(run).at("old", 6, "anchor", strength=1.0)) == 0
+    profile = load_profile(run.profile)
+    prepared = prepare_run(profile, 1)
+    spec = profile.stages()[0]
+    plan = StageBank(prepared, spec, references_of(profile, spec.name))
+    bank = plan.read(bank_folder(run, spec.name))
+    assert bank is not None
+    adapters = prepared.layout.adapters
+    assert adapters is not None
+
+    def largest_difference() -> float:
+        told = start_model(prepared, spec).answer_logprobs(bank.rows, bank.top_ids[0].shape[1])
+        pairs = zip(told, bank.top_logprobs, strict=True)
+        return max(float(np.abs(found - stored).max()) for (_, found), stored in pairs)
+
+    with adapters.off():
+        assert largest_difference() < 1e-5
+    then = run.checkpoints / "old" / "step-000008"
+    open_start_weights(then, prepared.loaded.model, prepared.layout).load_into(prepared.layout)
+    assert largest_difference() > 1e-3
 
 
 def test_other_peft_version_is_told_and_a_missing_one_refused(
