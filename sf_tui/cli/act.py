@@ -135,6 +135,7 @@ def stop(
     from sf_tui.errors import RunError
     from sf_tui.profile import load_profile
     from sf_tui.run.directory import find_run
+    from sf_tui.run.hosted import host_name
     from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
     from sf_tui.run.next_steps import what_next, why_no_worker
 
@@ -143,7 +144,7 @@ def stop(
     if state is WorkerState.FINISHED:
         status = end_status(found)
         write_line(f"{why_no_worker(name, state, status)} already", err=True)
-        write_line(f"  {what_next(name, status)}", err=True)
+        write_line(f"  {what_next(name, status, host_name(found))}", err=True)
         return
     profile = load_profile(found.profile)
     actions = profile.actions

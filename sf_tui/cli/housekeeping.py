@@ -163,6 +163,7 @@ def prune(
 
 def _plan(run: RunDirectory, *, keep: int, asked_for: bool, least_age_s: float) -> Plan:
     # Deferred: not needed for `sf --help`.
+    from sf_tui.run.hosted import way_on
     from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
     from sf_tui.run.next_steps import is_complete
     from sf_tui.run.reading import read_state
@@ -171,7 +172,7 @@ def _plan(run: RunDirectory, *, keep: int, asked_for: bool, least_age_s: float) 
     live = probe_liveness(run).state
     if live is not WorkerState.FINISHED:
         why = {
-            WorkerState.DEAD: "its worker died; `sf resume` continues it",
+            WorkerState.DEAD: f"its worker died; {way_on(run)}",
             WorkerState.STARTING: "it has not begun",
         }
         return Plan(run, skipped=why.get(live, "it is running"))

@@ -233,13 +233,14 @@ def _has_ended(run: RunDirectory) -> bool:
 def _tell_end(run: RunDirectory) -> None:
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.target import run_name
+    from sf_tui.run.hosted import way_on
     from sf_tui.run.liveness import WorkerState, probe_liveness
 
     name = run_name(run)
     if not run.path.is_dir():
         write_line(f"{name}: the run was deleted", err=True)
     elif probe_liveness(run).state is WorkerState.DEAD:
-        write_line(f"{name}: its worker died; `sf resume {name}` continues it", err=True)
+        write_line(f"{name}: its worker died; {way_on(run, name)}", err=True)
 
 
 def _spelled(line: LogLine, *, aligned: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,7 +118,11 @@ def end_of(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _told(name: str, end: dict[str, Any]) -> str:
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.directory import RunDirectory
+    from sf_tui.run.hosted import way_on
+
     if end["state"] == "dead":
-        return f"{name}: its worker died; `sf resume {name}` continues it"
+        return f"{name}: its worker died; {way_on(RunDirectory(Path(end['path'])), name)}"
     reason = f": {end['reason']}" if end["reason"] else ""
     return f"{name}: {end['state']} (exit {end['exit_code']}){reason}"

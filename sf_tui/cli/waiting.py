@@ -16,6 +16,7 @@ from sf_tui.errors import RunError
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
+from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
 from sf_tui.run.next_steps import what_instead, why_no_worker
 from sf_tui.vocabulary.commands import ACCEPTED
@@ -120,5 +121,5 @@ def _no_worker_error(
     name, status = run_name(run), end_status(run)
     return RunError(
         f"{why_no_worker(name, state, status)}: no worker can {action}",
-        what_instead(name, status, after_end),
+        what_instead(name, status, after_end, host_name(run)),
     )

@@ -15,6 +15,7 @@ from sf_tui.run.checkpoint_folders import newest_checkpoint
 from sf_tui.run.course import TaskCourse, courses
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
+from sf_tui.run.hosted import host_name
 from sf_tui.run.losses import task_losses
 from sf_tui.run.next_steps import is_complete
 from sf_tui.run.state import RunState
@@ -130,7 +131,11 @@ def was_learned(course: TaskCourse) -> bool:
 def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple[str, str]]:
     ended = state.finished
     if ended is not None and not is_complete(ended.status):
-        yield f"sf resume {name}", "continue the run"
+        host = host_name(run)
+        if host:
+            yield "", f"{host}'s own resume continues the run"
+        else:
+            yield f"sf resume {name}", "continue the run"
     bound = alert_drop(run)
     lost = [
         loss

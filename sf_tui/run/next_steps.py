@@ -1,7 +1,7 @@
 """What can be done next with a run whose worker is gone, in words for every reader.
 
-A completed run is never sent to `sf resume`, which would refuse it. Knows how runs end; knows
-nothing of how advice is shown.
+A completed run is never sent to `sf resume`, which would refuse it, and neither is one that another
+program trains. Knows how runs end; knows nothing of how advice is shown.
 """
 
 from __future__ import annotations
@@ -35,32 +35,36 @@ def why_no_worker(run: str, state: WorkerState, status: str) -> str:
     return f"{run} {_ENDED.get(status, 'has ended')}"
 
 
-def what_next(run: str, status: str) -> str:
+def what_next(run: str, status: str, host: str) -> str:
     """Return the commands that lead on from a run's end.
 
     Args:
         run: the run's name on the command line.
         status: how it ended; empty for a dead worker.
+        host: the program that trains it; empty if `sf` does.
     """
     if is_complete(status):
         return f"`sf diagnose {run}` tests what was lost, `sf recover {run} --out DIR` repairs it"
+    if host:
+        return f"{host}'s own resume continues it"
     return f"`sf resume {run}` continues it from its last checkpoint"
 
 
-def command_instead(run: str, status: str, after_end: str) -> str:
-    """Return the one command to run instead of an action that needs a worker.
+def command_instead(run: str, status: str, after_end: str, host: str) -> str:
+    """Return the one thing to do instead of an action that needs a worker, commands in backticks.
 
     Args:
         run: the run's name on the command line.
         status: how the run ended; empty for a dead worker.
         after_end: as for `what_instead`.
+        host: as for `what_next`.
     """
     if is_complete(status):
-        return (after_end or "sf diagnose {run}").format(run=run)
-    return f"sf resume {run}"
+        return f"`{(after_end or 'sf diagnose {run}').format(run=run)}`"
+    return f"{host}'s own resume continues it" if host else f"`sf resume {run}`"
 
 
-def what_instead(run: str, status: str, after_end: str) -> str:
+def what_instead(run: str, status: str, after_end: str, host: str) -> str:
     """Return what to do instead of an action that needs a worker.
 
     Args:
@@ -68,8 +72,9 @@ def what_instead(run: str, status: str, after_end: str) -> str:
         status: how the run ended; empty for a dead worker.
         after_end: the action's command line for a run without a worker, with `{run}`; empty if the
             action has none.
+        host: as for `what_next`.
     """
     if not after_end:
-        return what_next(run, status)
+        return what_next(run, status, host)
     now = f"`{after_end.format(run=run)}` does this without a worker"
-    return now if is_complete(status) else f"{now}; {what_next(run, status)}"
+    return now if is_complete(status) else f"{now}; {what_next(run, status, host)}"

@@ -21,6 +21,7 @@ from sf_tui.run.durable import (
     remove_abandoned,
     sync_directory,
 )
+from sf_tui.run.hosted import host_name, host_output, is_inside
 from sf_tui.run.labels import LABELS_FILE
 from sf_tui.run.liveness import RunLock, WorkerState, probe_liveness
 
@@ -30,6 +31,7 @@ _WORD = "removing"
 _OWN = {
     *("run.json", "profile.toml", "inputs.json", "events.jsonl", "commands.jsonl", "heartbeat"),
     *("lock", "worker.log", "checkpoints", "neighbors", "model", LABELS_FILE),
+    *("host", "references.json"),
 }
 
 
@@ -47,7 +49,7 @@ def check_removable(run: RunDirectory) -> None:
     """Refuse a directory that can't be deleted as a run.
 
     Raises:
-        UsageError: it is a link, or not a run directory.
+        UsageError: it is a link, not a run directory, or holds what another program wrote.
         RunBusyError: it has a worker, or may be starting.
     """
     if run.path.is_symlink():
@@ -60,6 +62,13 @@ def check_removable(run: RunDirectory) -> None:
         raise UsageError(
             f"{run.path}: has neither events.jsonl nor profile.toml, so it may not be a run",
             "delete it yourself if it is of no use",
+        )
+    output = host_output(run)
+    if output is not None and output.exists() and is_inside(output, run):
+        raise UsageError(
+            f"{run.path}: {host_name(run)} writes its checkpoints into it, to {output}; they would "
+            "be deleted with the run",
+            f"move {output} out of the run directory first",
         )
     check_idle(run)
 

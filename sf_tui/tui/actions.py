@@ -17,6 +17,7 @@ from sf_tui.run.closing import ALERT_DROP, alert_drop_of
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
+from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState
 from sf_tui.run.next_steps import command_instead, why_no_worker
 from sf_tui.tui.live_state import LiveState
@@ -152,8 +153,8 @@ class ActionSender:
             return f"read-only: nothing is sent; `sf attach {self.run.id}` can act"
         if state in {WorkerState.FINISHED, WorkerState.DEAD}:
             after = op_named(action.op).after_end if action is not None else ""
-            command = command_instead(self.run.id, status, after)
-            return f"{why_no_worker('the run', state, status)}; `{command}`"
+            instead = command_instead(self.run.id, status, after, host_name(self.run))
+            return f"{why_no_worker('the run', state, status)}; {instead}"
         return ""
 
     def resolve_toggle(self, action: Action, live: LiveState) -> Action:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
 from sf_tui.run.next_steps import what_next, why_no_worker
 from sf_tui.tui.terminal import (
@@ -106,8 +107,8 @@ def closing_message(run: RunDirectory, code: int) -> str:
     if state in {WorkerState.ALIVE, WorkerState.STARTING, WorkerState.SILENT}:
         return f"{run.id} keeps running; {back}, `sf stop {run.id}` ends it"
     if state is WorkerState.DEAD:
-        return f"{why_no_worker(run.id, state, '')}; {what_next(run.id, '')}"
-    return f"{why_no_worker(run.id, state, status)}; {what_next(run.id, status)}"
+        return f"{why_no_worker(run.id, state, '')}; {what_next(run.id, '', host_name(run))}"
+    return f"{why_no_worker(run.id, state, status)}; {what_next(run.id, status, host_name(run))}"
 
 
 def pick_run(options: ConsoleOptions) -> RunDirectory | None:

@@ -23,6 +23,7 @@ from sf_tui.profile import CheckpointSettings, Profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import new_folder, remove
 from sf_tui.run.events import read_events
+from sf_tui.run.hosted import way_on
 from sf_tui.run.references import read_references, references_until
 from sf_tui.vocabulary.events import ASIDE
 from sf_tui.worker.resume_log import ResumeLog
@@ -229,7 +230,7 @@ def read_record(run: RunDirectory, profile: Profile, name: str | None = None) ->
     if history.stage is None or (point is None and not has_model(run)):
         raise RunError(
             f"{run.id}: it has no checkpoint yet, so there are no weights yet",
-            f"`sf resume {run.id}` continues it",
+            way_on(run),
         )
     return RunRecord(run, profile, history, point)
 

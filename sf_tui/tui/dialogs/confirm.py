@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
+from sf_tui.run.hosted import way_to_resume
 from sf_tui.tui.actions import Action, action_help
 from sf_tui.tui.dialogs.consequences import consequences, what_yes_does
 from sf_tui.tui.dialogs.dialog import Dialog, keys_lines
@@ -228,7 +229,7 @@ class StopDialog(Dialog[Action]):
             *_wrapped(f"run {run}", width),
             [],
             *_wrapped("It saves a checkpoint and ends. This continues it later:", width, "text"),
-            *([(line, "strong")] for line in wrap(f"sf resume {run}", max(width, 20))),
+            *([(line, "strong")] for line in wrap(way_to_resume(self.view.run), max(width, 20))),
             *_wrapped("To leave only the console, press q instead.", width, "text"),
             [],
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.run.losses import TaskLoss
 from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits
@@ -57,7 +58,7 @@ class Card(Panel):
         lines += failure_lines(view, width) or [self._danger()]
         lines += [self._held()]
         if state is WorkerState.DEAD:
-            lines.append([(f"sf resume {view.run.id}", "strong")])
+            lines.append([(way_to_resume(view.run), "strong")])
         lines = [line for line in lines if line]
         if view.notice:
             lines = [*lines[: max(height - 1, 1)], [(view.notice, "warn")]]

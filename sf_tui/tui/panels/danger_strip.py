@@ -7,6 +7,7 @@ the verdict and the active protections; sends nothing.
 from __future__ import annotations
 
 from sf_tui.printable import printable
+from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import shown_key
 from sf_tui.tui.advice import closing_command, remark, suggested_actions
@@ -73,14 +74,14 @@ class DangerStrip(Panel):
         if state is WorkerState.DEAD:
             status = [("The worker is dead", "danger"), (beat, "text")]
             resume: Line = [
-                (f"sf resume {view.run.id}", "strong"),
+                (way_to_resume(view.run), "strong"),
                 (f" ({self._from_checkpoint()})", "text"),
             ]
         elif state is WorkerState.SILENT:
             status = [("The worker is silent", "danger"), (beat, "text")]
             resume = [
                 ("it may come back; if it does not, ", "text"),
-                (f"sf resume {view.run.id}", "strong"),
+                (way_to_resume(view.run), "strong"),
             ]
         elif state is WorkerState.STARTING and view.newest.started is None:
             return [("starting the worker", "muted")], []

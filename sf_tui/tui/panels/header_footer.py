@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, keyed_actions, shown_key
 from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, spread
@@ -206,7 +207,7 @@ class Footer(Panel):
             status = view.newest.status.replace("_", " ")
             return [[(f"the run has ended: {status}", "muted")]]
         if view.liveness.state is WorkerState.DEAD:
-            return [[("no worker: ", "muted"), (f"sf resume {view.run.id}", "strong")]]
+            return [[("no worker: ", "muted"), (way_to_resume(view.run), "strong")]]
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
