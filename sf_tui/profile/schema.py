@@ -147,8 +147,7 @@ class TaskSettings(StrictTable):
 
     name: Name = Field(description="name in charts, rules and events")
     data: Line = Field(
-        description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id; "
-        "host:FILE in a run with [host]"
+        description="biography:NAME, a JSONL, JSON, CSV or parquet file, or a datasets id"
     )
     metric: TaskMetric = Field(
         default="auto",

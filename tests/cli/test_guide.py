@@ -77,7 +77,7 @@ def test_every_command_that_a_page_shows_exists(page: str) -> None:
     known = commands_of(get_command(app))
     groups = {command[0] for command in known if len(command) > 1}
     for first, second in re.findall(r"`?\bsf ([a-z]+)(?: ([a-z]+))?", text):
-        assert (first,) in known or first in {"shows", "at"}, f"{page}: sf {first}"
+        assert (first,) in known or first in {"shows", "at", "is"}, f"{page}: sf {first}"
         if first in groups and second and (first, second) not in known:
             assert second in {"last"}, f"{page}: sf {first} {second}"
 

@@ -300,7 +300,8 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     assert found["old"]["after"] > found["old"]["before"] + 0.3
     assert found["new"]["after"] > 0.9
     assert found["start"] > 0.8
-    assert 0 < found["steps"] <= 60
+    # Twice as many if the new task has to be held harder.
+    assert 0 < found["steps"] <= 120
     assert found["by"] == "neighbors"
     assert digests(spoiled) == before
     assert (spoiled / "events.jsonl").read_bytes() == log

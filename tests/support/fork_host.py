@@ -29,7 +29,8 @@ import sf_tui
 from sf_tui.cli.app import app, main
 
 IMPORTED = (accelerate, datasets, modeling_gpt_neox, modeling_llama)
-NEVER_NEEDED = ("sf_tui.bench", "sf_tui.tui")
+# `integrations` has modules that import programs which may not be installed.
+NEVER_NEEDED = ("sf_tui.bench", "sf_tui.tui", "sf_tui.integrations")
 
 
 def prepare() -> None:

@@ -109,7 +109,7 @@ def test_pressed_anchor_holds_from_the_next_step_to_the_start_of_the_stage(
     assert events_of(run, "command")[0]["arguments"] == {"strength": 1.0}
     assert anchored_steps(run) == steps("new", 6, 7, 8, 9)
     said = reasons(run, "done")[0]
-    assert "36 neighbor prompts and on prompts of old as the run taught them" in said
+    assert "held to the stage's start on 48 neighbor prompts" in said
     assert "tokens" in said
     # Five steps away from it, the start model says what it said before the first of them.
     assert bank_files(run, "new") == bank_files(anchored, "new")
