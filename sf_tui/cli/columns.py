@@ -17,7 +17,7 @@ from sf_tui.cli.output import write_line
 from sf_tui.printable import printable
 
 _GAP = "  "
-_LEAST_CELLS = 6
+_LEAST_CELLS = 12
 """A text column narrower than this says nothing and is left out."""
 
 
@@ -63,20 +63,20 @@ def write_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> N
 
 def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> dict[int, int]:
     """Return the width of each column that is shown, by its index."""
-    shown = dict(enumerate(widths))
-
-    def excess() -> int:
-        return sum(shown.values()) + len(_GAP) * (len(shown) - 1) - room
-
-    for at in reversed(range(1, len(columns))):
-        if excess() <= 0:
-            break
-        if columns[at].cut:
-            shown[at] = max(shown[at] - excess(), min(_LEAST_CELLS, shown[at]))
-    for at in reversed(range(1, len(columns))):
-        if excess() <= 0:
-            break
-        del shown[at]
+    least = [
+        min(width, _LEAST_CELLS) if column.cut else width
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    count = len(columns)
+    while count > 1 and sum(least[:count]) + len(_GAP) * (count - 1) > room:
+        count -= 1
+    spare = max(room - sum(least[:count]) - len(_GAP) * (count - 1), 0)
+    shown = {}
+    for at in range(count):
+        shown[at] = min(widths[at], least[at] + spare)
+        spare -= shown[at] - least[at]
+    # The first one stays whole, even where it alone is too wide.
+    shown[0] = widths[0]
     return shown
 
 

@@ -13,14 +13,14 @@ from sf_tui.cli.app import app
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.report.comparison import mcnemar
 from sf_tui.run.directory import RunDirectory
-from sf_tui.vocabulary.events import Probe, Rewound, StageFinished
+from sf_tui.vocabulary.events import Probe, Rewound, StageFinished, StageStarted
 from sf_tui.vocabulary.intervals import difference, paired_difference, wilson_estimate
 from tui.written_run import WrittenRun
 
 BASE = """\
 name = "compared"
 [model]
-source = "random"
+source = "org/model"
 [[tasks]]
 name = "old"
 data = "biography:old"
@@ -59,8 +59,9 @@ def written(home: Path, name: str, right: int, bits: str, end: int, *overrides: 
     run = WrittenRun(home / name, profile)
     run.begin(stages=("new", "more"), steps=10)
     for stage, first, last in (("new", N, right), ("more", right, end)):
-        run.begin_stage(stage, steps=10, known=(), probes={})
+        run.event(StageStarted(stage=stage, task=stage, steps=10, known=["old"]))
         probe(run, stage, 0, first)
+        run.checkpoint(0, stage)
         for step in range(1, 11):
             run.step(step, stage, loss=1 / step)
             probe(run, stage, step, first - (first - last) * step // 10, full=step == 10)
