@@ -35,7 +35,7 @@ from sf_tui.engine.prepare import (
 )
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
-from sf_tui.profile import Profile, StageSpec, TaskSettings, parse_profile
+from sf_tui.profile import Profile, StageSpec, TaskSettings, TrainSettings, parse_profile
 from sf_tui.profile.sources import absolute
 from sf_tui.profile.values import toml_value
 from sf_tui.recovery.case import CaseTask, RecoveryCase, StartAccuracy
@@ -45,6 +45,10 @@ from sf_tui.vocabulary.metrics import metric_named
 
 OLD, NEW = "old", "new"
 """The task names of a bare model."""
+
+_ADAPTER_FACTOR = 10
+"""An adapter's usual learning rate, relative to the default, which is for whole models. Without it
+the search on an adapter of `biography-mini` took its highest rate and brought 0.87 of 1.00 back."""
 
 START_IS_SCORED = (
     "the accuracy that is named is not used: the start weights are available and are scored"
@@ -129,7 +133,7 @@ def build_case(
         old,
         new,
         start,
-        spec.train.learning_rate,
+        _stage_rate(spec, model, known=stage_tokens is not None),
         spec.train.batch_size,
         spec.train.micro_batch,
         stage_tokens,
@@ -140,6 +144,13 @@ def build_case(
         reference_rate=profile.replay_stage.train.get("learning_rate"),
         stage=spec.name,
     )
+
+
+def _stage_rate(spec: StageSpec, model: LoadedRun, *, known: bool) -> float:
+    """Return the stage's learning rate or, if nobody named one, one usual for what trained."""
+    rate = spec.train.learning_rate
+    named = known or rate != TrainSettings().learning_rate
+    return rate if named or model.layout.adapters is None else _ADAPTER_FACTOR * rate
 
 
 def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> RunCase:

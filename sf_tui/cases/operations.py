@@ -166,13 +166,16 @@ def repair(
         DataError: neither start weights nor examples represent the old task.
     """
     settings = run_case.profile.recover
+    configured = settings.learning_rate
+    if configured is None and settings.rate_share is not None and run_case.case.knows_stage:
+        configured = settings.rate_share * run_case.case.learning_rate
     return Repair(
         run_case.case,
         examples=examples,
         steps=steps or settings.steps,
         strength=strength or settings.strength,
         old_share=settings.old_share,
-        learning_rate=learning_rate or settings.learning_rate,
+        learning_rate=learning_rate or configured,
         keep=settings.interpolate if keep is None else keep,
         thaw=thaw,
         new_floor=settings.new_floor if new_floor is None else new_floor,

@@ -10,16 +10,15 @@ from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.init import STARTER_SCENE, new_profile
 from sf_tui.profile.load import find_profile, load_profile, parse_profile
 from sf_tui.profile.problems import ProfileProblemsError, problems_in
+from sf_tui.profile.recovery_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.schema import (
     BiographySettings,
     CheckpointSettings,
     CostSettings,
-    DiagnoseSettings,
     GuardSettings,
     ModelSettings,
     ProbeSettings,
     Profile,
-    RecoverSettings,
     StageSpec,
     TaskSettings,
     WindowSettings,

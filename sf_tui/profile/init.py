@@ -56,7 +56,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "control": "never-seen.jsonl",
         "unrelated": "another-task.jsonl",
     },
-    "recover": {"learning_rate": 5e-6, "interpolate": 0.7},
+    "recover": {"learning_rate": 5e-6, "rate_share": 0.25, "interpolate": 0.7},
     "probe": {"examples": 128, "batch_size": 64},
     "rules": {
         "name": "protect-old-task",

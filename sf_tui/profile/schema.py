@@ -18,6 +18,7 @@ from sf_tui.profile.action_schema import Action, Rule
 from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.host_schema import HostSettings
 from sf_tui.profile.names import REPLAY_STAGE, Dtype
+from sf_tui.profile.recovery_schema import DiagnoseSettings, RecoverSettings
 from sf_tui.profile.train_schema import (
     NeighborSettings,
     ReplayStageSettings,
@@ -30,7 +31,6 @@ from sf_tui.profile.train_schema import (
 from sf_tui.profile.values import (
     Count,
     CountOrZero,
-    Factor,
     FieldNames,
     HeldOut,
     Line,
@@ -38,82 +38,13 @@ from sf_tui.profile.values import (
     NotNegative,
     Part,
     PlainTable,
-    Positive,
     ProfileName,
     RowCount,
     Seed,
     Share,
-    StepCount,
     TaskMetric,
 )
 from sf_tui.vocabulary.strategies import AnchorSettings, StrategySettings, strategy_declared
-
-
-class DiagnoseSettings(StrictTable):
-    """`[diagnose]`: the recovery test on a copy of the weights."""
-
-    examples: Count = Field(default=10, description="old examples of the examples arm")
-    steps: StepCount | None = Field(
-        default=None, description="optimizer steps of each arm; default: chosen for each arm"
-    )
-    learning_rate: Positive | None = Field(
-        default=None, description="learning rate of every arm; default: found by a short search"
-    )
-    time: NotNegative = Field(
-        default=60.0,
-        description="seconds within which an undecided test may go on in rounds; 0 = no round",
-    )
-    control: Line | None = Field(
-        default=None,
-        description="data about facts that the model never saw, as in a task; they give the guess "
-        "floor",
-    )
-    unrelated: Line | None = Field(
-        default=None,
-        description="data of another task, as in a task; adds an arm that trains on it",
-    )
-
-
-class RecoverSettings(StrictTable):
-    """`[recover]`: the lasting repair by op recover, which keeps the new task."""
-
-    examples: CountOrZero = Field(
-        default=0, description="old examples to train on; 0 = use no old data"
-    )
-    steps: StepCount = Field(
-        default=150,
-        description="maximum number of optimizer steps; the best step is kept. Twice as many "
-        "if the new task has to be held harder",
-    )
-    learning_rate: Positive | None = Field(
-        default=None,
-        description="default: half of the stage's; others are tried if it is of no use",
-    )
-    new_floor: Share = Field(
-        default=0.98,
-        description="share of the new task's score before the repair that must be kept; 0 = none",
-    )
-    strength: Positive = Field(
-        default=1.0, description="weight of the KL to the start model, added to the other losses"
-    )
-    old_share: Part = Field(
-        default=0.25,
-        description="share of old examples in a step's rows, if there are any",
-    )
-    interpolate: Factor | None = Field(
-        default=None,
-        description="share kept of the change since the stage's start before the first step; "
-        "default: searched",
-    )
-    then_anchor: bool = Field(
-        default=True,
-        description="inside a run: anchor the stage after the repair, at [anchor] strength",
-    )
-    keep_frozen: bool = Field(
-        default=False,
-        description="inside a run: leave every frozen layer bit-identical; by default, a layer "
-        "that moved before it was frozen is repaired and frozen again",
-    )
 
 
 class ModelSettings(StrictTable):

@@ -134,6 +134,11 @@ class RecoveryCase:
         return self.stage_tokens is not None
 
     @property
+    def trains_adapter(self) -> bool:
+        """Whether an adapter trains rather than the model's own weights."""
+        return self.layout.adapters is not None
+
+    @property
     def pad_id(self) -> int:
         """Token id for padding."""
         return self.loaded.pad_id

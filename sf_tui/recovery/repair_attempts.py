@@ -23,6 +23,8 @@ from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 
 RATES = (5e-6, 2e-5, 8e-5, 3.2e-4, 1.28e-3)
 """Rates to search: AdamW's step is about as long as its rate, whatever the model."""
+ADAPTER_RATES = (2e-5, 8e-5, 3.2e-4, 1.28e-3, 5.12e-3)
+"""Rates to search if an adapter trains; 1.28e-3 was the best for one that was tuned at 4e-3."""
 
 _SEARCH_STEPS = 20
 _SAME_RATE = 1.5
@@ -101,6 +103,7 @@ class RepairAttempts:
         self._on_step = on_step
         self._begin = Snapshot(case.layout)
         self._promising: Attempt | None = None
+        self._rates = ADAPTER_RATES if case.trains_adapter else RATES
         self.tokens = 0
         self._sources: dict[float, str] = {}
         self.search_later: Callable[[], Attempt] | None = None
@@ -158,8 +161,8 @@ class RepairAttempts:
                 break
         if best is None:
             # Every rate of the search diverged.
-            best = self._attempt(RATES[0])
-            self._sources[RATES[0]] = f"the lowest of a search; {why}"
+            best = self._attempt(self._rates[0])
+            self._sources[self._rates[0]] = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
 
     def again(self, losses: Sequence[Loss], joint: JointScore, *, longer: int) -> RepairAttempts:
@@ -190,7 +193,7 @@ class RepairAttempts:
     def _search(self, tried: float | None) -> list[float]:
         """Return the rates of the search, best first, without those that diverged."""
         found: dict[float, float] = {}
-        for rate in RATES:
+        for rate in self._rates:
             if tried is not None and 1 / _SAME_RATE < rate / tried < _SAME_RATE:
                 continue
             self._begin.restore()

@@ -192,6 +192,25 @@ def test_start_of_a_fresh_adapter_that_is_no_identity_is_its_base(
     assert not torch.allclose(on, logits_of(plain_model(base)))
 
 
+@pytest.mark.parametrize(
+    ("whole", "named", "rate"),
+    [
+        pytest.param(False, [], 1e-4, id="adapter"),
+        pytest.param(False, ["train.learning_rate=2e-3"], 2e-3, id="adapter-named"),
+        pytest.param(True, [], 1e-5, id="whole"),
+    ],
+)
+def test_rate_of_an_unknown_stage_is_usual_for_what_trained(
+    base: Path, adapter: Path, whole: bool, named: list[str], rate: float
+) -> None:
+    overrides = CaseOverrides(old="biography:old")
+    small = ["biography.people=6", "biography.new_people=3", *named]
+    profile = model_profile(str(base if whole else adapter), overrides, small)
+    case = model_case(profile, CaseNeeds(0, scores_needed=False), overrides).case
+    assert case.learning_rate == pytest.approx(rate)
+    assert case.trains_adapter is not whole
+
+
 def test_new_adapter_is_a_pure_function_of_the_seed(base: Path) -> None:
     first, second = load(base, None, r=2), load(base, None, r=2)
     torch.manual_seed(99)

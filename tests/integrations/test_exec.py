@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import transformers.trainer
+from safetensors.torch import load_file
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from sf_tui.cli.exec_record import HOOK, ExecRecord
@@ -327,27 +329,31 @@ def test_a_killed_training_that_its_host_resumes_goes_on_in_its_run(
     assert ours == theirs
 
 
+def sft(folder: Path, data: Path, out: Path, *more: str) -> list[str]:
+    """Return the command line of `trl sft` on the new rows, with its default settings."""
+    data.mkdir(exist_ok=True)
+    (data / "train.jsonl").write_text((folder / "new.jsonl").read_text())
+    command = [str(Path(sys.executable).parent / "trl"), "sft", "--model_name_or_path"]
+    command += [str(folder / "model"), "--dataset_name", str(data), "--output_dir", str(out)]
+    command += ["--per_device_train_batch_size", "4", "--logging_steps", "1", "--use_cpu", "true"]
+    command += ["--learning_rate", "1e-3", "--bf16", "false", "--report_to", "none"]
+    return [*command, *more]
+
+
+PEFT = pytest.mark.parametrize("peft", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+
+
 @pytest.mark.slow  # two starts of `trl sft`, each of which starts two more processes
-@pytest.mark.parametrize("peft", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+@PEFT
 def test_trl_sft_is_watched_and_bit_identical(
     peft: tuple[str, ...], tiny_scene: Path, tmp_path: Path
 ) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "train.jsonl").write_text((tiny_scene / "new.jsonl").read_text())
-    sft = [str(Path(sys.executable).parent / "trl"), "sft", "--model_name_or_path"]
-    sft += [str(tiny_scene / "model"), "--dataset_name", str(data), "--max_steps", "6"]
-    sft += ["--per_device_train_batch_size", "4", "--logging_steps", "1", "--use_cpu", "true"]
-    sft += ["--learning_rate", "1e-3", "--bf16", "false", "--report_to", "none", *peft]
     exec_ = [sys.executable, "-m", "sf_tui.cli", "exec", "--old", str(tiny_scene / "old.jsonl")]
     logs = []
     for out, before in (("plain", []), ("out", [*exec_, "--"])):
+        command = sft(tiny_scene, tmp_path / "data", tmp_path / out, "--max_steps", "6", *peft)
         done = subprocess.run(
-            [*before, *sft, "--output_dir", str(tmp_path / out)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
+            [*before, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         assert done.returncode == 0, done.stderr
         state = json.loads((tmp_path / out / "checkpoint-6" / "trainer_state.json").read_text())
@@ -359,3 +365,61 @@ def test_trl_sft_is_watched_and_bit_identical(
     (run,) = list_runs()
     assert len(lines_of(run.path, "step")) == 6
     assert lines_of(run.path, "run_finished")[0]["exit_code"] == 0
+
+
+@pytest.mark.slow  # `trl sft`, and five commands while it trains
+@PEFT
+def test_trl_sft_is_frozen_anchored_and_stopped_from_outside(
+    peft: tuple[str, ...], tiny_scene: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    profile = tmp_path / "watch.toml"
+    profile.write_text(PROFILE + "[anchor]\nrows = 4\ncache_size = 32\n")
+    sf = [sys.executable, "-m", "sf_tui.cli"]
+    watched = [*sf, "exec", "--profile", str(profile), "--old", str(tiny_scene / "old.jsonl")]
+    watched += ["--run-dir", str(run), "--"]
+    # Long enough never to end by itself.
+    command = sft(tiny_scene, tmp_path / "data", out, "--max_steps", "100000", *peft)
+    with (tmp_path / "log").open("w") as log:
+        host = subprocess.Popen([*watched, *command], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: (run / "events.jsonl").exists() and lines_of(run, "step"), host)
+        asked = [["freeze", "--set", "layers=1"], ["checkpoint"], ["anchor"]]
+        for words in asked:
+            act = [*sf, "act", str(run), *words]
+            done = subprocess.run(act, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        (held,) = (entry["step"] for entry in lines_of(run, "command") if is_done(entry, "anchor"))
+        wait_until(lambda: lines_of(run, "step")[-1]["step"] > held + 2, host)
+        subprocess.run([*sf, "stop", str(run)], check=True, capture_output=True)
+        assert host.wait(PATIENCE_S) == 0, (tmp_path / "log").read_text()
+    finally:
+        host.kill()
+        host.wait()
+
+    assert all("anchor" in step["losses"] for step in lines_of(run, "step")[-2:])
+    (finished,) = lines_of(run, "run_finished")
+    assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
+    numbers = sorted(int(one.name.split("-")[1]) for one in out.glob("checkpoint-*"))
+    assert numbers[-1] == lines_of(run, "step")[-1]["step"]
+    name = "adapter_model.safetensors" if peft else "model.safetensors"
+    first, last = (load_file(out / f"checkpoint-{n}" / name) for n in (numbers[0], numbers[-1]))
+    frozen = [key for key in first if ".layers.0." in key]
+    free = [key for key in first if ".layers.1." in key]
+    assert frozen
+    assert free
+    assert all(first[key].equal(last[key]) for key in frozen)
+    assert not any(first[key].equal(last[key]) for key in free)
+
+
+def is_done(command: dict[str, Any], action: str) -> bool:
+    return (command["action"], command["status"]) == (action, "done")
+
+
+def wait_until(reached: Callable[[], object], host: subprocess.Popen[bytes]) -> None:
+    """Wait until something holds while a training runs."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert host.poll() is None, "the training ended"
+        assert time.monotonic() < deadline, "the training has not got there"
+        time.sleep(0.1)

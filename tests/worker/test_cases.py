@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import torch
 
 from sf_tui.cases.assemble import CaseOverrides, RunCase, run_case
 from sf_tui.cases.choice import choose_old_task, choose_stage
-from sf_tui.cases.operations import append_diagnosis, diagnose, locked
+from sf_tui.cases.operations import append_diagnosis, diagnose, locked, repair
 from sf_tui.cases.rows import MOST_EXAMPLES, CaseNeeds, read_old_task, read_others
 from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile
@@ -79,6 +80,19 @@ def test_a_runs_case_holds_its_newest_weights_and_its_stages_start(
     assert len(case.old.train) == 24
     assert len(case.old.held_out) == 12
     assert not assembled.notes
+
+
+def test_a_repairs_rate_may_be_a_share_of_the_stages(undisturbed: RunDirectory) -> None:
+    assembled = case_of(undisturbed)
+
+    def rate(**configured: float) -> float:
+        settings = assembled.profile.recover.model_copy(update=configured)
+        profile = assembled.profile.model_copy(update={"recover": settings})
+        changed = dataclasses.replace(assembled, profile=profile)
+        return repair(changed, examples=4, steps=1, new_floor=0.0).learning_rate
+
+    assert rate(rate_share=0.1) == pytest.approx(3e-4)
+    assert rate(rate_share=0.1, learning_rate=2e-4) == 2e-4
 
 
 def test_without_the_runs_own_model_the_profiles_takes_the_checkpoints_weights(
