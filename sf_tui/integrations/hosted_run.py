@@ -45,11 +45,17 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.run_end import claim_run, missed_guards, refuse_commands
+from sf_tui.worker.run_end import (
+    EXIT_FAILED,
+    EXIT_GUARD,
+    EXIT_OK,
+    EXIT_STOPPED,
+    claim_run,
+    missed_guards,
+    refuse_commands,
+)
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stop import StopRun, StopSignals
-
-EXIT_OK, EXIT_FAILED, EXIT_GUARD, EXIT_STOPPED = 0, 1, 4, 5
 
 
 class HostedStage(StagePlay):

@@ -18,6 +18,11 @@ from sf_tui.vocabulary.commands import REFUSED, Command
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.rules import failed_guards
 
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_GUARD = 4
+EXIT_STOPPED = 5
+
 
 class TrainedByHostError(UsageError):
     """A worker is asked to continue a run that another program trains.

@@ -33,15 +33,19 @@ from sf_tui.worker.context import RunContext
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.run_end import TrainedByHostError, claim_run, missed_guards, refuse_commands
+from sf_tui.worker.run_end import (
+    EXIT_FAILED,
+    EXIT_GUARD,
+    EXIT_OK,
+    EXIT_STOPPED,
+    TrainedByHostError,
+    claim_run,
+    missed_guards,
+    refuse_commands,
+)
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
 from sf_tui.worker.stop import PreparationStopped, StopRun, StopSignals, as_run_error, one_line
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_GUARD = 4
-EXIT_STOPPED = 5
 
 
 class Worker:
