@@ -46,7 +46,12 @@ def statuses(run: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("trl", "lora", "old"),
-    [(False, False, True), (False, True, False), (True, False, False), (True, True, True)],
+    [
+        (False, False, True),
+        (False, True, False),
+        pytest.param(True, False, False, marks=pytest.mark.slow),
+        (True, True, True),
+    ],
     ids=["trainer-full-old", "trainer-lora-neighbors", "trl-full-neighbors", "trl-lora-old"],
 )
 def test_watched_training_is_the_same_to_the_last_bit(

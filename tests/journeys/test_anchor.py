@@ -33,6 +33,7 @@ def _accuracies(events: list[dict[str, Any]]) -> tuple[float, float, float]:
     return first["old"]["exact_match"], last["old"]["exact_match"], last["new"]["exact_match"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(RUN_PATIENCE_S)
 def test_an_anchored_run_keeps_the_old_task_and_says_what_lay_nearest(
     fork_host: ForkHost, tmp_path: Path

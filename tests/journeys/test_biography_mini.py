@@ -99,6 +99,7 @@ def test_every_probe_of_a_stage_takes_the_same_number_within_the_budget(plain: E
     assert len(counts) == 2
 
 
+@pytest.mark.slow
 def test_a_rule_freezes_at_its_bound_and_a_guard_decides_the_exit_code(
     plain: Events, fork_host: ForkHost, tmp_path: Path
 ) -> None:

@@ -224,7 +224,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         10,
         "[[tasks]] 'new' the key 'data' is missing",
         'add data = "biography:new": biography:NAME, a JSONL, JSON, CSV or parquet file, or a '
-        "datasets id; host:FILE in a run with [host]",
+        "datasets id",
     ),
     "missing name of an element": (
         change('name = "new"\n', ""),

@@ -177,7 +177,7 @@ def raw_profiles(draw: st.DrawFn) -> dict[str, Any]:
     return profile
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(raw_profiles())
 def test_dumped_profile_loads_to_an_equal_one(raw: dict[str, Any]) -> None:
     profile = parse_profile(tomlkit.dumps(raw))

@@ -103,7 +103,7 @@ class Watched:
 
 @pytest.mark.parametrize("short", [False, True])
 @given(shown=st.lists(st.tuples(screens, st.none() | regions), min_size=2, max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_the_terminal_shows_what_textual_would_have_sent(short: bool, shown: list[Any]) -> None:
     watched = Watched(short=short)
     for number, (screen, region) in enumerate(shown):
