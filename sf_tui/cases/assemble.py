@@ -147,7 +147,7 @@ def build_case(
 
 
 def _stage_rate(spec: StageSpec, model: LoadedRun, *, known: bool) -> float:
-    """Return the stage's learning rate or, if nobody named one, one usual for what trained."""
+    """Return the stage's learning rate; a usual one for what trained if it is unknown."""
     rate = spec.train.learning_rate
     named = known or rate != TrainSettings().learning_rate
     return rate if named or model.layout.adapters is None else _ADAPTER_FACTOR * rate

@@ -28,9 +28,7 @@ from sf_tui.integrations.host_folder import (
     resume_point,
     state_file,
 )
-from sf_tui.integrations.host_profile import (
-    Settings,
-)
+from sf_tui.integrations.host_profile import Settings
 from sf_tui.profile import load_profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.durable import replace_file

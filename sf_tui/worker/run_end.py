@@ -1,4 +1,4 @@
-"""What every run does at its ends, whoever drives its steps: ownership, leftovers, guards."""
+"""Start and end of a run, trained by a worker or a host: ownership, unread commands, guards."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class TrainerFinder:
             execute(module)
             add_callback(module)
 
-        # On the object, so that it stays a loader of its own kind for whoever asks.
+        # Set on the object, so that the loader keeps its class.
         spec.loader.exec_module = exec_module
 
 
