@@ -2,79 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
-from sf_tui.engine.loading import load_model
-from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import Snapshot
 from sf_tui.neighbors.anatomy import prompt_of
-from sf_tui.profile import ModelSettings
-from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.held_answers import answered, held_prompts
 from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.repair import Repair
 from sf_tui.recovery.repair_attempts import Attempt
 from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck
 from sf_tui.recovery.repair_search import JointScore, Parts
-from sf_tui.recovery.scoring import eval_set
-from sf_tui.recovery.short_tuning import tune_briefly
-from sf_tui.tasks.encoding import Encoded, encode_example
-from sf_tui.tasks.task import Example
-from support.start_scene import CITIES, COUNTRIES
+from sf_tui.tasks.encoding import Encoded
+from support.forgotten_case import MakeCase, capital_row, forgotten_case
+from support.start_scene import COUNTRIES
 
-MakeCase = Callable[[], RecoveryCase]
 FRAMES = ("Name a capital of {}.", "Name {}.")
 
 
 @pytest.fixture(scope="module")
 def scene(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
     """Make a Llama that was taught a new task in two phrasings; one of each country is held out."""
-    folder = tmp_path_factory.mktemp("held")
-    compute = choose_compute("float32", 1)
-    loaded = load_model(ModelSettings(source=str(llama_directory)), folder, compute, seed=0)
-    layout = read_layout(loaded.model)
 
-    def row(text: str, at: int, shift: int) -> Encoded:
-        answer = f" {CITIES[(at + shift) % len(CITIES)]}"
-        return encode_example(Example(text.format(COUNTRIES[at]), answer), loaded.tokenizer)
+    def new_rows(
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> tuple[tuple[Encoded, ...], tuple[Encoded, ...]]:
+        places = range(len(COUNTRIES))
+        new = [[capital_row(tokenizer, frame, at, 1) for at in places] for frame in FRAMES]
+        # Each country is asked about in one phrasing, and held out in the other.
+        return tuple(new[at % 2][at] for at in places), tuple(new[1 - at % 2][at] for at in places)
 
-    places = range(len(COUNTRIES))
-    old = tuple(row("What is the capital of {}?", at, 0) for at in places)
-    new = [[row(frame, at, 1) for at in places] for frame in FRAMES]
-    # Each country is asked about in one phrasing, and held out in the other.
-    trained = tuple(new[at % 2][at] for at in places)
-    held_out = tuple(new[1 - at % 2][at] for at in places)
-    case = RecoveryCase(
-        loaded,
-        layout,
-        compute,
-        CaseTask("old", "exact_match", eval_set(old), old[:4]),
-        CaseTask("new", "exact_match", eval_set(held_out), trained),
-        None,
-        3e-3,
-        batch_size=8,
-        stage_tokens=2000,
-    )
-    for name, taught in (("old", old), ("new", (*trained, *held_out))):
-        loss = case.examples_loss(name, taught, len(taught))
-        tune_briefly(loaded.model, layout, [loss], steps=60, learning_rate=1e-2)
-        if name == "old":
-            loaded.model.save_pretrained(folder / "start")
-    case.start = open_start_weights(folder / "start", loaded.model, layout)
-    degraded = Snapshot(layout)
-
-    def make() -> RecoveryCase:
-        degraded.restore()
-        return replace(case)
-
-    return make
+    return forgotten_case(tmp_path_factory.mktemp("held"), llama_directory, new_rows)
 
 
 def test_the_answers_held_are_the_models_own_to_what_its_rows_imply(scene: MakeCase) -> None:

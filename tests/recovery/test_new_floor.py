@@ -2,73 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.layout import read_layout
-from sf_tui.engine.loading import load_model
-from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.weights import Snapshot
-from sf_tui.profile import ModelSettings
-from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 from sf_tui.recovery.repair import Repair, edit_model
 from sf_tui.recovery.repair_attempts import blend
 from sf_tui.recovery.repair_search import JointScore, Parts
-from sf_tui.recovery.scoring import eval_set
-from sf_tui.recovery.short_tuning import tune_briefly
-from sf_tui.tasks.encoding import Encoded, encode_example
-from sf_tui.tasks.task import Example
-from support.start_scene import CITIES, COUNTRIES
-
-MakeCase = Callable[[], RecoveryCase]
+from sf_tui.tasks.encoding import Encoded
+from support.forgotten_case import MakeCase, capital_row, forgotten_case
+from support.start_scene import COUNTRIES
 
 
 @pytest.fixture(scope="module")
 def scene(llama_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeCase:
     """Make a Llama that learned the old task, then forgot it for the new one."""
-    folder = tmp_path_factory.mktemp("floor")
-    compute = choose_compute("float32", 1)
-    loaded = load_model(ModelSettings(source=str(llama_directory)), folder, compute, seed=0)
-    layout = read_layout(loaded.model)
 
-    def rows(text: str, answers: list[str]) -> tuple[Encoded, ...]:
-        return tuple(
-            encode_example(Example(text.format(country), f" {city}"), loaded.tokenizer)
-            for country, city in zip(COUNTRIES, answers, strict=True)
-        )
+    def new_rows(
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> tuple[tuple[Encoded, ...], tuple[Encoded, ...]]:
+        places = range(len(COUNTRIES))
+        new = tuple(capital_row(tokenizer, "Name a capital of {}.", at, 1) for at in places)
+        return new, new
 
-    old = rows("What is the capital of {}?", CITIES)
-    new = rows("Name a capital of {}.", [*CITIES[1:], CITIES[0]])
-    case = RecoveryCase(
-        loaded,
-        layout,
-        compute,
-        CaseTask("old", "exact_match", eval_set(old), old[:4]),
-        CaseTask("new", "exact_match", eval_set(new), new),
-        None,
-        3e-3,
-        batch_size=8,
-        stage_tokens=2000,
-    )
-    for name, taught in (("old", old), ("new", new)):
-        loss = case.examples_loss(name, taught, len(taught))
-        tune_briefly(loaded.model, layout, [loss], steps=60, learning_rate=1e-2)
-        if name == "old":
-            loaded.model.save_pretrained(folder / "start")
-    case.start = open_start_weights(folder / "start", loaded.model, layout)
-    degraded = Snapshot(layout)
-
-    def make() -> RecoveryCase:
-        degraded.restore()
-        return replace(case)
-
-    return make
+    return forgotten_case(tmp_path_factory.mktemp("floor"), llama_directory, new_rows)
 
 
 def weights(case: RecoveryCase) -> list[torch.Tensor]:
