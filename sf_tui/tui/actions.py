@@ -27,6 +27,7 @@ DEBOUNCE_S = 0.6
 """A held key repeats 30 times a second; a press acts only after a pause of this length."""
 ANCHOR_STRENGTH = 1.0
 """Default of [anchor] strength."""
+_SHOWN_KEYS = {"escape": "esc", "pageup": "pgup", "pagedown": "pgdn"}
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 
 
@@ -201,6 +202,8 @@ class ConsoleKey:
         label: what it does, in a word or two.
         help: what it does, in a sentence.
         footer: whether the footer shows it.
+        yields: an action of the profile may have the key; then the console does without.
+        moves: it only moves what is seen, so that it needs no pause before and after it.
     """
 
     keys: tuple[str, ...]
@@ -208,23 +211,63 @@ class ConsoleKey:
     label: str
     help: str
     footer: bool = False
+    yields: bool = False
+    moves: bool = False
 
 
 CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey(("q",), "leave", "leave", "leave the console; the run keeps running", footer=True),
     ConsoleKey(("?",), "help", "help", "list the keys and signs", footer=True),
     ConsoleKey(
-        (":",), "palette", "palette", "find any action by name; stop is only here", footer=True
+        (":",), "palette", "more", "find any action by name; stop is only here", footer=True
     ),
     ConsoleKey(("z",), "zoom", "zoom", "show one panel on the whole screen, or back", footer=True),
-    ConsoleKey(("tab",), "next-panel", "next panel", "select the panel that z zooms"),
-    ConsoleKey(("[",), "back", "earlier", "replay: to the previous probe"),
-    ConsoleKey(("]",), "forward", "later", "replay: to the next probe; after the last one: live"),
-    ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to the previous mark"),
-    ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark"),
-    ConsoleKey(("escape",), "live", "live", "replay: back to the newest step"),
-    ConsoleKey(("<",), "narrow", "closer", "charts: run, then stage, then danger window"),
-    ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
+    ConsoleKey(("tab",), "next-panel", "next panel", "choose the next panel; zoomed: show it"),
+    ConsoleKey(
+        ("1", "2", "3", "4", "5", "6", "7", "8"),
+        "panel",
+        "panel",
+        "choose a panel: 1 accuracy, 2 loss, 3 drift, 4 matrix, 5 diagnosis, 6 events, 7 log, "
+        "8 machine",
+        yields=True,
+    ),
+    ConsoleKey(("up", "k"), "list-up", "up", "events and log: older", yields=True, moves=True),
+    ConsoleKey(
+        ("down", "j"), "list-down", "down", "events and log: newer", yields=True, moves=True
+    ),
+    ConsoleKey(("pageup",), "list-page-up", "page up", "events and log: a page older", moves=True),
+    ConsoleKey(
+        ("pagedown",), "list-page-down", "page down", "events and log: a page newer", moves=True
+    ),
+    ConsoleKey(("home",), "list-start", "oldest", "events and log: to the oldest row", moves=True),
+    ConsoleKey(
+        ("end", "G"),
+        "list-end",
+        "newest",
+        "events and log: follow the newest row",
+        yields=True,
+        moves=True,
+    ),
+    ConsoleKey(("enter",), "open", "open", "events: the chosen row in full, and its step"),
+    ConsoleKey(("[",), "back", "earlier", "replay: to the previous probe", moves=True),
+    ConsoleKey(
+        ("]",),
+        "forward",
+        "later",
+        "replay: to the next probe; after the last one: live",
+        moves=True,
+    ),
+    ConsoleKey(
+        ("p",), "previous-mark", "previous mark", "replay: to the previous mark", moves=True
+    ),
+    ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark", moves=True),
+    ConsoleKey(
+        ("escape",), "live", "live", "clear the filter; else leave replay; else leave the zoom"
+    ),
+    ConsoleKey(
+        ("<",), "narrow", "closer", "charts: run, then stage, then danger window", moves=True
+    ),
+    ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run", moves=True),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
     ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
@@ -233,21 +276,26 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ),
     ConsoleKey(("t",), "theme", "theme", "dark or light"),
     ConsoleKey(("ctrl+l",), "redraw", "redraw", "send the whole screen again"),
+    ConsoleKey(
+        ("ctrl+z",), "suspend", "suspend", "stop the console, not the run; `fg` brings it back"
+    ),
 )
-"""Reserved keys; a profile can't bind them."""
+"""The console's keys. A profile can't bind those that don't yield."""
 
 
-def console_command(key: str) -> str | None:
-    """Return the console's own command for a key."""
-    for entry in CONSOLE_KEYS:
-        if key in entry.keys:
-            return entry.command
-    return None
+def console_key(key: str) -> ConsoleKey | None:
+    """Return the console's own entry for a key."""
+    return next((entry for entry in CONSOLE_KEYS if key in entry.keys), None)
 
 
 def shown_key(key: str) -> str:
     """Return a key's name as shown to users."""
-    return {"escape": "esc"}.get(key, key)
+    return _SHOWN_KEYS.get(key, key)
+
+
+def named_key(shown: str) -> str:
+    """Return the name of a key that is shown to users as `shown`."""
+    return next((key for key, text in _SHOWN_KEYS.items() if text == shown), shown)
 
 
 def action_help(action: Action) -> str:

@@ -197,6 +197,7 @@ class ActivityLog:
 
     Attributes:
         rows: the entries.
+        notable: alerts and verdicts, also those that `rows` no longer has.
         commands: the rows of commands by id, in order of arrival.
         version: rises with every change, including updates of a row.
     """
@@ -204,6 +205,7 @@ class ActivityLog:
     def __init__(self) -> None:
         self.rows: deque[Entry] = deque(maxlen=CAPACITY)
         self.commands: dict[str, CommandRow] = {}
+        self.notable: deque[Entry] = deque(maxlen=50)
         self.version = 0
 
     def add(self, event: Event, more: str = "") -> None:
@@ -260,6 +262,7 @@ class ActivityLog:
                     past.commands[then.command.id] = then
             elif row.seq <= seq:
                 past.rows.append(row)
+        past.notable.extend(row for row in self.notable if row.seq <= seq)
         past.version = self.version
         return past
 
@@ -291,6 +294,8 @@ class ActivityLog:
 
     def _append(self, row: Entry) -> None:
         self.rows.append(row)
+        if row.kind in {Kind.ALERT, Kind.VERDICT}:
+            self.notable.append(row)
         self.version += 1
 
     def _add_command(self, event: CommandAnswered) -> None:

@@ -19,6 +19,7 @@ from sf_tui.tui.theme import Glyphs
 GUTTER = 6
 """Cells of the left axis: a four-cell number, a blank, the axis."""
 RIGHT_GUTTER = 6
+"""Cells of the right axis, also where there is none: charts above each other share their steps."""
 MARKER_EVERY = 16
 """Cells between two markers of a curve; markers distinguish curves without color."""
 
@@ -89,15 +90,28 @@ class Chart:
     cursor: int | None = None
 
 
-def plot_width(width: int, right_axis: bool) -> int:
+def plot_width(width: int) -> int:
     """Return the number of cells between the axes of a chart `width` cells wide."""
-    return max(width - GUTTER - (RIGHT_GUTTER if right_axis else 1), 1)
+    return max(width - GUTTER - RIGHT_GUTTER, 1)
+
+
+def column_of(x: int, start: int, end: int, columns: int) -> int:
+    """Return the column of a step in a plot from `start` to `end`."""
+    return round((x - start) / max(end - start, 1) * (columns - 1))
+
+
+def step_at(column: int, start: int, end: int, columns: int) -> int:
+    """Return the step at a column of a plot, which `column_of` maps back to it."""
+    share = min(max(column / max(columns - 1, 1), 0.0), 1.0)
+    return start + round(share * (end - start))
 
 
 def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Line]:
     """Return the chart as `height` lines; the last two are the step axis and its numbers."""
     rows = max(height - 2, 1)
-    columns = plot_width(width, bool(chart.right_ticks))
+    columns = plot_width(width)
+    # Rows that would make the ticks uneven stay free at the top.
+    free = rows - even_rows([share for share, _ in (*chart.y_ticks, *chart.right_ticks)], rows)
     canvas = Canvas(columns, rows, braille=glyphs.braille)
     for first, last in chart.bands:
         _draw_band(canvas, chart, first, last, glyphs)
@@ -110,7 +124,7 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
     signs = [
         sign
         for index, curve in enumerate(chart.curves)
-        for sign in _draw_curve(curves, chart, curve, index, glyphs)
+        for sign in _draw_curve(curves, chart, curve, index, glyphs, free)
     ]
     # Markers go on top of all lines and keep their own color.
     for column, row, marker, role in signs:
@@ -121,26 +135,37 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
     _label_marks(canvas, chart, columns)
     if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
         _draw_vertical(canvas, _column(chart, chart.cursor, columns), glyphs.wall, "cursor")
-    lines = _with_y_axes(canvas, chart, glyphs)
+    lines = _with_y_axes(canvas, chart, glyphs, free)
     lines.append(_step_axis(chart, columns, width, glyphs))
     lines.append(_step_numbers(chart, columns, width))
     return lines[:height]
 
 
+def even_rows(shares: Sequence[float], rows: int) -> int:
+    """Return how many of some rows to draw on so that ticks at these shares are evenly spaced.
+
+    At most two rows are given up; if that is not enough, none is.
+    """
+    for used in range(rows, max(rows - 3, 1), -1):
+        if all(abs(share * (used - 1) - round(share * (used - 1))) < 1e-6 for share in shares):
+            return used
+    return rows
+
+
 def _column(chart: Chart, x: int, columns: int) -> int:
-    span = max(chart.end - chart.start, 1)
-    return round((x - chart.start) / span * (columns - 1))
+    return column_of(x, chart.start, chart.end, columns)
 
 
 def _draw_curve(
-    canvas: Canvas, chart: Chart, curve: Curve, index: int, glyphs: Glyphs
+    canvas: Canvas, chart: Chart, curve: Curve, index: int, glyphs: Glyphs, free: int
 ) -> list[tuple[int, int, str, str]]:
     """Draw a curve and return its markers as (column, row, sign, role).
 
     A value below a logarithmic axis has a mark on the lowest row; zeros have no line.
     """
     dots_wide = canvas.width * canvas.dots_x - 1
-    dots_high = canvas.height * canvas.dots_y - 1
+    top = free * canvas.dots_y
+    dots_high = (canvas.height - free) * canvas.dots_y - 1
     span = max(chart.end - chart.start, 1)
     every = MARKER_EVERY if canvas.braille else MARKER_EVERY // 2
     # Staggered by curve: markers of coinciding curves must not cover each other.
@@ -161,7 +186,7 @@ def _draw_curve(
                     before = None
                     continue
             low, high, first, last = (
-                round((1 - curve.scale.share(value)) * dots_high)
+                top + round((1 - curve.scale.share(value)) * dots_high)
                 for value in _drawn_values(bucket, curve.scale)
             )
             joined = bisect_left(breaks, before_step) == bisect_left(breaks, step)
@@ -236,9 +261,9 @@ def _label_marks(canvas: Canvas, chart: Chart, columns: int) -> None:
                 break
 
 
-def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs) -> list[Line]:
-    left = _labels_by_row(chart.y_ticks, canvas.height)
-    right = _labels_by_row(chart.right_ticks, canvas.height)
+def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs, free: int) -> list[Line]:
+    left = _labels_by_row(chart.y_ticks, canvas.height, free)
+    right = _labels_by_row(chart.right_ticks, canvas.height, free)
     lines: list[Line] = []
     for row in range(canvas.height):
         number = left.get(row, "")
@@ -251,17 +276,25 @@ def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs) -> list[Line]:
                 (f"{other:>5}"[:5] if len(other) > 4 else f" {other:<4}", "muted"),
             ]
         else:
-            line.append((" ", "text"))
+            line.append((" " * RIGHT_GUTTER, "text"))
         lines.append(line)
     return lines
 
 
-def _labels_by_row(axis_ticks: Sequence[tuple[float, str]], height: int) -> dict[int, str]:
-    return {round((1 - share) * (height - 1)): label for share, label in axis_ticks}
+def _labels_by_row(
+    axis_ticks: Sequence[tuple[float, str]], height: int, free: int
+) -> dict[int, str]:
+    last = height - free - 1
+    return {free + round((1 - share) * last): label for share, label in axis_ticks}
 
 
 def _step_axis(chart: Chart, columns: int, width: int, glyphs: Glyphs) -> Line:
     signs: list[tuple[str, str]] = [(glyphs.rule, "faint")] * columns
+    for first, last in chart.bands:
+        # Told without color, too, and where the label finds no room.
+        left, right = (_column(chart, x, columns) for x in (first, last))
+        for column in range(max(left, 0), min(right, columns - 1) + 1):
+            signs[column] = (glyphs.filled, "danger")
     for x, _ in chart.x_ticks:
         column = _column(chart, x, columns)
         if 0 <= column < columns:
@@ -294,6 +327,13 @@ def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
 
 
 def share_ticks(height: int) -> list[tuple[float, str]]:
-    """Return the ticks of an axis from 0 to 1 for a plot `height` cells high."""
-    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if height >= 9 else (0.0, 0.5, 1.0)
-    return [(share, f"{share:.2f}" if height >= 9 else f"{share:.1f}") for share in shares]
+    """Return the ticks of an axis from 0 to 1 for a plot `height` cells high, evenly spaced."""
+    # Spacings of two rows and more; halves are coarse, so they only win where others waste rows.
+    wasted = {
+        parts: height - even_rows([part / parts for part in range(parts + 1)], height)
+        for parts in (4, 5, 2)
+        if height > 2 * parts
+    }
+    parts = min(wasted or {2: 0}, key=lambda parts: wasted.get(parts, 0) + (parts == 2))
+    text = "{:.2f}" if parts == 4 else "{:.1f}"
+    return [(part / parts, text.format(part / parts)) for part in range(parts + 1)]

@@ -1,122 +1,41 @@
 """The console: a run view that dispatches keys and exports what it shows.
 
 The console's own keys change the view or save a screenshot or values; the profile's keys append
-commands to the command log. The run neither knows nor needs the console.
+commands to the command log. The run neither knows nor needs the console. `navigation` has the
+commands that move what is seen, `exports` what is saved.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from textual import events
-from textual.app import ComposeResult
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 
 from sf_tui.errors import RunError
-from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
-from sf_tui.tui.actions import Action, ActionSender, console_command
-from sf_tui.tui.activity import Kind
+from sf_tui.tui.actions import Action, ActionSender, console_key, named_key
 from sf_tui.tui.clipboard import offer_to_clipboard
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
-from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
-from sf_tui.tui.panels.charts import AccuracyChart
-from sf_tui.tui.panels.danger_strip import DangerStrip
-from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.dialogs.help import HelpDialog
+from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, PaletteDialog
+from sf_tui.tui.dialogs.replay import LeaveReplayDialog
+from sf_tui.tui.exports import save_file, timed_name, values_as_markdown
+from sf_tui.tui.key_bursts import BURST_S, KeyBursts
+from sf_tui.tui.navigation import NavigableView
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.score_words import drop_text
 from sf_tui.tui.rollback import rollback_targets
-from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
-from sf_tui.tui.view import RunView
-from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
-from sf_tui.vocabulary.measured import format_score
+
+NOT_KEYS = "that was text, not a key: nothing was done"
 
 
-def save_file(view: ViewState, name: str, content: str) -> Path:
-    """Write a file into the run directory, else the working directory, else the temporary one.
-
-    Raises:
-        RunError: none of them is writable.
-    """
-    problems = []
-    for folder in (view.run.path / "console", Path.cwd(), Path(tempfile.gettempdir())):
-        path = folder / name
-        try:
-            folder.mkdir(exist_ok=True)
-            path.write_text(content, encoding="utf-8")
-        except OSError as error:
-            problems.append(f"{folder}: {error.strerror}")
-            continue
-        return path
-    raise RunError(f"can't save {name}: {'; '.join(problems)}", "make room on the disk")
-
-
-def timed_name(stem: str, suffix: str, now_s: float) -> str:
-    """Return a file name that sorts by time."""
-    return f"{stem}-{datetime.fromtimestamp(now_s, UTC):%Y%m%d-%H%M%S}{suffix}"
-
-
-def values_as_markdown(view: ViewState) -> str:
-    """Return the console's values as Markdown, to paste into a ticket or a chat."""
-    history, stage = view.live, view.stage
-    lines = [f"**{view.run.id}**: {history.status.replace('_', ' ')}"]
-    if stage is not None:
-        lines[0] += f", stage {stage.name}, step {view.step} of {stage.steps}"
-    lines += [
-        "",
-        "| task | run start | worst in this stage | now | since the run began | in this stage |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lost = {loss.task: loss for loss in losses(view)}
-    for task in view.tasks:
-        loss = lost.get(task)
-        scores = (run_start(view, task), lowest_in(view, task, 0, view.step), score_now(view, task))
-        cells = [
-            f"{task} ({history.metric(task).name})",
-            *(format_score(score, counts=True) for score in scores),
-            drop_text(loss.since_run if loss else None),
-            drop_text(loss.in_stage if loss else None),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    frozen = view.frozen_layers
-    lines += ["", f"Frozen: {', '.join(frozen) if frozen else 'nothing'}."]
-    if view.anchor is not None:
-        lines.append(f"Anchored to the start model, strength {view.anchor_strength:g}.")
-    lines += [row.text for row in view.live.activity.rows if row.kind is Kind.VERDICT][-1:]
-    lines.append(f"`{view.run.path}`")
-    # The clipboard may be pasted into a terminal.
-    return printable("\n".join(lines) + "\n")
-
-
-class ZoomScreen(Screen[None]):
-    """Header, danger strip, one panel, footer.
-
-    Args:
-        view: the console's.
-        panel: class of the zoomed panel.
-    """
-
-    def __init__(self, view: ViewState, panel: type[Panel]) -> None:
-        super().__init__(classes="-zoomed")
-        self._view = view
-        self._panel = panel
-
-    def compose(self) -> ComposeResult:
-        """Create new panels on the same view."""
-        yield Header(self._view, id="header")
-        yield DangerStrip(self._view, id="danger")
-        yield self._panel(self._view, id="zoom-room")
-        yield Footer(self._view, id="footer")
-
-
-class ConsoleApp(RunView, inherit_bindings=False):
+class ConsoleApp(NavigableView, inherit_bindings=False):
     """The Textual application of the console.
 
     Attributes:
@@ -134,6 +53,8 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
+        self._bursts = KeyBursts()
+        self._held_key = ""
         self.sender = ActionSender(
             run,
             self.view.actions,
@@ -142,26 +63,78 @@ class ConsoleApp(RunView, inherit_bindings=False):
         )
 
     def on_key(self, event: events.Key) -> None:
-        """Dispatch a key: the console's own keys first, then the profile's actions."""
+        """Dispatch a pressed key, and ignore letters that are a text.
+
+        A letter that does something is held back for a moment: another one right behind it makes
+        both a text.
+        """
         if isinstance(self.screen, ModalScreen):
             return
-        printable = event.is_printable and event.character not in (None, " ")
-        key = str(event.character) if printable else event.key
+        letter = event.is_printable
+        key = str(event.character) if letter and event.character not in (None, " ") else event.key
         if key == "ctrl+c":
             self.exit(INTERRUPTED_EXIT_CODE)
             return
-        self.view.notice = ""
-        command = console_command(key)
-        if command is not None:
-            self.run_command(command)
+        if self.is_headless or not (letter or key == "enter"):
+            # Without a terminal nobody types.
+            self.press_key(key)
             return
+        if self._bursts.is_text(key, event.time):
+            self._held_key = ""
+            self._ignore_text()
+            return
+        own = console_key(key)
+        if not letter or (own is not None and own.moves):
+            self.press_key(key)
+        elif key != self._held_key:
+            self._held_key = key
+            self.set_timer(BURST_S, partial(self._release_key, key))
+
+    def _release_key(self, key: str) -> None:
+        if key == self._held_key:
+            self._held_key = ""
+            if not isinstance(self.screen, ModalScreen):
+                self.press_key(key)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Ignore a pasted text; dialogs take it themselves."""
+        event.stop()
+        self._ignore_text()
+
+    def _ignore_text(self) -> None:
+        if self.view.notice != NOT_KEYS and not isinstance(self.screen, ModalScreen):
+            self.show_notice(NOT_KEYS, "warn")
+
+    def press_key(self, key: str) -> None:
+        """Do what a key is for: the console's own keys first, then the profile's actions."""
+        self.view.notice = ""
         action = self.sender.actions.of_key(key)
-        if action is not None and not self.sender.is_repeat(key):
+        own = console_key(key)
+        if own is not None and not (own.yields and action is not None):
+            self.run_command(own.command, key)
+        elif action is not None and not self.sender.is_repeat(key):
             self.press_action(action)
 
-    def run_command(self, command: str) -> None:
-        """Run one of the console's own commands by its name in the key table."""
-        getattr(self, f"_command_{command.replace('-', '_')}")()
+    def on_panel_key_clicked(self, message: Panel.KeyClicked) -> None:
+        """Press the key that was clicked, in a dialog or in the console."""
+        key = named_key(message.key.split()[0])
+        if isinstance(self.screen, ModalScreen):
+            self.screen.post_message(events.Key(key, key if len(key) == 1 else None))
+        else:
+            self.press_key(key)
+
+    def run_command(self, command: str, key: str = "") -> None:
+        """Run one of the console's own commands.
+
+        Args:
+            command: its name in the key table.
+            key: the key that was pressed for it; empty from the palette.
+        """
+        method = getattr(self, f"_command_{command.replace('-', '_')}")
+        if command == "panel":
+            method(key)
+        else:
+            method()
         self.update_panels()
 
     def press_action(self, action: Action) -> None:
@@ -174,8 +147,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
         if refusal:
             self.show_notice(refusal, "warn")
             return
-        # It acts on the run as it is now, so that is what must be in sight.
-        view.cursor = None
+        if view.cursor is not None:
+            # It acts on the run as it is now, so that is what must be in sight.
+            self.push_screen(LeaveReplayDialog(view, clock, action), self._act_now)
+            return
         action = self.sender.resolve_toggle(action, view.newest)
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.newest)
@@ -191,6 +166,12 @@ class ConsoleApp(RunView, inherit_bindings=False):
             self.push_screen(ConfirmDialog(view, clock, action), self._send)
         else:
             self._send(action)
+
+    def _act_now(self, action: Action | None) -> None:
+        if action is not None:
+            self.view.cursor = None
+            self.update_panels()
+            self.press_action(action)
 
     def _send(self, action: Action | None, arguments: dict[str, Any] | None = None) -> None:
         if action is None:
@@ -223,7 +204,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.exit(0)
 
     def _command_help(self) -> None:
-        self.push_screen(HelpDialog(self.view, self.options.steady_clock))
+        panel = self.chosen_panel()
+        clock = self.options.steady_clock
+        self.push_screen(HelpDialog(self.view, clock, type(panel) if panel else None))
 
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
@@ -231,42 +214,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)
 
-    def _command_zoom(self) -> None:
-        if isinstance(self.screen, ZoomScreen):
-            self.pop_screen()
-            return
-        focused = self.focused if isinstance(self.focused, Panel) else None
-        panel = type(focused) if focused is not None else AccuracyChart
-        self.push_screen(ZoomScreen(self.view, panel))
-
-    def _command_next_panel(self) -> None:
-        """Do nothing: Textual moves the focus with tab."""
-
-    def _command_back(self) -> None:
-        move_by_probe(self.view, -1)
-
-    def _command_forward(self) -> None:
-        move_by_probe(self.view, 1)
-
-    def _command_previous_mark(self) -> None:
-        jump_to_mark(self.view, -1)
-
-    def _command_next_mark(self) -> None:
-        jump_to_mark(self.view, 1)
-
-    def _command_live(self) -> None:
-        if isinstance(self.screen, ZoomScreen) and self.view.cursor is None:
-            self.pop_screen()
-        self.view.cursor = None
-
-    def _command_narrow(self) -> None:
-        change_range(self.view, 1)
-
-    def _command_widen(self) -> None:
-        change_range(self.view, -1)
-
-    def _command_log_scale(self) -> None:
-        self.view.log_loss = not self.view.log_loss
+    def _command_suspend(self) -> None:
+        # The driver has stopped the job by itself where a shell can continue it.
+        self.show_notice("no shell to come back to: q leaves, the run goes on", "warn")
 
     def _command_theme(self) -> None:
         if self.options.no_color:

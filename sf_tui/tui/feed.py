@@ -2,14 +2,12 @@
 
 A log of a million events is folded in the background while its tail is already on the screen and
 still followed. A run's summary reads only the two ends of its log, so that a list of many long runs
-is quick. Also reads the end of the worker's log. Knows files and time budgets; knows nothing of
-widgets.
+is quick. Knows files and time budgets; knows nothing of widgets.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sf_tui.printable import printable
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.durable import open_regular, reason_of
@@ -52,43 +49,9 @@ RUNS_LISTED = 40
 """Most runs in a list, newest first."""
 SUMMARY_HEAD_BYTES = 1 << 14
 SUMMARY_END_BYTES = 1 << 16
-WORKER_LOG_BYTES = 16_384
-WORKER_LOG_LINES = 200
 _MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk)
 """Events that can wait for the next frame."""
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
-# Colors and cursor moves from libraries carry no information; other controls are shown.
-_MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class WorkerLogTail:
-    """Follows the end of one log file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._size = -1
-        self.lines: list[str] = []
-
-    def poll(self) -> bool:
-        """Read the end again if the file's size changed; return whether it did."""
-        try:
-            with open_regular(self._path) as file:
-                size = file.seek(0, os.SEEK_END)
-                if size == self._size:
-                    return False
-                file.seek(max(size - WORKER_LOG_BYTES, 0))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            return False
-        self._size = size
-        # A progress bar rewrites its line; keep only the last version.
-        lines = [
-            line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line
-            for line in text.split("\n")
-        ]
-        cleaned = [printable(_MOVES.sub("", line).rstrip()) for line in lines]
-        self.lines = [line for line in cleaned if line][-WORKER_LOG_LINES:]
-        return True
 
 
 class RunFeed:

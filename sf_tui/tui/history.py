@@ -125,6 +125,10 @@ class History:
             del self._copies[1::2]
             self._copy_every *= 2
 
+    def event(self, seq: int) -> Event | None:
+        """Return the event with a number; None if it was not kept."""
+        return next(iter(self._events_between(seq - 1, seq)), None)
+
     def state_after(self, seq: int) -> RunState:
         """Return a new state, folded from all events up to a number."""
         at = max((known for known in self._states if known <= seq), default=-1)

@@ -207,6 +207,7 @@ class LiveState(RunState):
         self.on_disk: frozenset[str] | None = None
         self.damaged_lines = 0
         self.version = 0
+        self._last_speed: float | None = None
         self._damage_row: Entry | None = None
         self._step_times: deque[tuple[str, int, str]] = deque(maxlen=STEPS_TIMED)
 
@@ -230,6 +231,7 @@ class LiveState(RunState):
         self.history.add(event, self)
         if isinstance(event, Rewound | StageStarted | CommandAnswered):
             # The time of a pause or a rewind is not a step time.
+            self._last_speed = self.steps_per_second or self._last_speed
             self._step_times.clear()
 
     def _add_step(self, event: Step) -> None:
@@ -301,10 +303,16 @@ class LiveState(RunState):
         ]
 
     @property
+    def stage_seconds_left(self) -> float | None:
+        """Seconds to the stage's planned end; None if unknown."""
+        stage = self.stage
+        return None if stage is None else self._seconds_for(stage.steps - stage.step)
+
+    @property
     def seconds_left(self) -> float | None:
-        """Seconds to the run's planned end at the current speed; None if unknown."""
-        stage, speed = self.stage, self.steps_per_second
-        if stage is None or speed is None or self.finished is not None:
+        """Seconds to the run's planned end; None if unknown."""
+        stage = self.stage
+        if stage is None:
             return None
         left = stage.steps - stage.step
         seen = False
@@ -312,7 +320,12 @@ class LiveState(RunState):
             if seen:
                 left += steps
             seen = seen or name == stage.name
-        return left / speed
+        return self._seconds_for(left)
+
+    def _seconds_for(self, steps: int) -> float | None:
+        """Return the time that some steps take at the newest speed known."""
+        speed = self.steps_per_second or self._last_speed
+        return None if speed is None or self.finished is not None else steps / speed
 
     @property
     def worst_known(self) -> str | None:

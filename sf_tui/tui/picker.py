@@ -11,13 +11,13 @@ from textual.app import App, ComposeResult
 from textual.filter import LineFilter, Monochrome, NoColor
 
 from sf_tui.run.directory import RunDirectory, list_runs
+from sf_tui.tui.driver import TerminalDriver
 from sf_tui.tui.feed import RunSummary, summarize_run
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.numbers import format_age
 from sf_tui.tui.panels.lists import state_role
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.score_words import score_text
-from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import choose_glyphs, choose_paint, textual_theme

@@ -69,7 +69,7 @@ def open_console(
         terminal_is_ready=lambda: is_writable(output),
         worker_ended=worker_ended,
     )
-    return run_application(app, mouse=not fitted.lite)
+    return run_application(app, mouse=fitted.mouse and not fitted.lite)
 
 
 def run_application(app: App[int], *, mouse: bool) -> int:

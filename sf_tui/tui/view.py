@@ -21,11 +21,12 @@ from sf_tui.run.checkpoint_folders import paths_on_disk
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
-from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
+from sf_tui.tui.driver import TerminalDriver
+from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader
 from sf_tui.tui.machine import Machine, MachineSample
 from sf_tui.tui.numbers import format_clock
 from sf_tui.tui.panels.card import Card
-from sf_tui.tui.panels.charts import AccuracyChart, LossChart
+from sf_tui.tui.panels.charts import AccuracyChart, LossChart, LossLine
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
@@ -33,11 +34,11 @@ from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
-from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import PAINTS, choose_glyphs, choose_paint, textual_theme
 from sf_tui.tui.view_state import ViewState
+from sf_tui.tui.worker_log import WorkerLogTail
 
 POLL_EVERY_S = 0.25
 """Interval between polls of the logs; a poll without changes costs almost nothing."""
@@ -197,6 +198,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
                     yield MachinePanel(view, id="machine")
                     yield RunList(view, id="runs")
                     yield WorkerLog(view, id="log")
+            yield LossLine(view, id="loss-line")
             yield DriftLine(view, id="drift-line")
             yield VerdictLine(view, id="verdict-line", classes="-empty")
             with Horizontal(id="foot"):
@@ -217,7 +219,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.check_worker()
         self.sample_machine()
         self._worker_log.poll()
-        self.view.log_lines = self._worker_log.lines
+        self._show_log()
         self._arrange(self.size)
         self.set_interval(POLL_EVERY_S, self.poll)
         if self._feed.progress is not None:
@@ -249,6 +251,8 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         for each in ("card", "compact", "standard", "wide"):
             screen.set_class(each == layout, f"-{each}")
         screen.set_class(height >= 34, "-tall")
+        screen.set_class(height >= 30, "-with-loss")
+        screen.set_class(height >= 24, "-with-loss-line")
         self._size_panels()
         self._refresh_runs(RUNS_AT_ONCE)
 
@@ -312,10 +316,14 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         """Take in all that was read, and compose every panel."""
         self._feed.apply()
         self._news = self._feed.is_behind
-        self.view.log_lines = self._worker_log.lines
+        self._show_log()
         self._drop_old_notice()
         self.sample_machine()
         self.update_panels()
+
+    def _show_log(self) -> None:
+        self.view.log_lines = self._worker_log.lines
+        self.view.log_dropped = self._worker_log.dropped
 
     def check_worker(self) -> None:
         """Update the worker's liveness; keep the previous one if files are unreadable."""

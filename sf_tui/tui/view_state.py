@@ -14,6 +14,7 @@ from sf_tui.run.liveness import Liveness, WorkerState
 from sf_tui.tui.actions import RunActions
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.axes import round_up
+from sf_tui.tui.event_rows import EventList
 from sf_tui.tui.feed import RunSummary
 from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
@@ -59,9 +60,22 @@ def jump_to_mark(view: ViewState, direction: int) -> None:
 
 
 def change_range(view: ViewState, direction: int) -> None:
-    """Make the charts span fewer (+1) or more (-1) steps."""
-    index = RANGES.index(view.range) + direction
-    view.range = RANGES[min(max(index, 0), len(RANGES) - 1)]
+    """Make the charts span fewer (+1) or more (-1) steps; skip a range that shows the same."""
+    index, before = RANGES.index(view.range), view.steps_shown
+    while 0 <= index + direction < len(RANGES):
+        index += direction
+        view.range = RANGES[index]
+        if view.steps_shown != before:
+            return
+
+
+def go_to_entry(view: ViewState, stage: str | None, step: int | None) -> bool:
+    """Move the cursor to an event's step; return False if the charts have no such step."""
+    x = view.newest.curves.x_of(stage or "", step) if step is not None else None
+    if x is None:
+        return False
+    view.cursor = x
+    return True
 
 
 _FEWEST_STEPS = 100
@@ -86,7 +100,10 @@ class ViewState:
         notice: the console's reply to the last key; empty for none.
         notice_level: info, warn or error.
         notice_command: id of the command that the notice follows; empty for none.
+        events: which row of the events is chosen.
         log_lines: end of the worker's log.
+        log_dropped: lines of it before those.
+        log_end: number of the line below the last one shown; None to follow the newest one.
         runs: summaries of the machine's runs, newest first; filled only if shown.
         zone: time zone of the reader; None for the machine's.
         now_s: seconds since the epoch at the last poll, for elapsed times.
@@ -106,7 +123,10 @@ class ViewState:
     notice_level: str = "info"
     notice_command: str = ""
     machine: MachineSample | None = None
+    events: EventList = field(default_factory=EventList)
     log_lines: list[str] = field(default_factory=list)
+    log_dropped: int = 0
+    log_end: int | None = None
     runs: list[RunSummary] = field(default_factory=list)
     glyphs: Glyphs = UNICODE
     paint: Paint = DARK

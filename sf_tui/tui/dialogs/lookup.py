@@ -1,4 +1,4 @@
-"""Dialogs that look something up: help, the palette, and the event filter.
+"""Dialogs that look something up: the palette and the event filter.
 
 They return the choice or the text and change nothing themselves.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, action_help, shown_key
@@ -18,88 +17,6 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import op_named
 
 _ROWS = 12
-_MEANING_AT = 24
-"""Column of a meaning in the help page."""
-
-
-class HelpDialog(Dialog[None]):
-    """A scrollable page of keys and chart symbols, made from the key table."""
-
-    WIDTH = 96
-    _top = 0
-    _room = 1
-
-    def wanted_height(self, width: int) -> int:
-        """Return the length of the whole page."""
-        return len(self._page(width))
-
-    def compose_text(self, width: int, height: int) -> list[Line]:
-        """Return the visible part of the page."""
-        page = self._page(width)
-        self._room = max(height - 1, 1)
-        self._top = min(self._top, max(len(page) - self._room, 0))
-        if len(page) <= height:
-            return page
-        shown = page[self._top : self._top + self._room]
-        more = len(page) - self._top - len(shown)
-        tail = f"{more} more lines: up, down   esc closes" if more else "esc closes"
-        return [*shown, [(tail, "muted")]]
-
-    def press(self, key: str) -> None:
-        """Scroll, or close with the key that opened it."""
-        if key in {"?", "q"}:
-            self.dismiss(None)
-            return
-        step = {"up": -1, "down": 1, "pageup": -self._room, "pagedown": self._room}.get(key, 0)
-        self._top = max(self._top + step, 0)
-        self.refresh_text()
-
-    def answer(self) -> None:
-        """Close."""
-        self.dismiss(None)
-
-    def _page(self, width: int) -> list[Line]:
-        view = self.view
-        glyphs = view.glyphs
-        lines: list[Line] = [[("Actions of this run's profile", "strong")]]
-        if view.read_only:
-            lines.append([("  this console is read-only: it sends nothing", "warn")])
-        for action in view.offered.actions:
-            key = shown_key(action.key) if action.key else ":"
-            lines += _row(key, "key", action.label, action_help(action), width)
-        if view.actions.problem:
-            lines.append([(f"  {view.actions.problem}", "warn")])
-        lines += [[], [("The console", "strong")]]
-        for entry in CONSOLE_KEYS:
-            key = " ".join(shown_key(key) for key in entry.keys)
-            lines += _row(key, "key", entry.label, entry.help, width)
-        lines += [[], [("Signs", "strong")]]
-        for task in view.tasks:
-            role, marker = view.task_paint(task)
-            metric = view.live.metric_of(task).replace("_", " ")
-            lines += _row(marker, role, task, f"{metric} on held-out rows of this task", width)
-        for sign, role, name, meaning in (
-            ("?", "strong", "verdict", "what a diagnosis at this step found"),
-            (glyphs.ring, "muted", "checkpoint", "rollback can return to it while it is kept"),
-            (glyphs.tasks[1], "ok", "action", "done at this step; named at the top of the chart"),
-            ("<", "warn", "rewound", "rolled back to this step"),
-            (glyphs.filled, "ok", "frozen", "this layer does not change"),
-            (
-                "shaded",
-                "muted",
-                "danger window",
-                "first steps of a stage, where old tasks are lost",
-            ),
-        ):
-            lines += _row(sign, role, name, meaning, width)
-        return lines
-
-
-def _row(sign: str, role: str, name: str, meaning: str, width: int) -> list[Line]:
-    """Return a sign, its name and its meaning, which goes on in lines of its own."""
-    first, *rest = wrap(meaning, max(width - _MEANING_AT, 20)) or [""]
-    line: Line = [(f"  {sign:<6} ", role), (f"{name:<14} ", "text"), (first, "muted")]
-    return [line, *([(" " * _MEANING_AT + more, "muted")] for more in rest)]
 
 
 @dataclass(frozen=True)

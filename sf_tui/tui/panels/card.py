@@ -5,8 +5,11 @@ from __future__ import annotations
 from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.run.losses import TaskLoss
-from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits
-from sf_tui.tui.numbers import format_duration
+from sf_tui.tui.actions import CONSOLE_KEYS, shown_key
+from sf_tui.tui.advice import closing_command, suggested_actions
+from sf_tui.tui.event_rows import pinned
+from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, wrap_cells
+from sf_tui.tui.numbers import format_duration, format_value
 from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import (
@@ -53,19 +56,73 @@ class Card(Panel):
             status = f"{work[0]} {view.glyphs.ellipsis} {format_duration(int(work[1]))}"
         bad = state in {WorkerState.DEAD, WorkerState.SILENT}
         where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
-        lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
+        first: list[Line] = [
+            [(where, "strong"), (f"  {status}", "danger" if bad else "ok")],
+            self._progress(),
+        ]
+        lines: list[Line] = [as_many_as_fit(first, width) or first[0]]
         lines += self._numbers(width, height)
         lines += failure_lines(view, width) or [self._danger()]
         lines += [self._held()]
         if state is WorkerState.DEAD:
             lines.append([(way_to_resume(view.run), "strong")])
+        lines += self._next(width)
         lines = [line for line in lines if line]
         if view.notice:
-            lines = [*lines[: max(height - 1, 1)], [(view.notice, "warn")]]
-        elif len(lines) < height:
+            notice: list[Line] = [[(line, "warn")] for line in wrap_cells(view.notice, width)]
+            notice = notice[: max(height - 1, 1)]
+            return [*lines[: height - len(notice)], *notice]
+        if len(lines) < height:
+            lines += self._pinned(width, height - len(lines) - 1)
             lines += [[] for _ in range(height - len(lines) - 1)]
-            lines.append([("q", "key"), (" leave  ", "muted"), ("?", "key"), (" help", "muted")])
+            lines.append(self._keys(width))
         return lines[:height]
+
+    def _next(self, width: int) -> list[Line]:
+        """Return what to press, or after the run's end the command, and the loss."""
+        view = self.view
+        line: Line = [(f"{view.glyphs.pointer} ", "danger")]
+        command = closing_command(view)
+        actions = suggested_actions(view)
+        if command:
+            wrapped = wrap_cells(command, width - 2)
+            lines: list[Line] = [[*line, (wrapped[0], "strong")]]
+            return lines + [[("  ", "text"), (each, "strong")] for each in wrapped[1:]]
+        if not actions:
+            return []
+        for index, action in enumerate(actions):
+            line += [("  ", "text")] if index else []
+            line += [(shown_key(action.key), "key"), (f" {action.label}", "text")]
+        return [line]
+
+    def _pinned(self, width: int, rows: int) -> list[Line]:
+        """Return the newest alert and the newest verdict in full, as far as there is room."""
+        view = self.view
+        lines: list[Line] = []
+        for row in reversed(pinned(view.live.activity, most=2)):
+            role = "warn" if row.main.level in {"warn", "error"} else "strong"
+            wrapped = wrap_cells(view.glyphs.spell(row.text), width)
+            lines += [[], *([(line, role)] for line in wrapped)]
+        return lines if len(lines) <= rows else lines[: max(rows, 0)]
+
+    def _keys(self, width: int) -> Line:
+        """Return the console's own keys, which all work here too."""
+        parts: list[Line] = [
+            [(shown_key(entry.keys[0]), "key"), (f" {entry.label}", "muted")]
+            for entry in CONSOLE_KEYS
+            if entry.footer or entry.command == "open"
+        ]
+        return as_many_as_fit(parts, width)
+
+    def _progress(self) -> Line:
+        """Return the newest loss and the time left, while the run goes on."""
+        view = self.view
+        last = view.live.stage.last_step if view.live.stage else None
+        loss: Line = [("loss ", "muted"), (format_value(last.loss), "text")] if last else []
+        if view.newest.finished is not None or not view.liveness.has_worker or view.newest.paused:
+            return loss
+        left = view.newest.seconds_left
+        return join([loss, [("ETA ", "muted"), (format_duration(left), "text")]])
 
     def _numbers(self, width: int, height: int) -> list[Line]:
         """Return a row for each task, or large digits with the interval and the loss beside."""

@@ -1,6 +1,6 @@
-"""The accuracy and loss charts, and their common step axis: stages, danger windows, marks.
+"""The accuracy and loss charts, and the loss in one line; their step axis is the same.
 
-Knows curves and activity; `chart` draws.
+Knows curves; `chart` draws.
 """
 
 from __future__ import annotations
@@ -8,60 +8,137 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from sf_tui.tui.activity import CommandRow, Kind
-from sf_tui.tui.axes import Scale, log_ticks, loss_scale, step_label, step_ticks, tick_label, ticks
-from sf_tui.tui.chart import Chart, Curve, Mark, draw_chart, share_ticks
-from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
+from textual.message import Message
+
+from sf_tui.tui.axes import Scale, log_ticks, loss_scale, tick_label, ticks
+from sf_tui.tui.chart import (
+    GUTTER,
+    RIGHT_GUTTER,
+    Chart,
+    Curve,
+    column_of,
+    draw_chart,
+    plot_width,
+    share_ticks,
+    step_at,
+)
+from sf_tui.tui.lines import Line, Piece, fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import task_forms
+from sf_tui.tui.panels.step_axis import bands, marks, stage_keys, walls, weight_changes, x_ticks
 from sf_tui.tui.scores import losses, score_now
 from sf_tui.tui.series import MinMaxSeries
-from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.commands import DONE
-from sf_tui.vocabulary.ops import op_named
 
 Parts = list[tuple[int, MinMaxSeries]]
 
 _SHARES = Scale(0.0, 1.0)
-_CELLS_PER_TICK = 11
 
 
-class AccuracyChart(Panel):
-    """Held-out accuracy of every task."""
+_LEGEND_GAP = "   "
+_LEAST_ROWS = 8
+"""Rows of the chart that a legend of several lines leaves."""
 
-    TITLE: ClassVar[str] = "accuracy"
+
+class ChartPanel(Panel):
+    """A chart over the steps of the run; a click moves the replay cursor."""
+
     IS_CHART: ClassVar[bool] = True
     can_focus = True
 
-    def title_right(self) -> Sequence[Piece]:
-        """Return the legend: each task's marker, score and points since the run began.
+    class StepChosen(Message):
+        """A step was clicked.
 
-        Every task in its shortest form, then longer ones where there is room, the task that lost
-        most first.
+        Attributes:
+            x: the global step.
+        """
+
+        def __init__(self, x: int) -> None:
+            super().__init__()
+            self.x = x
+
+    def title(self) -> str:
+        """Return the title with the range of steps, if that is not the whole run."""
+        view = self.view
+        if view.range == "run" or view.stage is None:
+            return self.TITLE
+        shown = f"stage {view.stage.name}"
+        if view.range == "window":
+            shown = f"danger window of {view.stage.name}"
+        newest = view.newest.curves.x_of(view.stage.name, view.step)
+        ahead = newest is not None and newest > view.steps_shown[1]
+        return f"{self.TITLE}, {shown}{f' (now at {view.step}, >)' if ahead else ''}"
+
+    def click(self, x: int, row: int) -> None:
+        """Choose the step at the pointer."""
+        del row
+        columns = plot_width(self.size.width)
+        if GUTTER <= x < GUTTER + columns:
+            self.post_message(self.StepChosen(step_at(x - GUTTER, *self.view.steps_shown, columns)))
+
+
+class AccuracyChart(ChartPanel):
+    """Held-out accuracy of every task."""
+
+    TITLE: ClassVar[str] = "accuracy"
+    HELP: ClassVar[str] = (
+        "Each task's score on held-out examples, over the steps. A line is broken where an action "
+        "changed the weights. < and > change the range; a click moves the replay cursor."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("s1 s2 …", "stages, where their names don't fit; the legend has their tasks"),
+    )
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return the legend's first line."""
+        return self._legend()[0]
+
+    def _legend(self) -> list[Line]:
+        """Return each task's marker, score and points since the run began.
+
+        Every task in its shortest form, in as many lines as that takes; in one line longer forms
+        where there is room, the task that lost most first. The first line is the title's.
         """
         view = self.view
         lost = {loss.task: loss.since_run or loss.in_stage for loss in losses(view)}
+        keys = stage_keys(view, self.size.width)
         entries: dict[str, list[Line]] = {}
         for task in view.tasks:
             score = score_now(view, task)
             if score is not None:
-                entries[task] = task_forms(view, task, score, lost.get(task))
-        room = max(self.size.width - len(self.TITLE) - 6, 0)
+                key: Line = [(f"{keys[task]} ", "muted")] if task in keys else []
+                forms = task_forms(view, task, score, lost.get(task))
+                entries[task] = [[*key, *form] for form in forms]
+        room = max(self.size.width - len(self.title()) - 6, 0)
         shown = {task: forms[-1] for task, forms in entries.items()}
         for level in (1, 0):
             for task in sorted(entries, key=lambda task: task not in lost):
                 longer = shown | {task: entries[task][level]}
-                if line_width(join(longer.values(), "   ")) <= room:
+                if line_width(join(longer.values(), _LEGEND_GAP)) <= room:
                     shown = longer
-        return as_many_as_fit(shown.values(), room, "   ")
+        lines: list[Line] = [[]]
+        for entry in shown.values():
+            wider = join([lines[-1], entry], _LEGEND_GAP)
+            if line_width(wider) > (room if len(lines) == 1 else self.size.width - GUTTER):
+                lines.append(entry)
+            else:
+                lines[-1] = wider
+        return lines
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the chart, or a line that explains why it is empty."""
+        """Return the rest of the legend and the chart, or a line that explains why it is empty."""
         view = self.view
         curves = view.live.curves
         if not any(stage.accuracy for stage in curves.stages.values()):
             return [[("  no probe has been taken yet", "muted")]]
+        more = self._legend()[1:] if self.size.width else []
+        more = more[: max(height - 2 - _LEAST_ROWS, 0)]
+        lines: list[Line] = [[(" " * GUTTER, "text"), *line] for line in more]
+        return [*lines, *self._chart(width, height - len(lines))]
+
+    def _chart(self, width: int, height: int) -> list[Line]:
+        view = self.view
+        curves = view.live.curves
         start, end = view.steps_shown
         scales = {task: self._scale(task, start, end) for task in view.tasks}
         drawn = []
@@ -114,12 +191,17 @@ def _value_ticks(scale: Scale) -> list[tuple[float, str]]:
     return [(scale.share(value), tick_label(value)) for value in ticks(scale.low, scale.high, 4)]
 
 
-class LossChart(Panel):
+class LossChart(ChartPanel):
     """Loss and gradient norm of the training batches."""
 
     TITLE: ClassVar[str] = "training loss"
-    IS_CHART: ClassVar[bool] = True
-    can_focus = True
+    HELP: ClassVar[str] = (
+        "Loss (left axis) and gradient norm (right axis) of the training batches; each column "
+        "shows the lowest and the highest value in it. l makes the axes linear or logarithmic."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("▼", "a loss of zero, or below a logarithmic axis"),
+    )
 
     def title_right(self) -> Sequence[Piece]:
         """Return the newest values and the scale of the axis."""
@@ -208,89 +290,34 @@ def _loss_ticks(scale: Scale, rows: int) -> list[tuple[float, str]]:
     return [(scale.share(value), tick_label(value)) for value in values]
 
 
-def x_ticks(view: ViewState, width: int) -> list[tuple[int, str]]:
-    """Return the ticks of the step axis: step numbers, or names of several stages."""
-    curves = view.live.curves
-    start, end = view.steps_shown
-    many = max(width // _CELLS_PER_TICK, 2)
-    shown = [
-        (name, curves.offset(name), stage.steps)
-        for name, stage in curves.stages.items()
-        if curves.offset(name) < end and curves.offset(name) + stage.steps > start
-    ]
-    if len(shown) <= 1:
-        offset = shown[0][1] if shown else 0
-        return [
-            (offset + step, step_label(step))
-            for step in step_ticks(start - offset, end - offset, many)
-        ]
-    found = [(offset, name) for name, offset, _ in shown]
-    _, offset, steps = shown[-1]
-    found.append((offset + steps, step_label(steps)))
-    return found
+class LossLine(Panel):
+    """The loss in one line below the accuracy chart, over the same steps."""
 
-
-def bands(view: ViewState) -> list[tuple[int, int]]:
-    """Return the danger windows as global steps."""
-    curves = view.live.curves
-    return [
-        (curves.offset(name) + window.start, curves.offset(name) + window.end)
-        for name, stage in curves.stages.items()
-        if stage.known
-        for window in stage.state.windows
-    ]
-
-
-def weight_changes(view: ViewState) -> list[int]:
-    """Return the global steps after which an act changed the weights."""
-    curves = view.live.curves
-    return [
-        curves.offset(name) + change.step
-        for name, stage in curves.stages.items()
-        for change in stage.state.weight_changes
-    ]
-
-
-def walls(view: ViewState) -> list[int]:
-    """Return the global steps at which later stages begin."""
-    curves = view.live.curves
-    return [curves.offset(name) for name in curves.stages][1:]
-
-
-def marks(view: ViewState, *, labels: bool) -> list[Mark]:
-    """Return checkpoints, actions, rewinds and verdicts.
-
-    Args:
-        view: what is looked at.
-        labels: whether to name them in the chart; otherwise only the axis shows them.
-    """
-    curves, glyphs = view.live.curves, view.glyphs
-    found = []
-    # A verdict replaces the mark of its diagnosis.
-    judged = {(row.stage, row.step) for row in view.live.marks(Kind.VERDICT)}
-    kinds = (Kind.CHECKPOINT, Kind.ACTION, Kind.RULE, Kind.REWIND, Kind.VERDICT)
-    for row in view.live.marks(*kinds):
-        x = curves.x_of(row.stage or "", row.step or 0)
-        if x is None:
-            continue
-        if row.kind is Kind.CHECKPOINT:
-            found.append(Mark(x, "", "muted", glyphs.ring))
-        elif isinstance(row, CommandRow):
-            command = row.command
-            op = op_named(command.op)
-            # A pause does not change the weights, and a checkpoint has its own mark.
-            if not op.charted or not command.changed:
-                continue
-            if op.result_event and (row.stage, row.step) in judged:
-                continue
-            if command.status == DONE:
-                action = command.action
-                name = action if row.kind is Kind.ACTION else f"{action} (rule)"
-                found.append(Mark(x, name if labels else "", "ok", glyphs.tasks[1]))
-        elif row.kind is Kind.REWIND:
-            reason = row.text.partition("(")[2].partition(")")[0]
-            found.append(Mark(x, reason if labels else "", "warn", "<"))
-        else:
-            verdict = row.text.removeprefix("verdict ").partition(":")[0]
-            found.append(Mark(x, verdict if labels else "", "strong", "?"))
-    return found
+    def compose_lines(self, width: int, height: int) -> list[Line]:
+        """Return the line: lowest bar for the lowest loss in sight, and the newest value."""
+        del height
+        view = self.view
+        stage, place = view.stage, view.place
+        columns = plot_width(width)
+        bars = view.glyphs.bars
+        start, end = view.steps_shown
+        curves = view.live.curves
+        highest: dict[int, float] = {}
+        for name, each in curves.stages.items():
+            offset = curves.offset(name)
+            for bucket in each.loss.buckets(start - offset, end - offset):
+                at = column_of(bucket.x + offset, start, end, columns)
+                highest[at] = max(highest.get(at, bucket.high), bucket.high)
+        if not highest or stage is None:
+            return [[("loss  ", "title"), ("no step yet", "muted")]]
+        scale = loss_scale([(value, value) for value in highest.values() if value > 0], True)
+        text, last = "", ""
+        for column in range(max(highest) + 1):
+            if column in highest:
+                share = scale.share(highest[column])
+                last = bars[min(int(share * len(bars)), len(bars) - 1)]
+            text += last or " "
+        now = stage.loss.last_value if place is None else stage.loss.value_at(place.step)
+        line: Line = [("loss  ", "title"), (text[:columns], "text")]
+        line = fit(line, GUTTER + columns, "")
+        return [[*line, (f"{format_value(now):>{RIGHT_GUTTER}}", "text")]]

@@ -10,7 +10,7 @@ import re
 from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, keyed_actions, shown_key
-from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, spread
+from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, line_width, spread
 from sf_tui.tui.numbers import (
     format_count,
     format_duration,
@@ -21,9 +21,11 @@ from sf_tui.tui.numbers import (
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
-_ALWAYS = 2
-"""Console keys that the footer always shows: leave and help."""
+_ALWAYS = 3
+"""Console keys that the footer always shows: leave, help and the palette."""
 _BAR_CELLS = 16
+_LEAST_NAME = 13
+"""Cells that the run's name keeps; what tells runs apart is at its end."""
 _DATE = re.compile(r"^\d{8}-\d{6}-")
 
 
@@ -36,7 +38,7 @@ class Header(Panel):
         ellipsis = self.view.glyphs.ellipsis
         right = self._state()
         room = width - line_width(right) - 2
-        progress = as_many_as_fit(self._progress(width), max(room - 22, 0), "  ")
+        progress = first_that_fits(self._progress(width), max(room - _LEAST_NAME, 0))
         name = self._run_name(room - line_width(progress) - 2)
         left = as_many_as_fit([name, progress], width, "  ")
         notes = self._notes()
@@ -55,31 +57,50 @@ class Header(Panel):
         return [("sf ", "muted"), (shown, "strong")]
 
     def _progress(self, width: int) -> list[Line]:
+        """Return stage, step and the time left, the longest form first."""
         view = self.view
         stage = view.stage
         if stage is None:
-            return []
+            return [[]]
         names = [name for name, _ in view.live.stages_planned]
         count = f" {names.index(stage.name) + 1}/{len(names)}" if stage.name in names else ""
-        _, marker = view.task_paint(stage.task)
-        role, _ = view.task_paint(stage.task)
-        parts: list[Line] = [
-            [("stage ", "muted"), (f"{marker} {stage.name}", role), (count, "muted")],
-            [("step ", "muted"), (f"{view.step}/{stage.steps}", "text")],
-        ]
+        role, marker = view.task_paint(stage.task)
+        name: Line = [(f"{marker} {stage.name}", role)]
+        step: Line = [("step ", "muted"), (f"{view.step}/{stage.steps}", "text")]
+        bar: Line = []
         if width >= 110:
             filled = round(_BAR_CELLS * min(view.step / max(stage.steps, 1), 1.0))
             glyphs = view.glyphs
-            parts.append(
-                [
-                    (glyphs.filled * filled, role),
-                    (glyphs.empty * (_BAR_CELLS - filled), "rule"),
-                ]
-            )
-        history = view.newest
-        if view.place is None and history.finished is None and not history.paused and self._runs:
-            parts.append([("ETA ", "muted"), (format_duration(history.seconds_left), "text")])
-        return parts
+            bar = [(glyphs.filled * filled, role), (glyphs.empty * (_BAR_CELLS - filled), "rule")]
+        left = self._time_left()
+        where: Line = [("stage ", "muted"), *name, (count, "muted")]
+        return [
+            join([where, step, bar, left[0]]),
+            join([where, step, bar, left[-1]]),
+            join([where, step, left[-1]]),
+            join([name, step, left[-1]]),
+            join([step, left[-1]]),
+            step,
+        ]
+
+    def _time_left(self) -> list[Line]:
+        """Return the time to the stage's and the run's end, the longest form first."""
+        view, history = self.view, self.view.newest
+        if view.place is not None or history.finished is not None or history.paused:
+            return [[]]
+        if not self._runs:
+            return [[]]
+        stage, run = history.stage_seconds_left, history.seconds_left
+        short: Line = [("ETA ", "muted"), (format_duration(run), "text")]
+        if stage is None or run is None or stage >= run:
+            return [short]
+        both: Line = [
+            ("ETA stage ", "muted"),
+            (format_duration(stage), "text"),
+            (", run ", "muted"),
+            (format_duration(run), "text"),
+        ]
+        return [both, short]
 
     @property
     def _runs(self) -> bool:

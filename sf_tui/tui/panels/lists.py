@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
+from textual import events
+from textual.message import Message
 
 from sf_tui.tui.activity import Entry, Kind
+from sf_tui.tui.event_rows import FEWEST_ROWS_TO_PIN, EventRow, pinned
 from sf_tui.tui.feed import RunSummary
-from sf_tui.tui.lines import Line, Piece, line_width, wrap_cells
+from sf_tui.tui.lines import Line, Piece, join, line_width, wrap_cells
 from sf_tui.tui.numbers import format_clock, format_duration
-from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.panel import WHEEL_ROWS, Panel
 from sf_tui.tui.panels.score_words import score_text
 from sf_tui.tui.scores import score_now
+from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import Score
 
 _SCORE_CELLS = 11
@@ -28,66 +32,206 @@ _ROLES = {
 }
 
 
-class Events(Panel):
-    """One row per entry of the activity, newest last."""
+class ListPanel(Panel):
+    """A list that can be scrolled: by keys while it is chosen, and by the wheel."""
 
-    TITLE: ClassVar[str] = "events"
     can_focus = True
 
+    def move(self, rows: int) -> None:
+        """Move down, or up for a negative number of rows."""
+        raise NotImplementedError
+
+    def go_to_start(self) -> None:
+        """Show the oldest row."""
+        self.move(-1_000_000)
+
+    def follow(self) -> None:
+        """Show the newest row, and every newer one as it comes."""
+        self.move(1_000_000)
+
+    @property
+    def page(self) -> int:
+        """Rows that a page key moves."""
+        return max(self.size.height - 2, 1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Scroll towards older rows."""
+        event.stop()
+        self.move(-WHEEL_ROWS)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Scroll towards newer rows."""
+        event.stop()
+        self.move(WHEEL_ROWS)
+
+
+class Events(ListPanel):
+    """One row per entry of the activity, newest last; alerts and verdicts stay in sight."""
+
+    TITLE: ClassVar[str] = "events"
+    HELP: ClassVar[str] = (
+        "What was done and what happened, newest last. Checkpoints in a row are folded into one."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("!", "a warning or an error"),
+        ("|", "pinned: the newest alerts and the newest verdict stay in sight"),
+        ("abandoned", "a rollback has taken it back"),
+        ("new@85", "stage new, step 85"),
+    )
+
+    class Opened(Message):
+        """An entry shall be shown in full.
+
+        Attributes:
+            row: the row with the entry.
+        """
+
+        def __init__(self, row: EventRow) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(self, view: ViewState, *, id: str | None = None, classes: str = "") -> None:
+        super().__init__(view, id=id, classes=classes)
+        self._top = 0
+        self._place_width = 0
+        self._shown: list[EventRow] = []
+        """The row behind each line of the body, from the last composition."""
+
     def title_right(self) -> Sequence[Piece]:
-        """Return the filter."""
-        text = self.view.event_filter
-        return ((f"filter: {text}", "strong"), (" (/)", "muted")) if text else ()
+        """Return the filter and where the list is, or the key that opens the newest row."""
+        view = self.view
+        rows = self._rows()
+        at = view.events.index(rows)
+        parts: list[Line] = []
+        if view.event_filter:
+            parts.append([(f"filter: {view.event_filter}", "strong"), (" (esc)", "muted")])
+        if at is not None:
+            parts.append([(f"{at + 1} of {len(rows)}", "text")])
+            parts.append([("enter", "key"), (" open", "muted")])
+            parts.append([("end", "key"), (" follow", "muted")])
+        return join(parts)
+
+    def move(self, rows: int) -> None:
+        """Choose another row."""
+        self.view.events.move(self._rows(), rows)
+        self.update()
+
+    def open_chosen(self) -> None:
+        """Ask for the chosen row in full; the newest one if none is chosen."""
+        rows = self._rows()
+        if rows:
+            at = self.view.events.index(rows)
+            self.post_message(self.Opened(rows[-1 if at is None else at]))
+
+    def click(self, x: int, row: int) -> None:
+        """Choose the row at the pointer; open it if it is chosen."""
+        del x
+        if not 0 <= row < len(self._shown):
+            return
+        clicked = self._shown[row]
+        if any(entry is self.view.events.chosen for entry in clicked.entries):
+            self.post_message(self.Opened(clicked))
+        self.view.events.chosen = clicked.main
+        self.update()
+
+    def _rows(self) -> list[EventRow]:
+        return self.view.events.rows(self.view.live.activity, self.view.event_filter)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the newest rows, or a line that explains why there are none.
+        """Return the pinned rows and the rows at the chosen one, else the newest ones.
 
-        Warnings and errors are wrapped: their end says what to do.
+        Warnings and errors are wrapped, as far as there is room for them: their end says what to
+        do. A pinned row is cut, and can be opened.
         """
         view = self.view
-        wanted = view.event_filter.lower()
-        rows = [row for row in view.live.activity.rows if not wanted or row.contains(wanted)]
+        rows = self._rows()
         if not rows:
-            reason = f"none contains '{view.event_filter}'" if wanted else "nothing yet"
+            wanted = view.event_filter
+            reason = f"none contains '{wanted}'" if wanted else "nothing yet"
             return [[(f"  {reason}", "muted")]]
-        shown = rows[-height:] if height > 0 else []
-        place_width = min(max((len(_place(row)) for row in shown), default=0), 16)
-        lines: list[Line] = []
-        for row in reversed(shown):
-            wrapped = self._wrapped(self._row(row, place_width), row, width)
+        most = height - 2 if height >= FEWEST_ROWS_TO_PIN else 0
+        notable = pinned(view.live.activity, view.event_filter.lower(), most) if most > 0 else []
+        self._place_width = max(min(len(_place(row.main)), 16) for row in (*notable, *rows))
+        kept: list[EventRow] = []
+        body = self._window(rows, width, height)
+        # A pinned row takes the place of another one, which may be the next to pin.
+        for _ in notable:
+            shown = {id(entry) for row, _ in body for entry in row.entries}
+            missing = [row for row in notable if id(row.main) not in shown]
+            if len(missing) <= len(kept):
+                break
+            kept = missing
+            body = self._window(rows, width, height - len(kept))
+        top = [(row, self._row(row, pin=True)) for row in kept]
+        self._shown = [row for row, _ in (*top, *body)]
+        return [line for _, line in (*top, *body)]
+
+    def _window(
+        self, rows: Sequence[EventRow], width: int, height: int
+    ) -> list[tuple[EventRow, Line]]:
+        """Return the lines in sight, each with its row."""
+        at = self.view.events.index(rows)
+        if height <= 0:
+            return []
+        if at is None:
+            self._top = max(len(rows) - height, 0)
+            return self._lines_up_to(rows, len(rows), width, height)
+        self._top = min(max(self._top, at - height + 1), at)
+        lines: list[tuple[EventRow, Line]] = []
+        for row in rows[self._top :]:
+            lines += [(row, line) for line in self._wrapped(row, width)]
+            if len(lines) >= height:
+                break
+        if any(row is rows[at] for row, _ in lines[:height]):
+            return lines[:height]
+        # Long rows above it push it out.
+        return self._lines_up_to(rows, at + 1, width, height)
+
+    def _lines_up_to(
+        self, rows: Sequence[EventRow], end: int, width: int, height: int
+    ) -> list[tuple[EventRow, Line]]:
+        lines: list[tuple[EventRow, Line]] = []
+        for row in reversed(rows[max(end - height, 0) : end]):
+            wrapped = self._wrapped(row, width)
             left = height - len(lines)
             if left <= 0:
                 break
-            lines = [*wrapped[:left], *lines]
+            lines = [*((row, line) for line in wrapped[:left]), *lines]
         return lines
 
-    def _wrapped(self, line: Line, row: Entry, width: int) -> list[Line]:
+    def _wrapped(self, row: EventRow, width: int) -> list[Line]:
         """Return a row's lines: several for a long warning, below where its text begins."""
+        line = self._row(row)
         indent = line_width(line[:3])
-        if row.level not in {"warn", "error"} or line_width(line) <= width or width < 2 * indent:
+        loud = row.main.level in {"warn", "error"}
+        if not loud or line_width(line) <= width or width < 2 * indent:
             return [line]
         text, role = line[3]
         first, *more = wrap_cells(text, width - indent)
         below = " " * indent
         return [[*line[:3], (first, role)], *([(below, role), (each, role)] for each in more)]
 
-    def _row(self, row: Entry, place_width: int) -> Line:
-        role = {"warn": "warn", "error": "error"}.get(row.level, _ROLES.get(row.kind, "text"))
-        loud = row.level in {"warn", "error"} and not row.abandoned
-        role = "faint" if row.abandoned else role
-        left = "abandoned: " if row.abandoned else ""
+    def _row(self, row: EventRow, *, pin: bool = False) -> Line:
+        view, entry, place_width = self.view, row.main, self._place_width
+        role = {"warn": "warn", "error": "error"}.get(entry.level, _ROLES.get(entry.kind, "text"))
+        loud = entry.level in {"warn", "error"} and not entry.abandoned
+        role = "faint" if entry.abandoned else role
+        left = "abandoned: " if entry.abandoned else ""
+        beside = "muted"
+        if any(each is view.events.chosen for each in row.entries):
+            role = beside = "selected"
         line = [
-            (f" {format_clock(row.time, self.view.zone)} ", "muted"),
-            (f"{_place(row)[:place_width]:<{place_width}} ", "muted"),
+            (f"{view.glyphs.wall if pin else ' '}{format_clock(entry.time, view.zone)} ", beside),
+            (f"{_place(entry)[:place_width]:<{place_width}} ", beside),
             ("! " if loud else "  ", role),
-            (f"{left}{self.view.glyphs.spell(row.text)}", role),
+            (f"{left}{view.glyphs.spell(row.text)}", role),
         ]
-        work = self.view.work
-        if work is not None and row is self.view.newest.activity.worked_on():
-            line.append((f" {self.view.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
-        if row.asked_by:
+        work = view.work
+        if work is not None and entry is view.newest.activity.worked_on():
+            line.append((f" {view.glyphs.ellipsis} {format_duration(int(work[1]))}", role))
+        if entry.asked_by:
             # Last: a narrow row is cut at its end, and the answer matters more.
-            line.append((f", by {self.view.glyphs.spell(row.asked_by)}", "muted"))
+            line.append((f", by {view.glyphs.spell(entry.asked_by)}", beside))
         return line
 
 
@@ -95,18 +239,44 @@ def _place(row: Entry) -> str:
     return f"{row.stage}@{row.step}" if row.stage and row.step is not None else ""
 
 
-class WorkerLog(Panel):
-    """The last lines of `worker.log`."""
+class WorkerLog(ListPanel):
+    """The lines of `worker.log`, newest last."""
 
     TITLE: ClassVar[str] = "worker log"
-    can_focus = True
+    HELP: ClassVar[str] = "What the training process printed; `sf log RUN --worker` has all of it."
+
+    def title_right(self) -> Sequence[Piece]:
+        """Return where the list is, unless it follows the newest line."""
+        view = self.view
+        if view.log_end is None:
+            return ()
+        return (
+            (f"line {view.log_end} of {self._count}", "text"),
+            *((("  ", "text"), ("end", "key"), (" follow", "muted"))),
+        )
+
+    @property
+    def _count(self) -> int:
+        return self.view.log_dropped + len(self.view.log_lines)
+
+    def move(self, rows: int) -> None:
+        """Move the last line that is shown."""
+        view = self.view
+        end = (self._count if view.log_end is None else view.log_end) + rows
+        fewest = min(view.log_dropped + max(self.size.height - 1, 1), self._count)
+        view.log_end = None if end >= self._count else max(end, fewest)
+        self.update()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the last lines, wrapped, or a line that says the log is empty."""
-        lines = self.view.log_lines
-        if not lines:
+        view = self.view
+        if not view.log_lines:
             return [[("  the worker has printed nothing", "muted")]]
-        wrapped = [part for line in lines[-height:] for part in _wrapped_log(line, width - 1)]
+        end = len(view.log_lines)
+        if view.log_end is not None:
+            end = min(max(view.log_end - view.log_dropped, 1), end)
+        lines = view.log_lines[max(end - height, 0) : end]
+        wrapped = [part for line in lines for part in _wrapped_log(line, width - 1)]
         return [[(f" {part}", "muted")] for part in wrapped[-height:]]
 
 

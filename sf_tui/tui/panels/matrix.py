@@ -37,12 +37,14 @@ class _Column:
 
     Attributes:
         title: its heading.
+        full: the same where there is more room.
         scores: by task.
         role: paint of its values; empty to paint them by what was lost since the run began.
         known: tasks that were learned before it.
     """
 
     title: str
+    full: str
     scores: dict[str, Score | None]
     role: str = ""
     known: Sequence[str] = field(default_factory=list)
@@ -54,8 +56,17 @@ class Matrix(Panel):
     TITLE: ClassVar[str] = "accuracy by stage"
     can_focus = True
 
+    HELP: ClassVar[str] = (
+        "Each task's score at the run's start, after each stage, and now, and its worst one in "
+        "this stage. Red: lost the alert's points since the run began."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("s1", "the first stage; the rows name the task that it trains"),
+        (PROBE_SIGN, "from a probe, on fewer examples than the whole split"),
+    )
+
     def title_right(self) -> Sequence[Piece]:
-        """Return the meaning of the second column."""
+        """Return the meaning of the last column."""
         return (("worst: in this stage", "muted"),) if self.view.live.curves.stages else ()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
@@ -64,21 +75,28 @@ class Matrix(Panel):
         columns = _columns(view)
         if not columns:
             return [[("  no stage has begun", "muted")]]
-        name_width = min(max(len(task) for task in view.tasks), _NAME_CELLS) + 3
+        keys = {stage.task: f" s{number}" for number, stage in enumerate(viewed_stages(view), 1)}
+        if len(keys) == 1:
+            keys = {}
+        key_width = max(map(len, keys.values()), default=0)
+        name_width = min(max(len(task) for task in view.tasks), _NAME_CELLS) + key_width + 3
         room = width - name_width
-        # The run's start, the worst value and the newest stages.
-        columns = [*columns[:2], *columns[2:][-max(room // _CELLS - 2, 1) :]]
+        # The run's start, the newest stages, and the worst value.
+        newest = columns[1:-1][-max(room // _CELLS - 2, 1) :]
+        columns = [columns[0], *newest, columns[-1]]
         wide = _columns_with_interval(len(columns), room)
         cells = [_WITH_INTERVAL if index in wide else _CELLS for index in range(len(columns))]
         header: Line = [(" " * name_width, "text")]
         header += [
-            (f"{_shortened(column.title, size - 1, view.glyphs.ellipsis):>{size}}", "muted")
+            (f"{column.title if size == _CELLS else column.full:>{size - 1}} ", "muted")
             for column, size in zip(columns, cells, strict=True)
         ]
         lines = [header]
         for task in view.tasks:
             role, marker = view.task_paint(task)
-            line: Line = [(f" {marker} {task[:_NAME_CELLS]:<{name_width - 3}}", role)]
+            name = task[:_NAME_CELLS]
+            key = f"{keys.get(task, ''):<{key_width}}"
+            line: Line = [(f" {marker} {name:<{name_width - 3 - key_width}}", role), (key, "muted")]
             for column, size in zip(columns, cells, strict=True):
                 line.append(self._cell(task, column, size))
             lines.append(line)
@@ -98,33 +116,31 @@ class Matrix(Panel):
 
 
 def _columns(view: ViewState) -> list[_Column]:
-    """Return the run's start, the worst value of the viewed stage, and the stages up to it."""
+    """Return the run's start, the stages up to the viewed one, and the worst value in that."""
     stages = viewed_stages(view)
     if not stages:
         return []
     tasks = view.tasks
-    start = _Column("start", {task: run_start(view, task) for task in tasks}, "muted")
-    seen = {task: lowest_in(view, task, 0, view.step) for task in tasks}
-    columns = [start, _Column("worst", seen, "muted")]
-    for stage in stages:
+    start = {task: run_start(view, task) for task in tasks}
+    columns = [_Column("start", "run start", start, "muted")]
+    for number, stage in enumerate(stages, 1):
         probe = probe_of(view, stage)
         scores = {task: score_of(view.live, task, probe) if probe else None for task in tasks}
         is_end = probe is not None and probe.step >= stage.steps
-        title = stage.name if stage is not stages[-1] or is_end else "now"
-        columns.append(_Column(title, scores, "", view.live.watched_of(stage.known)))
-    return columns
+        key = f"s{number}" if len(stages) > 1 else ""
+        title, full = (f"end {key}", f"after {key}") if key else ("end", "stage end")
+        if stage is stages[-1] and not is_end:
+            title = full = "now"
+        columns.append(_Column(title, full, scores, "", view.live.watched_of(stage.known)))
+    worst = {task: lowest_in(view, task, 0, view.step) for task in tasks}
+    return [*columns, _Column("worst", "worst", worst, "muted")]
 
 
 def _columns_with_interval(count: int, room: int) -> set[int]:
     """Return the columns with room for an interval: the newest first, the worst value last."""
-    order = [*range(count - 1, 1, -1), 0, 1]
+    order = [*range(count - 2, 0, -1), 0, count - 1]
     spare = (room - count * _CELLS) // (_WITH_INTERVAL - _CELLS)
     return set(order[: max(spare, 0)])
-
-
-def _shortened(title: str, cells: int, ellipsis: str) -> str:
-    """Return the end of a long stage's name: names of one run often begin alike."""
-    return title if len(title) <= cells else f"{ellipsis}{title[1 - cells :]}"
 
 
 def _legend(columns: Sequence[_Column], width: int) -> Line:

@@ -17,6 +17,7 @@ from textual import events
 from textual.color import Color
 from textual.filter import LineFilter
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -24,6 +25,8 @@ from sf_tui.printable import UNPRINTABLE, printable
 from sf_tui.tui.lines import Line, Piece, changed_span, fit, line_width
 from sf_tui.tui.view_state import ViewState
 
+WHEEL_ROWS = 3
+"""Rows that one notch of the mouse wheel moves a list."""
 _FORBIDDEN = re.compile(f"[\\t\\n]|{UNPRINTABLE.pattern}")
 
 
@@ -36,10 +39,25 @@ class Panel(Widget):
 
     TITLE: ClassVar[str] = ""
     """Text of the title line; empty for a panel without one."""
+    HELP: ClassVar[str] = ""
+    """What the panel shows, for its help."""
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = ()
+    """The panel's signs and words, each with its meaning, for its help."""
     IS_CHART: ClassVar[bool] = False
     """Whether it is updated at the slower rate of charts."""
 
     can_focus = False
+
+    class KeyClicked(Message):
+        """A key that the panel names was clicked, which is as good as pressing it.
+
+        Attributes:
+            key: as the panel spells it.
+        """
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
 
     def __init__(self, view: ViewState, *, id: str | None = None, classes: str = "") -> None:
         super().__init__(id=id, classes=f"panel {classes}".strip())
@@ -50,6 +68,10 @@ class Panel(Widget):
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the body: at most `height` lines of any width."""
         raise NotImplementedError
+
+    def title(self) -> str:
+        """Return the text of the title line."""
+        return self.TITLE
 
     def title_right(self) -> Sequence[Piece]:
         """Return the right end of the title line."""
@@ -87,13 +109,31 @@ class Panel(Widget):
         """Compose for the new size."""
         self.repaint()
 
+    def on_click(self, event: events.Click) -> None:
+        """Press the key that stands at the mouse pointer, or what the panel has there."""
+        line = self._lines[event.y] if event.y < len(self._lines) else []
+        key = key_at(line, event.x)
+        if key:
+            event.stop()
+            self.post_message(self.KeyClicked(key))
+        else:
+            self.click(event.x, event.y - (1 if self.TITLE else 0))
+
+    def click(self, x: int, row: int) -> None:
+        """React to a click that hit no key.
+
+        Args:
+            x: the column.
+            row: the row below the title; -1 is the title.
+        """
+
     def on_focus(self, event: events.Focus) -> None:
-        """Highlight the title: `z` zooms this panel."""
+        """Mark the title: `z` zooms this panel."""
         del event
         self.update()
 
     def on_blur(self, event: events.Blur) -> None:
-        """Remove the highlight."""
+        """Remove the mark."""
         del event
         self.update()
 
@@ -125,12 +165,28 @@ class Panel(Widget):
 
     def _title_line(self, width: int) -> Line:
         rule = self.view.glyphs.rule
-        title = (f"{self.TITLE} ", "focus" if self.has_focus else "title")
+        chosen = f"{self.view.glyphs.pointer} " if self.has_focus else ""
+        title = (f"{chosen}{self.title()} ", "focus" if self.has_focus else "title")
         right = list(self.title_right())
         free = width - line_width([title]) - line_width(right) - (2 if right else 0)
         if free < 0 or not right:
             return [title, (rule * (width - line_width([title])), "rule")]
         return [title, (rule * free, "rule"), (" ", "text"), *right, (" ", "text")]
+
+
+def key_at(line: Sequence[Piece], x: int) -> str:
+    """Return the key that a line names at a column, by itself or before its meaning; else ""."""
+    key, at = "", 0
+    for text, role in line:
+        if role == "key":
+            key = text.strip()
+        elif key and (text.startswith("  ") or role not in {"text", "muted"}):
+            # A gap, or the next part of the line.
+            key = ""
+        at += cell_len(text)
+        if x < at:
+            return key
+    return ""
 
 
 class PrintableFilter(LineFilter):

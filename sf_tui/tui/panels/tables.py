@@ -16,12 +16,22 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import LayerDrift
 
 _MOST_BARS = 48
+_WITH_HISTORY = 100
+"""Cells from which each layer's drift over time fits beside its bar."""
 
 
 class Drift(Panel):
     """One row per layer: a bar, the relative update, a frozen mark."""
 
     TITLE: ClassVar[str] = "weight drift"
+    HELP: ClassVar[str] = (
+        "How far each layer has moved from its weights at the stage's start, relative to their "
+        "size. Zoomed, the bars at the right show how it came to that over the stage's steps."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("‖W−W₀‖/‖W₀‖", "size of the change over the size at the stage's start"),
+        ("frozen", "this layer does not change"),
+    )
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
@@ -47,7 +57,19 @@ class Drift(Panel):
         if len(layers) > height and width >= 100:
             return self._in_columns(layers, width, height)
         shown = _spread_evenly(layers, height)
-        return [self._row(layer, layers, width) for layer in shown]
+        if width < _WITH_HISTORY:
+            return [self._row(layer, layers, width) for layer in shown]
+        # Zoomed, with room to spare.
+        each = width // 2
+        most = max((_moved(layer) for layer in layers), default=0.0)
+        rows: list[Line] = []
+        for layer in shown:
+            history = _history(self.view, layer.name, width - each - 2)
+            text = "".join(_bar(value, most, self.view.glyphs.bars) for value in history)
+            rows.append([*self._row(layer, layers, each), ("  ", "text"), (text, "muted")])
+        stage = self.view.live.stage
+        steps = f"steps 0 to {stage.step} of {stage.name}" if stage is not None else ""
+        return [*rows, [(" " * (each + 2), "text"), (steps, "faint")]][:height]
 
     def _in_columns(self, layers: Sequence[LayerDrift], width: int, height: int) -> list[Line]:
         columns = min(-(-len(layers) // height), max(width // 40, 1))
@@ -105,8 +127,7 @@ class DriftLine(Panel):
         most = max(_moved(layer) for layer in layers)
         line: Line = []
         for layer in layers[:_MOST_BARS]:
-            share = _moved(layer) / most if most > 0 else 0.0
-            sign = heights[min(int(share * len(heights)), len(heights) - 1)]
+            sign = _bar(_moved(layer), most, heights)
             line.append((sign, "ok" if layer.frozen else "text"))
         return line
 
@@ -115,6 +136,24 @@ def layers_shown(view: ViewState) -> Sequence[LayerDrift]:
     """Return the layers' drift at the cursor, or the newest."""
     stage = view.live.stage
     return stage.drift.layers if stage is not None and stage.drift is not None else ()
+
+
+def _history(view: ViewState, layer: str, cells: int) -> list[float]:
+    """Return a layer's drift at evenly spaced steps from the stage's start to the viewed step."""
+    stage = view.stage
+    if stage is None or cells < 1:
+        return []
+    count = min(cells, view.step + 1)
+    found = []
+    for index in range(count):
+        step = round(view.step * index / max(count - 1, 1))
+        found += [_moved(each) for each in stage.drift.at(step) if each.name == layer] or [0.0]
+    return found
+
+
+def _bar(value: float, most: float, heights: str) -> str:
+    share = value / most if most > 0 else 0.0
+    return heights[min(int(share * len(heights)), len(heights) - 1)]
 
 
 def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
@@ -158,7 +197,9 @@ class MachinePanel(Panel):
     """GPU load and memory, or the worker's CPU and memory."""
 
     TITLE: ClassVar[str] = "machine"
+    HELP: ClassVar[str] = "Load and memory of the worker's machine: its GPUs, else its processor."
     IS_CHART: ClassVar[bool] = True
+    can_focus = True
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return two rows per GPU, or two for the worker's process."""

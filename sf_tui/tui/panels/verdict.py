@@ -35,6 +35,17 @@ class Verdict(Panel):
     """The bar of alignment and knowledge, its numbers, a line for each arm, and the evidence."""
 
     TITLE: ClassVar[str] = "diagnosis"
+    HELP: ClassVar[str] = (
+        "What a recovery test found: how much of the loss comes back (alignment), and how much "
+        "does not (knowledge). The bar is the score at the stage's start."
+    )
+    SIGNS: ClassVar[Sequence[tuple[str, str]]] = (
+        ("first part", "of the bar: what the task scores now"),
+        ("second part", "of the bar: what the recovery test brought back"),
+        ("last part", "of the bar: what did not come back"),
+        ("▸", "the arm that decides the verdict"),
+        ("0.09!", "a control above its floor: the arm teaches what the model never knew"),
+    )
     can_focus = True
 
     def title_right(self) -> Sequence[Piece]:
