@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 Lite = Annotated[
     bool,
-    typer.Option(
-        "--lite", help="Console: send a third of the bytes (slow links); no mouse, no background."
-    ),
+    typer.Option("--lite", help="Console: send fewer bytes (slow links); no mouse, no background."),
 ]
 Ascii = Annotated[
     bool, typer.Option("--ascii", help="Console: draw without braille and line characters.")
@@ -29,6 +27,11 @@ Ascii = Annotated[
 Light = Annotated[
     bool,
     typer.Option("--light", help="Console: start with the light theme; default: dark."),
+]
+
+NoMouse = Annotated[
+    bool,
+    typer.Option("--no-mouse", help="Console: leave the mouse to the terminal, to select text."),
 ]
 
 
@@ -43,6 +46,7 @@ def attach(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    no_mouse: NoMouse = False,
 ) -> None:
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
@@ -54,7 +58,14 @@ def attach(
     if found is None:
         return
     raise typer.Exit(
-        attach_to(found, read_only=False, lite=lite, ascii_only=ascii_only, light=light)
+        attach_to(
+            found,
+            read_only=False,
+            lite=lite,
+            ascii_only=ascii_only,
+            light=light,
+            mouse=not no_mouse,
+        )
     )
 
 
@@ -69,13 +80,21 @@ def watch(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    no_mouse: NoMouse = False,
 ) -> None:
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
     raise typer.Exit(
-        attach_to(find_run(run), read_only=True, lite=lite, ascii_only=ascii_only, light=light)
+        attach_to(
+            find_run(run),
+            read_only=True,
+            lite=lite,
+            ascii_only=ascii_only,
+            light=light,
+            mouse=not no_mouse,
+        )
     )
 
 
@@ -86,6 +105,7 @@ def attach_to(
     lite: bool,
     ascii_only: bool,
     light: bool = False,
+    mouse: bool = True,
     worker_ended: Callable[[], bool] | None = None,
 ) -> int:
     """Show a run until the operator leaves.
@@ -96,6 +116,7 @@ def attach_to(
         lite: fewer bytes.
         ascii_only: no braille.
         light: start with the light theme.
+        mouse: react to clicks and the wheel.
         worker_ended: returns whether the process of a worker that was just started has ended.
 
     Returns:
@@ -112,7 +133,9 @@ def attach_to(
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
-    options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
+    options = ConsoleOptions(
+        read_only=read_only, lite=lite, ascii_only=ascii_only, light=light, mouse=mouse
+    )
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
         write_line(closing_message(run, code), err=True)

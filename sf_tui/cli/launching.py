@@ -124,6 +124,7 @@ def play_in_console(
     lite: bool,
     ascii_only: bool,
     light: bool,
+    mouse: bool,
     accept_changed_data: bool = False,
 ) -> int:
     """Start a detached worker, show the console, and return its exit code.
@@ -141,6 +142,7 @@ def play_in_console(
         lite=lite,
         ascii_only=ascii_only,
         light=light,
+        mouse=mouse,
         worker_ended=lambda: process.poll() is not None,
     )
     if process.poll() not in (None, 0) and not _was_started(run):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.attach import Ascii, Light, Lite
+from sf_tui.cli.attach import Ascii, Light, Lite, NoMouse
 from sf_tui.cli.complete import complete_profile, complete_run
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
@@ -73,6 +73,7 @@ def run(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    no_mouse: NoMouse = False,
 ) -> None:
     """Tune a model on one task after another and watch the old ones."""
     if resume and run_dir is None:
@@ -109,6 +110,7 @@ def run(
                 lite=lite,
                 ascii_only=ascii_only,
                 light=light,
+                mouse=not no_mouse,
             )
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
@@ -129,7 +131,14 @@ def run(
         _note_foreground(foreground or "")
         raise typer.Exit(work_here(created, signals, json=json, created=True))
     raise typer.Exit(
-        play_in_console(created, created=True, lite=lite, ascii_only=ascii_only, light=light)
+        play_in_console(
+            created,
+            created=True,
+            lite=lite,
+            ascii_only=ascii_only,
+            light=light,
+            mouse=not no_mouse,
+        )
     )
 
 
@@ -175,6 +184,7 @@ def resume(
             lite=lite,
             ascii_only=ascii_only,
             light=light,
+            mouse=not no_mouse,
         )
     )
 
@@ -204,6 +214,7 @@ def resume_run(
     lite: bool,
     ascii_only: bool,
     light: bool,
+    mouse: bool,
 ) -> int:
     """Continue a run and return its exit code; a completed run returns its earlier exit code.
 
@@ -216,6 +227,7 @@ def resume_run(
         lite: fewer bytes to the console.
         ascii_only: no braille in the console.
         light: the console's light theme.
+        mouse: whether the console reacts to the mouse.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
@@ -250,6 +262,7 @@ def resume_run(
         lite=lite,
         ascii_only=ascii_only,
         light=light,
+        mouse=mouse,
         accept_changed_data=accept_changed_data,
     )
 

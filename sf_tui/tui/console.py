@@ -75,16 +75,17 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
         if key == "ctrl+c":
             self.exit(INTERRUPTED_EXIT_CODE)
             return
-        if self.is_headless or not (letter or key == "enter"):
+        if self.is_headless or not letter:
             # Without a terminal nobody types.
-            self.press_key(key)
+            if not (key == "enter" and self._bursts.goes_on(event.time)):
+                self.press_key(key)
             return
         if self._bursts.is_text(key, event.time):
             self._held_key = ""
             self._ignore_text()
             return
         own = console_key(key)
-        if not letter or (own is not None and own.moves):
+        if own is not None and own.moves:
             self.press_key(key)
         elif key != self._held_key:
             self._held_key = key

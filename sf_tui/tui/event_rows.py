@@ -79,6 +79,8 @@ def pinned(activity: ActivityLog, wanted: str = "", most: int = _MOST_PINNED) ->
     """
     holding = [row for row in activity.notable if not row.abandoned and row.contains(wanted)]
     alerts = [row for row in holding if row.kind is Kind.ALERT and row.level != "info"]
+    # What an earlier stage was warned of is history.
+    alerts = [row for row in alerts if row.stage == alerts[-1].stage]
     verdicts = [row for row in holding if row.kind is Kind.VERDICT][-1:]
     kept = [*alerts[-max(most - len(verdicts), 1) :], *verdicts]
     return [EventRow((row,)) for row in sorted(kept, key=lambda row: row.seq)]

@@ -24,10 +24,13 @@ class KeyBursts:
         The same letter again is a key that is held down.
 
         Args:
-            key: the letter, or the name of a key that ends a line of text.
+            key: the letter.
             at_s: monotonic time of its arrival in seconds.
         """
-        close = at_s - self._at_s < BURST_S
-        self._is_burst = close and (self._is_burst or key != self._last)
+        self._is_burst = self.goes_on(at_s) or (at_s - self._at_s < BURST_S and key != self._last)
         self._last, self._at_s = key, at_s
         return self._is_burst
+
+    def goes_on(self, at_s: float) -> bool:
+        """Return whether a text was arriving until just now, which a line end belongs to."""
+        return self._is_burst and at_s - self._at_s < BURST_S

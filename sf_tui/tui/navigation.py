@@ -117,8 +117,8 @@ class NavigableView(RunView, inherit_bindings=False):
         """Return the list that the list keys move: the chosen one, else the events."""
         if isinstance(self.focused, ListPanel):
             return self.focused
-        found = [panel for panel in self.screen.query(ListPanel) if panel.is_on_screen]
-        return next(iter(found), None)
+        shown = [panel for panel in self.screen.query(ListPanel) if panel.is_on_screen]
+        return next((panel for panel in shown if isinstance(panel, Events)), *shown[:1] or [None])
 
     def _command_list_up(self) -> None:
         if (panel := self._list()) is not None:
@@ -208,10 +208,12 @@ class NavigableView(RunView, inherit_bindings=False):
             self._leave_zoom()
 
     def _command_narrow(self) -> None:
-        change_range(self.view, 1)
+        if not change_range(self.view, 1):
+            self.show_notice("the charts can't span fewer steps: > spans more")
 
     def _command_widen(self) -> None:
-        change_range(self.view, -1)
+        if not change_range(self.view, -1):
+            self.show_notice("the charts span the whole run: < spans less")
 
     def _command_log_scale(self) -> None:
         self.view.log_loss = not self.view.log_loss

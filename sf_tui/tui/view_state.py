@@ -59,14 +59,20 @@ def jump_to_mark(view: ViewState, direction: int) -> None:
         view.cursor = after[0] if after else None
 
 
-def change_range(view: ViewState, direction: int) -> None:
-    """Make the charts span fewer (+1) or more (-1) steps; skip a range that shows the same."""
-    index, before = RANGES.index(view.range), view.steps_shown
-    while 0 <= index + direction < len(RANGES):
-        index += direction
+def change_range(view: ViewState, direction: int) -> bool:
+    """Make the charts span fewer (+1) or more (-1) steps; return whether they can.
+
+    A range that shows the same steps is skipped.
+    """
+    before, kept = view.steps_shown, view.range
+    index = RANGES.index(kept) + direction
+    while 0 <= index < len(RANGES):
         view.range = RANGES[index]
         if view.steps_shown != before:
-            return
+            return True
+        index += direction
+    view.range = kept
+    return False
 
 
 def go_to_entry(view: ViewState, stage: str | None, step: int | None) -> bool:

@@ -16,7 +16,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog
 from sf_tui.run.reading import check_links
 from sf_tui.tui.actions import read_actions
-from sf_tui.tui.feed import WorkerLogTail
+from sf_tui.tui.worker_log import WorkerLogTail
 from sf_tui.vocabulary.events import RunStarted
 
 

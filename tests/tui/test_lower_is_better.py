@@ -15,7 +15,7 @@ from sf_tui.profile import Rule
 from sf_tui.run.course import courses
 from sf_tui.run.events import read_events
 from sf_tui.run.state import fold
-from sf_tui.tui.console import values_as_markdown
+from sf_tui.tui.exports import values_as_markdown
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage

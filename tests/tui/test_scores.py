@@ -10,7 +10,8 @@ from textual.geometry import Size
 from sf_tui.run.course import courses
 from sf_tui.run.losses import score_of, worst_loss
 from sf_tui.tui import scores
-from sf_tui.tui.console import ConsoleApp, values_as_markdown
+from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.exports import values_as_markdown
 from sf_tui.tui.machine import MachineSample
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart, bands

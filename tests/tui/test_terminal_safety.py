@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.color import Color
 
 from sf_tui.tui.actions import CONSOLE_KEYS
-from sf_tui.tui.console import values_as_markdown
+from sf_tui.tui.exports import values_as_markdown
 from sf_tui.tui.panels.panel import PrintableFilter
 from sf_tui.tui.picker import RunPicker
 from support.hostile import EVERYWHERE, IN_NAMES, full_run, steering, steering_beside_csi

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sf_tui.run.liveness import RunLock
-from sf_tui.tui.console import ConsoleApp, ZoomScreen
+from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.navigation import ZoomScreen
 from sf_tui.tui.panels.verdict import Verdict, lines_wanted
 from sf_tui.vocabulary.declared import ArmRecord
 from sf_tui.vocabulary.events import DiagnosisMade, RunFinished, StageFinished

@@ -20,6 +20,8 @@ from sf_tui.tui.view_state import ViewState
 DEAF_FOR_S = 0.3
 """Keys within this time after opening are ignored: too early to be an answer."""
 MOST_TYPED = 80
+_LARGE = 34
+_ROWS_AROUND = 6
 
 ResultT = TypeVar("ResultT")
 
@@ -167,7 +169,10 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def _fit_box(self) -> None:
         width = min(self.WIDTH, max(self.app.size.width - 2, 4))
-        height = min(self.wanted_height(max(width - 4, 1)) + 2, max(self.app.size.height, 3))
+        # On a large screen part of it stays in sight; a box that covers all is slow over SSH.
+        around = _ROWS_AROUND if self.app.size.height >= _LARGE else 0
+        most = max(self.app.size.height - around, 3)
+        height = min(self.wanted_height(max(width - 4, 1)) + 2, most)
         self._box.styles.width = width
         self._box.styles.height = height
 

@@ -6,14 +6,13 @@ Returns the entry whose step the charts shall go to; changes nothing itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-
-import orjson
+from typing import Any
 
 from sf_tui.tui.activity import CommandRow, Entry
 from sf_tui.tui.dialogs.dialog import Dialog, keys_lines
 from sf_tui.tui.event_rows import EventRow
 from sf_tui.tui.lines import Line, wrap_cells
-from sf_tui.tui.numbers import format_clock
+from sf_tui.tui.numbers import format_clock, format_value
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.events import Event, event_object
 
@@ -105,17 +104,30 @@ def _more_than(text: str, event: Event) -> Mapping[str, object]:
     }
 
 
-def _fields(values: Mapping[str, object], width: int) -> list[Line]:
+def _fields(values: Mapping[str, Any], width: int) -> list[Line]:
     """Return one line for each value that is not empty, wrapped below where it begins."""
     lines: list[Line] = []
     for name, value in values.items():
         if value is None or value in ("", [], {}, ()):
             continue
         head = f"{' ' * _INDENT}{name} "
-        parts = value if isinstance(value, list | tuple) else [value]
-        for part in parts:
-            said = part if isinstance(part, str) else orjson.dumps(part, default=str).decode()
-            for line in wrap_cells(said, max(width - len(head), 20)):
+        sentences = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        for part in value if sentences else [value]:
+            for line in wrap_cells(_spelled(part), max(width - len(head), 20)):
                 lines.append([(head, "muted"), (line, "text")])
                 head = " " * len(head)
     return lines
+
+
+def _spelled(value: object) -> str:
+    """Return a value in words and rounded numbers."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return format_value(value)
+        case list() | tuple():
+            return ", ".join(map(_spelled, value))
+        case dict():
+            return ", ".join(f"{name} {_spelled(each)}" for name, each in value.items())
+    return "none" if value is None else str(value)

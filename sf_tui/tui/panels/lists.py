@@ -264,7 +264,9 @@ class WorkerLog(ListPanel):
         view = self.view
         end = (self._count if view.log_end is None else view.log_end) + rows
         fewest = min(view.log_dropped + max(self.size.height - 1, 1), self._count)
-        view.log_end = None if end >= self._count else max(end, fewest)
+        view.log_end = max(end, fewest)
+        if view.log_end >= self._count:
+            view.log_end = None
         self.update()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
