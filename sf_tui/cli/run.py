@@ -157,6 +157,7 @@ def resume(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    no_mouse: NoMouse = False,
     repair_log: Annotated[
         bool,
         typer.Option("--repair-log", help="Remove damaged lines from the event log first."),

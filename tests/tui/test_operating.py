@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +46,7 @@ def long_run(make_run: MakeRun) -> WrittenRun:
 
 def click(terminal: Terminal, text: str, y: int) -> None:
     """Click the first cell of a text in a row, as a terminal with a mouse reports it."""
+    terminal.read_until(text)
     x = terminal.screen().split("\n")[y].index(text)
     terminal.press(f"\x1b[<0;{x + 1};{y + 1}M\x1b[<0;{x + 1};{y + 1}m")
 
@@ -180,7 +181,7 @@ def test_text_is_not_taken_for_keys_and_help_is_small(make_run: MakeRun) -> None
         terminal.end()
 
 
-@pytest.mark.skipif(not os.path.exists("/bin/bash"), reason="needs a shell with job control")
+@pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs a shell with job control")
 def test_ctrl_z_gives_the_terminal_back_and_fg_draws_the_screen_again(make_run: MakeRun) -> None:
     written = long_run(make_run)
     shell = "import os; os.execv('/bin/bash', ['bash', '--norc', '--noprofile', '-i'])"
