@@ -227,8 +227,8 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
         ("1", "2", "3", "4", "5", "6", "7", "8"),
         "panel",
         "panel",
-        "choose a panel: 1 accuracy, 2 loss, 3 drift, 4 matrix, 5 diagnosis, 6 events, 7 log, "
-        "8 machine",
+        "choose a panel, again: zoom it; 1 accuracy, 2 loss, 3 drift, 4 matrix, 5 diagnosis, "
+        "6 events, 7 log, 8 machine",
         yields=True,
     ),
     ConsoleKey(("up", "k"), "list-up", "up", "events and log: older", yields=True, moves=True),

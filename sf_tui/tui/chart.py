@@ -146,10 +146,13 @@ def even_rows(shares: Sequence[float], rows: int) -> int:
 
     At most two rows are given up; if that is not enough, none is.
     """
-    for used in range(rows, max(rows - 3, 1), -1):
-        if all(abs(share * (used - 1) - round(share * (used - 1))) < 1e-6 for share in shares):
-            return used
-    return rows
+    fitting = (used for used in range(rows, max(rows - 3, 1), -1) if _is_even(shares, used))
+    return next(fitting, rows)
+
+
+def _is_even(shares: Sequence[float], rows: int) -> bool:
+    places = [share * (rows - 1) for share in shares]
+    return all(abs(place - round(place)) < 1e-6 for place in places)
 
 
 def _column(chart: Chart, x: int, columns: int) -> int:
@@ -328,12 +331,14 @@ def _step_numbers(chart: Chart, columns: int, width: int) -> Line:
 
 def share_ticks(height: int) -> list[tuple[float, str]]:
     """Return the ticks of an axis from 0 to 1 for a plot `height` cells high, evenly spaced."""
-    # Spacings of two rows and more; halves are coarse, so they only win where others waste rows.
-    wasted = {
-        parts: height - even_rows([part / parts for part in range(parts + 1)], height)
-        for parts in (4, 5, 2)
-        if height > 2 * parts
-    }
-    parts = min(wasted or {2: 0}, key=lambda parts: wasted.get(parts, 0) + (parts == 2))
+    spare: dict[int, int] = {}
+    for parts in (4, 5, 2):
+        shares = [part / parts for part in range(parts + 1)]
+        used = even_rows(shares, height)
+        # Two rows and more from tick to tick.
+        if used > 2 * parts and _is_even(shares, used):
+            spare[parts] = height - used
+    # Halves are coarse: they win only where others would leave two rows more empty.
+    parts = min(spare or (2,), key=lambda parts: spare.get(parts, 0) + (parts == 2))
     text = "{:.2f}" if parts == 4 else "{:.1f}"
     return [(part / parts, text.format(part / parts)) for part in range(parts + 1)]

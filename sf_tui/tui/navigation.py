@@ -106,9 +106,12 @@ class NavigableView(RunView, inherit_bindings=False):
             self._zoom(PANELS[(PANELS.index(self.screen.panel) + 1) % len(PANELS)])
 
     def _command_panel(self, key: str) -> None:
+        """Choose the panel of a number; zoom it, or leave the zoom, if it is chosen already."""
         kind = PANELS[int(key or "1") - 1]
         panel = self._shown_panel(kind)
-        if isinstance(self.screen, ZoomScreen) or panel is None:
+        if isinstance(self.chosen_panel(), kind) and panel is not None:
+            self._command_zoom()
+        elif isinstance(self.screen, ZoomScreen) or panel is None:
             self._zoom(kind)
         else:
             panel.focus()

@@ -16,7 +16,7 @@ from sf_tui.vocabulary.events import (
     RunFinished,
     StageFinished,
 )
-from tui.driving import console_of, screen_text, sent
+from tui.driving import console_of, screen_text
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
@@ -114,16 +114,6 @@ async def test_a_command_is_shown_as_far_as_it_was_then(running: WrittenRun) -> 
         assert app.view.step == 95
         assert app.view.live.activity.commands["c-3"].text.endswith("accepted @85")
         assert "done" in newest.text
-
-
-async def test_an_action_goes_to_the_run_as_it_is_now(running: WrittenRun) -> None:
-    app = console_of(running)
-    async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("[", "[")
-        assert app.view.cursor is not None
-        await pilot.press("f")
-        assert app.view.cursor is None
-    assert [action for action, _ in sent(running)] == ["freeze"]
 
 
 @pytest.fixture

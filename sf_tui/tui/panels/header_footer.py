@@ -76,9 +76,11 @@ class Header(Panel):
         where: Line = [("stage ", "muted"), *name, (count, "muted")]
         return [
             join([where, step, bar, left[0]]),
-            join([where, step, bar, left[-1]]),
+            join([where, step, left[0]]),
+            join([name, step, left[0]]),
             join([where, step, left[-1]]),
             join([name, step, left[-1]]),
+            join([step, left[0]]),
             join([step, left[-1]]),
             step,
         ]
