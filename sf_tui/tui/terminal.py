@@ -29,8 +29,8 @@ class ConsoleOptions:
 
     Attributes:
         read_only: send nothing to the run.
-        lite: about a third of the bytes, for slow links: fewer updates, short escape sequences, the
-            terminal's own background, no mouse.
+        lite: fewer bytes, for slow links: fewer updates, few colors, the terminal's own background,
+            no mouse.
         ascii_only: no braille and no box-drawing characters.
         no_color: the terminal's own two colors only.
         light: start with the light theme.
