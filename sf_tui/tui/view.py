@@ -229,7 +229,14 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         """Apply the layout for the new size."""
         self._arrange(event.size)
         # A panel that keeps its size gets no event of its own.
-        self.call_after_refresh(self.update_panels)
+        self.call_after_refresh(self._after_resize)
+
+    def _after_resize(self) -> None:
+        screen = self.screen_stack[0]
+        if screen.focused is None and not screen.has_class("-card"):
+            # The card has no panel to choose.
+            screen.set_focus(screen.query_one(AccuracyChart))
+        self.update_panels()
 
     def on_screen_resume(self) -> None:
         """Update the panels that were covered."""
@@ -250,9 +257,8 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         layout = self.layout_for(width, height)
         for each in ("card", "compact", "standard", "wide"):
             screen.set_class(each == layout, f"-{each}")
-        screen.set_class(height >= 34, "-tall")
-        screen.set_class(height >= 30, "-with-loss")
-        screen.set_class(height >= 24, "-with-loss-line")
+        for rows, each in ((34, "-tall"), (30, "-with-loss"), (24, "-with-loss-line")):
+            screen.set_class(height >= rows, each)
         self._size_panels()
         self._refresh_runs(RUNS_AT_ONCE)
 

@@ -20,20 +20,20 @@ def footer_of(written: WrittenRun, width: int) -> str:
 def test_at_80_columns_the_most_important_keys_are_told(running: WrittenRun) -> None:
     footer = footer_of(running, 80)
     assert footer.split() == (
-        "f freeze a anchor r recover d diagnose space pause q leave ? help".split()  # noqa: SIM905
+        "f freeze a anchor r recover d diagnose space pause q leave ? help : more".split()  # noqa: SIM905
     )
 
 
 @pytest.mark.parametrize("width", range(60, 200, 7))
 def test_how_to_leave_and_where_help_is_are_always_told(running: WrittenRun, width: int) -> None:
     footer = footer_of(running, width)
-    assert "q leave  ? help" in footer
+    assert "q leave  ? help  : more" in footer
     assert footer.startswith("f freeze  a anchor")
 
 
 def test_with_more_room_all_keys_are_told(running: WrittenRun) -> None:
     footer = footer_of(running, 150)
-    for key in ("b rollback", "c checkpoint", "v careful save", ": palette", "z zoom"):
+    for key in ("b rollback", "c checkpoint", "v careful save", ": more", "z zoom"):
         assert key in footer
 
 
