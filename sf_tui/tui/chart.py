@@ -20,6 +20,7 @@ GUTTER = 6
 """Cells of the left axis: a four-cell number, a blank, the axis."""
 RIGHT_GUTTER = 6
 """Cells of the right axis, also where there is none: charts above each other share their steps."""
+_LEAST_WITH_RIGHT_AXIS = 30
 MARKER_EVERY = 16
 """Cells between two markers of a curve; markers distinguish curves without color."""
 
@@ -92,7 +93,12 @@ class Chart:
 
 def plot_width(width: int) -> int:
     """Return the number of cells between the axes of a chart `width` cells wide."""
-    return max(width - GUTTER - RIGHT_GUTTER, 1)
+    return max(width - GUTTER - right_gutter(width), 1)
+
+
+def right_gutter(width: int) -> int:
+    """Return the cells right of the plot of a chart `width` cells wide."""
+    return RIGHT_GUTTER if width >= _LEAST_WITH_RIGHT_AXIS else 1
 
 
 def column_of(x: int, start: int, end: int, columns: int) -> int:
@@ -135,7 +141,7 @@ def draw_chart(chart: Chart, width: int, height: int, glyphs: Glyphs) -> list[Li
     _label_marks(canvas, chart, columns)
     if chart.cursor is not None and chart.start <= chart.cursor <= chart.end:
         _draw_vertical(canvas, _column(chart, chart.cursor, columns), glyphs.wall, "cursor")
-    lines = _with_y_axes(canvas, chart, glyphs, free)
+    lines = _with_y_axes(canvas, chart, glyphs, free, right_gutter(width))
     lines.append(_step_axis(chart, columns, width, glyphs))
     lines.append(_step_numbers(chart, columns, width))
     return lines[:height]
@@ -264,7 +270,9 @@ def _label_marks(canvas: Canvas, chart: Chart, columns: int) -> None:
                 break
 
 
-def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs, free: int) -> list[Line]:
+def _with_y_axes(
+    canvas: Canvas, chart: Chart, glyphs: Glyphs, free: int, gutter: int
+) -> list[Line]:
     left = _labels_by_row(chart.y_ticks, canvas.height, free)
     right = _labels_by_row(chart.right_ticks, canvas.height, free)
     lines: list[Line] = []
@@ -272,14 +280,14 @@ def _with_y_axes(canvas: Canvas, chart: Chart, glyphs: Glyphs, free: int) -> lis
         number = left.get(row, "")
         wall = glyphs.tick if number else glyphs.wall
         line: Line = [(f"{f'{number:>4}'[:5]:<5}", "muted"), (wall, "faint"), *canvas.row(row)]
-        if chart.right_ticks:
+        if chart.right_ticks and gutter == RIGHT_GUTTER:
             other = right.get(row, "")
             line += [
                 (glyphs.wall, "faint"),
                 (f"{other:>5}"[:5] if len(other) > 4 else f" {other:<4}", "muted"),
             ]
         else:
-            line.append((" " * RIGHT_GUTTER, "text"))
+            line.append((" " * gutter, "text"))
         lines.append(line)
     return lines
 

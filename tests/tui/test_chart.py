@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sf_tui.tui.axes import Scale, log_ticks, loss_scale, round_up, step_ticks, tick_label, ticks
-from sf_tui.tui.chart import GUTTER, Chart, Curve, Mark, draw_chart, share_ticks
+from sf_tui.tui.chart import GUTTER, Chart, Curve, Mark, draw_chart, plot_width, share_ticks
 from sf_tui.tui.lines import line_width
 from sf_tui.tui.series import MinMaxSeries
 from sf_tui.tui.theme import ASCII, UNICODE, Glyphs
@@ -41,9 +41,10 @@ def test_a_dip_of_one_step_reaches_the_foot_of_the_chart(
     for step in range(20_000):
         series.add(step, 0.0 if step == dip else 1.0)
     lines = text_of(chart_of(series, 20_000), width, 12, glyphs)
-    foot = lines[9][GUTTER : width - 1]
+    columns = plot_width(width)
+    foot = lines[9][GUTTER : GUTTER + columns]
     assert foot.strip(), "the dip is lost"
-    expected = dip / 20_000 * (width - GUTTER - 2)
+    expected = dip / 20_000 * (columns - 1)
     assert abs(foot.index(foot.strip()[0]) - expected) <= 2
 
 

@@ -10,6 +10,7 @@ from textual.geometry import Size
 from sf_tui.run.course import courses
 from sf_tui.run.losses import score_of, worst_loss
 from sf_tui.tui import scores
+from sf_tui.tui.chart import GUTTER, column_of, plot_width
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.exports import values_as_markdown
 from sf_tui.tui.machine import MachineSample
@@ -117,8 +118,9 @@ def test_replay_gives_the_losses_up_to_the_cursor(make_run: MakeRun) -> None:
 def test_the_matrix_takes_stage_ends_from_the_whole_split_and_says_so(make_run: MakeRun) -> None:
     app = opened(five_tasks(make_run))
     rows = text_of(app, Matrix, 60)
-    assert rows[0].split() == ["start", "worst", "…ple-a", "…ple-b", "…ple-c", "now"]
-    assert rows[1].split()[2:] == ["1.00", "0.07*", "0.40", "0.16", "0.07", "0.07", "±", "0.07*"]
+    assert rows[0].split() == ["start", *(["end", "s1", "end", "s2", "end", "s3"]), "now", "worst"]
+    assert rows[1].split()[2:] == ["1.00", "0.40", "0.16", "0.07", "0.07*", "0.07*"]
+    assert rows[2].split()[:3] == ["▲", "people-a", "s1"]
     assert rows[-1] == " full split, 200–600   * probe, 101 examples"
     # 94 of 600, where the probe's examples gave 12 of 101.
     state = app.view.live
@@ -131,7 +133,7 @@ def test_the_matrix_takes_stage_ends_from_the_whole_split_and_says_so(make_run: 
 def test_the_matrix_and_show_give_the_same_ends(make_run: MakeRun) -> None:
     app = opened(five_tasks(make_run))
     heading, *rows, _ = Matrix(app.view).compose_lines(120, 12)
-    assert len(heading) == len(rows[0]) == 7
+    assert len(heading) + 1 == len(rows[0]) == 8
     cells = {row[0][0].split()[1]: [text.strip() for text, _ in row[3:]] for row in rows}
     stages = list(app.view.live.stages)
     for course in courses(app.view.live):
@@ -147,13 +149,15 @@ def test_the_matrix_colors_by_the_loss_since_the_run_began(make_run: MakeRun) ->
     assert [role for text, role in old if text.strip() in {"0.40", "0.16", "0.07"}] == [
         "danger"
     ] * 3
-    assert old[-1] == (" 0.07 ± 0.07*"[-14:].rjust(14), "danger")
+    now, worst = old[-2:]
+    assert (now[0].strip(), now[1]) == ("0.07*", "danger")
+    assert (worst[0].strip(), worst[1]) == ("0.07*", "muted")
 
 
 def test_the_matrix_of_a_finished_run_is_of_the_whole_split(make_run: MakeRun) -> None:
     rows = text_of(opened(finished(make_run)), Matrix, 60)
-    assert rows[0].split() == ["start", "worst", "new"]
-    assert rows[1].split()[2:] == ["1.00", "±", "0.01", "0.26", "±", "0.09*", "0.26", "±", "0.04"]
+    assert rows[0].split() == ["run", "start", "stage", "end", "worst"]
+    assert rows[1].split()[2:] == ["1.00", "±", "0.01", "0.26", "±", "0.04", "0.26", "±", "0.09*"]
 
 
 def test_copied_values_have_counts_and_intervals(make_run: MakeRun) -> None:
@@ -183,7 +187,7 @@ def test_a_window_after_a_repair_counts_its_own_steps(make_run: MakeRun) -> None
     assert first.startswith("DANGER WINDOW 12/150 after recover   ● old 0.79 ± 0.09")
     assert "138 steps left" in second
     assert bands(app.view) == [(0, 150), (200, 350)]
-    assert text_of(app, Card, 59)[-1] == "q leave  ? help"
+    assert text_of(app, Card, 59)[-1].startswith("q leave  ? help  : more")
     assert any("danger window 12/150 after recover" in line for line in text_of(app, Card, 59, 19))
 
 
@@ -209,7 +213,8 @@ def test_curves_are_not_joined_across_a_repair(make_run: MakeRun) -> None:
     app = opened(repaired(make_run))
     lines = AccuracyChart(app.view).compose_lines(90, 20)
     # Between the last probe before the repair (85) and the repair (200), nothing is drawn.
-    first, last = (6 + round(step / 300 * 83) for step in (88, 197))
+    columns = plot_width(90)
+    first, last = (GUTTER + column_of(step, 0, 300, columns) for step in (88, 197))
     for line in lines[:-2]:
         cells = [(sign, role) for text, role in line for sign in text]
         drawn = [sign for sign, role in cells[first:last] if role.startswith("task")]
