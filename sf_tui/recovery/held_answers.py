@@ -63,6 +63,7 @@ def held_prompts(case: RecoveryCase, neighbors: TeacherCache | None) -> Iterator
     """
     anatomy = case.anatomy()
     crossed = crossed_prompts(anatomy, _MOST_CROSSED, case.seed) if anatomy else []
+    crossed = case.held_out_prompts().without(crossed)
     limit = case.loaded.max_length
     if limit:
         crossed = [one for one in crossed if len(one) + case.answer_tokens() <= limit]
