@@ -262,7 +262,13 @@ def _left_out(prepared: PreparedRun) -> LeftOut | None:
 
 
 def _held_out(prepared: PreparedRun) -> HeldOutPrompts:
-    return HeldOutPrompts(prepared.loaded.tokenizer, held_out_prompts_of(prepared.tasks.values()))
+    """Return the held-out prompts of the tasks that the run trains.
+
+    Those of other tasks don't count: what an anchor trains on must not depend on old data.
+    """
+    tasks = {stage.task for stage in prepared.profile.stages()}
+    found = held_out_prompts_of(prepared.tasks[name] for name in sorted(tasks))
+    return HeldOutPrompts(prepared.loaded.tokenizer, found)
 
 
 def bank_folder(run: RunDirectory, stage: str) -> Path:

@@ -149,6 +149,12 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     assert far is not None
     assert "one row" not in far.reason
     assert "--new-floor (0.72 allows this one)" in far.hint
+    assert "old examples with --examples, " in far.hint
+    run = replace(lost, spare_examples=380)
+    assert run.refusal is not None
+    assert "old examples with --examples 100 (380 are available)" in run.refusal.hint
+    assert replace(run, examples=90).suggested_examples == 180
+    assert replace(run, spare_examples=7).suggested_examples == 7
     whole = outcome(Accuracies(1.0, 1.0, 40), kept).refusal
     assert whole is not None
     assert "nothing is to be repaired" in whole.hint
