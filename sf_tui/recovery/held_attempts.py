@@ -90,10 +90,10 @@ class HeldAttempts:
         weight = _NEW_WEIGHT / 2 if len(held) else _NEW_WEIGHT
         alone = bool(wanted.framed) and parts.old is not None
         if alone:
-            joint = self._joint.like(None, held=crossed)
+            joint = self._joint.like(None, parts.old, crossed)
             losses = parts.example_losses(weight)
         else:
-            joint = self._joint.like(parts.kept_back, held=crossed)
+            joint = self._joint.like(parts.kept_back, parts.old, crossed)
             others = wanted.without(parts.taken) if parts.taken is not None else None
             losses = parts.losses(others or None, weight)
         if len(held):

@@ -142,11 +142,18 @@ class JointScore:
             self.under_floor = UnderFloor(Snapshot(self._case.layout), parts)
         return rank
 
-    def like(self, kept_back: TeacherCache | None, *, held: TeacherCache | None) -> JointScore:
-        """Return the score on other prompts; the model must have the weights from before."""
+    def like(
+        self, kept_back: TeacherCache | None, old: EvalSet | None, held: TeacherCache | None
+    ) -> JointScore:
+        """Return the score with others of its parts; the model must have the weights from before.
+
+        Args:
+            kept_back: see `__init__`.
+            old: see `__init__`.
+            held: see `__init__`.
+        """
         return JointScore(
-            *(self._case, self._scorer, kept_back, self._old, self._new, self._new_floor),
-            held=held,
+            *(self._case, self._scorer, kept_back, old, self._new, self._new_floor), held=held
         )
 
     def measure(self) -> Parts:

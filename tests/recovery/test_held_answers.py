@@ -9,17 +9,19 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot, StartWeights
 from sf_tui.neighbors.anatomy import prompt_of
 from sf_tui.neighbors.cache import TAUGHT
 from sf_tui.recovery.case import CaseReferences, RecoveryCase, TaughtTask
 from sf_tui.recovery.held_answers import answered, held_prompts
+from sf_tui.recovery.held_attempts import HeldAttempts, RepairParts
 from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.repair import Repair
-from sf_tui.recovery.repair_attempts import Attempt
+from sf_tui.recovery.repair_attempts import Attempt, RepairAttempts
 from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck
 from sf_tui.recovery.repair_search import JointScore, Parts
-from sf_tui.recovery.scoring import EvalSet
+from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.tasks.encoding import Encoded
 from support.forgotten_case import MakeCase, capital_row, forgotten_case
 from support.start_scene import COUNTRIES
@@ -145,6 +147,37 @@ def test_what_breaks_the_floor_gives_way_to_the_first_that_keeps_it(scene: MakeC
 def with_old_lost(joint: JointScore) -> JointScore:
     joint.before = Parts(0.0, 1.0)
     return joint
+
+
+def test_old_examples_take_the_place_of_neighbors_where_own_frames_are_held(
+    scene: MakeCase,
+) -> None:
+    case = scene()
+    assert case.old is not None
+    assert case.new is not None
+    now, bank = Snapshot(case.layout), case.bank(60)
+    assert bank is not None
+    joint = JointScore(case, case.scorer(), bank, None, eval_set(case.new.train), 0.98)
+    attempts = RepairAttempts(
+        case, [], joint, now, joint.before, steps=15, score_every=15, log=str, on_step=None
+    )
+
+    def on_examples(weight: float) -> list[Loss]:
+        assert case.old is not None
+        assert case.new is not None
+        return [
+            case.examples_loss("new", case.new.train, 8, weight),
+            case.examples_loss("old", case.old.held_out.rows, 8),
+        ]
+
+    # The attempts before it are only prepared, so that they need no loss.
+    parts = RepairParts(lambda *_: [], on_examples, bank, bank, case.old.held_out)
+    *_, last = HeldAttempts(case, attempts, joint, parts, now, str)
+    was = case.scorer().accuracy(case.old.held_out, "exact_match")
+    assert last.joint.before.old == was < 0.5
+    found = last.run(1e-2)
+    assert found.parts.old > was + 0.3
+    assert found.parts.new >= 0.98
 
 
 def test_the_search_left_for_later_is_made_if_nothing_held_keeps_the_floor(scene: MakeCase) -> None:
