@@ -213,8 +213,7 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
         known = _logged_start(history, spec.name, old_settings.name, old)
     case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
     named = {spec.task: overrides.new, old.name if old else None: overrides.old}
-    known_tasks = {name for name, data in named.items() if data is None}
-    case.other_held_out, unread = read_held_out_prompts(profile, known_tasks, model.loaded)
+    case.other_held_out, unread = read_held_out_prompts(profile, named, model.loaded)
     notes += unread
     if overrides.start_model is None:
         case.references = case_references(

@@ -6,7 +6,7 @@ no weights.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,18 +136,19 @@ def new_task_of(prepared: PreparedTask) -> CaseTask:
 
 
 def read_held_out_prompts(
-    profile: Profile, known: Collection[str | None], loaded: LoadedModel
+    profile: Profile, known: Mapping[str | None, str | None], loaded: LoadedModel
 ) -> tuple[tuple[Tokens, ...], tuple[str, ...]]:
     """Return the held-out prompts of a profile's other tasks, and notes on unreadable ones.
 
     Args:
         profile: the profile.
-        known: names of the tasks whose rows the case has.
+        known: names of the tasks whose rows the case has, each with the data that replaces its
+            own, or None.
         loaded: the model, for its tokenizer and the longest row that it accepts.
     """
     tasks, notes = [], []
     for settings in profile.tasks:
-        if settings.name in known:
+        if settings.name in known and known[settings.name] is None:
             continue
         try:
             tasks.append(prepare_task(profile, settings, read_task(profile, settings), loaded))
