@@ -212,8 +212,8 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     elif overrides.old is None and overrides.start_model is None and old_settings is not None:
         known = _logged_start(history, spec.name, old_settings.name, old)
     case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
-    named = {spec.task: overrides.new, old.name if old else None: overrides.old}
-    case.other_held_out, unread = read_held_out_prompts(profile, named, model.loaded)
+    given = {old_settings.name if old_settings else "": overrides.old, spec.task: overrides.new}
+    case.other_held_out, unread = read_held_out_prompts(profile, given, model.loaded)
     notes += unread
     if overrides.start_model is None:
         case.references = case_references(

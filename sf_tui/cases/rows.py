@@ -136,7 +136,7 @@ def new_task_of(prepared: PreparedTask) -> CaseTask:
 
 
 def read_held_out_prompts(
-    profile: Profile, known: Mapping[str | None, str | None], loaded: LoadedModel
+    profile: Profile, known: Mapping[str, str | None], loaded: LoadedModel
 ) -> tuple[tuple[Tokens, ...], tuple[str, ...]]:
     """Return the held-out prompts of a profile's other tasks, and notes on unreadable ones.
 
