@@ -63,8 +63,18 @@ def test_an_edit_under_the_floor_leaves_the_weights_as_they_were(scene: MakeCase
     assert not same(case, before)
 
 
-@pytest.mark.parametrize("rate", [50.0, 3e-3, 1e-9])
-@pytest.mark.parametrize("knows_stage", [True, False])
+@pytest.mark.parametrize(
+    ("rate", "knows_stage"),
+    [
+        (50.0, True),
+        (3e-3, False),
+        (1e-9, True),
+        *(
+            pytest.param(rate, knows, marks=pytest.mark.slow)
+            for rate, knows in ((50.0, False), (3e-3, True), (1e-9, False))
+        ),
+    ],
+)
 def test_what_a_repair_leaves_is_above_the_floor_at_any_rate(
     scene: MakeCase, rate: float, knows_stage: bool
 ) -> None:
