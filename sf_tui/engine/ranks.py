@@ -81,9 +81,46 @@ class Ranks:
         """Whether this is rank 0, which decides and writes."""
         return self.rank == 0
 
+    @property
+    def runs_whole(self) -> bool:
+        """Whether this rank computes what is not split among the ranks."""
+        return self.is_main or self.lockstep
+
     def share(self, count: int) -> range:
         """Return which of `count` items are this rank's: a contiguous part, possibly empty."""
         return range(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def passes(self, count: int, size: int) -> list[tuple[range, float]]:
+        """Split this rank's share of `count` rows into forward passes.
+
+        In lockstep, ranks with fewer rows repeat one with weight 0, so that all have as many
+        passes: a pass that not every rank runs would never end.
+
+        Args:
+            count: rows of all ranks together.
+            size: largest number of rows in a pass.
+
+        Returns:
+            The rows of each pass, and the weight of its loss, 1 or 0.
+        """
+        own = self.share(count)
+        found = [(own[at : at + size], 1.0) for at in range(0, len(own), size)]
+        if self.lockstep:
+            most = -(-count // self.world)
+            found += [(range(1), 0.0)] * (-(-most // size) - len(found))
+        return found
+
+    def turns(self, count: int) -> list[tuple[int, bool]]:
+        """Deal out `count` passes, one rank after the other.
+
+        Returns:
+            (pass, whether its result counts) of each pass that this rank runs. In lockstep, all
+            ranks run as many; a repeated one does not count.
+        """
+        found = [(at, True) for at in range(self.rank, count, self.world)]
+        if self.lockstep and count:
+            found += [(0, False)] * (-(-count // self.world) - len(found))
+        return found
 
     def broadcast(self, data: bytes) -> bytes:
         """Return rank 0's bytes; those of other ranks are ignored."""
@@ -124,6 +161,10 @@ class Ranks:
 
     def leave(self, reason: str) -> None:
         """Record for the other ranks why this one ends before the run does."""
+
+
+ALONE = Ranks()
+"""The ranks of a model that one process trains."""
 
 
 class ProcessRanks(Ranks):

@@ -236,4 +236,5 @@ class AnchorControl(Strategy):
             seed=prepared.profile.seed,
             stage=self._spec.name,
             pad_id=prepared.loaded.pad_id,
+            ranks=prepared.ranks,
         )

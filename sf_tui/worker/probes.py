@@ -122,6 +122,7 @@ class StageProbes:
             pad_id=prepared.loaded.pad_id,
             batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
             batch_size=settings.batch_size,
+            ranks=prepared.ranks,
         )
 
     def _rows(self, name: str) -> HeldOutRows:
