@@ -151,6 +151,7 @@ class Prober:
         pad_id: int,
         batch_tokens: int,
         batch_size: int | None = None,
+        between: Callable[[], None] | None = None,
     ) -> None:
         """Configure a prober.
 
@@ -161,6 +162,7 @@ class Prober:
             batch_tokens: largest number of tokens per forward pass, padding included; a training
                 step's number keeps a probe's memory below the step's.
             batch_size: largest number of examples per forward pass; None for no limit.
+            between: called before each pass; an exception ends the probe, which changes nothing.
         """
         self._model = model
         self._forward = AnswerForward(model)
@@ -168,6 +170,7 @@ class Prober:
         self._pad_id = pad_id
         self._batch_tokens = batch_tokens
         self._batch_size = batch_size
+        self._between = between
 
     @torch.no_grad()
     def probe(self, examples: Sequence[Encoded]) -> ProbeResult:
@@ -189,6 +192,8 @@ class Prober:
         }
         lengths = [len(example.input_ids) for example in examples]
         for places in passes_within(lengths, self._batch_tokens, self._batch_size):
+            if self._between is not None:
+                self._between()
             batch = collate([examples[at] for at in places], self._pad_id)
             rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)
             with self._compute.autocast():
