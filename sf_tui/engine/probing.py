@@ -153,6 +153,7 @@ class Prober:
         batch_tokens: int,
         batch_size: int | None = None,
         ranks: Ranks = ALONE,
+        between: Callable[[], None] | None = None,
     ) -> None:
         """Configure a prober.
 
@@ -164,6 +165,7 @@ class Prober:
                 step's number keeps a probe's memory below the step's.
             batch_size: largest number of examples per forward pass; None for no limit.
             ranks: the processes that share the passes of a probe; each gets the whole result.
+            between: called before each pass; an exception ends the probe, which changes nothing.
         """
         self._model = model
         self._forward = AnswerForward(model)
@@ -172,6 +174,7 @@ class Prober:
         self._batch_tokens = batch_tokens
         self._batch_size = batch_size
         self._ranks = ranks
+        self._between = between
 
     @torch.no_grad()
     def probe(self, examples: Sequence[Encoded]) -> ProbeResult:
@@ -194,6 +197,8 @@ class Prober:
         lengths = [len(example.input_ids) for example in examples]
         passes = passes_within(lengths, self._batch_tokens, self._batch_size)
         for turn, counts in self._ranks.turns(len(passes)):
+            if self._between is not None:
+                self._between()
             places = passes[turn]
             batch = collate([examples[at] for at in places], self._pad_id)
             rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)

@@ -4,7 +4,8 @@
 and returns `Decisions`: plain data that one process can produce for all processes that train the
 same model. `CommandRunner` applies them.
 
-A command is answered with `accepted` or `refused`, and an accepted one with `done` or `failed`.
+A command is answered with `accepted` or `refused`, and an accepted one with `done`, `failed` or
+`cancelled`; a cancel answers waiting commands, too.
 After a resume, commands that finished after the checkpoint are applied again without an answer. The
 implementations of the ops are in `sf_tui.worker.ops`.
 """
@@ -12,7 +13,7 @@ implementations of the ops are in `sf_tui.worker.ops`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.ops import (
     NothingToDo,
     OpImplementation,
@@ -29,6 +31,7 @@ from sf_tui.worker.ops import (
     StageControl,
     implementation_of,
 )
+from sf_tui.worker.pending import PendingCommands
 from sf_tui.worker.recovery_ops import register_recovery_ops
 from sf_tui.worker.stop import CommandFailedError, Rewind, StopRun, failing_alone, one_line
 
@@ -43,9 +46,11 @@ class CommandRunner:
     """
 
     def __init__(self, context: RunContext, stage: StageControl) -> None:
-        self.queue = CommandQueue(context, stage.name)
+        pending = PendingCommands(context, self._answer)
+        self.queue = CommandQueue(context, stage.name, pending)
         self._context = context
-        self._target = OpTarget(context, stage)
+        self._pending = pending
+        self._target = OpTarget(context, stage, pending)
         context.poll_stop = self._interrupt
 
     @property
@@ -84,7 +89,7 @@ class CommandRunner:
             self._carry_out(command)
 
     def _interrupt(self) -> None:
-        # Commands before the stop are refused, like all pending commands when a run stops.
+        # Commands before a stop are refused, like all pending commands when a run stops.
         self.apply(self.queue.interruptions(self._target.stage.step))
 
     def _replay(self, command: Command) -> None:
@@ -93,14 +98,19 @@ class CommandRunner:
             if op.changes_weights:
                 self._target.stage.save(asked_for=True)
             try:
-                with failing_alone(self._context.run.path):
+                with self._operation(op, command), failing_alone(self._context.run.path):
                     implementation.replay(self._target, command)
+            except OperationCancelled:
+                self.queue.replayed(command)
+                return
             except CommandFailedError as error:
                 self._answer(command, FAILED, error.reason)
             else:
                 self._answer(command, DONE)
         else:
-            implementation.replay(self._target, command)
+            held = "the steps after it depend on it, so a resume repeats it"
+            with self._operation(op, command, held=held):
+                implementation.replay(self._target, command)
         self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
@@ -123,6 +133,9 @@ class CommandRunner:
         op = op_named(command.op)
         try:
             reason = self._apply(op, implementation_of(op.name), command)
+        except OperationCancelled:
+            # The cancel has answered it.
+            return
         except CommandFailedError as error:
             self._answer(command, FAILED, error.reason)
             return
@@ -142,6 +155,7 @@ class CommandRunner:
         if not isinstance(command.arguments, dict):
             raise UsageError(f"arguments = {command.arguments!r:.60}: must be an object")
         op, arguments = op_named(action.op), action.arguments(command.arguments)
+        self._pending.check_single(op)
         if op.settings:
             table = getattr(profile, op.settings)
             arguments = {
@@ -158,19 +172,36 @@ class CommandRunner:
 
     def _apply(self, op: Op, implementation: OpImplementation, command: Command) -> str | None:
         stage = self._target.stage
-        if op.changes_weights:
-            # Without this checkpoint, a rollback would also lose steps.
-            stage.save(asked_for=True)
         alone: AbstractContextManager[None] = (
             failing_alone(self._context.run.path) if implementation.fails_alone else nullcontext()
         )
-        with alone:
-            reason = implementation.apply(self._target, command)
+        with self._operation(op, command):
+            if op.changes_weights:
+                # Without this checkpoint, a rollback would also lose steps.
+                stage.save(asked_for=True)
+            with alone:
+                reason = implementation.apply(self._target, command)
         self._arm(op)
         if op.changes_weights or op.ends_step:
             # At once, so that no reader takes the scores of other weights for those of these.
             stage.tell_probe()
         return reason
+
+    @contextmanager
+    def _operation(self, op: Op, command: Command, *, held: str = "") -> Iterator[None]:
+        """Announce a command that takes a while, and let a cancel end it unless it is `held`."""
+        if not op.doing:
+            yield
+            return
+        context, stage = self._context, self._target.stage
+        expected_s = context.resume_log.state.expected_seconds(op.name)
+        here = replace(command, stage=stage.name, step=stage.step)
+        context.operation = Operation(here, expected_s, held=held)
+        context.log_event(context.operation.announcement())
+        try:
+            yield
+        finally:
+            context.operation = None
 
     def _arm(self, op: Op) -> None:
         # Before the probe, which alerts if what was lost is still lost.
@@ -235,9 +266,10 @@ class Decisions:
 class CommandQueue:
     """Decides which commands one stage runs next."""
 
-    def __init__(self, context: RunContext, stage: str) -> None:
+    def __init__(self, context: RunContext, stage: str, pending: PendingCommands) -> None:
         self._context = context
         self._stage = stage
+        self._pending = pending
         self._replays: list[Command] = []
 
     @property
@@ -301,11 +333,10 @@ class CommandQueue:
             return Decisions(self._stage, step, replays=due)
         if self._context.signals.received:
             return Decisions(self._stage, step, stop=f"by signal {self._context.signals.received}")
-        # One at a time: commands after a rollback or a stop are read after it.
-        for line in self._context.commands.iterate():
-            command = Command.from_line(line)
-            if not self._is_answered(command):
-                return Decisions(self._stage, step, commands=(command,))
+        # One at a time: commands after a rollback or a stop are decided on after it. A cancel comes
+        # before what it drops.
+        for command in [*self._pending.cancels(), *self._pending.waiting()][:1]:
+            return Decisions(self._stage, step, commands=(self._pending.take(command),))
         return Decisions(self._stage, step, probe=probe)
 
     def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
@@ -335,21 +366,6 @@ class CommandQueue:
                 yield Decisions(self._stage, step, commands=(command,))
 
     def interruptions(self, step: int) -> Decisions:
-        """Decide what interrupts a running command: a stop, ahead of its turn."""
-        actions = self._context.profile.actions
-        commands = map(Command.from_line, self._context.commands.ahead())
-        return Decisions(
-            self._stage,
-            step,
-            commands=tuple(
-                command
-                for command in commands
-                if command.action in actions
-                and op_named(actions[command.action].op).interrupts
-                and not self._is_answered(command)
-            ),
-        )
-
-    def _is_answered(self, command: Command) -> bool:
-        known = self._context.resume_log.commands.get(command.id)
-        return known is not None and known.status != ACCEPTED
+        """Decide on the commands that don't wait for the operation under way."""
+        commands = tuple(map(self._pending.take, self._pending.ahead()))
+        return Decisions(self._stage, step, commands=commands)

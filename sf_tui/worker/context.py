@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
-from sf_tui.run.commands import CommandTail
+from sf_tui.recovery.progress import Progress
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
+from sf_tui.worker.inbox import CommandInbox
+from sf_tui.worker.operation import Operation
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.stop import StopRun, StopSignals
@@ -27,7 +29,7 @@ class RunContext:
     resume_log: ResumeLog
     prepared: PreparedRun
     shelf: CheckpointStore
-    commands: CommandTail
+    commands: CommandInbox
     signals: StopSignals
     rules: RuleWatch
     sticky_frozen: list[str] = field(default_factory=list)
@@ -35,7 +37,9 @@ class RunContext:
     carried: Carried = field(default_factory=dict)
     """Strategy state carried from earlier stages into the next one."""
     poll_stop: Callable[[], None] | None = None
-    """Executes a stop in the command log ahead of earlier commands."""
+    """Carries out the commands that must not wait for an operation: a stop, a cancel, a pause."""
+    operation: Operation | None = None
+    """The operation under way; None between operations."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Results of the last probe, on the whole held-out splits if it was a full one."""
     probed_at: int | None = None
@@ -54,10 +58,32 @@ class RunContext:
             raise StopRun(f"by signal {self.signals.received}")
 
     def stop_if_asked(self) -> None:
-        """Raise StopRun if a signal or a command requests it; called during long operations."""
+        """End what is under way if a signal or a command requests it.
+
+        Called during long operations, before each pass and after each step.
+
+        Raises:
+            StopRun: the run must stop.
+            OperationCancelled: the operation was cancelled.
+        """
         self.stop_if_signalled()
         if self.poll_stop is not None:
             self.poll_stop()
+        if self.operation is not None:
+            self.operation.raise_if_cancelled()
+
+    def report(self, progress: Progress) -> None:
+        """Show how far the operation under way is.
+
+        Raises:
+            StopRun: the run must stop.
+            OperationCancelled: the operation was cancelled.
+        """
+        if self.operation is not None:
+            found = self.operation.progress(progress)
+            if found is not None:
+                self.log_event(found)
+        self.stop_if_asked()
 
     def log_event(self, event: AnyEvent) -> AnyEvent:
         """Write an event, add it to the run's state, and return it as logged."""

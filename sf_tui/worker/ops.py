@@ -19,8 +19,10 @@ from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.vocabulary.commands import Command
+from sf_tui.vocabulary.ops import CANCEL
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.pending import PendingCommands
 from sf_tui.worker.stop import CommandFailedError, StopRun
 
 
@@ -70,11 +72,13 @@ class OpTarget:
     Attributes:
         context: the run.
         stage: the running stage.
+        pending: the commands without a final answer.
         paused: whether the stage waits for a resume before its next step.
     """
 
     context: RunContext
     stage: StageControl
+    pending: PendingCommands
     paused: bool = False
 
 
@@ -281,6 +285,15 @@ class _Rollback(OpImplementation):
         )
 
 
+class _Cancel(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        target.pending.chosen(arguments["command"])
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        return target.pending.cancel(command.arguments["command"], command.sender)
+
+
 class _Stop(OpImplementation):
     fails_alone = False
 
@@ -338,6 +351,7 @@ for _name, _implementation in {
     "resume": _Resume(),
     "checkpoint": _Save(),
     "rollback": _Rollback(),
+    CANCEL: _Cancel(),
     "stop": _Stop(),
 }.items():
     register_implementation(_name, _implementation)

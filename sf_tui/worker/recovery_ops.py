@@ -29,8 +29,7 @@ class _Diagnose(OpImplementation):
             examples=arguments["examples"],
             thorough=arguments["thorough"],
             time_s=arguments["time"],
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
+            report=context.report,
         )
         context.log_event(found.event)
         finding = found.outcome.finding
@@ -65,8 +64,7 @@ class _Recover(OpImplementation):
                 new_floor=arguments["new_floor"],
                 # Scaling back would move a layer that has to stay as it is.
                 keep=1.0 if frozen.moved_stay else None,
-                log=lambda _: context.stop_if_asked(),
-                on_step=lambda _: context.stop_if_asked(),
+                report=context.report,
                 thaw=not frozen.staying,
             )
         parts = [_summary(found), frozen.summary, self._hold(target, command)]

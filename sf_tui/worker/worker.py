@@ -18,7 +18,6 @@ from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import StageSpec, load_profile
-from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
 from sf_tui.run.durable import new_folder
 from sf_tui.run.events import EventLog
@@ -41,7 +40,10 @@ from sf_tui.worker.run_end import (
     TrainedByHostError,
     claim_run,
     missed_guards,
+    open_inbox,
     refuse_commands,
+    refuse_unread,
+    settle_earlier_commands,
 )
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
@@ -142,6 +144,7 @@ class Worker:
         resumed = resume_log.has_event("run_started")
         peft = peft_version() if profile.adapter is not None else None
         changed_peft = self._changed_peft(peft) if resumed else None
+        inbox = open_inbox(self._run)
         claim_run(self._run, peft=peft)
         changed = check_inputs(
             self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
@@ -152,6 +155,7 @@ class Worker:
                 prepared = prepare_run(profile, threads, self._run.created)
                 check_strategies(prepared)
         except PreparationStopped:
+            refuse_unread(inbox, resume_log.commands, log.append, "the run was being stopped")
             return self._stop_unprepared(log)
         context = RunContext(
             self._run,
@@ -159,7 +163,7 @@ class Worker:
             resume_log,
             prepared,
             shelf,
-            CommandTail(self._run.commands),
+            inbox,
             self._signals,
             RuleWatch(profile.rules),
         )
@@ -174,8 +178,7 @@ class Worker:
             )
         if changed_peft is not None:
             context.log_event(Alert("warn", "versions", changed_peft))
-        # Commands sent to a worker that died before it read them.
-        refuse_commands(context, "no worker was running to read it; send it again")
+        settle_earlier_commands(context, begun=resumed)
         return self._play(context, resume_point, resumed=resumed)
 
     def _stop_unprepared(self, log: EventLog) -> int:
