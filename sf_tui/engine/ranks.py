@@ -37,11 +37,19 @@ _DECIDED, _FAILED, _ENDED = b"d", b"f", b"e"
 
 
 class MainFailedError(RunError):
-    """Rank 0 raised an error while it decided; the other ranks raise this in its place."""
+    """Rank 0 raised an error while it decided; the other ranks raise this in its place.
 
-    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+    Args:
+        message: its message.
+        hint: its hint; may be empty.
+        exit_code: its exit code.
+        kind: the name of its class.
+    """
+
+    def __init__(self, message: str, hint: str, exit_code: int, kind: str) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
+        self.kind = kind
 
 
 class RankLostError(RunError):
@@ -75,6 +83,8 @@ class Ranks:
     world = 1
     local_rank = 0
     lockstep = False
+    deciding = False
+    """Whether rank 0 is in a decision, in which it works alone."""
 
     @property
     def is_main(self) -> bool:
@@ -129,6 +139,8 @@ class Ranks:
     def decide(self, decision: Callable[[], T]) -> T:
         """Make a decision on rank 0 and return it on every rank.
 
+        A decision inside another one is made by rank 0 for itself.
+
         Args:
             decision: called on rank 0 only; its result must survive JSON.
 
@@ -161,6 +173,16 @@ class Ranks:
 
     def leave(self, reason: str) -> None:
         """Record for the other ranks why this one ends before the run does."""
+
+    def beat(self) -> dict[int, int] | None:
+        """Count once more for this rank, and return the counts of the others that have begun to.
+
+        Safe to call from another thread.
+
+        Returns:
+            The counts by rank; None if the store is gone.
+        """
+        return {}
 
 
 ALONE = Ranks()
@@ -245,12 +267,18 @@ class ProcessRanks(Ranks):
 
     def decide(self, decision: Callable[[], T]) -> T:
         """Make a decision on rank 0 and return it on every rank."""
+        if self.deciding:
+            return decision()
         if self.is_main:
+            self.deciding = True
             try:
                 made = decision()
             except Exception as error:
+                self.deciding = False
                 self.broadcast(_FAILED + orjson.dumps(_described(error)))
                 raise
+            finally:
+                self.deciding = False
             self.broadcast(_DECIDED + orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
             return made
         message = self.broadcast(b"")
@@ -322,6 +350,18 @@ class ProcessRanks(Ranks):
             # Nothing can be told to anyone: the store is gone with rank 0 or its launcher.
             return
 
+    def beat(self) -> dict[int, int] | None:
+        """Count once more for this rank, and return the counts of the others."""
+        found: dict[int, int] = {}
+        try:
+            self._store.add(f"beat/{self.rank}", 1)
+            for rank in range(self.world):
+                if rank != self.rank and self._store.check([f"beat/{rank}"]):
+                    found[rank] = int(self._store.get(f"beat/{rank}"))
+        except RuntimeError:
+            return None
+        return found
+
     def lost(self, error: BaseException) -> Exception:
         """Return what to raise for a failed exchange: `RunEnded`, or who left and why."""
         try:
@@ -348,14 +388,16 @@ class _Reaching:
         self._ranks = ranks
 
     def __enter__(self) -> None:
-        pass
+        # The others wait for the decision's result, not for anything inside it.
+        assert not self._ranks.deciding, "an exchange inside a decision"
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RuntimeError):
             raise self._ranks.lost(error) from error
 
 
-def _described(error: Exception) -> tuple[str, str, int]:
+def _described(error: Exception) -> tuple[str, str, int, str]:
+    kind = type(error).__name__
     if isinstance(error, SfError):
-        return error.message, error.hint or "", error.exit_code
-    return f"{type(error).__name__}: {error}", "", 1
+        return error.message, error.hint, error.exit_code, kind
+    return str(error), "", 1, kind

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from sf_tui.engine.batches import BatchOrder, FixedSource, collate, count_targets
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.exchange import sum_gradients
 from sf_tui.engine.forward import AnswerForward
-from sf_tui.engine.gradient_sum import sum_gradients
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.profile import TrainSettings

@@ -197,6 +197,13 @@ class AnchorControl(Strategy):
         return StageBank(self._prepared, self._spec, self._references)
 
     def _fetch(self, *, at_start: bool = False) -> str | None:
+        took = self._context.decide(lambda: self._fetch_or_build(at_start=at_start))
+        if self._bank is None:
+            # Rank 0 has it, and has written it.
+            self._bank = self._plan().read(bank_folder(self._context.run, self._spec.name))
+        return took
+
+    def _fetch_or_build(self, *, at_start: bool) -> str | None:
         if self._bank is not None:
             return None
         folder = bank_folder(self._context.run, self._spec.name)

@@ -12,13 +12,14 @@ implementations of the ops are in `sf_tui.worker.ops`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
 
+from sf_tui.engine.exchange import copy_weights
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
@@ -65,8 +66,9 @@ class CommandRunner:
             seq: the last event that the checkpoint includes.
             step: the checkpoint's step.
         """
-        for command, status, reason in self.queue.resume_from(seq, step):
-            self._answer(command, status, reason)
+        if self._context.ranks.is_main:
+            for command, status, reason in self.queue.resume_from(seq, step):
+                self._answer(command, status, reason)
 
     def drop_replays(self) -> None:
         """Drop the commands to apply again, because the stage was rewound to before their step."""
@@ -90,7 +92,36 @@ class CommandRunner:
 
     def _interrupt(self) -> None:
         # Commands before a stop are refused, like all pending commands when a run stops.
-        self.apply(self.queue.interruptions(self._target.stage.step))
+        step = self._target.stage.step
+        self.apply(self._decide(lambda: self.queue.interruptions(step)))
+
+    def before_step(self, step: int, *, probe: bool) -> Decisions:
+        """Return the next actions of all ranks before a step, until they are final.
+
+        Args:
+            step: optimizer steps done.
+            probe: whether the next step ends with a probe.
+        """
+        self._context.signals.share(self._context.ranks)
+        return self._decide(lambda: self.queue.before_step(step, probe=probe))
+
+    def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
+        """Yield the decisions of the rules that fire after a step, to be applied on all ranks."""
+        if not self._context.profile.rules:
+            return
+        fired = self.queue.after_step(metrics, step)
+        none = Decisions(self._target.stage.name, step)
+        while True:
+            following = self._decide(lambda: next(fired, none))
+            if following.is_final:
+                return
+            yield following
+
+    def _decide(self, decision: Callable[[], Decisions]) -> Decisions:
+        if self._context.ranks.world == 1:
+            return decision()
+        made = self._context.decide(lambda: decision().to_json().decode())
+        return Decisions.from_json(made.encode())
 
     def _replay(self, command: Command) -> None:
         op, implementation = op_named(command.op), implementation_of(command.op)
@@ -99,9 +130,9 @@ class CommandRunner:
                 self._target.stage.save(asked_for=True)
             try:
                 with self._operation(op, command), failing_alone(self._context.run.path):
-                    implementation.replay(self._target, command)
+                    self._run(op, implementation, command, implementation.replay)
             except OperationCancelled:
-                self.queue.replayed(command)
+                self._replayed(command)
                 return
             except CommandFailedError as error:
                 self._answer(command, FAILED, error.reason)
@@ -110,24 +141,29 @@ class CommandRunner:
         else:
             held = "the steps after it depend on it, so a resume repeats it"
             with self._operation(op, command, held=held):
-                implementation.replay(self._target, command)
+                self._run(op, implementation, command, implementation.replay)
         self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
         # Last, so that the next worker repeats the command if a stop interrupts it.
-        self.queue.replayed(command)
+        self._replayed(command)
         self._save_changed(op)
+
+    def _replayed(self, command: Command) -> None:
+        if self._context.ranks.is_main:
+            self.queue.replayed(command)
 
     def _carry_out(self, command: Command) -> None:
         known = self._context.resume_log.commands.get(command.id)
-        if known is not None and known.status != ACCEPTED:
+        settled, refusal = self._context.decide(lambda: self._settle(command))
+        if refusal is not None:
+            self._answer(replace(command, arguments={}), REFUSED, refusal)
             return
-        try:
-            command = self._resolve(command)
-        except SfError as error:
-            self._answer(replace(command, arguments={}), REFUSED, one_line(error))
+        if settled is None:
             return
+        # From rank 0 it comes as JSON.
+        command = settled if isinstance(settled, Command) else Command(**settled)
         if known is None:
             self._answer(command, ACCEPTED)
         op = op_named(command.op)
@@ -147,6 +183,16 @@ class CommandRunner:
         self._save_changed(op)
         if op.ends_step:
             raise Rewind
+
+    def _settle(self, command: Command) -> tuple[Command | None, str | None]:
+        """Return a command to apply, or why it is refused; neither if it is answered already."""
+        known = self._context.resume_log.commands.get(command.id)
+        if known is not None and known.status != ACCEPTED:
+            return None, None
+        try:
+            return self._resolve(command), None
+        except SfError as error:
+            return None, one_line(error)
 
     def _resolve(self, command: Command) -> Command:
         """Return a command with its op and all arguments; raise SfError if it is refused."""
@@ -180,12 +226,45 @@ class CommandRunner:
                 # Without this checkpoint, a rollback would also lose steps.
                 stage.save(asked_for=True)
             with alone:
-                reason = implementation.apply(self._target, command)
+                reason = self._run(op, implementation, command, implementation.apply)
         self._arm(op)
         if op.changes_weights or op.ends_step:
             # At once, so that no reader takes the scores of other weights for those of these.
             stage.tell_probe()
         return reason
+
+    def _run(
+        self,
+        op: Op,
+        implementation: OpImplementation,
+        command: Command,
+        work: Callable[[OpTarget, Command], str | None],
+    ) -> str | None:
+        """Run an op on every rank, or on rank 0 alone and give the others its weights.
+
+        Args:
+            op: the op.
+            implementation: its implementation.
+            command: its command.
+            work: the implementation's `apply` or `replay`.
+        """
+        context, target = self._context, self._target
+        ranks = context.ranks
+        if ranks.world == 1 or ranks.lockstep or implementation.on_every_rank:
+            reason = work(target, command)
+        else:
+
+            def decide() -> tuple[str | None, bool, bool]:
+                said = work(target, command)
+                return said, isinstance(said, NothingToDo), target.paused
+
+            reason, is_nothing, target.paused = context.decide(decide)
+            if is_nothing:
+                reason = NothingToDo(reason)
+            if op.changes_weights:
+                copy_weights(ranks, context.prepared.layout, target.stage.loop.optimizer)
+        more = implementation.follow_up(target, command)
+        return f"{reason}; {more}" if reason and more else reason or more
 
     @contextmanager
     def _operation(self, op: Op, command: Command, *, held: str = "") -> Iterator[None]:

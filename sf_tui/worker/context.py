@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sf_tui.engine.prepare import PreparedRun
+from sf_tui.engine.ranks import MainFailedError, Ranks
 from sf_tui.engine.strategies.in_stage import Carried
 from sf_tui.profile import Profile
 from sf_tui.recovery.progress import Progress
@@ -14,10 +16,19 @@ from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.inbox import CommandInbox
-from sf_tui.worker.operation import Operation
+from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
-from sf_tui.worker.stop import StopRun, StopSignals
+from sf_tui.worker.stop import CommandFailedError, StopRun, StopSignals
+
+T = TypeVar("T")
+
+_RAISED_AGAIN: dict[str, Callable[[str], Exception]] = {
+    "CommandFailedError": CommandFailedError,
+    "OperationCancelled": OperationCancelled,
+    "StopRun": StopRun,
+}
+"""What rank 0 may raise in a decision to change the course of all ranks."""
 
 
 @dataclass
@@ -48,6 +59,23 @@ class RunContext:
     """Loss of each task since the run began, at its last alert; carried into later stages."""
 
     @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return self.prepared.ranks
+
+    def decide(self, decision: Callable[[], T]) -> T:
+        """Make a decision on rank 0 and return it on every rank, or raise what rank 0 raised.
+
+        Args:
+            decision: called on rank 0 only; its result must survive JSON.
+        """
+        try:
+            return self.ranks.decide(decision)
+        except MainFailedError as error:
+            again = _RAISED_AGAIN.get(error.kind)
+            raise error if again is None else again(error.message) from error
+
+    @property
     def profile(self) -> Profile:
         """The run's profile."""
         return self.prepared.profile
@@ -66,6 +94,11 @@ class RunContext:
             StopRun: the run must stop.
             OperationCancelled: the operation was cancelled.
         """
+        if self.ranks.world > 1 and not self.ranks.deciding:
+            if not self.ranks.lockstep:
+                # Every rank does the same work, and they meet again before the next step.
+                return
+            self.signals.share(self.ranks)
         self.stop_if_signalled()
         if self.poll_stop is not None:
             self.poll_stop()

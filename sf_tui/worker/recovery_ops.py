@@ -43,7 +43,7 @@ class _Recover(OpImplementation):
         return arguments | {"then_anchor": anchors and _why_no_anchor(target) is None}
 
     def apply(self, target: OpTarget, command: Command) -> str:
-        """Repair, then anchor the stage if the command asks for it; return both as text."""
+        """Repair, and return what came of it; `follow_up` anchors the stage if asked to."""
         context, arguments = target.context, command.arguments
         anchor = target.stage.anchor
         if arguments["then_anchor"]:
@@ -67,10 +67,10 @@ class _Recover(OpImplementation):
                 report=context.report,
                 thaw=not frozen.staying,
             )
-        parts = [_summary(found), frozen.summary, self._hold(target, command)]
+        parts = [_summary(found), frozen.summary]
         return "; ".join(part for part in parts if part)
 
-    def _hold(self, target: OpTarget, command: Command) -> str:
+    def follow_up(self, target: OpTarget, command: Command) -> str:
         """Anchor the stage if the command asks for it; return how it is held from now on."""
         anchor = target.stage.anchor
         if command.arguments["then_anchor"]:

@@ -1,4 +1,4 @@
-"""Sums the gradients of the ranks that train one model, in the one optimizer step.
+"""What the ranks that train one model exchange of it: gradients, and weights that rank 0 changed.
 
 Each rank has computed its part of the step's losses, divided by the tokens of the whole batch: the
 sum is the gradient of one process with the same batch. torch's DistributedDataParallel averages
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.ranks import Ranks
 
 _BUCKET_BYTES = 32 << 20
@@ -51,6 +52,38 @@ def sum_gradients(
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
     return sums[: len(values)], int(sums[len(values)])
+
+
+@torch.no_grad()
+def copy_weights(ranks: Ranks, layout: ModelLayout, optimizer: torch.optim.Optimizer) -> None:
+    """Give every rank the weights and the optimizer's moments of rank 0.
+
+    Args:
+        ranks: the processes; each has the whole model.
+        layout: its layers; what they store is copied.
+        optimizer: over the same parameters, in the same order, on each rank.
+    """
+    for layer in layout.layers:
+        for weight in layout.stored_in(layer).values():
+            _copy(ranks, weight)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known = ranks.decide(lambda: [sorted(optimizer.state.get(p, {})) for p in parameters])
+    for parameter, names in zip(parameters, known, strict=True):
+        if not names:
+            optimizer.state.pop(parameter, None)
+        for name in names:
+            state = optimizer.state[parameter]
+            if name not in state:
+                like = parameter if name != "step" else torch.zeros((), device=parameter.device)
+                state[name] = torch.zeros_like(like)
+            _copy(ranks, state[name])
+
+
+def _copy(ranks: Ranks, tensor: torch.Tensor) -> None:
+    whole = tensor.detach().contiguous()
+    ranks.copy_main([whole])
+    if whole.data_ptr() != tensor.data_ptr():
+        tensor.copy_(whole)
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
