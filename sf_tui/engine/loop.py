@@ -18,6 +18,7 @@ import torch
 from sf_tui.engine.batches import BatchOrder, EncodedSource, derive_seed
 from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.step import (
     ExamplesLoss,
     Loss,
@@ -193,6 +194,7 @@ class StageTuner:
         stage: str,
         seed: int,
         pad_id: int,
+        ranks: Ranks = ALONE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
@@ -206,6 +208,7 @@ class StageTuner:
         self._settings = settings
         self._stage = stage
         self._seed = seed
+        self._ranks = ranks
         self._clock = clock
         self._source = source
         self._hooks = StepHooks()
@@ -213,7 +216,7 @@ class StageTuner:
             source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
         )
         self._own = ExamplesLoss(
-            model, compute, self._rows, rows_a_pass=settings.micro_batch, pad_id=pad_id
+            model, compute, self._rows, rows_a_pass=settings.micro_batch, pad_id=pad_id, ranks=ranks
         )
 
     def refusal(self, what: str) -> str | None:  # noqa: ARG002  the protocol's
@@ -233,7 +236,9 @@ class StageTuner:
         started = self._clock()
         step = self.step + 1
         # Makes dropout and other random draws a pure function of the step, like the batch.
-        seed_draws(derive_seed(self._seed, self._stage, "step", step))
+        # Each rank draws for other examples.
+        rank = [self._ranks.rank] if self._ranks.rank else []
+        seed_draws(derive_seed(self._seed, self._stage, "step", step, *rank))
         self.model.train()
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
         losses = {**self._hooks.losses(), **self.added}
@@ -245,6 +250,7 @@ class StageTuner:
             learning_rate=rate,
             max_grad_norm=self._settings.max_grad_norm,
             before_clip=self._hooks.before_update,
+            ranks=self._ranks,
         )
         loss, *others = result.losses
         added = dict(zip(losses, others, strict=True))

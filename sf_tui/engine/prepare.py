@@ -15,6 +15,7 @@ from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.errors import DataError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.profile.names import HOST_DATA
@@ -65,6 +66,8 @@ class PreparedRun:
     tasks: dict[str, PreparedTask]
     notes: tuple[str, ...] = ()
     """Notes on unexpected behavior of the model's chat template and generation settings."""
+    ranks: Ranks = ALONE
+    """The processes that train the model together."""
 
     def begin_stage(self, stage: str) -> None:
         """Prepare the model for a stage that starts: with a new adapter, if each stage has one."""
@@ -89,7 +92,10 @@ def starts_without_adapter(profile: Profile, stage: str) -> bool:
 
 
 def prepare_run(
-    profile: Profile, threads: int | None, moment: datetime | None = None
+    profile: Profile,
+    threads: int | None,
+    moment: datetime | None = None,
+    ranks: Ranks = ALONE,
 ) -> PreparedRun:
     """Load the model and the tasks of a profile.
 
@@ -97,6 +103,7 @@ def prepare_run(
         profile: the profile.
         threads: CPU threads used by an earlier part of the run, else None.
         moment: creation time of the run, used for dates in the chat template; None for now.
+        ranks: the processes that train the model together; each prepares the same.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
@@ -127,6 +134,7 @@ def prepare_run(
         freezer,
         prepared,
         tuple(note for note in notes if note),
+        ranks,
     )
 
 

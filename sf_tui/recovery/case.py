@@ -121,7 +121,7 @@ class RecoveryCase:
     references: CaseReferences | None = None
     """What a repair refers to in a run of several stages; None: only the start weights."""
     check_stop: Callable[[], None] | None = None
-    """Called before each pass of the start model; an exception ends the test or the repair."""
+    """Called before each forward pass; an exception ends the test or the repair."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -281,7 +281,13 @@ class RecoveryCase:
 
     def scorer(self) -> Scorer:
         """Return a scorer for rows under the model's current weights."""
-        return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
+        return Scorer(
+            self.model,
+            self.compute,
+            pad_id=self.pad_id,
+            pass_tokens=self.pass_tokens,
+            between=self.check_stop,
+        )
 
     def meter(self) -> DivergenceMeter:
         """Return a meter of the model's divergence from the start model's answers to neighbors."""

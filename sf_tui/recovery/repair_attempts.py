@@ -18,6 +18,7 @@ from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.edits.edit import wide
+from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.repair_search import JointScore, Parts
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 
@@ -77,7 +78,7 @@ class RepairAttempts:
         steps: int,
         score_every: int,
         log: Callable[[str], None],
-        on_step: Callable[[int], None] | None,
+        on_step: OnStep | None,
     ) -> None:
         """Prepare; the model's current weights are those from which every attempt begins.
 

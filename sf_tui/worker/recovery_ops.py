@@ -29,8 +29,7 @@ class _Diagnose(OpImplementation):
             examples=arguments["examples"],
             thorough=arguments["thorough"],
             time_s=arguments["time"],
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
+            report=context.report,
         )
         context.log_event(found.event)
         finding = found.outcome.finding
@@ -44,7 +43,7 @@ class _Recover(OpImplementation):
         return arguments | {"then_anchor": anchors and _why_no_anchor(target) is None}
 
     def apply(self, target: OpTarget, command: Command) -> str:
-        """Repair, then anchor the stage if the command asks for it; return both as text."""
+        """Repair, and return what came of it; `follow_up` anchors the stage if asked to."""
         context, arguments = target.context, command.arguments
         anchor = target.stage.anchor
         if arguments["then_anchor"]:
@@ -65,14 +64,13 @@ class _Recover(OpImplementation):
                 new_floor=arguments["new_floor"],
                 # Scaling back would move a layer that has to stay as it is.
                 keep=1.0 if frozen.moved_stay else None,
-                log=lambda _: context.stop_if_asked(),
-                on_step=lambda _: context.stop_if_asked(),
+                report=context.report,
                 thaw=not frozen.staying,
             )
-        parts = [_summary(found), frozen.summary, self._hold(target, command)]
+        parts = [_summary(found), frozen.summary]
         return "; ".join(part for part in parts if part)
 
-    def _hold(self, target: OpTarget, command: Command) -> str:
+    def follow_up(self, target: OpTarget, command: Command) -> str:
         """Anchor the stage if the command asks for it; return how it is held from now on."""
         anchor = target.stage.anchor
         if command.arguments["then_anchor"]:

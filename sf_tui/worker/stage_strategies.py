@@ -57,6 +57,7 @@ def stage_tuner(prepared: PreparedRun, spec: StageSpec) -> StageTuner:
         stage=spec.name,
         seed=prepared.profile.seed,
         pad_id=prepared.loaded.pad_id,
+        ranks=prepared.ranks,
     )
 
 
