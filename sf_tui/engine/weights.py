@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.engine.sharding import assign, part
 from sf_tui.engine.weight_check import count_not_finite
 from sf_tui.errors import SfError
 
@@ -62,7 +63,7 @@ class WeightStore(ABC):
         self.check(layout)
         for layer in layout.layers:
             for name, tensor in self.tensors(layer.name):
-                layer.parameters[name].copy_(tensor)
+                assign(layer.parameters[name], tensor)
         if layout.adapters is not None:
             layout.adapters.enable(True)
 
@@ -120,13 +121,14 @@ class AdapterOff(StartWeights):
 
 
 class Snapshot(WeightStore):
-    """A copy of a model's stored weights in main memory."""
+    """A copy of a model's stored weights in main memory; of divided ones, this rank's parts."""
 
     def __init__(self, layout: ModelLayout) -> None:
         self._layout = layout
         self._weights = {
             layer.name: {
-                name: p.detach().to("cpu", copy=True) for name, p in layout.stored_in(layer).items()
+                name: part(p.detach()).to("cpu", copy=True)
+                for name, p in layout.stored_in(layer).items()
             }
             for layer in layout.layers
         }
@@ -145,9 +147,13 @@ class Snapshot(WeightStore):
         """Copy the weights back into their model, bit for bit, and turn its adapter on or off."""
         self.load_into(self._layout)
 
+    @torch.no_grad()
     def load_into(self, layout: ModelLayout) -> None:
         """Copy the weights into a model; see `WeightStore.load_into`."""
-        super().load_into(layout)
+        self.check(layout)
+        for layer in layout.layers:
+            for name, tensor in self.tensors(layer.name):
+                part(layer.parameters[name]).copy_(tensor)
         if layout.adapters is not None:
             layout.adapters.enable(self._adapter_on)
 

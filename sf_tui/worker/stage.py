@@ -15,7 +15,13 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop, refusals_of
+from sf_tui.engine.loop import (
+    NonFiniteLossError,
+    StageTuner,
+    StepOutcome,
+    TrainingLoop,
+    refusals_of,
+)
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
@@ -195,6 +201,10 @@ class StagePlay:
 
         Of several ranks, rank 0 writes it; the others wait until it is complete.
         """
+        if self._context.ranks.lockstep:
+            assert isinstance(self.loop, StageTuner)  # a loop of one's own has no divided weights
+            path = self._context.shelf.path(self.name, self.step)
+            self.loop.gather(path.with_name(f".{path.name}.gathered"))
         return Path(self._context.decide(lambda: str(self._save(asked_for=asked_for))))
 
     def _save(self, *, asked_for: bool) -> Path:
