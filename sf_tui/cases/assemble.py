@@ -271,6 +271,8 @@ def live_case(
         profile, spec.name, model, start_of, lambda task: prepared.tasks[task].train
     )
     case.check_stop = check_stop
+    if prepared.ranks.lockstep:
+        case.agree = lambda late: prepared.ranks.decide(lambda: late)
     trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}
     return RunCase(
         case,

@@ -122,6 +122,8 @@ class RecoveryCase:
     """What a repair refers to in a run of several stages; None: only the start weights."""
     check_stop: Callable[[], None] | None = None
     """Called before each forward pass; an exception ends the test or the repair."""
+    agree: Callable[[bool], bool] = bool
+    """Returns what all ranks do about a question that each answers by its own clock."""
 
     @property
     def model(self) -> PreTrainedModel:

@@ -291,7 +291,7 @@ class RecoveryTest:
         scored = len(self._held_out) + len(self._control or ())
         passes = 2 if start is None else 3
         expected_s = MARGIN * passes * self._scoring_s * len(rows) / scored
-        if time.perf_counter() + expected_s > begun + self._time_s:
+        if self._case.agree(time.perf_counter() + expected_s > begun + self._time_s):
             return 0
         self._say(f"undecided, {len(rows)} more held-out examples")
         place = self._results.index(contender.result)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.sharding import part
 from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase
@@ -306,7 +307,8 @@ def blend(layout: ModelLayout, first: Snapshot, second: Snapshot, share: float) 
         pairs = zip(first.tensors(layer.name), second.tensors(layer.name), strict=True)
         for (name, one), (_, other) in pairs:
             if torch.equal(one, other):
-                layer.parameters[name].copy_(one)
+                part(layer.parameters[name]).copy_(one)
                 continue
             precise = wide(one.dtype)
-            layer.parameters[name].copy_(torch.lerp(one.to(precise), other.to(precise), share))
+            between = torch.lerp(one.to(precise), other.to(precise), share)
+            part(layer.parameters[name]).copy_(between)
