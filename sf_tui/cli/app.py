@@ -35,6 +35,7 @@ from sf_tui.cli import (
     run,
     runs,
     show,
+    sweep,
     wait,
 )
 from sf_tui.cli import exec as exec_command
@@ -116,6 +117,7 @@ app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN
 app.command("integrate", rich_help_panel=_RUN)(integrate.integrate)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
 app.command("import", rich_help_panel=_RUN)(import_training.import_training)
+app.command("sweep", rich_help_panel=_RUN)(sweep.sweep)
 app.command("attach", rich_help_panel=_RUN)(attach.attach)
 app.command("watch", rich_help_panel=_RUN)(attach.watch)
 app.command("act", rich_help_panel=_RUN)(act.act)

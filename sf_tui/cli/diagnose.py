@@ -216,7 +216,7 @@ def _test(
     needs = CaseNeeds(options["examples"], every_example=options["thorough"], spare=True)
     with target_locked(target):
         case = target_case(target, profile, needs, overrides, log)
-        found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
+        found = run_test(case, **options, log=log, report=lambda _: check_interrupt())
         # The verdict on an earlier checkpoint is none on the run's weights.
         if target.run is not None and overrides.checkpoint is None:
             event = append_diagnosis(target.run, found.event)

@@ -26,6 +26,7 @@ GROUPS = {
     "Use": {
         "console": "panels and keys",
         "recovery": "spurious or real, repair, anchor",
+        "sweep": "many settings, old task against new",
         "adapters": "LoRA: train, diagnose, repair, merge",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },

@@ -236,7 +236,7 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
         case,
         **{**options, "examples": examples},
         log=log,
-        on_step=lambda _: check_interrupt(),
+        report=lambda _: check_interrupt(),
     )
     if outcome.examples < examples:
         log(f"note: only {outcome.examples} old examples are available")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.tui.frames import frames_at_risk
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
     format_share,
     format_value,
-    seconds_since_epoch,
 )
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
 from sf_tui.vocabulary.events import (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.printable import printable
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.durable import open_regular, reason_of
@@ -26,7 +27,6 @@ from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.run.state import RunState
 from sf_tui.tui.live_state import LiveState
-from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Danger,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Annotated, Any, ClassVar
 
 from sf_tui.vocabulary.declared import (
@@ -25,56 +24,17 @@ from sf_tui.vocabulary.declared import (
     PlannedStage,
     RiskGroupRecord,
     TaskMetrics,
-    as_object,
 )
+from sf_tui.vocabulary.event import Event as Event
+from sf_tui.vocabulary.event import OnRewind as OnRewind
+from sf_tui.vocabulary.event import UnknownEvent as UnknownEvent
+from sf_tui.vocabulary.event import event_object as event_object
+from sf_tui.vocabulary.event import own_fields as own_fields
+from sf_tui.vocabulary.operation_events import OperationProgress as OperationProgress
+from sf_tui.vocabulary.operation_events import OperationTimes as OperationTimes
 
 ASIDE = "~"
 """Followed by a number, ends the folder name of a checkpoint that was put aside."""
-
-
-class OnRewind(Enum):
-    """What a `rewound` event does to an earlier event of its stage at a later step."""
-
-    VOID = "void: readers drop it"
-    REPEATABLE = "stays visible; after a rollback or a NaN it may be written again"
-    STAYS = "stays"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What every event carries; the log fills in `seq` and `time`."""
-
-    TYPE: ClassVar[str] = ""
-    ON_REWIND: ClassVar[OnRewind] = OnRewind.STAYS
-
-    seq: Annotated[int, Doc("position in the log, from 1, rising by one")] = field(
-        default=0, kw_only=True
-    )
-    time: Annotated[str, Doc("when it was written, in UTC", "RFC 3339")] = field(
-        default="", kw_only=True
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownEvent(Event):
-    """An event of a type that this version doesn't know, as a newer one may write it."""
-
-    name: str
-    values: Mapping[str, Any]
-
-
-def event_object(event: Event) -> dict[str, Any]:
-    """Return an event as the JSON object of its line: `seq`, `time`, `type`, then its fields."""
-    if isinstance(event, UnknownEvent):
-        return {"seq": event.seq, "time": event.time, "type": event.name, **event.values}
-    return {"seq": event.seq, "time": event.time, "type": event.TYPE, **own_fields(event)}
-
-
-def own_fields(event: Event) -> dict[str, Any]:
-    """Return an event's fields as a JSON object, without what the log adds."""
-    found: dict[str, Any] = as_object(event)
-    del found["seq"], found["time"]
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +226,12 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswered(Event):
-    """A command was accepted, refused, done, or failed; one event for each change."""
+    """A command was accepted, refused, done, failed or cancelled; one event for each change."""
 
     TYPE: ClassVar[str] = "command"
 
     id: Annotated[str, Doc("id of the command")]
-    status: Annotated[str, Doc("`accepted`, `refused`, `done` or `failed`")]
+    status: Annotated[str, Doc("`accepted`, `refused`, `done`, `failed` or `cancelled`")]
     action: Annotated[str, Doc("the profile's action")] = ""
     op: Annotated[str | None, Doc("what the action does; empty if refused")] = ""
     arguments: Annotated[Mapping[str, Any] | None, Doc("the op's arguments")] = None
@@ -280,7 +240,7 @@ class CommandAnswered(Event):
     value: Annotated[float | None, Doc("the metric that made the rule fire")] = None
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
-    reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    reason: Annotated[str | None, Doc("result, or why it was refused, failed or cancelled")] = None
     changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
@@ -390,6 +350,8 @@ EVENTS: Mapping[str, type[Event]] = {
         Alert,
         CheckpointWritten,
         CommandAnswered,
+        OperationTimes,
+        OperationProgress,
         Rewound,
         DiagnosisMade,
         RunFinished,

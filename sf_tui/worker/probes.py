@@ -122,6 +122,7 @@ class StageProbes:
             pad_id=prepared.loaded.pad_id,
             batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
             batch_size=settings.batch_size,
+            ranks=prepared.ranks,
         )
 
     def _rows(self, name: str) -> HeldOutRows:
@@ -274,7 +275,7 @@ class StageProbes:
 
     def drift(self, step: int) -> float:
         """Measure drift, write the event, and return the largest layer's relative update."""
-        if self._drift is None:
+        if self._drift is None or not self._context.ranks.runs_whole:
             return 0.0
         layers = self._drift.measure()
         self._context.log_event(Drift(self._stage, step, layers))
