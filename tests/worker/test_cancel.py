@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.events import JsonObject
+from sf_tui.run.events import JsonObject, read_events
+from sf_tui.run.state import fold
 from support.quick_run import (
     Begin,
     Operator,
@@ -27,7 +27,7 @@ from support.quick_run import (
 )
 from worker.test_recovery_ops import SHORT
 
-Ask = Callable[[str, dict[str, Any]], str]
+QUICK = (*SHORT, "train.steps=8", "diagnose.examples=4")
 
 
 class DuringOperation:
@@ -52,7 +52,7 @@ def same_as(run: RunDirectory, undisturbed: RunDirectory) -> None:
     assert live_course(run) == live_course(undisturbed)
     assert live_probes(run) == live_probes(undisturbed)
     assert equal(final_weights(run), final_weights(undisturbed))
-    for step in (4, 8, 12):
+    for step in (4, 8):
         ours, theirs = (checkpoint_weights(one, "new", step) for one in (run, undisturbed))
         assert equal(ours, theirs), step
 
@@ -60,7 +60,7 @@ def same_as(run: RunDirectory, undisturbed: RunDirectory) -> None:
 @pytest.fixture(scope="module")
 def plain(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """Return the run with one frozen layer that no operation interrupts; tests only read it."""
-    profile = load_profile(profile_file, SHORT)
+    profile = load_profile(profile_file, QUICK)
     run = RunDirectory.create(
         tmp_path_factory.mktemp("plain") / "run",
         profile_text=dump_profile(profile),
@@ -74,21 +74,17 @@ def plain(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDi
 @pytest.mark.parametrize(
     ("action", "part"),
     [
-        ("diagnose", ""),
         ("diagnose", "scoring the start weights"),
-        ("diagnose", "asking the start model"),
-        ("diagnose", "examples"),
         ("diagnose", "neighbors"),
         ("recover", ""),
         ("recover", "repairing"),
-        ("anchor", ""),
         ("anchor", "the start model's answers"),
     ],
 )
 def test_a_cancelled_operation_leaves_no_trace(
     begin: Begin, plain: RunDirectory, action: str, part: str
 ) -> None:
-    run = begin(*SHORT)
+    run = begin(*QUICK)
     operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 6, action)
     cancelling = DuringOperation(run, part, ("cancel", {}))
     assert work(run, operator, cancelling) == 0
@@ -113,7 +109,7 @@ def by_id(run: RunDirectory, identity: str) -> list[tuple[str, str | None]]:
 def test_a_second_diagnosis_is_refused_at_once_and_what_waits_can_be_dropped(
     begin: Begin, plain: RunDirectory
 ) -> None:
-    run = begin(*SHORT)
+    run = begin(*QUICK)
     during = DuringOperation(
         run,
         "scoring the start weights",
@@ -141,59 +137,46 @@ def test_a_second_diagnosis_is_refused_at_once_and_what_waits_can_be_dropped(
     same_as(run, plain)
 
 
-def test_a_pause_is_accepted_at_once_and_holds_after_the_test(begin: Begin) -> None:
-    run = begin(*SHORT)
+def test_progress_is_told_and_a_pause_is_accepted_at_once_and_holds_after_it(
+    begin: Begin,
+) -> None:
+    run = begin(*QUICK)
     during = DuringOperation(run, "scoring the start weights", ("pause", {}))
-    resumed: list[str] = []
+    paused: list[bool] = []
 
     def resume_later(event: JsonObject) -> None:
-        if event["type"] == "command" and (event["action"], event["status"]) == (
-            "diagnose",
-            "done",
-        ):
-            assert fold(read_events(run.events)).paused
-            resumed.append(request_command(run, "resume", by="bob"))
+        if (event["type"], event.get("action")) == ("command", "diagnose") and event[
+            "status"
+        ] == "done":
+            paused.append(fold(read_events(run.events)).paused)
+            request_command(run, "resume", by="bob")
 
-    assert work(run, Operator(run).at("new", 6, "diagnose"), during, resume_later) == 0
+    operator = Operator(run).at("new", 6, "diagnose").at("new", 7, "anchor")
+    assert work(run, operator, during, resume_later) == 0
     order = [
         (event["type"], event.get("action"), event.get("status"))
         for event in events_of(run)
         if event["type"] in {"command", "diagnosis"}
     ]
     at = order.index(("command", "pause", "done"))
-    assert order[at + 1 :] == [
+    assert order[at + 1 : at + 5] == [
         ("diagnosis", None, None),
         ("command", "diagnose", "done"),
         ("command", "resume", "accepted"),
         ("command", "resume", "done"),
     ]
-    assert resumed
-
-
-def test_a_cancel_while_nothing_is_under_way_is_refused(begin: Begin) -> None:
-    run = begin("train.steps=2")
-    assert work(run, Operator(run).at("new", 1, "cancel")) == 0
-    (answer,) = events_of(run, "command")
-    assert (answer["status"], answer["reason"]) == ("refused", "nothing is under way or waits")
-
-
-def test_progress_names_the_part_the_steps_and_the_score(begin: Begin) -> None:
-    run = begin(*SHORT)
-    assert work(run, Operator(run).at("new", 6, "diagnose").at("new", 8, "anchor")) == 0
+    assert paused == [True]
     told = events_of(run, "operation")
-    assert told[0]["elapsed_s"] == 0
-    assert told[0]["part"] == ""
+    assert (told[0]["elapsed_s"], told[0]["part"]) == (0, "")
     arms = {event["part"]: event for event in told if event["op"] == "diagnose" and event["number"]}
-    assert list(arms) == ["examples", "neighbors", "edit"]
-    assert [(event["number"], event["parts"]) for event in arms.values()] == [
-        (1, 3),
-        (2, 3),
-        (3, 3),
+    assert [(name, arm["number"], arm["parts"]) for name, arm in arms.items()] == [
+        ("examples", 1, 3),
+        ("neighbors", 2, 3),
+        ("edit", 3, 3),
     ]
     assert arms["examples"]["total"] == 40
     prompts = [event for event in told if event["op"] == "anchor"]
-    assert prompts[-1]["unit"] == "prompts"
-    assert prompts[-1]["total"] == 64
+    assert (prompts[-1]["unit"], prompts[-1]["total"]) == ("prompts", 64)
     (times,) = [one for one in events_of(run, "operation_times") if one["stage"] == "new"]
     assert set(times["seconds"]) == {"anchor", "diagnose", "recover"}
     assert all(seconds > 0 for seconds in times["seconds"].values())
@@ -203,3 +186,10 @@ def test_progress_names_the_part_the_steps_and_the_score(begin: Begin) -> None:
     took = state.expected_seconds("diagnose")
     assert took is not None
     assert took != times["seconds"]["diagnose"]
+
+
+def test_a_cancel_while_nothing_is_under_way_is_refused(begin: Begin) -> None:
+    run = begin("train.steps=2")
+    assert work(run, Operator(run).at("new", 1, "cancel")) == 0
+    (answer,) = events_of(run, "command")
+    assert (answer["status"], answer["reason"]) == ("refused", "nothing is under way or waits")
