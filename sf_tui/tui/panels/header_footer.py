@@ -18,6 +18,7 @@ from sf_tui.tui.numbers import (
     format_value,
     scientific,
 )
+from sf_tui.tui.operation import can_cancel
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
@@ -177,10 +178,6 @@ class Footer(Panel):
         del height
         view = self.view
         ellipsis = view.glyphs.ellipsis
-        if view.notice:
-            notice = self._notice()
-            actions = as_many_as_fit(self._actions(), width - line_width(notice) - 2)
-            return [spread(actions, notice, width, ellipsis) if actions else notice]
         console = [
             [(shown_key(entry.keys[0]), "key"), (f" {entry.label}", "muted")]
             for entry in CONSOLE_KEYS
@@ -188,6 +185,8 @@ class Footer(Panel):
         ]
         # Priority: leave and help, then the actions, then the console's other keys.
         always = as_many_as_fit(console[:_ALWAYS], width)
+        if view.notice:
+            return [spread(self._notice(), always, width, ellipsis)]
         actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
         right = as_many_as_fit(console, width - line_width(actions) - 2)
         return [spread(actions, right or always, width, ellipsis)]
@@ -211,6 +210,8 @@ class Footer(Panel):
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
+        if can_cancel(view):
+            parts.append([("esc", "key"), (" cancel", "text")])
         for action in self._most_important_first():
             newest = view.newest.activity.newest_command(action.name)
             waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""
