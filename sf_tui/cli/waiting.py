@@ -19,8 +19,10 @@ from sf_tui.run.events import EventTail
 from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
 from sf_tui.run.next_steps import what_instead, why_no_worker
+from sf_tui.tui.operation_words import ProgressLines
 from sf_tui.vocabulary.commands import ACCEPTED
-from sf_tui.vocabulary.events import CommandAnswered
+from sf_tui.vocabulary.events import CommandAnswered, OperationProgress
+from sf_tui.vocabulary.ops import CANCEL
 
 POLL_EVERY_S = 0.05
 PROGRESS_EVERY_S = 10.0
@@ -42,12 +44,14 @@ class Patience:
         accept_s: seconds until the worker must have accepted the command; 0: don't wait at all.
         log: receives lines about work in progress.
         finish_s: seconds until it must be done; None: however long the worker takes.
+        cancels: whether Ctrl-C also ends the command in the worker.
         clock: monotonic seconds.
     """
 
     accept_s: float
     log: Callable[[str], None]
     finish_s: float | None = None
+    cancels: bool = False
     clock: Callable[[], float] = time.monotonic
 
 
@@ -79,11 +83,39 @@ def send_and_wait(
     identity = request_command(run, action, arguments)
     if patience.accept_s <= 0:
         return None
+    try:
+        return _wait_for_answer(run, action, identity, tail, patience)
+    except KeyboardInterrupt:
+        _interrupted(run, action, identity, patience)
+        raise
+
+
+def _interrupted(run: RunDirectory, action: str, identity: str, patience: Patience) -> None:
+    """End the command in the worker, or say how that is done."""
+    if patience.cancels:
+        request_command(run, CANCEL, {"command": identity})
+        patience.log(f"{action}: cancelled; the run goes on as it was")
+    else:
+        command = f"`sf act {run_name(run)} {CANCEL} {identity}`"
+        patience.log(f"{action}: the worker continues with it; {command} ends it")
+
+
+def _wait_for_answer(
+    run: RunDirectory, action: str, identity: str, tail: EventTail, patience: Patience
+) -> CommandAnswered:
     begun, accepted, reported = patience.clock(), False, 0.0
+    lines = ProgressLines(patience.clock)
     while True:
         # The liveness before the events: a worker answers before it ends.
         gone = probe_liveness(run).state in _GONE
         for event in tail.poll():
+            if isinstance(event, OperationProgress) and event.id == identity:
+                reported = patience.clock() - begun
+                text = lines.line(event)
+                if not event.part:
+                    text = f"training waits meanwhile{text and f', {text}'}"
+                if text:
+                    patience.log(f"{action}: {text}")
             if not isinstance(event, CommandAnswered) or event.id != identity:
                 continue
             if event.status != ACCEPTED:

@@ -14,14 +14,13 @@ from sf_tui.tui.actions import Action
 from sf_tui.tui.activity import CommandRow
 from sf_tui.tui.lines import Line, line_width, those_that_fit
 from sf_tui.tui.numbers import format_duration
+from sf_tui.tui.operation_words import about, progress_parts
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.commands import REQUESTED
-from sf_tui.vocabulary.measured import format_number
 from sf_tui.vocabulary.operation_events import OperationProgress
 from sf_tui.vocabulary.ops import CANCEL, op_named
 
 _GAP = "   "
-_SECOND = 1
 _SETTLED_S = 1.0
 """A command that was asked for just now is about to be read; it doesn't wait yet."""
 
@@ -78,15 +77,17 @@ def how_long(view: ViewState, op: str) -> str:
     expected_s = view.newest.expected_seconds(op)
     if expected_s is None:
         return "training waits until it is done"
-    return f"training waits, about {format_duration(max(round(expected_s), _SECOND))}"
+    return f"training waits, {about(expected_s)}"
 
 
 def announcement(view: ViewState, action: Action) -> str:
     """Return what to know before an action begins: what waits, and how long; empty for nothing."""
     row, op = under_way(view), op_named(action.op)
     if row is not None and not op.interrupts:
-        left = _left_s(view, view.newest.operation)
-        soon = "" if left is None else f", in about {format_duration(max(round(left), _SECOND))}"
+        now = view.newest.operation
+        soon = ""
+        if now is not None and now.left_s is not None:
+            soon = f", in {about(max(now.left_s - _passed_s(view, now), 0.0))}"
         return f"{action.label}: waits until {row.command.action} is done{soon}; esc cancels that"
     if view.liveness.state is WorkerState.STARTING or view.newest.stage is None:
         return f"{action.label}: kept for the first step"
@@ -111,7 +112,9 @@ def operation_line(view: ViewState, width: int) -> Line:
         if progress is not None and progress.id != row.command.id:
             progress = None
         parts = [[(row.doing, "strong"), (": training waits", "text")], esc]
-        parts += _progress(view, progress) if progress is not None else []
+        if progress is not None:
+            told = progress_parts(progress, _passed_s(view, progress))
+            parts += [[(part, "text")] for part in told]
     else:
         starting = view.newest.stage is None
         parts = [[("kept for the first step" if starting else "waiting", "text")], esc]
@@ -119,28 +122,10 @@ def operation_line(view: ViewState, width: int) -> Line:
     return those_that_fit(parts, width, _GAP)
 
 
-def _progress(view: ViewState, now: OperationProgress) -> list[Line]:
-    left_s = _left_s(view, now)
-    parts: list[Line] = []
-    if left_s is not None:
-        parts.append([(f"about {format_duration(max(round(left_s), _SECOND))} left", "strong")])
-    if now.part:
-        number = f"{now.number} of {now.parts} " if now.number else ""
-        parts.append([(number, "muted"), (now.part, "text")])
-    if now.total:
-        parts.append([(f"{now.unit.removesuffix('s')} {now.done}/{now.total}", "text")])
-    if now.score is not None and now.score >= 0:
-        parts.append([("score ", "muted"), (format_number(now.score), "text")])
-    return parts
-
-
-def _left_s(view: ViewState, now: OperationProgress | None) -> float | None:
-    """Return the seconds left at this moment; the event is a little older."""
-    if now is None or now.left_s is None:
-        return None
+def _passed_s(view: ViewState, now: OperationProgress) -> float:
+    """Return the seconds since an event."""
     since = seconds_since_epoch(now.time)
-    passed_s = 0.0 if since is None else max(view.now_s - since, 0.0)
-    return max(now.left_s - passed_s, 0.0)
+    return 0.0 if since is None else max(view.now_s - since, 0.0)
 
 
 def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> list[Line]:

@@ -286,7 +286,8 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         What was read changes the shown state only with the next frame, so that all panels are of
         one instant, whatever composes one of them in between.
         """
-        if not self._terminal_is_ready():
+        # A timer may fire while the console closes.
+        if not self._terminal_is_ready() or not self.screen_stack:
             return
         view = self.view
         ended = self._worker_ended()

@@ -10,7 +10,7 @@ import re
 from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, keyed_actions, shown_key
-from sf_tui.tui.lines import Line, as_many_as_fit, join, line_width, spread
+from sf_tui.tui.lines import Line, as_many_as_fit, fit, join, line_width, spread
 from sf_tui.tui.numbers import (
     format_count,
     format_duration,
@@ -186,7 +186,12 @@ class Footer(Panel):
         # Priority: leave and help, then the actions, then the console's other keys.
         always = as_many_as_fit(console[:_ALWAYS], width)
         if view.notice:
-            return [spread(self._notice(), always, width, ellipsis)]
+            room = width - line_width(always) - 2
+            notice = self._notice()
+            if line_width(notice) > room:
+                return [join([fit(notice, room, ellipsis), always])]
+            actions = as_many_as_fit(self._actions(), room - line_width(notice) - 2)
+            return [spread(actions, join([notice, always]), width, ellipsis)]
         actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
         right = as_many_as_fit(console, width - line_width(actions) - 2)
         return [spread(actions, right or always, width, ellipsis)]
