@@ -49,7 +49,7 @@ def log(
         typer.Option(
             "--kind",
             metavar="KINDS",
-            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift.",
+            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift, and progress without -f.",
             autocompletion=complete_kind,
         ),
     ] = None,

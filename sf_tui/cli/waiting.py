@@ -103,8 +103,11 @@ def _interrupted(run: RunDirectory, action: str, identity: str, patience: Patien
 def _wait_for_answer(
     run: RunDirectory, action: str, identity: str, tail: EventTail, patience: Patience
 ) -> CommandAnswered:
-    begun, accepted, reported = patience.clock(), False, 0.0
-    lines = ProgressLines(patience.clock)
+    begun = unanswered_since = patience.clock()
+    accepted, reported = False, 0.0
+    lines, behind = ProgressLines(patience.clock), ProgressLines(patience.clock)
+    if _is_starting(run):
+        patience.log(f"{action}: kept for the first step; the worker is starting")
     while True:
         # The liveness before the events: a worker answers before it ends.
         gone = probe_liveness(run).state in _GONE
@@ -113,9 +116,15 @@ def _wait_for_answer(
                 reported = patience.clock() - begun
                 text = lines.line(event)
                 if not event.part:
-                    text = f"training waits meanwhile{text and f', {text}'}"
+                    text = ", ".join(filter(None, ("training waits", text)))
                 if text:
                     patience.log(f"{action}: {text}")
+            elif isinstance(event, OperationProgress) and not accepted:
+                # It waits for another one, however long that takes.
+                unanswered_since = patience.clock()
+                text = behind.line(event)
+                if text:
+                    patience.log(f"{action}: waits until {event.op} is done: {text}")
             if not isinstance(event, CommandAnswered) or event.id != identity:
                 continue
             if event.status != ACCEPTED:
@@ -128,6 +137,8 @@ def _wait_for_answer(
                 f"{'done' if accepted else 'accepted'}",
                 f"`sf show {name}` shows how it ended",
             )
+        if not accepted and _is_starting(run):
+            unanswered_since = patience.clock()
         waited = patience.clock() - begun
         if patience.finish_s is not None and waited > patience.finish_s:
             raise ActionTimeoutError(
@@ -136,7 +147,7 @@ def _wait_for_answer(
                 if accepted
                 else "it is queued and may still be carried out; see `sf show`",
             )
-        if not accepted and waited > patience.accept_s:
+        if not accepted and patience.clock() - unanswered_since > patience.accept_s:
             raise RunError(
                 f"{run.id}: {action} not answered within {patience.accept_s:g} s",
                 "it is queued and may still be carried out; see `sf show`",
@@ -145,6 +156,11 @@ def _wait_for_answer(
             reported = waited
             patience.log(f"{action} accepted, not done yet after {waited:.0f} s")
         time.sleep(POLL_EVERY_S)
+
+
+def _is_starting(run: RunDirectory) -> bool:
+    """Return whether the run's first worker has not written an event yet: it loads the model."""
+    return not run.events.exists() or run.events.stat().st_size == 0
 
 
 def _no_worker_error(

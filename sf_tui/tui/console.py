@@ -32,6 +32,7 @@ from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
@@ -40,7 +41,7 @@ from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
 from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.measured import format_score
-from sf_tui.vocabulary.ops import CANCEL
+from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
 
 def save_file(view: ViewState, name: str, content: str) -> Path:
@@ -172,6 +173,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
         self.check_worker()
+        if op_named(action.op).turns_on == PAUSED and can_resume(view):
+            self.push_screen(ResumeDialog(view, clock), self._resume)
+            return
         ended = view.live.finished
         refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
         refusal = refusal or view.refused.get(action.op, "")
@@ -210,6 +214,16 @@ class ConsoleApp(RunView, inherit_bindings=False):
             return
         ahead = announcement(self.view, action)
         self.show_notice(ahead or f"{action.label}: requested", command="" if ahead else identity)
+
+    def _resume(self, confirmed: bool | None) -> None:
+        if confirmed:
+            self.show_notice("starting a worker for the run")
+            self.run_worker(self._start_worker())
+
+    async def _start_worker(self) -> None:
+        problem = await resume_run(self.view.run)
+        if problem:
+            self.show_notice(f"not resumed: {problem}", "error")
 
     def _press_again(self, action: Action, earlier: Command) -> None:
         """End an operation at the second press of its key by the one who asked for it."""

@@ -20,6 +20,7 @@ from sf_tui.tui.numbers import (
 )
 from sf_tui.tui.operation import can_cancel
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.resuming import can_resume, resume_action
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
 _ALWAYS = 2
@@ -207,11 +208,15 @@ class Footer(Panel):
         view = self.view
         if view.read_only:
             return [[("read-only: no actions", "muted")]]
+        resume = resume_action(view.actions) if can_resume(view) else None
+        way_on: list[Line] = []
+        if resume is not None:
+            way_on = [[(shown_key(resume.key), "key"), (" resume the run", "text")]]
         if view.newest.finished is not None:
             status = view.newest.status.replace("_", " ")
-            return [[(f"the run has ended: {status}", "muted")]]
+            return [*way_on, [(f"the run has ended: {status}", "muted")]]
         if view.liveness.state is WorkerState.DEAD:
-            return [[("no worker: ", "muted"), (way_to_resume(view.run), "strong")]]
+            return [*way_on, [("no worker: ", "muted"), (way_to_resume(view.run), "strong")]]
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
