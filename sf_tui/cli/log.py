@@ -49,7 +49,8 @@ def log(
         typer.Option(
             "--kind",
             metavar="KINDS",
-            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift, and progress without -f.",
+            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift "
+            "and, without -f, progress.",
             autocompletion=complete_kind,
         ),
     ] = None,
