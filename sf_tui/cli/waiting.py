@@ -137,8 +137,6 @@ def _wait_for_answer(
                 f"{'done' if accepted else 'accepted'}",
                 f"`sf show {name}` shows how it ended",
             )
-        if not accepted and _is_starting(run):
-            unanswered_since = patience.clock()
         waited = patience.clock() - begun
         if patience.finish_s is not None and waited > patience.finish_s:
             raise ActionTimeoutError(
@@ -150,7 +148,9 @@ def _wait_for_answer(
         if not accepted and patience.clock() - unanswered_since > patience.accept_s:
             raise RunError(
                 f"{run.id}: {action} not answered within {patience.accept_s:g} s",
-                "it is queued and may still be carried out; see `sf show`",
+                "the worker is still starting and carries it out at its first step"
+                if _is_starting(run)
+                else "it is queued and may still be carried out; see `sf show`",
             )
         if accepted and waited - reported >= PROGRESS_EVERY_S:
             reported = waited
