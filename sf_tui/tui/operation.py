@@ -51,6 +51,15 @@ def can_cancel(view: ViewState) -> bool:
     return under_way(view) is not None or bool(waiting(view))
 
 
+def offers_cancel(view: ViewState) -> bool:
+    """Return whether the footer names esc: not for what is about to be answered."""
+    return can_cancel(view) and (under_way(view) is not None or bool(_settled(view)))
+
+
+def _settled(view: ViewState) -> list[CommandRow]:
+    return [row for row in waiting(view) if _waited_s(view, row) > _SETTLED_S]
+
+
 def what_to_cancel(view: ViewState) -> dict[str, str]:
     """Return the arguments of the cancel that ends what is shown: it, or all that waits."""
     row = under_way(view)
@@ -100,11 +109,9 @@ def operation_line(view: ViewState, width: int) -> Line:
     if view.place is not None:
         return []
     row = under_way(view)
-    queue = waiting(view)
-    if row is None:
-        queue = [one for one in queue if _waited_s(view, one) > _SETTLED_S]
-        if not queue:
-            return []
+    queue = waiting(view) if row is not None else _settled(view)
+    if row is None and not queue:
+        return []
     esc: Line = [("esc", "key"), (" cancel", "text")] if can_cancel(view) else []
     parts: list[Line] = []
     if row is not None:
@@ -116,8 +123,8 @@ def operation_line(view: ViewState, width: int) -> Line:
             told = progress_parts(progress, _passed_s(view, progress))
             parts += [[(part, "text")] for part in told]
     else:
-        starting = view.newest.stage is None
-        parts = [[("kept for the first step" if starting else "waiting", "text")], esc]
+        which = "first" if view.newest.stage is None else "next"
+        parts = [[(f"kept for the {which} step", "text")], esc]
     parts += _queue(view, queue, width)
     return those_that_fit(parts, width, _GAP)
 

@@ -189,6 +189,19 @@ def test_progress_is_told_and_a_pause_is_accepted_at_once_and_holds_after_it(
     assert took != times["seconds"]["diagnose"]
 
 
+def test_a_stop_ends_the_operation_and_leaves_no_command_without_an_answer(begin: Begin) -> None:
+    run = begin(*QUICK)
+    asked = [(action, {}) for action in ("freeze", "pause", "stop", "pause", "diagnose")]
+    during = DuringOperation(run, "scoring the start weights", *asked)
+    assert work(run, Operator(run).at("new", 6, "diagnose"), during) == 5
+    assert not events_of(run, "diagnosis")
+    statuses = [[status for status, _ in by_id(run, identity)] for identity in during.ids]
+    refused, done = ["refused"], ["accepted", "done"]
+    assert statuses == [refused, done, done, refused, refused]
+    assert work(run) == 0
+    assert_well_told(run)
+
+
 def test_a_cancel_while_nothing_is_under_way_is_refused(begin: Begin) -> None:
     run = begin("train.steps=2")
     assert work(run, Operator(run).at("new", 1, "cancel")) == 0

@@ -18,7 +18,7 @@ from sf_tui.tui.numbers import (
     format_value,
     scientific,
 )
-from sf_tui.tui.operation import can_cancel
+from sf_tui.tui.operation import offers_cancel
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.resuming import can_resume, resume_action
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
@@ -220,7 +220,7 @@ class Footer(Panel):
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
-        if can_cancel(view):
+        if offers_cancel(view):
             parts.append([("esc", "key"), (" cancel", "text")])
         for action in self._most_important_first():
             newest = view.newest.activity.newest_command(action.name)
