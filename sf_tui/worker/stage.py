@@ -225,6 +225,7 @@ class StagePlay:
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "right_at_start": self._measuring.right_at_start,
+            "right_now": self._measuring.right_now,
             "watch": self._watch.state,
             "accuracy": context.accuracy,
             "probed_at": context.probed_at,
@@ -310,7 +311,11 @@ class StagePlay:
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         context.probed_at = checkpoint.state["probed_at"]
-        self._measuring.restore(checkpoint.state["baseline"], checkpoint.state["right_at_start"])
+        self._measuring.restore(
+            checkpoint.state["baseline"],
+            checkpoint.state["right_at_start"],
+            checkpoint.state["right_now"],
+        )
         self._watch.restore(checkpoint.state["watch"])
         self._set_learning_rate_factor()
 
