@@ -118,7 +118,7 @@ def _divided(reference: str) -> tuple[str | None, str]:
 class RemoteCommand(TyperCommand):
     """A command that is carried out on another host if its runs are there."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command here, or there and exit with its code."""
         found = _named_runs(ctx)
         there = [remote_run(text) for text in found]

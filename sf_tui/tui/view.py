@@ -31,6 +31,7 @@ from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
+from sf_tui.tui.panels.pinned import PinLegend
 from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
 from sf_tui.tui.screen_size import TerminalDriver
@@ -148,6 +149,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.animation_level = "none"
         self._terminal_is_ready = terminal_is_ready or (lambda: True)
         self._worker_ended = worker_ended or (lambda: False)
+        self._first_run = run
         self._feed = RunFeed(run)
         actions = read_actions(run)
         chosen = self.options
@@ -189,6 +191,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             with Horizontal(id="body"):
                 with Vertical(id="charts"):
                     yield AccuracyChart(view, id="accuracy")
+                    yield PinLegend(view, id="pins")
                     yield LossChart(view, id="loss")
                 with Vertical(id="side"):
                     yield Drift(view, id="drift")
@@ -220,8 +223,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.view.log_lines = self._worker_log.lines
         self._arrange(self.size)
         self.set_interval(POLL_EVERY_S, self.poll)
-        if self._feed.progress is not None:
-            self.run_worker(self._read_history())
+        self._read_older()
 
     def on_resize(self, event: events.Resize) -> None:
         """Apply the layout for the new size."""
@@ -255,6 +257,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
     def _size_panels(self) -> None:
         """Set the height of the strip and of each side panel to its content."""
         view = self.view
+        self.screen_stack[0].set_class(len(view.pins) > 0, "-pinned")
         width, height = self._shown_size
         wide = self.screen_stack[0].has_class("-wide")
         heights = side_heights(view, height, wide=wide) | {"danger": strip_height(view, width)}
@@ -301,11 +304,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             if view.liveness.state is not before.state:
                 self._news = self._machine_news = urgent = True
         self._news = self._worker_log.poll() or self._news
+        self._news = view.pins.poll() or self._news
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._news = self._refresh_runs(1) or self._news
         if self._news and (self._rate.frame_is_due() or urgent):
             self._show_news()
-        if ended and self._feed.live.started is None and not self._feed.is_behind:
+        if (
+            ended
+            and view.run.path == self._first_run.path
+            and self._feed.live.started is None
+            and not self._feed.is_behind
+        ):
             self.exit(NEVER_BEGAN)
 
     def _show_news(self) -> None:
@@ -369,6 +378,10 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self._news = True
             await asyncio.sleep(HISTORY_SLICE_S / 2)
         self.update_panels()
+
+    def _read_older(self) -> None:
+        if self._feed.progress is not None:
+            self.run_worker(self._read_history(), group="history", exclusive=True)
 
     # Notices
 
