@@ -22,17 +22,18 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
-from sf_tui.tui.machine import Machine, MachineSample
+from sf_tui.tui.machine import Machine
 from sf_tui.tui.numbers import format_clock
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.machine import MachinePanel, machine_rows
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
 from sf_tui.tui.panels.pinned import PinLegend
-from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
+from sf_tui.tui.panels.tables import Drift, DriftLine, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
 from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
@@ -74,11 +75,10 @@ def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
         height: of the terminal.
         wide: whether the layout has the run list.
     """
-    gpus = len(view.machine.gpus) if view.machine else 0
     drift = max(len(layers_shown(view)), 1) + 1
     # Title, heading, tasks, and what the values rest on.
     matrix = min(max(len(view.tasks), 1), 8) + 3
-    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
+    machine = machine_rows(view, height)
     diagnosis = view.live.diagnosis
     if diagnosis is None:
         drift = min(drift, max(height - 28, 4) + 1)
@@ -355,12 +355,12 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
             # An imported run's events have the time of the import.
             ended = "imported" if self.view.run.references.exists() else "the run ended"
-            self.view.machine = MachineSample(problem=f"{ended} {clock}".rstrip())
+            self.view.machine = self._machine.after_end(self.view.run, f"{ended} {clock}".rstrip())
         elif self.view.machine is None or (
             self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
         ):
             self._machine_news = False
-            self.view.machine = self._machine.sample(self.view.liveness)
+            self.view.machine = self._machine.sample(self.view.run, self.view.liveness)
 
     def _refresh_runs(self, count: int) -> bool:
         """Read some runs of the run list again if the layout shows it; return if any changed."""

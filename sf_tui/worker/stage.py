@@ -118,6 +118,7 @@ class StagePlay:
         context = self._context
         if not context.resume_log.has_event("stage_started", self.name):
             anchor = self.anchor.summary
+            task = context.prepared.tasks[self.spec.task]
             context.log_event(
                 StageStarted(
                     stage=self.name,
@@ -129,6 +130,9 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    rows=len(task.train),
+                    rows_per_step=self.spec.train.batch_size - self.strategies.old_rows,
+                    tokens_per_row=round(task.mean_length, 2),
                     refused=refusals_of(self.loop),
                 )
             )
