@@ -30,15 +30,17 @@ from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_can
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import RunList
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.picker import PickerScreen
 from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
-from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+from sf_tui.tui.visiting import VisitingView
 from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.measured import format_score
 from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
@@ -121,7 +123,7 @@ class ZoomScreen(Screen[None]):
         yield Footer(self._view, id="footer")
 
 
-class ConsoleApp(RunView, inherit_bindings=False):
+class ConsoleApp(VisitingView, inherit_bindings=False):
     """The Textual application of the console.
 
     Attributes:
@@ -139,12 +141,30 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
+        self.entered_run()
+
+    def entered_run(self) -> None:
+        """Send actions to the run that is shown now."""
         self.sender = ActionSender(
-            run,
+            self.view.run,
             self.view.actions,
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
+
+    def on_run_list_opened(self, message: RunList.Opened) -> None:
+        """Show the run that was chosen in the list at the side."""
+        self.show_run(message.run)
+
+    def _command_runs(self) -> None:
+        view, clock = self.view, self.options.wall_clock
+        picker = PickerScreen(view, clock, pins=view.pins, chosen=view.run)
+        self.push_screen(picker, self._leave_picker)
+
+    def _leave_picker(self, run: RunDirectory | None) -> None:
+        if run is not None:
+            self.show_run(run)
+        self.update_panels()
 
     def on_key(self, event: events.Key) -> None:
         """Dispatch a key: the console's own keys first, then the profile's actions."""
@@ -297,8 +317,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
             self.view.cursor = None
         elif isinstance(self.screen, ZoomScreen):
             self.pop_screen()
-        else:
+        elif can_cancel(self.view):
             self._cancel()
+        else:
+            self.go_back()
 
     def _command_narrow(self) -> None:
         change_range(self.view, 1)

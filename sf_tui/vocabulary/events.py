@@ -98,6 +98,9 @@ class StageStarted(Event):
         Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
     ] = 0
     probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
+    rows: Annotated[Count, Doc("training rows of its task; 0: unknown", "rows")] = 0
+    rows_per_step: Annotated[Count, Doc("rows of its task in each step", "rows")] = 0
+    tokens_per_row: Annotated[float, Doc("mean length of such a row", "tokens")] = 0.0
     refused: Annotated[Mapping[str, str], Doc("op to why the host can't do it", "", True)] = field(
         default_factory=dict
     )

@@ -33,6 +33,7 @@ from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
@@ -133,7 +134,7 @@ class Worker:
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
-        heartbeat = Heartbeat(self._run)
+        heartbeat = Heartbeat(self._run, DeviceReader())
         try:
             clear_leftovers(self._run)
             heartbeat.start()
