@@ -343,6 +343,15 @@ class ArmRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """A held-out question that was answered right before and is answered wrong now."""
+
+    question: Annotated[str, Doc("the question; a long one is cut")]
+    wanted: Annotated[str, Doc("the right answer; a long one is cut")]
+    answered: Annotated[str, Doc("what the model answers now; a long one is cut")]
+
+
+@dataclass(frozen=True, slots=True)
 class CostEntry:
     """What some training takes."""
 
