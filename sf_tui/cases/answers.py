@@ -8,7 +8,7 @@ random number is drawn and no weight stays changed, so a training continues as i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -234,6 +234,11 @@ class Answerer:
         return found
 
 
+def lent(asked: AskedState, layout: ModelLayout) -> AbstractContextManager[None]:
+    """Return a context in which the model has the weights of a state."""
+    return nullcontext() if asked.weights is None else with_weights(asked.weights, layout)
+
+
 def asked_task(
     name: str, rows: Sequence[Encoded], count: int | None, answerer: Answerer
 ) -> AskedTask:
@@ -298,8 +303,7 @@ def fill_sheet(
     for one in states:
         column = _known_answers(known, one, questions)
         if column is None:
-            lent = with_weights(one.weights, layout) if one.weights is not None else nullcontext()
-            with lent:
+            with lent(one, layout):
                 column = answerer.answer(rows)
         columns.append(column)
     return AnswerSheet(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sf_tui.cases.answers import Answerer, AskedState, AskedTask, asked_task, fill_sheet
+from sf_tui.cases.answers import Answerer, AskedState, AskedTask, asked_task, fill_sheet, lent
 from sf_tui.cases.referenced import open_referenced
 from sf_tui.cases.run_weights import (
     LoadedRun,
@@ -31,6 +31,7 @@ from sf_tui.run.answers import (
     MODEL,
     NOW,
     START,
+    Answer,
     AnswerSheet,
     ModelState,
 )
@@ -105,6 +106,20 @@ class AskedRun:
             notes=self.notes,
         )
 
+    def own_answers(self, question: str) -> list[tuple[ModelState, Answer]]:
+        """Return the answer to a question of one's own in every state.
+
+        Raises:
+            SfError: weights can't be used, or the chat template refuses the question.
+        """
+        like = example_like(read_task(self.profile, self.profile.task(self.tasks[0])).held_out)
+        prompt = self.answerer.prompt(question, like)
+        found = []
+        for one in self.states:
+            with lent(one, self.model.layout):
+                found.append((one.state, self.answerer.answer_prompt(prompt)))
+        return found
+
     def held_out(self, task: str) -> HeldOut:
         """Return the held-out examples of a task.
 
@@ -120,6 +135,11 @@ class AskedRun:
 def held_out_of(tasks: Mapping[str, PreparedTask], names: Sequence[str]) -> dict[str, HeldOut]:
     """Return the held-out examples of some of a worker's tasks."""
     return {name: HeldOut(tasks[name].task.held_out, tasks[name].held_out) for name in names}
+
+
+def example_like(examples: Sequence[Example]) -> Example | None:
+    """Return an example that a question of one's own is written like; None if none has a text."""
+    return next((one for one in examples if not one.token_ids), None)
 
 
 def tasks_of(stage: StageState, wanted: Sequence[str] = ()) -> list[str]:
@@ -231,6 +251,11 @@ def ask_run(
     tasks = tasks_of(stage, wanted.tasks)
     # Before the model is loaded, which takes seconds.
     _check_step(record, stage, wanted.step)
+    if not tasks:
+        raise RunError(
+            f"{run.id}: stage '{name}' has no probe, so there are no held-out questions",
+            "`sf show` shows how far it has come",
+        )
     model = load_newest(record)
     answerer = Answerer(model.loaded, model.compute, between=between)
 

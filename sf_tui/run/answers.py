@@ -141,6 +141,10 @@ class AnswerSheet:
         """Return whether an answer was gained."""
         return not question.answers[0].right and question.answers[self.judged].right
 
+    def change(self, question: Question) -> str:
+        """Return `lost`, `gained`, or nothing."""
+        return "lost" if self.is_lost(question) else "gained" if self.is_gained(question) else ""
+
     def right(self, task: str, state: int) -> int:
         """Return how many answers of a task are right in a state."""
         return sum(one.answers[state].right for one in self.questions if one.task == task)
@@ -228,3 +232,29 @@ def cut_text(text: str) -> str:
 def record_of(question: str, wanted: str, answered: str) -> AnswerRecord:
     """Return a lost answer as an event has it."""
     return AnswerRecord(cut_text(question), cut_text(wanted), cut_text(answered))
+
+
+def shortened_questions(questions: Sequence[Question], cells: int) -> list[str]:
+    """Return questions for a narrow column: what those of a task have in common is left out.
+
+    Args:
+        questions: the questions that are shown together.
+        cells: characters of the column; shorter questions stay whole.
+    """
+    shared: dict[str, str] = {}
+    for one in questions:
+        shared[one.task] = _common_words(shared.get(one.task, one.question), one.question)
+    return [
+        _ELLIPSIS + one.question[len(shared[one.task]) :]
+        if len(one.question) > cells and 1 < len(shared[one.task]) < len(one.question)
+        else one.question
+        for one in questions
+    ]
+
+
+def _common_words(first: str, second: str) -> str:
+    """Return the whole words that both texts begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    length = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+    common = first[:length]
+    return common if first == second else common[: common.rfind(" ") + 1]

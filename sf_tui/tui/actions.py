@@ -227,6 +227,7 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
     ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(("e",), "answers", "answers", "what the model answers: at the start, now, repaired"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
     ConsoleKey(
         ("m",), "copy", "copy", "write the values as Markdown to a file, and offer the clipboard"

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.clipboard import offer_to_clipboard
+from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
 from sf_tui.tui.panels.charts import AccuracyChart
@@ -227,6 +229,22 @@ class ConsoleApp(RunView, inherit_bindings=False):
 
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
+
+    def _command_answers(self) -> None:
+        action = self.sender.actions.of_op("ask")
+        refusal = "read-only: nothing is asked" if self.options.read_only else ""
+        ask = None
+        if self.view.liveness.has_worker and self.view.newest.finished is None:
+            refusal = refusal or self.view.refused.get("ask", "")
+            refusal = refusal or ("" if action else "the profile has no action for it")
+            ask = partial(self._ask, action) if action else None
+        self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
+
+    def _ask(self, action: Action, question: str) -> str:
+        refusal = self.sender.why_not(self.view.liveness.state, action)
+        if refusal:
+            raise RunError(refusal, f"`sf ask {self.view.run.id}` asks its checkpoints")
+        return self.sender.send(action, {"question": question} if question else None)
 
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)

@@ -226,6 +226,11 @@ class Alert(Event):
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
     answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
 
+    @property
+    def text(self) -> str:
+        """The message with the answers that were lost."""
+        return ". ".join([self.message, *(one.spelled() for one in self.answers)])
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointWritten(Event):
@@ -359,6 +364,11 @@ class LinesLost(Event):
     until: Annotated[Count, Doc("the last `seq` that was lost")]
     level: Annotated[str, Doc("`warn`")]
     message: Annotated[str, Doc("what was lost and what follows from it")]
+
+    @property
+    def text(self) -> str:
+        """The message, as an alert has it."""
+        return self.message
 
 
 EVENTS: Mapping[str, type[Event]] = {

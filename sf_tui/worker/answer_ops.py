@@ -11,6 +11,7 @@ from typing import Any
 
 from sf_tui.cases.answers import MOST_RECORDS, Answerer, fill_sheet, lost_records
 from sf_tui.cases.run_answers import (
+    example_like,
     held_out_of,
     stage_questions,
     start_state,
@@ -95,8 +96,7 @@ class _Ask(OpImplementation):
             _stage_state(target), [command.arguments["task"]] if command.arguments["task"] else []
         )
         examples = context.prepared.tasks[name].task.held_out
-        like = next((one for one in examples if not one.token_ids), None)
-        prompt = answerer.prompt(question, like)
+        prompt = answerer.prompt(question, example_like(examples))
         now = answerer.answer_prompt(prompt)
         before = None
         start = _start(target)

@@ -89,7 +89,7 @@ def test_the_sheet_has_the_questions_of_the_probes(asked: RunDirectory) -> None:
     sheet = read_sheet(asked, "new")
     assert sheet is not None
     assert (named(sheet), sheet.step, sheet.tasks) == ([START, NOW], 5, ["old", "new"])
-    plan = [e for e in events_of(asked, "probe") if e["stage"] == "new"][0]["subset"]
+    plan = next(e for e in events_of(asked, "probe") if e["stage"] == "new")["subset"]
     for task in sheet.tasks:
         count = sum(one.task == task for one in sheet.questions)
         assert count == plan[task]["n"]
