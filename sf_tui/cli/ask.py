@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sf_tui.cases.run_answers import Wanted
+    from sf_tui.profile import Profile
     from sf_tui.run.answers import AnswerSheet
     from sf_tui.run.directory import RunDirectory
 
@@ -138,6 +139,7 @@ def _ask_worker(run: RunDirectory, task: str | None) -> AnswerSheet:
     from sf_tui.vocabulary.events import AnswersWritten
 
     tail = EventTail(run.events, offset=run.events.stat().st_size)
+    # It answers for every task; the name is checked, and filters what is shown.
     _send(run, {"task": task} if task else {})
     written = [event for event in tail.poll() if isinstance(event, AnswersWritten)]
     sheet = read_sheet(run, written[-1].stage) if written else None
@@ -188,6 +190,7 @@ def _send(run: RunDirectory, arguments: dict[str, Any]) -> str:
 
 def _ask_disk(run: RunDirectory, wanted: Wanted) -> AnswerSheet:
     """Ask the model of a run in this process; keep the answers for the console if it can."""
+    profile = _profile(run)
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.run_answers import ask_run
     from sf_tui.run.answers import write_sheet
@@ -195,8 +198,7 @@ def _ask_disk(run: RunDirectory, wanted: Wanted) -> AnswerSheet:
 
     log = narrator()
     log(f"loading {run_name(run)}")
-    record = read_record(run, _profile(run))
-    asked = ask_run(record, wanted, check_interrupt)
+    asked = ask_run(read_record(run, profile), wanted, check_interrupt)
     log("asking " + ", ".join(one.state.label for one in asked.states))
     sheet = asked.sheet()
     for note in sheet.notes:
@@ -212,13 +214,14 @@ def _ask_disk(run: RunDirectory, wanted: Wanted) -> AnswerSheet:
 def _ask_disk_own(
     run: RunDirectory, questions: Sequence[str], wanted: Wanted
 ) -> list[dict[str, Any]]:
+    profile = _profile(run)
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.run_answers import ask_run
     from sf_tui.worker.checkpoints import read_record
 
     log = narrator()
     log(f"loading {run_name(run)}")
-    asked = ask_run(read_record(run, _profile(run)), wanted, check_interrupt)
+    asked = ask_run(read_record(run, profile), wanted, check_interrupt)
     return [
         {
             "question": question,
@@ -246,7 +249,7 @@ def _ask_model(source: str, questions: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _profile(run: RunDirectory) -> Any:
+def _profile(run: RunDirectory) -> Profile:
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.profile import load_profile
 

@@ -231,13 +231,13 @@ class ConsoleApp(RunView, inherit_bindings=False):
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
 
     def _command_answers(self) -> None:
-        action = self.sender.actions.of_op("ask")
+        # Every profile has this action, also where an older file doesn't list it.
+        action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
         refusal = "read-only: nothing is asked" if self.options.read_only else ""
         ask = None
         if self.view.liveness.has_worker and self.view.newest.finished is None:
             refusal = refusal or self.view.refused.get("ask", "")
-            refusal = refusal or ("" if action else "the profile has no action for it")
-            ask = partial(self._ask, action) if action else None
+            ask = None if refusal else partial(self._ask, action)
         self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
 
     def _ask(self, action: Action, question: str) -> str:

@@ -46,12 +46,13 @@ class _Ask(OpImplementation):
         question = command.arguments["question"]
         if question is not None:
             return self._answer(target, command, question)
-        return self._write(target, command.arguments["task"])
+        # All tasks, whichever is named: the file is the console's, too.
+        return self._write(target)
 
-    def _write(self, target: OpTarget, task: str | None) -> str:
+    def _write(self, target: OpTarget) -> str:
         context, stage = target.context, _stage_state(target)
         answerer = answerer_of(context)
-        names = tasks_of(stage, [task] if task else [])
+        names = tasks_of(stage)
         start = _start(target)
         notes = [] if start else [f"the start weights of stage '{stage.name}' are gone"]
         states = [start_state(context.run, start)] if start else []

@@ -56,7 +56,7 @@ def test_the_counts_are_those_of_the_probes(run: Path, ask: Ask) -> None:
         assert now == start - counts["lost"] + counts["gained"]
     changes = [one["change"] for one in sheet["questions"]]
     assert changes == sorted(changes, key=["lost", "gained", ""].index)
-    assert changes.count("gained") > 0
+    assert min(changes.count("lost"), changes.count("gained")) > 0
     # A right answer is the wanted one; nothing else is.
     for one in sheet["questions"]:
         for answer in one["answers"]:
@@ -72,10 +72,8 @@ def test_the_counts_are_those_of_the_probes(run: Path, ask: Ask) -> None:
     code, out, _ = ask(run, "-n", "2")
     assert code == 0
     header, *rows = [line for line in out.splitlines() if "\t" in line]
-    assert header.split("\t") == ["task", "change", "question", "wanted", "at start", "now @8"] or (
-        header.startswith("task\tchange\tquestion\twanted\tat start\tnow @")
-    )
-    assert len(rows) == 2 * len(sheet["counts"])
+    assert header.startswith("task\tchange\tquestion\twanted\tat start\tnow @")
+    assert len(rows) == sum(min(counts["examples"], 2) for counts in sheet["counts"].values())
 
 
 def test_a_question_of_ones_own_is_answered_as_a_held_out_one(run: Path, ask: Ask) -> None:

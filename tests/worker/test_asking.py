@@ -21,6 +21,7 @@ from sf_tui.run.answers import (
 )
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.checkpoints import read_record
+from support.adapter_runs import begin_adapter_run, make_base
 from support.quick_run import Begin, Operator, equal, events_of, final_weights, live_course, work
 
 QUESTION = "Who is that?\nAnswer:"
@@ -143,6 +144,24 @@ def test_the_states_around_a_repair_are_asked(begin: Begin) -> None:
     assert [one.answers[1] for one in at_step.questions] == [
         one.answers[2] for one in sheet.questions
     ]
+
+
+def test_an_adapter_run_starts_with_the_adapter_off(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    plain, asked = (begin_adapter_run(tmp_path / name, base) for name in ("plain", "asked"))
+    assert work(plain) == 0
+    stage = next(e for e in events_of(plain, "stage_started"))["stage"]
+    assert work(asked, Operator(asked).at(stage, 3, "ask").at(stage, 5, "ask")) == 0
+    assert live_course(asked) == live_course(plain)
+    sheet = read_sheet(asked, stage)
+    assert sheet is not None
+    assert sheet.states[0].weights == str(base)
+    run = asked_run(asked, stage=stage)
+    asked_first = [one for one in sheet.questions if one.task == sheet.tasks[0]]
+    rows = run.held_out(sheet.tasks[0]).rows
+    with run.model.layout.adapters.off():  # type: ignore[union-attr]
+        bare = run.answerer.answer([rows[one.place] for one in asked_first])
+    assert [one.answers[0] for one in asked_first] == bare
 
 
 def test_a_damaged_sheet_is_named_and_written_again(asked: RunDirectory) -> None:
