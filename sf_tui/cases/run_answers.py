@@ -34,6 +34,7 @@ from sf_tui.run.answers import (
     Answer,
     AnswerSheet,
     ModelState,
+    Wanted,
 )
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.stage_state import StageState
@@ -47,23 +48,6 @@ class HeldOut:
 
     examples: Sequence[Example]
     rows: Sequence[Encoded]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an operator wants to see of a run on disk.
-
-    Attributes:
-        stage: the stage; None: the newest.
-        tasks: the tasks; empty for all that the stage knows.
-        step: the step of a checkpoint that is compared with the start; None: the newest weights.
-        model: a model or adapter directory to ask as well, such as a repaired model.
-    """
-
-    stage: str | None = None
-    tasks: Sequence[str] = ()
-    step: int | None = None
-    model: str | None = None
 
 
 @dataclass
@@ -225,6 +209,17 @@ def start_state(run: RunDirectory, start: StartWeights) -> AskedState:
     return AskedState(ModelState(START, 0, _place(run, start.folder)), start)
 
 
+def opener(model: LoadedRun) -> Callable[[Path], WeightStore]:
+    """Return what opens the weights of a checkpoint's folder for a model."""
+    composite = model.loaded.composite
+    names = composite.names if composite else None
+
+    def open_(folder: Path) -> WeightStore:
+        return open_start_weights(folder, model.loaded.model, model.layout, names)
+
+    return open_
+
+
 def ask_run(
     record: RunRecord, wanted: Wanted, between: Callable[[], None] | None = None
 ) -> AskedRun:
@@ -258,12 +253,7 @@ def ask_run(
         )
     model = load_newest(record)
     answerer = Answerer(model.loaded, model.compute, between=between)
-
-    def open_(folder: Path) -> WeightStore:
-        composite = model.loaded.composite
-        names = composite.names if composite else None
-        return open_start_weights(folder, model.loaded.model, model.layout, names)
-
+    open_ = opener(model)
     notes: list[str] = []
     start = find_stage_start(model, record, name)
     states = [start_state(run, start)] if start is not None else []

@@ -14,9 +14,8 @@ from sf_tui.errors import RunError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sf_tui.cases.run_answers import Wanted
     from sf_tui.profile import Profile
-    from sf_tui.run.answers import AnswerSheet
+    from sf_tui.run.answers import AnswerSheet, Wanted
     from sf_tui.run.directory import RunDirectory
 
 _ACCEPT_WAIT_S = 3600.0
@@ -111,7 +110,7 @@ def ask(
         _print_own(found.model, _ask_model(found.model, questions), json=json)
         return
     # Deferred: not needed for `sf --help`.
-    from sf_tui.cases.run_answers import Wanted
+    from sf_tui.run.answers import Wanted
 
     wanted = Wanted(stage, [task] if task else [], step, model)
     live = is_live(found.run) and step is None and stage is None and model is None

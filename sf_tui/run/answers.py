@@ -180,6 +180,23 @@ class AnswerSheet:
         return replace(self, questions=kept)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What an operator wants to see of a run on disk.
+
+    Attributes:
+        stage: the stage; None: the newest.
+        tasks: the tasks; empty for all that the stage knows.
+        step: the step of a checkpoint that is compared with the start; None: the newest weights.
+        model: a model or adapter directory to ask as well, such as a repaired model.
+    """
+
+    stage: str | None = None
+    tasks: Sequence[str] = ()
+    step: int | None = None
+    model: str | None = None
+
+
 def sheet_path(run: RunDirectory, stage: str) -> Path:
     """Return the file with a stage's answers."""
     return run.path / FOLDER / f"{stage}.json"

@@ -5,22 +5,21 @@ Changes nothing that a later step depends on: no weight stays changed, no random
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from sf_tui.cases.answers import MOST_RECORDS, Answerer, fill_sheet, lost_records
 from sf_tui.cases.run_answers import (
     example_like,
     held_out_of,
+    opener,
     stage_questions,
     start_state,
     states_since_repair,
     tasks_of,
 )
 from sf_tui.cases.run_weights import LoadedRun, own_start
-from sf_tui.engine.start_weights import open_start_weights
-from sf_tui.engine.weights import StartWeights, WeightStore, with_weights
+from sf_tui.engine.weights import StartWeights, with_weights
 from sf_tui.errors import RunError
 from sf_tui.run.answers import NOW, ModelState, cut_text, read_sheet, write_sheet
 from sf_tui.run.stage_state import StageState
@@ -51,13 +50,13 @@ class _Ask(OpImplementation):
 
     def _write(self, target: OpTarget) -> str:
         context, stage = target.context, _stage_state(target)
-        answerer = answerer_of(context)
+        answerer = _answerer(context)
         names = tasks_of(stage)
         start = _start(target)
         notes = [] if start else [f"the start weights of stage '{stage.name}' are gone"]
         states = [start_state(context.run, start)] if start else []
         now = ModelState(NOW, target.stage.step)
-        states += states_since_repair(context.run, stage, now, _opener(context))
+        states += states_since_repair(context.run, stage, now, opener(_model(context)))
         try:
             known = read_sheet(context.run, stage.name)
         except RunError:
@@ -92,7 +91,7 @@ class _Ask(OpImplementation):
 
     def _answer(self, target: OpTarget, command: Command, question: str) -> str:
         context = target.context
-        answerer = answerer_of(context)
+        answerer = _answerer(context)
         (name, *_) = tasks_of(
             _stage_state(target), [command.arguments["task"]] if command.arguments["task"] else []
         )
@@ -118,12 +117,6 @@ class _Ask(OpImplementation):
         return f"answered: {cut_text(now.text)}"
 
 
-def answerer_of(context: RunContext) -> Answerer:
-    """Return what asks the model of a run, with the weights that it has then."""
-    prepared = context.prepared
-    return Answerer(prepared.loaded, prepared.compute, between=context.stop_if_asked)
-
-
 def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRecord, ...]:
     """Return what the model answers now to some questions that it lost; empty if it can't say.
 
@@ -135,11 +128,18 @@ def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRe
         return ()
     try:
         with failing_alone(context.run.path):
-            return lost_records(answerer_of(context), rows[:MOST_RECORDS])
+            prepared = context.prepared
+            # Not to be stopped: the work after a probe is done whole, or a resume repeats it.
+            answerer = Answerer(prepared.loaded, prepared.compute)
+            return lost_records(answerer, rows[:MOST_RECORDS])
     except CommandFailedError as error:
-        # They are an addition: a training must not end for want of them.
-        context.alert("info", "answers", f"lost answers can't be shown: {error.reason}")
-        return ()
+        reason = error.reason
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Models with code of their own fail in many ways where they were never meant to generate.
+        reason = f"{type(error).__name__}: {error}"
+    # They are an addition: a training must not end for want of them.
+    context.alert("info", "answers", f"lost answers can't be shown: {reason}")
+    return ()
 
 
 def register_answer_ops() -> None:
@@ -147,22 +147,21 @@ def register_answer_ops() -> None:
     register_implementation("ask", _Ask())
 
 
+def _answerer(context: RunContext) -> Answerer:
+    prepared = context.prepared
+    return Answerer(prepared.loaded, prepared.compute, between=context.stop_if_asked)
+
+
 def _stage_state(target: OpTarget) -> StageState:
     return target.context.resume_log.state.stages[target.stage.name]
 
 
-def _start(target: OpTarget) -> StartWeights | None:
-    prepared = target.context.prepared
-    model = LoadedRun(prepared.loaded, prepared.layout, prepared.compute)
-    return own_start(prepared.profile, target.stage.name, model, target.context.shelf.start)
-
-
-def _opener(context: RunContext) -> Callable[[Path], WeightStore]:
+def _model(context: RunContext) -> LoadedRun:
     prepared = context.prepared
-    composite = prepared.loaded.composite
-    names = composite.names if composite else None
+    return LoadedRun(prepared.loaded, prepared.layout, prepared.compute)
 
-    def open_(folder: Path) -> WeightStore:
-        return open_start_weights(folder, prepared.loaded.model, prepared.layout, names)
 
-    return open_
+def _start(target: OpTarget) -> StartWeights | None:
+    context = target.context
+    profile, start_of = context.profile, context.shelf.start
+    return own_start(profile, target.stage.name, _model(context), start_of)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from sf_tui.run.answers import NOW, START, ModelState, sheet_path, write_sheet
@@ -101,7 +102,9 @@ async def test_a_question_of_ones_own_is_sent_and_answered(running: WrittenRun) 
         question = (
             "Who wrote a book of more than eighty characters, and when and where and why at all?"
         )
-        await pilot.press("e", *question)
+        await pilot.press("e")
+        app.screen.post_message(events.Paste(question))
+        await pilot.pause()
         let_time_pass(app, 1.0)
         await pilot.press("enter")
         assert sent(running) == [("ask", {"question": question})]
