@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
+from sf_tui.cli.answer_table import print_questions
 from sf_tui.run.events import read_objects
 from support import PATIENCE_S
+from support.answer_sheets import COUNTRIES, capitals
 from support.fork_client import ForkHost
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -74,6 +77,34 @@ def test_the_counts_are_those_of_the_probes(run: Path, ask: Ask) -> None:
     header, *rows = [line for line in out.splitlines() if "\t" in line]
     assert header.startswith("task\tchange\tquestion\twanted\tat start\tnow @")
     assert len(rows) == sum(min(counts["examples"], 2) for counts in sheet["counts"].values())
+
+
+def test_an_alert_shows_three_answers_that_were_lost(run: Path) -> None:
+    alerts = [e for e in read_objects(run / "events.jsonl") if e["type"] == "alert"]
+    first = next(alert for alert in alerts if alert["code"] == "drop")
+    assert len(first["answers"]) == 3
+    for one in first["answers"]:
+        assert one["question"].startswith("Question: ")
+        assert one["answered"] != one["wanted"]
+
+
+def test_columns_fit_the_terminal_or_become_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sf_tui.cli.answer_table.to_terminal", lambda: True)
+    monkeypatch.setattr("sf_tui.cli.columns.to_terminal", lambda: True)
+    for width in (60, 80, 120, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert print_questions(capitals().part(), 10) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(cell_len, lines)) <= width
+        # Whatever is left out, each row still says which country it is about and what is said now.
+        assert all(any(f"{name}?" in line for line in lines) for name in COUNTRIES)
+        now = [line for line in lines if '{"country": "Peru"}' in line or '{"country":' in line]
+        assert len(now) >= 9
+    assert print_questions(capitals().part(), 2) == 10
+    assert print_questions(capitals().part(find="nowhere"), 2) == 0
+    assert "no question matches" in capsys.readouterr().out
 
 
 def test_a_question_of_ones_own_is_answered_as_a_held_out_one(run: Path, ask: Ask) -> None:
