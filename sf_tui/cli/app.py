@@ -16,6 +16,7 @@ from sf_tui import __version__
 from sf_tui.cli import (
     act,
     analyze,
+    ask,
     attach,
     bench,
     compare,
@@ -129,6 +130,7 @@ app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
 app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
 app.command("runs", cls=RemoteCommand, rich_help_panel=_LOOK)(runs.runs)
 app.command("show", cls=RemoteCommand, rich_help_panel=_LOOK)(show.show)
+app.command("ask", cls=RemoteCommand, rich_help_panel=_LOOK)(ask.ask)
 app.command("log", cls=RemoteCommand, rich_help_panel=_LOOK)(log.log)
 app.command("compare", cls=RemoteCommand, rich_help_panel=_LOOK)(compare.compare)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)

@@ -235,6 +235,7 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey(
         ("R",), "runs", "runs", "list all runs: open one here, or pin its curves over these"
     ),
+    ConsoleKey(("e",), "answers", "answers", "what the model answers: at the start, now, repaired"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
     ConsoleKey(
         ("m",), "copy", "copy", "write the values as Markdown to a file, and offer the clipboard"

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.clipboard import offer_to_clipboard
+from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
 from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
@@ -285,6 +287,22 @@ class ConsoleApp(VisitingView, inherit_bindings=False):
 
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
+
+    def _command_answers(self) -> None:
+        # Every profile has this action, also where an older file doesn't list it.
+        action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
+        refusal = "read-only: nothing is asked" if self.options.read_only else ""
+        ask = None
+        if self.view.liveness.has_worker and self.view.newest.finished is None:
+            refusal = refusal or self.view.refused.get("ask", "")
+            ask = None if refusal else partial(self._ask, action)
+        self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
+
+    def _ask(self, action: Action, question: str) -> str:
+        refusal = self.sender.why_not(self.view.liveness.state, action)
+        if refusal:
+            raise RunError(refusal, f"`sf ask {self.view.run.id}` asks its checkpoints")
+        return self.sender.send(action, {"question": question} if question else None)
 
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+from sf_tui.vocabulary.answer_events import AnswersWritten, QuestionAnswered
 from sf_tui.vocabulary.declared import (
     NATS,
     STEPS,
     AnchorState,
+    AnswerRecord,
     ArmRecord,
     Count,
     DiagnosisCost,
@@ -32,6 +34,7 @@ __all__ = [
     "ASIDE",
     "EVENTS",
     "Alert",
+    "AnswersWritten",
     "CheckpointWritten",
     "CommandAnswered",
     "Danger",
@@ -43,6 +46,7 @@ __all__ = [
     "OperationProgress",
     "OperationTimes",
     "Probe",
+    "QuestionAnswered",
     "Rewound",
     "RunFinished",
     "RunStarted",
@@ -226,6 +230,12 @@ class Alert(Event):
     stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
+    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
+
+    @property
+    def text(self) -> str:
+        """The message with the answers that were lost."""
+        return ". ".join([self.message, *(one.spelled() for one in self.answers)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +346,7 @@ class DiagnosisMade(Event):
     new_learned: Annotated[
         bool | None, Doc("false if its score did not rise: nothing was tested")
     ] = None
+    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +371,11 @@ class LinesLost(Event):
     level: Annotated[str, Doc("`warn`")]
     message: Annotated[str, Doc("what was lost and what follows from it")]
 
+    @property
+    def text(self) -> str:
+        """The message, as an alert has it."""
+        return self.message
+
 
 EVENTS: Mapping[str, type[Event]] = {
     cls.TYPE: cls
@@ -379,6 +395,8 @@ EVENTS: Mapping[str, type[Event]] = {
         OperationProgress,
         Rewound,
         DiagnosisMade,
+        AnswersWritten,
+        QuestionAnswered,
         RunFinished,
         LinesLost,
     )
