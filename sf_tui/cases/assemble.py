@@ -284,6 +284,8 @@ def live_case(
     others = (task for name, task in prepared.tasks.items() if name not in {old.name, spec.task})
     case.other_held_out = held_out_prompts_of(others)
     case.check_stop = check_stop
+    if prepared.ranks.lockstep:
+        case.agree = lambda late: prepared.ranks.decide(lambda: late)
     trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}
     return RunCase(
         case,

@@ -124,7 +124,9 @@ class RecoveryCase:
     other_held_out: tuple[Tokens, ...] = ()
     """Held-out prompts of the run's other tasks."""
     check_stop: Callable[[], None] | None = None
-    """Called before each pass of the start model; an exception ends the test or the repair."""
+    """Called before each forward pass; an exception ends the test or the repair."""
+    agree: Callable[[bool], bool] = bool
+    """Returns what all ranks do about a question that each answers by its own clock."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -307,7 +309,13 @@ class RecoveryCase:
 
     def scorer(self) -> Scorer:
         """Return a scorer for rows under the model's current weights."""
-        return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
+        return Scorer(
+            self.model,
+            self.compute,
+            pad_id=self.pad_id,
+            pass_tokens=self.pass_tokens,
+            between=self.check_stop,
+        )
 
     def meter(self) -> DivergenceMeter:
         """Return a meter of the model's divergence from the start model's answers to neighbors."""

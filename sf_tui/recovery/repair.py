@@ -24,6 +24,7 @@ from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
 from sf_tui.recovery.held_attempts import HeldAttempts, RepairParts
 from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
+from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.repair_attempts import RepairAttempts
 from sf_tui.recovery.repair_check import HeldOutCheck, old_accuracy, score_both
 from sf_tui.recovery.repair_search import JointScore, find_keep
@@ -64,7 +65,7 @@ class Repair:
         new_floor: float = NEW_FLOOR,
         force: bool = False,
         log: Callable[[str], None] = lambda _: None,
-        on_step: Callable[[int], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         """Prepare a repair.
 
