@@ -10,12 +10,12 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.losses import worst_loss
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
 from sf_tui.tui.activity import ActivityLog, Entry, Kind
 from sf_tui.tui.history import History
-from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.tui.series import DriftTrack, MinMaxSeries
 from sf_tui.vocabulary.events import (
     CommandAnswered,

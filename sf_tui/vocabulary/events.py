@@ -28,6 +28,7 @@ from sf_tui.vocabulary.declared import (
     TaskMetrics,
 )
 from sf_tui.vocabulary.event import Event, OnRewind, UnknownEvent, event_object, own_fields
+from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
 
 __all__ = [
     "ASIDE",
@@ -42,6 +43,8 @@ __all__ = [
     "Event",
     "LinesLost",
     "OnRewind",
+    "OperationProgress",
+    "OperationTimes",
     "Probe",
     "QuestionAnswered",
     "Rewound",
@@ -99,6 +102,9 @@ class StageStarted(Event):
         Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
     ] = 0
     probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
+    rows: Annotated[Count, Doc("training rows of its task; 0: unknown", "rows")] = 0
+    rows_per_step: Annotated[Count, Doc("rows of its task in each step", "rows")] = 0
+    tokens_per_row: Annotated[float, Doc("mean length of such a row", "tokens")] = 0.0
     refused: Annotated[Mapping[str, str], Doc("op to why the host can't do it", "", True)] = field(
         default_factory=dict
     )
@@ -255,12 +261,12 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswered(Event):
-    """A command was accepted, refused, done, or failed; one event for each change."""
+    """A command was accepted, refused, done, failed or cancelled; one event for each change."""
 
     TYPE: ClassVar[str] = "command"
 
     id: Annotated[str, Doc("id of the command")]
-    status: Annotated[str, Doc("`accepted`, `refused`, `done` or `failed`")]
+    status: Annotated[str, Doc("`accepted`, `refused`, `done`, `failed` or `cancelled`")]
     action: Annotated[str, Doc("the profile's action")] = ""
     op: Annotated[str | None, Doc("what the action does; empty if refused")] = ""
     arguments: Annotated[Mapping[str, Any] | None, Doc("the op's arguments")] = None
@@ -269,7 +275,7 @@ class CommandAnswered(Event):
     value: Annotated[float | None, Doc("the metric that made the rule fire")] = None
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
-    reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    reason: Annotated[str | None, Doc("result, or why it was refused, failed or cancelled")] = None
     changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
@@ -385,6 +391,8 @@ EVENTS: Mapping[str, type[Event]] = {
         Alert,
         CheckpointWritten,
         CommandAnswered,
+        OperationTimes,
+        OperationProgress,
         Rewound,
         DiagnosisMade,
         AnswersWritten,

@@ -130,7 +130,8 @@ class Op:
             weights always does.
         replayed: whether a resume applies it again at its step, because later steps depend on it.
         ends_step: whether the commands after it must not be read until it is done.
-        interrupts: whether it acts while another command is running.
+        interrupts: whether it acts at once, while another command is running.
+        one_at_a_time: whether a second one is refused while one is under way or waits.
         needs_old_task: whether a watched task must have been learned before the stage.
         edit: whether it edits weights in one pass, without data or steps.
         after_end: the `sf` command that does the same after the run has ended, with `{run}`.
@@ -159,6 +160,7 @@ class Op:
     replayed: bool = False
     ends_step: bool = False
     interrupts: bool = False
+    one_at_a_time: bool = False
     needs_old_task: bool = False
     edit: bool = False
     after_end: str = ""

@@ -471,6 +471,14 @@ def exec_(sf: Sf, _: WrittenRun, tmp_path: Path) -> None:
     assert (code, "exit code 1" in err) == (1, True)
 
 
+def sweep(sf: Sf, _: WrittenRun, folder: Path) -> None:
+    code, _, _ = sf("sweep", profile_of(folder), "--set", "seed=1,2")
+    assert code == 2
+    sf("sweep", "biography-tiny", "--set", f"{IN_NAMES}=3,4")
+    sf("sweep", "biography-tiny", "--set", f"train.strategy={IN_NAMES},{EVERYWHERE}")
+    sf("sweep", IN_NAMES, "--set", "seed=1,2")
+
+
 def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
     code, out, _ = sf("integrate", "ms-swift")
     assert code == 0
@@ -482,6 +490,7 @@ def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
 
 CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("run",): run,
+    ("sweep",): sweep,
     ("attach",): console,
     ("watch",): console,
     ("runs",): runs,

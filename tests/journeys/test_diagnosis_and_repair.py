@@ -33,7 +33,7 @@ steps = {steps}
 threads = 1
 [diagnose]
 steps = 8
-time = 10
+time = 0
 control = "biography:unseen"
 """
 
