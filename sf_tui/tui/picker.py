@@ -36,6 +36,7 @@ READ_AGAIN_EVERY_S = 0.25
 """Interval between two runs that are read again, to keep the list up to date."""
 
 _WIDE = 110
+_WITH_STAGE = 90
 _SCORE_CELLS = {False: 6, True: 12}
 """Cells of a score without and with its interval."""
 _MOST_TYPED = 80
@@ -117,11 +118,11 @@ class RunTable(Panel):
         name_width = max(min(longest, width - 34 - 2 * cells), 8)
         header = (
             f"   {'run':<{name_width}}  {'state':<12} {'last event':>10} "
-            f"{'old':>{cells}} {'new':>{cells}}  stage"
+            f"{'old':>{cells}} {'new':>{cells}}{'  stage' if width >= _WITH_STAGE else ''}"
         )
         lines: list[Line] = [[(header, "muted")]]
         for index in range(first, min(first + room, len(shown))):
-            lines.append(self._row(shown[index], index == self.chosen, name_width, cells))
+            lines.append(self._row(shown[index], index == self.chosen, name_width, width))
         if not shown:
             none = f"none contains '{self.filter}'" if self.rows else "no run yet"
             lines.append([(f"   {none}", "muted")])
@@ -171,8 +172,9 @@ class RunTable(Panel):
         run = row.summary.run.id
         return f"{row.name} ({run})" if row.name else run
 
-    def _row(self, row: RunRow, chosen: bool, name_width: int, cells: int) -> Line:
+    def _row(self, row: RunRow, chosen: bool, name_width: int, width: int) -> Line:
         glyphs, summary = self.view.glyphs, row.summary
+        cells, wide = _SCORE_CELLS[width >= _WIDE], width >= _WITH_STAGE
         old, new = (
             score_text(self.view, score, interval=cells == _SCORE_CELLS[True])
             for score in (summary.old, summary.new)
@@ -191,7 +193,7 @@ class RunTable(Panel):
             (f"{format_age(age):>10} ", "muted"),
             (f"{old:>{cells}} ", "task-0"),
             (f"{new:>{cells}}  ", "task-1"),
-            (step, "muted"),
+            (step if wide else "", "muted"),
         ]
 
 
