@@ -27,6 +27,7 @@ GROUPS = {
         "console": "panels and keys",
         "recovery": "spurious or real, repair, anchor",
         "adapters": "LoRA: train, diagnose, repair, merge",
+        "several-runs": "open, pin, compare; runs on other hosts",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },
     "Look up": {
