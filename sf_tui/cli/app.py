@@ -16,6 +16,7 @@ from sf_tui import __version__
 from sf_tui.cli import (
     act,
     analyze,
+    ask,
     attach,
     bench,
     compare,
@@ -35,6 +36,7 @@ from sf_tui.cli import (
     run,
     runs,
     show,
+    sweep,
     wait,
 )
 from sf_tui.cli import exec as exec_command
@@ -117,6 +119,7 @@ app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN
 app.command("integrate", rich_help_panel=_RUN)(integrate.integrate)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
 app.command("import", rich_help_panel=_RUN)(import_training.import_training)
+app.command("sweep", rich_help_panel=_RUN)(sweep.sweep)
 app.command("attach", cls=RemoteCommand, rich_help_panel=_RUN)(attach.attach)
 app.command("watch", cls=RemoteCommand, rich_help_panel=_RUN)(attach.watch)
 app.command("act", cls=RemoteCommand, rich_help_panel=_RUN)(act.act)
@@ -127,6 +130,7 @@ app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
 app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
 app.command("runs", cls=RemoteCommand, rich_help_panel=_LOOK)(runs.runs)
 app.command("show", cls=RemoteCommand, rich_help_panel=_LOOK)(show.show)
+app.command("ask", cls=RemoteCommand, rich_help_panel=_LOOK)(ask.ask)
 app.command("log", cls=RemoteCommand, rich_help_panel=_LOOK)(log.log)
 app.command("compare", cls=RemoteCommand, rich_help_panel=_LOOK)(compare.compare)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)

@@ -30,7 +30,6 @@ from sf_tui.integrations.host_folder import (
 )
 from sf_tui.integrations.host_profile import Settings
 from sf_tui.profile import load_profile
-from sf_tui.run.commands import CommandTail
 from sf_tui.run.durable import replace_file
 from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
@@ -51,7 +50,9 @@ from sf_tui.worker.run_end import (
     EXIT_STOPPED,
     claim_run,
     missed_guards,
+    open_inbox,
     refuse_commands,
+    settle_earlier_commands,
 )
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stop import StopRun, StopSignals
@@ -121,6 +122,7 @@ class HostedRun:
         try:
             check_log(self.run, self._log.seq)
             more = {} if host.output_dir is None else {"output_dir": str(host.output_dir)}
+            self._inbox = open_inbox(self.run)
             claim_run(self.run, **more)
         except BaseException:
             self.close()
@@ -138,7 +140,7 @@ class HostedRun:
             log,
             prepare_host(self.run, profile, self._host),
             CheckpointStore(self.run, profile.checkpoint),
-            CommandTail(self.run.commands),
+            self._inbox,
             StopSignals(),
             RuleWatch(profile.rules),
         )
@@ -147,7 +149,7 @@ class HostedRun:
             introduce_run(context)
         if changed:
             context.log_event(Alert("warn", "data-changed", "data changed since the run began"))
-        refuse_commands(context, "no training was running to read it; send it again")
+        settle_earlier_commands(context, begun=resumed)
         ((spec, known),) = profile.stages_with_known()
         point = resume_point(self.run, spec.name, self._host.step) if resumed else None
         first = self._host.step if point is None else self._host.step - point[1]

@@ -187,6 +187,17 @@ class ConsoleSettings(StrictTable):
     )
 
 
+class LaunchSettings(StrictTable):
+    """`[launch]`: the processes that train together; `torchrun` overrides their number."""
+
+    processes: Count | Literal["gpus"] = Field(
+        default=1, description='number of processes on this machine, or "gpus": one per GPU'
+    )
+    sharding: Literal["ddp", "fsdp2"] = Field(
+        default="ddp", description="ddp: each process holds the whole model; fsdp2: a part of it"
+    )
+
+
 class CostSettings(StrictTable):
     """`[cost]`: the price of the machine."""
 
@@ -226,6 +237,7 @@ class Profile(StrictTable):
     guard: GuardSettings = Field(default_factory=GuardSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    launch: LaunchSettings = Field(default_factory=LaunchSettings)
     host: HostSettings | None = None
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)

@@ -314,6 +314,8 @@ class StageState(BaseModel):
     score: float | None
     asked_for: bool
     threads: int = Field(ge=1)
+    ranks: int = Field(ge=1)
+    """Number of processes that trained together."""
     torch: str
 
 

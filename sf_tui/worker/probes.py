@@ -17,6 +17,7 @@ from sf_tui.engine.prepare import PreparedTask, starts_without_adapter
 from sf_tui.engine.probe_plan import (
     NEW_TASK_FLOOR,
     OLD_TASK_FLOOR,
+    PROBE_SEED,
     HeldOutRows,
     ProbePlan,
     plan_probes,
@@ -24,6 +25,7 @@ from sf_tui.engine.probe_plan import (
 from sf_tui.engine.probing import Prober
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.profile import StageSpec
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.events import Drift, Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
 from sf_tui.vocabulary.metrics import metric_named
@@ -42,10 +44,6 @@ _DRIFT_PARAMETERS_A_TENSOR = 500_000
 # Old tasks are lost gradually, and decisions depend on their curves; the new task is learned within
 # a few steps, so a coarse curve is enough.
 OLD_TASK_WEIGHT = 3
-
-# Not the run's seed: runs on the same data must use the same examples, so that their curves are
-# comparable across seeds and strategies.
-PROBE_SEED = 0
 
 Measures = Mapping[str, float]
 
@@ -103,6 +101,7 @@ class StageProbes:
         self.report: ProbeReport | None = None
         self._right: dict[str, np.ndarray] = {}
         self._right_now: dict[str, np.ndarray] = {}
+        self._lost: dict[str, list[int]] = {}
         self._drift: DriftMeter | None = None
 
         tokens_a_step = self._own.mean_length * spec.train.batch_size
@@ -123,6 +122,7 @@ class StageProbes:
             pad_id=prepared.loaded.pad_id,
             batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
             batch_size=settings.batch_size,
+            ranks=prepared.ranks,
         )
 
     def _rows(self, name: str) -> HeldOutRows:
@@ -153,6 +153,11 @@ class StageProbes:
     def right_now(self) -> dict[str, str]:
         """The same at the last probe; empty unless that one scored the whole held-out splits."""
         return _packed(self._right_now)
+
+    def lost_rows(self, task: str) -> list[Encoded]:
+        """Return the examples that were right at the stage's start and wrong in the last probe."""
+        rows = self._tasks[task].held_out
+        return [rows[at] for at in self._lost.get(task, ())]
 
     def restore(
         self,
@@ -236,6 +241,9 @@ class StageProbes:
             if name in self._right:
                 then = self._right[name][list(chosen[name])]
                 flips[name] = int((then & ~now).sum()), int((now & ~then).sum())
+                self._lost[name] = [
+                    at for at, gone in zip(chosen[name], then & ~now, strict=True) if gone
+                ]
         if starts:
             self.baseline = subset
         drop = self._largest_drop(subset)
@@ -293,7 +301,7 @@ class StageProbes:
 
     def drift(self, step: int) -> float:
         """Measure drift, write the event, and return the largest layer's relative update."""
-        if self._drift is None:
+        if self._drift is None or not self._context.ranks.runs_whole:
             return 0.0
         layers = self._drift.measure()
         self._context.log_event(Drift(self._stage, step, layers))
