@@ -67,6 +67,7 @@ class RunTable(Panel):
         typing: whether the filter is being typed.
         helping: whether the keys are explained instead of the runs.
         pins: the pinned runs; None where none can be pinned.
+        remark: why the last key did nothing; empty if it did.
     """
 
     TITLE: ClassVar[str] = "choose a run"
@@ -80,6 +81,7 @@ class RunTable(Panel):
         self.typing = False
         self.helping = False
         self.pins = pins
+        self.remark = ""
 
     @property
     def shown(self) -> list[RunRow]:
@@ -130,6 +132,8 @@ class RunTable(Panel):
         if self.typing:
             asked: Line = [("filter: ", "muted"), (self.filter, "strong"), (" ", "cursor")]
             return [*lines, [*asked, ("   enter keeps it, esc clears it", "muted")]]
+        if self.remark:
+            return [*lines, [(self.remark, "warn")]]
         return [*lines, as_many_as_fit(self._keys(), width, "   ")]
 
     def _keys(self) -> list[Line]:
@@ -236,6 +240,7 @@ class PickerScreen(Screen[RunDirectory], inherit_bindings=False):
         event.stop()
         event.prevent_default()
         table, key = self.table, event.key
+        table.remark = ""
         if key == "ctrl+c":
             self.dismiss(None)
             return
@@ -265,10 +270,7 @@ class PickerScreen(Screen[RunDirectory], inherit_bindings=False):
         table.update()
 
     def _pin(self, pins: PinnedRuns, run: RunDirectory) -> None:
-        refusal = pins.toggle(run)
-        if refusal:
-            self.app.bell()
-        self.table.choose(self.table.chosen)
+        self.table.remark = pins.toggle(run)
 
     def on_paste(self, event: events.Paste) -> None:
         """Add pasted text to a filter that is being typed."""

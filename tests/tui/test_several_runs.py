@@ -145,6 +145,20 @@ def chart(app: ConsoleApp) -> str:
     return "\n".join(line[GUTTER:] for line in lines[:-2])
 
 
+async def test_a_fifth_pin_is_refused_in_words(shown: WrittenRun, make_run: MakeRun) -> None:
+    for name in ("a", "b", "c"):
+        trained(make_run, f"more-{name}", 5)
+    app = console_of(shown)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("R")
+        for _ in range(5):
+            await pilot.press("space", "down")
+        await pilot.press("up", "space")
+        assert "unpin one first" in screen_text(app)
+        await pilot.press("down")
+        assert "unpin one first" not in screen_text(app)
+
+
 def test_four_runs_at_most_are_pinned_and_signs_are_reused(make_run: MakeRun) -> None:
     runs = [trained(make_run, f"run-{n}", 5).run for n in range(6)]
     pins = PinnedRuns()
