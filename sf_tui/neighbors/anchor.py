@@ -18,6 +18,7 @@ from sf_tui.engine.batches import BatchOrder, collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.ranks import ALONE, Ranks
+from sf_tui.engine.sharding import weigh_part
 from sf_tui.neighbors.cache import TeacherCache
 
 if TYPE_CHECKING:
@@ -177,11 +178,12 @@ class Anchor:
             chosen = [places[at] for at in part]
             divergence, _, seen = self._meter.sums(self._cache, chosen)
             loss = divergence / answer_tokens
-            if not weight:
-                loss, seen = loss * weight, 0
             # The loss has no graph if every parameter that it depends on is frozen.
             if loss.requires_grad:
-                self._compute.backward(self.strength * loss)
+                own = weigh_part(loss, weight, self._ranks)
+                self._compute.backward(self.strength * own)
+            if not weight:
+                continue
             total += loss.item()
             tokens += seen
         return total, tokens
