@@ -145,19 +145,6 @@ def sum_parts(values: Sequence[float], like: torch.Tensor) -> list[float]:
     return found
 
 
-def weigh_part(loss: torch.Tensor, weight: float, ranks: Ranks) -> torch.Tensor:
-    """Return what to run the backward pass of, for one rank's part of a loss.
-
-    Args:
-        loss: the part; the parts' sum is the loss.
-        weight: 0 if the pass is repeated only to stay in step with the other ranks.
-        ranks: the processes.
-    """
-    # Divided weights take the mean of the ranks' gradients, and this is one part of a sum.
-    factor = weight * ranks.world if ranks.lockstep else weight
-    return loss if factor == 1.0 else factor * loss
-
-
 @torch.no_grad()
 def gather_to_main(ranks: Ranks, model: nn.Module) -> dict[str, torch.Tensor]:
     """Return a divided model's state dict, as `gather_tensors`. Collective."""

@@ -20,7 +20,7 @@ from sf_tui.engine.exchange import sum_gradients
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.ranks import ALONE, Ranks
-from sf_tui.engine.sharding import weigh_part, whole
+from sf_tui.engine.sharding import whole
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
 
@@ -150,7 +150,7 @@ class ExamplesLoss:
             # Divide by the tokens of the whole batch, so that accumulation affects only memory.
             loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
             del logits
-            self._compute.backward(self._weight * weigh_part(loss, weight, self._ranks))
+            self._compute.backward(self._weight * self._ranks.weigh(loss, weight))
             total += loss.item() if weight else 0.0
         return total, sum(part.tokens for part in parts)
 

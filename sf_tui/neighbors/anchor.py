@@ -18,7 +18,6 @@ from sf_tui.engine.batches import BatchOrder, collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.ranks import ALONE, Ranks
-from sf_tui.engine.sharding import weigh_part
 from sf_tui.neighbors.cache import TeacherCache
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ class Anchor:
             loss = divergence / answer_tokens
             # The loss has no graph if every parameter that it depends on is frozen.
             if loss.requires_grad:
-                own = weigh_part(loss, weight, self._ranks)
+                own = self._ranks.weigh(loss, weight)
                 self._compute.backward(self.strength * own)
             if not weight:
                 continue
