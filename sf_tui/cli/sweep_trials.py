@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
@@ -113,7 +113,9 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Take SIGINT, SIGTERM and SIGHUP as the request, within the block."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._remember) for number in numbers}
+        # `nohup` ignores SIGHUP, and shells SIGINT in the background.
+        heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._remember) for number in heeded}
         try:
             yield
         finally:
@@ -213,7 +215,7 @@ def _play(
             run.path, profile_text=dump_profile(profile), profile_name=profile.name, argv=argv
         )
     _tag(run, sweep.id)
-    tell(sweep.read_trial(at))
+    tell(replace(sweep.read_trial(at), exit_code=None, reason=""))
     environ = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
     if not probe_liveness(run).has_worker:
         _wait_for(start(run, environ), stop)
