@@ -1,8 +1,8 @@
 """A detached worker: `python -m sf_tui.worker RUN_DIR`, started by `sf run` and `sf resume`.
 
 Started by torchrun, it is one rank of several. Its parent may exit at any time; its output goes to
-the run's worker.log. With
-`--accept-changed-data`, it continues even if files outside the run have changed.
+the run's worker.log. With `--accept-changed-data`, it continues even if files outside the run have
+changed.
 """
 
 from __future__ import annotations
