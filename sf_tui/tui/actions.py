@@ -222,7 +222,9 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey(("]",), "forward", "later", "replay: to the next probe; after the last one: live"),
     ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to the previous mark"),
     ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark"),
-    ConsoleKey(("escape",), "live", "live", "replay: back to the newest step"),
+    ConsoleKey(
+        ("escape",), "live", "live, cancel", "back to the newest step; then: end an operation"
+    ),
     ConsoleKey(("<",), "narrow", "closer", "charts: run, then stage, then danger window"),
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),

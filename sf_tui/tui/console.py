@@ -20,23 +20,28 @@ from textual.screen import ModalScreen, Screen
 from sf_tui.errors import RunError
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.clipboard import offer_to_clipboard
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
+from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
 from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.measured import format_score
+from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
 
 def save_file(view: ViewState, name: str, content: str) -> Path:
@@ -168,6 +173,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
         self.check_worker()
+        if op_named(action.op).turns_on == PAUSED and can_resume(view):
+            self.push_screen(ResumeDialog(view, clock), self._resume)
+            return
         ended = view.live.finished
         refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
         refusal = refusal or view.refused.get(action.op, "")
@@ -177,6 +185,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
         # It acts on the run as it is now, so that is what must be in sight.
         view.cursor = None
         action = self.sender.resolve_toggle(action, view.newest)
+        again = repeated(view, action)
+        if again is not None:
+            self._press_again(action, again.command)
+            return
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.newest)
             if not targets:
@@ -200,7 +212,33 @@ class ConsoleApp(RunView, inherit_bindings=False):
         except RunError as error:
             self.show_notice(str(error).replace("\n ", ":"), "error")
             return
-        self.show_notice(f"{action.label}: requested", command=identity)
+        ahead = announcement(self.view, action)
+        self.show_notice(ahead or f"{action.label}: requested", command="" if ahead else identity)
+
+    def _resume(self, confirmed: bool | None) -> None:
+        if confirmed:
+            self.show_notice("starting a worker for the run")
+            self.run_worker(self._start_worker())
+
+    async def _start_worker(self) -> None:
+        problem = await resume_run(self.view.run)
+        if problem:
+            self.show_notice(f"not resumed: {problem}", "error")
+
+    def _press_again(self, action: Action, earlier: Command) -> None:
+        """End an operation at the second press of its key by the one who asked for it."""
+        if earlier.by == sender_name():
+            self._cancel()
+            return
+        state = "waits already" if earlier.status == REQUESTED else "already under way"
+        self.show_notice(
+            f"{action.label}: {state}, asked for by {earlier.sender}; esc cancels it", "warn"
+        )
+
+    def _cancel(self) -> None:
+        cancel = self.view.actions.of_op(CANCEL)
+        if cancel is not None and can_cancel(self.view):
+            self._send(cancel, what_to_cancel(self.view))
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
@@ -255,9 +293,12 @@ class ConsoleApp(RunView, inherit_bindings=False):
         jump_to_mark(self.view, 1)
 
     def _command_live(self) -> None:
-        if isinstance(self.screen, ZoomScreen) and self.view.cursor is None:
+        if self.view.cursor is not None:
+            self.view.cursor = None
+        elif isinstance(self.screen, ZoomScreen):
             self.pop_screen()
-        self.view.cursor = None
+        else:
+            self._cancel()
 
     def _command_narrow(self) -> None:
         change_range(self.view, 1)

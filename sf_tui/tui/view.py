@@ -24,6 +24,7 @@ from sf_tui.tui.actions import read_actions
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
 from sf_tui.tui.machine import Machine, MachineSample
 from sf_tui.tui.numbers import format_clock
+from sf_tui.tui.operation import waiting
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
@@ -285,15 +286,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         What was read changes the shown state only with the next frame, so that all panels are of
         one instant, whatever composes one of them in between.
         """
-        if not self._terminal_is_ready():
+        # A timer may fire while the console closes.
+        if not self._terminal_is_ready() or not self.screen_stack:
             return
         view = self.view
         ended = self._worker_ended()
         if self._feed.read():
             self._news = self._machine_news = True
         view.now_s = self.options.wall_clock()
-        # Long-running work writes no events, but its elapsed time must be updated.
-        self._news = self._news or view.work is not None
+        # Time alone changes the work under way and what waits, and ends a notice.
+        self._news = self._news or view.work is not None or bool(waiting(view))
+        self._news = self._news or (bool(view.notice) and self._notice_is_old)
         urgent = self._feed.is_urgent
         if self._rate.is_due("liveness", LIVENESS_EVERY_S):
             before = view.liveness
@@ -334,9 +337,13 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self.view.liveness = found
         self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
+    @property
+    def _notice_is_old(self) -> bool:
+        return self.options.steady_clock() - self._notice_at > NOTICE_S
+
     def _drop_old_notice(self) -> None:
-        """Clear an old notice along with other changes; alone it would not justify an update."""
-        if self.options.steady_clock() - self._notice_at > NOTICE_S:
+        """Clear an old notice."""
+        if self._notice_is_old:
             self.view.notice = ""
 
     def sample_machine(self) -> None:

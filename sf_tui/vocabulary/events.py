@@ -25,13 +25,35 @@ from sf_tui.vocabulary.declared import (
     RiskGroupRecord,
     TaskMetrics,
 )
-from sf_tui.vocabulary.event import Event as Event
-from sf_tui.vocabulary.event import OnRewind as OnRewind
-from sf_tui.vocabulary.event import UnknownEvent as UnknownEvent
-from sf_tui.vocabulary.event import event_object as event_object
-from sf_tui.vocabulary.event import own_fields as own_fields
-from sf_tui.vocabulary.operation_events import OperationProgress as OperationProgress
-from sf_tui.vocabulary.operation_events import OperationTimes as OperationTimes
+from sf_tui.vocabulary.event import Event, OnRewind, UnknownEvent, event_object, own_fields
+from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
+
+__all__ = [
+    "ASIDE",
+    "EVENTS",
+    "Alert",
+    "CheckpointWritten",
+    "CommandAnswered",
+    "Danger",
+    "DiagnosisMade",
+    "Drift",
+    "Event",
+    "LinesLost",
+    "OnRewind",
+    "OperationProgress",
+    "OperationTimes",
+    "Probe",
+    "Rewound",
+    "RunFinished",
+    "RunStarted",
+    "StageFinished",
+    "StageStarted",
+    "Step",
+    "TasksAtRisk",
+    "UnknownEvent",
+    "event_object",
+    "own_fields",
+]
 
 ASIDE = "~"
 """Followed by a number, ends the folder name of a checkpoint that was put aside."""

@@ -268,7 +268,14 @@ class CommandRunner:
 
     @contextmanager
     def _operation(self, op: Op, command: Command, *, held: str = "") -> Iterator[None]:
-        """Announce a command that takes a while, and let a cancel end it unless it is `held`."""
+        """Announce a command that takes a while, and let a cancel end it.
+
+        Args:
+            op: its op.
+            command: the command.
+            held: why it can't be cancelled. It is a repetition then, which has its answer already
+                and is not told again.
+        """
         if not op.doing:
             yield
             return
@@ -276,7 +283,8 @@ class CommandRunner:
         expected_s = context.resume_log.state.expected_seconds(op.name)
         here = replace(command, stage=stage.name, step=stage.step)
         context.operation = Operation(here, expected_s, held=held)
-        context.log_event(context.operation.announcement())
+        if not held:
+            context.log_event(context.operation.announcement())
         try:
             yield
         finally:
@@ -412,10 +420,10 @@ class CommandQueue:
             return Decisions(self._stage, step, replays=due)
         if self._context.signals.received:
             return Decisions(self._stage, step, stop=f"by signal {self._context.signals.received}")
-        # One at a time: commands after a rollback or a stop are decided on after it. A cancel comes
-        # before what it drops.
-        for command in [*self._pending.cancels(), *self._pending.waiting()][:1]:
-            return Decisions(self._stage, step, commands=(self._pending.take(command),))
+        # One at a time: commands after a rollback or a stop are decided on after it.
+        command = self._pending.next()
+        if command is not None:
+            return Decisions(self._stage, step, commands=(command,))
         return Decisions(self._stage, step, probe=probe)
 
     def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
@@ -446,5 +454,4 @@ class CommandQueue:
 
     def interruptions(self, step: int) -> Decisions:
         """Decide on the commands that don't wait for the operation under way."""
-        commands = tuple(map(self._pending.take, self._pending.ahead()))
-        return Decisions(self._stage, step, commands=commands)
+        return Decisions(self._stage, step, commands=tuple(self._pending.ahead()))
