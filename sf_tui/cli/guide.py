@@ -27,6 +27,7 @@ GROUPS = {
         "console": "panels and keys",
         "recovery": "spurious or real, repair, anchor",
         "adapters": "LoRA: train, diagnose, repair, merge",
+        "many-gpus": "several processes, torchrun, SLURM",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },
     "Look up": {
