@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sf_tui.cli.output import write_line
@@ -65,7 +66,7 @@ def work_here(
     try:
         if processes > 1:
             offset = run.events.stat().st_size if run.events.exists() else 0
-            process = start_detached(run, accept_changed_data, processes)
+            process = start_detached(run, accept_changed_data, processes=processes)
             return work_in_processes(run, process, signals, listeners, offset=offset)
         # Deferred: only here this process needs torch and transformers.
         from sf_tui.engine.ranks import ALONE
@@ -82,13 +83,17 @@ def work_here(
 
 
 def start_detached(
-    run: RunDirectory, accept_changed_data: bool = False, processes: int = 1
+    run: RunDirectory,
+    accept_changed_data: bool = False,
+    environ: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> subprocess.Popen[bytes]:
     """Start a run's worker in its own session, so that closing a terminal can't end it.
 
     Args:
         run: the run.
         accept_changed_data: resume although files outside the run have changed.
+        environ: environment variables to set for the worker.
         processes: number of processes that train together.
 
     Raises:
@@ -111,6 +116,7 @@ def start_detached(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | dict(environ or {}),
         )
 
 
@@ -159,7 +165,7 @@ def play_in_console(
     # Deferred: textual takes a quarter of a second.
     from sf_tui.cli.attach import attach_to
 
-    process = start_detached(run, accept_changed_data, processes)
+    process = start_detached(run, accept_changed_data, processes=processes)
     code = attach_to(
         run,
         read_only=False,

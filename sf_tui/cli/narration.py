@@ -127,6 +127,8 @@ class Narrator:
                 self._show_step(event)
             case Alert():
                 self._write(f"{event.level}: {event.message}")
+                for one in event.answers:
+                    self._write(f"  {one.spelled()}")
             case CommandAnswered() if event.status != "accepted":
                 why = "" if event.value is None else f" at {event.value:.3f}"
                 reason = f": {event.reason}" if event.reason else ""

@@ -313,7 +313,7 @@ def resume_run(
     if processes is None:
         processes = processes_of(load_profile(run.profile))
     if detach:
-        started = start_detached(run, accept_changed_data, processes)
+        started = start_detached(run, accept_changed_data, processes=processes)
         wait_until_started(run, started, created=False)
         write_line(run.id)
         return 0

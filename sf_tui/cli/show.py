@@ -118,7 +118,7 @@ def show(
     if state.alerts:
         say("\nalerts")
     for alert in _newest(state.alerts, "alerts", say):
-        say(f"  {clock(alert.time)} {alert.level}: {alert.message}")
+        say(f"  {clock(alert.time)} {alert.level}: {alert.text}")
     if state.diagnosis is not None:
         since = "" if state.diagnosis_holds else "; the weights were changed since"
         say(f"\ndiagnosis  {diagnosis_line(state.diagnosis)}{since}")

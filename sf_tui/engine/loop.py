@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from sf_tui.engine.batches import BatchOrder, EncodedSource, derive_seed
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sf_tui.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    unwritten,
+)
+from sf_tui.engine.gathering import gather_checkpoint
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.step import (
@@ -212,6 +218,7 @@ class StageTuner:
         self._clock = clock
         self._source = source
         self._hooks = StepHooks()
+        self._gathered: tuple[Path | None, Exception | None] = (None, None)
         self._order = BatchOrder(
             source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
         )
@@ -267,7 +274,20 @@ class StageTuner:
         tensors: Mapping[str, Mapping[str, torch.Tensor]],
     ) -> int:
         """Write a checkpoint of this step and return its size in bytes."""
-        return save_checkpoint(path, self._layout, self.optimizer, state, tensors)
+        gathered, failure = self._gathered
+        self._gathered = None, None
+        if failure is not None:
+            raise unwritten(path, failure) from failure
+        return save_checkpoint(path, self._layout, self.optimizer, state, tensors, gathered)
+
+    def gather(self, folder: Path) -> None:
+        """Gather divided weights and moments for the next `save`. Called on every rank.
+
+        Args:
+            folder: where rank 0 writes them, on the disk of the checkpoints.
+        """
+        failure = gather_checkpoint(self._ranks, folder, self._layout, self.optimizer)
+        self._gathered = folder, failure
 
     def rewind(self, checkpoint: Checkpoint) -> None:
         """Restore weights, optimizer and step from a checkpoint."""

@@ -6,7 +6,7 @@ Reports all errors in a profile's files and models before training starts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sf_tui.engine.adapters.stages import begin_new_adapter
@@ -16,7 +16,8 @@ from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.engine.ranks import ALONE, Ranks
-from sf_tui.errors import DataError
+from sf_tui.engine.sharding import divide
+from sf_tui.errors import DataError, ModelError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.profile.names import HOST_DATA
 from sf_tui.tasks.biography import biography_task
@@ -113,6 +114,8 @@ def prepare_run(
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
+    if ranks.lockstep:
+        loaded = _divided(loaded, ranks)
     layout = loaded.layout
     freezer = Freezer(layout)
     for action in profile.actions.values():
@@ -136,6 +139,15 @@ def prepare_run(
         tuple(note for note in notes if note),
         ranks,
     )
+
+
+def _divided(loaded: LoadedModel, ranks: Ranks) -> LoadedModel:
+    if loaded.composite is not None:
+        raise ModelError(
+            '[launch] sharding = "fsdp2" does not divide a model with a vision or audio part',
+            'take sharding = "ddp"',
+        )
+    return replace(loaded, layout=divide(loaded.model, loaded.layout, ranks))
 
 
 def load_model_of(

@@ -20,6 +20,7 @@ from sf_tui.engine.exchange import sum_gradients
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.ranks import ALONE, Ranks
+from sf_tui.engine.sharding import whole
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
 
@@ -149,10 +150,11 @@ class ExamplesLoss:
             # Divide by the tokens of the whole batch, so that accumulation affects only memory.
             loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
             del logits
-            if not weight:
-                loss = loss * weight
-            self._compute.backward(self._weight * loss)
-            total += loss.item()
+            # Divided weights take the mean of the ranks' gradients, and this is one part of a sum.
+            factor = weight * self._ranks.world if self._ranks.lockstep else weight
+            scaled = loss if factor == 1.0 else factor * loss
+            self._compute.backward(self._weight * scaled)
+            total += loss.item() if weight else 0.0
         return total, sum(part.tokens for part in parts)
 
 
@@ -211,7 +213,7 @@ def optimizer_step(
         before_clip(step)
     bound = max_grad_norm if max_grad_norm > 0 else math.inf
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, bound)))
     result = StepResult(tuple(values), norm, tokens)
     if result.is_finite:
         for group in optimizer.param_groups:

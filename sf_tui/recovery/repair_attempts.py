@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.sharding import part
 from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase
@@ -166,15 +167,23 @@ class RepairAttempts:
             self._sources[self._rates[0]] = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
 
-    def again(self, losses: Sequence[Loss], joint: JointScore, *, longer: int) -> RepairAttempts:
-        """Return attempts from the same weights with other losses and another score.
+    def again(
+        self,
+        losses: Sequence[Loss],
+        joint: JointScore,
+        *,
+        longer: int,
+        begin: Snapshot | None = None,
+    ) -> RepairAttempts:
+        """Return attempts with other losses and another score.
 
         Args:
             losses: losses to sum in each step.
             joint: the score that chooses.
             longer: factor of the number of steps.
+            begin: the weights to begin with; None for the same.
         """
-        self._begin.restore()
+        (begin or self._begin).restore()
         return RepairAttempts(
             self._case,
             losses,
@@ -306,7 +315,8 @@ def blend(layout: ModelLayout, first: Snapshot, second: Snapshot, share: float) 
         pairs = zip(first.tensors(layer.name), second.tensors(layer.name), strict=True)
         for (name, one), (_, other) in pairs:
             if torch.equal(one, other):
-                layer.parameters[name].copy_(one)
+                part(layer.parameters[name]).copy_(one)
                 continue
             precise = wide(one.dtype)
-            layer.parameters[name].copy_(torch.lerp(one.to(precise), other.to(precise), share))
+            between = torch.lerp(one.to(precise), other.to(precise), share)
+            part(layer.parameters[name]).copy_(between)

@@ -176,7 +176,8 @@ class ExtraRounds:
                 return found, replace(rounds, ended="no_arm")
             # A round that began must end in time, too, on a machine whose speed varies.
             expected_s = MARGIN * self._expected_seconds(plan)
-            if time.perf_counter() + expected_s > self._deadline:
+            late = time.perf_counter() + expected_s > self._deadline
+            if self._context.case.agree(late):
                 return found, replace(rounds, ended="time")
             self._context.log(
                 f"{found.name}: undecided, round {number} of at most {MOST_ROUNDS}, "

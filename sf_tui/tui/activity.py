@@ -340,7 +340,7 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case TasksAtRisk():
             return Kind.DANGER, _spell_risk(event), "info"
         case Alert() | LinesLost():
-            return Kind.ALERT, event.message, event.level
+            return Kind.ALERT, event.text, event.level
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,24 @@ from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.clipboard import offer_to_clipboard
+from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
 from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import RunList
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.picker import PickerScreen
 from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
-from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+from sf_tui.tui.visiting import VisitingView
 from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.measured import format_score
 from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
@@ -121,7 +125,7 @@ class ZoomScreen(Screen[None]):
         yield Footer(self._view, id="footer")
 
 
-class ConsoleApp(RunView, inherit_bindings=False):
+class ConsoleApp(VisitingView, inherit_bindings=False):
     """The Textual application of the console.
 
     Attributes:
@@ -139,12 +143,30 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
+        self.entered_run()
+
+    def entered_run(self) -> None:
+        """Send actions to the run that is shown now."""
         self.sender = ActionSender(
-            run,
+            self.view.run,
             self.view.actions,
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
+
+    def on_run_list_opened(self, message: RunList.Opened) -> None:
+        """Show the run that was chosen in the list at the side."""
+        self.show_run(message.run)
+
+    def _command_runs(self) -> None:
+        view, clock = self.view, self.options.wall_clock
+        picker = PickerScreen(view, clock, pins=view.pins, chosen=view.run)
+        self.push_screen(picker, self._leave_picker)
+
+    def _leave_picker(self, run: RunDirectory | None) -> None:
+        if run is not None:
+            self.show_run(run)
+        self.update_panels()
 
     def on_key(self, event: events.Key) -> None:
         """Dispatch a key: the console's own keys first, then the profile's actions."""
@@ -266,6 +288,22 @@ class ConsoleApp(RunView, inherit_bindings=False):
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
 
+    def _command_answers(self) -> None:
+        # Every profile has this action, also where an older file doesn't list it.
+        action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
+        refusal = "read-only: nothing is asked" if self.options.read_only else ""
+        ask = None
+        if self.view.liveness.has_worker and self.view.newest.finished is None:
+            refusal = refusal or self.view.refused.get("ask", "")
+            ask = None if refusal else partial(self._ask, action)
+        self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
+
+    def _ask(self, action: Action, question: str) -> str:
+        refusal = self.sender.why_not(self.view.liveness.state, action)
+        if refusal:
+            raise RunError(refusal, f"`sf ask {self.view.run.id}` asks its checkpoints")
+        return self.sender.send(action, {"question": question} if question else None)
+
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)
 
@@ -297,8 +335,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
             self.view.cursor = None
         elif isinstance(self.screen, ZoomScreen):
             self.pop_screen()
-        else:
+        elif can_cancel(self.view):
             self._cancel()
+        else:
+            self.go_back()
 
     def _command_narrow(self) -> None:
         change_range(self.view, 1)

@@ -23,6 +23,7 @@ from sf_tui.engine.exchange import copy_weights
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
+from sf_tui.worker.answer_ops import register_answer_ops
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.ops import (
@@ -37,6 +38,7 @@ from sf_tui.worker.recovery_ops import register_recovery_ops
 from sf_tui.worker.stop import CommandFailedError, Rewind, StopRun, failing_alone, one_line
 
 register_recovery_ops()
+register_answer_ops()
 
 
 class CommandRunner:

@@ -15,7 +15,13 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop, refusals_of
+from sf_tui.engine.loop import (
+    NonFiniteLossError,
+    StageTuner,
+    StepOutcome,
+    TrainingLoop,
+    refusals_of,
+)
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
@@ -119,6 +125,7 @@ class StagePlay:
         context = self._context
         if not context.resume_log.has_event("stage_started", self.name):
             anchor = self.anchor.summary
+            task = context.prepared.tasks[self.spec.task]
             context.log_event(
                 StageStarted(
                     stage=self.name,
@@ -130,6 +137,9 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    rows=len(task.train),
+                    rows_per_step=self.spec.train.batch_size - self.strategies.old_rows,
+                    tokens_per_row=round(task.mean_length, 2),
                     refused=refusals_of(self.loop),
                 )
             )
@@ -195,6 +205,10 @@ class StagePlay:
 
         Of several ranks, rank 0 writes it; the others wait until it is complete.
         """
+        if self._context.ranks.lockstep:
+            assert isinstance(self.loop, StageTuner)  # a loop of one's own has no divided weights
+            path = self._context.shelf.path(self.name, self.step)
+            self.loop.gather(path.with_name(f".{path.name}.gathered"))
         return Path(self._context.decide(lambda: str(self._save(asked_for=asked_for))))
 
     def _save(self, *, asked_for: bool) -> Path:
@@ -232,6 +246,7 @@ class StagePlay:
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "right_at_start": self._measuring.right_at_start,
+            "right_now": self._measuring.right_now,
             "watch": self._watch.state,
             "accuracy": context.accuracy,
             "probed_at": context.probed_at,
@@ -318,7 +333,11 @@ class StagePlay:
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         context.probed_at = checkpoint.state["probed_at"]
-        self._measuring.restore(checkpoint.state["baseline"], checkpoint.state["right_at_start"])
+        self._measuring.restore(
+            checkpoint.state["baseline"],
+            checkpoint.state["right_at_start"],
+            checkpoint.state["right_now"],
+        )
         self._watch.restore(checkpoint.state["watch"])
         self._set_learning_rate_factor()
 

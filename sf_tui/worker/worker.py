@@ -19,6 +19,7 @@ from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.engine.ranks import ALONE, RankLostError, Ranks, RunEnded
+from sf_tui.engine.sharding import gather_to_main
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import Profile, StageSpec, load_profile
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
@@ -32,6 +33,7 @@ from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
@@ -132,7 +134,7 @@ class Worker:
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
-        heartbeat = Heartbeat(self._run)
+        heartbeat = Heartbeat(self._run, DeviceReader())
         try:
             clear_leftovers(self._run)
             heartbeat.start()
@@ -188,6 +190,7 @@ class Worker:
         profile = load_profile(self._run.profile)
         if profile.host is not None:
             raise TrainedByHostError(self._run.id, profile.host.name)
+        self._ranks.lockstep = self._ranks.world > 1 and profile.launch.sharding == "fsdp2"
         inbox = open_inbox(self._run)
         if log is not None:
             resume_log = ResumeLog(log.history)
@@ -349,9 +352,10 @@ class Worker:
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
         if play is not None:
             play.save()
+        weights = self._whole_weights(context)
         if not self._ranks.is_main:
             return EXIT_STOPPED
-        self._write_model(context)
+        self._write_model(context, weights)
         if stop.command is not None:
             command = context.resume_log.commands[stop.command]
             context.log_event(command.answer(DONE))
@@ -367,10 +371,11 @@ class Worker:
         return EXIT_STOPPED
 
     def _finish(self, context: RunContext) -> int:
+        weights = self._whole_weights(context)
         if not self._ranks.is_main:
             return EXIT_OK
         failed = missed_guards(context)
-        self._write_model(context)
+        self._write_model(context, weights)
         refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
         context.log_event(
@@ -383,13 +388,19 @@ class Worker:
         )
         return code
 
-    def _write_model(self, context: RunContext) -> None:
+    def _whole_weights(self, context: RunContext) -> dict[str, torch.Tensor] | None:
+        """Return the state dict of a model that is divided among the ranks; None of any other."""
+        if not self._ranks.lockstep:
+            return None
+        return gather_to_main(self._ranks, context.prepared.loaded.model)
+
+    def _write_model(self, context: RunContext, weights: dict[str, torch.Tensor] | None) -> None:
         """Write `model/` to a temporary folder, then replace the one that a stop left."""
         path = self._run.model
         aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
         try:
             with new_folder(path, aside, old) as folder:
-                save_model(context.prepared.loaded, folder)
+                save_model(context.prepared.loaded, folder, weights)
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"{path}: can't write the final model: {error}",

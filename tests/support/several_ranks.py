@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from sf_tui.engine.ranks import ProcessRanks, Ranks
+from sf_tui.engine.sharding import part
 from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
@@ -132,7 +133,9 @@ def _state(worker: Worker) -> dict[str, Any]:
         return {}
     digest = hashlib.sha256()
     for parameter in context.prepared.loaded.model.parameters():
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(
+            part(parameter.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        )
     return {"weights": digest.hexdigest(), "frozen": context.prepared.freezer.frozen}
 
 
