@@ -36,8 +36,9 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
-from sf_tui.worker.commands import CommandRunner, Decisions
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
 from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
 from sf_tui.worker.probes import StageProbes
