@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from sf_tui.cases.answers import MOST_RECORDS, Answerer, lost_records
 from sf_tui.cases.assemble import RunCase
 from sf_tui.cases.retrain_cost import retrain_tokens
 from sf_tui.cases.rows import read_others
@@ -118,7 +119,9 @@ def diagnose(
         forwarded_tokens=outcome.forwarded,
         rounds=outcome.rounds,
     )
-    return Diagnosis(outcome, event)
+    answerer = Answerer(case.loaded, case.compute, between=case.check_stop)
+    answers = lost_records(answerer, outcome.lost[:MOST_RECORDS])
+    return Diagnosis(outcome, replace(event, answers=answers))
 
 
 def repair_examples(run_case: RunCase, requested: int | None) -> int:

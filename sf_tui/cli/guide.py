@@ -25,9 +25,11 @@ GROUPS = {
     },
     "Use": {
         "console": "panels and keys",
+        "answers": "what the model answers: before, now, repaired",
         "recovery": "spurious or real, repair, anchor",
         "sweep": "many settings, old task against new",
         "adapters": "LoRA: train, diagnose, repair, merge",
+        "many-gpus": "several processes, torchrun, SLURM",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },
     "Look up": {

@@ -225,6 +225,12 @@ class ProcessRanks(Ranks):
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
         if on_gpu:
+            count = torch.cuda.device_count()
+            if local_rank >= count:
+                raise RunError(
+                    f"local rank {local_rank} has no GPU: torch finds {count} on this machine",
+                    'start as many processes as there are GPUs, or use [launch] processes = "gpus"',
+                )
             torch.cuda.set_device(self._device)
         with _Reaching(self):
             dist.init_process_group(

@@ -37,8 +37,9 @@ from sf_tui.run.log_repair import check_log
 from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.events import Alert, CheckpointWritten, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.commands import Decisions
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
+from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
@@ -115,7 +116,7 @@ class HostedRun:
         self.run = earlier or make_run(host, settings, run_dir)
         self._lock = RunLock(self.run)
         self._lock.acquire()
-        self._heartbeat = Heartbeat(self.run)
+        self._heartbeat = Heartbeat(self.run, DeviceReader())
         self._heartbeat.start()
         self._log = EventLog(self.run.events)
         try:

@@ -37,6 +37,7 @@ from sf_tui.recovery.progress import PartProgress, Report
 from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Rounds
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
+from sf_tui.tasks.encoding import Encoded
 
 _MOST_NEW = 256
 """Most rows of the new task that are scored to see whether it was learned."""
@@ -69,6 +70,8 @@ class RecoveryOutcome:
     """Names of arms that ended early because their loss was not finite."""
     rounds: Rounds = field(default_factory=Rounds)
     """What the deciding arm did beyond its own steps."""
+    lost: tuple[Encoded, ...] = ()
+    """Scored examples that were right under the start weights, if there are any, and are wrong."""
 
 
 class RecoveryTest:
@@ -222,6 +225,7 @@ class RecoveryTest:
             tokens / trained_seconds if trained_seconds else None,
             self._diverged,
             rounds,
+            self._lost_rows(),
         )
 
     @property
@@ -231,6 +235,11 @@ class RecoveryTest:
     def _say(self, text: str) -> None:
         self._log(text)
         self._progress.begin(text)
+
+    def _lost_rows(self) -> tuple[Encoded, ...]:
+        right = np.ones(len(self._now)) if self._start is None else self._start
+        gone = np.flatnonzero((right == 1) & (self._now < 1))
+        return tuple(self._held_out.rows[at] for at in gone)
 
     def _contend(self, arm: Arm, result: ArmResult) -> None:
         """Keep the weights of an arm, which are in the model, if it is the strongest so far."""

@@ -167,15 +167,23 @@ class RepairAttempts:
             self._sources[self._rates[0]] = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
 
-    def again(self, losses: Sequence[Loss], joint: JointScore, *, longer: int) -> RepairAttempts:
-        """Return attempts from the same weights with other losses and another score.
+    def again(
+        self,
+        losses: Sequence[Loss],
+        joint: JointScore,
+        *,
+        longer: int,
+        begin: Snapshot | None = None,
+    ) -> RepairAttempts:
+        """Return attempts with other losses and another score.
 
         Args:
             losses: losses to sum in each step.
             joint: the score that chooses.
             longer: factor of the number of steps.
+            begin: the weights to begin with; None for the same.
         """
-        self._begin.restore()
+        (begin or self._begin).restore()
         return RepairAttempts(
             self._case,
             losses,

@@ -185,6 +185,8 @@ class RunState:
             event.stage, event.task, event.strategy, event.steps, list(event.known)
         )
         self.stage.refused = event.refused
+        self.stage.rows, self.stage.rows_per_step = event.rows, event.rows_per_step
+        self.stage.tokens_per_row = event.tokens_per_row
         if event.anchor is not None:
             self.stage.set_anchor(0, event.anchor)
         if self.diagnosis is None or self.diagnosis.stage != event.stage:

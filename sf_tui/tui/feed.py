@@ -32,6 +32,8 @@ from sf_tui.vocabulary.events import (
     Danger,
     Drift,
     Event,
+    OperationProgress,
+    OperationTimes,
     Probe,
     RunFinished,
     RunStarted,
@@ -54,7 +56,7 @@ SUMMARY_HEAD_BYTES = 1 << 14
 SUMMARY_END_BYTES = 1 << 16
 WORKER_LOG_BYTES = 16_384
 WORKER_LOG_LINES = 200
-_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk)
+_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk, OperationProgress, OperationTimes)
 """Events that can wait for the next frame."""
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
 # Colors and cursor moves from libraries carry no information; other controls are shown.

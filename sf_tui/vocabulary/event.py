@@ -1,6 +1,6 @@
-"""The base of every event of a run's log, and what becomes of an event on a rewind.
+"""What every event of a run's log has in common, and how one becomes a JSON object.
 
-`sf_tui.vocabulary.events` and its neighbors declare the events.
+The events themselves are declared in `sf_tui.vocabulary.events`.
 """
 
 from __future__ import annotations

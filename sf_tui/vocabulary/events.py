@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+from sf_tui.vocabulary.answer_events import AnswersWritten, QuestionAnswered
 from sf_tui.vocabulary.declared import (
     NATS,
     STEPS,
     AnchorState,
+    AnswerRecord,
     ArmRecord,
     Count,
     DiagnosisCost,
@@ -25,13 +27,37 @@ from sf_tui.vocabulary.declared import (
     RiskGroupRecord,
     TaskMetrics,
 )
-from sf_tui.vocabulary.event import Event as Event
-from sf_tui.vocabulary.event import OnRewind as OnRewind
-from sf_tui.vocabulary.event import UnknownEvent as UnknownEvent
-from sf_tui.vocabulary.event import event_object as event_object
-from sf_tui.vocabulary.event import own_fields as own_fields
-from sf_tui.vocabulary.operation_events import OperationProgress as OperationProgress
-from sf_tui.vocabulary.operation_events import OperationTimes as OperationTimes
+from sf_tui.vocabulary.event import Event, OnRewind, UnknownEvent, event_object, own_fields
+from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
+
+__all__ = [
+    "ASIDE",
+    "EVENTS",
+    "Alert",
+    "AnswersWritten",
+    "CheckpointWritten",
+    "CommandAnswered",
+    "Danger",
+    "DiagnosisMade",
+    "Drift",
+    "Event",
+    "LinesLost",
+    "OnRewind",
+    "OperationProgress",
+    "OperationTimes",
+    "Probe",
+    "QuestionAnswered",
+    "Rewound",
+    "RunFinished",
+    "RunStarted",
+    "StageFinished",
+    "StageStarted",
+    "Step",
+    "TasksAtRisk",
+    "UnknownEvent",
+    "event_object",
+    "own_fields",
+]
 
 ASIDE = "~"
 """Followed by a number, ends the folder name of a checkpoint that was put aside."""
@@ -76,6 +102,9 @@ class StageStarted(Event):
         Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
     ] = 0
     probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
+    rows: Annotated[Count, Doc("training rows of its task; 0: unknown", "rows")] = 0
+    rows_per_step: Annotated[Count, Doc("rows of its task in each step", "rows")] = 0
+    tokens_per_row: Annotated[float, Doc("mean length of such a row", "tokens")] = 0.0
     refused: Annotated[Mapping[str, str], Doc("op to why the host can't do it", "", True)] = field(
         default_factory=dict
     )
@@ -201,6 +230,12 @@ class Alert(Event):
     stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
+    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
+
+    @property
+    def text(self) -> str:
+        """The message with the answers that were lost."""
+        return ". ".join([self.message, *(one.spelled() for one in self.answers)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +346,7 @@ class DiagnosisMade(Event):
     new_learned: Annotated[
         bool | None, Doc("false if its score did not rise: nothing was tested")
     ] = None
+    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +371,11 @@ class LinesLost(Event):
     level: Annotated[str, Doc("`warn`")]
     message: Annotated[str, Doc("what was lost and what follows from it")]
 
+    @property
+    def text(self) -> str:
+        """The message, as an alert has it."""
+        return self.message
+
 
 EVENTS: Mapping[str, type[Event]] = {
     cls.TYPE: cls
@@ -354,6 +395,8 @@ EVENTS: Mapping[str, type[Event]] = {
         OperationProgress,
         Rewound,
         DiagnosisMade,
+        AnswersWritten,
+        QuestionAnswered,
         RunFinished,
         LinesLost,
     )

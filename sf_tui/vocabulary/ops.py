@@ -367,6 +367,28 @@ for _op in (
         charted=False,
     ),
     Op(
+        "ask",
+        "answer held-out questions, or one of your own, with the weights as they are",
+        (
+            Argument(
+                "question",
+                str,
+                "question of your own; default: those of the probes",
+                example="What is the capital of Peru?",
+                lines=True,
+            ),
+            Argument(
+                "task",
+                str,
+                "task whose prompts it is written like; default: an earlier one",
+                example="old",
+            ),
+        ),
+        doing="answering",
+        after_end="sf ask {run}",
+        charted=False,
+    ),
+    Op(
         "stop",
         "save a checkpoint and end the run; `sf resume` continues it",
         # Never a single key: it would be too close to the others.

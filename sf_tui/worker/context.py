@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sf_tui.engine.prepare import PreparedRun
@@ -13,6 +13,7 @@ from sf_tui.profile import Profile
 from sf_tui.recovery.progress import Progress
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
+from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.inbox import CommandInbox
@@ -134,6 +135,7 @@ class RunContext:
         task: str = "",
         *,
         again: bool = False,
+        answers: Callable[[], Sequence[AnswerRecord]] = tuple,
     ) -> None:
         """Write an alert, once per stage, code and task.
 
@@ -146,7 +148,8 @@ class RunContext:
             task: the task that it is about; empty for none.
             again: write it once for each step and message instead. A resume that comes by that step
                 again repeats the message to the letter.
+            answers: returns lost answers to show; called only if the alert is written.
         """
         alert = Alert(level, code, message, stage, step, task)
         if not self.resume_log.has_alert(alert, exactly=again):
-            self.log_event(alert)
+            self.log_event(replace(alert, answers=answers() if self.ranks.runs_whole else ()))

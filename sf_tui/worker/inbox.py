@@ -1,4 +1,4 @@
-"""The commands that a worker has read from the command log and not yet decided on, in order.
+"""The commands that a worker has read from the command log and not yet answered, in order.
 
 They outlast a stage. Decides nothing.
 """
@@ -41,7 +41,7 @@ class CommandInbox:
         """Read on, and return the commands that wait, oldest first.
 
         Args:
-            is_answered: returns whether a command needs no decision any more; it is then forgotten.
+            is_answered: returns whether a command waits no more; it is then forgotten.
 
         Raises:
             OSError: the file can't be read, or is no regular file.
@@ -50,7 +50,3 @@ class CommandInbox:
         if self._waiting:
             self._waiting = [one for one in self._waiting if not is_answered(one)]
         return list(self._waiting)
-
-    def remove(self, command: Command) -> None:
-        """Remove a command that is decided on."""
-        self._waiting.remove(command)

@@ -27,7 +27,7 @@ class Operation:
     Args:
         command: its command, with the stage and step at which training waits.
         expected_s: how long it is expected to take, in seconds; None if unknown.
-        held: why it can't be cancelled; empty if it can.
+        held: why it can't be cancelled; empty if it can. It then has no events.
         clock: monotonic seconds.
 
     Attributes:
@@ -57,6 +57,8 @@ class Operation:
 
     def progress(self, now: Progress) -> OperationProgress | None:
         """Return the event about its progress; None if the last one was just now."""
+        if self.held:
+            return None
         at_s = self._clock()
         is_new = (now.part, now.number) != self._last
         if not is_new and at_s - self._last_s < max(EVERY_S, _SHARE * (at_s - self._begun_s)):

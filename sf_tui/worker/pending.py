@@ -27,11 +27,6 @@ class PendingCommands:
         self._context = context
         self._answer = answer
 
-    def is_answered(self, command: Command) -> bool:
-        """Return whether a command has its final answer."""
-        known = self._context.resume_log.commands.get(command.id)
-        return known is not None and known.status != ACCEPTED
-
     def op_of(self, command: Command) -> Op:
         """Return the op that a command of the command log asks for; one without a name if none."""
         action = self._context.profile.actions.get(command.action)
@@ -39,16 +34,20 @@ class PendingCommands:
 
     def waiting(self) -> list[Command]:
         """Return the commands that wait, oldest first."""
-        return self._context.commands.waiting(self.is_answered)
+        known, operation = self._context.resume_log.commands, self._context.operation
 
-    def take(self, command: Command) -> Command:
-        """Return a waiting command that is decided on, and let it wait no more."""
-        self._context.commands.remove(command)
-        return command
+        def is_answered(command: Command) -> bool:
+            if operation is not None and command.id == operation.command.id:
+                return True
+            return command.id in known and known[command.id].status != ACCEPTED
 
-    def cancels(self) -> list[Command]:
-        """Return the cancels that wait: they come before what they cancel."""
-        return [one for one in self.waiting() if self.op_of(one).name == CANCEL]
+        return self._context.commands.waiting(is_answered)
+
+    def next(self) -> Command | None:
+        """Return the command to decide on before a step: a cancel comes before what it drops."""
+        waiting = self.waiting()
+        cancels = (one for one in waiting if self.op_of(one).name == CANCEL)
+        return next(cancels, waiting[0] if waiting else None)
 
     def ahead(self) -> list[Command]:
         """Return the waiting commands that are decided on while an operation is under way.

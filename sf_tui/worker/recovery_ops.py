@@ -141,8 +141,11 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
 def _summary(found: RepairOutcome) -> str:
     """Return both tasks before and after; raise if the floor was broken, which changed nothing."""
     if found.floor_refusal is not None:
+        more = found.suggested_examples
+        examples = f"examples = {more} may keep it, " if more is not None else ""
         raise CommandFailedError(
-            f"{found.floor_refusal.reason}; the weights are as before; a lower new_floor accepts it"
+            f"{found.floor_refusal.reason}; the weights are as before; {examples}a lower new_floor "
+            "accepts it"
         )
     parts = [
         f"{name} {before:.2f} to {after:.2f}"

@@ -36,8 +36,9 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
-from sf_tui.worker.commands import CommandRunner, Decisions
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
 from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
 from sf_tui.worker.probes import StageProbes
@@ -125,6 +126,7 @@ class StagePlay:
         context = self._context
         if not context.resume_log.has_event("stage_started", self.name):
             anchor = self.anchor.summary
+            task = context.prepared.tasks[self.spec.task]
             context.log_event(
                 StageStarted(
                     stage=self.name,
@@ -136,6 +138,9 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    rows=len(task.train),
+                    rows_per_step=self.spec.train.batch_size - self.strategies.old_rows,
+                    tokens_per_row=round(task.mean_length, 2),
                     refused=refusals_of(self.loop),
                 )
             )
@@ -242,6 +247,7 @@ class StagePlay:
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "right_at_start": self._measuring.right_at_start,
+            "right_now": self._measuring.right_now,
             "watch": self._watch.state,
             "accuracy": context.accuracy,
             "probed_at": context.probed_at,
@@ -328,7 +334,11 @@ class StagePlay:
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         context.probed_at = checkpoint.state["probed_at"]
-        self._measuring.restore(checkpoint.state["baseline"], checkpoint.state["right_at_start"])
+        self._measuring.restore(
+            checkpoint.state["baseline"],
+            checkpoint.state["right_at_start"],
+            checkpoint.state["right_now"],
+        )
         self._watch.restore(checkpoint.state["watch"])
         self._set_learning_rate_factor()
 

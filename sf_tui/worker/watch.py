@@ -11,6 +11,7 @@ from typing import Any
 
 from sf_tui.profile import StageSpec
 from sf_tui.worker.advice import new_task_advice, old_task_advice
+from sf_tui.worker.answer_ops import lost_answers
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.expected_times import ExpectedTimes
 from sf_tui.worker.learning_alerts import early_look, warn_if_not_learned
@@ -36,6 +37,7 @@ class StageWatch:
             spec.task,
             old=lambda: old_task_advice(context, stage),
             new=lambda: new_task_advice(context, stage),
+            lost=lambda task: lost_answers(context, probes.lost_rows(task)),
         )
         self._times = ExpectedTimes(context, spec, stage)
         self._early = early_look(probes.danger.at_start, stage.loop.total_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,77 @@ def test_progress_is_told_and_a_pause_is_accepted_at_once_and_holds_after_it(
     assert took != times["seconds"]["diagnose"]
 
 
+def test_a_stop_ends_the_operation_and_leaves_no_command_without_an_answer(begin: Begin) -> None:
+    run = begin(*QUICK)
+    asked = [(action, {}) for action in ("freeze", "pause", "stop", "pause", "diagnose")]
+    during = DuringOperation(run, "scoring the start weights", *asked)
+    assert work(run, Operator(run).at("new", 6, "diagnose"), during) == 5
+    assert not events_of(run, "diagnosis")
+    statuses = [[status for status, _ in by_id(run, identity)] for identity in during.ids]
+    refused, done = ["refused"], ["accepted", "done"]
+    assert statuses == [refused, done, done, refused, refused]
+    assert work(run) == 0
+    assert_well_told(run)
+
+
 def test_a_cancel_while_nothing_is_under_way_is_refused(begin: Begin) -> None:
     run = begin("train.steps=2")
     assert work(run, Operator(run).at("new", 1, "cancel")) == 0
     (answer,) = events_of(run, "command")
     assert (answer["status"], answer["reason"]) == ("refused", "nothing is under way or waits")
+
+
+class Killed(BaseException):
+    """The worker is gone, as after a kill."""
+
+
+class KillDuring:
+    """Ends the worker while an operation is at a certain part, once."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def __call__(self, event: JsonObject) -> None:
+        if event["type"] == "operation" and self._part in event["part"]:
+            raise Killed
+
+
+def test_a_repair_that_a_resume_repeats_can_be_cancelled_unless_steps_came_after_it(
+    begin: Begin, plain: RunDirectory
+) -> None:
+    run = begin(*QUICK)
+    operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 6, "recover")
+    with pytest.raises(Killed):
+        work(run, operator, KillDuring("repairing"))
+    cancelling = DuringOperation(run, "repairing", ("cancel", {}))
+    assert work(run, cancelling) == 0
+    assert [e["status"] for e in events_of(run, "command") if e["action"] == "recover"] == [
+        "accepted",
+        "cancelled",
+    ]
+    same_as(run, plain)
+
+
+def test_a_repair_that_later_steps_depend_on_is_repeated_to_its_end(begin: Begin) -> None:
+    run, straight = begin(*QUICK), begin(*QUICK, name="straight")
+    assert work(straight, Operator(straight).at("new", 5, "recover")) == 0
+
+    def kill(event: JsonObject) -> None:
+        if (event["type"], event.get("stage"), event.get("step")) == ("step", "new", 7):
+            raise Killed
+
+    with pytest.raises(Killed):
+        work(run, Operator(run).at("new", 5, "recover"), kill)
+    # What was saved after the repair is lost.
+    for folder in (run.checkpoints / "new").glob("step-000005*"):
+        shutil.rmtree(folder)
+
+    def cancel(event: JsonObject) -> None:
+        if event["type"] == "rewound":
+            request_command(run, "cancel")
+
+    assert work(run, cancel) == 0
+    refused = events_of(run, "command")[-1]
+    assert (refused["action"], refused["status"]) == ("cancel", "refused")
+    assert "a resume repeats it" in refused["reason"]
+    assert equal(final_weights(run), final_weights(straight))
