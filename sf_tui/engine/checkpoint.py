@@ -24,7 +24,7 @@ from sf_tui.engine.checkpoint_state import (
     dump_state,
     parse_state,
     record_file,
-    resume_command,
+    resume_way,
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
@@ -164,7 +164,7 @@ def save_checkpoint(
         raise RunError(
             f"{path}: can't write the checkpoint: {error}",
             "earlier checkpoints are intact; make room on the disk, then "
-            f"`{resume_command(path)}` continues the run",
+            f"{resume_way(path)} continues the run",
         ) from error
     return Checkpoint(path, whole).size
 
