@@ -91,7 +91,7 @@ def memory(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure the peak memory of a run against transformers' Trainer."""
+    """Measure peak memory against transformers' Trainer: in training, and in a recovery test."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.bench.memory import measure_memory
 

@@ -105,12 +105,7 @@ def check_gpus() -> Iterator[Finding]:
     try:
         import pynvml
     except ImportError:
-        yield Finding(
-            "gpu",
-            "info",
-            "nvidia-ml-py is not installed: GPUs are used, but neither checked nor shown",
-            "with an NVIDIA GPU: pip install 'sf-tui[gpu]', or nvidia-ml-py itself",
-        )
+        yield from _gpus_of_torch()
         return
     try:
         pynvml.nvmlInit()
@@ -133,6 +128,24 @@ def check_gpus() -> Iterator[Finding]:
             )
         else:
             yield Finding(f"gpu {index}", "ok", found)
+
+
+def _gpus_of_torch() -> Iterator[Finding]:
+    """Report the GPUs that torch sees, without NVIDIA's library."""
+    if metadata.version("torch").partition("+")[2].startswith("cpu"):
+        yield Finding("gpu", "info", "torch is a CPU build: runs use the CPU")
+        return
+    # Deferred: torch takes seconds, and only this case needs it.
+    import torch
+
+    remedy = "for load, temperature and power: pip install 'sf-tui[gpu]', or nvidia-ml-py itself"
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found = f"{name}: {_gigabytes(free)} of {_gigabytes(total)} free"
+        yield Finding(f"gpu {index}", "ok", found, remedy)
+    if not torch.cuda.device_count():
+        yield Finding("gpu", "info", "torch finds no GPU: runs use the CPU")
 
 
 def check_logout(root: Path, user: str, environ: Mapping[str, str]) -> Finding:

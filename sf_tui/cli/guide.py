@@ -25,7 +25,9 @@ GROUPS = {
     },
     "Use": {
         "console": "panels and keys",
+        "answers": "what the model answers: before, now, repaired",
         "recovery": "spurious or real, repair, anchor",
+        "sweep": "many settings, old task against new",
         "adapters": "LoRA: train, diagnose, repair, merge",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from sf_tui.cli.output import write_line
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
@@ -64,8 +65,17 @@ def work_here(
         raise
 
 
-def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subprocess.Popen[bytes]:
+def start_detached(
+    run: RunDirectory,
+    accept_changed_data: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a run's worker in its own session, so that closing a terminal can't end it.
+
+    Args:
+        run: the run.
+        accept_changed_data: resume although files outside the run have changed.
+        environ: environment variables to set for the worker.
 
     Raises:
         RunError: the worker's log can't be written.
@@ -87,6 +97,7 @@ def start_detached(run: RunDirectory, accept_changed_data: bool = False) -> subp
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | dict(environ or {}),
         )
 
 

@@ -179,6 +179,17 @@ class GuardSettings(StrictTable):
     )
 
 
+class LaunchSettings(StrictTable):
+    """`[launch]`: the processes that train together; `torchrun` overrides their number."""
+
+    processes: Count | Literal["gpus"] = Field(
+        default=1, description='number of processes on this machine, or "gpus": one per GPU'
+    )
+    sharding: Literal["ddp", "fsdp2"] = Field(
+        default="ddp", description="ddp: each process holds the whole model; fsdp2: a part of it"
+    )
+
+
 class CostSettings(StrictTable):
     """`[cost]`: the price of the machine."""
 
@@ -217,6 +228,7 @@ class Profile(StrictTable):
     actions: dict[str, Action] = Field(default_factory=dict)
     guard: GuardSettings = Field(default_factory=GuardSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    launch: LaunchSettings = Field(default_factory=LaunchSettings)
     host: HostSettings | None = None
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)

@@ -49,7 +49,7 @@ from sf_tui.vocabulary.declared import (
 
 # Any file that `replace_file` was writing: run.json, inputs.json, heartbeat, a repaired log.
 _TOP = re.compile(r"\..+\.\d+\.writing")
-_UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|deleting)")
+_UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|gathered|deleting)")
 _REPLACED = re.compile(r"\.(step-\d{6,})\.replaced")
 
 

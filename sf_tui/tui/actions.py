@@ -222,11 +222,20 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey(("]",), "forward", "later", "replay: to the next probe; after the last one: live"),
     ConsoleKey(("p",), "previous-mark", "previous mark", "replay: to the previous mark"),
     ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark"),
-    ConsoleKey(("escape",), "live", "live", "replay: back to the newest step"),
+    ConsoleKey(
+        ("escape",),
+        "live",
+        "live, cancel",
+        "back to the newest step; then: end an operation; else to the run before",
+    ),
     ConsoleKey(("<",), "narrow", "closer", "charts: run, then stage, then danger window"),
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run"),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
     ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(
+        ("R",), "runs", "runs", "list all runs: open one here, or pin its curves over these"
+    ),
+    ConsoleKey(("e",), "answers", "answers", "what the model answers: at the start, now, repaired"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
     ConsoleKey(
         ("m",), "copy", "copy", "write the values as Markdown to a file, and offer the clipboard"

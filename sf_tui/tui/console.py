@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,31 @@ from textual.screen import ModalScreen, Screen
 from sf_tui.errors import RunError
 from sf_tui.printable import printable
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
 from sf_tui.tui.clipboard import offer_to_clipboard
+from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
+from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
+from sf_tui.tui.panels.lists import RunList
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text
+from sf_tui.tui.picker import PickerScreen
+from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.scores import losses, lowest_in, run_start, score_now
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
-from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
+from sf_tui.tui.visiting import VisitingView
+from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.measured import format_score
+from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
 
 def save_file(view: ViewState, name: str, content: str) -> Path:
@@ -116,7 +125,7 @@ class ZoomScreen(Screen[None]):
         yield Footer(self._view, id="footer")
 
 
-class ConsoleApp(RunView, inherit_bindings=False):
+class ConsoleApp(VisitingView, inherit_bindings=False):
     """The Textual application of the console.
 
     Attributes:
@@ -134,12 +143,30 @@ class ConsoleApp(RunView, inherit_bindings=False):
         super().__init__(
             run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
         )
+        self.entered_run()
+
+    def entered_run(self) -> None:
+        """Send actions to the run that is shown now."""
         self.sender = ActionSender(
-            run,
+            self.view.run,
             self.view.actions,
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
+
+    def on_run_list_opened(self, message: RunList.Opened) -> None:
+        """Show the run that was chosen in the list at the side."""
+        self.show_run(message.run)
+
+    def _command_runs(self) -> None:
+        view, clock = self.view, self.options.wall_clock
+        picker = PickerScreen(view, clock, pins=view.pins, chosen=view.run)
+        self.push_screen(picker, self._leave_picker)
+
+    def _leave_picker(self, run: RunDirectory | None) -> None:
+        if run is not None:
+            self.show_run(run)
+        self.update_panels()
 
     def on_key(self, event: events.Key) -> None:
         """Dispatch a key: the console's own keys first, then the profile's actions."""
@@ -168,6 +195,9 @@ class ConsoleApp(RunView, inherit_bindings=False):
         """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
         self.check_worker()
+        if op_named(action.op).turns_on == PAUSED and can_resume(view):
+            self.push_screen(ResumeDialog(view, clock), self._resume)
+            return
         ended = view.live.finished
         refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
         refusal = refusal or view.refused.get(action.op, "")
@@ -177,6 +207,10 @@ class ConsoleApp(RunView, inherit_bindings=False):
         # It acts on the run as it is now, so that is what must be in sight.
         view.cursor = None
         action = self.sender.resolve_toggle(action, view.newest)
+        again = repeated(view, action)
+        if again is not None:
+            self._press_again(action, again.command)
+            return
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.newest)
             if not targets:
@@ -200,7 +234,33 @@ class ConsoleApp(RunView, inherit_bindings=False):
         except RunError as error:
             self.show_notice(str(error).replace("\n ", ":"), "error")
             return
-        self.show_notice(f"{action.label}: requested", command=identity)
+        ahead = announcement(self.view, action)
+        self.show_notice(ahead or f"{action.label}: requested", command="" if ahead else identity)
+
+    def _resume(self, confirmed: bool | None) -> None:
+        if confirmed:
+            self.show_notice("starting a worker for the run")
+            self.run_worker(self._start_worker())
+
+    async def _start_worker(self) -> None:
+        problem = await resume_run(self.view.run)
+        if problem:
+            self.show_notice(f"not resumed: {problem}", "error")
+
+    def _press_again(self, action: Action, earlier: Command) -> None:
+        """End an operation at the second press of its key by the one who asked for it."""
+        if earlier.by == sender_name():
+            self._cancel()
+            return
+        state = "waits already" if earlier.status == REQUESTED else "already under way"
+        self.show_notice(
+            f"{action.label}: {state}, asked for by {earlier.sender}; esc cancels it", "warn"
+        )
+
+    def _cancel(self) -> None:
+        cancel = self.view.actions.of_op(CANCEL)
+        if cancel is not None and can_cancel(self.view):
+            self._send(cancel, what_to_cancel(self.view))
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
@@ -227,6 +287,22 @@ class ConsoleApp(RunView, inherit_bindings=False):
 
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
+
+    def _command_answers(self) -> None:
+        # Every profile has this action, also where an older file doesn't list it.
+        action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
+        refusal = "read-only: nothing is asked" if self.options.read_only else ""
+        ask = None
+        if self.view.liveness.has_worker and self.view.newest.finished is None:
+            refusal = refusal or self.view.refused.get("ask", "")
+            ask = None if refusal else partial(self._ask, action)
+        self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
+
+    def _ask(self, action: Action, question: str) -> str:
+        refusal = self.sender.why_not(self.view.liveness.state, action)
+        if refusal:
+            raise RunError(refusal, f"`sf ask {self.view.run.id}` asks its checkpoints")
+        return self.sender.send(action, {"question": question} if question else None)
 
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)
@@ -255,9 +331,14 @@ class ConsoleApp(RunView, inherit_bindings=False):
         jump_to_mark(self.view, 1)
 
     def _command_live(self) -> None:
-        if isinstance(self.screen, ZoomScreen) and self.view.cursor is None:
+        if self.view.cursor is not None:
+            self.view.cursor = None
+        elif isinstance(self.screen, ZoomScreen):
             self.pop_screen()
-        self.view.cursor = None
+        elif can_cancel(self.view):
+            self._cancel()
+        else:
+            self.go_back()
 
     def _command_narrow(self) -> None:
         change_range(self.view, 1)

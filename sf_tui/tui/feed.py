@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.printable import printable
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.durable import open_regular, reason_of
@@ -26,12 +27,13 @@ from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.run.state import RunState
 from sf_tui.tui.live_state import LiveState
-from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Danger,
     Drift,
     Event,
+    OperationProgress,
+    OperationTimes,
     Probe,
     RunFinished,
     RunStarted,
@@ -54,7 +56,7 @@ SUMMARY_HEAD_BYTES = 1 << 14
 SUMMARY_END_BYTES = 1 << 16
 WORKER_LOG_BYTES = 16_384
 WORKER_LOG_LINES = 200
-_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk)
+_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk, OperationProgress, OperationTimes)
 """Events that can wait for the next frame."""
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
 # Colors and cursor moves from libraries carry no information; other controls are shown.

@@ -117,6 +117,13 @@ _RESTORE = b"\x18\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b
 keyboard, screen, cursor."""
 
 
+def restore_screen(descriptor: int) -> None:
+    """Leave the full screen and reset the modes that a console set and can't reset itself."""
+    if is_writable(descriptor, _PATIENCE_S):
+        with suppress(OSError):
+            os.write(descriptor, _RESTORE)
+
+
 def is_writable(descriptor: int, wait_s: float = 0.0) -> bool:
     """Return whether a terminal accepts a write within `wait_s`; False if it is gone."""
     poller = select.poll()
@@ -207,9 +214,7 @@ class TerminalWatch:
 
     def _restore_terminal(self) -> None:
         """Restore the terminal's modes if it still accepts output."""
-        if is_writable(self._output, _PATIENCE_S):
-            with suppress(OSError):
-                os.write(self._output, _RESTORE)
+        restore_screen(self._output)
         if self._before is not None:
             with suppress(termios.error):
                 termios.tcsetattr(self._input, termios.TCSANOW, self._before)

@@ -22,16 +22,19 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader, WorkerLogTail
-from sf_tui.tui.machine import Machine, MachineSample
+from sf_tui.tui.machine import Machine
 from sf_tui.tui.numbers import format_clock
+from sf_tui.tui.operation import waiting
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.machine import MachinePanel, machine_rows
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
-from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
+from sf_tui.tui.panels.pinned import PinLegend
+from sf_tui.tui.panels.tables import Drift, DriftLine, layers_shown
 from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
 from sf_tui.tui.screen_size import TerminalDriver
 from sf_tui.tui.sent_cells import SendsChangedCells
@@ -73,11 +76,10 @@ def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
         height: of the terminal.
         wide: whether the layout has the run list.
     """
-    gpus = len(view.machine.gpus) if view.machine else 0
     drift = max(len(layers_shown(view)), 1) + 1
     # Title, heading, tasks, and what the values rest on.
     matrix = min(max(len(view.tasks), 1), 8) + 3
-    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
+    machine = machine_rows(view, height)
     diagnosis = view.live.diagnosis
     if diagnosis is None:
         drift = min(drift, max(height - 28, 4) + 1)
@@ -148,6 +150,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.animation_level = "none"
         self._terminal_is_ready = terminal_is_ready or (lambda: True)
         self._worker_ended = worker_ended or (lambda: False)
+        self._first_run = run
         self._feed = RunFeed(run)
         actions = read_actions(run)
         chosen = self.options
@@ -189,6 +192,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             with Horizontal(id="body"):
                 with Vertical(id="charts"):
                     yield AccuracyChart(view, id="accuracy")
+                    yield PinLegend(view, id="pins")
                     yield LossChart(view, id="loss")
                 with Vertical(id="side"):
                     yield Drift(view, id="drift")
@@ -220,8 +224,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.view.log_lines = self._worker_log.lines
         self._arrange(self.size)
         self.set_interval(POLL_EVERY_S, self.poll)
-        if self._feed.progress is not None:
-            self.run_worker(self._read_history())
+        self._read_older()
 
     def on_resize(self, event: events.Resize) -> None:
         """Apply the layout for the new size."""
@@ -255,6 +258,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
     def _size_panels(self) -> None:
         """Set the height of the strip and of each side panel to its content."""
         view = self.view
+        self.screen_stack[0].set_class(len(view.pins) > 0, "-pinned")
         width, height = self._shown_size
         wide = self.screen_stack[0].has_class("-wide")
         heights = side_heights(view, height, wide=wide) | {"danger": strip_height(view, width)}
@@ -285,15 +289,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         What was read changes the shown state only with the next frame, so that all panels are of
         one instant, whatever composes one of them in between.
         """
-        if not self._terminal_is_ready():
+        # A timer may fire while the console closes.
+        if not self._terminal_is_ready() or not self.screen_stack:
             return
         view = self.view
         ended = self._worker_ended()
         if self._feed.read():
             self._news = self._machine_news = True
         view.now_s = self.options.wall_clock()
-        # Long-running work writes no events, but its elapsed time must be updated.
-        self._news = self._news or view.work is not None
+        # Time alone changes the work under way and what waits, and ends a notice.
+        self._news = self._news or view.work is not None or bool(waiting(view))
+        self._news = self._news or (bool(view.notice) and self._notice_is_old)
         urgent = self._feed.is_urgent
         if self._rate.is_due("liveness", LIVENESS_EVERY_S):
             before = view.liveness
@@ -301,11 +307,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             if view.liveness.state is not before.state:
                 self._news = self._machine_news = urgent = True
         self._news = self._worker_log.poll() or self._news
+        self._news = view.pins.poll() or self._news
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._news = self._refresh_runs(1) or self._news
         if self._news and (self._rate.frame_is_due() or urgent):
             self._show_news()
-        if ended and self._feed.live.started is None and not self._feed.is_behind:
+        if (
+            ended
+            and view.run.path == self._first_run.path
+            and self._feed.live.started is None
+            and not self._feed.is_behind
+        ):
             self.exit(NEVER_BEGAN)
 
     def _show_news(self) -> None:
@@ -334,9 +346,13 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self.view.liveness = found
         self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
+    @property
+    def _notice_is_old(self) -> bool:
+        return self.options.steady_clock() - self._notice_at > NOTICE_S
+
     def _drop_old_notice(self) -> None:
-        """Clear an old notice along with other changes; alone it would not justify an update."""
-        if self.options.steady_clock() - self._notice_at > NOTICE_S:
+        """Clear an old notice."""
+        if self._notice_is_old:
             self.view.notice = ""
 
     def sample_machine(self) -> None:
@@ -346,12 +362,12 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
             # An imported run's events have the time of the import.
             ended = "imported" if self.view.run.references.exists() else "the run ended"
-            self.view.machine = MachineSample(problem=f"{ended} {clock}".rstrip())
+            self.view.machine = self._machine.after_end(self.view.run, f"{ended} {clock}".rstrip())
         elif self.view.machine is None or (
             self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
         ):
             self._machine_news = False
-            self.view.machine = self._machine.sample(self.view.liveness)
+            self.view.machine = self._machine.sample(self.view.run, self.view.liveness)
 
     def _refresh_runs(self, count: int) -> bool:
         """Read some runs of the run list again if the layout shows it; return if any changed."""
@@ -369,6 +385,10 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self._news = True
             await asyncio.sleep(HISTORY_SLICE_S / 2)
         self.update_panels()
+
+    def _read_older(self) -> None:
+        if self._feed.progress is not None:
+            self.run_worker(self._read_history(), group="history", exclusive=True)
 
     # Notices
 

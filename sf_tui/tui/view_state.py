@@ -17,6 +17,7 @@ from sf_tui.tui.axes import round_up
 from sf_tui.tui.feed import RunSummary
 from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
+from sf_tui.tui.pins import PinnedRuns
 from sf_tui.tui.replay import Replay
 from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
 from sf_tui.vocabulary.declared import AnchorState
@@ -88,6 +89,7 @@ class ViewState:
         notice_command: id of the command that the notice follows; empty for none.
         log_lines: end of the worker's log.
         runs: summaries of the machine's runs, newest first; filled only if shown.
+        pins: runs whose curves lie over this one's.
         zone: time zone of the reader; None for the machine's.
         now_s: seconds since the epoch at the last poll, for elapsed times.
     """
@@ -108,6 +110,7 @@ class ViewState:
     machine: MachineSample | None = None
     log_lines: list[str] = field(default_factory=list)
     runs: list[RunSummary] = field(default_factory=list)
+    pins: PinnedRuns = field(default_factory=PinnedRuns)
     glyphs: Glyphs = UNICODE
     paint: Paint = DARK
     zone: tzinfo | None = None

@@ -42,6 +42,9 @@ __all__ = [
     "register_op",
 ]
 
+CANCEL = "cancel"
+"""The op that ends another command."""
+
 MAX_COUNT = 10**9
 MAX_STEPS = 10**8
 
@@ -167,6 +170,7 @@ for _op in (
         settings="anchor",
         key="a",
         doing="anchoring",
+        one_at_a_time=True,
         purpose=PROTECT,
         turns_on=ANCHORED,
         inverse="unanchor",
@@ -189,6 +193,7 @@ for _op in (
         key="space",
         turns_on=PAUSED,
         inverse="resume",
+        interrupts=True,
         charted=False,
         footer_rank=6,
     ),
@@ -198,6 +203,7 @@ for _op in (
         # Pausing a second time resumes, so it needs no key of its own.
         turns_off=PAUSED,
         inverse="pause",
+        interrupts=True,
         charted=False,
     ),
     Op("checkpoint", "save weights and optimizer now", key="c", charted=False, footer_rank=8),
@@ -245,6 +251,7 @@ for _op in (
         settings="diagnose",
         key="d",
         doing="diagnosing",
+        one_at_a_time=True,
         purpose=TEST,
         needs_old_task=True,
         after_end="sf diagnose {run}",
@@ -296,6 +303,7 @@ for _op in (
         settings="recover",
         key="r",
         doing="recovering",
+        one_at_a_time=True,
         confirm=True,
         consequence=_recover_consequence,
         purpose=RECOVER,
@@ -342,6 +350,43 @@ for _op in (
             minimum=0,
             below=1,
         ),
+    ),
+    Op(
+        CANCEL,
+        "end an operation under way, or drop commands that wait; the run stays as it was",
+        (
+            Argument(
+                "command",
+                str,
+                "id or action, or `all`; default: what is under way, else all that waits",
+                example="diagnose",
+            ),
+        ),
+        # The console has esc for it, and a second press of the operation's own key.
+        interrupts=True,
+        charted=False,
+    ),
+    Op(
+        "ask",
+        "answer held-out questions, or one of your own, with the weights as they are",
+        (
+            Argument(
+                "question",
+                str,
+                "question of your own; default: those of the probes",
+                example="What is the capital of Peru?",
+                lines=True,
+            ),
+            Argument(
+                "task",
+                str,
+                "task whose prompts it is written like; default: an earlier one",
+                example="old",
+            ),
+        ),
+        doing="answering",
+        after_end="sf ask {run}",
+        charted=False,
     ),
     Op(
         "stop",

@@ -20,6 +20,7 @@ from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
+from sf_tui.recovery.progress import PROMPTS, Progress
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -196,6 +197,13 @@ class AnchorControl(Strategy):
         return StageBank(self._prepared, self._spec, self._references)
 
     def _fetch(self, *, at_start: bool = False) -> str | None:
+        took = self._context.decide(lambda: self._fetch_or_build(at_start=at_start))
+        if self._bank is None:
+            # Rank 0 has it, and has written it.
+            self._bank = self._plan().read(bank_folder(self._context.run, self._spec.name))
+        return took
+
+    def _fetch_or_build(self, *, at_start: bool) -> str | None:
         if self._bank is not None:
             return None
         folder = bank_folder(self._context.run, self._spec.name)
@@ -214,7 +222,17 @@ class AnchorControl(Strategy):
             return nullcontext() if own and has_weights else self._lend(stage)
 
         begun = time.perf_counter()
-        start = start_model(self._prepared, self._spec, self._context.stop_if_asked)
+
+        def tell() -> None:
+            count = plan.count + sum(len(one.prompts) for one in plan.taught)
+            done = min(start.answered, count)
+            left_s = (time.perf_counter() - begun) * (count - done) / done if done else None
+            what = "the start model's answers"
+            self._context.report(
+                Progress(what, done=done, total=count, unit=PROMPTS, left_s=left_s)
+            )
+
+        start = start_model(self._prepared, self._spec, tell)
         self._bank = plan.build(start, folder, lend)
         return (
             f"the start model answered {len(self._bank)} prompts in "
@@ -236,4 +254,5 @@ class AnchorControl(Strategy):
             seed=prepared.profile.seed,
             stage=self._spec.name,
             pad_id=prepared.loaded.pad_id,
+            ranks=prepared.ranks,
         )

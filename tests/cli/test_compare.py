@@ -65,9 +65,10 @@ def written(home: Path, name: str, right: int, bits: str, end: int, *overrides: 
         for step in range(1, 11):
             run.step(step, stage, loss=1 / step)
             probe(run, stage, step, first - (first - last) * step // 10, full=step == 10)
+        run.checkpoint(10, stage)
         run.event(StageFinished(stage=stage))
-    state = {"right_at_start": {"old": bits}, "asked_for": False}
-    folder = run.run.checkpoints / "more" / "step-000000"
+    state = {"right_now": {"old": bits}, "asked_for": False}
+    folder = run.run.checkpoints / "new" / "step-000010"
     (folder / "state.json").write_text(json.dumps(state))
     (run.run.path / "inputs.json").write_text(json.dumps({"schema": 1, "inputs": {}}))
     return run
@@ -78,7 +79,7 @@ def row(found: dict[str, Any], stage: str) -> dict[str, Any]:
     return dict(only)
 
 
-def test_the_end_of_a_stage_is_paired_by_the_examples_kept_at_the_next(home: Path) -> None:
+def test_the_end_of_a_stage_is_paired_by_the_examples_that_its_checkpoint_keeps(home: Path) -> None:
     # 12 right: the first twelve. 15 right: the first ten and the last five.
     written(home, "a", 12, "fff000", 4)
     written(home, "b", 15, "ffc1f0", 9)
@@ -93,7 +94,7 @@ def test_the_end_of_a_stage_is_paired_by_the_examples_kept_at_the_next(home: Pat
     assert not last["paired"]
     expected = difference(wilson_estimate(4, N), wilson_estimate(9, N))
     assert last["difference_interval"] == pytest.approx([-expected.high, -expected.low])
-    assert "start of a following stage" in last["why_unpaired"]
+    assert "no checkpoint of the stage's end" in last["why_unpaired"]
 
 
 @pytest.mark.parametrize(

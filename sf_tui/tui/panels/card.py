@@ -7,6 +7,7 @@ from sf_tui.run.liveness import WorkerState
 from sf_tui.run.losses import TaskLoss
 from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits
 from sf_tui.tui.numbers import format_duration
+from sf_tui.tui.operation import operation_line
 from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import (
@@ -54,6 +55,7 @@ class Card(Panel):
         bad = state in {WorkerState.DEAD, WorkerState.SILENT}
         where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
         lines: list[Line] = [[(where, "strong"), (f"  {status}", "danger" if bad else "ok")]]
+        lines.append(operation_line(view, width))
         lines += self._numbers(width, height)
         lines += failure_lines(view, width) or [self._danger()]
         lines += [self._held()]
