@@ -183,7 +183,7 @@ class Processes:
         reason = ""
         if rank == 0:
             others = [f"{place}/{other}" for other in range(1, size)] if watches else []
-            silent = next((key for key in others if _read(store, key) is None), None)
+            silent = next((key for key in others if _read(store, key, _WAIT_S) is None), None)
             if silent is not None:
                 reason = f"process {silent.rpartition('/')[2]} of {size} has no callback"
             store.set(f"{place}/verdict", reason or ("go" if watches else "no"))
@@ -284,7 +284,7 @@ class HostRanks(ProcessRanks):
         self._dist.destroy_process_group(self._control)
 
 
-def _read(store: Any, key: str, wait_s: float = _WAIT_S) -> str | None:
+def _read(store: Any, key: str, wait_s: float) -> str | None:
     """Return a value of the launch's store; None if it doesn't come in time."""
     try:
         store.wait([key], timedelta(seconds=wait_s))

@@ -18,7 +18,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import TrainerCallback
 
-from sf_tui.integrations import SfCallback
+from sf_tui.integrations import SfCallback, processes
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from support.hosts import lines_of, losses_of, trainer
@@ -213,6 +213,27 @@ def test_fsdp2_is_watched_frozen_and_stopped_at_the_same_step_everywhere(
     assert [probe["step"] for probe in probes] == [0, 2, 4, 6, 8]
     assert probes[0]["metrics"]["old"]["exact_match"] == pytest.approx(1.0, abs=0.05)
     assert not lines_of(run, "drift")
+
+
+def train_with_one_callback(folder: Path, scene: Path, watching: str) -> None:
+    rank = os.environ["RANK"]
+    callbacks = (
+        [SfCallback(scene / "old.jsonl", run_dir=folder / "run")] if rank == watching else []
+    )
+    host = trainer(scene, folder / "out", callbacks, steps=2)
+    host.train()
+    assert host.state.global_step == 2
+
+
+@pytest.mark.parametrize("watching", ["0", "1"])
+def test_a_process_without_a_callback_is_named_and_nothing_waits_for_it(
+    tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watching: str
+) -> None:
+    monkeypatch.setattr(processes, "_WAIT_S", 0.5)
+    in_two_processes(train_with_one_callback, tmp_path, tiny_scene, watching)
+    assert not (tmp_path / "run").exists()
+    said = (tmp_path / "stderr-0").read_text()
+    assert ("process 1 of 2 has no callback" in said) == (watching == "0")
 
 
 def moved(by_step: dict[int, dict[str, torch.Tensor]], name: str, first: int, last: int) -> bool:
