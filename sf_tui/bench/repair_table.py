@@ -18,6 +18,7 @@ import numpy as np
 from sf_tui.bench.harness import BenchReport, Figure, append_case, read_cases
 from sf_tui.bench.verdict_scene import TrialScene
 from sf_tui.engine.weights import Snapshot
+from sf_tui.recovery.progress import TuningStep
 from sf_tui.recovery.repair import RATE_SHARE, Repair, edit_model
 
 SCHEMA = 1
@@ -118,10 +119,10 @@ def _play(case: Any, name: str, steps: int) -> dict[str, Any]:
         scorer = case.scorer()
         course = []
 
-        def score(step: int) -> None:
-            if step % EVERY == 0:
+        def score(now: TuningStep) -> None:
+            if now.step % EVERY == 0:
                 old = scorer.accuracy(case.old.held_out, "exact_match")
-                course.append([step, old, scorer.accuracy(case.new.held_out, "exact_match")])
+                course.append([now.step, old, scorer.accuracy(case.new.held_out, "exact_match")])
                 case.model.train()
 
         found = Repair(

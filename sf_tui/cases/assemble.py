@@ -16,7 +16,15 @@ from sf_tui.cases.inputs import changed_inputs, describe_changes
 from sf_tui.cases.named_model import model_tables
 from sf_tui.cases.references import case_references
 from sf_tui.cases.retrain_cost import training_tokens
-from sf_tui.cases.rows import CaseNeeds, new_task_of, old_task_of, read_new_task, read_old_task
+from sf_tui.cases.rows import (
+    CaseNeeds,
+    held_out_prompts_of,
+    new_task_of,
+    old_task_of,
+    read_held_out_prompts,
+    read_new_task,
+    read_old_task,
+)
 from sf_tui.cases.run_weights import (
     LoadedRun,
     RunRecord,
@@ -27,12 +35,7 @@ from sf_tui.cases.run_weights import (
     own_start,
 )
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import (
-    BIOGRAPHY,
-    PreparedRun,
-    PreparedTask,
-    load_model_of,
-)
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, TrainSettings, parse_profile
@@ -204,6 +207,9 @@ def run_case(record: RunRecord, needs: CaseNeeds, overrides: CaseOverrides) -> R
     elif overrides.old is None and overrides.start_model is None and old_settings is not None:
         known = _logged_start(history, spec.name, old_settings.name, old)
     case = build_case(profile, spec, model, old, new, start, known, _tokens_of(spec, prepared_new))
+    given = {old_settings.name if old_settings else "": overrides.old, spec.task: overrides.new}
+    case.other_held_out, unread = read_held_out_prompts(profile, given, model.loaded)
+    notes += unread
     if overrides.start_model is None:
         case.references = case_references(
             profile,
@@ -270,7 +276,10 @@ def live_case(
     case.references = case_references(
         profile, spec.name, model, start_of, lambda task: prepared.tasks[task].train
     )
+    case.other_held_out = held_out_prompts_of(prepared.tasks.values(), {old.name, spec.task})
     case.check_stop = check_stop
+    if prepared.ranks.lockstep:
+        case.agree = lambda late: prepared.ranks.decide(lambda: late)
     trained = {name: task for name, task in prepared.tasks.items() if len(task.train)}
     return RunCase(
         case,

@@ -13,25 +13,17 @@ from pathlib import Path
 import torch
 
 from sf_tui.cases.data_facts import DataFacts
+from sf_tui.cases.memory_plan import MemoryPlan, plan_of
 from sf_tui.cases.model_size import ModelSize
 from sf_tui.engine.adapters.files import inspect_adapter
-from sf_tui.profile import Profile, StageSpec, TrainSettings
+from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.adapter_schema import ALL_LINEAR
 
 CHECKPOINT_BYTES_A_PARAMETER = 12
 """AdamW in float32: the weights and two moments, four bytes each."""
-_TRAINING_BYTES_A_PARAMETER = 16
-"""The same and the gradient."""
 _MODEL_BYTES_A_PARAMETER = 4
 _MATRICES = 7
 """Linear modules of a block: query, key, value, output, gate, up, down."""
-
-# Bytes of activations per token and block, in units of the hidden size, at two bytes a number:
-# Korthikanti et al. 2022 (arXiv 2205.05198), equation 2, without the attention matrix.
-_ACTIVATIONS = 34.0
-_CHECKPOINTED_ACTIVATIONS = 2.0
-_PROCESS_BYTES = 500e6
-"""Python, torch and transformers themselves."""
 
 # A training step reaches this share of the speed of plain matrix products.
 _UTILIZATION = 0.5
@@ -66,8 +58,11 @@ class RunEstimate:
     stages: tuple[StageEstimate, ...]
     seconds: float | None
     memory: float | None
+    """Of one process."""
     memory_available: float | None
     disk: float | None
+    plan: MemoryPlan | None = None
+    """The parts of `memory`."""
 
 
 def trained_parameters(profile: Profile, size: ModelSize) -> int:
@@ -120,39 +115,11 @@ def estimate_run(
     if size is None or not stages:
         return RunEstimate(stages, None, None, None, None)
     trained = trained_parameters(profile, size)
-    memory = max(
-        training_memory(size, facts[spec.task], spec.train, trained)
-        for spec in profile.stages()
-        if spec.task in facts
-    )
+    plan = plan_of(profile, facts, size, trained)
+    memory = plan.total if plan is not None else None
     seconds = _START_S + sum(stage.seconds or 0.0 for stage in stages)
     disk = checkpoint_bytes(profile, trained) + _MODEL_BYTES_A_PARAMETER * trained
-    return RunEstimate(stages, seconds, memory, memory_available(), disk)
-
-
-def training_memory(
-    size: ModelSize, facts: DataFacts, train: TrainSettings, trained: int | None = None
-) -> float:
-    """Return about how many bytes a stage's training takes on its device.
-
-    Args:
-        size: the model's size.
-        facts: the trained task's data.
-        train: the stage's settings.
-        trained: number of parameters that train; None for all of the model's.
-    """
-    tokens = min(train.micro_batch, facts.train) * facts.longest
-    factor = _CHECKPOINTED_ACTIVATIONS if train.gradient_checkpointing else _ACTIVATIONS
-    # float32 takes twice the bytes of the source's two.
-    activations = 2 * factor * size.hidden_size * max(size.layers, 1) * tokens
-    answers = min(train.micro_batch, facts.train) * facts.answer_tokens
-    # Logits, their softmax and their gradient.
-    logits = 3 * 4 * size.vocabulary * answers
-    on_host = 0.0 if torch.cuda.is_available() else _PROCESS_BYTES
-    weights = _TRAINING_BYTES_A_PARAMETER * (size.parameters if trained is None else trained)
-    if trained is not None and trained != size.parameters:
-        weights += _MODEL_BYTES_A_PARAMETER * size.parameters
-    return weights + activations + logits + on_host
+    return RunEstimate(stages, seconds, memory, memory_available(), disk, plan)
 
 
 def memory_available() -> float | None:

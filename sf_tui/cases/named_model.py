@@ -1,15 +1,18 @@
-"""The profile tables of a model that is named on the command line: a model or an adapter directory.
-
-Reads names and JSON only; loads nothing.
-"""
+"""A model that is named on the command line: a model or an adapter directory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import tomli
+
 from sf_tui.engine.adapters.files import find_base, inspect_adapter, is_adapter
+from sf_tui.engine.compute import ComputeSetting, choose_compute
+from sf_tui.engine.loading import LoadedModel, load_model
 from sf_tui.home import user_path
+from sf_tui.profile import ModelSettings
+from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.values import toml_value
 from sf_tui.tasks.model_source import tokenizer_in
 
@@ -47,3 +50,22 @@ def model_tables(source: str, settings: Sequence[str]) -> list[str]:
     if tokenizer_in(folder):
         lines.append(f"tokenizer = {toml_value(str(folder), LONGEST)}")
     return [*lines, "[adapter]", f"source = {toml_value(str(folder), LONGEST)}"]
+
+
+def load_named(source: str) -> tuple[LoadedModel, ComputeSetting]:
+    """Load a model that is named on the command line, without any data.
+
+    Args:
+        source: as `[model] source`, or an adapter directory.
+
+    Raises:
+        ModelError: it can't be loaded.
+    """
+    tables = tomli.loads("\n".join(model_tables(source, ())))
+    settings = ModelSettings(**tables["model"])
+    adapter = AdapterSettings(**tables["adapter"]) if "adapter" in tables else None
+    compute = choose_compute(settings.dtype, None)
+    loaded = load_model(
+        settings, Path.cwd(), compute, seed=0, gradient_checkpointing=False, adapter=adapter
+    )
+    return loaded, compute

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from sf_tui.cases.answers import MOST_RECORDS, Answerer, lost_records
 from sf_tui.cases.assemble import RunCase
 from sf_tui.cases.retrain_cost import retrain_tokens
 from sf_tui.cases.rows import read_others
@@ -21,7 +22,9 @@ from sf_tui.diagnosis.event import compare_costs, diagnosis_event
 from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
 from sf_tui.recovery.outcome import RepairOutcome
-from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
+from sf_tui.recovery.progress import PartProgress, Report
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
+from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import Repair
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, new_folder, remove_abandoned
@@ -52,7 +55,7 @@ def diagnose(
     time_s: float | None = None,
     begun: float | None = None,
     log: Callable[[str], None] = lambda _: None,
-    on_step: Callable[[int], None] | None = None,
+    report: Report | None = None,
 ) -> Diagnosis:
     """Run the recovery test on a case and restore its model.
 
@@ -66,7 +69,7 @@ def diagnose(
             [diagnose].
         begun: the `time.perf_counter()` that they count from; None: now.
         log: receives a line for the user about each part of the test.
-        on_step: called after every step; an exception from it ends the test.
+        report: receives the progress; an exception from it ends the test.
 
     Raises:
         DataError: there is nothing to score, or data named in [diagnose] can't be used.
@@ -85,7 +88,7 @@ def diagnose(
         time_s=settings.time if time_s is None else time_s,
         begun=begun,
         log=log,
-        on_step=on_step,
+        report=report,
     ).run()
     assert case.old is not None  # the test has scored it
     old_task_tokens, recipe_tokens = retrain_tokens(
@@ -117,7 +120,9 @@ def diagnose(
         forwarded_tokens=outcome.forwarded,
         rounds=outcome.rounds,
     )
-    return Diagnosis(outcome, event)
+    answerer = Answerer(case.loaded, case.compute, between=case.check_stop)
+    answers = lost_records(answerer, outcome.lost[:MOST_RECORDS])
+    return Diagnosis(outcome, replace(event, answers=answers))
 
 
 def repair_examples(run_case: RunCase, requested: int | None) -> int:
@@ -142,7 +147,7 @@ def repair(
     new_floor: float | None = None,
     force: bool = False,
     log: Callable[[str], None] = lambda _: None,
-    on_step: Callable[[int], None] | None = None,
+    report: Report | None = None,
     thaw: bool = True,
 ) -> RepairOutcome:
     """Repair a case's model in place; settings not given come from its [recover].
@@ -159,7 +164,7 @@ def repair(
             be, the model keeps its weights and the outcome says why.
         force: keep the repaired weights all the same.
         log: receives a line for the user about each part of the repair.
-        on_step: called after every step.
+        report: receives the progress; an exception from it ends the repair.
         thaw: tune frozen layers too.
 
     Raises:
@@ -169,6 +174,12 @@ def repair(
     configured = settings.learning_rate
     if configured is None and settings.rate_share is not None and run_case.case.knows_stage:
         configured = settings.rate_share * run_case.case.learning_rate
+    progress = PartProgress(report or (lambda _: None))
+
+    def say(text: str) -> None:
+        log(text)
+        progress.begin(text)
+
     return Repair(
         run_case.case,
         examples=examples,
@@ -180,8 +191,8 @@ def repair(
         thaw=thaw,
         new_floor=settings.new_floor if new_floor is None else new_floor,
         force=force,
-        log=log,
-        on_step=on_step,
+        log=say,
+        on_step=progress.step,
     ).run()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sf_tui.cases.data_facts import DataFacts, is_remote, read_data_facts
 from sf_tui.cases.estimates import RunEstimate, estimate_run
 from sf_tui.cases.known_tasks import TaskStart, describe_unknown, measure_starts, sample_answers
+from sf_tui.cases.memory_plan import MemoryPlan, remedies
 from sf_tui.cases.model_size import ModelSize, is_local, read_model_size, read_tokenizer
 from sf_tui.cases.profile_warnings import warn_of_plan
 from sf_tui.engine.prepare import prepare_run
@@ -38,6 +39,8 @@ class Review:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """What could not be looked at, and why."""
+    refusal: ModelError | None = None
+    """Why no training of this profile can fit into the device's memory."""
 
 
 def review_profile(profile: Profile, *, measure: bool | None = None) -> Review:
@@ -74,6 +77,23 @@ def review_profile(profile: Profile, *, measure: bool | None = None) -> Review:
         tuple(starts),
         (*unknown, *warn_of_plan(profile, tasks, estimate, size)),
         tuple(notes),
+        None if estimate.plan is None else _refusal(profile, estimate.plan),
+    )
+
+
+def _refusal(profile: Profile, plan: MemoryPlan) -> ModelError | None:
+    if plan.fits:
+        return None
+    assert plan.device_bytes is not None  # it was compared
+    shared = (
+        f" ({plan.processes_a_device} processes share it)" if plan.processes_a_device > 1 else ""
+    )
+    ways = list(remedies(profile, plan))
+    return ModelError(
+        f"[model] {profile.model.source}: weights, gradients and AdamW's moments take "
+        f"{plan.exact / 1e9:.1f} GB a process, and the device has "
+        f"{plan.device_bytes / 1e9:.1f} GB{shared}",
+        f"what would fit: {'; '.join(ways)}" if ways else "take a smaller model or a larger device",
     )
 
 

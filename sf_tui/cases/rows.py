@@ -6,7 +6,7 @@ no weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from sf_tui.engine.prepare import (
 )
 from sf_tui.engine.probing import spread_evenly
 from sf_tui.errors import DataError
+from sf_tui.neighbors.anatomy import Tokens
+from sf_tui.neighbors.held_out import untrained_prompts
 from sf_tui.profile import Profile, TaskSettings
 from sf_tui.profile.sources import is_missing
 from sf_tui.recovery.case import CaseTask
@@ -131,6 +133,39 @@ def new_task_of(prepared: PreparedTask) -> CaseTask:
     rows = tuple(prepared.train.encoded(at, 0) for at in range(len(prepared.train)))
     held_out = eval_set(prepared.held_out)
     return CaseTask(prepared.name, prepared.metric, held_out, rows)
+
+
+def read_held_out_prompts(
+    profile: Profile, known: Mapping[str, str | None], loaded: LoadedModel
+) -> tuple[tuple[Tokens, ...], tuple[str, ...]]:
+    """Return the held-out prompts of a profile's other tasks, and notes on unreadable ones.
+
+    Args:
+        profile: the profile.
+        known: names of the tasks whose rows the case has, each with the data that replaces its
+            own, or None.
+        loaded: the model, for its tokenizer and the longest row that it accepts.
+    """
+    tasks, notes = [], []
+    for settings in profile.tasks:
+        if settings.name in known and known[settings.name] is None:
+            continue
+        try:
+            tasks.append(prepare_task(profile, settings, read_task(profile, settings), loaded))
+        except DataError as error:
+            notes.append(
+                f"held-out rows of '{settings.name}' can't be kept out of the prompts that are "
+                f"trained on: {error.message}"
+            )
+    return held_out_prompts_of(tasks), tuple(notes)
+
+
+def held_out_prompts_of(
+    tasks: Iterable[PreparedTask], known: Collection[str] = ()
+) -> tuple[Tokens, ...]:
+    """Return the prompts of some tasks that are held out, without those of known ones."""
+    others = (task for task in tasks if task.name not in known)
+    return tuple(p for task in others for p in untrained_prompts(task.held_out, task.train))
 
 
 def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> EvalSet | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sf_tui.cases.data_facts import DataFacts
-from sf_tui.cases.estimates import memory_available, training_memory
+from sf_tui.cases.estimates import memory_available
+from sf_tui.cases.memory_plan import plan_memory
 from sf_tui.cases.model_size import ModelSize
 from sf_tui.diagnosis.sample_size import fewest_for_spurious
 from sf_tui.engine.probe_plan import OLD_TASK_FLOOR
@@ -195,7 +196,7 @@ def _memory(
 
     def needs(micro: int) -> float:
         settings = TrainSettings(batch_size=batch, micro_batch_size=micro)
-        return training_memory(size, new, settings)
+        return plan_memory(size, new, settings).total
 
     micro = batch
     while micro > 1 and needs(micro) > available / 2:

@@ -28,6 +28,15 @@ def act(
             autocompletion=complete_action,
         ),
     ],
+    which: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="COMMAND",
+            show_default=False,
+            help="For cancel: an id, an action or `all`; default: what is under way, or all that "
+            "waits.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,18 +68,25 @@ def act(
     """Ask a running worker for an action, and wait until it is done.
 
     Actions are for example freeze, anchor, diagnose, recover and rollback. Giving up doesn't
-    cancel the action: the worker continues with it.
+    cancel the action: the worker continues with it. `sf act RUN cancel` ends a diagnosis, a
+    repair or an anchor under way, with the run as it was, or drops the commands that wait.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.waiting import Patience, send_and_wait
     from sf_tui.profile import load_profile
     from sf_tui.run.directory import find_run
     from sf_tui.vocabulary.events import event_object
-    from sf_tui.vocabulary.ops import OPS
+    from sf_tui.vocabulary.ops import CANCEL, OPS
 
     found = find_run(run)
     chosen = load_profile(found.profile).action(action)
     arguments = _read_arguments(set_ or [])
+    if which is not None:
+        if chosen.op != CANCEL:
+            raise UsageError(
+                f"{which}: {action} takes no such argument", "give arguments with --set KEY=VALUE"
+            )
+        arguments["command"] = which
     chosen.arguments(arguments)
     patience = Patience(wait, _narrate, timeout)
     answer = send_and_wait(found, action, arguments, patience, after_end=OPS[chosen.op].after_end)
@@ -82,7 +98,7 @@ def act(
     reason = f": {answer.reason}" if answer.reason else ""
     at = f" @{answer.step}" if answer.step is not None else ""
     write_line(f"{action} {answer.status}{at}{reason}", err=True)
-    if answer.status in {"refused", "failed"}:
+    if answer.status in {"refused", "failed", "cancelled"}:
         raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ from sf_tui import __version__
 from sf_tui.cli import (
     act,
     analyze,
+    ask,
     attach,
     bench,
     compare,
@@ -35,11 +36,13 @@ from sf_tui.cli import (
     run,
     runs,
     show,
+    sweep,
     wait,
 )
 from sf_tui.cli import exec as exec_command
 from sf_tui.cli.help_pages import hide_type, tidy_help
 from sf_tui.cli.output import INTERRUPTED, install_sigint, was_interrupted, write_line
+from sf_tui.cli.remote import RemoteCommand
 from sf_tui.errors import SfError
 from sf_tui.printable import guard_streams, printable
 
@@ -116,27 +119,29 @@ app.command("exec", context_settings=exec_command.SETTINGS, rich_help_panel=_RUN
 app.command("integrate", rich_help_panel=_RUN)(integrate.integrate)
 app.command("resume", rich_help_panel=_RUN)(run.resume)
 app.command("import", rich_help_panel=_RUN)(import_training.import_training)
-app.command("attach", rich_help_panel=_RUN)(attach.attach)
-app.command("watch", rich_help_panel=_RUN)(attach.watch)
-app.command("act", rich_help_panel=_RUN)(act.act)
-app.command("stop", rich_help_panel=_RUN)(act.stop)
-app.command("wait", rich_help_panel=_RUN)(wait.wait)
+app.command("sweep", rich_help_panel=_RUN)(sweep.sweep)
+app.command("attach", cls=RemoteCommand, rich_help_panel=_RUN)(attach.attach)
+app.command("watch", cls=RemoteCommand, rich_help_panel=_RUN)(attach.watch)
+app.command("act", cls=RemoteCommand, rich_help_panel=_RUN)(act.act)
+app.command("stop", cls=RemoteCommand, rich_help_panel=_RUN)(act.stop)
+app.command("wait", cls=RemoteCommand, rich_help_panel=_RUN)(wait.wait)
 app.command("diagnose", rich_help_panel=_REPAIR)(diagnose.diagnose)
 app.command("recover", rich_help_panel=_REPAIR)(recover.recover)
 app.command("merge", rich_help_panel=_REPAIR)(merge.merge)
-app.command("runs", rich_help_panel=_LOOK)(runs.runs)
-app.command("show", rich_help_panel=_LOOK)(show.show)
-app.command("log", rich_help_panel=_LOOK)(log.log)
-app.command("compare", rich_help_panel=_LOOK)(compare.compare)
+app.command("runs", cls=RemoteCommand, rich_help_panel=_LOOK)(runs.runs)
+app.command("show", cls=RemoteCommand, rich_help_panel=_LOOK)(show.show)
+app.command("ask", cls=RemoteCommand, rich_help_panel=_LOOK)(ask.ask)
+app.command("log", cls=RemoteCommand, rich_help_panel=_LOOK)(log.log)
+app.command("compare", cls=RemoteCommand, rich_help_panel=_LOOK)(compare.compare)
 app.add_typer(analyze.app, name="analyze", rich_help_panel=_LOOK)
 app.add_typer(profile_commands.app, name="profile", rich_help_panel=_LOOK)
 app.add_typer(data, name="data", rich_help_panel=_LOOK)
 app.command("guide", rich_help_panel=_LOOK)(guide.guide)
-app.command("rename", rich_help_panel=_KEEP)(labels.rename)
-app.command("note", rich_help_panel=_KEEP)(labels.note)
-app.command("du", rich_help_panel=_KEEP)(housekeeping.du)
-app.command("prune", rich_help_panel=_KEEP)(housekeeping.prune)
-app.command("rm", rich_help_panel=_KEEP)(housekeeping.rm)
+app.command("rename", cls=RemoteCommand, rich_help_panel=_KEEP)(labels.rename)
+app.command("note", cls=RemoteCommand, rich_help_panel=_KEEP)(labels.note)
+app.command("du", cls=RemoteCommand, rich_help_panel=_KEEP)(housekeeping.du)
+app.command("prune", cls=RemoteCommand, rich_help_panel=_KEEP)(housekeeping.prune)
+app.command("rm", cls=RemoteCommand, rich_help_panel=_KEEP)(housekeeping.rm)
 app.command("doctor", rich_help_panel=_MEASURE)(doctor.doctor)
 app.add_typer(bench.app, name="bench", rich_help_panel=_MEASURE)
 

@@ -28,6 +28,12 @@ Light = Annotated[
     bool,
     typer.Option("--light", help="Console: start with the light theme; default: dark."),
 ]
+WithBell = Annotated[
+    bool,
+    typer.Option(
+        "--bell", help="Ring the bell at warnings and at the run's end; default: the profile's."
+    ),
+]
 
 NoMouse = Annotated[
     bool,
@@ -47,6 +53,7 @@ def attach(
     ascii_only: Ascii = False,
     light: Light = False,
     no_mouse: NoMouse = False,
+    bell: WithBell = False,
 ) -> None:
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
@@ -65,6 +72,7 @@ def attach(
             ascii_only=ascii_only,
             light=light,
             mouse=not no_mouse,
+            bell=bell,
         )
     )
 
@@ -81,6 +89,7 @@ def watch(
     ascii_only: Ascii = False,
     light: Light = False,
     no_mouse: NoMouse = False,
+    bell: WithBell = False,
 ) -> None:
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
@@ -94,6 +103,7 @@ def watch(
             ascii_only=ascii_only,
             light=light,
             mouse=not no_mouse,
+            bell=bell,
         )
     )
 
@@ -106,6 +116,7 @@ def attach_to(
     ascii_only: bool,
     light: bool = False,
     mouse: bool = True,
+    bell: bool = False,
     worker_ended: Callable[[], bool] | None = None,
 ) -> int:
     """Show a run until the operator leaves.
@@ -117,6 +128,7 @@ def attach_to(
         ascii_only: no braille.
         light: start with the light theme.
         mouse: react to clicks and the wheel.
+        bell: ring at warnings and at the end, whatever the profile says.
         worker_ended: returns whether the process of a worker that was just started has ended.
 
     Returns:
@@ -134,7 +146,12 @@ def attach_to(
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
     options = ConsoleOptions(
-        read_only=read_only, lite=lite, ascii_only=ascii_only, light=light, mouse=mouse
+        read_only=read_only,
+        lite=lite,
+        ascii_only=ascii_only,
+        light=light,
+        mouse=mouse,
+        bell=bell,
     )
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:

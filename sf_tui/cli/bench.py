@@ -57,6 +57,21 @@ def overhead(
 
 
 @app.command()
+def hosted(
+    model: _Model = STARTER,
+    steps: _Steps = None,
+    batch_size: _BatchSize = None,
+    threads: _Threads = 1,
+    json: _Json = False,
+) -> None:
+    """Measure the time that `SfCallback` adds to transformers' Trainer.
+
+    A watched Trainer and a plain one take one step each in turn, with all hooks and probes.
+    """
+    _measure("hosted", model, steps, batch_size, threads, json)
+
+
+@app.command()
 def throughput(
     model: _Model = STARTER,
     steps: _Steps = None,
@@ -76,7 +91,7 @@ def memory(
     threads: _Threads = 1,
     json: _Json = False,
 ) -> None:
-    """Measure the peak memory of a run against transformers' Trainer."""
+    """Measure peak memory against transformers' Trainer: in training, and in a recovery test."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.bench.memory import measure_memory
 

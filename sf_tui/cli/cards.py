@@ -33,6 +33,7 @@ _COLORS = {
 """Colors of the verdicts' roles, from the 256-color palette."""
 
 _BAR = 30
+_ANSWER_CELLS = 44
 
 
 def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
@@ -51,6 +52,7 @@ def print_diagnosis(event: DiagnosisMade, more: Mapping[str, Any]) -> None:
     parts: list[RenderableType] = [
         "",
         _accuracies(event),
+        *_answers(event),
         "",
         _arms(event),
         *_skipped(event),
@@ -130,6 +132,19 @@ def _accuracies(event: DiagnosisMade) -> Table:
         table.add_row("lost", "of alignment", _figure(event.alignment_loss))
         table.add_row("", "of knowledge", _figure(event.knowledge_loss))
     return table
+
+
+def _answers(event: DiagnosisMade) -> list[RenderableType]:
+    """Return some lost questions with the wanted answer and the one that is given now."""
+    if not event.answers:
+        return []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("lost question", "wanted", "answered now"):
+        table.add_column(name, overflow="ellipsis", max_width=_ANSWER_CELLS, no_wrap=True)
+    for one in event.answers:
+        cells = (one.question, one.wanted, one.answered)
+        table.add_row(*(Text(" ".join(text.split())) for text in cells))
+    return ["", table]
 
 
 def _color(verdict: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sf_tui.cli.output import check_interrupt, write_json
+from sf_tui.cli.output import write_json
+from sf_tui.cli.progress import progress_reporter
 from sf_tui.cli.target import (
     Checkpoint,
     New,
@@ -193,7 +194,8 @@ def _ask_worker(
     tail = EventTail(run.events, offset=run.events.stat().st_size)
     log = narrator()
     log(f"the worker of {run.id} makes the diagnosis between two steps")
-    answer = send_and_wait(run, name, arguments, Patience(_ACCEPT_WAIT_S, log))
+    patience = Patience(_ACCEPT_WAIT_S, log, cancels=True)
+    answer = send_and_wait(run, name, arguments, patience)
     if answer is None or answer.status != "done":
         reason = answer.reason if answer else "no answer"
         raise RunError(f"{run.id}: no diagnosis: {reason}", "see `sf show`")
@@ -216,7 +218,7 @@ def _test(
     needs = CaseNeeds(options["examples"], every_example=options["thorough"], spare=True)
     with target_locked(target):
         case = target_case(target, profile, needs, overrides, log)
-        found = run_test(case, **options, log=log, on_step=lambda _: check_interrupt())
+        found = run_test(case, **options, log=log, report=progress_reporter(log))
         # The verdict on an earlier checkpoint is none on the run's weights.
         if target.run is not None and overrides.checkpoint is None:
             event = append_diagnosis(target.run, found.event)

@@ -49,7 +49,8 @@ def log(
         typer.Option(
             "--kind",
             metavar="KINDS",
-            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift.",
+            help="Print these kinds, comma-separated, or all; default: all but probe, step, drift "
+            "and, without -f, progress.",
             autocompletion=complete_kind,
         ),
     ] = None,
@@ -94,7 +95,7 @@ def log(
             )
         _print_worker_log(found, pattern, lines, follow=follow)
         return
-    wanted = _Wanted(_kinds(kind), pattern, stage, since_step)
+    wanted = _Wanted(_kinds(kind, follow=follow), pattern, stage, since_step)
     _print_events(found, wanted, lines, follow=follow, json=json)
 
 
@@ -108,9 +109,9 @@ def _pattern(grep: str | None) -> re.Pattern[str] | None:
         ) from error
 
 
-def _kinds(given: list[str] | None) -> tuple[str, ...]:
+def _kinds(given: list[str] | None, *, follow: bool) -> tuple[str, ...]:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.cli.log_lines import KINDS, USUAL
+    from sf_tui.cli.log_lines import KINDS, PROGRESS, USUAL
 
     names = [name.strip() for one in given or () for name in one.split(",") if name.strip()]
     if "all" in names:
@@ -118,7 +119,8 @@ def _kinds(given: list[str] | None) -> tuple[str, ...]:
     for name in names:
         if name not in KINDS:
             raise UsageError(f"--kind: no kind '{name}'", did_you_mean(name, KINDS, "kinds"))
-    return tuple(names) or USUAL
+    # How far an operation was matters only while it runs.
+    return tuple(names) or (*USUAL, *([PROGRESS] if follow else []))
 
 
 @dataclass

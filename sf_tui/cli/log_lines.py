@@ -12,11 +12,13 @@ from sf_tui.run.losses import score_of
 from sf_tui.run.state import RunState
 from sf_tui.tui.activity import ActivityLog, Kind
 from sf_tui.tui.numbers import format_rate
+from sf_tui.tui.operation_words import ProgressLines
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     CommandAnswered,
     Drift,
     Event,
+    OperationProgress,
     Probe,
     RunStarted,
     Step,
@@ -24,10 +26,10 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.vocabulary.measured import format_number, format_score
 
-PROBE, STEP, DRIFT = "probe", "step", "drift"
+PROBE, STEP, DRIFT, PROGRESS = "probe", "step", "drift", "progress"
 USUAL = tuple(str(kind) for kind in Kind)
 """Kinds that are printed unless others are chosen: what an operator acts on."""
-KINDS = (*USUAL, PROBE, STEP, DRIFT)
+KINDS = (*USUAL, PROBE, STEP, DRIFT, PROGRESS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class LogReader:
         # Only what names metrics; the fold of a whole run is of no use here.
         self._plan = RunState()
         self._commands = ActivityLog()
+        self._progress: dict[str, ProgressLines] = {}
+        self._elapsed_s = 0.0
 
     def read(self, event: Event) -> Iterator[LogLine]:
         """Yield the line of one event; nothing for an event of no wanted kind."""
@@ -83,6 +87,8 @@ class LogReader:
                 yield self._line(event, PROBE, self._probe_text(event))
             case Step():
                 yield self._line(event, STEP, _step_text(event))
+            case OperationProgress():
+                yield from self._progress_line(event)
             case Drift():
                 yield self._line(event, DRIFT, _drift_text(event))
             case UnknownEvent():
@@ -108,6 +114,13 @@ class LogReader:
         value = "" if command.value is None else f" at {format_number(command.value)}"
         text = f"{command.action} by {command.sender}{value}: {row.phases[-1]}"
         return LogLine(event, row.kind, row.stage, row.step, row.level, text)
+
+    def _progress_line(self, event: OperationProgress) -> Iterator[LogLine]:
+        self._elapsed_s = event.elapsed_s
+        lines = self._progress.setdefault(event.id, ProgressLines(lambda: self._elapsed_s))
+        text = lines.line(event)
+        if text:
+            yield self._line(event, PROGRESS, f"{event.op}: {text}")
 
     def _probe_text(self, event: Probe) -> str:
         scores = [

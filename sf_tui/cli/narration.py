@@ -24,6 +24,7 @@ from sf_tui.run.losses import score_of
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
 from sf_tui.tui.frames import frames_at_risk
+from sf_tui.tui.operation_words import ProgressLines
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import Interval
 from sf_tui.vocabulary.events import (
@@ -31,6 +32,7 @@ from sf_tui.vocabulary.events import (
     CommandAnswered,
     DiagnosisMade,
     Event,
+    OperationProgress,
     Rewound,
     RunFinished,
     RunStarted,
@@ -91,6 +93,7 @@ class Narrator:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = clock() - PLAIN_LINE_EVERY_S
+        self._lines = ProgressLines(clock)
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
@@ -124,11 +127,15 @@ class Narrator:
                 self._show_step(event)
             case Alert():
                 self._write(f"{event.level}: {event.message}")
+                for one in event.answers:
+                    self._write(f"  {one.spelled()}")
             case CommandAnswered() if event.status != "accepted":
                 why = "" if event.value is None else f" at {event.value:.3f}"
                 reason = f": {event.reason}" if event.reason else ""
                 by = Command.from_event(event).sender
                 self._write(f"{event.action} by {by}{why} {event.status} @{event.step}{reason}")
+            case OperationProgress():
+                self._show_progress(event)
             case Rewound():
                 self._write(
                     f"{event.reason}: continues from step {event.step} of stage {event.stage}, "
@@ -148,6 +155,14 @@ class Narrator:
             case RunFinished():
                 self._stop_bar()
                 self._finish(event)
+
+    def _show_progress(self, event: OperationProgress) -> None:
+        if not event.part:
+            self._lines = ProgressLines(self._clock)
+        text = self._lines.line(event)
+        waits = "" if event.part else "training waits"
+        if text or waits:
+            self._write(f"{event.op}: {', '.join(filter(None, (waits, text)))}")
 
     def _show_step(self, event: Step) -> None:
         stage = self._state.stages[event.stage]

@@ -124,12 +124,19 @@ def check(
     review = None
     if not quick:
         review = _review(loaded, measure, as_json=as_json)
+    refusal = review.refusal if review is not None else None
     if as_json:
-        _print_json(profile_json(loaded, review))
-        return
-    write_line(f"{profile}: ok")
-    for line in profile_lines(loaded, review):
-        write_line(line)
+        found = profile_json(loaded, review)
+        if refusal is not None:
+            found["ok"] = False
+            found["errors"] = [{"message": refusal.message, "hint": refusal.hint}]
+        _print_json(found)
+    else:
+        write_line(f"{profile}: {'ok' if refusal is None else 'does not fit'}")
+        for line in profile_lines(loaded, review):
+            write_line(line)
+    if refusal is not None:
+        raise refusal
 
 
 def _review(loaded: Profile, measure: bool | None, *, as_json: bool) -> Review:

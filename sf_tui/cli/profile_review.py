@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sf_tui.cases.data_facts import DataFacts
     from sf_tui.cases.estimates import RunEstimate, StageEstimate
     from sf_tui.cases.known_tasks import TaskStart
+    from sf_tui.cases.memory_plan import MemoryPlan
     from sf_tui.cases.profile_review import Review
     from sf_tui.profile import Profile, StageSpec
 
@@ -46,6 +47,8 @@ def profile_lines(profile: Profile, review: Review | None) -> Iterator[str]:
 def _review_lines(review: Review) -> Iterator[str]:
     if review.estimate.seconds is not None:
         yield f"  cost    {_cost(review.estimate)}"
+    if review.estimate.plan is not None:
+        yield f"  memory  {_memory(review.estimate.plan)}"
     for start in review.starts:
         yield f"  start   {_start(start)}"
     for warning in review.warnings:
@@ -93,6 +96,16 @@ def _cost(estimate: RunEstimate) -> str:
     return (
         f"about {duration(estimate.seconds)}, {gigabytes(estimate.memory)} of memory{free}, "
         f"up to {gigabytes(estimate.disk)} of disk; right within a factor of two or so"
+    )
+
+
+def _memory(plan: MemoryPlan) -> str:
+    ranks = f"each of {plan.ranks} processes: " if plan.ranks > 1 else ""
+    if plan.sharded:
+        ranks = f"each of {plan.ranks} processes, which divide the model: "
+    return (
+        f"{ranks}weights {gigabytes(plan.weights)}, gradients {gigabytes(plan.gradients)}, "
+        f"optimizer {gigabytes(plan.optimizer)}, activations about {gigabytes(plan.activations)}"
     )
 
 
@@ -154,6 +167,7 @@ def profile_json(profile: Profile, review: Review | None) -> dict[str, Any]:
             "seconds": estimate.seconds,
             "memory_bytes": estimate.memory,
             "memory_available_bytes": estimate.memory_available,
+            "memory_plan": None if estimate.plan is None else dataclasses.asdict(estimate.plan),
             "disk_bytes": estimate.disk,
         },
         "start": [

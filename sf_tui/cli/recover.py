@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import one_of
-from sf_tui.cli.output import check_interrupt, write_json
+from sf_tui.cli.output import write_json
+from sf_tui.cli.progress import progress_reporter
 from sf_tui.cli.target import (
     Checkpoint,
     New,
@@ -236,7 +237,7 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
         case,
         **{**options, "examples": examples},
         log=log,
-        on_step=lambda _: check_interrupt(),
+        report=progress_reporter(log),
     )
     if outcome.examples < examples:
         log(f"note: only {outcome.examples} old examples are available")

@@ -91,6 +91,10 @@ _PIPED = (
 
 
 def runs(
+    where: Annotated[
+        str | None,
+        typer.Argument(metavar="[HOST:]", help="List the runs of this host, over ssh."),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +148,10 @@ def runs(
     from sf_tui.cli.periods import moment
     from sf_tui.run.directory import list_runs, runs_home
 
+    if where is not None:
+        raise UsageError(
+            f"'{where}' is not a host", f"`sf runs {where}:` lists a host's runs; RUN: `sf show`"
+        )
     names = _chosen(columns)
     begun = moment(since, "--since", datetime.now(UTC)) if since else None
     here = to_terminal() and not json

@@ -12,6 +12,7 @@ from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.run.events import JsonObject
     from sf_tui.run.reading import RunReading
     from sf_tui.run.state import RunState
     from sf_tui.vocabulary.commands import Command
@@ -52,6 +53,7 @@ def show(
     from sf_tui.run.directory import find_run
     from sf_tui.run.liveness import WorkerState
     from sf_tui.run.reading import read_run
+    from sf_tui.tui.operation_words import progress_parts
     from sf_tui.vocabulary.events import event_object
 
     found = find_run(run)
@@ -60,6 +62,9 @@ def show(
     row = row_of(found, reading)
     for problem in row["damage"]:
         write_line(f"damaged: {problem}", err=True)
+    # A starting worker has no lock yet.
+    is_live = reading.live.has_worker or reading.live.state is WorkerState.STARTING
+    waiting = waiting_commands(found, state) if is_live else []
     if json:
         closing = closing_of(found, state, run_name(found))
         row |= {
@@ -69,6 +74,8 @@ def show(
             "alerts": [event_object(event) for event in state.alerts],
             "checkpoints": [event_object(event) for event in state.checkpoints],
             "rewinds": [event_object(event) for event in state.rewinds],
+            "operation": event_object(state.operation) if state.operation else None,
+            "waiting": [asdict(command) for command in waiting],
             "diagnosis": event_object(state.diagnosis) if state.diagnosis else None,
             "model": str(found.model) if found.model.is_dir() else None,
             "outcome": closing.outcome,
@@ -92,6 +99,11 @@ def show(
     say(f"profile  {row['profile']}")
     at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
     say(f"state    {row['state']}, {at}")
+    if state.operation is not None and reading.live.has_worker:
+        parts = ", ".join(["training waits", *progress_parts(state.operation)])
+        say(f"now      {state.operation.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
+    for command in waiting:
+        say(f"waiting  {_command_line(command)}")
     if state.finished is not None and state.finished.reason:
         say(f"reason   {state.finished.reason}")
     console.print()
@@ -106,7 +118,7 @@ def show(
     if state.alerts:
         say("\nalerts")
     for alert in _newest(state.alerts, "alerts", say):
-        say(f"  {clock(alert.time)} {alert.level}: {alert.message}")
+        say(f"  {clock(alert.time)} {alert.level}: {alert.text}")
     if state.diagnosis is not None:
         since = "" if state.diagnosis_holds else "; the weights were changed since"
         say(f"\ndiagnosis  {diagnosis_line(state.diagnosis)}{since}")
@@ -115,6 +127,22 @@ def show(
     if reading.live.state in {WorkerState.FINISHED, WorkerState.DEAD}:
         for line in closing_lines(found, state):
             say(line)
+
+
+def waiting_commands(run: RunDirectory, state: RunState) -> list[Command]:
+    """Return the commands in the command log that no worker has answered yet, oldest first."""
+    # Deferred: not needed for `sf --help`.
+    from contextlib import suppress
+
+    from sf_tui.run.commands import CommandTail
+    from sf_tui.vocabulary.commands import Command
+
+    lines: list[JsonObject] = []
+    with suppress(OSError):
+        # The worker that can't read its command log reports it.
+        lines = CommandTail(run.commands).poll()
+    sent = map(Command.from_line, lines)
+    return [command for command in sent if command.id not in state.commands]
 
 
 def _command_line(command: Command) -> str:

@@ -19,8 +19,10 @@ from sf_tui.run.events import EventTail
 from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
 from sf_tui.run.next_steps import what_instead, why_no_worker
+from sf_tui.tui.operation_words import ProgressLines
 from sf_tui.vocabulary.commands import ACCEPTED
-from sf_tui.vocabulary.events import CommandAnswered
+from sf_tui.vocabulary.events import CommandAnswered, OperationProgress
+from sf_tui.vocabulary.ops import CANCEL
 
 POLL_EVERY_S = 0.05
 PROGRESS_EVERY_S = 10.0
@@ -42,12 +44,14 @@ class Patience:
         accept_s: seconds until the worker must have accepted the command; 0: don't wait at all.
         log: receives lines about work in progress.
         finish_s: seconds until it must be done; None: however long the worker takes.
+        cancels: whether Ctrl-C also ends the command in the worker.
         clock: monotonic seconds.
     """
 
     accept_s: float
     log: Callable[[str], None]
     finish_s: float | None = None
+    cancels: bool = False
     clock: Callable[[], float] = time.monotonic
 
 
@@ -79,11 +83,48 @@ def send_and_wait(
     identity = request_command(run, action, arguments)
     if patience.accept_s <= 0:
         return None
-    begun, accepted, reported = patience.clock(), False, 0.0
+    try:
+        return _wait_for_answer(run, action, identity, tail, patience)
+    except KeyboardInterrupt:
+        _interrupted(run, action, identity, patience)
+        raise
+
+
+def _interrupted(run: RunDirectory, action: str, identity: str, patience: Patience) -> None:
+    """End the command in the worker, or say how that is done."""
+    if patience.cancels:
+        request_command(run, CANCEL, {"command": identity})
+        patience.log(f"{action}: cancelled; the run goes on as it was")
+    else:
+        command = f"`sf act {run_name(run)} {CANCEL} {identity}`"
+        patience.log(f"{action}: the worker continues with it; {command} ends it")
+
+
+def _wait_for_answer(
+    run: RunDirectory, action: str, identity: str, tail: EventTail, patience: Patience
+) -> CommandAnswered:
+    begun = unanswered_since = patience.clock()
+    accepted, reported = False, 0.0
+    lines, behind = ProgressLines(patience.clock), ProgressLines(patience.clock)
+    if _is_starting(run):
+        patience.log(f"{action}: kept for the first step; the worker is starting")
     while True:
         # The liveness before the events: a worker answers before it ends.
         gone = probe_liveness(run).state in _GONE
         for event in tail.poll():
+            if isinstance(event, OperationProgress) and event.id == identity:
+                reported = patience.clock() - begun
+                text = lines.line(event)
+                if not event.part:
+                    text = ", ".join(filter(None, ("training waits", text)))
+                if text:
+                    patience.log(f"{action}: {text}")
+            elif isinstance(event, OperationProgress) and not accepted:
+                # It waits for another one, however long that takes.
+                unanswered_since = patience.clock()
+                text = behind.line(event)
+                if text:
+                    patience.log(f"{action}: waits until {event.op} is done: {text}")
             if not isinstance(event, CommandAnswered) or event.id != identity:
                 continue
             if event.status != ACCEPTED:
@@ -104,15 +145,22 @@ def send_and_wait(
                 if accepted
                 else "it is queued and may still be carried out; see `sf show`",
             )
-        if not accepted and waited > patience.accept_s:
+        if not accepted and patience.clock() - unanswered_since > patience.accept_s:
             raise RunError(
                 f"{run.id}: {action} not answered within {patience.accept_s:g} s",
-                "it is queued and may still be carried out; see `sf show`",
+                "the worker is still starting and carries it out at its first step"
+                if _is_starting(run)
+                else "it is queued and may still be carried out; see `sf show`",
             )
         if accepted and waited - reported >= PROGRESS_EVERY_S:
             reported = waited
             patience.log(f"{action} accepted, not done yet after {waited:.0f} s")
         time.sleep(POLL_EVERY_S)
+
+
+def _is_starting(run: RunDirectory) -> bool:
+    """Return whether the run's first worker has not written an event yet: it loads the model."""
+    return not run.events.exists() or run.events.stat().st_size == 0
 
 
 def _no_worker_error(

@@ -203,6 +203,11 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
     )
 
 
+def count_targets(rows: Sequence[Encoded]) -> int:
+    """Return the number of tokens that contribute to the loss and have a token before them."""
+    return sum(int((np.asarray(row.labels[1:]) != IGNORED).sum()) for row in rows)
+
+
 def passes_within(
     lengths: Sequence[int], most_tokens: int, most_rows: int | None = None
 ) -> list[list[int]]:

@@ -24,10 +24,11 @@ from sf_tui.engine.checkpoint_state import (
     dump_state,
     parse_state,
     record_file,
-    resume_command,
+    resume_way,
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.sharding import divided_like
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
 from sf_tui.run.durable import new_folder, read_regular
@@ -65,7 +66,8 @@ def _strategy_file(checkpoint: Path, strategy: str) -> Path:
     return checkpoint / "strategies" / f"{strategy}.safetensors"
 
 
-def _moment_file(checkpoint: Path, layer: str) -> Path:
+def moment_file(checkpoint: Path, layer: str) -> Path:
+    """Return the path of a layer's moments in a checkpoint folder."""
     return checkpoint / "optimizer" / f"{layer}.safetensors"
 
 
@@ -110,7 +112,7 @@ class Checkpoint:
         Raises:
             DamagedCheckpointError: it is missing or damaged.
         """
-        return self._verified(_moment_file(self.path, layer))
+        return self._verified(moment_file(self.path, layer))
 
     def strategy_tensors(self, strategy: str) -> dict[str, torch.Tensor]:
         """Return the tensors that a strategy stored, in main memory; empty if it stored none.
@@ -142,6 +144,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
     strategies: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    gathered: Path | None = None,
 ) -> int:
     """Write a checkpoint and return its size in bytes.
 
@@ -152,6 +155,8 @@ def save_checkpoint(
         state: everything else that a resume needs, as JSON with `stage`, `step` and `seq`. The
             format, the layers with stored moments, and all checksums are added to it.
         strategies: tensors of the strategies, by strategy and name.
+        gathered: a folder with the files of weights and moments, from `gather_checkpoint`; it is
+            moved into the checkpoint.
 
     Raises:
         RunError: the disk is full or can't be written; existing files are unchanged.
@@ -159,14 +164,19 @@ def save_checkpoint(
     aside = path.with_name(f".{path.name}.writing")
     try:
         with new_folder(path, aside, path.with_name(f".{path.name}.replaced")) as folder:
-            whole = _write(folder, layout, optimizer, state, strategies or {})
+            whole = _write(folder, layout, optimizer, state, strategies or {}, gathered)
     except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"{path}: can't write the checkpoint: {error}",
-            "earlier checkpoints are intact; make room on the disk, then "
-            f"`{resume_command(path)}` continues the run",
-        ) from error
+        raise unwritten(path, error) from error
     return Checkpoint(path, whole).size
+
+
+def unwritten(path: Path, error: Exception) -> RunError:
+    """Return the error for a checkpoint that can't be written."""
+    return RunError(
+        f"{path}: can't write the checkpoint: {error}",
+        "earlier checkpoints are intact; make room on the disk, then "
+        f"{resume_way(path)} continues the run",
+    )
 
 
 def _write(
@@ -175,24 +185,37 @@ def _write(
     optimizer: torch.optim.Optimizer | None,
     state: dict[str, Any],
     strategies: Mapping[str, Mapping[str, torch.Tensor]],
+    gathered: Path | None,
 ) -> dict[str, Any]:
     """Write a checkpoint's files and return its complete state."""
-    (folder / "weights").mkdir()
-    (folder / "optimizer").mkdir()
+    if gathered is None:
+        (folder / "weights").mkdir()
+        (folder / "optimizer").mkdir()
+    else:
+        for name in ("weights", "optimizer"):
+            (gathered / name).rename(folder / name)
+        gathered.rmdir()
     with_moments: list[str] = []
     files: dict[str, dict[str, Any]] = {}
 
-    def write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
-        save_file(tensors, file)
+    def record(file: Path) -> None:
         files[file.relative_to(folder).as_posix()] = record_file(file)
 
+    def write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, file)
+        record(file)
+
     for layer in layout.layers:
-        stored = layout.stored_in(layer)
-        weights = {name: p.detach().contiguous() for name, p in stored.items()}
-        write(layer_file(folder, layer.name), weights)
-        moments = _read_moments(layer.parameters, optimizer)
-        if moments:
-            write(_moment_file(folder, layer.name), moments)
+        of_weights, of_moments = layer_file(folder, layer.name), moment_file(folder, layer.name)
+        if gathered is None:
+            stored = layout.stored_in(layer)
+            save_file({name: p.detach().contiguous() for name, p in stored.items()}, of_weights)
+            moments = read_moments(layer.parameters, optimizer)
+            if moments:
+                save_file(moments, of_moments)
+        record(of_weights)
+        if of_moments.exists():
+            record(of_moments)
             with_moments.append(layer.name)
     if strategies:
         (folder / "strategies").mkdir()
@@ -204,9 +227,10 @@ def _write(
     return whole
 
 
-def _read_moments(
+def read_moments(
     parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer | None
 ) -> dict[str, torch.Tensor]:
+    """Return the moments of a layer's parameters, as a checkpoint names them."""
     if optimizer is None:
         return {}
     return {
@@ -286,9 +310,16 @@ def load_checkpoint(
                 continue
             optimizer.state[parameter] = {
                 # The fused kernel expects the step count on the parameter's device.
-                moment: stored[f"{name}/{moment}"].to(parameter.device, copy=True)
+                moment: _moment(stored[f"{name}/{moment}"], parameter)
                 for moment in _MOMENTS
             }
+
+
+def _moment(stored: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor:
+    if stored.shape != parameter.shape:
+        # The number of updates, which isn't divided.
+        return stored.to(parameter.device, copy=True)
+    return divided_like(stored, parameter)
 
 
 def _read_shapes(path: Path, checkpoint: Checkpoint) -> dict[str, list[int]]:

@@ -218,10 +218,13 @@ def _adapt(
         add_adapter(model, adapter, seed=seed, finished=finished)
 
 
-def save_model(loaded: LoadedModel, path: Path) -> None:
+def save_model(
+    loaded: LoadedModel, path: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write a model and its tokenizer into a new or empty folder.
 
     The model is a plain Hugging Face directory, or a plain PEFT directory if it has an adapter.
+    `weights` is its whole state dict, if its own parameters are divided among ranks.
     """
     if loaded.base is not None:
         write_adapter(loaded.model, path, loaded.base.source, loaded.base.revision)
@@ -230,7 +233,7 @@ def save_model(loaded: LoadedModel, path: Path) -> None:
     loaded.model.config.use_cache = True
     try:
         if loaded.composite is None:
-            loaded.model.save_pretrained(path)
+            loaded.model.save_pretrained(path, state_dict=weights)
         else:
             loaded.composite.write(path, loaded.model)
         loaded.tokenizer.save_pretrained(path)

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from sf_tui.engine.batches import BatchOrder, EncodedSource, derive_seed
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sf_tui.engine.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    unwritten,
+)
+from sf_tui.engine.gathering import gather_checkpoint
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.step import (
     ExamplesLoss,
     Loss,
@@ -193,6 +200,7 @@ class StageTuner:
         stage: str,
         seed: int,
         pad_id: int,
+        ranks: Ranks = ALONE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
@@ -206,14 +214,16 @@ class StageTuner:
         self._settings = settings
         self._stage = stage
         self._seed = seed
+        self._ranks = ranks
         self._clock = clock
         self._source = source
         self._hooks = StepHooks()
+        self._gathered: tuple[Path | None, Exception | None] = (None, None)
         self._order = BatchOrder(
             source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
         )
         self._own = ExamplesLoss(
-            model, compute, self._rows, rows_a_pass=settings.micro_batch, pad_id=pad_id
+            model, compute, self._rows, rows_a_pass=settings.micro_batch, pad_id=pad_id, ranks=ranks
         )
 
     def refusal(self, what: str) -> str | None:  # noqa: ARG002  the protocol's
@@ -233,7 +243,9 @@ class StageTuner:
         started = self._clock()
         step = self.step + 1
         # Makes dropout and other random draws a pure function of the step, like the batch.
-        seed_draws(derive_seed(self._seed, self._stage, "step", step))
+        # Each rank draws for other examples.
+        rank = [self._ranks.rank] if self._ranks.rank else []
+        seed_draws(derive_seed(self._seed, self._stage, "step", step, *rank))
         self.model.train()
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
         losses = {**self._hooks.losses(), **self.added}
@@ -245,6 +257,7 @@ class StageTuner:
             learning_rate=rate,
             max_grad_norm=self._settings.max_grad_norm,
             before_clip=self._hooks.before_update,
+            ranks=self._ranks,
         )
         loss, *others = result.losses
         added = dict(zip(losses, others, strict=True))
@@ -261,7 +274,20 @@ class StageTuner:
         tensors: Mapping[str, Mapping[str, torch.Tensor]],
     ) -> int:
         """Write a checkpoint of this step and return its size in bytes."""
-        return save_checkpoint(path, self._layout, self.optimizer, state, tensors)
+        gathered, failure = self._gathered
+        self._gathered = None, None
+        if failure is not None:
+            raise unwritten(path, failure) from failure
+        return save_checkpoint(path, self._layout, self.optimizer, state, tensors, gathered)
+
+    def gather(self, folder: Path) -> None:
+        """Gather divided weights and moments for the next `save`. Called on every rank.
+
+        Args:
+            folder: where rank 0 writes them, on the disk of the checkpoints.
+        """
+        failure = gather_checkpoint(self._ranks, folder, self._layout, self.optimizer)
+        self._gathered = folder, failure
 
     def rewind(self, checkpoint: Checkpoint) -> None:
         """Restore weights, optimizer and step from a checkpoint."""

@@ -6,7 +6,7 @@ Reports all errors in a profile's files and models before training starts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sf_tui.engine.adapters.stages import begin_new_adapter
@@ -15,7 +15,9 @@ from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.errors import DataError
+from sf_tui.engine.ranks import ALONE, Ranks
+from sf_tui.engine.sharding import divide
+from sf_tui.errors import DataError, ModelError
 from sf_tui.profile import ModelSettings, Profile, TaskSettings
 from sf_tui.profile.names import HOST_DATA
 from sf_tui.tasks.biography import biography_task
@@ -65,6 +67,8 @@ class PreparedRun:
     tasks: dict[str, PreparedTask]
     notes: tuple[str, ...] = ()
     """Notes on unexpected behavior of the model's chat template and generation settings."""
+    ranks: Ranks = ALONE
+    """The processes that train the model together."""
 
     def begin_stage(self, stage: str) -> None:
         """Prepare the model for a stage that starts: with a new adapter, if each stage has one."""
@@ -89,7 +93,10 @@ def starts_without_adapter(profile: Profile, stage: str) -> bool:
 
 
 def prepare_run(
-    profile: Profile, threads: int | None, moment: datetime | None = None
+    profile: Profile,
+    threads: int | None,
+    moment: datetime | None = None,
+    ranks: Ranks = ALONE,
 ) -> PreparedRun:
     """Load the model and the tasks of a profile.
 
@@ -97,6 +104,7 @@ def prepare_run(
         profile: the profile.
         threads: CPU threads used by an earlier part of the run, else None.
         moment: creation time of the run, used for dates in the chat template; None for now.
+        ranks: the processes that train the model together; each prepares the same.
 
     Raises:
         ModelError: the model or its tokenizer can't be loaded.
@@ -106,6 +114,8 @@ def prepare_run(
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
+    if ranks.lockstep:
+        loaded = _divided(loaded, ranks)
     layout = loaded.layout
     freezer = Freezer(layout)
     for action in profile.actions.values():
@@ -127,7 +137,17 @@ def prepare_run(
         freezer,
         prepared,
         tuple(note for note in notes if note),
+        ranks,
     )
+
+
+def _divided(loaded: LoadedModel, ranks: Ranks) -> LoadedModel:
+    if loaded.composite is not None:
+        raise ModelError(
+            '[launch] sharding = "fsdp2" does not divide a model with a vision or audio part',
+            'take sharding = "ddp"',
+        )
+    return replace(loaded, layout=divide(loaded.model, loaded.layout, ranks))
 
 
 def load_model_of(

@@ -31,6 +31,17 @@ FEWEST_PROBES_IN_WINDOW = 6
 FEWEST_PROBES_OUTSIDE = 4
 
 
+# Not the run's seed: runs on the same data must use the same examples, so that their curves are
+# comparable across seeds and strategies.
+PROBE_SEED = 0
+
+
+def probed_places(task: str, rows: Sequence[Encoded], count: int) -> list[int]:
+    """Return the places of the examples that probes of a given size take of a task, ascending."""
+    order = spread_evenly([row.group for row in rows], derive_seed(PROBE_SEED, task, "probe"))
+    return sorted(order[:count])
+
+
 @dataclass(frozen=True)
 class HeldOutRows:
     """One task's held-out split; a probe samples evenly from the groups of its rows."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward
+from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.metrics import METRICS
 
@@ -151,6 +152,8 @@ class Prober:
         pad_id: int,
         batch_tokens: int,
         batch_size: int | None = None,
+        ranks: Ranks = ALONE,
+        between: Callable[[], None] | None = None,
     ) -> None:
         """Configure a prober.
 
@@ -161,6 +164,8 @@ class Prober:
             batch_tokens: largest number of tokens per forward pass, padding included; a training
                 step's number keeps a probe's memory below the step's.
             batch_size: largest number of examples per forward pass; None for no limit.
+            ranks: the processes that share the passes of a probe; each gets the whole result.
+            between: called before each pass; an exception ends the probe, which changes nothing.
         """
         self._model = model
         self._forward = AnswerForward(model)
@@ -168,6 +173,8 @@ class Prober:
         self._pad_id = pad_id
         self._batch_tokens = batch_tokens
         self._batch_size = batch_size
+        self._ranks = ranks
+        self._between = between
 
     @torch.no_grad()
     def probe(self, examples: Sequence[Encoded]) -> ProbeResult:
@@ -188,14 +195,28 @@ class Prober:
             "nll": np.zeros(count, np.float64),
         }
         lengths = [len(example.input_ids) for example in examples]
-        for places in passes_within(lengths, self._batch_tokens, self._batch_size):
+        passes = passes_within(lengths, self._batch_tokens, self._batch_size)
+        for turn, counts in self._ranks.turns(len(passes)):
+            if self._between is not None:
+                self._between()
+            places = passes[turn]
             batch = collate([examples[at] for at in places], self._pad_id)
             rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)
             with self._compute.autocast():
                 logits, targets = self._forward(batch.to(self._compute.device))
             found = teacher_forced_matches(logits, targets, rows, len(places))
+            if not counts:
+                continue
             for name, values in zip(parts, found, strict=True):
                 parts[name][places] = values.cpu().numpy()
+        if self._ranks.world > 1:
+            # Each example was scored on one rank; on the others it is zero.
+            scored = torch.from_numpy(
+                np.stack([part.astype(np.float64) for part in parts.values()])
+            )
+            self._ranks.add_up(scored)
+            for (name, part), values in zip(parts.items(), scored.numpy(), strict=True):
+                parts[name] = values.astype(part.dtype)
         return ProbeResult(
             exact=(parts["right"] == parts["total"]) & (parts["total"] > 0),
             first_token=parts["first"],

@@ -29,6 +29,7 @@ from sf_tui.engine.model_files import (
     describe_adapter,
     find_weights,
 )
+from sf_tui.engine.sharding import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, StoredWeights, WeightStore
 from sf_tui.errors import ModelError, RunError
 from sf_tui.vocabulary.declared import LayerDrift
@@ -273,13 +274,15 @@ class DriftMeter:
         for name, tensor in store.tensors(layer.name):
             if name not in self._layout.trainable:
                 continue
-            start = tensor.flatten()
-            now = layer.parameters[name].detach().flatten()
+            parameter = layer.parameters[name].detach()
+            start = part_like(tensor, parameter).flatten()
+            now = part(parameter).flatten()
             for at in range(0, len(start), _PIECE):
                 piece = start[at : at + _PIECE].to(now.device, torch.float32)
                 difference = now[at : at + _PIECE].float() - piece
                 moved += float(torch.linalg.vector_norm(difference)) ** 2
                 if layer.name not in self._norms:
                     norm += float(torch.linalg.vector_norm(piece)) ** 2
+        moved, norm = sum_parts([moved, norm], next(iter(layer.parameters.values())))
         self._norms.setdefault(layer.name, math.sqrt(norm))
         return math.sqrt(moved) / max(self._norms[layer.name], 1e-12)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.nn.functional as F
 
-from sf_tui.engine.batches import BatchOrder, FixedSource, collate
+from sf_tui.engine.batches import BatchOrder, FixedSource, collate, count_targets
 from sf_tui.engine.compute import ComputeSetting
+from sf_tui.engine.exchange import sum_gradients
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.ranks import ALONE, Ranks
+from sf_tui.engine.sharding import whole
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
 
@@ -38,7 +41,11 @@ def seed_draws(seed: int) -> None:
 
 
 class Loss(Protocol):
-    """One term of a step's objective."""
+    """One term of a step's objective.
+
+    With several ranks, a loss whose attribute `is_split` is true computes this rank's part of the
+    term. Any other is computed on rank 0 alone, or on all ranks if their passes go in lockstep.
+    """
 
     def accumulate(self, step: int) -> tuple[float, int]:
         """Add the loss's gradient to the parameters' gradients.
@@ -53,7 +60,9 @@ class Loss(Protocol):
 
 
 class ExamplesLoss:
-    """Cross-entropy on the answers of a batch of examples."""
+    """Cross-entropy on the answers of a batch of examples, this rank's part of it."""
+
+    is_split = True
 
     def __init__(
         self,
@@ -64,16 +73,18 @@ class ExamplesLoss:
         rows_a_pass: int,
         pad_id: int,
         weight: float = 1.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Configure the loss.
 
         Args:
             model: the model to train.
             compute: device and precision.
-            rows: returns the examples of a step, counted from 1.
+            rows: returns the examples of a step, counted from 1, of all ranks together.
             rows_a_pass: rows per forward pass; affects only memory.
             pad_id: token id for padding.
             weight: factor on the loss.
+            ranks: the processes that share the examples of a step.
         """
         self._forward = AnswerForward(model)
         self._compute = compute
@@ -81,6 +92,7 @@ class ExamplesLoss:
         self._rows_a_pass = rows_a_pass
         self._pad_id = pad_id
         self._weight = weight
+        self._ranks = ranks
 
     @classmethod
     def on_rows(
@@ -118,22 +130,28 @@ class ExamplesLoss:
         return cls(model, compute, rows_of, rows_a_pass=rows_a_pass, pad_id=pad_id, weight=weight)
 
     def accumulate(self, step: int) -> tuple[float, int]:
-        """Add the gradient of the mean loss over all answer tokens of the step's batch."""
+        """Add the gradient of the mean loss over all answer tokens of the step's batch.
+
+        Of several ranks, each adds the part of its own examples: the parts' sum is the mean.
+        """
         rows = self._rows(step)
-        parts = [
-            collate(rows[at : at + self._rows_a_pass], self._pad_id)
-            for at in range(0, len(rows), self._rows_a_pass)
+        own = self._ranks.share(len(rows))
+        passes = [
+            (collate([rows[at] for at in places], self._pad_id), weight)
+            for places, weight in self._ranks.passes(len(rows), self._rows_a_pass)
         ]
+        parts = [part for part, weight in passes if weight]
         answer_tokens = sum(part.answer_tokens for part in parts)
+        answer_tokens += count_targets([*rows[: own.start], *rows[own.stop :]])
         total = 0.0
-        for part in parts:
+        for part, weight in passes:
             with self._compute.autocast():
                 logits, targets = self._forward(part.to(self._compute.device))
             # Divide by the tokens of the whole batch, so that accumulation affects only memory.
             loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
             del logits
-            self._compute.backward(self._weight * loss)
-            total += loss.item()
+            self._compute.backward(self._weight * self._ranks.weigh(loss, weight))
+            total += loss.item() if weight else 0.0
         return total, sum(part.tokens for part in parts)
 
 
@@ -163,6 +181,7 @@ def optimizer_step(
     learning_rate: float,
     max_grad_norm: float,
     before_clip: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> StepResult:
     """Run one optimizer step on the sum of several losses.
 
@@ -176,17 +195,22 @@ def optimizer_step(
         learning_rate: for this update.
         max_grad_norm: 0 disables clipping.
         before_clip: called with the step once the gradient is summed; may modify it.
+        ranks: the processes that take this step together; each then has the same result.
     """
     values, tokens = [], 0
     for loss in losses:
-        value, seen = loss.accumulate(step)
-        values.append(value)
-        tokens += seen
+        split = getattr(loss, "is_split", False)
+        value, seen = loss.accumulate(step) if split or ranks.runs_whole else (0.0, 0)
+        counts = split or ranks.is_main
+        values.append(value if counts else 0.0)
+        tokens += seen if counts else 0
+    if ranks.world > 1:
+        values, tokens = sum_gradients(ranks, parameters, values, tokens)
     if before_clip is not None:
         before_clip(step)
     bound = max_grad_norm if max_grad_norm > 0 else math.inf
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, bound))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, bound)))
     result = StepResult(tuple(values), norm, tokens)
     if result.is_finite:
         for group in optimizer.param_groups:

@@ -8,15 +8,21 @@ does not know where a folder comes from or how its weights are used.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.engine.sharding import assign, part
 from sf_tui.engine.weight_check import count_not_finite
 from sf_tui.errors import SfError
 
@@ -62,7 +68,7 @@ class WeightStore(ABC):
         self.check(layout)
         for layer in layout.layers:
             for name, tensor in self.tensors(layer.name):
-                layer.parameters[name].copy_(tensor)
+                assign(layer.parameters[name], tensor)
         if layout.adapters is not None:
             layout.adapters.enable(True)
 
@@ -119,35 +125,72 @@ class AdapterOff(StartWeights):
         layout.adapters.enable(False)
 
 
+_snapshot_folder: ContextVar[Path | None] = ContextVar("snapshot_folder", default=None)
+
+
+@contextmanager
+def snapshots_in(folder: Path) -> Iterator[None]:
+    """Keep snapshots that are taken within the block in files, not in main memory.
+
+    Args:
+        folder: for the files; each is deleted with its snapshot.
+    """
+    token = _snapshot_folder.set(folder)
+    try:
+        yield
+    finally:
+        _snapshot_folder.reset(token)
+
+
 class Snapshot(WeightStore):
-    """A copy of a model's stored weights in main memory."""
+    """A copy of a model's stored weights, in main memory unless `snapshots_in` names a folder.
+
+    Of divided weights it holds this rank's parts.
+    """
 
     def __init__(self, layout: ModelLayout) -> None:
         self._layout = layout
-        self._weights = {
-            layer.name: {
-                name: p.detach().to("cpu", copy=True) for name, p in layout.stored_in(layer).items()
-            }
-            for layer in layout.layers
-        }
+        self._weights: dict[str, dict[str, torch.Tensor]] = {}
+        self._names = {layer.name: list(layout.stored_in(layer)) for layer in layout.layers}
+        self._folder: Path | None = None
+        folder = _snapshot_folder.get()
+        if folder is not None:
+            self._folder = Path(tempfile.mkdtemp(dir=folder))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        for layer in layout.layers:
+            own = {name: part(p.detach()) for name, p in layout.stored_in(layer).items()}
+            if self._folder is None:
+                self._weights[layer.name] = {n: t.to("cpu", copy=True) for n, t in own.items()}
+            else:
+                contents = {name: tensor.contiguous() for name, tensor in own.items()}
+                save_file(contents, self._folder / f"{layer.name}.safetensors")
         self._adapter_on = layout.adapters is None or layout.adapters.enabled
 
     def tensors(self, layer: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the weights of a layer; see `WeightStore.tensors`."""
-        yield from self._weights[layer].items()
+        if self._folder is None:
+            yield from self._weights[layer].items()
+            return
+        with safe_open(self._folder / f"{layer}.safetensors", framework="pt") as file:
+            for name in self._names[layer]:
+                yield name, file.get_tensor(name)
 
     def check(self, layout: ModelLayout) -> None:
         """Check that the snapshot is of this model; see `WeightStore.check`."""
-        stored = {layer.name: set(layout.stored_in(layer)) for layer in layout.layers}
-        assert stored == {layer: set(weights) for layer, weights in self._weights.items()}
+        stored = {layer.name: list(layout.stored_in(layer)) for layer in layout.layers}
+        assert stored == self._names
 
     def restore(self) -> None:
         """Copy the weights back into their model, bit for bit, and turn its adapter on or off."""
         self.load_into(self._layout)
 
+    @torch.no_grad()
     def load_into(self, layout: ModelLayout) -> None:
         """Copy the weights into a model; see `WeightStore.load_into`."""
-        super().load_into(layout)
+        self.check(layout)
+        for layer in layout.layers:
+            for name, tensor in self.tensors(layer.name):
+                part(layer.parameters[name]).copy_(tensor)
         if layout.adapters is not None:
             layout.adapters.enable(self._adapter_on)
 

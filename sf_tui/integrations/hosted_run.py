@@ -30,7 +30,6 @@ from sf_tui.integrations.host_folder import (
 )
 from sf_tui.integrations.host_profile import Settings
 from sf_tui.profile import load_profile
-from sf_tui.run.commands import CommandTail
 from sf_tui.run.durable import replace_file
 from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
@@ -38,8 +37,9 @@ from sf_tui.run.log_repair import check_log
 from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.events import Alert, CheckpointWritten, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.commands import Decisions
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
+from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
@@ -50,7 +50,9 @@ from sf_tui.worker.run_end import (
     EXIT_STOPPED,
     claim_run,
     missed_guards,
+    open_inbox,
     refuse_commands,
+    settle_earlier_commands,
 )
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stop import StopRun, StopSignals
@@ -78,6 +80,11 @@ class HostedStage(StagePlay):
         state, tensors = super().stored(asked_for=asked_for)
         assert isinstance(self.loop, HostLoop)
         return state | {"host_step": self.loop.first + self.step}, tensors
+
+    def _measure_drift_from_start(self) -> None:
+        assert isinstance(self.loop, HostLoop)
+        if not self.loop.is_sharded:
+            super()._measure_drift_from_start()
 
     def end_early(self) -> None:
         """Measure everything once more, where the host ends before its last step."""
@@ -114,12 +121,13 @@ class HostedRun:
         self.run = earlier or make_run(host, settings, run_dir)
         self._lock = RunLock(self.run)
         self._lock.acquire()
-        self._heartbeat = Heartbeat(self.run)
+        self._heartbeat = Heartbeat(self.run, DeviceReader())
         self._heartbeat.start()
         self._log = EventLog(self.run.events)
         try:
             check_log(self.run, self._log.seq)
             more = {} if host.output_dir is None else {"output_dir": str(host.output_dir)}
+            self._inbox = open_inbox(self.run)
             claim_run(self.run, **more)
         except BaseException:
             self.close()
@@ -137,7 +145,7 @@ class HostedRun:
             log,
             prepare_host(self.run, profile, self._host),
             CheckpointStore(self.run, profile.checkpoint),
-            CommandTail(self.run.commands),
+            self._inbox,
             StopSignals(),
             RuleWatch(profile.rules),
         )
@@ -146,7 +154,7 @@ class HostedRun:
             introduce_run(context)
         if changed:
             context.log_event(Alert("warn", "data-changed", "data changed since the run began"))
-        refuse_commands(context, "no training was running to read it; send it again")
+        settle_earlier_commands(context, begun=resumed)
         ((spec, known),) = profile.stages_with_known()
         point = resume_point(self.run, spec.name, self._host.step) if resumed else None
         first = self._host.step if point is None else self._host.step - point[1]
@@ -166,6 +174,16 @@ class HostedRun:
             self._stage.take_up(Checkpoint(checkpoint.path, checkpoint.state | {"step": step}))
             context.log_event(Rewound(spec.name, step, "resumed", lost))
         self._obey()
+
+    @property
+    def adds_gradients(self) -> bool:
+        """Whether the next step has losses beside the host's."""
+        return bool(self.loop.hooks.losses())
+
+    @property
+    def last_edit(self) -> int:
+        """Number of the last event that changed weights between two steps; 0 for none."""
+        return self._context.resume_log.edited_seq(self._stage.name)
 
     def add_gradients(self) -> None:
         """Add the gradients of the anchor to the host's, before its update."""

@@ -22,7 +22,6 @@ from sf_tui.errors import ModelError, RunError, UsageError
 from sf_tui.integrations.trainer_output import TrainerOutput, check_shapes, weights_in
 from sf_tui.integrations.trainer_state import LoggedStep
 from sf_tui.profile import Profile, StageSpec, dump_profile
-from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, remove, remove_abandoned, sync_directory
 from sf_tui.run.events import EventLog
@@ -37,6 +36,7 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.loss_alerts import LossAlerts
 from sf_tui.worker.probe_notes import note_probe_plan
@@ -206,7 +206,7 @@ class _History:
             ResumeLog(),
             prepared,
             CheckpointStore(run, prepared.profile.checkpoint),
-            CommandTail(run.commands),
+            CommandInbox(run.commands),
             StopSignals(),
             RuleWatch(()),
         )

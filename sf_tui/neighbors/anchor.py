@@ -17,6 +17,7 @@ import torch
 from sf_tui.engine.batches import BatchOrder, collate, passes_within
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.forward import AnswerForward
+from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.neighbors.cache import TeacherCache
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class Anchor:
         rows: neighbor prompts per step.
     """
 
+    is_split = True
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -142,12 +145,14 @@ class Anchor:
         stage: str,
         pad_id: int,
         length_grouped: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.strength = strength
         self.rows = rows
         self._cache = cache
         self._compute = compute
         self._rows_a_pass = rows_a_pass
+        self._ranks = ranks
         self._meter = DivergenceMeter(model, compute, pad_id=pad_id)
         # Answers of one kind have similar lengths. Grouped by length, most steps would have no
         # short answers, and the model would forget their content.
@@ -162,18 +167,22 @@ class Anchor:
             step: optimizer step of the stage, from 1.
 
         Returns:
-            The mean KL in nats per answer token, without λ, and the number of tokens read.
+            The mean KL in nats per answer token, without λ, and the number of tokens read; of
+            several ranks, each returns the part of its own prompts.
         """
         places = [index for index, _ in self._order.entries(step)]
         answer_tokens = max(sum(self._cache.rows[at].answer_tokens for at in places), 1)
         total, tokens = 0.0, 0
-        for at in range(0, len(places), self._rows_a_pass):
-            part = places[at : at + self._rows_a_pass]
-            divergence, _, seen = self._meter.sums(self._cache, part)
+        for part, weight in self._ranks.passes(len(places), self._rows_a_pass):
+            chosen = [places[at] for at in part]
+            divergence, _, seen = self._meter.sums(self._cache, chosen)
             loss = divergence / answer_tokens
             # The loss has no graph if every parameter that it depends on is frozen.
             if loss.requires_grad:
-                self._compute.backward(self.strength * loss)
+                own = self._ranks.weigh(loss, weight)
+                self._compute.backward(self.strength * own)
+            if not weight:
+                continue
             total += loss.item()
             tokens += seen
         return total, tokens

@@ -20,6 +20,7 @@ import torch
 
 from sf_tui.engine.batches import derive_seed
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
+from sf_tui.neighbors.held_out import HeldOutPrompts
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import KEPT, substitute, substitution_positions
 
@@ -194,6 +195,7 @@ def propose(
     left_out: LeftOut | None = None,
     own: Collection[Tokens] = (),
     fillings: int | None = None,
+    held_out: HeldOutPrompts | None = None,
 ) -> list[Neighbor]:
     """Return neighbors of a task's prompts, each once and none of them the task's own.
 
@@ -207,6 +209,7 @@ def propose(
         own: further prompts of the task, if `anatomy` holds only a sample.
         fillings: number of slots that the start model fills; None: `count`. Of three sources of
             slot words this is the only one that runs the model.
+        held_out: prompts that none may be.
     """
     proposer = _Proposer(anatomy, start, seed, kinds, count if fillings is None else fillings)
     wanted = _split(count, {kind: kinds.get(kind, 0.0) for kind in KINDS if kinds.get(kind)})
@@ -221,6 +224,8 @@ def propose(
             if got == target:
                 break
             if tokens in taken or (left_out is not None and tokens in left_out):
+                continue
+            if held_out is not None and tokens in held_out:
                 continue
             taken.add(tokens)
             found.append(Neighbor(tokens, kind))

@@ -37,6 +37,7 @@ class StartModel:
         model: the model itself; call it inside `inference`.
         device: the model's device.
         forwarded: tokens that it has read so far, for the cost report.
+        answered: prompts whose answers are known in full so far, for the progress.
         pass_tokens: tokens in one forward pass, padding included.
         answer_logits: the forward pass that returns only the logits of answer tokens.
     """
@@ -65,6 +66,7 @@ class StartModel:
         """
         self.tokenizer = tokenizer
         self.forwarded = 0
+        self.answered = 0
         self.model = model
         self.device = compute.device
         self.pad_id = pad_id
@@ -216,6 +218,7 @@ class StartModel:
             )
             for at, row_ids, row_logprobs in several:
                 found[at] = (row_ids, row_logprobs)
+            self.answered += len(places)
         return found
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:

@@ -30,7 +30,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     """
     if not _is_utf8(text):
         raise ProfileError(f"--set {text!r}: not UTF-8 text", "check the terminal's encoding")
-    key_text, equals, value_text = _split(text)
+    key_text, equals, value_text = split_override(text)
     if not equals:
         raise ProfileError(
             f"--set {text}: there is no value", "write table.key=value, e.g. train.steps=100"
@@ -53,8 +53,8 @@ def _is_utf8(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """Split at the first equals sign outside quotes."""
+def split_override(text: str) -> tuple[str, str, str]:
+    """Return key, equals sign and value; sign and value are empty without one outside quotes."""
     quote = ""
     for place, char in enumerate(text):
         if quote:
@@ -109,7 +109,7 @@ def apply_overrides(origin: Origin, raw: dict[str, Any], overrides: Sequence[str
     parsed = [(text, *parse_override(text)) for text in overrides]
     set_paths: list[KeyPath] = []
     for text, parts, value in parsed:
-        path = _set(origin, raw, parts, value, f"--set {_split(text)[0]}")
+        path = _set(origin, raw, parts, value, f"--set {split_override(text)[0]}")
         make_paths_absolute(raw, Path.cwd(), within=path)
         _remove_alternative(raw, path, set_paths)
         set_paths.append(path)

@@ -179,6 +179,25 @@ class GuardSettings(StrictTable):
     )
 
 
+class ConsoleSettings(StrictTable):
+    """`[console]`: what the console and `sf wait` do by themselves."""
+
+    bell: bool = Field(
+        default=False, description="ring the terminal's bell at warnings and at the run's end"
+    )
+
+
+class LaunchSettings(StrictTable):
+    """`[launch]`: the processes that train together; `torchrun` overrides their number."""
+
+    processes: Count | Literal["gpus"] = Field(
+        default=1, description='number of processes on this machine, or "gpus": one per GPU'
+    )
+    sharding: Literal["ddp", "fsdp2"] = Field(
+        default="ddp", description="ddp: each process holds the whole model; fsdp2: a part of it"
+    )
+
+
 class CostSettings(StrictTable):
     """`[cost]`: the price of the machine."""
 
@@ -216,7 +235,9 @@ class Profile(StrictTable):
     rules: list[Rule] = Field(default_factory=list)
     actions: dict[str, Action] = Field(default_factory=dict)
     guard: GuardSettings = Field(default_factory=GuardSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    launch: LaunchSettings = Field(default_factory=LaunchSettings)
     host: HostSettings | None = None
 
     _base_dir: Path = PrivateAttr(default_factory=Path.cwd)

@@ -21,6 +21,7 @@ from sf_tui.engine.weights import Snapshot
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import UNKNOWN_RATES, CaseTask, RecoveryCase
 from sf_tui.recovery.edits import edit_named
+from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.scoring import EvalSet, Scorer
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 
@@ -85,7 +86,7 @@ class ArmContext:
     steps: int | None
     """Steps of the neighbors arm; None derives them from the stage's length."""
     log: Callable[[str], None]
-    on_step: Callable[[int], None] | None = None
+    on_step: OnStep | None = None
     bank: TeacherCache | None = None
     """Neighbors with the start model's answers, or None."""
     start_selection: float | None = None
@@ -251,6 +252,7 @@ class NeighborsArm(Arm):
                 [pull()],
                 steps=NEIGHBOR_SEARCH_STEPS,
                 learning_rate=share * context.rate,
+                on_step=context.on_step,
             )
             tokens, seconds = tokens + tried.tokens, seconds + tried.seconds
             if not tried.diverged:

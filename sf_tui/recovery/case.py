@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.batches import FixedSource, derive_seed
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loading import LoadedModel
@@ -27,6 +27,7 @@ from sf_tui.neighbors.cache import (
     answer_limit,
     build_cache,
 )
+from sf_tui.neighbors.held_out import HeldOutPrompts, untrained_prompts
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.taught import add_taught, neighbors_beside
@@ -120,8 +121,12 @@ class RecoveryCase:
     stage: str = ""
     references: CaseReferences | None = None
     """What a repair refers to in a run of several stages; None: only the start weights."""
+    other_held_out: tuple[Tokens, ...] = ()
+    """Held-out prompts of the run's other tasks."""
     check_stop: Callable[[], None] | None = None
-    """Called before each pass of the start model; an exception ends the test or the repair."""
+    """Called before each forward pass; an exception ends the test or the repair."""
+    agree: Callable[[bool], bool] = bool
+    """Returns what all ranks do about a question that each answers by its own clock."""
 
     @property
     def model(self) -> PreTrainedModel:
@@ -194,6 +199,17 @@ class RecoveryCase:
         prompts = [prompt for prompt in prompts_of(rows) if len(prompt) > 1]
         return anatomize(prompts, self.loaded.tokenizer) if len(prompts) > 1 else None
 
+    def held_out_prompts(self) -> HeldOutPrompts:
+        """Return the held-out prompts of all tasks, which no prompt to train on may equal."""
+        found = list(self.other_held_out)
+        for task in (self.old, self.new):
+            if task is not None:
+                rows = (*task.held_out.rows, *task.spare.rows)
+                found += untrained_prompts(rows, FixedSource(task.train))
+        if self.control is not None:
+            found += prompts_of(self.control.rows)
+        return HeldOutPrompts(self.loaded.tokenizer, found)
+
     def leaks(self) -> Leaks:
         """Return the facts that the test asks for, which neighbors must not teach."""
         old = self.old
@@ -233,6 +249,7 @@ class RecoveryCase:
         count = min(count, MOST_PROMPTS)
         longest = self.answer_tokens()
         limit = self.loaded.max_length
+        held_out = self.held_out_prompts()
 
         kinds: dict[str, float] = self.kinds.model_dump()
 
@@ -243,7 +260,11 @@ class RecoveryCase:
                 part = count // len(anatomies)
                 # A quarter of the prompts take words from fillings; more would be left over.
                 fillings = max(part // 2, 1)
-                for one in propose(anatomy, start, kinds, part, seed, left_out, fillings=fillings):
+                for one in propose(
+                    *(anatomy, start, kinds, part, seed, left_out),
+                    fillings=fillings,
+                    held_out=held_out,
+                ):
                     if not limit or len(one.tokens) + longest <= limit:
                         found.setdefault(one.tokens, one)
             return list(found.values())
@@ -257,12 +278,19 @@ class RecoveryCase:
             bank = build_cache(None, {}, proposed, start, longest=longest, top_k=self.anchor.top_k)
         if not len(bank):
             return None
-        return add_taught(bank, [self._taught_bank(task, start) for task in taught], share)
+        banks = [self._taught_bank(task, start, held_out) for task in taught]
+        return add_taught(bank, banks, share)
 
-    def _taught_bank(self, task: TaughtTask, start: StartModel) -> TeacherCache:
+    def _taught_bank(
+        self, task: TaughtTask, start: StartModel, held_out: HeldOutPrompts
+    ) -> TeacherCache:
         longest = answer_limit(self.anchor.answer_tokens, task.longest_answer)
         limit = self.loaded.max_length
-        prompts = [p for p in task.prompts if not limit or len(p) + longest <= limit]
+        prompts = [
+            prompt
+            for prompt in held_out.without(task.prompts)
+            if not limit or len(prompt) + longest <= limit
+        ]
         with with_weights(task.weights, self.layout):
             return build_cache(
                 None,
@@ -281,7 +309,13 @@ class RecoveryCase:
 
     def scorer(self) -> Scorer:
         """Return a scorer for rows under the model's current weights."""
-        return Scorer(self.model, self.compute, pad_id=self.pad_id, pass_tokens=self.pass_tokens)
+        return Scorer(
+            self.model,
+            self.compute,
+            pad_id=self.pad_id,
+            pass_tokens=self.pass_tokens,
+            between=self.check_stop,
+        )
 
     def meter(self) -> DivergenceMeter:
         """Return a meter of the model's divergence from the start model's answers to neighbors."""

@@ -18,6 +18,8 @@ from sf_tui.neighbors.propose import Neighbor
 from sf_tui.recovery.case import RecoveryCase
 
 _MOST_CROSSED = 1024
+_LEAST_CROSSED = 0.1
+"""Share of the new task's prompts under which crossed ones are not worth a loss of their own."""
 _MOST_FRAMED = 512
 
 OWN_FRAME = "same_template"
@@ -55,7 +57,8 @@ class HeldPrompts:
 def held_prompts(case: RecoveryCase, neighbors: TeacherCache | None) -> Iterator[HeldPrompts]:
     """Yield what to hold, the mildest first: crossed prompts alone, then own frames, too.
 
-    Without crossed prompts, the first holds nothing but the rows.
+    No prompt is a held-out one. If that leaves few crossed prompts, the first holds nothing but the
+    rows.
 
     Args:
         case: the case.
@@ -63,9 +66,12 @@ def held_prompts(case: RecoveryCase, neighbors: TeacherCache | None) -> Iterator
     """
     anatomy = case.anatomy()
     crossed = crossed_prompts(anatomy, _MOST_CROSSED, case.seed) if anatomy else []
+    crossed = case.held_out_prompts().without(crossed)
     limit = case.loaded.max_length
     if limit:
         crossed = [one for one in crossed if len(one) + case.answer_tokens() <= limit]
+    if anatomy and len(crossed) < _LEAST_CROSSED * len(anatomy.prompts):
+        crossed = []
     yield HeldPrompts(tuple(crossed))
     kinds = zip(neighbors.rows, neighbors.kinds, strict=True) if neighbors else ()
     framed = [prompt_of(row) for row, kind in kinds if kind == OWN_FRAME]

@@ -16,6 +16,9 @@ from sf_tui.vocabulary.metrics import metric_named
 NEW_FLOOR = 0.98
 """Default share of the new task's score that a repair has to keep."""
 
+_SUGGESTED_EXAMPLES = 100
+"""Old examples to suggest where the floor can't be kept with fewer."""
+
 
 @dataclass(frozen=True)
 class Accuracies:
@@ -99,6 +102,8 @@ class RepairOutcome:
     """Share of the repair that was kept to stay above the floor; None for all of it."""
     held: int = 0
     """Number of prompts beyond the new task's rows on which the repair kept the model's answers."""
+    spare_examples: int = 0
+    """Number of old examples that were available and not used."""
 
     @property
     def floor_refusal(self) -> Refusal | None:
@@ -112,12 +117,26 @@ class RepairOutcome:
         # Rounded down, so that the floor named here is not above what was reached.
         reached = math.floor(100 * after / before) / 100 if before > 0 else 0.0
         tuned = "a lower --learning-rate, fewer --steps, " if self.learning_rate else ""
+        more = self.suggested_examples
+        if more is not None:
+            total = self.examples + self.spare_examples
+            tuned = f"old examples with --examples {more} ({total} are available), {tuned}"
+        elif tuned and not self.examples and self.old.before is not None:
+            tuned = f"old examples with --examples, {tuned}"
         return Refusal(
             f"the new task would fall from {format_score(self.new.before_score, counts=True)} to "
             f"{format_score(self.new.after_score, counts=True)}, under its floor ({needed}){small}",
             f"try {tuned}or accept more loss with --new-floor ({reached:g} allows this "
             "one); --force writes it as it is",
         )
+
+    @property
+    def suggested_examples(self) -> int | None:
+        """Number of old examples worth a try if the floor is broken; None if no more are known."""
+        if not self.learning_rate or not self.spare_examples:
+            return None
+        total = self.examples + self.spare_examples
+        return min(total, max(_SUGGESTED_EXAMPLES, 2 * self.examples))
 
     @property
     def refusal(self) -> Refusal | None:

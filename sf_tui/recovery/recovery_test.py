@@ -11,54 +11,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from sf_tui.diagnosis.new_task import NewTask, new_task_of
 from sf_tui.diagnosis.rules import ArmResult, strongest_arm
-from sf_tui.diagnosis.verdict import Finding, decide_verdict, is_settled
+from sf_tui.diagnosis.verdict import decide_verdict, is_settled
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.probing import spread_evenly
 from sf_tui.engine.weights import Snapshot, weights_restored
 from sf_tui.errors import DataError
-from sf_tui.recovery.arms import ARMS, EXAMPLES, Arm, ArmContext, ReferenceArm, bank_size
+from sf_tui.recovery.arm_steps import planned_steps
+from sf_tui.recovery.arms import (
+    ARMS,
+    EXAMPLES,
+    REFERENCE_STEPS,
+    Arm,
+    ArmContext,
+    ReferenceArm,
+    bank_size,
+)
 from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.progress import PartProgress, Report
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
 from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Rounds
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
+from sf_tui.tasks.encoding import Encoded
 
 _MOST_NEW = 256
 """Most rows of the new task that are scored to see whether it was learned."""
-
-
-@dataclass
-class RecoveryOutcome:
-    """The findings and costs of a recovery test."""
-
-    finding: Finding
-    arms: list[ArmResult]
-    reference: ArmResult | None
-    skipped: dict[str, str]
-    """Reasons for skipped arms, by arm name."""
-    start: np.ndarray | None
-    """(held_out,) scores under the start weights; None if they are not available."""
-    now: np.ndarray
-    """(held_out,) scores under the current weights."""
-    examples: int
-    """Number of safe examples available to the arms."""
-    tokens: int
-    """Trained tokens over all arms except the reference."""
-    forwarded: int
-    """Tokens of forward passes only: neighbors' answers and scores."""
-    seconds: float
-    """Wall time without the reference arm."""
-    tokens_per_second: float | None
-    """Throughput of training alone."""
-    diverged: list[str] = field(default_factory=list)
-    """Names of arms that ended early because their loss was not finite."""
-    rounds: Rounds = field(default_factory=Rounds)
-    """What the deciding arm did beyond its own steps."""
 
 
 class RecoveryTest:
@@ -75,7 +58,7 @@ class RecoveryTest:
         time_s: float = TIME_S,
         begun: float | None = None,
         log: Callable[[str], None] = lambda _: None,
-        on_step: Callable[[int], None] | None = None,
+        report: Report | None = None,
     ) -> None:
         """Prepare a test.
 
@@ -88,7 +71,8 @@ class RecoveryTest:
             time_s: seconds within which further rounds must end, if the result is undecided.
             begun: the `time.perf_counter()` that they count from; None: the call of `run`.
             log: receives a human-readable line about each part of the test.
-            on_step: called after every step of every arm; an exception ends the test.
+            report: receives the progress after every step of every arm; an exception ends the
+                test.
 
         Raises:
             DataError: there are no rows to score.
@@ -108,7 +92,7 @@ class RecoveryTest:
         self._time_s = time_s
         self._begun = begun
         self._log = log
-        self._on_step = on_step
+        self._progress = PartProgress(report or (lambda _: None))
         self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
         order = spread_evenly(case.old.spare.groups, derive_seed(case.seed, "spare"))
@@ -138,7 +122,7 @@ class RecoveryTest:
         reference: ArmResult | None = None
         spent_on_reference = 0.0
         with weights_restored(case.model, case.layout) as now_weights:
-            self._log("scoring the model as it is")
+            self._say("scoring the model as it is")
             self._now = self._scores(self._held_out)
             self._raise_floor()
             new_now = self._new_scores()
@@ -153,17 +137,30 @@ class RecoveryTest:
                 self._count,
                 self._steps,
                 self._log,
-                self._on_step,
+                self._progress.step,
             )
             self._start = self._ask_start_model(context)
             now_weights.restore()
+            runnable = [arm for arm in ARMS if arm.why_not(context) is None]
+            planned = [planned_steps(arm, context) for arm in runnable]
             for arm in ARMS:
+                if arm in runnable:
+                    at = runnable.index(arm)
+                    self._progress.begin(
+                        arm.name,
+                        planned[at],
+                        number=at + 1,
+                        parts=len(runnable),
+                        later=sum(planned[at + 1 :]),
+                    )
                 result = self._run_arm(arm, context)
                 if result is not None:
                     self._results.append(result)
                     self._contend(arm, result)
+            self._progress.begin("deciding")
             rounds = self._go_on(context, self._begun or begun)
             if self._thorough:
+                self._progress.begin("reference", REFERENCE_STEPS)
                 reference_begun = time.perf_counter()
                 reference = self._run_arm(ReferenceArm(), context)
                 spent_on_reference = time.perf_counter() - reference_begun
@@ -198,11 +195,21 @@ class RecoveryTest:
             tokens / trained_seconds if trained_seconds else None,
             self._diverged,
             rounds,
+            self._lost_rows(),
         )
 
     @property
     def _known_start(self) -> np.ndarray | float | None:
         return self._start if self._start is not None else self._case.known_start.accuracy
+
+    def _say(self, text: str) -> None:
+        self._log(text)
+        self._progress.begin(text)
+
+    def _lost_rows(self) -> tuple[Encoded, ...]:
+        right = np.ones(len(self._now)) if self._start is None else self._start
+        gone = np.flatnonzero((right == 1) & (self._now < 1))
+        return tuple(self._held_out.rows[at] for at in gone)
 
     def _contend(self, arm: Arm, result: ArmResult) -> None:
         """Keep the weights of an arm, which are in the model, if it is the strongest so far."""
@@ -263,9 +270,9 @@ class RecoveryTest:
         scored = len(self._held_out) + len(self._control or ())
         passes = 2 if start is None else 3
         expected_s = MARGIN * passes * self._scoring_s * len(rows) / scored
-        if time.perf_counter() + expected_s > begun + self._time_s:
+        if self._case.agree(time.perf_counter() + expected_s > begun + self._time_s):
             return 0
-        self._log(f"undecided, {len(rows)} more held-out examples")
+        self._say(f"undecided, {len(rows)} more held-out examples")
         place = self._results.index(contender.result)
         contender.weights.restore()
         recovered = np.concatenate([np.asarray(contender.result.recovered), self._scores(rows)])
@@ -306,7 +313,7 @@ class RecoveryTest:
         case = self._case
         if case.start is None:
             return None
-        self._log("scoring the start weights")
+        self._say("scoring the start weights")
         case.start.load_into(case.layout)
         start = self._scores(self._held_out)
         self._raise_floor()
@@ -319,7 +326,7 @@ class RecoveryTest:
             # The old task's questions may resemble none of the new task's. The test has old
             # examples anyway; this uses their prompts, never their answers.
             beside=case.old_anatomy(self._count),
-            log=self._log,
+            log=self._say,
         )
         if bank is not None:
             self._forwarded += bank.built_tokens

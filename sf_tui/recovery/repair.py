@@ -11,7 +11,7 @@ is checked on held-out rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,12 +22,14 @@ from sf_tui.errors import DataError
 from sf_tui.neighbors.cache import TeacherCache
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.edits import Edit, Interpolate, edit_named
-from sf_tui.recovery.held_answers import answered, held_prompts
+from sf_tui.recovery.held_attempts import HeldAttempts, RepairParts
 from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
-from sf_tui.recovery.repair_attempts import Attempt, RepairAttempts
-from sf_tui.recovery.repair_check import HeldAttempt, HeldOutCheck, old_accuracy, score_both
+from sf_tui.recovery.progress import OnStep
+from sf_tui.recovery.repair_attempts import RepairAttempts
+from sf_tui.recovery.repair_check import HeldOutCheck, old_accuracy, score_both
 from sf_tui.recovery.repair_search import JointScore, find_keep
 from sf_tui.recovery.scoring import EvalSet, eval_set
+from sf_tui.tasks.encoding import Encoded
 
 STEPS = 150
 OLD_SHARE = 0.25
@@ -41,8 +43,6 @@ _KEPT_BACK, _KEPT_BACK_SHARE = 256, 4
 """Neighbors reserved for scoring steps: at most 256, and at most one in four."""
 _SCORED_NEW = 256
 _FEWEST_SCORES, _MOST_SCORES = 4, 15
-_NEW_WEIGHT, _HELD_STEPS = 3.0, 2
-"""Weight of the new task, and factor of the steps, in an attempt that holds it harder."""
 _SCORING_SHARE = 0.5
 """Largest cost of scoring, as a share of the training cost."""
 
@@ -65,7 +65,7 @@ class Repair:
         new_floor: float = NEW_FLOOR,
         force: bool = False,
         log: Callable[[str], None] = lambda _: None,
-        on_step: Callable[[int], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         """Prepare a repair.
 
@@ -111,7 +111,6 @@ class Repair:
         self._new = case.new
         self._scorer = case.scorer()
         self._forwarded = 0
-        self._held_tokens = 0
 
     def run(self) -> RepairOutcome:
         """Repair the model and leave the chosen weights in it; see `force` for a broken floor."""
@@ -140,7 +139,8 @@ class Repair:
                 )
             agreement_before = self._agreement(kept_back)
             new_scored = self._new_scored()
-            parts, old_scored = self._parts(taken)
+            _, old_scored = self._old_examples()
+            parts = self._losses(taken)
             joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored, self._floor)
             keep = self._scale_back(now, kept_back, new_scored)
             attempts = RepairAttempts(
@@ -159,8 +159,16 @@ class Repair:
                 is_given=self._given_rate is not None,
                 holds=new_scored is not None,
             )
-            others = self._held_attempts(attempts, now, taken, kept_back, old_scored, new_scored)
+            held = HeldAttempts(
+                case,
+                attempts,
+                joint,
+                RepairParts(self._losses, self._example_losses, taken, kept_back, old_scored),
+                now,
+                self._log,
+            )
             check = HeldOutCheck(case, self._scorer, now, joint, before_new, self._floor, self._log)
+            others = held if new_scored is not None else ()
             checked = check.run(best, others, attempts.search_later)
             best = checked.attempt
             agreement_after = self._agreement(kept_back)
@@ -172,8 +180,8 @@ class Repair:
             self._count,
             best.step,
             time.perf_counter() - begun,
-            attempts.tokens + self._held_tokens,
-            self._forwarded + self._scorer.forwarded,
+            attempts.tokens + held.tokens,
+            self._forwarded + held.forwarded + self._scorer.forwarded,
             keep,
             Accuracies(agreement_before, agreement_after, len(kept_back) if kept_back else 0),
             best.rate,
@@ -183,6 +191,7 @@ class Repair:
             self._floor,
             checked.share if checked.share < 1 else None,
             checked.held,
+            (len(case.old.train) if case.old else 0) - self._count,
         )
         if self._force or outcome.floor_refusal is None:
             repaired.restore()
@@ -197,69 +206,43 @@ class Repair:
             return RATE_SHARE * self._case.learning_rate, share
         return None, ""
 
-    def _held_attempts(
-        self,
-        attempts: RepairAttempts,
-        now: Snapshot,
-        taken: TeacherCache | None,
-        kept_back: TeacherCache | None,
-        old_scored: EvalSet | None,
-        new_scored: EvalSet | None,
-    ) -> Iterator[HeldAttempt]:
-        """Yield attempts that also hold the new task's answers beyond its rows."""
-        case = self._case
-        if new_scored is None:
-            return
-        for wanted in held_prompts(case, taken):
-            now.restore()
-            held = answered(case, wanted.prompts)
-            self._forwarded += held.built_tokens
-            crossed = held.part(range(len(wanted.crossed))) if wanted.crossed else None
-            joint = JointScore(
-                *(case, self._scorer, kept_back, old_scored, new_scored, self._floor), held=crossed
-            )
-            others = wanted.without(taken) if taken is not None else None
-            weight = _NEW_WEIGHT / 2 if len(held) else _NEW_WEIGHT
-            parts, _ = self._parts(others if others is not None and len(others) else None, weight)
-            if len(held):
-                parts.append(case.neighbors_loss("repair/held", held, case.batch_size, weight))
-            again = attempts.again(parts, joint, longer=_HELD_STEPS)
-            beyond = f", and its answers to {len(held)} prompts beyond its rows" if held else ""
-            self._log(f"holding the new task harder{beyond}")
-
-            def attempt(rate: float, again: RepairAttempts = again) -> Attempt:
-                found = again.one(rate)
-                self._held_tokens += again.tokens
-                return found
-
-            yield HeldAttempt(attempt, len(held), joint)
-
     def _scores(self, rows: int) -> int:
         """Return how often to score the repair; few steps allow few scores."""
         # Training on a row costs as much as three forward passes.
         worth = _SCORING_SHARE * 3 * 2 * self._case.batch_size * self._steps
         return int(np.clip(worth / max(rows, 1), _FEWEST_SCORES, _MOST_SCORES))
 
-    def _parts(
-        self, taken: TeacherCache | None, new_weight: float = 1.0
-    ) -> tuple[list[Loss], EvalSet | None]:
+    def _old_examples(self) -> tuple[list[Encoded], EvalSet | None]:
+        """Return the old examples to train on, and those that score: untrained ones if any."""
         case = self._case
-        parts: list[Loss] = []
-        if self._new is not None and self._new.train:
-            rows = self._new.train
-            parts.append(case.examples_loss("repair/new", rows, case.batch_size, new_weight))
+        if not self._count or case.old is None:
+            return [], None
+        drawn = case.safe_examples(len(case.old.train))
+        trained, others = drawn[: self._count], drawn[self._count :][:_SCORED_NEW]
+        return trained, eval_set(others or trained, grouped=False)
+
+    def _losses(self, taken: TeacherCache | None, new_weight: float = 1.0) -> list[Loss]:
+        """Return the losses on new rows, neighbors and old examples."""
+        case = self._case
+        parts = self._new_loss(new_weight)
         if taken is not None:
             parts.append(case.neighbors_loss("repair", taken, case.batch_size, self._strength))
-        if not self._count or case.old is None:
-            return parts, None
-        drawn = case.safe_examples(len(case.old.train))
-        trained = drawn[: self._count]
         batch = max(round(self._old_share * case.batch_size), 1)
-        weight = 1.0 if taken is None else self._old_share
-        parts.append(case.examples_loss("repair/old", trained, batch, weight))
-        # Score the old side on untrained rows if there are any.
-        others = drawn[self._count :][:_SCORED_NEW]
-        return parts, eval_set(others or trained, grouped=False)
+        return parts + self._old_loss(batch, 1.0 if taken is None else self._old_share)
+
+    def _example_losses(self, new_weight: float) -> list[Loss]:
+        """Return the losses on new rows and on as many old examples."""
+        return self._new_loss(new_weight) + self._old_loss(self._case.batch_size, 1.0)
+
+    def _new_loss(self, weight: float) -> list[Loss]:
+        case, rows = self._case, self._new.train if self._new else ()
+        return [case.examples_loss("repair/new", rows, case.batch_size, weight)] if rows else []
+
+    def _old_loss(self, batch: int, weight: float) -> list[Loss]:
+        trained, _ = self._old_examples()
+        if not trained:
+            return []
+        return [self._case.examples_loss("repair/old", trained, batch, weight)]
 
     def _scale_back(
         self, now: Snapshot, kept_back: TeacherCache | None, new: EvalSet | None

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.sharding import part
 from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase
 from sf_tui.recovery.edits.edit import wide
+from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.repair_search import JointScore, Parts
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 
@@ -77,7 +79,7 @@ class RepairAttempts:
         steps: int,
         score_every: int,
         log: Callable[[str], None],
-        on_step: Callable[[int], None] | None,
+        on_step: OnStep | None,
     ) -> None:
         """Prepare; the model's current weights are those from which every attempt begins.
 
@@ -165,15 +167,23 @@ class RepairAttempts:
             self._sources[self._rates[0]] = f"the lowest of a search; {why}"
         return self._back_above_floor(best)
 
-    def again(self, losses: Sequence[Loss], joint: JointScore, *, longer: int) -> RepairAttempts:
-        """Return attempts from the same weights with other losses and another score.
+    def again(
+        self,
+        losses: Sequence[Loss],
+        joint: JointScore,
+        *,
+        longer: int,
+        begin: Snapshot | None = None,
+    ) -> RepairAttempts:
+        """Return attempts with other losses and another score.
 
         Args:
             losses: losses to sum in each step.
             joint: the score that chooses.
             longer: factor of the number of steps.
+            begin: the weights to begin with; None for the same.
         """
-        self._begin.restore()
+        (begin or self._begin).restore()
         return RepairAttempts(
             self._case,
             losses,
@@ -305,7 +315,8 @@ def blend(layout: ModelLayout, first: Snapshot, second: Snapshot, share: float) 
         pairs = zip(first.tensors(layer.name), second.tensors(layer.name), strict=True)
         for (name, one), (_, other) in pairs:
             if torch.equal(one, other):
-                layer.parameters[name].copy_(one)
+                part(layer.parameters[name]).copy_(one)
                 continue
             precise = wide(one.dtype)
-            layer.parameters[name].copy_(torch.lerp(one.to(precise), other.to(precise), share))
+            between = torch.lerp(one.to(precise), other.to(precise), share)
+            part(layer.parameters[name]).copy_(between)

@@ -99,13 +99,13 @@ class HeldOutCheck:
             tried.append((self._score(other.run(best.rate), other.prompts), other.joint))
             if self._is_good(*tried[-1]):
                 return tried[-1][0]
-        kept = [one for one in (self._kept(*each) for each in tried) if one is not None]
-        if search is not None and not any(self._is_good(one, self._joint) for one in kept):
+        kept = [one for each in tried for one in self._kept(*each)]
+        if search is not None and not any(self._is_good(*one) for one in kept):
             tried.append((self._score(search(), 0), self._joint))
-            last = self._kept(*tried[-1])
-            kept += [] if last is None else [last]
+            kept += self._kept(*tried[-1])
         if kept:
-            chosen = max(kept, key=_worth)
+            # By what chose their steps, not by held-out rows of the old task: those only report.
+            chosen, _ = max(kept, key=lambda one: _regained(*one))
             blend(self._case.layout, self._before, chosen.attempt.weights, chosen.share)
             return replace(chosen, share=chosen.share * chosen.attempt.share)
         nearest = max((one for one, _ in tried), key=lambda one: one.new or 0.0)
@@ -113,19 +113,18 @@ class HeldOutCheck:
         return nearest
 
     def _is_good(self, found: Checked, joint: JointScore) -> bool:
-        missing = joint.most_old - joint.before.old
-        gained = found.attempt.parts.old - joint.before.old
-        return self._holds(found) and gained >= ENOUGH * missing
+        return self._holds(found) and _regained(found, joint) >= ENOUGH
 
     def _holds(self, found: Checked) -> bool:
         # Without held-out rows, only those that choose can tell.
         return self._keeps(found.new) and (found.new is not None or found.attempt.rank >= 0)
 
-    def _kept(self, found: Checked, joint: JointScore) -> Checked | None:
+    def _kept(self, found: Checked, joint: JointScore) -> list[tuple[Checked, JointScore]]:
         """Return the point of a repair that keeps the floor; its share is that of the attempt."""
         if self._holds(found) and found.attempt.parts.old > joint.before.old:
-            return replace(found, share=1.0)
-        return self._step_back(found, joint)
+            return [(replace(found, share=1.0), joint)]
+        back = self._step_back(found, joint)
+        return [] if back is None else [(back, joint)]
 
     def _score(self, attempt: Attempt, held: int) -> Checked:
         attempt.weights.restore()
@@ -167,6 +166,8 @@ def score_both(case: RecoveryCase, scorer: Scorer) -> tuple[float | None, float 
     )
 
 
-def _worth(kept: Checked) -> float:
-    # By neighbors, not by held-out rows of the old task: those only report.
-    return kept.attempt.parts.old
+def _regained(found: Checked, joint: JointScore) -> float:
+    """Return the share of the missing old score that came back, by the score that chose."""
+    missing = joint.most_old - joint.before.old
+    gained = found.attempt.parts.old - joint.before.old
+    return gained / missing if missing > 0 else float(gained >= 0)

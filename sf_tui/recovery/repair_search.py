@@ -124,6 +124,7 @@ class JointScore:
         self._old = old if kept_back is None else None
         self._new = new
         scored = (self._kept_back, self._old, self._new, held)
+        self._new_floor = new_floor
         self.rows = sum(len(one) for one in scored if one is not None)
         self.most_old = 1.0
         self.before = self.measure()
@@ -140,6 +141,20 @@ class JointScore:
         if rank < 0 and (known is None or parts.product > known.parts.product):
             self.under_floor = UnderFloor(Snapshot(self._case.layout), parts)
         return rank
+
+    def like(
+        self, kept_back: TeacherCache | None, old: EvalSet | None, held: TeacherCache | None
+    ) -> JointScore:
+        """Return the score with others of its parts; the model must have the weights from before.
+
+        Args:
+            kept_back: see `__init__`.
+            old: see `__init__`.
+            held: see `__init__`.
+        """
+        return JointScore(
+            *(self._case, self._scorer, kept_back, old, self._new, self._new_floor), held=held
+        )
 
     def measure(self) -> Parts:
         """Return the scores of the current weights."""

@@ -22,6 +22,7 @@ from sf_tui.diagnosis.rules import ArmResult
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.arms import Arm, ArmContext, Round
+from sf_tui.recovery.progress import TuningStep
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 from sf_tui.vocabulary.verdicts import VerdictName
 
@@ -175,7 +176,8 @@ class ExtraRounds:
                 return found, replace(rounds, ended="no_arm")
             # A round that began must end in time, too, on a machine whose speed varies.
             expected_s = MARGIN * self._expected_seconds(plan)
-            if time.perf_counter() + expected_s > self._deadline:
+            late = time.perf_counter() + expected_s > self._deadline
+            if self._context.case.agree(late):
                 return found, replace(rounds, ended="time")
             self._context.log(
                 f"{found.name}: undecided, round {number} of at most {MOST_ROUNDS}, "
@@ -217,12 +219,13 @@ class ExtraRounds:
         context, contender = self._context, self._contender
         contender.weights.restore()
 
-        def count(step: int) -> None:
+        def count(now: TuningStep) -> None:
+            step = now.step
             settled = step > _UNSETTLED_SHARE * plan.steps
             if (settled and step % _MEAN_EVERY == 0) or step == plan.steps:
                 mean.add()
             if context.on_step is not None:
-                context.on_step(step)
+                context.on_step(now)
 
         tuned = tune_briefly(
             context.case.model,

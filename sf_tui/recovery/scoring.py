@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -88,10 +88,20 @@ class Scorer:
     """
 
     def __init__(
-        self, model: PreTrainedModel, compute: ComputeSetting, *, pad_id: int, pass_tokens: int
+        self,
+        model: PreTrainedModel,
+        compute: ComputeSetting,
+        *,
+        pad_id: int,
+        pass_tokens: int,
+        between: Callable[[], None] | None = None,
     ) -> None:
         self._prober_of = lambda longest: Prober(
-            model, compute, pad_id=pad_id, batch_tokens=max(pass_tokens, longest)
+            model,
+            compute,
+            pad_id=pad_id,
+            batch_tokens=max(pass_tokens, longest),
+            between=between,
         )
         self.forwarded = 0
 

@@ -23,6 +23,7 @@ from sf_tui.engine.step import (
 )
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import TrainSettings
+from sf_tui.recovery.progress import OnStep, TuningStep
 
 # AdamW's first updates depend on the moments of few gradients; a short warmup keeps them small.
 _WARMUP_SHARE = 0.05
@@ -65,7 +66,7 @@ def tune_briefly(
     patience: int | None = None,
     enough: float | None = None,
     tolerance: Callable[[float], float] = lambda _: 0.0,
-    on_step: Callable[[int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
 
@@ -87,7 +88,7 @@ def tune_briefly(
         enough: stop at this score; None for no such limit.
         tolerance: returns how far below a best score another one still counts as equal. Of equal
             steps the later is kept: its rate is lower, and the weights have settled.
-        on_step: called after every step with its number.
+        on_step: called after every step, with the newest score; an exception ends the tuning.
     """
     begun = time.perf_counter()
     settings = TrainSettings(
@@ -126,7 +127,7 @@ def tune_briefly(
             break
         done = step
         if on_step is not None:
-            on_step(step)
+            on_step(TuningStep(step, steps, scores[-1][1] if scores else None))
         if score is None or (step % score_every and step != steps):
             continue
         found = score()

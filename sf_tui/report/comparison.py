@@ -19,12 +19,11 @@ from sf_tui.report.curves import LOSS, RunCurves, aligned, read_curves
 from sf_tui.report.recorded_examples import (
     Inputs,
     read_input_digests,
-    right_at_start,
+    right_at_end,
     why_other_examples,
 )
 from sf_tui.run.course import TaskCourse, courses
 from sf_tui.run.directory import RunDirectory
-from sf_tui.run.state import RunState
 from sf_tui.vocabulary.intervals import Estimate, difference, paired_difference
 from sf_tui.vocabulary.measured import Score
 
@@ -149,7 +148,9 @@ def _compared(
     theirs: TaskCourse | None,
 ) -> ComparedScore:
     before, after = (ours.end if ours else None), (theirs.end if theirs else None)
-    if before is None or after is None or theirs is None or before.metric != after.metric:
+    if ours is None or theirs is None or before is None or after is None:
+        return ComparedScore(after)
+    if before.metric != after.metric:
         return ComparedScore(after)
     change = after.value - before.value
     if before.estimate is None or after.estimate is None:
@@ -157,7 +158,7 @@ def _compared(
     why = why_other_examples(theirs.task, first_inputs, second_inputs)
     why = f"other examples: {why}" if why else _why_not_whole(before, after)
     if not why:
-        bits = [_end_bits(one, theirs.stage, theirs.task) for one in (first, second)]
+        bits = [_end_bits(first, ours, before), _end_bits(second, theirs, after)]
         if bits[0] is not None and bits[1] is not None:
             pairs = list(zip(bits[0], bits[1], strict=True))
             lost = sum(a and not b for a, b in pairs)
@@ -166,7 +167,7 @@ def _compared(
             return ComparedScore(
                 after, change, _negated(drop), True, lost, gained, mcnemar(lost, gained)
             )
-        why = "the results of single examples are kept at the start of a following stage only"
+        why = "no checkpoint of the stage's end has the results of single examples"
     drop = difference(before.estimate, after.estimate)
     return ComparedScore(after, change, _negated(drop), why_unpaired=why)
 
@@ -177,24 +178,10 @@ def _why_not_whole(before: Score, after: Score) -> str:
     return "" if before.full and after.full else "not the whole held-out split was scored"
 
 
-def _end_bits(run: RunCurves, stage: str, task: str) -> tuple[bool, ...] | None:
-    """Return which examples were right at a stage's end: at the start of the one after it."""
-    after = _next_stage(run.state, stage)
-    if after is None or not run.state.stages[after].probes:
+def _end_bits(run: RunCurves, end: TaskCourse, score: Score) -> tuple[bool, ...] | None:
+    if score.right is None:
         return None
-    probe = run.state.stages[after].probes[0]
-    score = next(
-        (row.start for row in courses(run.state) if (row.stage, row.task) == (after, task)), None
-    )
-    if score is None or score.right is None or probe.step != 0 or not probe.full:
-        return None
-    return right_at_start(run.run, after, task, score.examples, score.right)
-
-
-def _next_stage(state: RunState, stage: str) -> str | None:
-    names = list(state.stages)
-    at = names.index(stage) + 1
-    return names[at] if at < len(names) else None
+    return right_at_end(run.run, end.stage, end.task, score.examples, score.right)
 
 
 def _negated(drop: Estimate) -> Estimate:

@@ -1,8 +1,7 @@
-"""Which held-out examples a run got right at a stage's start, and whether two runs share them.
+"""Which held-out examples a run got right at a stage's end, and whether two runs share them.
 
-A checkpoint's `state.json` keeps one bit an example. A stage's start is the end of the stage before
-it, so these are also the per-example results at the end of each stage but the last. Reads JSON
-only, verifies no checksum, and trusts bits only if they agree with the log's own count.
+The `state.json` of a stage's last checkpoint keeps one bit an example. Reads JSON only, verifies no
+checksum, and trusts bits only if they agree with the log's own count.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from sf_tui.profile.write import differences
 from sf_tui.run.checkpoint_folders import folders_of
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular
+from sf_tui.vocabulary.events import ASIDE
 
 Bits = tuple[bool, ...]
 
@@ -70,8 +70,8 @@ def _sums(files: object) -> list[str] | None:
     return sorted(str(one.get("sha256")) for one in files.values() if isinstance(one, dict))
 
 
-def right_at_start(run: RunDirectory, stage: str, task: str, n: int, right: int) -> Bits | None:
-    """Return which examples of a task were right when a stage began.
+def right_at_end(run: RunDirectory, stage: str, task: str, n: int, right: int) -> Bits | None:
+    """Return which examples of a task were right at the end of a stage.
 
     Args:
         run: the run.
@@ -83,18 +83,25 @@ def right_at_start(run: RunDirectory, stage: str, task: str, n: int, right: int)
     Returns:
         A bool for each example in the order of the split; None if no checkpoint has them.
     """
-    for name in sorted(folders_of(run, stage)):
+    for name in sorted(folders_of(run, stage), key=_age, reverse=True):
+        if ASIDE in name:
+            # Abandoned, or from before an edit: not what the stage ended with.
+            continue
         try:
             path = run.checkpoints / stage / name / "state.json"
             state = orjson.loads(read_regular(path))
         except (OSError, orjson.JSONDecodeError):
-            continue
-        kept = state.get("right_at_start") if isinstance(state, dict) else None
+            return None
+        kept = state.get("right_now") if isinstance(state, dict) else None
         text = kept.get(task) if isinstance(kept, dict) else None
         bits = _bits(text, n) if isinstance(text, str) else None
-        if bits is not None and sum(bits) == right:
-            return bits
+        return bits if bits is not None and sum(bits) == right else None
     return None
+
+
+def _age(folder: str) -> tuple[int, str]:
+    """Return a key that sorts a stage's checkpoints by step, also beyond six digits."""
+    return len(folder), folder
 
 
 def _bits(text: str, n: int) -> Bits | None:

@@ -17,3 +17,12 @@ def parse_rfc3339(text: str) -> datetime:
         ValueError: `text` is not an RFC 3339 time.
     """
     return datetime.fromisoformat(text)
+
+
+def seconds_since_epoch(time: str) -> float | None:
+    """Return an event's time in seconds since the epoch; None if it has none."""
+    try:
+        moment = parse_rfc3339(time)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -40,10 +40,6 @@ class CommandTail(JsonLinesTail):
     def _with_id(self, line: JsonObject) -> JsonObject:
         return line if line.get("id") is not None else line | {"id": f"unnamed-{self.offset}"}
 
-    def ahead(self) -> list[dict[str, Any]]:
-        """Return what the next poll would give, and leave it there."""
-        return CommandTail(self.path, self.offset).poll()
-
 
 def request_command(
     run: RunDirectory, action: str, arguments: dict[str, Any] | None = None, by: str | None = None

@@ -49,7 +49,7 @@ from sf_tui.vocabulary.declared import (
 
 # Any file that `replace_file` was writing: run.json, inputs.json, heartbeat, a repaired log.
 _TOP = re.compile(r"\..+\.\d+\.writing")
-_UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|deleting)")
+_UNFINISHED = re.compile(r"\.step-\d{6,}(~\d+)?\.(writing|gathered|deleting)")
 _REPLACED = re.compile(r"\.(step-\d{6,})\.replaced")
 
 
@@ -144,6 +144,10 @@ class RunDirectory:
     def worker_log(self) -> Path:
         """Output of a detached worker."""
         return self.path / "worker.log"
+
+    def rank_log(self, rank: int) -> Path:
+        """Output of a rank other than 0, where several processes train."""
+        return self.path / "ranks" / f"{rank}.log"
 
     @property
     def lock(self) -> Path:

@@ -12,6 +12,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,9 +20,22 @@ from typing import Any
 import orjson
 
 from sf_tui.errors import RunBusyError, RunError
+from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular, open_regular, read_regular, reason_of, replace_file
-from sf_tui.vocabulary.declared import COUNT, NUMBER, TEXT, Doc, Field, fields_problem, nullable
+from sf_tui.vocabulary.declared import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    Doc,
+    Field,
+    as_object,
+    build,
+    fields_problem,
+    list_of,
+    nullable,
+    object_of,
+)
 
 HEARTBEAT_EVERY_S = 2.0
 SILENT_AFTER_S = 10.0
@@ -31,6 +45,7 @@ _BEAT = (
     Field("time", NUMBER, required=True, doc=Doc("time of the beat", "s since the epoch")),
     Field("host", nullable(TEXT)),
     Field("pid", nullable(COUNT)),
+    Field("devices", list_of(object_of(DeviceReading)), doc=Doc("the devices of the run")),
 )
 """Fields of a heartbeat."""
 
@@ -58,6 +73,7 @@ class Liveness:
     host: str | None = None
     heartbeat_age_s: float | None = None
     damage: tuple[str, ...] = ()
+    devices: tuple[DeviceReading, ...] = ()
     """Problems in the files that the state was derived from."""
 
     @property
@@ -124,10 +140,18 @@ class RunLock:
 
 
 class Heartbeat:
-    """Rewrites the heartbeat file every two seconds from its own thread."""
+    """Rewrites the heartbeat file every two seconds from its own thread.
 
-    def __init__(self, run: RunDirectory) -> None:
+    Args:
+        run: the run.
+        read_devices: returns what the run's devices are doing.
+    """
+
+    def __init__(
+        self, run: RunDirectory, read_devices: Callable[[], Sequence[DeviceReading]] = tuple
+    ) -> None:
         self._run = run
+        self._read_devices = read_devices
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -146,9 +170,17 @@ class Heartbeat:
             self._write()
 
     def _write(self) -> None:
-        content = orjson.dumps(
-            {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        )
+        beat: dict[str, Any] = {
+            "time": time.time(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        try:
+            beat["devices"] = [as_object(reading) for reading in self._read_devices()]
+        except RuntimeError:
+            # A device in trouble: the training's own next call reports it, with its place.
+            beat["devices"] = []
+        content = orjson.dumps(beat)
         try:
             replace_file(self._run.heartbeat, content, durable=False)
         except OSError:
@@ -167,11 +199,12 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
     beat, problem = _read_heartbeat(run)
     damage = () if problem is None else (f"{run.heartbeat}: {problem}",)
     pid, host = beat.get("pid"), beat.get("host")
+    devices = tuple(build(DeviceReading, one) for one in beat.get("devices", ()))
     age = (time.time() if now is None else now) - beat["time"] if "time" in beat else None
     here = host is None or host == socket.gethostname()
 
     def found(state: WorkerState) -> Liveness:
-        return Liveness(state, pid, host, age, damage)
+        return Liveness(state, pid, host, age, damage, devices)
 
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S

@@ -121,6 +121,10 @@ class StageState:
     """The newest ranking of tasks at risk."""
     saved: list[SavedState] = field(default_factory=list)
     """The checkpoints of the current branch, oldest first; some may be deleted since."""
+    rows: int = 0
+    """Training rows of its task; 0: unknown."""
+    rows_per_step: int = 0
+    tokens_per_row: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
     """Op to the reason why the program that trains can't do it."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.stage_state import DangerWindow, StageState, WeightChange
 from sf_tui.vocabulary.commands import DONE, Command
 from sf_tui.vocabulary.declared import AnchorState, Measures, TaskMetrics
@@ -23,6 +24,8 @@ from sf_tui.vocabulary.events import (
     Drift,
     Event,
     LinesLost,
+    OperationProgress,
+    OperationTimes,
     Probe,
     Rewound,
     RunFinished,
@@ -52,6 +55,7 @@ class RunState:
         finished: how the run ended; None while it runs.
         ended_paused: whether the run was paused when it ended or its worker died; a resume trains
             on.
+        operation: the progress of the operation under way; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -67,6 +71,9 @@ class RunState:
         self.finished: RunFinished | None = None
         self.paused = False
         self.ended_paused = False
+        self.operation: OperationProgress | None = None
+        self._expected_s: dict[str, float] = {}
+        self._took_s: dict[str, float] = {}
         self.last_seq = 0
         self.last_time = ""
 
@@ -128,6 +135,13 @@ class RunState:
         kept = [each.event for each in self.stages[stage].saved if each.path == each.event.path]
         return sorted(kept, key=lambda event: (event.step, event.seq))
 
+    def expected_seconds(self, op: str) -> float | None:
+        """Return how long training would wait for an operation; None if unknown.
+
+        As long as for the last one of this run, or else as the worker estimates.
+        """
+        return self._took_s.get(op, self._expected_s.get(op))
+
     def copy(self) -> RunState:
         """Return a copy that later events do not change."""
         copied = RunState()
@@ -146,6 +160,8 @@ class RunState:
         self.diagnosis, self.diagnosis_holds = other.diagnosis, other.diagnosis_holds
         self.finished, self.paused = other.finished, other.paused
         self.ended_paused = other.ended_paused
+        self.operation = other.operation
+        self._expected_s, self._took_s = dict(other._expected_s), dict(other._took_s)
         self.last_seq, self.last_time = other.last_seq, other.last_time
 
     def add(self, event: Event) -> None:
@@ -169,6 +185,8 @@ class RunState:
             event.stage, event.task, event.strategy, event.steps, list(event.known)
         )
         self.stage.refused = event.refused
+        self.stage.rows, self.stage.rows_per_step = event.rows, event.rows_per_step
+        self.stage.tokens_per_row = event.tokens_per_row
         if event.anchor is not None:
             self.stage.set_anchor(0, event.anchor)
         if self.diagnosis is None or self.diagnosis.stage != event.stage:
@@ -239,8 +257,26 @@ class RunState:
             command = replace(known)
             command.update(event)
         self.commands[event.id] = command
+        if not command.is_pending:
+            self._end_operation(command, event)
         if command.status == DONE:
             self._on_done(command)
+
+    def _on_operation_times(self, event: OperationTimes) -> None:
+        self._expected_s = dict(event.seconds)
+
+    def _on_operation(self, event: OperationProgress) -> None:
+        self.operation = event
+
+    def _end_operation(self, command: Command, event: CommandAnswered) -> None:
+        operation = self.operation
+        if operation is None or operation.id != command.id:
+            return
+        self.operation = None
+        begun, ended = seconds_since_epoch(command.accepted), seconds_since_epoch(event.time)
+        # One that a kill interrupted was accepted long before.
+        if command.status == DONE and begun is not None and ended is not None:
+            self._took_s[command.op] = max(ended - begun, 0.0)
 
     def _on_done(self, command: Command) -> None:
         op, stage = op_named(command.op), self.stages.get(command.stage or "")
@@ -262,6 +298,7 @@ class RunState:
 
     def _on_rewound(self, event: Rewound) -> None:
         self.rewinds.append(event)
+        self.operation = None
         resumed = event.reason == "resumed"
         if resumed:
             # A new worker starts unpaused; one that rolls back while paused stays paused.
@@ -288,6 +325,7 @@ class RunState:
         self.finished = event
         self.ended_paused = self.ended_paused or self.paused
         self.paused = False
+        self.operation = None
 
 
 _FOLDS: dict[type[Event], Callable[[RunState, Any], None]] = {
@@ -303,6 +341,8 @@ _FOLDS: dict[type[Event], Callable[[RunState, Any], None]] = {
     LinesLost: RunState._on_alert,
     CheckpointWritten: RunState._on_checkpoint,
     CommandAnswered: RunState._on_command,
+    OperationTimes: RunState._on_operation_times,
+    OperationProgress: RunState._on_operation,
     Rewound: RunState._on_rewound,
     DiagnosisMade: RunState._on_diagnosis,
     RunFinished: RunState._on_run_finished,

@@ -33,6 +33,9 @@ class Encoded:
     """The group of its example. Equality compares tokens and labels only."""
     place: str = field(default="", compare=False)
     """Where that example was read: file:line, or a name from the generator."""
+    question: str = field(default="", compare=False)
+    """What a reader takes for its question: the prompt, or the user's turns before its answers.
+    Empty if the row was tokenized elsewhere."""
 
     @property
     def answer_tokens(self) -> int:
@@ -137,6 +140,7 @@ class Encoder:
                 f"{example.place}: no assistant turn is to be learnt",
                 "fix the row, or skip it",
             )
+        questions = _questions_of(example)
         hidden: dict[str, str] = {}
         finder = self._chat_finder if chat else self._plain_finder
         found = finder.find(example)
@@ -151,7 +155,7 @@ class Encoder:
                 example, hidden = finder.hide(example)
         tokens = TextTokens(self.tokenizer, hidden)
         try:
-            return self._chat_row(example, tokens) if chat else self._plain_row(example, tokens)
+            row = self._chat_row(example, tokens) if chat else self._plain_row(example, tokens)
         except DataError as error:
             if not hidden:
                 raise
@@ -162,6 +166,10 @@ class Encoder:
             place = f"{example.place}: "
             message = message if message.startswith(place) else place + message
             raise DataError(message, error.hint) from error
+        if len(row.examples) != len(questions):
+            questions = ["\n".join(questions)] * len(row.examples)
+        asked = zip(row.examples, questions, strict=True)
+        return replace(row, examples=[replace(one, question=text) for one, text in asked])
 
     def _chat_row(self, example: Example, tokens: TextTokens) -> EncodedRow:
         turns = self._turns.cut(example.messages, example.place)
@@ -206,6 +214,22 @@ class Encoder:
         lost = sum(bool(m.thoughts) and not m.inline for m in example.messages)
         encoded = Encoded(input_ids, labels, example.group, example.place)
         return EncodedRow([encoded], frozenset({self.end_id}), lost)
+
+
+def _questions_of(example: Example) -> list[str]:
+    """Return what is asked before each learned answer of an example."""
+    if not example.messages:
+        return [example.prompt]
+    questions: list[str] = []
+    asked: list[str] = []
+    for message in example.messages:
+        if message.role == "user":
+            asked.append(message.content)
+        elif message.role == "assistant":
+            if message.learnt:
+                questions.append("\n".join(asked))
+            asked = []
+    return questions
 
 
 def _check_answer(part: Sequence[int], place: str) -> None:

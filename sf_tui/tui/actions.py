@@ -262,7 +262,10 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ),
     ConsoleKey(("n",), "next-mark", "next mark", "replay: to the next mark", moves=True),
     ConsoleKey(
-        ("escape",), "live", "live", "clear the filter; else leave replay; else leave the zoom"
+        ("escape",),
+        "live",
+        "back, cancel",
+        "clear the filter, leave replay, leave the zoom, end an operation, or go to the run before",
     ),
     ConsoleKey(
         ("<",), "narrow", "closer", "charts: run, then stage, then danger window", moves=True
@@ -270,6 +273,10 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run", moves=True),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
     ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(
+        ("R",), "runs", "runs", "list all runs: open one here, or pin its curves over these"
+    ),
+    ConsoleKey(("e",), "answers", "answers", "what the model answers: at the start, now, repaired"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),
     ConsoleKey(
         ("m",), "copy", "copy", "write the values as Markdown to a file, and offer the clipboard"

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.tui.frames import frames_at_risk
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
     format_share,
     format_value,
-    seconds_since_epoch,
 )
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, REQUESTED, Command
 from sf_tui.vocabulary.events import (
@@ -155,7 +155,7 @@ class CommandRow(Entry):
         phase = f"{status} @{event.step}" if event.step is not None else status
         if self.phases and phase.removeprefix(DONE) == self.phases[-1].removeprefix(ACCEPTED):
             phase = status
-        if status in {DONE, FAILED} and command.accepted:
+        if not command.is_pending and command.accepted:
             took_s = self.seconds_until(seconds_since_epoch(event.time) or 0.0)
             phase += f" in {format_duration(took_s)}" if took_s > _QUICK_S else ""
         self.phases.append(phase)
@@ -345,7 +345,7 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
         case TasksAtRisk():
             return Kind.DANGER, _spell_risk(event), "info"
         case Alert() | LinesLost():
-            return Kind.ALERT, event.message, event.level
+            return Kind.ALERT, event.text, event.level
         case CheckpointWritten():
             size = f", {format_bytes(event.bytes)}" if event.bytes else ""
             name = f"{event.stage}/step-{event.step:06d}"

@@ -1,8 +1,7 @@
 """The console: a run view that dispatches keys and exports what it shows.
 
 The console's own keys change the view or save a screenshot or values; the profile's keys append
-commands to the command log. The run neither knows nor needs the console. `navigation` has the
-commands that move what is seen, `exports` what is saved.
+commands to the command log. The run neither knows nor needs the console.
 """
 
 from __future__ import annotations
@@ -17,9 +16,13 @@ from textual import events
 from textual.screen import ModalScreen
 
 from sf_tui.errors import RunError
+from sf_tui.run.bell import Bell, wants_bell
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import WorkerState
+from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_key, named_key
 from sf_tui.tui.clipboard import offer_to_clipboard
+from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, PaletteDialog
@@ -27,10 +30,16 @@ from sf_tui.tui.dialogs.replay import LeaveReplayDialog
 from sf_tui.tui.exports import save_file, timed_name, values_as_markdown
 from sf_tui.tui.key_bursts import BURST_S, KeyBursts
 from sf_tui.tui.navigation import NavigableView
+from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
+from sf_tui.tui.panels.lists import RunList
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.picker import PickerScreen
+from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
+from sf_tui.vocabulary.commands import REQUESTED, Command
+from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
 NOT_KEYS = "that was text, not a key: nothing was done"
 
@@ -55,12 +64,40 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
         )
         self._bursts = KeyBursts()
         self._held_key = ""
+        self.entered_run()
+
+    def entered_run(self) -> None:
+        """Send actions to the run that is shown now."""
         self.sender = ActionSender(
-            run,
+            self.view.run,
             self.view.actions,
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
+        rings = self.options.bell or wants_bell(self.view.run)
+        self._bell = Bell(self.view.run) if rings else None
+
+    def poll(self) -> None:
+        """Follow the run, and ring at warnings and at its end."""
+        before = self.view.liveness.state
+        super().poll()
+        died = self.view.liveness.state is WorkerState.DEAD and before is not WorkerState.DEAD
+        if self._bell is not None and (self._bell.poll() or died):
+            self.bell()
+
+    def on_run_list_opened(self, message: RunList.Opened) -> None:
+        """Show the run that was chosen in the list at the side."""
+        self.show_run(message.run)
+
+    def _command_runs(self) -> None:
+        view, clock = self.view, self.options.wall_clock
+        picker = PickerScreen(view, clock, pins=view.pins, chosen=view.run)
+        self.push_screen(picker, self._leave_picker)
+
+    def _leave_picker(self, run: RunDirectory | None) -> None:
+        if run is not None:
+            self.show_run(run)
+        self.update_panels()
 
     def on_key(self, event: events.Key) -> None:
         """Dispatch a pressed key, and ignore letters that are a text.
@@ -142,6 +179,9 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
         """Send an action of the profile, open its dialog, or show why it can't be sent."""
         view, clock = self.view, self.options.steady_clock
         self.check_worker()
+        if op_named(action.op).turns_on == PAUSED and can_resume(view):
+            self.push_screen(ResumeDialog(view, clock), self._resume)
+            return
         ended = view.live.finished
         refusal = self.sender.why_not(view.liveness.state, action, ended.status if ended else "")
         refusal = refusal or view.refused.get(action.op, "")
@@ -153,6 +193,10 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
             self.push_screen(LeaveReplayDialog(view, clock, action), self._act_now)
             return
         action = self.sender.resolve_toggle(action, view.newest)
+        again = repeated(view, action)
+        if again is not None:
+            self._press_again(action, again.command)
+            return
         if action.op == "rollback":
             targets = rollback_targets(view.run, view.newest)
             if not targets:
@@ -182,7 +226,33 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
         except RunError as error:
             self.show_notice(str(error).replace("\n ", ":"), "error")
             return
-        self.show_notice(f"{action.label}: requested", command=identity)
+        ahead = announcement(self.view, action)
+        self.show_notice(ahead or f"{action.label}: requested", command="" if ahead else identity)
+
+    def _resume(self, confirmed: bool | None) -> None:
+        if confirmed:
+            self.show_notice("starting a worker for the run")
+            self.run_worker(self._start_worker())
+
+    async def _start_worker(self) -> None:
+        problem = await resume_run(self.view.run)
+        if problem:
+            self.show_notice(f"not resumed: {problem}", "error")
+
+    def _press_again(self, action: Action, earlier: Command) -> None:
+        """End an operation at the second press of its key by the one who asked for it."""
+        if earlier.by == sender_name():
+            self._cancel()
+            return
+        state = "waits already" if earlier.status == REQUESTED else "already under way"
+        self.show_notice(
+            f"{action.label}: {state}, asked for by {earlier.sender}; esc cancels it", "warn"
+        )
+
+    def _cancel(self) -> None:
+        cancel = self.view.actions.of_op(CANCEL)
+        if cancel is not None and can_cancel(self.view):
+            self._send(cancel, what_to_cancel(self.view))
 
     def _roll_back(self, rollback: Rollback | None) -> None:
         if rollback is not None:
@@ -212,12 +282,35 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
     def _command_palette(self) -> None:
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
 
+    def _command_answers(self) -> None:
+        # Every profile has this action, also where an older file doesn't list it.
+        action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
+        refusal = "read-only: nothing is asked" if self.options.read_only else ""
+        ask = None
+        if self.view.liveness.has_worker and self.view.newest.finished is None:
+            refusal = refusal or self.view.refused.get("ask", "")
+            ask = None if refusal else partial(self._ask, action)
+        self.push_screen(AnswersDialog(self.view, self.options.steady_clock, ask, refusal))
+
+    def _ask(self, action: Action, question: str) -> str:
+        refusal = self.sender.why_not(self.view.liveness.state, action)
+        if refusal:
+            raise RunError(refusal, f"`sf ask {self.view.run.id}` asks its checkpoints")
+        return self.sender.send(action, {"question": question} if question else None)
+
     def _command_filter(self) -> None:
         self.push_screen(FilterDialog(self.view, self.options.steady_clock), self._filter)
 
     def _command_suspend(self) -> None:
         # The driver has stopped the job by itself where a shell can continue it.
         self.show_notice("no shell to come back to: q leaves, the run goes on", "warn")
+
+    def leave_present(self) -> None:
+        """End the operation under way; without one go to the run that was shown before."""
+        if can_cancel(self.view):
+            self._cancel()
+        else:
+            self.go_back()
 
     def _command_theme(self) -> None:
         if self.options.no_color:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.durable import open_regular, reason_of
@@ -23,12 +24,13 @@ from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.run.state import RunState
 from sf_tui.tui.live_state import LiveState
-from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Danger,
     Drift,
     Event,
+    OperationProgress,
+    OperationTimes,
     Probe,
     RunFinished,
     RunStarted,
@@ -49,7 +51,7 @@ RUNS_LISTED = 40
 """Most runs in a list, newest first."""
 SUMMARY_HEAD_BYTES = 1 << 14
 SUMMARY_END_BYTES = 1 << 16
-_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk)
+_MEASURED = (Step, Probe, Drift, CheckpointWritten, TasksAtRisk, OperationProgress, OperationTimes)
 """Events that can wait for the next frame."""
 _STAGED = (Step, Probe, Drift, StageFinished, Danger, TasksAtRisk)
 

@@ -10,18 +10,19 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.losses import worst_loss
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
 from sf_tui.tui.activity import ActivityLog, Entry, Kind
 from sf_tui.tui.history import History
-from sf_tui.tui.numbers import seconds_since_epoch
 from sf_tui.tui.series import DriftTrack, MinMaxSeries
 from sf_tui.vocabulary.events import (
     CommandAnswered,
     Drift,
     Event,
     Probe,
+    QuestionAnswered,
     Rewound,
     StageStarted,
     Step,
@@ -193,6 +194,7 @@ class LiveState(RunState):
         curves: decimated series.
         activity: events other than measurements.
         history: the state at every earlier step.
+        questions: the operators' own questions that were answered, by command.
         damaged_lines: lines of the log that were skipped or are missing.
         version: rises with every event.
         on_disk: folders of the checkpoints that exist, relative to the run directory; None while
@@ -204,6 +206,7 @@ class LiveState(RunState):
         self.curves = Curves(self)
         self.activity = ActivityLog()
         self.history = History()
+        self.questions: dict[str, QuestionAnswered] = {}
         self.on_disk: frozenset[str] | None = None
         self.damaged_lines = 0
         self.version = 0
@@ -217,6 +220,8 @@ class LiveState(RunState):
         if isinstance(event, Step):
             self._add_step(event)
             return
+        if isinstance(event, QuestionAnswered):
+            self.questions[event.command] = event
         before = _held(self) if isinstance(event, Rewound) else ()
         super().add(event)
         self.curves.add(event)

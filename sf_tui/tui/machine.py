@@ -1,121 +1,109 @@
-"""The load of the worker's machine: GPU memory and utilization, or the worker's CPU and memory.
+"""The load of the worker's machine: its devices, CPU and memory, and the disk of the run.
 
-Available only where the console runs on the worker's host; elsewhere the sample reports the
-worker's host. NVIDIA's library is used if installed; its absence is not an error.
+Devices are as the worker reports them in its heartbeat, also from another host. CPU and memory are
+of the worker's process and need the console on the worker's host.
 """
 
 from __future__ import annotations
 
+import shutil
 import socket
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 
+from sf_tui.run.devices import DeviceReading
+from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import Liveness
+from sf_tui.run.storage import size_of
 
-
-@dataclass(frozen=True)
-class GpuSample:
-    """One GPU."""
-
-    name: str
-    utilization: float | None
-    """Share of the last second in which it computed; None if not reported (MIG)."""
-    used_bytes: int
-    total_bytes: int
+DISK_EVERY = 15
+"""Samples between two measurements of the run directory, which has a few hundred files."""
 
 
 @dataclass(frozen=True)
 class MachineSample:
     """One sample of the machine."""
 
-    gpus: tuple[GpuSample, ...] = ()
+    devices: tuple[DeviceReading, ...] = ()
     cpu_percent: float | None = None
     """CPU of the worker, 100 per core."""
     rss_bytes: int | None = None
     memory_total_bytes: int | None = None
     cores: int | None = None
+    run_bytes: int | None = None
+    """Size of the run directory."""
+    disk_free_bytes: int | None = None
+    """Room that is left on its disk."""
     problem: str = ""
-    """Why the sample is empty."""
+    """Why the load is not known; empty if it is."""
 
 
 class Machine:
     """Samples the machine of a worker."""
 
     def __init__(self) -> None:
-        self._nvml: Any = None
-        self._nvml_tried = False
         self._process: psutil.Process | None = None
+        self._samples = 0
+        self._ended = ""
+        self._disk: tuple[int | None, int | None] = (None, None)
 
-    def sample(self, liveness: Liveness) -> MachineSample:
-        """Return the current load of the worker's machine."""
+    def sample(self, run: RunDirectory, liveness: Liveness) -> MachineSample:
+        """Return the current load of a run's machine."""
+        size, free = self._measure_disk(run)
+        problem = ""
         if liveness.pid is None:
-            return MachineSample(problem="no worker has started yet")
-        if liveness.host is not None and liveness.host != socket.gethostname():
-            return MachineSample(problem=f"the worker runs on {liveness.host}")
-        try:
-            cpu: float | None = None
-            if self._process is None or self._process.pid != liveness.pid:
-                self._process = psutil.Process(liveness.pid)
-                # The first call only starts the measured interval.
-                self._process.cpu_percent()
-            else:
-                cpu = self._process.cpu_percent()
-            rss = self._process.memory_info().rss
-        except psutil.Error:
-            self._process = None
-            return MachineSample(problem="the worker's process is gone")
+            problem = "no worker has started yet"
+        elif liveness.host is not None and liveness.host != socket.gethostname():
+            problem = f"the worker runs on {liveness.host}"
+        cpu, rss = (None, None) if problem else self._read_process(liveness.pid)
+        if not problem and rss is None:
+            problem = "the worker's process is gone"
         return MachineSample(
-            gpus=self._gpus(),
+            devices=liveness.devices if liveness.has_worker else (),
             cpu_percent=cpu,
             rss_bytes=rss,
             memory_total_bytes=psutil.virtual_memory().total,
             cores=psutil.cpu_count(),
+            run_bytes=size,
+            disk_free_bytes=free,
+            problem=problem,
         )
 
-    def _gpus(self) -> tuple[GpuSample, ...]:
-        if not self._nvml_tried:
-            self._nvml_tried = True
-            self._nvml = _load_nvml()
-        nvml = self._nvml
-        if nvml is None:
-            return ()
-        found = []
+    def after_end(self, run: RunDirectory, ended: str) -> MachineSample:
+        """Return what is left to know of a run that ended: nothing live, the size on the disk.
+
+        Args:
+            run: the run.
+            ended: how and when it ended, in words.
+        """
+        if ended != self._ended:
+            # The final model was written since the last measurement.
+            self._ended, self._samples = ended, 0
+        size, free = self._measure_disk(run)
+        return MachineSample(run_bytes=size, disk_free_bytes=free, problem=ended)
+
+    def _measure_disk(self, run: RunDirectory) -> tuple[int | None, int | None]:
+        if self._samples % DISK_EVERY == 0:
+            try:
+                self._disk = size_of(run.path), shutil.disk_usage(run.path).free
+            except OSError:
+                # The file system may be unavailable for a moment; the next one tries again.
+                self._disk = (None, None)
+        self._samples += 1
+        return self._disk
+
+    def _read_process(self, pid: int | None) -> tuple[float | None, int | None]:
+        """Return CPU use and resident memory of the worker; None where they are not known."""
         try:
-            for index in range(nvml.nvmlDeviceGetCount()):
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-                name = nvml.nvmlDeviceGetName(handle)
-                found.append(
-                    GpuSample(
-                        name.decode() if isinstance(name, bytes) else str(name),
-                        _utilization(nvml, handle),
-                        int(memory.used),
-                        int(memory.total),
-                    )
-                )
-        except nvml.NVMLError:
-            return ()
-        return tuple(found)
-
-
-def _utilization(nvml: Any, handle: Any) -> float | None:
-    try:
-        return float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
-    except nvml.NVMLError:
-        return None
-
-
-def _load_nvml() -> Any:
-    """Return NVIDIA's library, initialized; None without the library, a driver or a GPU."""
-    # Deferred: an optional package that opens the driver.
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    return pynvml
+            cpu: float | None = None
+            if self._process is None or self._process.pid != pid:
+                self._process = psutil.Process(pid)
+                # The first call only starts the measured interval.
+                self._process.cpu_percent()
+            else:
+                cpu = self._process.cpu_percent()
+            return cpu, self._process.memory_info().rss
+        except psutil.Error:
+            self._process = None
+            return None, None

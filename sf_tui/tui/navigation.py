@@ -15,11 +15,11 @@ from sf_tui.tui.panels.charts import AccuracyChart, ChartPanel, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, ListPanel, WorkerLog
+from sf_tui.tui.panels.machine import MachinePanel
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.tables import Drift, MachinePanel
+from sf_tui.tui.panels.tables import Drift
 from sf_tui.tui.panels.verdict import Verdict
-from sf_tui.tui.view import RunView
 from sf_tui.tui.view_state import (
     ViewState,
     change_range,
@@ -27,6 +27,7 @@ from sf_tui.tui.view_state import (
     jump_to_mark,
     move_by_probe,
 )
+from sf_tui.tui.visiting import VisitingView
 
 PANELS: tuple[type[Panel], ...] = (
     AccuracyChart,
@@ -64,7 +65,7 @@ class ZoomScreen(Screen[None], inherit_bindings=False):
         yield Footer(self._view, id="footer")
 
 
-class NavigableView(RunView, inherit_bindings=False):
+class NavigableView(VisitingView, inherit_bindings=False):
     """The commands that choose what is seen."""
 
     def chosen_panel(self) -> Panel | None:
@@ -209,6 +210,11 @@ class NavigableView(RunView, inherit_bindings=False):
             view.cursor = None
         elif isinstance(self.screen, ZoomScreen):
             self._leave_zoom()
+        else:
+            self.leave_present()
+
+    def leave_present(self) -> None:
+        """React to esc where nothing on the screen is left to leave; for subclasses."""
 
     def _command_narrow(self) -> None:
         if not change_range(self.view, 1):

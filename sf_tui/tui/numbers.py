@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 
 from sf_tui.run.clock import parse_rfc3339
 
@@ -108,12 +108,3 @@ def format_clock(time: str, zone: tzinfo | None = None) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.astimezone(zone).strftime("%H:%M:%S")
-
-
-def seconds_since_epoch(time: str) -> float | None:
-    """Return an event's time in seconds since the epoch; None if it has none."""
-    try:
-        moment: datetime = parse_rfc3339(time)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

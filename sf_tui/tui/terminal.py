@@ -35,6 +35,7 @@ class ConsoleOptions:
         no_color: the terminal's own two colors only.
         light: start with the light theme.
         mouse: ask the terminal for clicks and the wheel; without, it selects text as usual.
+        bell: ring the bell at warnings and at the end, whatever the profile says.
         zone: time zone of the times shown; None for the machine's.
         wall_clock: seconds since the epoch.
         steady_clock: monotonic seconds.
@@ -46,6 +47,7 @@ class ConsoleOptions:
     no_color: bool = False
     light: bool = False
     mouse: bool = True
+    bell: bool = False
     zone: tzinfo | None = None
     wall_clock: Callable[[], float] = time.time
     steady_clock: Callable[[], float] = time.monotonic
@@ -117,6 +119,13 @@ _PATIENCE_S = 0.3
 _RESTORE = b"\x18\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h"
 """Cancels a half-written sequence and resets the modes that Textual sets: paste, wrap, mouse,
 keyboard, screen, cursor."""
+
+
+def restore_screen(descriptor: int) -> None:
+    """Leave the full screen and reset the modes that a console set and can't reset itself."""
+    if is_writable(descriptor, _PATIENCE_S):
+        with suppress(OSError):
+            os.write(descriptor, _RESTORE)
 
 
 def is_writable(descriptor: int, wait_s: float = 0.0) -> bool:
@@ -209,9 +218,7 @@ class TerminalWatch:
 
     def _restore_terminal(self) -> None:
         """Restore the terminal's modes if it still accepts output."""
-        if is_writable(self._output, _PATIENCE_S):
-            with suppress(OSError):
-                os.write(self._output, _RESTORE)
+        restore_screen(self._output)
         if self._before is not None:
             with suppress(termios.error):
                 termios.tcsetattr(self._input, termios.TCSANOW, self._before)

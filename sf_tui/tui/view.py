@@ -23,18 +23,22 @@ from sf_tui.run.liveness import WorkerState, probe_liveness
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.driver import TerminalDriver
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader
-from sf_tui.tui.machine import Machine, MachineSample
+from sf_tui.tui.machine import Machine
 from sf_tui.tui.numbers import format_clock
+from sf_tui.tui.operation import waiting
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.charts import AccuracyChart, LossChart, LossLine
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Footer, Header
 from sf_tui.tui.panels.lists import Events, RunList, WorkerLog
+from sf_tui.tui.panels.machine import MachinePanel
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel, PrintableFilter
-from sf_tui.tui.panels.tables import Drift, DriftLine, MachinePanel, layers_shown
-from sf_tui.tui.panels.verdict import Verdict, VerdictLine, lines_wanted
+from sf_tui.tui.panels.pinned import PinLegend
+from sf_tui.tui.panels.tables import Drift, DriftLine
+from sf_tui.tui.panels.verdict import Verdict, VerdictLine
 from sf_tui.tui.sent_cells import SendsChangedCells
+from sf_tui.tui.side_heights import side_heights
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import PAINTS, choose_glyphs, choose_paint, textual_theme
 from sf_tui.tui.view_state import ViewState
@@ -54,41 +58,6 @@ NOTICE_S = 8.0
 HISTORY_SLICE_S = 0.02
 RUNS_AT_ONCE = 12
 """Runs of the list read before the first frame, about 2 ms each."""
-_ROWS_ELSEWHERE = {False: 14, True: 17}
-"""Rows of header, danger strip, events and footer; on wide screens the events have more. Rows and
-widths match the stylesheet."""
-_WIDTHS = {False: 44, True: 60}
-_LEAST_RUNS = {False: 0, True: 6}
-"""Rows that a long verdict leaves for the run list."""
-_LEAST_DRIFT = 5
-_LEAST_VERDICT = 6
-_GOOD_VERDICT = 8
-"""Title, bar, numbers, deciding arm and evidence."""
-
-
-def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
-    """Return the height of each side panel by its id, including the title line.
-
-    Args:
-        view: the state to show.
-        height: of the terminal.
-        wide: whether the layout has the run list.
-    """
-    gpus = len(view.machine.gpus) if view.machine else 0
-    drift = max(len(layers_shown(view)), 1) + 1
-    # Title, heading, tasks, and what the values rest on.
-    matrix = min(max(len(view.tasks), 1), 8) + 3
-    machine = 2 + max(2 * gpus, 1) if view.machine and not view.machine.problem else 2
-    diagnosis = view.live.diagnosis
-    if diagnosis is None:
-        drift = min(drift, max(height - 28, 4) + 1)
-        return {"drift": drift, "matrix": matrix, "verdict": 0, "machine": machine}
-    # Each panel has an empty row below it; the log and the run list get the rest.
-    left = height - _ROWS_ELSEWHERE[wide] - (matrix + 1) - (machine + 1) - 2
-    drift = min(drift, max(left - _GOOD_VERDICT, _LEAST_DRIFT))
-    verdict = max(left - drift - _LEAST_RUNS[wide], _LEAST_VERDICT)
-    verdict = min(verdict, lines_wanted(diagnosis, _WIDTHS[wide]))
-    return {"drift": drift, "matrix": matrix, "verdict": verdict, "machine": machine}
 
 
 @dataclass
@@ -190,6 +159,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             with Horizontal(id="body"):
                 with Vertical(id="charts"):
                     yield AccuracyChart(view, id="accuracy")
+                    yield PinLegend(view, id="pins")
                     yield LossChart(view, id="loss")
                 with Vertical(id="side"):
                     yield Drift(view, id="drift")
@@ -222,8 +192,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self._show_log()
         self._arrange(self.size)
         self.set_interval(POLL_EVERY_S, self.poll)
-        if self._feed.progress is not None:
-            self.run_worker(self._read_history())
+        self._read_older()
 
     def on_resize(self, event: events.Resize) -> None:
         """Apply the layout for the new size."""
@@ -265,6 +234,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
     def _size_panels(self) -> None:
         """Set the height of the strip and of each side panel to its content."""
         view = self.view
+        self.screen_stack[0].set_class(len(view.pins) > 0, "-pinned")
         width, height = self._shown_size
         wide = self.screen_stack[0].has_class("-wide")
         heights = side_heights(view, height, wide=wide) | {"danger": strip_height(view, width)}
@@ -295,15 +265,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         What was read changes the shown state only with the next frame, so that all panels are of
         one instant, whatever composes one of them in between.
         """
-        if not self._terminal_is_ready():
+        # A timer may fire while the console closes.
+        if not self._terminal_is_ready() or not self.screen_stack:
             return
         view = self.view
         ended = self._worker_ended()
         if self._feed.read():
             self._news = self._machine_news = True
         view.now_s = self.options.wall_clock()
-        # Long-running work writes no events, but its elapsed time must be updated.
-        self._news = self._news or view.work is not None
+        # Time alone changes the work under way and what waits, and ends a notice.
+        self._news = self._news or view.work is not None or bool(waiting(view))
+        self._news = self._news or (bool(view.notice) and self._notice_is_old)
         urgent = self._feed.is_urgent
         if self._rate.is_due("liveness", LIVENESS_EVERY_S):
             before = view.liveness
@@ -311,6 +283,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             if view.liveness.state is not before.state:
                 self._news = self._machine_news = urgent = True
         self._news = self._worker_log.poll() or self._news
+        self._news = view.pins.poll() or self._news
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
             self._news = self._refresh_runs(1) or self._news
         if self._news and (self._rate.frame_is_due() or urgent):
@@ -348,9 +321,13 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self.view.liveness = found
         self._feed.live.on_disk = paths_on_disk(self.view.run, self._feed.live)
 
+    @property
+    def _notice_is_old(self) -> bool:
+        return self.options.steady_clock() - self._notice_at > NOTICE_S
+
     def _drop_old_notice(self) -> None:
-        """Clear an old notice along with other changes; alone it would not justify an update."""
-        if self.options.steady_clock() - self._notice_at > NOTICE_S:
+        """Clear an old notice."""
+        if self._notice_is_old:
             self.view.notice = ""
 
     def sample_machine(self) -> None:
@@ -360,12 +337,12 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
             # An imported run's events have the time of the import.
             ended = "imported" if self.view.run.references.exists() else "the run ended"
-            self.view.machine = MachineSample(problem=f"{ended} {clock}".rstrip())
+            self.view.machine = self._machine.after_end(self.view.run, f"{ended} {clock}".rstrip())
         elif self.view.machine is None or (
             self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
         ):
             self._machine_news = False
-            self.view.machine = self._machine.sample(self.view.liveness)
+            self.view.machine = self._machine.sample(self.view.run, self.view.liveness)
 
     def _refresh_runs(self, count: int) -> bool:
         """Read some runs of the run list again if the layout shows it; return if any changed."""
@@ -383,6 +360,10 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self._news = True
             await asyncio.sleep(HISTORY_SLICE_S / 2)
         self.update_panels()
+
+    def _read_older(self) -> None:
+        if self._feed.progress is not None:
+            self.run_worker(self._read_history(), group="history", exclusive=True)
 
     # Notices
 

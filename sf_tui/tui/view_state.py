@@ -18,6 +18,7 @@ from sf_tui.tui.event_rows import EventList
 from sf_tui.tui.feed import RunSummary
 from sf_tui.tui.live_state import LiveState, Place, StageCurves
 from sf_tui.tui.machine import MachineSample
+from sf_tui.tui.pins import PinnedRuns
 from sf_tui.tui.replay import Replay
 from sf_tui.tui.theme import DARK, UNICODE, Glyphs, Paint, task_role
 from sf_tui.vocabulary.declared import AnchorState
@@ -111,6 +112,7 @@ class ViewState:
         log_dropped: lines of it before those.
         log_end: number of the line below the last one shown; None to follow the newest one.
         runs: summaries of the machine's runs, newest first; filled only if shown.
+        pins: runs whose curves lie over this one's.
         zone: time zone of the reader; None for the machine's.
         now_s: seconds since the epoch at the last poll, for elapsed times.
     """
@@ -134,6 +136,7 @@ class ViewState:
     log_dropped: int = 0
     log_end: int | None = None
     runs: list[RunSummary] = field(default_factory=list)
+    pins: PinnedRuns = field(default_factory=PinnedRuns)
     glyphs: Glyphs = UNICODE
     paint: Paint = DARK
     zone: tzinfo | None = None

@@ -16,6 +16,7 @@ ACCEPTED = "accepted"
 DONE = "done"
 FAILED = "failed"
 REFUSED = "refused"
+CANCELLED = "cancelled"
 
 LONGEST_SENDER = 80
 """Characters kept of a sender's name."""
@@ -42,7 +43,7 @@ class Command:
         by: who asked and from where, such as `ana@gpu7 pts/3`; the rule's name if a rule fired.
         by_rule: whether a rule of the profile asked; only the worker sets it.
         value: the metric value that fired a rule.
-        status: `requested`, `accepted`, `done`, `failed` or `refused`.
+        status: `requested`, `accepted`, `done`, `failed`, `refused` or `cancelled`.
         stage: the stage in which the worker answered.
         step: optimizer step of the stage at that moment.
         reason: the worker's explanation.

@@ -342,6 +342,26 @@ class ArmRecord:
     skipped: Annotated[str, Doc("why it did not run; only then present", sparse=True)] = ""
 
 
+def _on_one_line(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """A held-out question that was answered right before and is answered wrong now."""
+
+    question: Annotated[str, Doc("the question; a long one is cut")]
+    wanted: Annotated[str, Doc("the right answer; a long one is cut")]
+    answered: Annotated[str, Doc("what the model answers now; a long one is cut")]
+
+    def spelled(self, most: int = 60) -> str:
+        """Return it as one sentence, each text cut after `most` characters."""
+        texts = (self.question, self.answered, self.wanted)
+        question, answered, wanted = (_on_one_line(text, most) for text in texts)
+        return f'"{question}" is answered "{answered}", not "{wanted}"'
+
+
 @dataclass(frozen=True, slots=True)
 class CostEntry:
     """What some training takes."""

@@ -8,73 +8,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Annotated, Any, ClassVar
 
+from sf_tui.vocabulary.answer_events import AnswersWritten, QuestionAnswered
 from sf_tui.vocabulary.declared import (
     NATS,
     STEPS,
     AnchorState,
-    ArmRecord,
+    AnswerRecord,
     Count,
-    DiagnosisCost,
     Doc,
-    Interval,
     LayerDrift,
     ModelFacts,
     PlannedStage,
     RiskGroupRecord,
     TaskMetrics,
-    as_object,
 )
+from sf_tui.vocabulary.diagnosis_event import DiagnosisMade
+from sf_tui.vocabulary.event import Event, OnRewind, UnknownEvent, event_object, own_fields
+from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
+
+__all__ = [
+    "ASIDE",
+    "EVENTS",
+    "Alert",
+    "AnswersWritten",
+    "CheckpointWritten",
+    "CommandAnswered",
+    "Danger",
+    "DiagnosisMade",
+    "Drift",
+    "Event",
+    "LinesLost",
+    "OnRewind",
+    "OperationProgress",
+    "OperationTimes",
+    "Probe",
+    "QuestionAnswered",
+    "Rewound",
+    "RunFinished",
+    "RunStarted",
+    "StageFinished",
+    "StageStarted",
+    "Step",
+    "TasksAtRisk",
+    "UnknownEvent",
+    "event_object",
+    "own_fields",
+]
 
 ASIDE = "~"
 """Followed by a number, ends the folder name of a checkpoint that was put aside."""
-
-
-class OnRewind(Enum):
-    """What a `rewound` event does to an earlier event of its stage at a later step."""
-
-    VOID = "void: readers drop it"
-    REPEATABLE = "stays visible; after a rollback or a NaN it may be written again"
-    STAYS = "stays"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What every event carries; the log fills in `seq` and `time`."""
-
-    TYPE: ClassVar[str] = ""
-    ON_REWIND: ClassVar[OnRewind] = OnRewind.STAYS
-
-    seq: Annotated[int, Doc("position in the log, from 1, rising by one")] = field(
-        default=0, kw_only=True
-    )
-    time: Annotated[str, Doc("when it was written, in UTC", "RFC 3339")] = field(
-        default="", kw_only=True
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownEvent(Event):
-    """An event of a type that this version doesn't know, as a newer one may write it."""
-
-    name: str
-    values: Mapping[str, Any]
-
-
-def event_object(event: Event) -> dict[str, Any]:
-    """Return an event as the JSON object of its line: `seq`, `time`, `type`, then its fields."""
-    if isinstance(event, UnknownEvent):
-        return {"seq": event.seq, "time": event.time, "type": event.name, **event.values}
-    return {"seq": event.seq, "time": event.time, "type": event.TYPE, **own_fields(event)}
-
-
-def own_fields(event: Event) -> dict[str, Any]:
-    """Return an event's fields as a JSON object, without what the log adds."""
-    found: dict[str, Any] = as_object(event)
-    del found["seq"], found["time"]
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +100,9 @@ class StageStarted(Event):
         Count, Doc("probes outside a danger window: a multiple of the profile's interval", STEPS)
     ] = 0
     probe_every_in_window: Annotated[Count, Doc("the same inside one", STEPS)] = 0
+    rows: Annotated[Count, Doc("training rows of its task; 0: unknown", "rows")] = 0
+    rows_per_step: Annotated[Count, Doc("rows of its task in each step", "rows")] = 0
+    tokens_per_row: Annotated[float, Doc("mean length of such a row", "tokens")] = 0.0
     refused: Annotated[Mapping[str, str], Doc("op to why the host can't do it", "", True)] = field(
         default_factory=dict
     )
@@ -241,6 +228,12 @@ class Alert(Event):
     stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
+    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
+
+    @property
+    def text(self) -> str:
+        """The message with the answers that were lost."""
+        return ". ".join([self.message, *(one.spelled() for one in self.answers)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +259,12 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswered(Event):
-    """A command was accepted, refused, done, or failed; one event for each change."""
+    """A command was accepted, refused, done, failed or cancelled; one event for each change."""
 
     TYPE: ClassVar[str] = "command"
 
     id: Annotated[str, Doc("id of the command")]
-    status: Annotated[str, Doc("`accepted`, `refused`, `done` or `failed`")]
+    status: Annotated[str, Doc("`accepted`, `refused`, `done`, `failed` or `cancelled`")]
     action: Annotated[str, Doc("the profile's action")] = ""
     op: Annotated[str | None, Doc("what the action does; empty if refused")] = ""
     arguments: Annotated[Mapping[str, Any] | None, Doc("the op's arguments")] = None
@@ -280,7 +273,7 @@ class CommandAnswered(Event):
     value: Annotated[float | None, Doc("the metric that made the rule fire")] = None
     stage: Annotated[str | None, Doc("stage name")] = None
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
-    reason: Annotated[str | None, Doc("result, or why it was refused or failed")] = None
+    reason: Annotated[str | None, Doc("result, or why it was refused, failed or cancelled")] = None
     changed: Annotated[bool, Doc("false: there was nothing to do", "", True)] = True
 
 
@@ -295,62 +288,6 @@ class Rewound(Event):
     reason: Annotated[str, Doc("`resumed`, `rollback` or `nan`")]
     lost: Annotated[Count, Doc("steps thrown away", STEPS)] = 0
     checkpoint: Annotated[str | None, Doc("name of the checkpoint", "", True)] = None
-
-
-@dataclass(frozen=True, slots=True)
-class DiagnosisMade(Event):
-    """The result of a recovery test."""
-
-    TYPE: ClassVar[str] = "diagnosis"
-
-    verdict: Annotated[str, Doc("`none`, `spurious`, `partial`, `real` or `inconclusive`")]
-    task: Annotated[str, Doc("the old task")]
-    now: Annotated[float | None, Doc("its score now", "share")]
-    stage: Annotated[str | None, Doc("stage name; null outside a run")] = None
-    step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = None
-    closed: Annotated[bool | None, Doc("whether the interval excludes other verdicts")] = None
-    controlled: Annotated[bool | None, Doc("whether a control was scored")] = None
-    evidence: Annotated[Sequence[str], Doc("the verdict's reasons, a sentence each")] = ()
-    start: Annotated[float | None, Doc("score at the stage's start", "share")] = None
-    now_interval: Annotated[Interval | None, Doc("95 % interval of `now`", "share")] = None
-    recovered: Annotated[float | None, Doc("score after the deciding arm", "share")] = None
-    recovered_interval: Annotated[Interval | None, Doc("its 95 % interval", "share")] = None
-    drop_interval: Annotated[Interval | None, Doc("95 % interval of the drop", "share")] = None
-    spurious_share: Annotated[float | None, Doc("(recovered - now) / (start - now)", "share")] = (
-        None
-    )
-    real_share: Annotated[float | None, Doc("(start - recovered) / (start - now)", "share")] = None
-    interval: Annotated[Interval | None, Doc("95 % interval of `spurious_share`", "share")] = None
-    alignment: Annotated[float | None, Doc("now / recovered", "share")] = None
-    alignment_loss: Annotated[float | None, Doc("recovered - now", "share")] = None
-    knowledge_loss: Annotated[float | None, Doc("start - recovered", "share")] = None
-    examples: Annotated[Count | None, Doc("old examples that arms could train on")] = None
-    held_out: Annotated[Count | None, Doc("examples scored", "examples")] = None
-    arm: Annotated[str | None, Doc("the arm that decides")] = None
-    steps: Annotated[Count | None, Doc("steps of that arm", STEPS)] = None
-    seconds: Annotated[float | None, Doc("wall time of the whole test", "s")] = None
-    tokens: Annotated[float | None, Doc("tokens of the whole test", "tokens")] = None
-    cost: Annotated[DiagnosisCost | None, Doc("cost of the test beside retraining")] = None
-    arms: Annotated[Mapping[str, ArmRecord] | None, Doc("every arm by name")] = None
-    since: Annotated[str | None, Doc("what `start` refers to")] = None
-    forwarded_tokens: Annotated[Count | None, Doc("tokens only read", "tokens")] = None
-    rounds: Annotated[Count | None, Doc("rounds that the deciding arm went on for")] = None
-    round_steps: Annotated[Count | None, Doc("steps of all rounds", STEPS)] = None
-    rounds_ended: Annotated[
-        str | None,
-        Doc(
-            "`decided`, `time` (it was over), `rounds` (all were made), `teaches`, `diverged` or "
-            "`no_arm`"
-        ),
-    ] = None
-    new_task: Annotated[str | None, Doc("the new task; null if it was not scored")] = None
-    new_now: Annotated[float | None, Doc("its score now", "share")] = None
-    new_interval: Annotated[Interval | None, Doc("95 % interval of `new_now`", "share")] = None
-    new_start: Annotated[float | None, Doc("its score at the stage's start", "share")] = None
-    new_held_out: Annotated[Count | None, Doc("examples it was scored on", "examples")] = None
-    new_learned: Annotated[
-        bool | None, Doc("false if its score did not rise: nothing was tested")
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +312,11 @@ class LinesLost(Event):
     level: Annotated[str, Doc("`warn`")]
     message: Annotated[str, Doc("what was lost and what follows from it")]
 
+    @property
+    def text(self) -> str:
+        """The message, as an alert has it."""
+        return self.message
+
 
 EVENTS: Mapping[str, type[Event]] = {
     cls.TYPE: cls
@@ -390,8 +332,12 @@ EVENTS: Mapping[str, type[Event]] = {
         Alert,
         CheckpointWritten,
         CommandAnswered,
+        OperationTimes,
+        OperationProgress,
         Rewound,
         DiagnosisMade,
+        AnswersWritten,
+        QuestionAnswered,
         RunFinished,
         LinesLost,
     )

@@ -28,6 +28,7 @@ class Argument:
     Attributes:
         name: its key in `[actions.NAME]`, in a rule's `arguments` and in a command.
         type: int, float, bool or str. A float also takes a whole number; str is one line of text.
+        lines: whether a text may have several lines.
         description: its meaning, for the guide and the JSON Schema.
         default: its value if the profile gives none. None: the op decides.
         minimum: the smallest value.
@@ -46,14 +47,14 @@ class Argument:
     maximum: float | None = None
     below: float | None = None
     example: Any = None
+    lines: bool = False
 
     def accepts(self, value: object) -> bool:
         """Return whether a value has the argument's type and is within its bounds."""
         if self.type in (bool, str):
-            is_line = not isinstance(value, str) or (
-                value != "" and _CONTROL_CHARACTERS.isdisjoint(value)
-            )
-            return isinstance(value, self.type) and is_line
+            forbidden = _CONTROL_CHARACTERS - {"\n"} if self.lines else _CONTROL_CHARACTERS
+            is_text = not isinstance(value, str) or (value != "" and forbidden.isdisjoint(value))
+            return isinstance(value, self.type) and is_text
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.type is int and not isinstance(value, int):
@@ -82,7 +83,7 @@ class Argument:
         if self.type is bool:
             return "true or false"
         if self.type is str:
-            return "text on one line that is not empty"
+            return "text that is not empty" if self.lines else "text on one line that is not empty"
         if self.type is int:
             return "a whole number" + ("" if self.minimum is None else f" of at least {self._low}")
         if self.minimum is not None and self.below is not None:
@@ -129,7 +130,8 @@ class Op:
             weights always does.
         replayed: whether a resume applies it again at its step, because later steps depend on it.
         ends_step: whether the commands after it must not be read until it is done.
-        interrupts: whether it acts while another command is running.
+        interrupts: whether it acts at once, while another command is running.
+        one_at_a_time: whether a second one is refused while one is under way or waits.
         needs_old_task: whether a watched task must have been learned before the stage.
         edit: whether it edits weights in one pass, without data or steps.
         after_end: the `sf` command that does the same after the run has ended, with `{run}`.
@@ -158,6 +160,7 @@ class Op:
     replayed: bool = False
     ends_step: bool = False
     interrupts: bool = False
+    one_at_a_time: bool = False
     needs_old_task: bool = False
     edit: bool = False
     after_end: str = ""

@@ -8,9 +8,7 @@ Another package adds an op with `register_op` before a profile is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
+from sf_tui.vocabulary.consequences import edit_consequence, recover_consequence
 from sf_tui.vocabulary.op import (
     ANCHORED,
     FROZEN,
@@ -41,6 +39,9 @@ __all__ = [
     "ops_that_take",
     "register_op",
 ]
+
+CANCEL = "cancel"
+"""The op that ends another command."""
 
 MAX_COUNT = 10**9
 MAX_STEPS = 10**8
@@ -89,28 +90,6 @@ def edit_names() -> tuple[str, ...]:
     return tuple(op.name for op in OPS.values() if op.edit)
 
 
-def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
-    steps, examples = arguments.get("steps"), arguments.get("examples")
-    long = f"{steps} steps at most" if steps is not None else "the steps of [recover]"
-    if examples is None:
-        old = "the old examples of [recover]"
-    else:
-        old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
-    yield (
-        "Training waits while the run's own weights are repaired: on rows of the new task, "
-        f"neighbor prompts and {old}, {long}. The best step is kept."
-    )
-    yield "Every task is probed, and a checkpoint is saved."
-
-
-def _edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
-    def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
-        yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
-        yield "Every task is probed, and a checkpoint is saved; then training continues from there."
-
-    return consequence
-
-
 def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument | None) -> Op:
     return Op(
         name,
@@ -119,7 +98,7 @@ def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument
         doing=doing,
         # An edit is rare enough to be looked up by name in the palette, so it has no key.
         confirm=True,
-        consequence=_edit_consequence(changes),
+        consequence=edit_consequence(changes),
         changes_weights=True,
         replayed=True,
         needs_old_task=True,
@@ -167,6 +146,7 @@ for _op in (
         settings="anchor",
         key="a",
         doing="anchoring",
+        one_at_a_time=True,
         purpose=PROTECT,
         turns_on=ANCHORED,
         inverse="unanchor",
@@ -189,6 +169,7 @@ for _op in (
         key="space",
         turns_on=PAUSED,
         inverse="resume",
+        interrupts=True,
         charted=False,
         footer_rank=6,
     ),
@@ -198,6 +179,7 @@ for _op in (
         # Pausing a second time resumes, so it needs no key of its own.
         turns_off=PAUSED,
         inverse="pause",
+        interrupts=True,
         charted=False,
     ),
     Op("checkpoint", "save weights and optimizer now", key="c", charted=False, footer_rank=8),
@@ -245,6 +227,7 @@ for _op in (
         settings="diagnose",
         key="d",
         doing="diagnosing",
+        one_at_a_time=True,
         purpose=TEST,
         needs_old_task=True,
         after_end="sf diagnose {run}",
@@ -296,8 +279,9 @@ for _op in (
         settings="recover",
         key="r",
         doing="recovering",
+        one_at_a_time=True,
         confirm=True,
-        consequence=_recover_consequence,
+        consequence=recover_consequence,
         purpose=RECOVER,
         also_turns_on={"then_anchor": ANCHORED},
         changes_weights=True,
@@ -342,6 +326,43 @@ for _op in (
             minimum=0,
             below=1,
         ),
+    ),
+    Op(
+        CANCEL,
+        "end an operation under way, or drop commands that wait; the run stays as it was",
+        (
+            Argument(
+                "command",
+                str,
+                "id or action, or `all`; default: what is under way, else all that waits",
+                example="diagnose",
+            ),
+        ),
+        # The console has esc for it, and a second press of the operation's own key.
+        interrupts=True,
+        charted=False,
+    ),
+    Op(
+        "ask",
+        "answer held-out questions, or one of your own, with the weights as they are",
+        (
+            Argument(
+                "question",
+                str,
+                "question of your own; default: those of the probes",
+                example="What is the capital of Peru?",
+                lines=True,
+            ),
+            Argument(
+                "task",
+                str,
+                "task whose prompts it is written like; default: an earlier one",
+                example="old",
+            ),
+        ),
+        doing="answering",
+        after_end="sf ask {run}",
+        charted=False,
     ),
     Op(
         "stop",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -20,6 +21,8 @@ from sf_tui.engine.strategies import Strategy, StrategyFacts, StrategyState
 from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
+from sf_tui.recovery.progress import PROMPTS, Progress
+from sf_tui.run.durable import remove
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -196,14 +199,42 @@ class AnchorControl(Strategy):
         return StageBank(self._prepared, self._spec, self._references)
 
     def _fetch(self, *, at_start: bool = False) -> str | None:
+        if self._context.ranks.lockstep:
+            return self._fetch_in_step(at_start=at_start)
+        took = self._context.decide(lambda: self._fetch_or_build(at_start=at_start))
+        if self._bank is None:
+            # Rank 0 has it, and has written it.
+            self._bank = self._plan().read(bank_folder(self._context.run, self._spec.name))
+        return took
+
+    def _fetch_in_step(self, *, at_start: bool) -> str | None:
+        """Fetch or build the bank where every pass needs all ranks; rank 0 writes it."""
+        folder = bank_folder(self._context.run, self._spec.name)
+
+        def is_written() -> bool:
+            whole = self._plan().read(folder) is not None
+            if not whole:
+                # A part of it would be read by one rank and built by the others.
+                remove(folder)
+            return whole
+
+        if self._bank is None and self._context.decide(is_written):
+            self._bank = self._plan().read(folder)
+        if self._bank is not None:
+            return None
+        return self._build(folder if self._context.ranks.is_main else None, at_start=at_start)
+
+    def _fetch_or_build(self, *, at_start: bool) -> str | None:
         if self._bank is not None:
             return None
         folder = bank_folder(self._context.run, self._spec.name)
-        plan = self._plan()
-        self._bank = plan.read(folder)
+        self._bank = self._plan().read(folder)
         if self._bank is not None:
             return None
+        return self._build(folder, at_start=at_start)
 
+    def _build(self, folder: Path | None, *, at_start: bool) -> str:
+        plan = self._plan()
         # The weights of a stage that begins are its start's, but a new adapter may be in use.
         has_weights = at_start and not starts_without_adapter(
             self._prepared.profile, self._spec.name
@@ -214,7 +245,17 @@ class AnchorControl(Strategy):
             return nullcontext() if own and has_weights else self._lend(stage)
 
         begun = time.perf_counter()
-        start = start_model(self._prepared, self._spec, self._context.stop_if_asked)
+
+        def tell() -> None:
+            count = plan.count + sum(len(one.prompts) for one in plan.taught)
+            done = min(start.answered, count)
+            left_s = (time.perf_counter() - begun) * (count - done) / done if done else None
+            what = "the start model's answers"
+            self._context.report(
+                Progress(what, done=done, total=count, unit=PROMPTS, left_s=left_s)
+            )
+
+        start = start_model(self._prepared, self._spec, tell)
         self._bank = plan.build(start, folder, lend)
         return (
             f"the start model answered {len(self._bank)} prompts in "
@@ -236,4 +277,5 @@ class AnchorControl(Strategy):
             seed=prepared.profile.seed,
             stage=self._spec.name,
             pad_id=prepared.loaded.pad_id,
+            ranks=prepared.ranks,
         )

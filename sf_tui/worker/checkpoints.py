@@ -305,6 +305,8 @@ class StageState(BaseModel):
     baseline: dict[str, dict[str, float | None]]
     right_at_start: dict[str, HexText]
     """Which held-out examples of a task were right before the first step, a bit each."""
+    right_now: dict[str, HexText]
+    """The same at the last probe; empty unless that one scored the whole held-out splits."""
     watch: WatchState
     accuracy: dict[str, dict[str, float | None]]
     probed_at: int | None
@@ -312,6 +314,8 @@ class StageState(BaseModel):
     score: float | None
     asked_for: bool
     threads: int = Field(ge=1)
+    ranks: int = Field(ge=1)
+    """Number of processes that trained together."""
     torch: str
 
 

@@ -1,27 +1,27 @@
-"""Chooses the commands to run before and after a step, runs them, and answers each exactly once.
+"""Runs the commands that `sf_tui.worker.decisions` chooses, and answers each exactly once.
 
-`CommandQueue` reads signals, the command log, the rules and the commands that a resume must repeat,
-and returns `Decisions`: plain data that one process can produce for all processes that train the
-same model. `CommandRunner` applies them.
+Of several ranks, all run them at the same step; rank 0 alone decides and answers.
 
-A command is answered with `accepted` or `refused`, and an accepted one with `done` or `failed`.
+A command is answered with `accepted` or `refused`, and an accepted one with `done`, `failed` or
+`cancelled`; a cancel answers waiting commands, too.
 After a resume, commands that finished after the checkpoint are applied again without an answer. The
 implementations of the ops are in `sf_tui.worker.ops`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
-import orjson
-
+from sf_tui.engine.exchange import copy_weights
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
+from sf_tui.worker.answer_ops import register_answer_ops
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import CommandQueue, Decisions
+from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.ops import (
     NothingToDo,
     OpImplementation,
@@ -29,10 +29,12 @@ from sf_tui.worker.ops import (
     StageControl,
     implementation_of,
 )
+from sf_tui.worker.pending import PendingCommands
 from sf_tui.worker.recovery_ops import register_recovery_ops
 from sf_tui.worker.stop import CommandFailedError, Rewind, StopRun, failing_alone, one_line
 
 register_recovery_ops()
+register_answer_ops()
 
 
 class CommandRunner:
@@ -43,9 +45,11 @@ class CommandRunner:
     """
 
     def __init__(self, context: RunContext, stage: StageControl) -> None:
-        self.queue = CommandQueue(context, stage.name)
+        pending = PendingCommands(context, self._answer)
+        self.queue = CommandQueue(context, stage.name, pending)
         self._context = context
-        self._target = OpTarget(context, stage)
+        self._pending = pending
+        self._target = OpTarget(context, stage, pending)
         context.poll_stop = self._interrupt
 
     @property
@@ -60,8 +64,9 @@ class CommandRunner:
             seq: the last event that the checkpoint includes.
             step: the checkpoint's step.
         """
-        for command, status, reason in self.queue.resume_from(seq, step):
-            self._answer(command, status, reason)
+        if self._context.ranks.is_main:
+            for command, status, reason in self.queue.resume_from(seq, step):
+                self._answer(command, status, reason)
 
     def drop_replays(self) -> None:
         """Drop the commands to apply again, because the stage was rewound to before their step."""
@@ -84,8 +89,37 @@ class CommandRunner:
             self._carry_out(command)
 
     def _interrupt(self) -> None:
-        # Commands before the stop are refused, like all pending commands when a run stops.
-        self.apply(self.queue.interruptions(self._target.stage.step))
+        # Commands before a stop are refused, like all pending commands when a run stops.
+        step = self._target.stage.step
+        self.apply(self._decide(lambda: self.queue.interruptions(step)))
+
+    def before_step(self, step: int, *, probe: bool) -> Decisions:
+        """Return the next actions of all ranks before a step, until they are final.
+
+        Args:
+            step: optimizer steps done.
+            probe: whether the next step ends with a probe.
+        """
+        self._context.signals.share(self._context.ranks)
+        return self._decide(lambda: self.queue.before_step(step, probe=probe))
+
+    def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
+        """Yield the decisions of the rules that fire after a step, to be applied on all ranks."""
+        if not self._context.profile.rules:
+            return
+        fired = self.queue.after_step(metrics, step)
+        none = Decisions(self._target.stage.name, step)
+        while True:
+            following = self._decide(lambda: next(fired, none))
+            if following.is_final:
+                return
+            yield following
+
+    def _decide(self, decision: Callable[[], Decisions]) -> Decisions:
+        if self._context.ranks.world == 1:
+            return decision()
+        made = self._context.decide(lambda: decision().to_json().decode())
+        return Decisions.from_json(made.encode())
 
     def _replay(self, command: Command) -> None:
         op, implementation = op_named(command.op), implementation_of(command.op)
@@ -93,36 +127,49 @@ class CommandRunner:
             if op.changes_weights:
                 self._target.stage.save(asked_for=True)
             try:
-                with failing_alone(self._context.run.path):
-                    implementation.replay(self._target, command)
+                with self._operation(op, command), failing_alone(self._context.run.path):
+                    self._run(op, implementation, command, implementation.replay)
+            except OperationCancelled:
+                self._replayed(command)
+                return
             except CommandFailedError as error:
                 self._answer(command, FAILED, error.reason)
             else:
                 self._answer(command, DONE)
         else:
-            implementation.replay(self._target, command)
+            held = "the steps after it depend on it, so a resume repeats it"
+            with self._operation(op, command, held=held):
+                self._run(op, implementation, command, implementation.replay)
         self._arm(op)
         if op.changes_weights:
             # Readers discarded the results of the first probe.
             self._target.stage.tell_probe()
         # Last, so that the next worker repeats the command if a stop interrupts it.
-        self.queue.replayed(command)
+        self._replayed(command)
         self._save_changed(op)
+
+    def _replayed(self, command: Command) -> None:
+        if self._context.ranks.is_main:
+            self.queue.replayed(command)
 
     def _carry_out(self, command: Command) -> None:
         known = self._context.resume_log.commands.get(command.id)
-        if known is not None and known.status != ACCEPTED:
+        settled, refusal = self._context.decide(lambda: self._settle(command))
+        if refusal is not None:
+            self._answer(replace(command, arguments={}), REFUSED, refusal)
             return
-        try:
-            command = self._resolve(command)
-        except SfError as error:
-            self._answer(replace(command, arguments={}), REFUSED, one_line(error))
+        if settled is None:
             return
+        # From rank 0 it comes as JSON.
+        command = settled if isinstance(settled, Command) else Command(**settled)
         if known is None:
             self._answer(command, ACCEPTED)
         op = op_named(command.op)
         try:
             reason = self._apply(op, implementation_of(op.name), command)
+        except OperationCancelled:
+            # The cancel has answered it.
+            return
         except CommandFailedError as error:
             self._answer(command, FAILED, error.reason)
             return
@@ -135,6 +182,16 @@ class CommandRunner:
         if op.ends_step:
             raise Rewind
 
+    def _settle(self, command: Command) -> tuple[Command | None, str | None]:
+        """Return a command to apply, or why it is refused; neither if it is answered already."""
+        known = self._context.resume_log.commands.get(command.id)
+        if known is not None and known.status != ACCEPTED:
+            return None, None
+        try:
+            return self._resolve(command), None
+        except SfError as error:
+            return None, one_line(error)
+
     def _resolve(self, command: Command) -> Command:
         """Return a command with its op and all arguments; raise SfError if it is refused."""
         profile = self._context.profile
@@ -142,6 +199,7 @@ class CommandRunner:
         if not isinstance(command.arguments, dict):
             raise UsageError(f"arguments = {command.arguments!r:.60}: must be an object")
         op, arguments = op_named(action.op), action.arguments(command.arguments)
+        self._pending.check_single(op)
         if op.settings:
             table = getattr(profile, op.settings)
             arguments = {
@@ -158,19 +216,77 @@ class CommandRunner:
 
     def _apply(self, op: Op, implementation: OpImplementation, command: Command) -> str | None:
         stage = self._target.stage
-        if op.changes_weights:
-            # Without this checkpoint, a rollback would also lose steps.
-            stage.save(asked_for=True)
         alone: AbstractContextManager[None] = (
             failing_alone(self._context.run.path) if implementation.fails_alone else nullcontext()
         )
-        with alone:
-            reason = implementation.apply(self._target, command)
+        with self._operation(op, command):
+            if op.changes_weights:
+                # Without this checkpoint, a rollback would also lose steps.
+                stage.save(asked_for=True)
+            with alone:
+                reason = self._run(op, implementation, command, implementation.apply)
         self._arm(op)
         if op.changes_weights or op.ends_step:
             # At once, so that no reader takes the scores of other weights for those of these.
             stage.tell_probe()
         return reason
+
+    def _run(
+        self,
+        op: Op,
+        implementation: OpImplementation,
+        command: Command,
+        work: Callable[[OpTarget, Command], str | None],
+    ) -> str | None:
+        """Run an op on every rank, or on rank 0 alone and give the others its weights.
+
+        Args:
+            op: the op.
+            implementation: its implementation.
+            command: its command.
+            work: the implementation's `apply` or `replay`.
+        """
+        context, target = self._context, self._target
+        ranks = context.ranks
+        if ranks.world == 1 or ranks.lockstep or implementation.on_every_rank:
+            reason = work(target, command)
+        else:
+
+            def decide() -> tuple[str | None, bool, bool]:
+                said = work(target, command)
+                return said, isinstance(said, NothingToDo), target.paused
+
+            reason, is_nothing, target.paused = context.decide(decide)
+            if is_nothing:
+                reason = NothingToDo(reason)
+            if op.changes_weights:
+                copy_weights(ranks, context.prepared.layout, target.stage.loop.optimizer)
+        more = implementation.follow_up(target, command)
+        return f"{reason}; {more}" if reason and more else reason or more
+
+    @contextmanager
+    def _operation(self, op: Op, command: Command, *, held: str = "") -> Iterator[None]:
+        """Announce a command that takes a while, and let a cancel end it.
+
+        Args:
+            op: its op.
+            command: the command.
+            held: why it can't be cancelled. It is a repetition then, which has its answer already
+                and is not told again.
+        """
+        if not op.doing:
+            yield
+            return
+        context, stage = self._context, self._target.stage
+        expected_s = context.resume_log.state.expected_seconds(op.name)
+        here = replace(command, stage=stage.name, step=stage.step)
+        context.operation = Operation(here, expected_s, held=held)
+        if not held:
+            context.log_event(context.operation.announcement())
+        try:
+            yield
+        finally:
+            context.operation = None
 
     def _arm(self, op: Op) -> None:
         # Before the probe, which alerts if what was lost is still lost.
@@ -188,168 +304,3 @@ class CommandRunner:
         stage = self._target.stage
         here = replace(command, stage=stage.name, step=stage.step)
         self._context.log_event(here.answer(status, reason, changed=changed))
-
-
-Answer = tuple[Command, str, str | None]
-"""A command, its new status, and the reason."""
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """The actions at one point of a stage, in this order.
-
-    Attributes:
-        stage: the stage's name.
-        step: optimizer steps done.
-        replays: commands to apply again, because they are newer than the checkpoint.
-        stop: why the run stops here; empty if it does not.
-        commands: commands to check, answer and apply.
-        probe: whether the next step ends with a probe.
-    """
-
-    stage: str
-    step: int
-    replays: tuple[Command, ...] = ()
-    stop: str = ""
-    commands: tuple[Command, ...] = ()
-    probe: bool = False
-
-    @property
-    def is_final(self) -> bool:
-        """Whether no decisions remain before the next step."""
-        return not (self.replays or self.stop or self.commands)
-
-    def to_json(self) -> bytes:
-        """Serialize the decisions to JSON."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Decisions:
-        """Parse decisions serialized by `to_json`."""
-        fields: dict[str, Any] = orjson.loads(data)
-        for name in ("replays", "commands"):
-            fields[name] = tuple(Command(**command) for command in fields[name])
-        return cls(**fields)
-
-
-class CommandQueue:
-    """Decides which commands one stage runs next."""
-
-    def __init__(self, context: RunContext, stage: str) -> None:
-        self._context = context
-        self._stage = stage
-        self._replays: list[Command] = []
-
-    @property
-    def applied_seq(self) -> int:
-        """Number of the last event up to which all commands in the log have taken effect."""
-        # The next resume must find the commands that are still waiting for their step.
-        waiting = [command.seq for command in self._replays]
-        return min(waiting, default=self._context.log.seq + 1) - 1
-
-    def resume_from(self, seq: int, step: int) -> list[Answer]:
-        """Queue the commands that are in the log but not in a checkpoint; return pending answers.
-
-        Args:
-            seq: the last event that the checkpoint includes.
-            step: the checkpoint's step.
-        """
-        log = self._context.resume_log
-        self._replays = log.to_replay(self._stage, seq)
-        answers: list[Answer] = []
-        for command in log.unfinished():
-            if command.stage != self._stage:
-                continue
-            at = command.step or 0
-            rolled_back = command.op == "rollback" and command.seq < log.rewound_seq
-            saved = command.op == "checkpoint" and command.seq <= seq
-            if rolled_back or saved:
-                answers.append((command, DONE, None))
-            elif command.by_rule and command.seq > seq and at > step:
-                # The rule fires again at that step, and `after_step` continues the command.
-                continue
-            elif (
-                op_named(command.op).replayed
-                and command.seq > log.rewound_seq
-                # At the checkpoint's own step, a stop wrote it while the command was running.
-                and (command.seq > seq or at == step)
-            ):
-                self._replays.append(command)
-            else:
-                answers.append((command, FAILED, "the worker ended before it was done"))
-        return answers
-
-    def drop_replays(self) -> list[Command]:
-        """Clear the queue of commands to apply again; return those without a final answer."""
-        unanswered = [command for command in self._replays if command.status == ACCEPTED]
-        self._replays.clear()
-        return unanswered
-
-    def replayed(self, command: Command) -> None:
-        """Remove a command from the queue after it was applied again."""
-        self._replays.remove(command)
-
-    def before_step(self, step: int, *, probe: bool) -> Decisions:
-        """Decide the next actions before a step; call this until the decisions are final.
-
-        Args:
-            step: optimizer steps done.
-            probe: whether the next step ends with a probe.
-        """
-        due = tuple(command for command in self._replays if (command.step or 0) <= step)
-        if due:
-            return Decisions(self._stage, step, replays=due)
-        if self._context.signals.received:
-            return Decisions(self._stage, step, stop=f"by signal {self._context.signals.received}")
-        # One at a time: commands after a rollback or a stop are read after it.
-        for line in self._context.commands.iterate():
-            command = Command.from_line(line)
-            if not self._is_answered(command):
-                return Decisions(self._stage, step, commands=(command,))
-        return Decisions(self._stage, step, probe=probe)
-
-    def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
-        """Yield the decisions of the rules that fire on a step's metrics, one rule at a time.
-
-        A rule acts once, even if the step is repeated after a kill.
-        """
-        log = self._context.resume_log
-        for rule, value in self._context.rules.evaluate(metrics, step):
-            identity = f"{rule.name}:{self._stage}:{step}:{log.rewinds}"
-            known = log.commands.get(identity)
-            if known is not None and known.status == DONE:
-                # Same position as the first time: before the step's checkpoint.
-                if known in self._replays:
-                    yield Decisions(self._stage, step, replays=(known,))
-            elif known is None and rule.once and log.has_fired(rule.name):
-                continue
-            elif known is None or known.status == ACCEPTED:
-                command = Command(
-                    identity,
-                    rule.action,
-                    arguments=dict(rule.arguments),
-                    by=rule.name,
-                    by_rule=True,
-                    value=value,
-                )
-                yield Decisions(self._stage, step, commands=(command,))
-
-    def interruptions(self, step: int) -> Decisions:
-        """Decide what interrupts a running command: a stop, ahead of its turn."""
-        actions = self._context.profile.actions
-        commands = map(Command.from_line, self._context.commands.ahead())
-        return Decisions(
-            self._stage,
-            step,
-            commands=tuple(
-                command
-                for command in commands
-                if command.action in actions
-                and op_named(actions[command.action].op).interrupts
-                and not self._is_answered(command)
-            ),
-        )
-
-    def _is_answered(self, command: Command) -> bool:
-        known = self._context.resume_log.commands.get(command.id)
-        return known is not None and known.status != ACCEPTED

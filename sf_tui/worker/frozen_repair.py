@@ -15,6 +15,7 @@ import torch
 
 from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.layout import Freezer, ModelLayout
+from sf_tui.engine.sharding import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, WeightStore
 
 
@@ -89,7 +90,9 @@ def _has_moved(layout: ModelLayout, name: str, start: WeightStore) -> bool:
         if parameter is None:
             continue
         then = stored.to(parameter.device, parameter.dtype)
-        if not torch.equal(parameter.detach(), then):
+        own = part(parameter.detach())
+        moved = float(not torch.equal(own, part_like(then, parameter)))
+        if any(sum_parts([moved], parameter)):
             return True
     return False
 

@@ -7,10 +7,11 @@ recovery of the task, and after every op that changed the weights or took a prot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sf_tui.run.losses import task_losses
+from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.vocabulary.measured import (
     Drop,
     Score,
@@ -26,6 +27,9 @@ CODE = "drop"
 Advice = Callable[[], str]
 """Returns the actions that make sense now."""
 
+Lost = Callable[[str], Sequence[AnswerRecord]]
+"""Returns what the model answers now to some questions of a task that it lost."""
+
 
 class LossAlerts:
     """Alerts of one stage.
@@ -36,13 +40,21 @@ class LossAlerts:
     """
 
     def __init__(
-        self, context: RunContext, stage: str, own: str, *, old: Advice, new: Advice
+        self,
+        context: RunContext,
+        stage: str,
+        own: str,
+        *,
+        old: Advice,
+        new: Advice,
+        lost: Lost = lambda _: (),
     ) -> None:
         self.stage = stage
         self.own = own
         self._context = context
         self._old_advice = old
         self._new_advice = new
+        self._lost = lost
         self._bound = context.profile.window.alert_drop
         self._told: dict[str, float] = {}
         self._best: float | None = None
@@ -138,6 +150,7 @@ class LossAlerts:
             step,
             task,
             again=True,
+            answers=lambda: self._lost(task),
         )
 
     def _beside(self, drop: Drop, whole: Drop | None) -> str:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sf_tui.cases.assemble import StagePoint
-from sf_tui.engine.checkpoint import Checkpoint
+from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.checkpoint_state import DamagedCheckpointError
 from sf_tui.engine.layout import EMBEDDINGS
 from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.vocabulary.commands import Command
+from sf_tui.vocabulary.ops import CANCEL
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.pending import PendingCommands
 from sf_tui.worker.stop import CommandFailedError, StopRun
 
 
@@ -70,11 +72,13 @@ class OpTarget:
     Attributes:
         context: the run.
         stage: the running stage.
+        pending: the commands without a final answer.
         paused: whether the stage waits for a resume before its next step.
     """
 
     context: RunContext
     stage: StageControl
+    pending: PendingCommands
     paused: bool = False
 
 
@@ -89,6 +93,10 @@ class OpImplementation(ABC):
 
     fails_alone: ClassVar[bool] = True
     """Whether a system failure inside `apply` fails only the command, and the run continues."""
+
+    on_every_rank: ClassVar[bool] = False
+    """Whether each of several ranks applies it. Otherwise rank 0 does, and the others take its
+    weights: what it changes beside weights belongs in `follow_up`."""
 
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return the arguments for `apply`.
@@ -110,6 +118,10 @@ class OpImplementation(ABC):
             CommandFailedError: the op failed; the run is unchanged.
             RunError: the op failed; the run ends, unless `fails_alone`.
         """
+
+    def follow_up(self, target: OpTarget, command: Command) -> str | None:  # noqa: ARG002
+        """Do on every rank what follows `apply` or `replay`, and return what the answer adds."""
+        return None
 
     def replay(self, target: OpTarget, command: Command) -> None:
         """Run the op again after a resume, at the same step, with the same effect on the weights.
@@ -141,7 +153,13 @@ def implementation_of(name: str) -> OpImplementation:
     return _IMPLEMENTATIONS[name]
 
 
-class _Freeze(OpImplementation):
+class _OnEveryRank(OpImplementation):
+    """An op on what each rank has of its own, such as the frozen layers."""
+
+    on_every_rank = True
+
+
+class _Freeze(_OnEveryRank):
     fails_alone = False
 
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +195,7 @@ class _Freeze(OpImplementation):
         return freezer.freeze(layers, embeddings=embeddings)
 
 
-class _Unfreeze(OpImplementation):
+class _Unfreeze(_OnEveryRank):
     fails_alone = False
 
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +214,7 @@ class _Unfreeze(OpImplementation):
         target.context.prepared.freezer.unfreeze()
 
 
-class _Anchor(OpImplementation):
+class _Anchor(_OnEveryRank):
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
         target.stage.anchor.check(arguments["strength"])
         return arguments
@@ -207,7 +225,7 @@ class _Anchor(OpImplementation):
         return done
 
 
-class _Unanchor(OpImplementation):
+class _Unanchor(_OnEveryRank):
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
         if target.stage.anchor.strength is None:
             raise RunError("the stage is not anchored")
@@ -219,7 +237,7 @@ class _Unanchor(OpImplementation):
         return "the steps that follow are plain ones"
 
 
-class _Pause(OpImplementation):
+class _Pause(_OnEveryRank):
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
         if target.paused:
             raise RunError("the run is paused already")
@@ -229,7 +247,7 @@ class _Pause(OpImplementation):
         target.paused = True
 
 
-class _Resume(OpImplementation):
+class _Resume(_OnEveryRank):
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
         if not target.paused:
             raise RunError("the run is not paused")
@@ -239,7 +257,7 @@ class _Resume(OpImplementation):
         target.paused = False
 
 
-class _Save(OpImplementation):
+class _Save(_OnEveryRank):
     # End the run if a checkpoint can't be written: later steps would be lost.
     fails_alone = False
 
@@ -247,7 +265,7 @@ class _Save(OpImplementation):
         return target.stage.checkpoint()
 
 
-class _Rollback(OpImplementation):
+class _Rollback(_OnEveryRank):
     fails_alone = False
 
     def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -256,18 +274,24 @@ class _Rollback(OpImplementation):
 
     def apply(self, target: OpTarget, command: Command) -> str:
         stage = target.stage
-        checkpoint = self._checkpoint(target, command.arguments)
-        try:
-            # Verify before anything changes, so that the run can continue on failure.
-            checkpoint.verify()
-        except DamagedCheckpointError as error:
-            raise CommandFailedError(f"{error.message}; roll back to another one") from error
+        path = target.context.decide(lambda: str(self._verified(target, command.arguments).path))
+        checkpoint = read_checkpoint(Path(path))
+        assert checkpoint is not None  # it was verified just now
         lost = stage.step - checkpoint.step
         before = Protection.of(target)
         stage.rewind(checkpoint, "rollback")
         also = Protection.of(target).changes_since(before)
         done = f"back at {checkpoint.path.name}, {counted(lost, 'step')} lost"
         return f"{done}; it also {' and '.join(also)}" if also else done
+
+    def _verified(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
+        checkpoint = self._checkpoint(target, arguments)
+        try:
+            # Verify before anything changes, so that the run can continue on failure.
+            checkpoint.verify()
+        except DamagedCheckpointError as error:
+            raise CommandFailedError(f"{error.message}; roll back to another one") from error
+        return checkpoint
 
     def _checkpoint(self, target: OpTarget, arguments: dict[str, Any]) -> Checkpoint:
         context, stage = target.context, target.stage
@@ -281,7 +305,16 @@ class _Rollback(OpImplementation):
         )
 
 
-class _Stop(OpImplementation):
+class _Cancel(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        target.pending.chosen(arguments["command"])
+        return arguments
+
+    def apply(self, target: OpTarget, command: Command) -> str:
+        return target.pending.cancel(command.arguments["command"], command.sender)
+
+
+class _Stop(_OnEveryRank):
     fails_alone = False
 
     def apply(self, target: OpTarget, command: Command) -> None:  # noqa: ARG002
@@ -338,6 +371,7 @@ for _name, _implementation in {
     "resume": _Resume(),
     "checkpoint": _Save(),
     "rollback": _Rollback(),
+    CANCEL: _Cancel(),
     "stop": _Stop(),
 }.items():
     register_implementation(_name, _implementation)

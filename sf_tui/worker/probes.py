@@ -17,6 +17,7 @@ from sf_tui.engine.prepare import PreparedTask, starts_without_adapter
 from sf_tui.engine.probe_plan import (
     NEW_TASK_FLOOR,
     OLD_TASK_FLOOR,
+    PROBE_SEED,
     HeldOutRows,
     ProbePlan,
     plan_probes,
@@ -24,6 +25,7 @@ from sf_tui.engine.probe_plan import (
 from sf_tui.engine.probing import Prober
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.profile import StageSpec
+from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.events import Drift, Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
 from sf_tui.vocabulary.metrics import metric_named
@@ -42,10 +44,6 @@ _DRIFT_PARAMETERS_A_TENSOR = 500_000
 # Old tasks are lost gradually, and decisions depend on their curves; the new task is learned within
 # a few steps, so a coarse curve is enough.
 OLD_TASK_WEIGHT = 3
-
-# Not the run's seed: runs on the same data must use the same examples, so that their curves are
-# comparable across seeds and strategies.
-PROBE_SEED = 0
 
 Measures = Mapping[str, float]
 
@@ -102,6 +100,8 @@ class StageProbes:
         self.baseline: dict[str, Measures] = {}
         self.report: ProbeReport | None = None
         self._right: dict[str, np.ndarray] = {}
+        self._right_now: dict[str, np.ndarray] = {}
+        self._lost: dict[str, list[int]] = {}
         self._drift: DriftMeter | None = None
 
         tokens_a_step = self._own.mean_length * spec.train.batch_size
@@ -122,6 +122,7 @@ class StageProbes:
             pad_id=prepared.loaded.pad_id,
             batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
             batch_size=settings.batch_size,
+            ranks=prepared.ranks,
         )
 
     def _rows(self, name: str) -> HeldOutRows:
@@ -146,17 +147,37 @@ class StageProbes:
 
         Only for tasks whose metric counts whole examples.
         """
-        return {name: np.packbits(right).tobytes().hex() for name, right in self._right.items()}
+        return _packed(self._right)
 
-    def restore(self, baseline: Mapping[str, Measures], right_at_start: Mapping[str, str]) -> None:
-        """Restore the stage's start from a checkpoint."""
+    @property
+    def right_now(self) -> dict[str, str]:
+        """The same at the last probe; empty unless that one scored the whole held-out splits."""
+        return _packed(self._right_now)
+
+    def lost_rows(self, task: str) -> list[Encoded]:
+        """Return the examples that were right at the stage's start and wrong in the last probe."""
+        rows = self._tasks[task].held_out
+        return [rows[at] for at in self._lost.get(task, ())]
+
+    def restore(
+        self,
+        baseline: Mapping[str, Measures],
+        right_at_start: Mapping[str, str],
+        right_now: Mapping[str, str],
+    ) -> None:
+        """Restore the stage's start, and the results of single examples, from a checkpoint."""
         self.baseline = dict(baseline)
-        self._right = {}
+        self._right = self._unpacked(right_at_start)
+        self._right_now = self._unpacked(right_now)
+
+    def _unpacked(self, texts: Mapping[str, str]) -> dict[str, np.ndarray]:
+        found = {}
         for name, task in self._tasks.items():
-            bits = np.frombuffer(bytes.fromhex(right_at_start.get(name, "")), np.uint8)
+            bits = np.frombuffer(bytes.fromhex(texts.get(name, "")), np.uint8)
             # Another length: the data was changed since, and the change accepted.
             if len(bits) == -(-len(task.held_out) // 8):
-                self._right[name] = np.unpackbits(bits)[: len(task.held_out)].astype(bool)
+                found[name] = np.unpackbits(bits)[: len(task.held_out)].astype(bool)
+        return found
 
     def measure_from(self, meter: DriftMeter) -> None:
         """Set the meter that measures drift from the stage's start."""
@@ -202,6 +223,7 @@ class StageProbes:
         subset: dict[str, Measures] = {}
         flips: dict[str, tuple[int, int]] = {}
         start = 0
+        self._right_now = {}
         for name, task in self._tasks.items():
             places = range(start, start + len(chosen[name]))
             start = places.stop
@@ -214,9 +236,14 @@ class StageProbes:
             now = right[places.start : places.stop]
             if starts:
                 self._right[name] = now
+            if full:
+                self._right_now[name] = now
             if name in self._right:
                 then = self._right[name][list(chosen[name])]
                 flips[name] = int((then & ~now).sum()), int((now & ~then).sum())
+                self._lost[name] = [
+                    at for at, gone in zip(chosen[name], then & ~now, strict=True) if gone
+                ]
         if starts:
             self.baseline = subset
         drop = self._largest_drop(subset)
@@ -274,7 +301,7 @@ class StageProbes:
 
     def drift(self, step: int) -> float:
         """Measure drift, write the event, and return the largest layer's relative update."""
-        if self._drift is None:
+        if self._drift is None or not self._context.ranks.runs_whole:
             return 0.0
         layers = self._drift.measure()
         self._context.log_event(Drift(self._stage, step, layers))
@@ -301,3 +328,7 @@ class StageProbes:
             if name in accuracy and metric_named(self._tasks[name].metric).is_share
         ]
         return min(shares, default=None)
+
+
+def _packed(right: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {name: np.packbits(bits).tobytes().hex() for name, bits in right.items()}

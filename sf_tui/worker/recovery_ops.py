@@ -6,11 +6,15 @@ repair also anchors the stage on request, and treats frozen layers as `frozen_re
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sf_tui.cases.assemble import RunCase, live_case
 from sf_tui.cases.operations import diagnose, repair
 from sf_tui.cases.rows import CaseNeeds
+from sf_tui.engine.aside import room_for_test
+from sf_tui.engine.loop import StageTuner
 from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.repair import edit_model
 from sf_tui.vocabulary.commands import Command
@@ -24,14 +28,14 @@ class _Diagnose(OpImplementation):
     def apply(self, target: OpTarget, command: Command) -> str:
         """Run the recovery test, log its event, and return the verdict as text."""
         context, arguments = target.context, command.arguments
-        found = diagnose(
-            _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
-            examples=arguments["examples"],
-            thorough=arguments["thorough"],
-            time_s=arguments["time"],
-            log=lambda _: context.stop_if_asked(),
-            on_step=lambda _: context.stop_if_asked(),
-        )
+        with _room(target):
+            found = diagnose(
+                _case(target, examples=arguments["examples"], every_row=arguments["thorough"]),
+                examples=arguments["examples"],
+                thorough=arguments["thorough"],
+                time_s=arguments["time"],
+                report=context.report,
+            )
         context.log_event(found.event)
         finding = found.outcome.finding
         return f"{finding.name}: {finding.evidence[0]}"
@@ -44,19 +48,22 @@ class _Recover(OpImplementation):
         return arguments | {"then_anchor": anchors and _why_no_anchor(target) is None}
 
     def apply(self, target: OpTarget, command: Command) -> str:
-        """Repair, then anchor the stage if the command asks for it; return both as text."""
+        """Repair, and return what came of it; `follow_up` anchors the stage if asked to."""
         context, arguments = target.context, command.arguments
         anchor = target.stage.anchor
         if arguments["then_anchor"]:
             # First, so that nothing can fail once the weights are changed.
             anchor.prepare()
         case = _case(target, examples=arguments["examples"], every_row=False)
-        with frozen_for_repair(
-            context.prepared.freezer,
-            context.prepared.layout,
-            case.case.start,
-            keep_all=arguments["keep_frozen"],
-        ) as frozen:
+        with (
+            _room(target),
+            frozen_for_repair(
+                context.prepared.freezer,
+                context.prepared.layout,
+                case.case.start,
+                keep_all=arguments["keep_frozen"],
+            ) as frozen,
+        ):
             found = repair(
                 case,
                 examples=arguments["examples"],
@@ -65,14 +72,13 @@ class _Recover(OpImplementation):
                 new_floor=arguments["new_floor"],
                 # Scaling back would move a layer that has to stay as it is.
                 keep=1.0 if frozen.moved_stay else None,
-                log=lambda _: context.stop_if_asked(),
-                on_step=lambda _: context.stop_if_asked(),
+                report=context.report,
                 thaw=not frozen.staying,
             )
-        parts = [_summary(found), frozen.summary, self._hold(target, command)]
+        parts = [_summary(found), frozen.summary]
         return "; ".join(part for part in parts if part)
 
-    def _hold(self, target: OpTarget, command: Command) -> str:
+    def follow_up(self, target: OpTarget, command: Command) -> str:
         """Anchor the stage if the command asks for it; return how it is held from now on."""
         anchor = target.stage.anchor
         if command.arguments["then_anchor"]:
@@ -110,6 +116,15 @@ def register_recovery_ops() -> None:
         register_implementation(name, _Edit())
 
 
+def _room(target: OpTarget) -> AbstractContextManager[None]:
+    """Return the context in which a test trains; another program's optimizer is left alone."""
+    context, loop = target.context, target.stage.loop
+    if not isinstance(loop, StageTuner):
+        return nullcontext()
+    folder = context.run.path / f".test.{os.getpid()}.writing"
+    return room_for_test(context.prepared.layout, loop.optimizer, folder)
+
+
 def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
     context, point = target.context, target.stage.point()
     return live_case(
@@ -126,8 +141,11 @@ def _case(target: OpTarget, *, examples: int, every_row: bool) -> RunCase:
 def _summary(found: RepairOutcome) -> str:
     """Return both tasks before and after; raise if the floor was broken, which changed nothing."""
     if found.floor_refusal is not None:
+        more = found.suggested_examples
+        examples = f"examples = {more} may keep it, " if more is not None else ""
         raise CommandFailedError(
-            f"{found.floor_refusal.reason}; the weights are as before; a lower new_floor accepts it"
+            f"{found.floor_refusal.reason}; the weights are as before; {examples}a lower new_floor "
+            "accepts it"
         )
     parts = [
         f"{name} {before:.2f} to {after:.2f}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 
 import psutil
 import torch
@@ -15,8 +17,13 @@ from sf_tui.errors import UsageError
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import RunDirectory
 from sf_tui.vocabulary.commands import REFUSED, Command
+from sf_tui.vocabulary.events import CommandAnswered
+from sf_tui.vocabulary.ops import op_named
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.rules import failed_guards
+
+_NO_WORKER = "no worker was running to read it; send it again"
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -64,13 +71,71 @@ def claim_run(run: RunDirectory, *, peft: str | None = None, **more: str) -> Non
     )
 
 
+def open_inbox(run: RunDirectory) -> CommandInbox:
+    """Return the inbox of the process that owns a run from now on; call it before `claim_run`.
+
+    The first owner's has every command since the run directory was made, a later one's those from
+    now on: what was asked of a process that is gone may not be wanted any more.
+    """
+    is_first = "pid" not in run.read_run_json()
+    size = run.commands.stat().st_size if run.commands.exists() else 0
+    return CommandInbox(run.commands, 0 if is_first else size)
+
+
+def settle_earlier_commands(context: RunContext, *, begun: bool) -> None:
+    """Keep or refuse the commands that were sent before this process owned the run.
+
+    Before a run's first step nothing has changed since they were sent, so those that change the
+    training are kept. One that acts at once, such as a stop, was for the process that is gone.
+
+    Args:
+        context: the run.
+        begun: whether an earlier process began it.
+    """
+    known = context.resume_log.commands
+    unread = [one for one in context.commands.read_earlier() if one.id not in known]
+    actions = context.profile.actions
+    kept = [
+        command
+        for command in unread
+        if not begun
+        and command.action in actions
+        and not op_named(actions[command.action].op).interrupts
+    ]
+    context.commands.keep(kept)
+    _refuse(context.log_event, [one for one in unread if one not in kept], _NO_WORKER)
+
+
 def refuse_commands(context: RunContext, reason: str) -> None:
     """Refuse all unanswered commands, which will not be executed."""
-    for line in context.commands.poll():
-        command = Command.from_line(line)
-        if command.id not in context.resume_log.commands:
-            command.arguments = {}
-            context.log_event(command.answer(REFUSED, reason))
+    known = context.resume_log.commands
+    _refuse(context.log_event, context.commands.waiting(lambda one: one.id in known), reason)
+
+
+def refuse_unread(
+    inbox: CommandInbox,
+    known: Container[str],
+    log_event: Callable[[CommandAnswered], object],
+    reason: str,
+) -> None:
+    """Refuse all commands of a process that ends before it has begun.
+
+    Args:
+        inbox: its inbox.
+        known: ids of the commands that were read before.
+        log_event: logs an event.
+        reason: why it ends.
+    """
+    unread = [*inbox.read_earlier(), *inbox.waiting(lambda _: False)]
+    _refuse(log_event, (one for one in unread if one.id not in known), reason)
+
+
+def _refuse(
+    log_event: Callable[[CommandAnswered], object], commands: Iterable[Command], reason: str
+) -> None:
+    for command in commands:
+        # Their arguments were never checked.
+        log_event(replace(command, arguments={}).answer(REFUSED, reason))
 
 
 def missed_guards(context: RunContext) -> list[str]:

@@ -15,7 +15,13 @@ import torch
 
 from sf_tui.cases.assemble import StagePoint
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loop import NonFiniteLossError, StepOutcome, TrainingLoop, refusals_of
+from sf_tui.engine.loop import (
+    NonFiniteLossError,
+    StageTuner,
+    StepOutcome,
+    TrainingLoop,
+    refusals_of,
+)
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
@@ -30,10 +36,12 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
-from sf_tui.worker.commands import CommandRunner, Decisions
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
-from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
+from sf_tui.worker.learning_alerts import warn_of_divergence
+from sf_tui.worker.non_finite import go_back, learning_rate_factor
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_strategies import stage_strategies
@@ -105,11 +113,12 @@ class StagePlay:
         self._measuring.probe_start()
         self._measuring.say_unknown_tasks()
         self._watch.begin()
-        if self._measuring.has_old_tasks:
+        if self._measuring.has_old_tasks and context.ranks.runs_whole:
             announce_risk(context, self.spec, self.loop.total_steps)
         self._commands.resume_from(context.log.seq, 0)
         # Any existing bank is from a discarded attempt at this stage.
-        remove(bank_folder(context.run, self.name))
+        if context.ranks.is_main:
+            remove(bank_folder(context.run, self.name))
         self.save()
         self._measure_drift_from_start()
         self._open_strategies(at_start=True)
@@ -118,6 +127,7 @@ class StagePlay:
         context = self._context
         if not context.resume_log.has_event("stage_started", self.name):
             anchor = self.anchor.summary
+            task = context.prepared.tasks[self.spec.task]
             context.log_event(
                 StageStarted(
                     stage=self.name,
@@ -129,6 +139,9 @@ class StagePlay:
                     anchor=None if anchor is None else AnchorState(**anchor),
                     probe_every=self._measuring.plan.every,
                     probe_every_in_window=self._measuring.plan.every_in_window,
+                    rows=len(task.train),
+                    rows_per_step=self.spec.train.batch_size - self.strategies.old_rows,
+                    tokens_per_row=round(task.mean_length, 2),
                     refused=refusals_of(self.loop),
                 )
             )
@@ -148,7 +161,7 @@ class StagePlay:
         context.shelf.settle(self.name, self.loop.total_steps, context.resume_log)
         self._tell_put_aside()
         self._measure_drift_from_start()
-        if went_back:
+        if context.decide(lambda: went_back):
             self.tell_probe()
         self._commands.resume_from(checkpoint.seq, checkpoint.step)
         self._open_strategies()
@@ -190,7 +203,14 @@ class StagePlay:
         return self.save(asked_for=True).name
 
     def save(self, *, asked_for: bool = False) -> Path:
-        """Write a checkpoint of this step, log it, and return its folder."""
+        """Write a checkpoint of this step on rank 0, log it, and return its complete folder."""
+        if self._context.ranks.lockstep:
+            assert isinstance(self.loop, StageTuner)  # a loop of one's own has no divided weights
+            path = self._context.shelf.path(self.name, self.step)
+            self.loop.gather(path.with_name(f".{path.name}.gathered"))
+        return Path(self._context.decide(lambda: str(self._save(asked_for=asked_for))))
+
+    def _save(self, *, asked_for: bool) -> Path:
         context = self._context
         context.log.sync()
         path = context.shelf.path(self.name, self.step)
@@ -225,6 +245,7 @@ class StagePlay:
             "rules_crossed": context.rules.crossed,
             "baseline": self._measuring.baseline,
             "right_at_start": self._measuring.right_at_start,
+            "right_now": self._measuring.right_now,
             "watch": self._watch.state,
             "accuracy": context.accuracy,
             "probed_at": context.probed_at,
@@ -232,6 +253,7 @@ class StagePlay:
             "asked_for": asked_for,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "ranks": context.ranks.world,
         }
         return state, tensors
 
@@ -310,7 +332,11 @@ class StagePlay:
         context.rules.restore(checkpoint.state["rules_crossed"])
         context.accuracy = checkpoint.state["accuracy"]
         context.probed_at = checkpoint.state["probed_at"]
-        self._measuring.restore(checkpoint.state["baseline"], checkpoint.state["right_at_start"])
+        self._measuring.restore(
+            checkpoint.state["baseline"],
+            checkpoint.state["right_at_start"],
+            checkpoint.state["right_now"],
+        )
         self._watch.restore(checkpoint.state["watch"])
         self._set_learning_rate_factor()
 
@@ -326,11 +352,7 @@ class StagePlay:
         )
 
     def _set_learning_rate_factor(self) -> None:
-        settings = self.spec.train
-        nans = self._context.resume_log.nan_rewinds.get(self.name, 0)
-        # A run that stopped at a NaN and is resumed keeps the profile's rate.
-        lowered = nans if settings.on_nan == "continue" else 0
-        self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
+        self.loop.scale_learning_rate(learning_rate_factor(self._context, self.spec))
 
     def obey(self) -> Decisions:
         """Run all commands due before the next step; return the decisions about the step."""
@@ -338,7 +360,7 @@ class StagePlay:
         while True:
             # A command may have opened a danger window.
             probe = following == self.loop.total_steps or self._measuring.is_due(following)
-            decisions = self._commands.queue.before_step(self.step, probe=probe)
+            decisions = self._commands.before_step(self.step, probe=probe)
             self._commands.apply(decisions)
             if not decisions.is_final:
                 continue
@@ -369,7 +391,7 @@ class StagePlay:
             metrics["drift"] = self._measuring.drift(step)
             self._watch.after_probe()
         self._watch.after_step()
-        for fired in self._commands.queue.after_step(metrics, step):
+        for fired in self._commands.after_step(metrics, step):
             self._commands.apply(fired)
         if last:
             warn_of_divergence(context, self.spec, outcome.loss, step)
@@ -377,24 +399,5 @@ class StagePlay:
             self.save()
 
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:
-        context = self._context
-        again = self.spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
-        levers = nan_levers(context, self.spec)
-        then = "goes on once at a lower rate" if again else levers
-        context.alert("error", "nan", f"{error.message}; {then}", self.name, error.step)
-        # A checkpoint of the previous step is the state that gave this loss, and would again.
-        earlier = [c for c in context.shelf.current(self.name) if c.step < error.step - 1]
-        for checkpoint in reversed(earlier):
-            self._restore(checkpoint)
-            # An earlier update may have broken the weights while the loss was still finite.
-            if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
-                break
-        else:
-            raise RunError(f"stage '{self.name}', {error.message}; no good checkpoint", levers)
-        self._rewind(checkpoint, "nan", lost=error.step - 1 - checkpoint.step)
-        if not again:
-            raise RunError(
-                f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
-                levers,
-            )
+        go_back(self._context, self.spec, error, self._restore, self._rewind)
         self._set_learning_rate_factor()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sf_tui.cases.rows import held_out_prompts_of
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.prepare import PreparedRun
 from sf_tui.errors import DataError
@@ -27,6 +28,7 @@ from sf_tui.neighbors.cache import (
     digest,
     read_cache,
 )
+from sf_tui.neighbors.held_out import HeldOutPrompts
 from sf_tui.neighbors.propose import LeftOut, Neighbor, propose, subjects_of
 from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.taught import add_taught, neighbors_beside
@@ -94,6 +96,7 @@ class StageBank:
         profile, settings = prepared.profile, prepared.profile.anchor
         self._train = prepared.tasks[spec.task].train
         self._left_out = left_out = _left_out(prepared)
+        self._held_out = held_out = _held_out(prepared)
         self._limit = prepared.loaded.row_limit(spec.train.max_length)
         self._kinds: dict[str, float] = profile.neighbors.kinds.model_dump()
         purpose = "neighbours" if probed is None else "probed"
@@ -133,6 +136,7 @@ class StageBank:
             prompts=digest(self.prompts),
             left_out=digest(sorted(left_out.subjects)) if left_out else None,
             origin=self.origin,
+            held_out=digest(sorted(held_out.prompts)),
         )
 
     def read(self, folder: Path) -> TeacherCache | None:
@@ -218,6 +222,7 @@ class StageBank:
                 for prompt in sample.prompts
                 if (self._limit is None or len(prompt) + longest <= self._limit)
                 and (self._left_out is None or prompt not in self._left_out)
+                and prompt not in self._held_out
             )
             if fitting:
                 found.append(TaughtPrompts(task, stage, fitting, longest))
@@ -232,6 +237,7 @@ class StageBank:
             self._seed,
             self._left_out,
             every_prompt(self._train),
+            held_out=self._held_out,
         )
         fitting = [neighbor for neighbor in found if self._fits(neighbor.tokens)]
         if not fitting:
@@ -253,6 +259,16 @@ def _left_out(prepared: PreparedRun) -> LeftOut | None:
         prompts = [*every_prompt(task.train), *prompts_of(task.held_out)]
         subjects |= subjects_of(anatomize(prompts, prepared.loaded.tokenizer))
     return LeftOut(subjects) if names else None
+
+
+def _held_out(prepared: PreparedRun) -> HeldOutPrompts:
+    """Return the held-out prompts of the tasks that the run trains.
+
+    Those of other tasks don't count: what an anchor trains on must not depend on old data.
+    """
+    tasks = {stage.task for stage in prepared.profile.stages()}
+    found = held_out_prompts_of(prepared.tasks[name] for name in sorted(tasks))
+    return HeldOutPrompts(prepared.loaded.tokenizer, found)
 
 
 def bank_folder(run: RunDirectory, stage: str) -> Path:

@@ -6,14 +6,18 @@ This is the worker's control flow. Knows no stage and no op.
 from __future__ import annotations
 
 import errno
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from sf_tui.errors import RunError, SfError
+from sf_tui.run.hosted import resume_by_path
+
+if TYPE_CHECKING:
+    from sf_tui.engine.ranks import Ranks
 
 # A library may swallow an exception raised inside its own error handling, so it is raised
 # repeatedly until the preparation ends.
@@ -85,8 +89,8 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
     if isinstance(error, OSError):
         return RunError(
             f"{error.filename or run}: {error.strerror or error}",
-            "earlier checkpoints are intact; fix the disk, then "
-            f"`sf resume {shlex.quote(str(run))}` continues the run",
+            f"earlier checkpoints are intact; fix the disk, then {resume_by_path(run)} continues "
+            "the run",
         )
     return None
 
@@ -136,6 +140,17 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: str | None = None
         self._preparing = False
+
+    def share(self, ranks: Ranks) -> None:
+        """Take over a signal that another rank received."""
+        if ranks.world == 1:
+            return
+        numbers = [0.0] * ranks.world
+        if self.received is not None:
+            numbers[ranks.rank] = signal.Signals[self.received].value
+        received = [int(number) for number in ranks.sums(numbers) if number]
+        if received:
+            self.received = signal.Signals(received[0]).name
 
     @contextmanager
     def ending_preparation(self) -> Iterator[None]:

@@ -11,7 +11,9 @@ from typing import Any
 
 from sf_tui.profile import StageSpec
 from sf_tui.worker.advice import new_task_advice, old_task_advice
+from sf_tui.worker.answer_ops import lost_answers
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.expected_times import ExpectedTimes
 from sf_tui.worker.learning_alerts import early_look, warn_if_not_learned
 from sf_tui.worker.loss_alerts import LossAlerts
 from sf_tui.worker.ops import StageControl
@@ -35,7 +37,9 @@ class StageWatch:
             spec.task,
             old=lambda: old_task_advice(context, stage),
             new=lambda: new_task_advice(context, stage),
+            lost=lambda task: lost_answers(context, probes.lost_rows(task)),
         )
+        self._times = ExpectedTimes(context, spec, stage)
         self._early = early_look(probes.danger.at_start, stage.loop.total_steps)
         self._looked = False
 
@@ -111,5 +115,6 @@ class StageWatch:
             )
 
     def after_step(self) -> None:
-        """Log the end of a danger window that ended with the last step."""
+        """Log the end of a danger window, and the expected times of operations."""
         self._probes.danger.leave(self._stage.step)
+        self._times.after_step()

@@ -5,22 +5,21 @@ One worker owns a run directory at a time. It can be killed at any moment, and t
 
 from __future__ import annotations
 
-import shlex
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.adapters.inject import peft_version, require_peft
-from sf_tui.engine.checkpoint import Checkpoint
-from sf_tui.engine.loading import save_model
+from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.prepare import prepare_run
+from sf_tui.engine.ranks import ALONE, RankLostError, Ranks, RunEnded
 from sf_tui.errors import RunError, SfError
-from sf_tui.profile import StageSpec, load_profile
-from sf_tui.run.commands import CommandTail
+from sf_tui.profile import Profile, StageSpec, load_profile
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
-from sf_tui.run.durable import new_folder
 from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
@@ -30,7 +29,14 @@ from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.devices import DeviceReader
+from sf_tui.worker.final_model import whole_weights, write_model
+from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
+from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
+from sf_tui.worker.launched import describe_ranks, leave_lone_launcher
+from sf_tui.worker.ops import counted
+from sf_tui.worker.rank_watch import RankWatch
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.run_end import (
@@ -41,7 +47,10 @@ from sf_tui.worker.run_end import (
     TrainedByHostError,
     claim_run,
     missed_guards,
+    open_inbox,
     refuse_commands,
+    refuse_unread,
+    settle_earlier_commands,
 )
 from sf_tui.worker.stage import StagePlay
 from sf_tui.worker.stage_strategies import LoopOf, check_strategies, own_loop
@@ -58,7 +67,9 @@ class Worker:
         *,
         accept_changed_data: bool = False,
         loop_of: LoopOf = own_loop,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self._loop_of = loop_of
         self._run = run
         self._accept_changed_data = accept_changed_data
@@ -76,11 +87,54 @@ class Worker:
         Raises:
             SfError: the run failed; the failure is also logged.
         """
+        if not self._ranks.is_main:
+            return self._follow()
+        if self._ranks.world == 1:
+            leave_lone_launcher(os.environ)
+        watch = RankWatch(self._ranks, self._say_lost)
+        watch.start()
+        try:
+            code = self._own_and_work()
+        except SfError as error:
+            self._ranks.end(error.exit_code)
+            raise
+        except Exception:
+            self._ranks.end(EXIT_FAILED)
+            raise
+        finally:
+            watch.stop()
+        self._ranks.end(code)
+        return code
+
+    def _say_lost(self, error: RankLostError) -> None:
+        if self._context is not None:
+            self._say_failed(self._context.log, one_line(error), error.exit_code)
+
+    def _follow(self) -> int:
+        """Train as rank 0 decides, until it has ended the run; return the run's exit code."""
+        watch = RankWatch(self._ranks, lambda error: print(error, file=sys.stderr, flush=True))
+        watch.start()
+        try:
+            self._work(None)
+            # Rank 0 writes the model, and ends the run.
+            self._ranks.decide(lambda: None)
+        except RunEnded as end:
+            return end.exit_code
+        except RankLostError:
+            raise
+        except Exception as error:
+            self._ranks.leave(str(error) or type(error).__name__)
+            raise
+        finally:
+            watch.stop()
+        raise RankLostError("rank 0 goes on after the end of the run")
+
+    def _own_and_work(self) -> int:
         check_utf8(self._run.path)
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
-        heartbeat = Heartbeat(self._run)
+        heartbeat = Heartbeat(self._run, DeviceReader())
         try:
             clear_leftovers(self._run)
             heartbeat.start()
@@ -131,12 +185,64 @@ class Worker:
             # raised to the caller.
             return
 
-    def _work(self, log: EventLog) -> int:
-        resume_log = ResumeLog(log.history)
+    def _work(self, log: EventLog | None) -> int:
+        """Work through the run; in a rank other than 0, which has no log, return before its end."""
         profile = load_profile(self._run.profile)
         if profile.host is not None:
             raise TrainedByHostError(self._run.id, profile.host.name)
-        shelf = CheckpointStore(self._run, profile.checkpoint)
+        self._ranks.lockstep = self._ranks.world > 1 and profile.launch.sharding == "fsdp2"
+        inbox = open_inbox(self._run)
+        if log is not None:
+            resume_log = ResumeLog(log.history)
+            shelf = CheckpointStore(self._run, profile.checkpoint)
+            seq = log.seq
+            begun = self._ranks.decide(lambda: self._begin(profile, shelf, resume_log, seq))
+        else:
+            begun = Beginning.received(self._ranks)
+            log = FollowedLog(self._run.events, begun.seq)
+            resume_log = ResumeLog(log.history)
+            shelf = FollowedStore(self._run, profile.checkpoint)
+        resume_point = read_checkpoint(Path(begun.checkpoint)) if begun.checkpoint else None
+        resumed = resume_log.has_event("run_started")
+        threads = resume_point.state["threads"] if resume_point else None
+        stopped = False
+        try:
+            with self._signals.ending_preparation():
+                prepared = prepare_run(profile, threads, self._run.created, self._ranks)
+                check_strategies(prepared)
+        except PreparationStopped:
+            stopped = True
+        self._signals.share(self._ranks)
+        if stopped or (self._ranks.world > 1 and self._signals.received):
+            return self._stop_unprepared(log, inbox, resume_log)
+        context = RunContext(
+            self._run,
+            log,
+            resume_log,
+            prepared,
+            shelf,
+            inbox,
+            self._signals,
+            RuleWatch(profile.rules),
+        )
+        self._context = context
+        log.history.clear()
+        where = describe_ranks(self._ranks, str(prepared.compute.device))
+        if self._ranks.is_main:
+            if not resumed:
+                introduce_run(context)
+            if self._ranks.world > 1:
+                context.log_event(Alert("info", "ranks", where))
+            for alert in begun.alerts:
+                # Every time, unlike `context.alert`: the files may change again.
+                context.log_event(Alert("warn", *alert))
+            settle_earlier_commands(context, begun=resumed)
+        return self._play(context, resume_point, resumed=resumed)
+
+    def _begin(
+        self, profile: Profile, shelf: CheckpointStore, resume_log: ResumeLog, seq: int
+    ) -> Beginning:
+        """Take the run over, and return where it goes on from."""
         names = [stage.name for stage in profile.stages()]
         resume_point = shelf.resume_point(names, resume_log)
         resumed = resume_log.has_event("run_started")
@@ -146,39 +252,17 @@ class Worker:
         changed = check_inputs(
             self._run, profile, begun=resumed, accept_changed=self._accept_changed_data
         )
-        threads = resume_point.state["threads"] if resume_point else None
-        try:
-            with self._signals.ending_preparation():
-                prepared = prepare_run(profile, threads, self._run.created)
-                check_strategies(prepared)
-        except PreparationStopped:
-            return self._stop_unprepared(log)
-        context = RunContext(
-            self._run,
-            log,
-            resume_log,
-            prepared,
-            shelf,
-            CommandTail(self._run.commands),
-            self._signals,
-            RuleWatch(profile.rules),
-        )
-        self._context = context
-        log.history.clear()
-        if not resumed:
-            introduce_run(context)
+        alerts = []
         if changed:
-            # Every time, unlike `context.alert`: the files may change again.
-            context.log_event(
-                Alert("warn", "data-changed", f"data changed: {describe_changes(changed)}")
-            )
+            alerts.append(("data-changed", f"data changed: {describe_changes(changed)}"))
         if changed_peft is not None:
-            context.log_event(Alert("warn", "versions", changed_peft))
-        # Commands sent to a worker that died before it read them.
-        refuse_commands(context, "no worker was running to read it; send it again")
-        return self._play(context, resume_point, resumed=resumed)
+            alerts.append(("versions", changed_peft))
+        return Beginning(seq, str(resume_point.path) if resume_point else None, alerts)
 
-    def _stop_unprepared(self, log: EventLog) -> int:
+    def _stop_unprepared(self, log: EventLog, inbox: CommandInbox, resume_log: ResumeLog) -> int:
+        if not self._ranks.is_main:
+            return EXIT_STOPPED
+        refuse_unread(inbox, resume_log.commands, log.append, "the run was being stopped")
         log.append(
             RunFinished(
                 status="stopped",
@@ -242,6 +326,7 @@ class Worker:
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.resume_log.last_step(stage) - step, 0)
         context.log_event(Rewound(stage=stage, step=step, lost=lost, reason="resumed"))
+        self._tell_other_ranks(context, point)
         then = point.state["torch"]
         if then != torch.__version__:
             context.alert(
@@ -253,6 +338,16 @@ class Worker:
                 point.step,
             )
 
+    def _tell_other_ranks(self, context: RunContext, point: Checkpoint) -> None:
+        before, now = point.state["ranks"], self._ranks.world
+        if before == now:
+            return
+        text = (
+            f"resumed on {counted(now, 'rank')}, written by {counted(before, 'rank')}: the "
+            "same samples in the same order, and the same course within float tolerance"
+        )
+        context.log_event(Alert("info", "ranks", text, point.stage, point.step))
+
     def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
         lost = context.resume_log.last_step(spec.name)
         context.log_event(Rewound(stage=spec.name, step=0, lost=lost, reason="resumed"))
@@ -260,7 +355,10 @@ class Worker:
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
         if play is not None:
             play.save()
-        self._write_model(context)
+        weights = whole_weights(context)
+        if not self._ranks.is_main:
+            return EXIT_STOPPED
+        write_model(context, weights)
         if stop.command is not None:
             command = context.resume_log.commands[stop.command]
             context.log_event(command.answer(DONE))
@@ -276,8 +374,11 @@ class Worker:
         return EXIT_STOPPED
 
     def _finish(self, context: RunContext) -> int:
+        weights = whole_weights(context)
+        if not self._ranks.is_main:
+            return EXIT_OK
         failed = missed_guards(context)
-        self._write_model(context)
+        write_model(context, weights)
         refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
         context.log_event(
@@ -289,20 +390,6 @@ class Worker:
             )
         )
         return code
-
-    def _write_model(self, context: RunContext) -> None:
-        """Write `model/` to a temporary folder, then replace the one that a stop left."""
-        path = self._run.model
-        aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
-        try:
-            with new_folder(path, aside, old) as folder:
-                save_model(context.prepared.loaded, folder)
-        except (OSError, SafetensorError) as error:
-            raise RunError(
-                f"{path}: can't write the final model: {error}",
-                "the last checkpoint holds the same weights; make room, then "
-                f"`sf resume {shlex.quote(str(path.parent))}`",
-            ) from error
 
 
 def _last_metrics(log: EventLog) -> TaskMetrics:

@@ -19,12 +19,16 @@ def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Pa
     result = CliRunner().invoke(app, ["memory", *arguments, "--json"])
     assert result.exit_code == 0, result.exception
     report = json.loads(result.stdout)
-    assert report["wanted"] == {"ratio_to_trainer": "at most 1.1"}
+    assert set(report["wanted"]) == {"ratio_to_trainer", "ratio_with_test"}
     assert report["conditions"]["steps"] == 20
     measured = report["measured"]
-    assert report["ratio_to_trainer"] == measured["peak_bytes"] / measured["trainer_peak_bytes"]
-    assert measured["probes"] == 5
-    assert measured["checkpoints"] == 5
+    trainer = measured["trainer_peak_bytes"]
+    assert report["ratio_to_trainer"] == measured["trained_peak_bytes"] / trainer
+    assert report["ratio_with_test"] == measured["peak_bytes"] / trainer
+    assert measured["peak_bytes"] >= measured["trained_peak_bytes"]
+    assert measured["verdict"]
+    assert measured["probes"] >= 5
+    assert measured["checkpoints"] >= 5
     assert measured["frozen_layers"] == 2
     for side in ("", "trainer_"):
         assert measured[f"{side}peak_bytes"] >= measured[f"{side}loaded_bytes"] > 50_000_000

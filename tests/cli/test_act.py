@@ -6,20 +6,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from sf_tui.cli.act import act, stop
 from sf_tui.cli.waiting import ActionTimeoutError, Patience, send_and_wait
-from sf_tui.errors import RunError
+from sf_tui.errors import RunError, UsageError
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, Command
-from sf_tui.vocabulary.events import RunFinished
+from sf_tui.vocabulary.events import Alert, OperationProgress, RunFinished
 
 
 @pytest.fixture
@@ -114,6 +116,7 @@ class SlowWorker:
         self.run = run
         self.takes_s = 0.0
         self.dies = False
+        self.shows: list[OperationProgress] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.beat()
@@ -136,6 +139,8 @@ class SlowWorker:
             for line in tail.poll():
                 command = Command.from_line(line)
                 log.append(command.answer(ACCEPTED))
+                for progress in self.shows:
+                    log.append(replace(progress, id=progress.id or command.id))
                 self._ended.wait(self.takes_s)
                 if self.dies:
                     self.beat(age_s=3600)
@@ -170,7 +175,8 @@ def test_act_waits_for_the_end_once_the_worker_has_accepted(worker: SlowWorker) 
     answer = send_and_wait(worker.run, "freeze", {}, Patience(30, told.append, clock=fast_clock()))
     assert answer is not None
     assert (answer.status, answer.reason) == ("done", "as asked")
-    assert "freeze accepted, not done yet after" in told[0]
+    assert told[0] == "freeze: kept for the first step; the worker is starting"
+    assert "freeze accepted, not done yet after" in told[1]
     # Far past the 30 s in which it had to be accepted.
     assert float(told[-1].split()[-2]) > 60
 
@@ -188,6 +194,10 @@ def test_a_worker_that_does_not_accept_in_time_is_told_apart(worker: SlowWorker)
     with pytest.raises(RunError, match=r"freeze not answered within 0.2 s") as caught:
         send_and_wait(worker.run, "freeze", {}, Patience(0.2, print))
     assert caught.value.exit_code == 1
+    assert caught.value.hint == "the worker is still starting and carries it out at its first step"
+    EventLog(worker.run.events).append(Alert("info", "note", "the worker has begun"))
+    with pytest.raises(RunError, match=r"freeze not answered within 0.2 s") as caught:
+        send_and_wait(worker.run, "freeze", {}, Patience(0.2, print))
     assert "it is queued and may still be carried out" in caught.value.hint
 
 
@@ -201,3 +211,77 @@ def test_a_worker_that_dies_ends_the_wait(worker: SlowWorker) -> None:
 def test_without_waiting_the_command_is_only_sent(worker: SlowWorker) -> None:
     assert send_and_wait(worker.run, "freeze", {}, Patience(0, print)) is None
     assert [line["action"] for line in CommandTail(worker.run.commands).poll()] == ["freeze"]
+
+
+def at(part: str, **more: Any) -> OperationProgress:
+    return OperationProgress(id="", op="diagnose", stage="new", step=85, part=part, **more)
+
+
+def test_act_prints_how_far_an_operation_is(worker: SlowWorker) -> None:
+    worker.shows = [
+        at("", left_s=45.0),
+        at("examples", number=1, parts=3, total=40, left_s=44.0),
+        at("examples", number=1, parts=3, done=1, total=40, left_s=43.0),
+        at("neighbors", number=2, parts=3, done=120, total=457, score=0.61, left_s=34.2),
+    ]
+    worker.takes_s = 0.3
+    worker.start()
+    told: list[str] = []
+    send_and_wait(worker.run, "diagnose", {}, Patience(30, told.append))
+    assert told[1:] == [
+        "diagnose: training waits, about 45 s left",
+        "diagnose: about 44 s left, 1 of 3 examples, step 0/40",
+        "diagnose: about 34 s left, 2 of 3 neighbors, step 120/457, score 0.61",
+    ]
+
+
+def test_waiting_behind_an_operation_does_not_count_as_no_answer(run: RunDirectory) -> None:
+    worker = SlowWorker(run)
+    log = EventLog(run.events)
+    told: list[str] = []
+
+    def clock() -> float:
+        # Every look takes half of the patience, and finds news of the operation.
+        clock_at[0] += 0.5
+        if clock_at[0] < 4:
+            log.append(replace(at("neighbors", left_s=30.0), id="c-other"))
+        return clock_at[0]
+
+    clock_at = [0.0]
+    with pytest.raises(RunError, match="not answered"):
+        send_and_wait(worker.run, "freeze", {}, Patience(1.2, told.append, clock=clock))
+    assert clock_at[0] > 4
+    assert told[1:] == ["freeze: waits until diagnose is done: about 30 s left, neighbors"]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_an_interrupt_ends_the_command_in_the_worker_or_says_how(
+    worker: SlowWorker, cancels: bool
+) -> None:
+    looks = iter(range(3))
+
+    def clock() -> float:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+        return 0.0
+
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        send_and_wait(
+            worker.run, "diagnose", {}, Patience(9, told.append, cancels=cancels, clock=clock)
+        )
+    sent = CommandTail(worker.run.commands).poll()
+    if cancels:
+        assert [line["action"] for line in sent] == ["diagnose", "cancel"]
+        assert sent[1]["arguments"] == {"command": sent[0]["id"]}
+    else:
+        assert [line["action"] for line in sent] == ["diagnose"]
+        assert f"sf act {worker.run.path} cancel {sent[0]['id']}" in told[-1]
+
+
+def test_a_cancel_names_its_command(worker: SlowWorker) -> None:
+    act(str(worker.run.path), "cancel", "diagnose", set_=None, wait=0)
+    (line,) = CommandTail(worker.run.commands).poll()
+    assert (line["action"], line["arguments"]) == ("cancel", {"command": "diagnose"})
+    with pytest.raises(UsageError, match="freeze takes no such argument"):
+        act(str(worker.run.path), "freeze", "diagnose", set_=None, wait=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,10 @@ def written(home: Path, name: str, right: int, bits: str, end: int, *overrides: 
         for step in range(1, 11):
             run.step(step, stage, loss=1 / step)
             probe(run, stage, step, first - (first - last) * step // 10, full=step == 10)
+        run.checkpoint(10, stage)
         run.event(StageFinished(stage=stage))
-    state = {"right_at_start": {"old": bits}, "asked_for": False}
-    folder = run.run.checkpoints / "more" / "step-000000"
+    state = {"right_now": {"old": bits}, "asked_for": False}
+    folder = run.run.checkpoints / "new" / "step-000010"
     (folder / "state.json").write_text(json.dumps(state))
     (run.run.path / "inputs.json").write_text(json.dumps({"schema": 1, "inputs": {}}))
     return run
@@ -78,7 +80,7 @@ def row(found: dict[str, Any], stage: str) -> dict[str, Any]:
     return dict(only)
 
 
-def test_the_end_of_a_stage_is_paired_by_the_examples_kept_at_the_next(home: Path) -> None:
+def test_the_end_of_a_stage_is_paired_by_the_examples_that_its_checkpoint_keeps(home: Path) -> None:
     # 12 right: the first twelve. 15 right: the first ten and the last five.
     written(home, "a", 12, "fff000", 4)
     written(home, "b", 15, "ffc1f0", 9)
@@ -93,7 +95,7 @@ def test_the_end_of_a_stage_is_paired_by_the_examples_kept_at_the_next(home: Pat
     assert not last["paired"]
     expected = difference(wilson_estimate(4, N), wilson_estimate(9, N))
     assert last["difference_interval"] == pytest.approx([-expected.high, -expected.low])
-    assert "start of a following stage" in last["why_unpaired"]
+    assert "no checkpoint of the stage's end" in last["why_unpaired"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,23 @@ def test_a_run_that_can_t_be_read_is_compared_as_far_as_it_can(home: Path) -> No
     second = row(found, "new")["scores"][1]
     assert second["why_unpaired"] == "other examples: a profile can't be read"
     assert row(found, "new")["scores"][2]["value"] is None
+
+
+def test_a_real_run_keeps_the_examples_of_every_stage_end(finished_run: Path, home: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(finished_run, home / name)
+    found = compare("a", "b")
+    assert {one["stage"] for one in found["tasks"]} == {"pretrain", "old", "new"}
+    counted = [one for one in found["tasks"] if one["metric"] == "exact_match"]
+    assert [one["stage"] for one in counted][-1] == "new"
+    for one in counted:
+        second = one["scores"][1]
+        assert (second["paired"], second["lost"], second["gained"]) == (True, 0, 0), one
+    state = json.loads((home / "b/checkpoints/new/step-000150/state.json").read_text())
+    flipped = bytes([int(state["right_now"]["old"][:2], 16) ^ 0x80])
+    state["right_now"]["old"] = flipped.hex() + state["right_now"]["old"][2:]
+    (home / "b/checkpoints/new/step-000150/state.json").write_text(json.dumps(state))
+    assert not row(compare("a", "b"), "new")["scores"][1]["paired"], "the log counts otherwise"
 
 
 def test_mcnemar_agrees_with_known_values() -> None:

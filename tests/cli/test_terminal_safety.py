@@ -20,12 +20,14 @@ import tomli
 import sf_tui.cli
 from sf_tui.cli.app import app, main
 from sf_tui.cli.output import write_json, write_line
+from sf_tui.run.answers import AnswerSheet, write_sheet
 from sf_tui.run.commands import CommandTail
 from sf_tui.run.events import read_events
 from sf_tui.run.liveness import RunLock
 from sf_tui.vocabulary.declared import DiagnosisCost
-from sf_tui.vocabulary.events import DiagnosisMade, RunFinished
+from sf_tui.vocabulary.events import AnswersWritten, DiagnosisMade, RunFinished
 from support import PATIENCE_S
+from support.answer_sheets import capitals
 from support.hostile import COLOR, EVERYWHERE, IN_NAMES, full_run, steering, tainted
 from support.pseudo_terminal import Terminal
 from tui.written_run import PROFILE, WrittenRun
@@ -81,8 +83,10 @@ def forged(make_run: Callable[..., WrittenRun]) -> WrittenRun:
     return full_run(make_run, f"20260301-093000-x-{IN_NAMES}")
 
 
-def answer_commands(written: WrittenRun, status: str, reason: str) -> threading.Thread:
-    """Answer the next command as a worker would."""
+def answer_commands(
+    written: WrittenRun, status: str, reason: str, sheet: AnswerSheet | None = None
+) -> threading.Thread:
+    """Answer the next command as a worker would, with a sheet of answers if it is given."""
 
     # What was asked before, when no worker was there, nobody waits for any more.
     asked = written.run.commands
@@ -92,6 +96,9 @@ def answer_commands(written: WrittenRun, status: str, reason: str) -> threading.
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for line in tail.poll():
+                if sheet is not None:
+                    path = write_sheet(written.run, sheet).relative_to(written.run.path)
+                    written.event(AnswersWritten(sheet.stage, sheet.step, str(path)))
                 written.command(line["id"], line["action"], status, 43, reason=reason)
                 return
             time.sleep(0.01)
@@ -149,6 +156,33 @@ def compare(sf: Sf, forged: WrittenRun, folder: Path) -> None:
     code, out, _ = sf("compare", forged.run.path, other.run.path, "--json")
     assert any(EVERYWHERE in row["stage"] for row in json.loads(out)["tasks"])
     sf("compare", forged.run.path, f"r{IN_NAMES}")
+
+
+def ask(sf: Sf, forged: WrittenRun, folder: Path) -> None:
+    # A live worker's answers, as it would have written them.
+    lock = RunLock(forged.run)
+    lock.acquire()
+    sheet = capitals(stage="new", more=EVERYWHERE)
+    for more, mark in ((("--json",), EVERYWHERE), (("-n", "0"), "\\x1b]0;title")):
+        thread = answer_commands(forged, "done", EVERYWHERE, sheet)
+        code, out, _ = sf("ask", forged.run.path, *more)
+        thread.join()
+        text = json.loads(out)["questions"][0]["answers"][-1]["text"] if mark in EVERYWHERE else out
+        assert (code, mark in text) == (0, True)
+    thread = answer_commands(forged, "refused", EVERYWHERE)
+    code, _, err = sf("ask", forged.run.path, f"q{IN_NAMES}")
+    thread.join()
+    lock.release()
+    assert (code, "not answered: \\x1b]0;title" in err) == (1, True)
+    for more in (
+        ("--step", "3"),
+        ("--task", IN_NAMES),
+        ("--stage", IN_NAMES),
+        ("--find", IN_NAMES),
+    ):
+        assert sf("ask", forged.run.path, *more)[0] != 0
+    sf("ask", folder, f"q{IN_NAMES}")
+    sf("ask", f"r{IN_NAMES}")
 
 
 def wait(sf: Sf, forged: WrittenRun, _: Path) -> None:
@@ -437,6 +471,14 @@ def exec_(sf: Sf, _: WrittenRun, tmp_path: Path) -> None:
     assert (code, "exit code 1" in err) == (1, True)
 
 
+def sweep(sf: Sf, _: WrittenRun, folder: Path) -> None:
+    code, _, _ = sf("sweep", profile_of(folder), "--set", "seed=1,2")
+    assert code == 2
+    sf("sweep", "biography-tiny", "--set", f"{IN_NAMES}=3,4")
+    sf("sweep", "biography-tiny", "--set", f"train.strategy={IN_NAMES},{EVERYWHERE}")
+    sf("sweep", IN_NAMES, "--set", "seed=1,2")
+
+
 def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
     code, out, _ = sf("integrate", "ms-swift")
     assert code == 0
@@ -448,12 +490,14 @@ def integrate(sf: Sf, _: WrittenRun, __: Path) -> None:
 
 CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("run",): run,
+    ("sweep",): sweep,
     ("attach",): console,
     ("watch",): console,
     ("runs",): runs,
     ("show",): show,
     ("log",): log,
     ("compare",): compare,
+    ("ask",): ask,
     ("wait",): wait,
     ("rename",): labels,
     ("note",): labels,
@@ -480,6 +524,7 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("data", "check"): data_check,
     ("data", "biography"): data_biography,
     ("bench", "overhead"): bench,
+    ("bench", "hosted"): bench,
     ("bench", "throughput"): bench,
     ("bench", "memory"): bench,
     ("bench", "verdict"): bench,

@@ -30,7 +30,7 @@ from support.composite_models import FAMILIES, write_composite
 from support.tiny_models import MakeTuner, make_rows, weights
 
 Load = Callable[..., LoadedModel]
-USUAL = ("gemma3", "qwen3_5", "mistral3", "qwen2_5_vl")
+USUAL = ("gemma3", "qwen2_5_vl")
 # Its vision tower is one of timm's, which wants torchvision and pillow.
 NEEDS = {"gemma3n": "timm"}
 

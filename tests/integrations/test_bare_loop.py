@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -104,6 +105,23 @@ def test_loop_is_anchored_frozen_and_stopped(
     added = [sorted(e.get("losses", {})) for e in lines_of(tmp_path / "run", "step")]
     assert added == [[], [], ["anchor"], ["anchor"]]
     assert lines_of(tmp_path / "run", "run_finished")[0]["status"] == "stopped"
+
+
+def test_loop_that_is_asked_is_the_same_to_the_last_bit(
+    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+) -> None:
+    losses, weights, _ = loop(tiny_scene)
+    asked = {2: "ask", 4: "ask"}
+    settings = profile(FEW)
+    watched, ours, _ = loop(tiny_scene, run=tmp_path / "run", profile=settings, asked=asked)
+    assert watched == losses
+    assert all(torch.equal(ours[name], weights[name]) for name in weights)
+    assert [e["step"] for e in lines_of(tmp_path / "run", "answers")] == [2, 4]
+    (written,) = (tmp_path / "run" / "answers").iterdir()
+    sheet = orjson.loads(written.read_bytes())
+    assert [state["name"] for state in sheet["states"]] == ["start", "now"]
+    wanted = {row["completion"].strip() for row in rows_of(tiny_scene / "old.jsonl")}
+    assert {one["wanted"].strip() for one in sheet["questions"][:12]} <= wanted
 
 
 def test_error_of_the_loop_is_its_own_and_is_recorded(tiny_scene: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory, list_runs
+from sf_tui.run.events import AnyEvent, EventLog
+from sf_tui.vocabulary.events import OperationProgress
 from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 from support.hosts import lines_of, losses_of, trainer, weights_of
@@ -243,6 +245,38 @@ def test_loss_is_diagnosed_inside_the_training(
     assert len(lines_of(diagnosed, "diagnosis")) == 1
     # The test worked on the host's weights and gave them back with its random state.
     assert losses_of(watched) == losses_of(plain)
+
+
+def test_a_diagnosis_that_is_cancelled_leaves_the_training_as_it_was(
+    tiny_scene: Path,
+    tmp_path: Path,
+    profile: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+
+    class WatchedLog(EventLog):
+        """Asks for a cancel as soon as the log says that an arm has begun."""
+
+        def append(self, event: AnyEvent) -> AnyEvent:
+            written = super().append(event)
+            if isinstance(written, OperationProgress) and written.number == 1 and not written.done:
+                request_command(RunDirectory(run), "cancel")
+            return written
+
+    monkeypatch.setattr("sf_tui.integrations.hosted_run.EventLog", WatchedLog)
+    plain = trainer(tiny_scene, tmp_path / "plain", steps=6)
+    plain.train()
+    callback = SfCallback(tiny_scene / "old.jsonl", profile(FEW), run)
+    asks = Asks(run, {4: [("diagnose", {})]})
+    watched = trainer(tiny_scene, tmp_path / "out", [asks, callback], steps=6)
+    watched.train()
+    assert statuses(run)[-2:] == [("diagnose", "cancelled"), ("cancel", "done")]
+    assert not lines_of(run, "diagnosis")
+    assert lines_of(run, "run_finished")[0]["status"] == "completed"
+    assert losses_of(watched) == losses_of(plain)
+    ours, theirs = weights_of(watched), weights_of(plain)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.slow

@@ -16,10 +16,12 @@ from support.fork_client import ForkHost
 Events = list[dict[str, Any]]
 
 pytestmark = pytest.mark.timeout(RUN_PATIENCE_S)
-SHORT_REPLAY = 150
+SHORT_REPLAY = 100
 """Steps on the old task after which it is back; the paper takes 400."""
-SHORT_STAGE = 160
+SHORT_STAGE = 110
 """Steps of the new task that show all of it: the old one has fallen by step 50."""
+SHORT_WINDOW = 100
+"""Steps of the danger window, instead of 150."""
 
 RULE_PROFILE = """
 [guard]
@@ -62,7 +64,11 @@ def _play(host: ForkHost, path: Path, *arguments: str) -> Events:
 @pytest.fixture(scope="module")
 def plain(fork_host: ForkHost, tmp_path_factory: pytest.TempPathFactory) -> Events:
     path = tmp_path_factory.mktemp("mini") / "plain"
-    short = ("--set", f"train.steps={SHORT_STAGE}", "--set", f"replay_stage.steps={SHORT_REPLAY}")
+    short = (
+        *("--set", f"train.steps={SHORT_STAGE}"),
+        *("--set", f"window.steps={SHORT_WINDOW}"),
+        *("--set", f"replay_stage.steps={SHORT_REPLAY}"),
+    )
     return _play(fork_host, path, "--seed", "1", *short)
 
 
@@ -86,8 +92,8 @@ def test_plain_tuning_shows_the_papers_finding(plain: Events) -> None:
 def test_the_danger_window_is_entered_and_left_with_an_alert_between(plain: Events) -> None:
     danger = [(e["step"], e["state"]) for e in plain if e["type"] == "danger"][:2]
     alerts = [e for e in plain if e["type"] == "alert" and e["code"] == "drop"]
-    assert danger == [(0, "entered"), (150, "left")]
-    assert 0 < alerts[0]["step"] <= 150
+    assert danger == [(0, "entered"), (SHORT_WINDOW, "left")]
+    assert 0 < alerts[0]["step"] <= SHORT_WINDOW
 
 
 def test_every_probe_of_a_stage_takes_the_same_number_within_the_budget(plain: Events) -> None:

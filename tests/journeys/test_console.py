@@ -173,3 +173,29 @@ def test_without_a_terminal_attach_says_what_to_do_instead(
     assert done.returncode == 2
     assert "needs a terminal" in done.stderr
     assert "sf show" in done.stderr
+
+
+def test_a_running_model_is_asked_from_the_console(open_sf: OpenSf, sf_home: Path) -> None:
+    path = sf_home / "runs" / "asked"
+    run = RunDirectory(path)
+    terminal = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
+    wait_for(run, lambda event: event["type"] == "probe" and event["step"] > 0)
+    terminal.read_until("tokens/s")
+    terminal.press("e")
+    # A list, and the question that is chosen in it with its answer now.
+    terminal.read_until("right -> wrong")
+    written = wait_for(run, lambda event: event["type"] == "answers")
+    assert (path / written["path"]).is_file()
+    terminal.read(0.6)
+    terminal.press("e")
+    terminal.read_until("ask the model")
+    terminal.press("Where does anyone live?")
+    terminal.read(0.6)
+    terminal.press("\r")
+    answered = wait_for(run, lambda event: event["type"] == "question")
+    assert answered["question"] == "Where does anyone live?"
+    terminal.read_until("your question")
+    terminal.press("\x1b")
+    terminal.read(0.6)
+    terminal.press("q")
+    assert terminal.read_to_end() == 0

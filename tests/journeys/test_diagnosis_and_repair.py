@@ -33,7 +33,7 @@ steps = {steps}
 threads = 1
 [diagnose]
 steps = 8
-time = 10
+time = 0
 control = "biography:unseen"
 """
 
@@ -79,6 +79,8 @@ def test_a_run_is_diagnosed_while_it_goes_on_and_after_its_end(
     assert len(_events(run, "diagnosis")) == 2
     assert again["step"] == _events(run, "step")[-1]["step"] > found["step"]
     assert again["now"] < again["start"] == 1.0
+    assert all(one["answered"] != one["wanted"] for one in again["answers"])
+    assert 1 <= len(again["answers"]) <= 3
     assert json.loads(fork_host.run("show", run, "--json").stdout)["state"] == "stopped"
 
     _goes_on(fork_host, run)

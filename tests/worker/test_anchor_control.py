@@ -11,6 +11,7 @@ import pytest
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import DataError
 from sf_tui.neighbors.anatomy import anatomize, every_prompt, prompts_of
+from sf_tui.neighbors.held_out import HeldOutPrompts
 from sf_tui.neighbors.propose import LeftOut, subjects_of
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
@@ -194,6 +195,32 @@ def test_no_neighbor_repeats_a_subject_of_a_task_that_is_named(profile_file: Pat
         repeated[names] = sum(prompt in subjects for prompt in prompts)
         assert len(prompts) == 48
     assert repeated["[]"] > 0 == repeated['["new"]']
+
+
+def test_no_neighbor_is_a_held_out_prompt_of_the_task_that_is_trained(
+    llama_directory: Path,
+    two_schemas: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, countries = two_schemas
+    file = tmp_path / "own.toml"
+    file.write_text(
+        f'name = "own"\n[model]\nsource = "{llama_directory}"\n'
+        f'[[tasks]]\nname = "new"\ndata = "{countries}"\nheld_out = 8\nlearn = true\n'
+    )
+    profile = load_profile(file)
+    prepared = prepare_run(profile, 1)
+    held_out = set(prompts_of(prepared.tasks["new"].held_out))
+    (spec,) = profile.stages()
+
+    def hits() -> int:
+        bank = StageBank(prepared, spec, probed=100).build(start_model(prepared, spec), None)
+        return len(held_out & set(prompts_of(bank.rows)))
+
+    assert hits() == 0
+    monkeypatch.setattr(HeldOutPrompts, "__contains__", lambda *_: False)
+    assert hits() > 0
 
 
 def test_anchor_by_action_holds_for_the_stages_behind_it_as_a_freeze_does(

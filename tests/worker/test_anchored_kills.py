@@ -161,7 +161,9 @@ def anchored(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, None])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), None]
+)
 def test_end_while_the_bank_is_made_costs_nothing_that_was_made(
     fork_host: ForkHost, started: Start, anchored: RunDirectory, number: signal.Signals | None
 ) -> None:
@@ -183,7 +185,10 @@ def test_end_while_the_bank_is_made_costs_nothing_that_was_made(
     assert equal(final_weights(run), final_weights(anchored))
 
 
-@pytest.mark.parametrize(("number", "parts"), [(signal.SIGKILL, 0), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "parts"),
+    [(signal.SIGKILL, 0), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow)],
+)
 def test_end_between_a_commands_acceptance_and_its_end_loses_it_not(
     fork_host: ForkHost, started: Start, begin: Begin, number: signal.Signals, parts: int
 ) -> None:

@@ -26,6 +26,7 @@ STATE: dict[str, Any] = {
     "rules_crossed": [],
     "baseline": {},
     "right_at_start": {},
+    "right_now": {},
     "watch": {"in_stage": {}, "since_run": {}, "best": None, "looked": False},
     "accuracy": {},
     "probed_at": None,

@@ -14,7 +14,14 @@ from sf_tui.run.events import EventTail
 from support.quick_run import Begin, Operator, equal, events_of, final_weights, work
 
 
-@pytest.mark.parametrize("damage", ["emptied", "cut", "field", "begin"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "cut",
+        "begin",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("emptied", "field")),
+    ],
+)
 def test_repaired_run_ends_with_the_weights_of_one_never_damaged(
     begin: Begin, tmp_path: Path, damage: str
 ) -> None:

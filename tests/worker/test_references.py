@@ -9,7 +9,7 @@ from sf_tui.cases.assemble import CaseOverrides, run_case
 from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import open_start_weights
-from sf_tui.neighbors.anatomy import every_prompt
+from sf_tui.neighbors.anatomy import every_prompt, prompts_of
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
 from sf_tui.profile import StageSpec, load_profile
 from sf_tui.profile.references import references_of
@@ -111,3 +111,9 @@ def test_a_repair_refers_to_the_same_weights(begin: Begin) -> None:
     bank = case.bank(40, references=case.references)
     assert bank is not None
     assert sum(kind == TAUGHT for kind in bank.kinds) == 10
+    # Held-out rows of the first task count where another one is repaired, too.
+    held_out = prompts_of(prepare_run(profile, 1).tasks["old"].held_out)
+    assert held_out
+    for lost in ("old", "new"):
+        case = run_case(record, CaseNeeds(0), CaseOverrides(task=lost)).case
+        assert not case.held_out_prompts().without(held_out)

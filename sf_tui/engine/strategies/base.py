@@ -106,15 +106,19 @@ class Strategy:
 
     Attributes:
         is_on: whether it is active in the steps; saved in checkpoints.
+        old_rows: rows of each batch that are of earlier tasks.
     """
 
     facts_schema: ClassVar[type[StrategyFacts]] = StrategyFacts
+    divides: ClassVar[bool] = True
+    """Whether it works on weights that are divided among ranks."""
     """Schema of the facts in `state`."""
 
     def __init__(self, stage: StrategyStage, settings: Any) -> None:
         self.stage = stage
         self.settings = settings
         self.is_on = False
+        self.old_rows = 0
 
     def check_stage(self) -> None:
         """Raise SfError if this strategy can't train the stage; called before training starts."""

@@ -96,6 +96,11 @@ class StageStrategies(StepHooks):
         """Return the added losses of all active strategies."""
         return {name: loss for _, one in self._on() for name, loss in one.losses().items()}
 
+    @property
+    def old_rows(self) -> int:
+        """Rows of each batch that are of earlier tasks."""
+        return next((one.old_rows for _, one in self._on() if one.old_rows), 0)
+
     def rows(self, step: int) -> Sequence[Encoded] | None:
         """Return the rows of a step's batch from the first strategy that chooses them."""
         for _, strategy in self._on():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
+from sf_tui.engine.sharding import assign, is_divided, part, sum_parts, whole
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import ModelError, UsageError
 
@@ -130,7 +131,8 @@ class Edit(ABC):
         for name, stored in start.tensors(layer.name):
             if name not in parameters:
                 continue
-            parameter = parameters[name].detach()
+            # Of divided weights every rank edits the whole: directions belong to whole matrices.
+            parameter = whole(parameters[name].detach())
             then = stored.to(parameter.device, parameter.dtype)
             norm += _square(then)
             if torch.equal(parameter, then):
@@ -138,6 +140,8 @@ class Edit(ABC):
             before += _square_distance(parameter, then)
             directions += self.edit_parameter(parameter, then, in_block=in_block)
             after += _square_distance(parameter, then)
+            if is_divided(parameters[name]):
+                assign(parameters[name], parameter)
         size = max(math.sqrt(norm), 1e-12)
         return LayerEdit(layer.name, math.sqrt(before) / size, math.sqrt(after) / size, directions)
 
@@ -161,9 +165,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def in_pieces(tensor: Tensor) -> Iterator[Tensor]:
     """Yield pieces of a tensor, of bounded size, as writable views."""
-    whole = tensor if tensor.ndim else tensor.unsqueeze(0)
-    row = max(1, whole[0].numel()) if len(whole) else 1
-    yield from torch.split(whole, max(1, _PIECE // row))
+    rows = tensor if tensor.ndim else tensor.unsqueeze(0)
+    row = max(1, rows[0].numel()) if len(rows) else 1
+    yield from torch.split(rows, max(1, _PIECE // row))
 
 
 def _square(tensor: Tensor) -> float:
@@ -184,7 +188,8 @@ def _square_distance(now: Tensor, then: Tensor) -> float:
 def _check_finite(layout: ModelLayout) -> None:
     for layer in layout.layers:
         for name, parameter in layer.parameters.items():
-            if not bool(parameter.isfinite().all()):
+            strange = float(not part(parameter.detach()).isfinite().all())
+            if any(sum_parts([strange], parameter)):
                 raise ModelError(
                     f"{layer.name}: parameter '{name}' holds values that are not finite",
                     "no edit repairs that: roll back to an earlier checkpoint",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sf_tui.tui.actions import Action, RunActions, shown_key
+from sf_tui.tui.operation import how_long
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import (
     ANCHORED,
@@ -30,6 +31,9 @@ def consequences(action: Action, view: ViewState) -> list[str]:
         return []
     arguments = _arguments(action, actions)
     sentences = [*op.consequence(arguments), *_frozen(arguments, view), *_then(action, view)]
+    long = how_long(view, action.op)
+    if long and view.newest.expected_seconds(action.op) is not None:
+        sentences.insert(1, f"T{long[1:]}; esc ends it and leaves all as it was.")
     if any(name in view.refused for name in ops_for(GO_BACK)):
         return [*sentences, "It can't be undone here: this training can't go back."]
     back = _with_key("rollback", ops_for(GO_BACK), actions)

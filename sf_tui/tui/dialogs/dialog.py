@@ -47,6 +47,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     TAKES_TEXT: ClassVar[bool] = False
     WIDTH: ClassVar[int] = 74
+    LONGEST: ClassVar[int] = MOST_TYPED
 
     def __init__(self, view: ViewState, steady_clock: Callable[[], float]) -> None:
         super().__init__()
@@ -68,6 +69,10 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def answer(self) -> None:
         """Handle enter."""
+
+    def close_or_clear(self) -> bool:
+        """Clear a filter instead of closing; return whether there was one."""
+        return False
 
     def press(self, key: str) -> None:
         """Handle a key other than text, enter and escape."""
@@ -94,6 +99,8 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         """Handle every key; none reaches the console below."""
         event.stop()
         event.prevent_default()
+        if event.key == "escape" and self.close_or_clear():
+            return
         if event.key in {"escape", "ctrl+c"}:
             self.dismiss(None)
             return
@@ -163,7 +170,7 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
 
     def _type(self, text: str) -> None:
         self._remark = ""
-        self.typed = text[:MOST_TYPED]
+        self.typed = text[: self.LONGEST]
         self.typed_changed()
         self.refresh_text()
 

@@ -25,12 +25,17 @@ from sf_tui.tui.chart import (
 from sf_tui.tui.lines import Line, Piece, fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.pinned import (
+    Parts,
+    accuracy_of,
+    compared_task,
+    loss_of,
+    pinned_curves,
+    pinned_parts,
+)
 from sf_tui.tui.panels.score_words import task_forms
 from sf_tui.tui.panels.step_axis import bands, marks, stage_keys, walls, weight_changes, x_ticks
 from sf_tui.tui.scores import losses, score_now
-from sf_tui.tui.series import MinMaxSeries
-
-Parts = list[tuple[int, MinMaxSeries]]
 
 _SHARES = Scale(0.0, 1.0)
 
@@ -141,7 +146,8 @@ class AccuracyChart(ChartPanel):
         curves = view.live.curves
         start, end = view.steps_shown
         scales = {task: self._scale(task, start, end) for task in view.tasks}
-        drawn = []
+        compared = compared_task(view)
+        drawn = pinned_curves(view, accuracy_of(compared), scales[compared], before=1)
         # The probe at the step of an act is the one after it.
         breaks = [step - 1 for step in weight_changes(view)]
         # The task at risk is drawn last, on top.
@@ -244,13 +250,15 @@ class LossChart(ChartPanel):
             return [[(f"  {reason}", "muted")]]
         start, end = view.steps_shown
         breaks = weight_changes(view)
-        loss_axis = _fitted_scale(losses, start, end, view.log_loss)
+        others = [part for pin in view.pins for part in pinned_parts(view, pin, loss_of)]
+        loss_axis = _fitted_scale([*losses, *others], start, end, view.log_loss)
         norm_axis = _fitted_scale(norms, start, end, view.log_loss)
         chart = Chart(
             start,
             end,
             [
                 Curve("ok", "", norms, norm_axis, breaks),
+                *pinned_curves(view, loss_of, loss_axis, before=0),
                 Curve("text", "", losses, loss_axis, breaks),
             ],
             y_ticks=_loss_ticks(loss_axis, height - 2),

@@ -22,6 +22,7 @@ from sf_tui.tui.lines import (
     wrap_cells,
 )
 from sf_tui.tui.numbers import format_clock, format_value
+from sf_tui.tui.operation import operation_line
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import drop_text, loss_forms, score_text, task_forms
 from sf_tui.tui.scores import (
@@ -63,6 +64,9 @@ class DangerStrip(Panel):
             lines = list(worker)
         else:
             lines = self._losses(width)
+        operation = operation_line(self.view, width)
+        if operation and not reason:
+            lines = [*lines[:1], operation]
         return lines[:height]
 
     def _worker_line(self, width: int) -> tuple[Line, Line] | None:

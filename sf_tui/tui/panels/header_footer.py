@@ -10,7 +10,15 @@ import re
 from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import CONSOLE_KEYS, Action, keyed_actions, shown_key
-from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, line_width, spread
+from sf_tui.tui.lines import (
+    Line,
+    as_many_as_fit,
+    first_that_fits,
+    fit,
+    join,
+    line_width,
+    spread,
+)
 from sf_tui.tui.numbers import (
     format_count,
     format_duration,
@@ -18,7 +26,9 @@ from sf_tui.tui.numbers import (
     format_value,
     scientific,
 )
+from sf_tui.tui.operation import offers_cancel
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.resuming import can_resume, resume_action
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
 _ALWAYS = 3
@@ -200,10 +210,6 @@ class Footer(Panel):
         del height
         view = self.view
         ellipsis = view.glyphs.ellipsis
-        if view.notice:
-            notice = self._notice()
-            actions = as_many_as_fit(self._actions(), width - line_width(notice) - 2)
-            return [spread(actions, notice, width, ellipsis) if actions else notice]
         console = [
             [(shown_key(entry.keys[0]), "key"), (f" {entry.label}", "muted")]
             for entry in CONSOLE_KEYS
@@ -211,6 +217,13 @@ class Footer(Panel):
         ]
         # Priority: leave and help, then the actions, then the console's other keys.
         always = as_many_as_fit(console[:_ALWAYS], width)
+        if view.notice:
+            room = width - line_width(always) - 2
+            notice = self._notice()
+            if line_width(notice) > room:
+                return [join([fit(notice, room, ellipsis), always])]
+            actions = as_many_as_fit(self._actions(), room - line_width(notice) - 2)
+            return [spread(actions, join([notice, always]), width, ellipsis)]
         actions = as_many_as_fit(self._actions(), width - line_width(always) - 2)
         right = as_many_as_fit(console, width - line_width(actions) - 2)
         return [spread(actions, right or always, width, ellipsis)]
@@ -226,14 +239,20 @@ class Footer(Panel):
         view = self.view
         if view.read_only:
             return [[("read-only: no actions", "muted")]]
+        resume = resume_action(view.actions) if can_resume(view) else None
+        way_on: list[Line] = []
+        if resume is not None:
+            way_on = [[(shown_key(resume.key), "key"), (" resume the run", "text")]]
         if view.newest.finished is not None:
             status = view.newest.status.replace("_", " ")
-            return [[(f"the run has ended: {status}", "muted")]]
+            return [*way_on, [(f"the run has ended: {status}", "muted")]]
         if view.liveness.state is WorkerState.DEAD:
-            return [[("no worker: ", "muted"), (way_to_resume(view.run), "strong")]]
+            return [*way_on, [("no worker: ", "muted"), (way_to_resume(view.run), "strong")]]
         if view.actions.problem:
             return [[(view.actions.problem, "warn")]]
         parts: list[Line] = []
+        if offers_cancel(view):
+            parts.append([("esc", "key"), (" cancel", "text")])
         for action in self._most_important_first():
             newest = view.newest.activity.newest_command(action.name)
             waiting = view.glyphs.ellipsis if newest is not None and newest.is_under_way else ""

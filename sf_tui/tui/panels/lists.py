@@ -6,12 +6,14 @@ Knows rows that were already read; opens no file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 
+from sf_tui.run.directory import RunDirectory
 from sf_tui.tui.activity import Entry, Kind
 from sf_tui.tui.event_rows import FEWEST_ROWS_TO_PIN, EventRow, pinned
 from sf_tui.tui.feed import RunSummary
@@ -292,6 +294,43 @@ class RunList(Panel):
 
     TITLE: ClassVar[str] = "runs"
     IS_CHART: ClassVar[bool] = True
+    can_focus = True
+
+    class Opened(Message):
+        """A run was chosen.
+
+        Attributes:
+            run: the run.
+        """
+
+        def __init__(self, run: RunDirectory) -> None:
+            super().__init__()
+            self.run = run
+
+    def __init__(self, view: ViewState, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
+        self._chosen: Path | None = None
+
+    def on_key(self, event: events.Key) -> None:
+        """Choose a run with the arrows, and open it with enter."""
+        paths = [summary.run.path for summary in self.view.runs]
+        step = {"up": -1, "k": -1, "down": 1, "j": 1}.get(event.key)
+        if not paths or (step is None and event.key != "enter"):
+            return
+        event.stop()
+        at = self._index(paths)
+        if step is None:
+            self.post_message(self.Opened(RunDirectory(paths[at])))
+        else:
+            self._chosen = paths[min(max(at + step, 0), len(paths) - 1)]
+            self.update()
+
+    def _index(self, paths: Sequence[Path]) -> int:
+        """Return the row of the chosen run: at first, and if it is gone, the shown run's."""
+        for path in (self._chosen, self.view.run.path):
+            if path is not None and path in paths:
+                return paths.index(path)
+        return 0
 
     def title_right(self) -> Sequence[Piece]:
         """Return the columns' names."""
@@ -302,9 +341,12 @@ class RunList(Panel):
         runs = self.view.runs
         if not runs:
             return [[("  no other run is known", "muted")]]
-        return [self._row(run, width) for run in runs[:height]]
+        chosen = self._index([summary.run.path for summary in runs]) if self.has_focus else -1
+        first = max(chosen - height + 1, 0)
+        rows = range(first, min(first + height, len(runs)))
+        return [self._row(runs[index], width, chosen=index == chosen) for index in rows]
 
-    def _row(self, summary: RunSummary, width: int) -> Line:
+    def _row(self, summary: RunSummary, width: int, *, chosen: bool) -> Line:
         view = self.view
         here = summary.run.path == view.run.path
         pointer = view.glyphs.pointer if here else " "
@@ -315,7 +357,7 @@ class RunList(Panel):
         old, new = self._of_this_run() if here else (summary.old, summary.new)
         return [
             (f"{pointer} ", "strong"),
-            (f"{name:<{name_width}}", "strong" if here else "text"),
+            (f"{name:<{name_width}}", "selected" if chosen else "strong" if here else "text"),
             (f" {score_text(view, old):>{_SCORE_CELLS}}", "task-0"),
             (f" {score_text(view, new):>{_SCORE_CELLS}}", "task-1"),
             (f" {summary.state[:9]:<9}", state_role(summary.state)),

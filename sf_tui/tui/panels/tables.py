@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
-from sf_tui.tui.machine import GpuSample
-from sf_tui.tui.numbers import format_bytes, format_value
+from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import LayerDrift
@@ -191,55 +190,3 @@ def spell_layers(names: list[str]) -> str:
 def _moved(layer: LayerDrift) -> float:
     """Return a layer's drift; 0 where the log has none."""
     return layer.relative_update or 0.0
-
-
-class MachinePanel(Panel):
-    """GPU load and memory, or the worker's CPU and memory."""
-
-    TITLE: ClassVar[str] = "machine"
-    HELP: ClassVar[str] = "Load and memory of the worker's machine: its GPUs, else its processor."
-    IS_CHART: ClassVar[bool] = True
-    can_focus = True
-
-    def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return two rows per GPU, or two for the worker's process."""
-        sample = self.view.machine
-        if sample is None:
-            return [[("  not looked at yet", "muted")]]
-        if sample.problem:
-            return [[(f"  {sample.problem}", "muted")]]
-        lines: list[Line] = []
-        for index, gpu in enumerate(sample.gpus):
-            lines += self._gpu_rows(index, gpu, width)
-        if not sample.gpus:
-            cores = sample.cores or 1
-            used = (sample.cpu_percent or 0.0) / 100
-            share = used / cores
-            text = f"{used:.1f} of {cores} cores"
-            lines.append(self._row("cpu", share, text, width))
-        if sample.rss_bytes is not None and sample.memory_total_bytes:
-            share = sample.rss_bytes / sample.memory_total_bytes
-            text = f"{format_bytes(sample.rss_bytes)} of {format_bytes(sample.memory_total_bytes)}"
-            lines.append(self._row("memory", share, text, width))
-        return lines[:height]
-
-    def _gpu_rows(self, index: int, gpu: GpuSample, width: int) -> list[Line]:
-        used = gpu.used_bytes / max(gpu.total_bytes, 1)
-        text = f"{format_bytes(gpu.used_bytes)} of {format_bytes(gpu.total_bytes)}"
-        busy = "–" if gpu.utilization is None else f"{gpu.utilization:.0%}"
-        return [
-            self._row(f"gpu {index}", gpu.utilization or 0.0, f"{busy} {gpu.name}", width),
-            self._row("", used, text, width),
-        ]
-
-    def _row(self, name: str, share: float, text: str, width: int) -> Line:
-        glyphs = self.view.glyphs
-        text_width = 20
-        cells = max(width - text_width - 10, 4)
-        filled = round(cells * min(max(share, 0.0), 1.0))
-        return [
-            (f" {name:<6} ", "muted"),
-            (glyphs.filled * filled, "text"),
-            (glyphs.empty * (cells - filled), "rule"),
-            (f" {text[:text_width]}", "text"),
-        ]

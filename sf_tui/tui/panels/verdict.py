@@ -28,7 +28,8 @@ def lines_wanted(diagnosis: DiagnosisMade, width: int) -> int:
     """Return the number of lines of the whole panel, including its title."""
     arms = len(diagnosis.arms or {})
     evidence = sum(len(sentence) for sentence in _sentences(diagnosis, width))
-    return 1 + 5 + (1 + arms if arms else 0) + 1 + evidence
+    answers = len(_answers(diagnosis))
+    return 1 + 5 + (1 + arms if arms else 0) + 1 + answers + evidence
 
 
 class Verdict(Panel):
@@ -83,6 +84,7 @@ class Verdict(Panel):
             # The zoomed panel shows all arms.
             arms = _decided(diagnosis, width)
         lines += [*arms, evidence]
+        lines += _answers(diagnosis)
         for sentence in _sentences(diagnosis, width):
             if len(lines) + len(sentence) > height:
                 break
@@ -236,6 +238,14 @@ def _sentences(diagnosis: DiagnosisMade, width: int) -> list[list[Line]]:
     return [
         [[(f" {line}", "muted")] for line in wrap(sentence, room)]
         for sentence in diagnosis.evidence
+    ]
+
+
+def _answers(diagnosis: DiagnosisMade) -> list[Line]:
+    """Return a line for each lost answer that the diagnosis has; `e` shows all in full."""
+    return [
+        [(f' "{" ".join(one.answered.split())}"', "danger"), (f" to {one.question}", "muted")]
+        for one in diagnosis.answers
     ]
 
 

@@ -1,0 +1,153 @@
+"""The operation under way and the commands that wait, in words, and what a key does about them.
+
+An operation keeps training waiting: the words say so before it begins, how far it is, and how it is
+ended. Reads a view; sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sf_tui.run.clock import seconds_since_epoch
+from sf_tui.run.liveness import WorkerState
+from sf_tui.tui.actions import Action
+from sf_tui.tui.activity import CommandRow
+from sf_tui.tui.lines import Line, line_width, those_that_fit
+from sf_tui.tui.numbers import format_duration
+from sf_tui.tui.operation_words import about, progress_parts
+from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.commands import REQUESTED
+from sf_tui.vocabulary.operation_events import OperationProgress
+from sf_tui.vocabulary.ops import CANCEL, op_named
+
+_GAP = "   "
+_SETTLED_S = 1.0
+"""A command that was asked for just now is about to be read; it doesn't wait yet."""
+
+
+def under_way(view: ViewState) -> CommandRow | None:
+    """Return the command whose operation is under way; None without one."""
+    return view.newest.activity.worked_on() if view.work is not None else None
+
+
+def waiting(view: ViewState) -> list[CommandRow]:
+    """Return the commands that the worker will decide on later, oldest first."""
+    if view.progress is not None or view.newest.finished is not None:
+        # Their answers may be in the part of the log that is not read yet.
+        return []
+    if view.liveness.state not in {WorkerState.STARTING, WorkerState.ALIVE, WorkerState.SILENT}:
+        return []
+    return [
+        row
+        for row in view.newest.activity.commands.values()
+        if row.command.status == REQUESTED and row.command.action != CANCEL
+    ]
+
+
+def can_cancel(view: ViewState) -> bool:
+    """Return whether there is something that esc ends."""
+    if view.read_only or view.actions.of_op(CANCEL) is None:
+        return False
+    return under_way(view) is not None or bool(waiting(view))
+
+
+def offers_cancel(view: ViewState) -> bool:
+    """Return whether the footer names esc: not for what is about to be answered."""
+    return can_cancel(view) and (under_way(view) is not None or bool(_settled(view)))
+
+
+def _settled(view: ViewState) -> list[CommandRow]:
+    return [row for row in waiting(view) if _waited_s(view, row) > _SETTLED_S]
+
+
+def what_to_cancel(view: ViewState) -> dict[str, str]:
+    """Return the arguments of the cancel that ends what is shown: it, or all that waits."""
+    row = under_way(view)
+    return {} if row is None else {"command": row.command.id}
+
+
+def repeated(view: ViewState, action: Action) -> CommandRow | None:
+    """Return the command under way or waiting that an action would repeat; None without one."""
+    if not op_named(action.op).one_at_a_time:
+        return None
+    rows = [row for row in (under_way(view), *waiting(view)) if row is not None]
+    return next((row for row in rows if _op_of(view, row) == action.op), None)
+
+
+def _op_of(view: ViewState, row: CommandRow) -> str:
+    action = view.actions.named(row.command.action)
+    return row.command.op or (action.op if action is not None else "")
+
+
+def how_long(view: ViewState, op: str) -> str:
+    """Return how long training would wait for an operation, in words; empty if it doesn't wait."""
+    if not op_named(op).doing:
+        return ""
+    expected_s = view.newest.expected_seconds(op)
+    if expected_s is None:
+        return "training waits until it is done"
+    return f"training waits, {about(expected_s)}"
+
+
+def announcement(view: ViewState, action: Action) -> str:
+    """Return what to know before an action begins: what waits, and how long; empty for nothing."""
+    row, op = under_way(view), op_named(action.op)
+    if row is not None and not op.interrupts:
+        now = view.newest.operation
+        soon = ""
+        if now is not None and now.left_s is not None:
+            soon = f", in {about(max(now.left_s - _passed_s(view, now), 0.0))}"
+        return f"{action.label}: waits until {row.command.action} is done{soon}; esc cancels that"
+    if view.liveness.state is WorkerState.STARTING or view.newest.stage is None:
+        return f"{action.label}: kept for the first step"
+    long = how_long(view, action.op)
+    return f"{action.label}: {long}; esc cancels" if long else ""
+
+
+def operation_line(view: ViewState, width: int) -> Line:
+    """Return the operation under way and what waits, on one line; empty if there is neither."""
+    if view.place is not None:
+        return []
+    row = under_way(view)
+    queue = waiting(view) if row is not None else _settled(view)
+    if row is None and not queue:
+        return []
+    esc: Line = [("esc", "key"), (" cancel", "text")] if can_cancel(view) else []
+    parts: list[Line] = []
+    if row is not None:
+        progress = view.newest.operation
+        if progress is not None and progress.id != row.command.id:
+            progress = None
+        parts = [[(row.doing, "strong"), (": training waits", "text")], esc]
+        if progress is not None:
+            told = progress_parts(progress, _passed_s(view, progress))
+            parts += [[(part, "text")] for part in told]
+    else:
+        which = "first" if view.newest.stage is None else "next"
+        parts = [[(f"kept for the {which} step", "text")], esc]
+    parts += _queue(view, queue, width)
+    return those_that_fit(parts, width, _GAP)
+
+
+def _passed_s(view: ViewState, now: OperationProgress) -> float:
+    """Return the seconds since an event."""
+    since = seconds_since_epoch(now.time)
+    return 0.0 if since is None else max(view.now_s - since, 0.0)
+
+
+def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> list[Line]:
+    """Return what waits, since when and for whom; shorter forms for a narrow line."""
+    if not rows:
+        return []
+    short = ", ".join(row.command.action for row in rows)
+    full = ", ".join(
+        f"{row.command.action} {format_duration(int(_waited_s(view, row)))} ({row.command.sender})"
+        for row in rows
+    )
+    text = full if line_width([(full, "text")]) <= width // 2 else short
+    return [[("waiting: ", "muted"), (text, "text")]]
+
+
+def _waited_s(view: ViewState, row: CommandRow) -> float:
+    since = seconds_since_epoch(row.command.requested)
+    return 0.0 if since is None else max(view.now_s - since, 0.0)

@@ -1,0 +1,134 @@
+"""What a cancel can end: the operation under way, and the commands that wait for their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sf_tui.errors import RunError
+from sf_tui.vocabulary.commands import ACCEPTED, CANCELLED, Command
+from sf_tui.vocabulary.ops import CANCEL, Op, op_named
+from sf_tui.worker.context import RunContext
+
+ALL = "all"
+"""The argument of a cancel that ends everything."""
+
+
+class PendingCommands:
+    """The commands of a run that have no final answer yet.
+
+    Args:
+        context: the run.
+        answer: logs an answer: a command, its new status, the reason.
+    """
+
+    def __init__(
+        self, context: RunContext, answer: Callable[[Command, str, str | None], None]
+    ) -> None:
+        self._context = context
+        self._answer = answer
+
+    def op_of(self, command: Command) -> Op:
+        """Return the op that a command of the command log asks for; one without a name if none."""
+        action = self._context.profile.actions.get(command.action)
+        return op_named("" if action is None else action.op)
+
+    def waiting(self) -> list[Command]:
+        """Return the commands that wait, oldest first."""
+        known, operation = self._context.resume_log.commands, self._context.operation
+
+        def is_answered(command: Command) -> bool:
+            if operation is not None and command.id == operation.command.id:
+                return True
+            return command.id in known and known[command.id].status != ACCEPTED
+
+        return self._context.commands.waiting(is_answered)
+
+    def next(self) -> Command | None:
+        """Return the command to decide on before a step: a cancel comes before what it drops."""
+        waiting = self.waiting()
+        cancels = (one for one in waiting if self.op_of(one).name == CANCEL)
+        return next(cancels, waiting[0] if waiting else None)
+
+    def ahead(self) -> list[Command]:
+        """Return the waiting commands that are decided on while an operation is under way.
+
+        Those that act at once, and those that are refused at once because the same op is under way
+        or waits already.
+        """
+        found, seen = [], {self._under_way_op}
+        for command in self.waiting():
+            op = self.op_of(command)
+            is_repeat = self._under_way_op and op.one_at_a_time and op.name in seen
+            if op.interrupts or is_repeat:
+                found.append(command)
+            seen.add(op.name)
+        return found
+
+    @property
+    def _under_way_op(self) -> str:
+        operation = self._context.operation
+        return "" if operation is None else operation.command.op
+
+    def check_single(self, op: Op) -> None:
+        """Refuse an op of which there is one at a time while another one is pending.
+
+        Raises:
+            RunError: the same op is under way, or waits already.
+        """
+        operation = self._context.operation
+        if operation is None or not op.one_at_a_time:
+            return
+        under_way = operation.command
+        if under_way.op == op.name:
+            raise RunError(
+                f"already under way, asked for by {under_way.sender}",
+                "cancel ends it (esc in the console)",
+            )
+        # It was taken out of turn because an earlier one waits.
+        raise RunError(
+            f"a {op.name} waits already, behind the {under_way.op} that is under way",
+            f"`{CANCEL} {op.name}` drops that one",
+        )
+
+    def chosen(self, which: str | None) -> list[Command]:
+        """Return the commands that a cancel ends, the operation under way first.
+
+        Args:
+            which: an id, an action, or `ALL`; None: the operation under way, else all that wait.
+
+        Raises:
+            RunError: there is no such command, or it can't be cancelled.
+        """
+        operation = self._context.operation
+        waiting = [one for one in self.waiting() if self.op_of(one).name != CANCEL]
+        running = [] if operation is None or operation.is_cancelled else [operation.command]
+        if which is None:
+            found = running or waiting
+        elif which == ALL:
+            found = [*running, *waiting]
+        else:
+            found = [one for one in (*running, *waiting) if which in (one.id, one.action)]
+        if not found:
+            known = which is not None and which != ALL
+            raise RunError(
+                f"no {which} is under way or waits" if known else "nothing is under way or waits"
+            )
+        if operation is not None and operation.command in found and operation.held:
+            raise RunError(f"{operation.command.action} can't be cancelled: {operation.held}")
+        return found
+
+    def cancel(self, which: str | None, by: str) -> str:
+        """End commands, and return which, for the answer.
+
+        The operation under way ends at its next pass; its answer is logged now, so that a kill
+        meanwhile doesn't bring it back.
+        """
+        operation = self._context.operation
+        found = self.chosen(which)
+        for command in found:
+            if operation is not None and command is operation.command:
+                operation.is_cancelled = True
+                self._answer(command, CANCELLED, f"by {by}; the run is as it was before")
+            else:
+                self._answer(command, CANCELLED, f"by {by}, before it began")
+        return f"cancelled: {', '.join(command.action for command in found)}"

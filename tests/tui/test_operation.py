@@ -1,0 +1,188 @@
+"""A long operation is announced, shown while it runs, and ended by esc or by its own key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sf_tui.run.sender import sender_name
+from sf_tui.vocabulary.commands import Command
+from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
+from tui.driving import SIZE, console_of, let_time_pass, screen_text, sent
+from tui.written_run import PROFILE, WrittenRun
+
+WITH_CANCEL = PROFILE + '\n[actions.cancel]\nop = "cancel"\n'
+
+
+@pytest.fixture
+def diagnosing(running: WrittenRun) -> WrittenRun:
+    """Return a run whose worker is at the second arm of a diagnosis."""
+    running.run.profile.write_text(WITH_CANCEL)
+    running.command("c-3", "diagnose", "accepted", 85)
+    running.event(OperationProgress(id="c-3", op="diagnose", stage="new", step=85))
+    running.event(
+        OperationProgress(
+            id="c-3",
+            op="diagnose",
+            stage="new",
+            step=85,
+            part="neighbors",
+            number=2,
+            parts=3,
+            done=120,
+            total=457,
+            score=0.612,
+            elapsed_s=12.0,
+            left_s=34.0,
+        )
+    )
+    return running
+
+
+async def test_the_strip_shows_how_far_it_is_and_the_footer_how_to_end_it(
+    diagnosing: WrittenRun,
+) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        assert "diagnosing: training waits   esc cancel   about 34 s left" in text
+        assert "2 of 3 neighbors   step 120/457   score 0.612" in text
+        assert text.splitlines()[-1].startswith("esc cancel  ")
+        let_time_pass(app, 10.0)
+        diagnosing.beat(age_s=-10.0)
+        app.poll()
+        await pilot.pause()
+        assert "about 24 s left" in screen_text(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (50, 15), (200, 60)])
+async def test_how_to_end_it_is_in_sight_at_every_size(
+    diagnosing: WrittenRun, size: tuple[int, int]
+) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        assert "diagnosing: training waits" in screen_text(app)
+        assert "esc cancel" in screen_text(app)
+
+
+async def test_esc_cancels_it_by_its_id_after_it_has_left_replay(diagnosing: WrittenRun) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("[")
+        await pilot.press("escape")
+        assert sent(diagnosing) == []
+        await pilot.press("escape")
+        assert sent(diagnosing) == [("cancel", {"command": "c-3"})]
+        diagnosing.command("c-3", "diagnose", "cancelled", 85, reason="by ana; as before")
+        diagnosing.beat()
+        let_time_pass(app)
+        app.poll()
+        await pilot.pause()
+        text = screen_text(app)
+        assert "cancelled" in text
+        assert "training waits" not in text
+
+
+async def test_the_key_of_another_ones_diagnosis_does_not_end_it(diagnosing: WrittenRun) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("d")
+        await pilot.pause()
+        assert sent(diagnosing) == []
+        wanted = "diagnose: already under way, asked for by ana@gpu7 pts/3; esc cancels it"
+        assert wanted in screen_text(app)
+
+
+async def test_a_second_press_ends_what_the_first_one_began(running: WrittenRun) -> None:
+    running.run.profile.write_text(WITH_CANCEL)
+    running.event(OperationTimes(stage="new", step=85, seconds={"diagnose": 45.0}))
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("d")
+        await pilot.pause()
+        assert "diagnose: training waits, about 45 s; esc cancels" in screen_text(app)
+        identity = next(iter(app.view.newest.activity.commands), "")
+        let_time_pass(app)
+        app.poll()
+        identity = list(app.view.newest.activity.commands)[-1]
+        running.command(identity, "diagnose", "accepted", 85, by=sender_name())
+        running.beat()
+        let_time_pass(app)
+        app.poll()
+        await pilot.press("d")
+        assert sent(running)[-1] == ("cancel", {"command": identity})
+
+
+async def test_a_confirmation_says_how_long_training_waits(running: WrittenRun) -> None:
+    running.event(OperationTimes(stage="new", step=85, seconds={"recover": 41.2}))
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("r")
+        await pilot.pause()
+        assert "Training waits, about 41 s; esc ends it" in screen_text(app)
+
+
+async def test_what_waits_behind_it_is_shown_with_its_sender(diagnosing: WrittenRun) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=(200, 60)) as pilot:
+        await pilot.press("f")
+        await pilot.pause()
+        assert "freeze: waits until diagnose is done, in about 34 s" in screen_text(app)
+        let_time_pass(app)
+        app.poll()
+        await pilot.pause()
+        assert f"waiting: freeze 0 s ({sender_name()})" in screen_text(app)
+
+
+async def test_commands_for_a_worker_that_starts_are_kept_and_can_be_dropped(
+    make_run: Callable[..., WrittenRun],
+) -> None:
+    written = make_run()
+    written.run.profile.write_text(WITH_CANCEL)
+    app = console_of(written)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f")
+        await pilot.pause()
+        assert "freeze: kept for the first step" in screen_text(app)
+        app.options.wall_clock.now = 2e9  # type: ignore[attr-defined]
+        let_time_pass(app)
+        app.poll()
+        await pilot.pause()
+        assert "kept for the first step   esc cancel   waiting: freeze" in screen_text(app)
+        await pilot.press("escape")
+        assert sent(written) == [("freeze", {}), ("cancel", {})]
+
+
+async def test_a_notice_goes_by_itself_and_leaves_q_and_help_in_sight(
+    running: WrittenRun,
+) -> None:
+    app = console_of(running)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.show_notice(
+            "a notice so long that it would fill the whole line of a small screen, twice over"
+        )
+        await pilot.pause()
+        last = screen_text(app).splitlines()[-1]
+        assert last.startswith("a notice so long")
+        assert last.rstrip().endswith("q leave  ? help")
+        let_time_pass(app, 8.5)
+        running.beat(age_s=-8.5)
+        app.poll()
+        await pilot.pause()
+        assert "a notice" not in screen_text(app)
+
+
+async def test_a_reader_cannot_cancel(diagnosing: WrittenRun) -> None:
+    app = console_of(diagnosing, read_only=True)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape")
+        await pilot.pause()
+        assert sent(diagnosing) == []
+        assert "esc cancel" not in screen_text(app)
+
+
+def test_a_cancelled_command_is_over() -> None:
+    assert not Command("c-1", "diagnose", status="cancelled").is_pending

@@ -1,0 +1,213 @@
+"""Two processes that hold half of the weights each, against one that holds them all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sf_tui.profile import dump_profile, parse_profile
+from sf_tui.run.commands import request_command
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import JsonObject
+from support.quick_run import checkpoint_weights, equal, events_of, live_course, live_probes
+from support.several_ranks import Listener, work_in_ranks
+
+# Sizes that two ranks can't halve, and a batch that they can't either; no dropout, which would
+# fall on other rows.
+LLAMA = """\
+name = "divided"
+[model]
+source = "random"
+[model.config]
+model_type = "llama"
+hidden_size = 18
+num_hidden_layers = 3
+num_attention_heads = 2
+num_key_value_heads = 1
+head_dim = 9
+intermediate_size = 35
+max_position_embeddings = 64
+tie_word_embeddings = false
+[biography]
+people = 6
+new_people = 3
+[[tasks]]
+name = "old"
+data = "biography:old"
+learn = true
+[[tasks]]
+name = "new"
+data = "biography:new"
+[tasks.train]
+strategy = "freeze"
+[tasks.train.freeze]
+layers = 1
+[launch]
+sharding = "fsdp2"
+[train]
+learning_rate = 3e-3
+batch_size = 5
+steps = 12
+warmup_steps = 2
+weight_decay = 0.1
+[probe]
+every = 4
+every_in_window = 4
+[checkpoint]
+every = 4
+keep_last = 50
+[window]
+steps = 8
+"""
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+Make = Callable[..., RunDirectory]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    def made(*overrides: str) -> RunDirectory:
+        text = dump_profile(parse_profile(LLAMA, overrides=list(overrides)))
+        path = tmp_path_factory.mktemp("divided") / "run"
+        return RunDirectory.create(path, profile_text=text, profile_name="divided", argv=["sf"])
+
+    return made
+
+
+def moments_of(run: RunDirectory, stage: str, step: int) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in (run.checkpoints / stage / f"step-{step:06d}" / "optimizer").iterdir():
+        found |= load_file(file)
+    return found
+
+
+def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], **CLOSE, msg=name)
+
+
+def assert_same_course(run: RunDirectory, other: RunDirectory) -> None:
+    ours, theirs = live_course(run), live_course(other)
+    assert ours.keys() == theirs.keys()
+    for place, measures in ours.items():
+        assert measures == pytest.approx(theirs[place], rel=1e-3, abs=1e-6), place
+
+
+def at_step(stage: str, step: int, act: Callable[[], object]) -> Listener:
+    done: list[bool] = []
+
+    def hear(event: JsonObject) -> None:
+        here = event["type"] == "step" and (event["stage"], event["step"]) == (stage, step)
+        if here and not done:
+            done.append(True)
+            act()
+
+    return hear
+
+
+@pytest.fixture(scope="module")
+def one(make: Make) -> RunDirectory:
+    run = make()
+    assert [end.code for end in work_in_ranks(run, world=1)] == [0]
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(make: Make) -> RunDirectory:
+    run = make()
+    assert [end.code for end in work_in_ranks(run)] == [0, 0]
+    return run
+
+
+def test_the_course_is_that_of_one_process(one: RunDirectory, two: RunDirectory) -> None:
+    assert_same_course(one, two)
+    assert live_probes(one).keys() == live_probes(two).keys()
+    for place, (metrics, _) in live_probes(one).items():
+        for task, measures in metrics.items():
+            expected = pytest.approx(measures, rel=1e-3)
+            assert live_probes(two)[place][0][task] == expected, place
+    for stage in ("old", "new"):
+        assert_close(checkpoint_weights(one, stage, 12), checkpoint_weights(two, stage, 12))
+        assert_close(moments_of(one, stage, 8), moments_of(two, stage, 8))
+    for ours, theirs in zip(events_of(one, "drift"), events_of(two, "drift"), strict=True):
+        drifts = [layer["relative_update"] for layer in ours["layers"]]
+        assert [layer["relative_update"] for layer in theirs["layers"]] == pytest.approx(
+            drifts, rel=1e-3
+        )
+
+
+def test_a_frozen_block_stays_and_its_moments_are_kept(two: RunDirectory) -> None:
+    before, after = checkpoint_weights(two, "new", 0), checkpoint_weights(two, "new", 12)
+    frozen = {name for name in before if ".layers.0." in name or "embed" in name}
+    assert frozen
+    for name in before:
+        assert torch.equal(before[name], after[name]) == (name in frozen), name
+
+
+def test_the_model_is_a_plain_directory(two: RunDirectory) -> None:
+    from transformers import AutoModelForCausalLM
+
+    assert json.loads((two.model / "config.json").read_text())["architectures"] == [
+        "LlamaForCausalLM"
+    ]
+    weights = AutoModelForCausalLM.from_pretrained(two.model).state_dict()
+    assert equal(weights, checkpoint_weights(two, "new", 12))
+    assert not list(two.checkpoints.rglob(".*"))
+
+
+def test_a_killed_rank_ends_both_and_the_resume_is_byte_identical(
+    make: Make, two: RunDirectory
+) -> None:
+    run = make()
+    kill = at_step("new", 6, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    ends = work_in_ranks(run, kill, patience_s=60)
+    assert all(end.code != 0 for end in ends)
+    assert [end.code for end in work_in_ranks(run)] == [0, 0]
+    for stage in ("old", "new"):
+        assert equal(checkpoint_weights(run, stage, 12), checkpoint_weights(two, stage, 12))
+        assert equal(moments_of(run, stage, 12), moments_of(two, stage, 12))
+
+
+def test_an_unfreeze_after_a_resume_has_its_moments_back(make: Make) -> None:
+    whole, broken = make(), make()
+    for run, stops in ((whole, False), (broken, True)):
+        unfreeze = at_step("new", 8, lambda run=run: request_command(run, "unfreeze"))
+        stop = at_step("new", 6, lambda run=run: request_command(run, "stop"))
+        listeners = [unfreeze, stop] if stops else [unfreeze]
+        codes = [end.code for end in work_in_ranks(run, *listeners)]
+        if stops:
+            assert codes == [5, 5]
+            codes = [end.code for end in work_in_ranks(run, unfreeze)]
+        assert codes == [0, 0]
+    assert equal(checkpoint_weights(whole, "new", 12), checkpoint_weights(broken, "new", 12))
+    thawed = ".layers.0."
+    before, after = checkpoint_weights(broken, "new", 4), checkpoint_weights(broken, "new", 12)
+    assert any(not torch.equal(before[n], after[n]) for n in before if thawed in n)
+
+
+def test_a_run_goes_on_with_one_rank_and_with_two_again(make: Make, one: RunDirectory) -> None:
+    run = make()
+    for world, stage, step in ((2, "old", 6), (1, "new", 3)):
+        stop = at_step(stage, step, lambda: request_command(run, "stop"))
+        assert {end.code for end in work_in_ranks(run, stop, world=world)} == {5}
+    assert {end.code for end in work_in_ranks(run)} == {0}
+    assert_same_course(one, run)
+    told = [event["message"] for event in events_of(run, "alert") if event["code"] == "ranks"]
+    assert len(told) == 2
+    assert all("same samples" in text for text in told)
+
+
+def test_a_rollback_restores_every_part(make: Make) -> None:
+    run = make()
+    to_step_4 = at_step(
+        run, "new", 7, lambda: request_command(run, "rollback", {"to": "new/step-000004"})
+    )
+    assert [end.code for end in work_in_ranks(run, to_step_4)] == [0, 0]
+    assert [e["step"] for e in events_of(run, "rewound")] == [4]
