@@ -122,7 +122,8 @@ class NavigableView(VisitingView, inherit_bindings=False):
         if isinstance(self.focused, ListPanel):
             return self.focused
         shown = [panel for panel in self.screen.query(ListPanel) if panel.is_on_screen]
-        return next((panel for panel in shown if isinstance(panel, Events)), *shown[:1] or [None])
+        events = (panel for panel in shown if isinstance(panel, Events))
+        return next(events, shown[0] if shown else None)
 
     def _command_list_up(self) -> None:
         if (panel := self._list()) is not None:

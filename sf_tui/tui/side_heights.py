@@ -1,4 +1,4 @@
-"""How high each panel at the side is, by what it has to show. Knows panels' contents, no widgets."""
+"""How high each panel at the side is, by what it has to show. Knows no widgets."""
 
 from __future__ import annotations
 
