@@ -167,7 +167,7 @@ async def test_a_notice_goes_by_itself_and_leaves_q_and_help_in_sight(
         await pilot.pause()
         last = screen_text(app).splitlines()[-1]
         assert last.startswith("a notice so long")
-        assert last.rstrip().endswith("q leave  ? help")
+        assert last.rstrip().endswith("q leave  ? help  : more")
         let_time_pass(app, 8.5)
         running.beat(age_s=-8.5)
         app.poll()
