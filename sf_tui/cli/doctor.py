@@ -14,7 +14,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile
+from sf_tui.cli.doctor_findings import Finding
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
 
@@ -29,23 +29,6 @@ LOGIND_FILES = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Folders of logind's settings, in order of increasing precedence."""
 BYTES_A_PARAMETER = 12
 """Checkpoint bytes per parameter: fp32 weights and AdamW's two moments."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        check: the check's name.
-        level: ok, info, warn or fail.
-        found: one line.
-        remedy: what to do; empty if nothing is needed.
-    """
-
-    check: str
-    level: str
-    found: str
-    remedy: str = ""
 
 
 def examine(profile: str) -> list[Finding]:
@@ -371,13 +354,31 @@ def doctor(
             help="Check that the checkpoints of this profile (name or file) fit.",
         ),
     ] = "biography-mini",
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            "--launch",
+            metavar="PROFILE",
+            autocompletion=complete_profile,
+            help="Start this profile's processes and let them exchange something.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine: terminal, GPU, disk space, and what kills detached runs."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.doctor import examine
 
-    findings = examine(profile)
+    if launch is None:
+        findings = examine(profile)
+    else:
+        # Deferred: it may import torch.
+        from sf_tui.cli.doctor_launch import check_launch
+
+        findings = list(check_launch(launch))
+        if not findings:
+            # A rank other than 0: rank 0 has them.
+            return
     healthy = all(finding.level != "fail" for finding in findings)
     if json:
         rows = [
