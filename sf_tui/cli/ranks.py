@@ -123,8 +123,9 @@ def work_in_processes(
         time.sleep(_POLL_S)
     end = end_event(run) if tail.offset > offset else None
     if end is None:
+        why = _last_error(run) or "killed, or out of memory"
         raise RunError(
-            f"{run.path}: its processes ended before the run did (killed, or out of memory)",
+            f"{run.path}: its processes ended before the run did: {why}",
             f"see {run.worker_log}; `sf resume {run.path}` continues it from its last checkpoint",
         )
     status, code, reason = end
@@ -132,6 +133,17 @@ def work_in_processes(
         error: SfError = UsageError(reason or status) if code == 2 else RunError(reason or status)
         raise error
     return code
+
+
+def _last_error(run: RunDirectory) -> str:
+    """Return the last line of a worker's log that names an error of ours or of Python's."""
+    try:
+        lines = run.worker_log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    # torchrun reports that a process has failed; it doesn't know why.
+    named = [one.strip() for one in lines if "Error: " in one and "ChildFailed" not in one]
+    return named[-1][:200] if named else ""
 
 
 def _pass_on(run: RunDirectory, process: subprocess.Popen[bytes], name: str) -> bool:

@@ -7,8 +7,9 @@ Knows the environment of such a process. Rank 0 is an ordinary worker; the other
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import RunError, UsageError
@@ -16,7 +17,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.ranks import ProcessRanks, Ranks
 
 _LAUNCHED = ("RANK", "WORLD_SIZE")
 _OTHER_ENGINES = {
@@ -46,6 +47,29 @@ def is_launched(environment: Mapping[str, str]) -> bool:
     if not world.isdecimal():
         raise UsageError(f"WORLD_SIZE = {world!r:.40} is no number", "start sf with torchrun")
     return int(world) > 1
+
+
+def leave_lone_launcher(environment: MutableMapping[str, str]) -> None:
+    """Forget a launcher that started this process alone.
+
+    accelerate would open a process group for it.
+    """
+    if environment.get("WORLD_SIZE") == "1":
+        for name in (*_LAUNCHED, "LOCAL_RANK"):
+            environment.pop(name, None)
+
+
+def describe_ranks(ranks: Ranks, device: str) -> str:
+    """Return where the ranks of a run are, one after the other. Called on every rank.
+
+    Args:
+        ranks: the processes.
+        device: this rank's device.
+    """
+    places = ranks.gather(f"{device} on {socket.gethostname()}")
+    hosts = len({place.rpartition(" on ")[2] for place in places})
+    each = ", ".join(f"rank {rank}: {place}" for rank, place in enumerate(places))
+    return f"{len(places)} ranks on {hosts} host{'' if hosts == 1 else 's'} ({each})"
 
 
 def connect_ranks() -> ProcessRanks:

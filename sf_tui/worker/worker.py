@@ -5,6 +5,7 @@ One worker owns a run directory at a time. It can be killed at any moment, and t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from sf_tui.worker.final_model import whole_weights, write_model
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
+from sf_tui.worker.launched import describe_ranks, leave_lone_launcher
 from sf_tui.worker.ops import counted
 from sf_tui.worker.rank_watch import RankWatch
 from sf_tui.worker.resume_log import ResumeLog
@@ -87,6 +89,8 @@ class Worker:
         """
         if not self._ranks.is_main:
             return self._follow()
+        if self._ranks.world == 1:
+            leave_lone_launcher(os.environ)
         watch = RankWatch(self._ranks, self._say_lost)
         watch.start()
         try:
@@ -223,9 +227,12 @@ class Worker:
         )
         self._context = context
         log.history.clear()
+        where = describe_ranks(self._ranks, str(prepared.compute.device))
         if self._ranks.is_main:
             if not resumed:
                 introduce_run(context)
+            if self._ranks.world > 1:
+                context.log_event(Alert("info", "ranks", where))
             for alert in begun.alerts:
                 # Every time, unlike `context.alert`: the files may change again.
                 context.log_event(Alert("warn", *alert))

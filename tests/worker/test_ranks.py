@@ -179,6 +179,8 @@ def test_a_stopped_run_goes_on_byte_for_byte_and_on_other_numbers_of_ranks(begin
     assert_well_told(changing)
     assert_same_course(alone, changing)
     told = [e["message"] for e in events_of(changing, "alert") if e["code"] == "ranks"]
+    assert told[0].startswith("2 ranks on 1 host (rank 0: cpu on ")
+    told = [text for text in told if text.startswith("resumed")]
     assert [text.partition(":")[0] for text in told] == [
         "resumed on 1 rank, written by 2 ranks",
         "resumed on 2 ranks, written by 1 rank",
