@@ -24,6 +24,10 @@ def _part_named(name: str) -> Part:
         from sf_tui.bench.overhead import measure_overhead
 
         return measure_overhead
+    if name == "hosted":
+        from sf_tui.bench.hosted import measure_hosted
+
+        return measure_hosted
     if name == "throughput":
         from sf_tui.bench.throughput import measure_throughput
 

@@ -71,7 +71,7 @@ def measure_overhead(
             settings={"checkpoint.every": _NEVER},
         )
         every, every_in_window = scene.probe.every, scene.probe.every_in_window
-        window, outside = _split_steps(
+        window, outside = split_steps(
             steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS), every, every_in_window
         )
         # One extra step, so that the last leg ends before the full probe at the stage's end.
@@ -80,7 +80,7 @@ def measure_overhead(
         bare = _make_run(folder / "bare", _without_probes(profile))
         _log(f"{window + outside} steps with probes and as many without, in turn")
         legs, bare_legs = alternate(_Legs(probed).play, _Legs(bare).play)
-        schedule = _schedule_of(probed, window)
+        schedule = schedule_of(probed, window)
         tuned = profile.model_copy(update={"model": ModelSettings(source=str(probed.model))})
         prepared = prepare_run(tuned, threads)
         clock = Clock.for_device(prepared.compute.device.type, threads)
@@ -154,7 +154,7 @@ def _anchor_figures(anchor: AnchorCost) -> tuple[Figure, ...]:
     )
 
 
-def _split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:
+def split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:
     """Return the steps in the window and outside it: halves, in whole probe intervals."""
     outside = steps // 2 // every * every
     window = (steps - outside) // every_in_window * every_in_window
@@ -206,7 +206,7 @@ class _Legs:
             self._pass_on()
 
 
-def _schedule_of(run: RunDirectory, window: int) -> Schedule:
+def schedule_of(run: RunDirectory, window: int) -> Schedule:
     """Return the steps at which a run probed: the budget may have bought fewer probes."""
     started = (event for event in read_events(run.events) if isinstance(event, StageStarted))
     stage = next(event for event in started if event.stage == _STAGE)

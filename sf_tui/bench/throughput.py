@@ -35,7 +35,7 @@ from sf_tui.engine.loop import StageTuner
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sf_tui.engine.compute import ComputeSetting
     from sf_tui.profile import TrainSettings
@@ -235,6 +235,8 @@ def make_trainer(
     pad_id: int,
     folder: Path,
     at_step_end: Callable[[], None] = lambda: None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
     """Return a Trainer that takes `steps` steps over `rows`, in whole batches and in order.
 
@@ -246,7 +248,9 @@ def make_trainer(
         steps: optimizer steps.
         pad_id: token id for padding.
         folder: Trainer's output directory; nothing is written to it.
-        at_step_end: called after each optimizer step.
+        at_step_end: called after each optimizer step, and after `callbacks`.
+        tokenizer: the Trainer's, which needs none itself.
+        callbacks: the Trainer's own.
     """
 
     def batch_of(rows: Sequence[Encoded]) -> dict[str, Any]:
@@ -282,7 +286,8 @@ def make_trainer(
         args=arguments,
         train_dataset=data,
         data_collator=batch_of,
-        callbacks=[_AtStepEnd(at_step_end)],
+        processing_class=tokenizer,
+        callbacks=[*callbacks, _AtStepEnd(at_step_end)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

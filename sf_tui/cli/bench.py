@@ -57,6 +57,21 @@ def overhead(
 
 
 @app.command()
+def hosted(
+    model: _Model = STARTER,
+    steps: _Steps = None,
+    batch_size: _BatchSize = None,
+    threads: _Threads = 1,
+    json: _Json = False,
+) -> None:
+    """Measure the time that `SfCallback` adds to transformers' Trainer.
+
+    A watched Trainer and a plain one take one step each in turn, with all hooks and probes.
+    """
+    _measure("hosted", model, steps, batch_size, threads, json)
+
+
+@app.command()
 def throughput(
     model: _Model = STARTER,
     steps: _Steps = None,

@@ -1,7 +1,7 @@
 """`sf doctor`: check this machine for conditions that end detached runs or spoil the console.
 
 stdout gets the findings; the exit code is 1 if one of them needs fixing and 0 otherwise. torch is
-not imported: versions come from package metadata. Checks take their inputs as arguments, so that
+imported only for a GPU without NVIDIA's library. Checks take their inputs as arguments, so that
 tests can describe any machine.
 """
 
@@ -121,14 +121,10 @@ def _gpus_of_torch() -> Iterator[Finding]:
     # Deferred: torch takes seconds, and only this case needs it.
     import torch
 
-    remedy = "for load, temperature and power: pip install 'sf-tui[gpu]', or nvidia-ml-py itself"
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found = f"{name}: {_gigabytes(free)} of {_gigabytes(total)} free"
-        yield Finding(f"gpu {index}", "ok", found, remedy)
-    if not torch.cuda.device_count():
-        yield Finding("gpu", "info", "torch finds no GPU: runs use the CPU")
+        free, total = map(_gigabytes, torch.cuda.mem_get_info(index))
+        found = f"{torch.cuda.get_device_name(index)}: {free} of {total} free"
+        yield Finding(f"gpu {index}", "ok", found, "for its load: pip install 'sf-tui[gpu]'")
 
 
 def check_logout(root: Path, user: str, environ: Mapping[str, str]) -> Finding:

@@ -238,7 +238,13 @@ def resume(
         # Deferred: launching imports the worker's modules.
         from sf_tui.cli.launching import repair_before_resume
 
+        # Deferred: not needed for `sf --help`.
+        from sf_tui.run.hosted import host_name, way_on
+
         write_line(repair_before_resume(found), err=True)
+        if host_name(found):
+            write_line(f"{found.id}: {way_on(found)}", err=True)
+            raise typer.Exit(0)
     raise typer.Exit(
         resume_run(
             found,

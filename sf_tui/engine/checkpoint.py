@@ -24,7 +24,7 @@ from sf_tui.engine.checkpoint_state import (
     dump_state,
     parse_state,
     record_file,
-    resume_command,
+    resume_way,
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
@@ -175,7 +175,7 @@ def unwritten(path: Path, error: Exception) -> RunError:
     return RunError(
         f"{path}: can't write the checkpoint: {error}",
         "earlier checkpoints are intact; make room on the disk, then "
-        f"`{resume_command(path)}` continues the run",
+        f"{resume_way(path)} continues the run",
     )
 
 

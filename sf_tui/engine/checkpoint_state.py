@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sf_tui.errors import RunError
+from sf_tui.run.hosted import resume_by_path
 
 STATE_FILE = "state.json"
 FORMAT = 1
@@ -44,7 +45,7 @@ def way_on(checkpoint: Path) -> str:
     Args:
         checkpoint: RUN/checkpoints/STAGE/step-NNNNNN.
     """
-    resume = f"`{resume_command(checkpoint)}`"
+    resume = resume_way(checkpoint)
     if checkpoint.name.partition("~")[0] == "step-000000":
         # Drift and anchors need a stage's first weights: without them the stage must start over.
         stage = shlex.quote(str(checkpoint.parent))
@@ -59,9 +60,9 @@ def way_on(checkpoint: Path) -> str:
     )
 
 
-def resume_command(checkpoint: Path) -> str:
-    """Return the command that resumes the run of a checkpoint, RUN/checkpoints/STAGE/step-…."""
-    return f"sf resume {shlex.quote(str(checkpoint.parent.parent.parent))}"
+def resume_way(checkpoint: Path) -> str:
+    """Return what resumes the run of a checkpoint, RUN/checkpoints/STAGE/step-…."""
+    return resume_by_path(checkpoint.parent.parent.parent)
 
 
 class FileRecord(BaseModel):

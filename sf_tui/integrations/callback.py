@@ -22,9 +22,11 @@ from sf_tui.integrations.exec_marks import VARIABLE, mark
 from sf_tui.integrations.host import Host
 from sf_tui.integrations.host_profile import Old, Settings
 from sf_tui.integrations.host_rows import rows_of_loader
+from sf_tui.integrations.processes import Decided, Processes, is_first_process
 from sf_tui.integrations.refusals import trainer_refusals
+from sf_tui.integrations.spread import bare
 from sf_tui.integrations.step_meter import StepMeter
-from sf_tui.integrations.watcher import Watcher, tell_unwatched
+from sf_tui.integrations.watcher import Watcher, reason_of, tell_unwatched
 from sf_tui.worker.stop import one_line
 
 _HOSTS = {
@@ -69,6 +71,7 @@ class SfCallback(TrainerCallback):
         SfCallback._given.add(self)
         self._watcher = Watcher()
         self._meter = StepMeter()
+        self._processes: Processes | None = None
         self._learning_rate = 0.0
 
     @classmethod
@@ -80,7 +83,9 @@ class SfCallback(TrainerCallback):
             callback = cls(asked.get("old"), asked.get("profile"), asked.get("run_dir"))
             callback._command = list(asked.get("command") or callback._command)
         except SfError as error:
-            tell_unwatched(one_line(error))
+            # A process that only follows needs none of it; the files may be on another machine.
+            if is_first_process():
+                tell_unwatched(one_line(error))
             callback = cls()
             callback._settings = None
         callback._is_default = True
@@ -91,33 +96,34 @@ class SfCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Begin the run, or continue the one that the training resumes."""
-        settings = self._settings
-        if settings is None or not state.is_world_process_zero:
-            return
         if self._is_default and SfCallback._given:
             # The script has one with settings of its own; two would watch the same training.
             return
         self._meter.detach()
-        sharded = _sharding(args)
-        if sharded:
-            tell_unwatched(f"{sharded} spreads the model over processes")
-            return
-        self._watcher.begin(
-            lambda: describe_trainer(args, state, given, self._command), settings, self._run_dir
-        )
-        hosted = self._watcher.hosted
-        if hosted is None:
+        self._processes = self._meet(given["model"])
+        processes, settings = self._processes, self._settings
+        if processes is None:
             return
         self._meter.attach(given["model"])
+        if processes.is_first and settings is not None:
+            processes.begin_work()
+            self._watcher.begin(
+                lambda: describe_trainer(args, state, given, self._command, processes),
+                settings,
+                self._run_dir,
+            )
+        hosted = self._watcher.hosted
+        self._agree(save=False)
         self._meter.start()
-        taken = {"run": str(hosted.run.path), "host": _host_of(args)[0], "pid": os.getpid()}
-        mark("taken", json.dumps(taken))
+        if hosted is not None:
+            taken = {"run": str(hosted.run.path), "host": _host_of(args)[0], "pid": os.getpid()}
+            mark("taken", json.dumps(taken))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Note the rate of the step that begins."""
-        if self._watcher.hosted is not None:
+        if self._processes is not None:
             self._learning_rate = float(given["optimizer"].param_groups[0]["lr"])
             self._meter.start()
 
@@ -125,23 +131,30 @@ class SfCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Add the anchor's gradient, which the host has clipped its own before."""
-        if self._watcher.hosted is not None:
+        if self._processes is not None:
             self._meter.is_on = False
             self._watcher.before_update()
+            self._processes.share_gradients()
             self._meter.is_on = True
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Record the step, probe if one is due, and do what is asked for."""
-        wanted = False
-        if self._watcher.hosted is not None:
-            self._meter.is_on = False
-            wanted = self._watcher.after_step(self._outcome)
-            self._meter.is_on = True
-        stop, save = _agree(args, self._watcher.should_stop, wanted)
-        control.should_training_stop = control.should_training_stop or stop
-        control.should_save = control.should_save or save
+        """Record the step, probe if one is due, and do what is asked for, in every process."""
+        processes = self._processes
+        if processes is None:
+            return
+        self._meter.is_on = False
+        step = self._meter.take()
+        is_share = step.is_share and bool(getattr(args, "average_tokens_across_devices", True))
+        loss, tokens = processes.measured(step.loss, step.tokens, is_share=is_share)
+        processes.begin_work()
+        outcome = StepOutcome(loss, float("nan"), self._learning_rate, tokens / step.seconds)
+        wanted = self._watcher.after_step(lambda: outcome)
+        decided = self._agree(save=wanted)
+        self._meter.is_on = True
+        control.should_training_stop = control.should_training_stop or decided.stop
+        control.should_save = control.should_save or decided.save
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -156,15 +169,47 @@ class SfCallback(TrainerCallback):
     ) -> None:
         """End the run."""
         self._meter.detach()
-        self._watcher.end()
+        if self._processes is not None:
+            self._processes.begin_work()
+            self._watcher.end()
+            self._agree(save=False)
 
-    def _outcome(self) -> StepOutcome:
-        loss, speed = self._meter.take()
-        return StepOutcome(loss, float("nan"), self._learning_rate, speed)
+    def _meet(self, model: Any) -> Processes | None:
+        """Return the training's processes; None if it isn't watched."""
+        watches = self._settings is not None
+        try:
+            return Processes(model, bare_model(model), watches=watches)
+        except Exception as error:
+            # Whatever is wrong with a model or a launch that is not ours, the training goes on.
+            if watches and is_first_process():
+                tell_unwatched(reason_of(error))
+            return None
+
+    def _agree(self, *, save: bool) -> Decided:
+        """Do in every process what the first one decided; leave them if it watches no longer."""
+        assert self._processes is not None  # asked by the caller
+        watcher = self._watcher
+        decided = self._processes.agree(
+            Decided(
+                stop=watcher.should_stop,
+                save=save,
+                adds=watcher.adds_gradients,
+                weights=watcher.changed_weights,
+                over=watcher.hosted is None,
+            )
+        )
+        if decided.over:
+            self._processes = None
+            self._meter.detach()
+        return decided
 
 
 def describe_trainer(
-    args: TrainingArguments, state: TrainerState, given: dict[str, Any], command: list[str]
+    args: TrainingArguments,
+    state: TrainerState,
+    given: dict[str, Any],
+    command: list[str],
+    processes: Processes,
 ) -> Host:
     """Return a Trainer's training, from what it passes to its callbacks.
 
@@ -213,8 +258,9 @@ def describe_trainer(
         autocast=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         max_grad_norm=float(args.max_grad_norm or 0.0),
         train_rows=rows,
-        notes=notes,
-        refusals=trainer_refusals(args, name),
+        notes=[*notes, *processes.spread.notes()],
+        refusals=trainer_refusals(args, name, processes.spread),
+        layout=processes.layout,
     )
 
 
@@ -224,11 +270,7 @@ def bare_model(model: Any) -> Any:
     Raises:
         ModelError: the adapter is no part of the model's layers.
     """
-    model = getattr(model, "_orig_mod", model)
-    while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
-        model = model.module
-    model = getattr(model, "_orig_mod", model)
-    return unwrapped(model)
+    return unwrapped(bare(model))
 
 
 def _host_of(args: TrainingArguments) -> tuple[str, str]:
@@ -241,25 +283,6 @@ def _version_of(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _sharding(args: TrainingArguments) -> str:
-    """Return what spreads one model over several processes; empty for nothing."""
-    if getattr(args, "deepspeed", None) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return "DeepSpeed"
-    if getattr(args, "fsdp", None) or os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        return "FSDP"
-    return ""
-
-
-def _agree(args: TrainingArguments, stop: bool, save: bool) -> tuple[bool, bool]:
-    """Return the first process's decisions, in every process."""
-    distributed: Any = torch.distributed
-    if args.world_size < 2 or not distributed.is_available() or not distributed.is_initialized():
-        return stop, save
-    flags = torch.tensor([int(stop), int(save)], device=args.device)
-    distributed.broadcast(flags, src=0)
-    return bool(flags[0]), bool(flags[1])
 
 
 def _read_request(path: Path) -> dict[str, Any]:

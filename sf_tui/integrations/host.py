@@ -57,6 +57,8 @@ class Host:
     """What the operator should know of it, for alerts."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Op to the reason why it can't be done in this training."""
+    layout: ModelLayout | None = None
+    """Layers of a model of which this process holds shards only; None for a whole model."""
 
 
 class _Device:
@@ -94,6 +96,7 @@ class HostLoop:
         step: optimizer steps done since the run began.
         total_steps: those of the whole run.
         hooks: what adds losses to its steps.
+        is_sharded: whether this process holds a part of each parameter only.
     """
 
     def __init__(self, host: Host, layout: ModelLayout, *, first: int) -> None:
@@ -110,6 +113,7 @@ class HostLoop:
         self.step = host.step - first
         self.total_steps = host.total_steps - first
         self.hooks = StepHooks()
+        self.is_sharded = host.layout is not None
         self._host = host
         self._layout = layout
 

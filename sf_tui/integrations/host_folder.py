@@ -69,7 +69,8 @@ def make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirecto
     Raises:
         SfError: there is nothing to probe, or the directory can't be made.
     """
-    has_prompts = bool(prompts_of(host.train_rows))
+    # Answers are generated, and each of the passes would have to be everyone's.
+    has_prompts = host.layout is None and bool(prompts_of(host.train_rows))
     rows = bool(host.train_rows)
     profile = host_profile(
         settings,
@@ -85,11 +86,12 @@ def make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirecto
         neighbors=has_prompts and not settings.has_old,
         held_out={name: scored_rows(path) for name, path in settings.old.items()},
         adapter=host.adapter,
+        surveys=host.layout is None,
     )
     if not settings.has_old and not has_prompts:
         raise RunError(
             "there is nothing to probe: no old examples are given, and the host's rows have no "
-            "prompts to make neighbors of",
+            "prompts to make neighbors of, or its weights are sharded",
             "give old examples with old=…",
         )
     path = run_dir or runs_home() / new_run_id(profile.name)
@@ -103,6 +105,9 @@ def make_run(host: Host, settings: Settings, run_dir: Path | None) -> RunDirecto
     file = host_file(run.path, ROWS[NEW])
     if rows and file is not None:
         write_host_rows(file, host.train_rows, host.held_out_rows)
+    if host.layout is not None:
+        # A shard of an adapter can't be put on its base.
+        return run
     try:
         keep_adapter(run, host.model, profile.model.source)
     except OSError as error:
@@ -125,7 +130,7 @@ def prepare_host(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun
     """Return the host's model and the run's tasks; the host's tokenizer stays as it is."""
     tokenizer = copy.deepcopy(host.tokenizer)
     fix_date(tokenizer, run.created or datetime.now())
-    layout = read_layout(host.model)
+    layout = host.layout or read_layout(host.model)
     base = AdapterBase(profile.model.source) if layout.adapters is not None else None
     loaded = LoadedModel(host.model, tokenizer, layout, base=base)
     freezer = Freezer(layout)

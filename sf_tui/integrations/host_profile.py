@@ -84,6 +84,7 @@ def host_profile(
     neighbors: bool = False,
     held_out: Mapping[str, int] | None = None,
     adapter: Mapping[str, Any] | None = None,
+    surveys: bool = True,
 ) -> Profile:
     """Return the resolved profile of a run.
 
@@ -96,6 +97,7 @@ def host_profile(
         neighbors: whether the start model's answers to neighbor prompts are a task.
         held_out: rows of each old task that are scored; the others are safe examples.
         adapter: the keys of `[adapter]`.
+        surveys: whether the start model may be asked for the tasks at risk.
 
     Raises:
         ProfileError: the user's profile has mistakes, or tables that belong to the host.
@@ -125,6 +127,8 @@ def host_profile(
     )
     facts = {"warmup_steps": 0, **train}
     overrides = [f"train.{key}={toml_value(value)}" for key, value in facts.items()]
+    if not surveys:
+        overrides.append("neighbors.survey_budget=0")
     named = re.search(r"(?m)^\s*name\s*=", text.partition("\n[")[0])
     if settings.name is not None or not named:
         overrides.append(f'name="{_plain(settings.name or str(host["name"]))}"')

@@ -81,6 +81,11 @@ class HostedStage(StagePlay):
         assert isinstance(self.loop, HostLoop)
         return state | {"host_step": self.loop.first + self.step}, tensors
 
+    def _measure_drift_from_start(self) -> None:
+        assert isinstance(self.loop, HostLoop)
+        if not self.loop.is_sharded:
+            super()._measure_drift_from_start()
+
     def end_early(self) -> None:
         """Measure everything once more, where the host ends before its last step."""
         self._measuring.probe(self.step, full=True)
@@ -169,6 +174,16 @@ class HostedRun:
             self._stage.take_up(Checkpoint(checkpoint.path, checkpoint.state | {"step": step}))
             context.log_event(Rewound(spec.name, step, "resumed", lost))
         self._obey()
+
+    @property
+    def adds_gradients(self) -> bool:
+        """Whether the next step has losses beside the host's."""
+        return bool(self.loop.hooks.losses())
+
+    @property
+    def last_edit(self) -> int:
+        """Number of the last event that changed weights between two steps; 0 for none."""
+        return self._context.resume_log.edited_seq(self._stage.name)
 
     def add_gradients(self) -> None:
         """Add the gradients of the anchor to the host's, before its update."""

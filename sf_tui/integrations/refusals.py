@@ -9,16 +9,19 @@ from sf_tui.vocabulary.ops import OPS
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-_ALWAYS = ("pause", "resume", "checkpoint", "stop")
-"""Ops that only steer the host's loop."""
+    from sf_tui.integrations.spread import Spread
+
+_SHARDED = ("pause", "resume", "checkpoint", "stop", "freeze", "unfreeze")
+"""Ops that need no whole parameter."""
 
 
-def trainer_refusals(args: TrainingArguments, host: str) -> dict[str, str]:
+def trainer_refusals(args: TrainingArguments, host: str, spread: Spread) -> dict[str, str]:
     """Return the ops that a Trainer can't do.
 
     Args:
         args: its arguments.
         host: its name.
+        spread: how its processes hold the model.
     """
     refused = {"rollback": rollback_refusal(host, str(args.output_dir or "OUTPUT_DIR"))}
     checkpointing = getattr(args, "gradient_checkpointing_kwargs", None) or {}
@@ -31,9 +34,12 @@ def trainer_refusals(args: TrainingArguments, host: str) -> dict[str, str]:
     if args.fp16:
         reason = "the host scales fp16 gradients, so no other loss can be added to them"
         refused |= {"anchor": reason, "unanchor": reason}
-    if args.world_size > 1:
-        reason = f"the host trains in {args.world_size} processes; this works in one only"
-        refused |= {name: reason for name in OPS if name not in _ALWAYS and name not in refused}
+    freeze = spread.freeze_refusal()
+    if freeze is not None:
+        refused["freeze"] = freeze
+    if spread.is_sharded:
+        reason = "FSDP2 splits each parameter over the processes; this needs whole ones"
+        refused |= {name: reason for name in OPS if name not in _SHARDED and name not in refused}
     return refused
 
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+
+@dataclass(frozen=True)
+class MeteredStep:
+    """One optimizer step of one process."""
+
+    loss: float
+    """Loss of its passes in nats; NaN if unknown."""
+    tokens: int
+    seconds: float
+    is_share: bool
+    """Whether the loss is a share of the mean over a whole batch of known size."""
 
 
 class StepMeter:
@@ -40,14 +53,15 @@ class StepMeter:
         self._tokens.clear()
         self._began = time.perf_counter()
 
-    def take(self) -> tuple[float, float]:
-        """Return the loss of the step's passes in nats, NaN if unknown, and tokens per second."""
+    def take(self) -> MeteredStep:
+        """Return what the passes of the step showed in this process."""
         loss = float("nan")
         if self._losses:
             total = torch.stack([one.float() for one in self._losses]).sum().item()
             loss = total if self._summed else total / len(self._losses)
         tokens = sum(int(count) for count in self._tokens)
-        return loss, tokens / max(time.perf_counter() - self._began, 1e-9)
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        return MeteredStep(loss, tokens, seconds, self._summed)
 
     def _note(self, module: torch.nn.Module, _: Any, given: dict[str, Any], output: Any) -> None:
         if not (self.is_on and module.training and torch.is_grad_enabled()):
@@ -56,7 +70,8 @@ class StepMeter:
         if isinstance(output, dict):
             loss = output.get("loss", loss)
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
-            self._losses.append(loss.detach())
+            # A Trainer scales the tensor in place by the number of processes.
+            self._losses.append(loss.detach().clone())
             # With it, each pass has its share of the whole batch's mean.
             self._summed = given.get("num_items_in_batch") is not None
         ids, mask = given.get("input_ids"), given.get("attention_mask")

@@ -38,15 +38,22 @@ def tell_unwatched(reason: str) -> None:
     mark("failed", f"{sys.executable}\n{reason}")
 
 
+def reason_of(error: Exception) -> str:
+    """Return an error as one line: its message, with its type unless it is one of sf's."""
+    return one_line(error) if isinstance(error, SfError) else f"{type(error).__name__}: {error}"
+
+
 class Watcher:
     """Watches one training.
 
     Attributes:
         hosted: the run; None before it begins, and after an error.
+        changed_weights: whether the work after the last step may have changed weights.
     """
 
     def __init__(self) -> None:
         self.hosted: HostedRun | None = None
+        self.changed_weights = False
         self._model: torch.nn.Module | None = None
         self._at_exit: Callable[[], None] | None = None
 
@@ -54,6 +61,11 @@ class Watcher:
     def should_stop(self) -> bool:
         """Whether an operator, a rule or a script asks the training to stop."""
         return self.hosted is not None and self.hosted.stop is not None
+
+    @property
+    def adds_gradients(self) -> bool:
+        """Whether the next step has gradients beside the host's."""
+        return self.hosted is not None and not self.should_stop and self.hosted.adds_gradients
 
     def begin(self, host: Callable[[], Host], settings: Settings, run_dir: Path | None) -> None:
         """Begin to watch a training, or write why it is not watched.
@@ -91,7 +103,10 @@ class Watcher:
         if hosted is None:
             return False
         wanted: list[bool] = []
+        edited = hosted.last_edit
         self._run(lambda: wanted.append(hosted.after_step(outcome())))
+        # An error may have come between a change and its event.
+        self.changed_weights = self.hosted is None or hosted.last_edit != edited
         return any(wanted)
 
     def saved(self, folder: Path) -> None:
@@ -139,9 +154,7 @@ class Watcher:
         return True
 
     def _give_up(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, SfError):
-            reason = one_line(error)
+        reason = reason_of(error)
         tell(f"watches this training no longer: {reason}; the training goes on")
         mark("failed", f"{sys.executable}\n{reason}")
         hosted = self.hosted

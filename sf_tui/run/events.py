@@ -20,6 +20,7 @@ from sf_tui.errors import RunError
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.durable import check_regular, open_regular, reason_of
 from sf_tui.run.event_parser import EventParser
+from sf_tui.run.hosted import resume_by_path
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Danger,
@@ -271,10 +272,14 @@ def damage_error(path: Path, tail: EventTail) -> RunError:
     """Return the error that a writer raises for a damaged log."""
     more = tail.unreadable + tail.gaps - 1
     others = f" (and {more} more damaged line{'s' if more > 1 else ''})" if more else ""
+    run = shlex.quote(str(path.parent))
+    way = resume_by_path(path.parent)
+    own = way.startswith("`")
+    then = "continues from the newest checkpoint" if own else f"lets {way} continue the run"
     return RunError(
         f"{tail.damage[0].spell(path)}{others}",
-        f"`sf resume {shlex.quote(str(path.parent))} --repair-log` keeps a copy of the log, takes "
-        "the damaged lines out and continues from the newest checkpoint",
+        f"`sf resume {run} --repair-log` keeps a copy of the log, takes the damaged lines out and "
+        f"{then}",
     )
 
 
@@ -354,7 +359,7 @@ class EventLog:
         except OSError as error:
             raise RunError(
                 f"{self.path}: can't write an event: {error.strerror}",
-                f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
+                f"make room on the disk, then {resume_by_path(self.path.parent)} "
                 "continues from the last checkpoint",
             ) from error
         self.seq += 1
@@ -369,7 +374,7 @@ class EventLog:
         except OSError as error:
             raise RunError(
                 f"{self.path}: the disk did not take it: {error.strerror}",
-                f"make room on the disk, then `sf resume {shlex.quote(str(self.path.parent))}` "
+                f"make room on the disk, then {resume_by_path(self.path.parent)} "
                 "continues from the last checkpoint",
             ) from error
 

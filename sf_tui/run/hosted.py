@@ -6,6 +6,7 @@ Every reader may ask, also one of a damaged run: what can't be read names no hos
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -48,6 +49,17 @@ def way_on(run: RunDirectory, name: str | None = None) -> str:
     """
     way = way_to_resume(run, name)
     return f"{way} continues it" if host_name(run) else f"`{way}` continues it"
+
+
+def resume_by_path(folder: Path) -> str:
+    """Return what continues a run, for hints: its command with the run's path, or its host's way.
+
+    Args:
+        folder: the run's directory.
+    """
+    run = RunDirectory(folder)
+    way = way_to_resume(run, shlex.quote(str(folder)))
+    return way if host_name(run) else f"`{way}`"
 
 
 def is_inside(path: Path, run: RunDirectory) -> bool:

@@ -16,6 +16,7 @@ from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
 from sf_tui.run.events import EventTail, JsonObject, unreadable_error
+from sf_tui.run.hosted import host_name
 from sf_tui.vocabulary.declared import LARGEST_COUNT
 from sf_tui.vocabulary.events import LinesLost, event_object
 
@@ -36,6 +37,13 @@ class NewestCheckpoint:
 def resume_with_repair(run: RunDirectory) -> str:
     """Return the command that repairs a run's log and continues it."""
     return f"sf resume {shlex.quote(str(run.path))} --repair-log"
+
+
+def _continued(run: RunDirectory) -> str:
+    host = host_name(run)
+    if host:
+        return f", and {host}'s own resume continues it"
+    return " and continues from the newest checkpoint"
 
 
 def newest_checkpoint(run: RunDirectory) -> NewestCheckpoint | None:
@@ -65,8 +73,7 @@ def check_log(run: RunDirectory, last_seq: int) -> None:
         raise RunError(
             f"{run.events}: {end}, but the checkpoint {newest.name} was written after event "
             f"{newest.seq}: the log was emptied, cut or replaced",
-            f"put the log back, or `{resume_with_repair(run)}` marks the gap and continues from "
-            "the newest checkpoint",
+            f"put the log back, or `{resume_with_repair(run)}` marks the gap{_continued(run)}",
         )
 
 

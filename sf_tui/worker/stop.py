@@ -6,7 +6,6 @@ This is the worker's control flow. Knows no stage and no op.
 from __future__ import annotations
 
 import errno
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import RunError, SfError
+from sf_tui.run.hosted import resume_by_path
 
 if TYPE_CHECKING:
     from sf_tui.engine.ranks import Ranks
@@ -89,8 +89,8 @@ def as_run_error(error: Exception, run: Path) -> RunError | None:
     if isinstance(error, OSError):
         return RunError(
             f"{error.filename or run}: {error.strerror or error}",
-            "earlier checkpoints are intact; fix the disk, then "
-            f"`sf resume {shlex.quote(str(run))}` continues the run",
+            f"earlier checkpoints are intact; fix the disk, then {resume_by_path(run)} continues "
+            "the run",
         )
     return None
 

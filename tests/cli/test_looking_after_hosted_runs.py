@@ -10,13 +10,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sf_tui.cli.app import app
-from sf_tui.errors import SfError
+from sf_tui.engine.checkpoint_state import DamagedCheckpointError
+from sf_tui.errors import RunError, SfError
 from sf_tui.run.closing import closing_of
+from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import WorkerState
+from sf_tui.run.log_repair import check_log
 from sf_tui.run.reading import read_state
 from sf_tui.tui.actions import ActionSender, read_actions
 from sf_tui.tui.session import closing_message
 from sf_tui.vocabulary.events import CheckpointWritten, RunFinished
+from sf_tui.worker.stop import as_run_error
 from tui.written_run import PROFILE, WrittenRun
 
 
@@ -124,3 +128,27 @@ def test_nothing_sends_a_hosted_run_to_sf_resume(
     told.append(sender.why_not(worker, None, status or ""))
     assert not [line for line in told if "sf resume" in line]
     assert sum("trl's own resume" in line for line in told) >= 4
+
+
+def test_damage_of_a_hosted_run_is_mended_without_training_it(sf_home: Path, output: Path) -> None:
+    run = hosted(sf_home, output, None).run
+    whole = run.events.read_bytes()
+    run.events.write_bytes(whole + b"{cut\n")
+    start = run.checkpoints / "new" / "step-000000"
+    disk = as_run_error(OSError(28, "No space left on device", "file"), run.path)
+    assert disk is not None
+    with pytest.raises(RunError) as damaged:
+        EventLog(run.events)
+    hints = [damaged.value.hint, DamagedCheckpointError("state.json", start).hint, disk.hint]
+    assert all("trl's own resume" in hint for hint in hints), hints
+    assert ["sf resume" in hint for hint in hints] == [True, False, False]
+    done = sf("resume", "one", "--repair-log")
+    assert done.exit_code == 0, done.output
+    assert "1 damaged line taken out" in done.stderr
+    assert "trl's own resume continues it" in done.stderr
+    assert run.events.read_bytes() == whole
+
+    (run.checkpoints / "new" / "step-000020" / "state.json").write_text('{"seq": 900}')
+    with pytest.raises(RunError) as cut:
+        check_log(run, 3)
+    assert "trl's own resume continues it" in cut.value.hint

@@ -524,6 +524,7 @@ CASES: dict[Command, Callable[[Sf, WrittenRun, Path], None]] = {
     ("data", "check"): data_check,
     ("data", "biography"): data_biography,
     ("bench", "overhead"): bench,
+    ("bench", "hosted"): bench,
     ("bench", "throughput"): bench,
     ("bench", "memory"): bench,
     ("bench", "verdict"): bench,

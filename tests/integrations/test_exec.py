@@ -340,18 +340,23 @@ def sft(folder: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [*command, *more]
 
 
-PEFT = pytest.mark.parametrize("peft", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+LORA = ("--use_peft", "--lora_r", "4")
+# Without a GPU, accelerate's launcher for several GPUs starts as many processes on the CPU.
+DDP = ("--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
+KINDS = pytest.mark.parametrize(
+    "kind", [(), LORA, DDP, LORA + DDP], ids=["full", "lora", "full-ddp", "lora-ddp"]
+)
 
 
 @pytest.mark.slow  # two starts of `trl sft`, each of which starts two more processes
-@PEFT
+@KINDS
 def test_trl_sft_is_watched_and_bit_identical(
-    peft: tuple[str, ...], tiny_scene: Path, tmp_path: Path
+    kind: tuple[str, ...], tiny_scene: Path, tmp_path: Path
 ) -> None:
     exec_ = [sys.executable, "-m", "sf_tui.cli", "exec", "--old", str(tiny_scene / "old.jsonl")]
     logs = []
     for out, before in (("plain", []), ("out", [*exec_, "--"])):
-        command = sft(tiny_scene, tmp_path / "data", tmp_path / out, "--max_steps", "6", *peft)
+        command = sft(tiny_scene, tmp_path / "data", tmp_path / out, "--max_steps", "6", *kind)
         done = subprocess.run(
             [*before, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
@@ -359,7 +364,7 @@ def test_trl_sft_is_watched_and_bit_identical(
         state = json.loads((tmp_path / out / "checkpoint-6" / "trainer_state.json").read_text())
         logs.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
 
-    name = "adapter_model.safetensors" if peft else "model.safetensors"
+    name = "adapter_model.safetensors" if "--use_peft" in kind else "model.safetensors"
     assert logs[0] == logs[1]
     assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     (run,) = list_runs()
@@ -368,9 +373,9 @@ def test_trl_sft_is_watched_and_bit_identical(
 
 
 @pytest.mark.slow  # `trl sft`, and five commands while it trains
-@PEFT
+@KINDS
 def test_trl_sft_is_frozen_anchored_and_stopped_from_outside(
-    peft: tuple[str, ...], tiny_scene: Path, tmp_path: Path
+    kind: tuple[str, ...], tiny_scene: Path, tmp_path: Path
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     profile = tmp_path / "watch.toml"
@@ -379,7 +384,7 @@ def test_trl_sft_is_frozen_anchored_and_stopped_from_outside(
     watched = [*sf, "exec", "--profile", str(profile), "--old", str(tiny_scene / "old.jsonl")]
     watched += ["--run-dir", str(run), "--"]
     # Long enough never to end by itself.
-    command = sft(tiny_scene, tmp_path / "data", out, "--max_steps", "100000", *peft)
+    command = sft(tiny_scene, tmp_path / "data", out, "--max_steps", "100000", *kind)
     with (tmp_path / "log").open("w") as log:
         host = subprocess.Popen([*watched, *command], stdout=log, stderr=log)
     try:
@@ -402,7 +407,7 @@ def test_trl_sft_is_frozen_anchored_and_stopped_from_outside(
     assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
     numbers = sorted(int(one.name.split("-")[1]) for one in out.glob("checkpoint-*"))
     assert numbers[-1] == lines_of(run, "step")[-1]["step"]
-    name = "adapter_model.safetensors" if peft else "model.safetensors"
+    name = "adapter_model.safetensors" if "--use_peft" in kind else "model.safetensors"
     first, last = (load_file(out / f"checkpoint-{n}" / name) for n in (numbers[0], numbers[-1]))
     frozen = [key for key in first if ".layers.0." in key]
     free = [key for key in first if ".layers.1." in key]

@@ -74,8 +74,9 @@ def test_shipped_profiles_bring_their_data(name: str) -> None:
         assert own or place.startswith("biography:"), place
 
 
-def test_smollm2_capitals_has_ten_safe_examples_and_asks_nothing_it_trains_on() -> None:
-    profile = load_profile("smollm2-capitals")
+@pytest.mark.parametrize("name", ["smollm2-capitals", "smollm2-capitals-lora"])
+def test_smollm2_capitals_has_ten_safe_examples_and_asks_nothing_it_trains_on(name: str) -> None:
+    profile = load_profile(name)
     capitals, facts = (user_task(task, profile.base_dir, profile.seed) for task in profile.tasks)
     assert isinstance(capitals.train, FixedExamples)
     assert isinstance(facts.train, FixedExamples)

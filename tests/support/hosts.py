@@ -38,11 +38,12 @@ def trainer(
     lora: bool | dict[str, Any] = False,
     steps: int = 8,
     trl: bool = False,
+    loading: dict[str, Any] | None = None,
     **more: Any,
 ) -> Trainer:
     """Return a Trainer, or TRL's, on the new rows, with its default settings."""
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", **(loading or {}))
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     given: dict[str, Any] = {
         "output_dir": str(out),

@@ -1,0 +1,162 @@
+"""`sf bench hosted`: the time that `SfCallback` adds to a training of transformers' Trainer.
+
+Two Trainers train copies of one model on the same rows, one step each in turn; one of them is
+watched. A leg lasts from the end of one step to the end of the next and includes all hooks. What a
+probe adds is a median over the legs with one, spread over the steps from probe to probe; what the
+hooks add is the ratio of the other legs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate
+from sf_tui.bench.overhead import probe_cost, schedule_of, split_steps
+from sf_tui.bench.scene import is_starter, make_scene
+from sf_tui.bench.throughput import make_trainer, rows_in_order
+from sf_tui.engine.prepare import PreparedRun, prepare_run
+from sf_tui.errors import RunError
+from sf_tui.integrations import SfCallback
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.vocabulary.events import RunFinished
+
+_STAGE = "new"
+_STARTER_STEPS = 300
+_OWN_STEPS = 100
+
+
+def measure_hosted(
+    model: str, steps: int | None, batch_size: int | None, threads: int
+) -> dict[str, Any]:
+    """Measure a watched Trainer beside a plain one; see `sf bench hosted --help`.
+
+    Args:
+        model: `starter:NAME`, a directory or a .gguf file.
+        steps: optimizer steps of each side, half of them in the danger window; None: chosen for
+            the model.
+        batch_size: examples per step; None: chosen for the model.
+        threads: CPU threads, already pinned.
+
+    Returns:
+        A `BenchReport` as plain types.
+
+    Raises:
+        UsageError: too few steps.
+        ModelError: the model can't be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="sf-bench-") as name:
+        folder = Path(name)
+        scene = make_scene(model, folder, batch_size=batch_size, threads=threads, settings={})
+        window, outside = split_steps(
+            steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS),
+            scene.probe.every,
+            scene.probe.every_in_window,
+        )
+        prepared = prepare_run(scene, threads)
+        print(
+            f"sf bench hosted: {window + outside} watched steps and as many plain ones, in turn",
+            file=sys.stderr,
+            flush=True,
+        )
+        clock = Clock.for_device(prepared.compute.device.type, threads)
+        watched, plain, run = _side_by_side(prepared, folder, window, window + outside + 1)
+        schedule = schedule_of(run, window)
+        cost = probe_cost(schedule, clock.seconds(watched[1:]), clock.seconds(plain[1:]))
+        hooks = cost.legs_without_probe - 1
+        report = BenchReport(
+            "hosted",
+            (
+                Figure(
+                    "outside",
+                    "time that a watched Trainer takes longer outside the danger window",
+                    cost.outside + hooks,
+                    "at most 0.03",
+                ),
+                Figure("in_window", "the same in the danger window", cost.in_window + hooks),
+                Figure("hooks", "of it, what every step takes longer, without probes", hooks),
+            ),
+            {
+                "model": model,
+                "parameters": prepared.layout.elements,
+                "threads": threads,
+                "device": str(prepared.compute.device),
+                "batch size": scene.stage_train(_STAGE).batch_size,
+                "clock": clock.name,
+                "steps": window + outside,
+                "probe every": f"{schedule.every_in_window} and {schedule.every} steps",
+                "repetitions": cost.probes,
+            },
+            asdict(cost),
+        )
+    return report.as_plain()
+
+
+def _side_by_side(
+    prepared: PreparedRun, folder: Path, window: int, steps: int
+) -> tuple[list[Any], list[Any], RunDirectory]:
+    """Train two copies of a model in turn; return the legs of both, and the run of the first."""
+    profile, compute, loaded = prepared.profile, prepared.compute, prepared.loaded
+    task, settings = prepared.tasks[_STAGE], profile.stage_train(_STAGE)
+    rows = rows_in_order(task.train, settings, stage=_STAGE, seed=profile.seed, steps=steps)
+    watch = folder / "watch.toml"
+    watch.write_text(f"[window]\nsteps = {window}\n", encoding="utf-8")
+    examples = folder / "watched-old.jsonl"
+    _write_old_examples(prepared, examples)
+    run = RunDirectory(folder / "watched")
+    models = [loaded.model, copy.deepcopy(loaded.model)]
+
+    def train(model: Any, callbacks: Sequence[TrainerCallback], pass_on: PassOn) -> None:
+        torch.set_num_threads(settings.threads or torch.get_num_threads())
+
+        def at_step_end() -> None:
+            if compute.device.type == "cuda":
+                torch.cuda.synchronize()
+            pass_on()
+
+        make_trainer(
+            model,
+            rows,
+            settings,
+            compute,
+            steps=steps,
+            pad_id=loaded.pad_id,
+            folder=folder / "trainer",
+            at_step_end=at_step_end,
+            tokenizer=loaded.tokenizer,
+            callbacks=callbacks,
+        ).train()
+
+    callback = SfCallback(examples, watch, run.path)
+    watched, plain = alternate(
+        lambda pass_on: train(models[0], [callback], pass_on),
+        lambda pass_on: train(models[1], [], pass_on),
+    )
+    ended = [event for event in read_events(run.events) if isinstance(event, RunFinished)]
+    if not ended or ended[0].status != "completed":
+        # The watching never ends a training, so its failure has to be looked for.
+        raise RunError(
+            f"the Trainer was not watched to its end: {ended[0].reason if ended else 'no run'}",
+            "its output above says why",
+        )
+    return watched, plain, run
+
+
+def _write_old_examples(prepared: PreparedRun, path: Path) -> None:
+    """Write the held-out rows of the task that the scene watches."""
+    (name,) = (name for name in prepared.tasks if name != _STAGE)
+    rows = (
+        {"prompt": example.prompt, "completion": example.completion}
+        for example in prepared.tasks[name].task.held_out
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
