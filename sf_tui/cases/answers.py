@@ -79,7 +79,6 @@ class Answerer:
         loaded: LoadedModel,
         compute: ComputeSetting,
         *,
-        pass_tokens: int = 4096,
         between: Callable[[], None] | None = None,
     ) -> None:
         """Wrap a model.
@@ -87,19 +86,16 @@ class Answerer:
         Args:
             loaded: the model and its tokenizer.
             compute: device and precision.
-            pass_tokens: tokens in one forward pass, padding included.
             between: called before each pass; an exception from it ends the work.
         """
         self._loaded = loaded
         self._device = compute.device
-        self._pass_tokens = pass_tokens
         # A wrapper of any model, although its name says what it is mostly used for.
         self._model = StartModel(
             loaded.model,
             loaded.tokenizer,
             compute,
             pad_id=loaded.pad_id,
-            pass_tokens=pass_tokens,
             between=between,
         )
         self._ends = answer_ends(loaded.model, loaded.tokenizer)
@@ -205,7 +201,8 @@ class Answerer:
     def _predict(self, rows: Sequence[Encoded]) -> list[list[int]]:
         """Return the argmax at each answer token of each row, given the right ones before it."""
         found: list[list[int]] = [[] for _ in rows]
-        for places in passes_within([len(row.input_ids) for row in rows], self._pass_tokens):
+        lengths = [len(row.input_ids) for row in rows]
+        for places in passes_within(lengths, self._model.pass_tokens):
             batch = collate([rows[at] for at in places], self._loaded.pad_id)
             with self._model.inference(batch.tokens):
                 logits, _ = self._model.answer_logits(batch.to(self._device))

@@ -35,12 +35,7 @@ from sf_tui.cases.run_weights import (
     own_start,
 )
 from sf_tui.engine.compute import choose_compute
-from sf_tui.engine.prepare import (
-    BIOGRAPHY,
-    PreparedRun,
-    PreparedTask,
-    load_model_of,
-)
+from sf_tui.engine.prepare import BIOGRAPHY, PreparedRun, PreparedTask, load_model_of
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import UsageError
 from sf_tui.profile import Profile, StageSpec, TaskSettings, TrainSettings, parse_profile
@@ -281,8 +276,7 @@ def live_case(
     case.references = case_references(
         profile, spec.name, model, start_of, lambda task: prepared.tasks[task].train
     )
-    others = (task for name, task in prepared.tasks.items() if name not in {old.name, spec.task})
-    case.other_held_out = held_out_prompts_of(others)
+    case.other_held_out = held_out_prompts_of(prepared.tasks.values(), {old.name, spec.task})
     case.check_stop = check_stop
     if prepared.ranks.lockstep:
         case.agree = lambda late: prepared.ranks.decide(lambda: late)

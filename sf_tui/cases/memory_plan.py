@@ -124,7 +124,7 @@ def plan_of(
     profile: Profile, facts: dict[str, DataFacts], size: ModelSize, trained: int
 ) -> MemoryPlan | None:
     """Return the plan of a profile's largest stage on this machine; None without any data."""
-    ranks = processes_of(profile)
+    ranks = _processes_of(profile)
     plans = [
         plan_memory(
             size,
@@ -147,8 +147,7 @@ def plan_of(
     )
 
 
-def processes_of(profile: Profile) -> int:
-    """Return the number of processes that a profile starts on this machine."""
+def _processes_of(profile: Profile) -> int:
     wanted = profile.launch.processes
     if wanted == "gpus":
         return max(torch.cuda.device_count(), 1)

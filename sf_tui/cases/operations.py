@@ -23,7 +23,8 @@ from sf_tui.engine.loading import LoadedModel, save_model
 from sf_tui.errors import RunError, UsageError
 from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.progress import PartProgress, Report
-from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
+from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.repair import Repair
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, new_folder, remove_abandoned

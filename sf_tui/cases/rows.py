@@ -6,7 +6,7 @@ no weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,9 +160,12 @@ def read_held_out_prompts(
     return held_out_prompts_of(tasks), tuple(notes)
 
 
-def held_out_prompts_of(tasks: Iterable[PreparedTask]) -> tuple[Tokens, ...]:
-    """Return the prompts of some tasks that are held out."""
-    return tuple(p for task in tasks for p in untrained_prompts(task.held_out, task.train))
+def held_out_prompts_of(
+    tasks: Iterable[PreparedTask], known: Collection[str] = ()
+) -> tuple[Tokens, ...]:
+    """Return the prompts of some tasks that are held out, without those of known ones."""
+    others = (task for task in tasks if task.name not in known)
+    return tuple(p for task in others for p in untrained_prompts(task.held_out, task.train))
 
 
 def read_others(profile: Profile, data: str | None, loaded: LoadedModel) -> EvalSet | None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from sf_tui.cli.columns import Column, to_terminal, write_columns
 from sf_tui.cli.output import write_line
 from sf_tui.printable import printable
-from sf_tui.run.answers import AnswerSheet, Question
+from sf_tui.run.answers import AnswerSheet, Question, shortened_questions
 
 _LEAST_CELLS = 16
 """A column of answers narrower than this says nothing."""
@@ -57,7 +57,11 @@ def print_questions(sheet: AnswerSheet, limit: int) -> int:
     taken = sum(max(map(len, each)) + _GAP for each in zip(head, *fixed, strict=True))
     share = (shutil.get_terminal_size().columns - taken) // len(heads) - _GAP
     if share >= _LEAST_CELLS:
-        rows = [[*a, *(_cut(text, share) for text in b)] for a, b in zip(fixed, texts, strict=True)]
+        asked = shortened_questions(shown, share)
+        rows = [
+            [*a, *(_cut(text, share) for text in (question, *b[1:]))]
+            for a, question, b in zip(fixed, asked, texts, strict=True)
+        ]
         write_columns(names, rows)
     else:
         _print_blocks(heads, fixed, texts)

@@ -30,6 +30,12 @@ Light = Annotated[
     bool,
     typer.Option("--light", help="Console: start with the light theme; default: dark."),
 ]
+WithBell = Annotated[
+    bool,
+    typer.Option(
+        "--bell", help="Ring the bell at warnings and at the run's end; default: the profile's."
+    ),
+]
 
 
 def attach(
@@ -43,6 +49,7 @@ def attach(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    bell: WithBell = False,
 ) -> None:
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
@@ -54,7 +61,7 @@ def attach(
     if found is None:
         return
     raise typer.Exit(
-        attach_to(found, read_only=False, lite=lite, ascii_only=ascii_only, light=light)
+        attach_to(found, read_only=False, lite=lite, ascii_only=ascii_only, light=light, bell=bell)
     )
 
 
@@ -69,13 +76,21 @@ def watch(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    bell: WithBell = False,
 ) -> None:
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
     raise typer.Exit(
-        attach_to(find_run(run), read_only=True, lite=lite, ascii_only=ascii_only, light=light)
+        attach_to(
+            find_run(run),
+            read_only=True,
+            lite=lite,
+            ascii_only=ascii_only,
+            light=light,
+            bell=bell,
+        )
     )
 
 
@@ -86,6 +101,7 @@ def attach_to(
     lite: bool,
     ascii_only: bool,
     light: bool = False,
+    bell: bool = False,
     worker_ended: Callable[[], bool] | None = None,
 ) -> int:
     """Show a run until the operator leaves.
@@ -96,6 +112,7 @@ def attach_to(
         lite: fewer bytes.
         ascii_only: no braille.
         light: start with the light theme.
+        bell: ring at warnings and at the end, whatever the profile says.
         worker_ended: returns whether the process of a worker that was just started has ended.
 
     Returns:
@@ -112,7 +129,9 @@ def attach_to(
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
-    options = ConsoleOptions(read_only=read_only, lite=lite, ascii_only=ascii_only, light=light)
+    options = ConsoleOptions(
+        read_only=read_only, lite=lite, ascii_only=ascii_only, light=light, bell=bell
+    )
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
         write_line(closing_message(run, code), err=True)

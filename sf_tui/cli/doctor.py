@@ -1,7 +1,7 @@
 """`sf doctor`: check this machine for conditions that end detached runs or spoil the console.
 
 stdout gets the findings; the exit code is 1 if one of them needs fixing and 0 otherwise. torch is
-not imported: versions come from package metadata. Checks take their inputs as arguments, so that
+imported only for a GPU without NVIDIA's library. Checks take their inputs as arguments, so that
 tests can describe any machine.
 """
 
@@ -14,7 +14,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile
+from sf_tui.cli.doctor_findings import Finding
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
 
@@ -29,23 +29,6 @@ LOGIND_FILES = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Folders of logind's settings, in order of increasing precedence."""
 BYTES_A_PARAMETER = 12
 """Checkpoint bytes per parameter: fp32 weights and AdamW's two moments."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        check: the check's name.
-        level: ok, info, warn or fail.
-        found: one line.
-        remedy: what to do; empty if nothing is needed.
-    """
-
-    check: str
-    level: str
-    found: str
-    remedy: str = ""
 
 
 def examine(profile: str) -> list[Finding]:
@@ -138,14 +121,10 @@ def _gpus_of_torch() -> Iterator[Finding]:
     # Deferred: torch takes seconds, and only this case needs it.
     import torch
 
-    remedy = "for load, temperature and power: pip install 'sf-tui[gpu]', or nvidia-ml-py itself"
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found = f"{name}: {_gigabytes(free)} of {_gigabytes(total)} free"
-        yield Finding(f"gpu {index}", "ok", found, remedy)
-    if not torch.cuda.device_count():
-        yield Finding("gpu", "info", "torch finds no GPU: runs use the CPU")
+        free, total = map(_gigabytes, torch.cuda.mem_get_info(index))
+        found = f"{torch.cuda.get_device_name(index)}: {free} of {total} free"
+        yield Finding(f"gpu {index}", "ok", found, "for its load: pip install 'sf-tui[gpu]'")
 
 
 def check_logout(root: Path, user: str, environ: Mapping[str, str]) -> Finding:
@@ -375,13 +354,31 @@ def doctor(
             help="Check that the checkpoints of this profile (name or file) fit.",
         ),
     ] = "biography-mini",
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            "--launch",
+            metavar="PROFILE",
+            autocompletion=complete_profile,
+            help="Start this profile's processes and let them exchange something.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine: terminal, GPU, disk space, and what kills detached runs."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.doctor import examine
 
-    findings = examine(profile)
+    if launch is None:
+        findings = examine(profile)
+    else:
+        # Deferred: it may import torch.
+        from sf_tui.cli.doctor_launch import check_launch
+
+        findings = list(check_launch(launch))
+        if not findings:
+            # A rank other than 0: rank 0 has them.
+            return
     healthy = all(finding.level != "fail" for finding in findings)
     if json:
         rows = [

@@ -29,6 +29,8 @@ GROUPS = {
         "recovery": "spurious or real, repair, anchor",
         "sweep": "many settings, old task against new",
         "adapters": "LoRA: train, diagnose, repair, merge",
+        "several-runs": "open, pin, compare; runs on other hosts",
+        "many-gpus": "several processes, torchrun, SLURM",
         "headless": "scripts, exit codes, CI, SLURM, systemd",
     },
     "Look up": {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from sf_tui.cli.output import write_line
+from sf_tui.cli.ranks import launch_command, work_in_processes
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, damage_error, read_events, unreadable_error
@@ -18,6 +19,9 @@ from sf_tui.run.log_repair import check_log, repair_log
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import RunFinished, RunStarted
 from sf_tui.worker.stop import StopSignals
+
+if TYPE_CHECKING:
+    from sf_tui.engine.ranks import Ranks
 
 # Importing torch and transformers takes seconds, loading a large model a minute or two.
 START_TIMEOUT_S = 600.0
@@ -40,6 +44,8 @@ def work_here(
     json: bool,
     created: bool,
     accept_changed_data: bool = False,
+    ranks: Ranks | None = None,
+    processes: int = 1,
 ) -> int:
     """Run the worker in this process until the run ends; return the exit code.
 
@@ -49,15 +55,26 @@ def work_here(
         json: print the events to stdout.
         created: the directory was created for this call and is removed if the run can't start.
         accept_changed_data: resume although files outside the run have changed.
+        ranks: the processes of which this is rank 0; None: it trains alone.
+        processes: number of processes to start for the run; if more than 1, this one only shows
+            its events.
     """
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cli.narration import headless_listeners
-    from sf_tui.worker.worker import Worker
 
-    worker = Worker(run, signals, accept_changed_data=accept_changed_data)
-    for listener in headless_listeners(run, json=json):
-        worker.listen(listener)
+    listeners = headless_listeners(run, json=json)
     try:
+        if processes > 1:
+            offset = run.events.stat().st_size if run.events.exists() else 0
+            process = start_detached(run, accept_changed_data, processes=processes)
+            return work_in_processes(run, process, signals, listeners, offset=offset)
+        # Deferred: only here this process needs torch and transformers.
+        from sf_tui.engine.ranks import ALONE
+        from sf_tui.worker.worker import Worker
+
+        worker = Worker(run, signals, accept_changed_data=accept_changed_data, ranks=ranks or ALONE)
+        for listener in listeners:
+            worker.listen(listener)
         return worker.work()
     except Exception:
         if created and not _was_started(run):
@@ -69,6 +86,7 @@ def start_detached(
     run: RunDirectory,
     accept_changed_data: bool = False,
     environ: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> subprocess.Popen[bytes]:
     """Start a run's worker in its own session, so that closing a terminal can't end it.
 
@@ -76,6 +94,7 @@ def start_detached(
         run: the run.
         accept_changed_data: resume although files outside the run have changed.
         environ: environment variables to set for the worker.
+        processes: number of processes that train together.
 
     Raises:
         RunError: the worker's log can't be written.
@@ -92,7 +111,7 @@ def start_detached(
         ) from error
     with os.fdopen(handle, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "sf_tui.worker", str(run.path), *options],
+            launch_command(processes, "sf_tui.worker", [str(run.path), *options]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -136,6 +155,7 @@ def play_in_console(
     ascii_only: bool,
     light: bool,
     accept_changed_data: bool = False,
+    processes: int = 1,
 ) -> int:
     """Start a detached worker, show the console, and return its exit code.
 
@@ -145,7 +165,7 @@ def play_in_console(
     # Deferred: textual takes a quarter of a second.
     from sf_tui.cli.attach import attach_to
 
-    process = start_detached(run, accept_changed_data)
+    process = start_detached(run, accept_changed_data, processes=processes)
     code = attach_to(
         run,
         read_only=False,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
-from sf_tui.printable import printable, printable_json
+from sf_tui.printable import printable, printable_json, unguarded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +28,14 @@ def write_line(text: str = "", *, err: bool = False, end: str = "\n") -> None:
         end: written after the text.
     """
     print(printable(text), file=sys.stderr if err else sys.stdout, end=end, flush=err)
+
+
+def ring() -> None:
+    """Ring the bell of the terminal on stderr; nothing happens without one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        stream = unguarded(sys.stderr)
+        stream.write("\a")
+        stream.flush()
 
 
 def write_json(value: object, default: Callable[[Any], Any] | None = None) -> None:

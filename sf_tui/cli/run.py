@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from sf_tui.errors import UsageError
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
+    from sf_tui.engine.ranks import ProcessRanks
     from sf_tui.run.directory import RunDirectory
 
 DEFAULT_PROFILE = "biography-mini"
@@ -90,11 +91,36 @@ def run(
         wait_until_started,
         work_here,
     )
+    from sf_tui.cli.ranks import processes_of
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
     from sf_tui.run.labels import checked_labels, write_labels
+    from sf_tui.worker.launched import is_launched
 
     labels = checked_labels(note, tag or ())
+    if is_launched(os.environ):
+        if detach:
+            raise UsageError(
+                "--detach under a launcher: it waits for its processes", "leave it out"
+            )
+
+        def find() -> RunDirectory:
+            if resume and run_dir is not None and (run_dir / "run.json").exists():
+                existing = RunDirectory(run_dir.absolute())
+                refuse_other_profile(existing, profile, set_ or (), seed)
+                return existing
+            loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
+            made = RunDirectory.create(
+                run_dir or runs_home() / new_run_id(loaded.name),
+                profile_text=dump_profile(loaded),
+                profile_name=loaded.name,
+                argv=sys.argv,
+            )
+            if note or tag:
+                write_labels(made.path, labels)
+            return made
+
+        raise typer.Exit(_run_as_rank(find, json=json, accept_changed_data=accept_changed_data))
     foreground = _foreground(no_ui or json, detach=detach)
     if resume and run_dir is not None and (run_dir / "run.json").exists():
         existing = RunDirectory(run_dir.absolute())
@@ -112,6 +138,7 @@ def run(
             )
         )
     loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
+    processes = processes_of(loaded)
     signals = take_stop_signals() if foreground is not None and not detach else None
     created = RunDirectory.create(
         run_dir or runs_home() / new_run_id(loaded.name),
@@ -122,15 +149,48 @@ def run(
     if note or tag:
         write_labels(created.path, labels)
     if detach:
-        wait_until_started(created, start_detached(created), created=True)
+        started = start_detached(created, processes=processes)
+        wait_until_started(created, started, created=True)
         write_line(str(created.path if run_dir else created.id))
         return
     if signals is not None:
         _note_foreground(foreground or "")
-        raise typer.Exit(work_here(created, signals, json=json, created=True))
+        raise typer.Exit(work_here(created, signals, json=json, created=True, processes=processes))
     raise typer.Exit(
-        play_in_console(created, created=True, lite=lite, ascii_only=ascii_only, light=light)
+        play_in_console(
+            created,
+            created=True,
+            lite=lite,
+            ascii_only=ascii_only,
+            light=light,
+            processes=processes,
+        )
     )
+
+
+def _run_as_rank(find: Callable[[], RunDirectory], *, json: bool, accept_changed_data: bool) -> int:
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.cli.launching import finished_exit_code, take_stop_signals, work_here
+    from sf_tui.cli.ranks import work_as_rank
+
+    signals = take_stop_signals()
+
+    def work(run: RunDirectory, ranks: ProcessRanks) -> int:
+        code = finished_exit_code(run) if run.events.exists() else None
+        if code is not None:
+            write_line(f"{run.id} is completed (exit {code}): no steps are left", err=True)
+            ranks.end(code)
+            return code
+        return work_here(
+            run,
+            signals,
+            json=json,
+            created=not run.events.exists(),
+            accept_changed_data=accept_changed_data,
+            ranks=ranks,
+        )
+
+    return work_as_rank(find, signals, work)
 
 
 def resume(
@@ -148,6 +208,15 @@ def resume(
     lite: Lite = False,
     ascii_only: Ascii = False,
     light: Light = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            metavar="N",
+            help="Train in N processes; default: the profile's \\[launch] processes.",
+        ),
+    ] = None,
     repair_log: Annotated[
         bool,
         typer.Option("--repair-log", help="Remove damaged lines from the event log first."),
@@ -156,7 +225,12 @@ def resume(
     """Continue a stopped, failed or killed run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
+    from sf_tui.worker.launched import is_launched
 
+    if is_launched(os.environ):
+        raise typer.Exit(
+            _run_as_rank(lambda: find_run(run), json=json, accept_changed_data=accept_changed_data)
+        )
     if detach and (no_ui or json):
         raise UsageError("--detach and --no-ui exclude each other", "choose one")
     found = find_run(run)
@@ -181,6 +255,7 @@ def resume(
             lite=lite,
             ascii_only=ascii_only,
             light=light,
+            processes=processes,
         )
     )
 
@@ -210,6 +285,7 @@ def resume_run(
     lite: bool,
     ascii_only: bool,
     light: bool,
+    processes: int | None = None,
 ) -> int:
     """Continue a run and return its exit code; a completed run returns its earlier exit code.
 
@@ -222,6 +298,7 @@ def resume_run(
         lite: fewer bytes to the console.
         ascii_only: no braille in the console.
         light: the console's light theme.
+        processes: number of processes that train; None: the profile's.
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.launching import (
@@ -232,13 +309,18 @@ def resume_run(
         wait_until_started,
         work_here,
     )
+    from sf_tui.cli.ranks import processes_of
+    from sf_tui.profile import load_profile
 
     code = finished_exit_code(run)
     if code is not None:
         write_line(f"{run.id} is completed (exit {code}): no steps are left", err=True)
         return code
+    if processes is None:
+        processes = processes_of(load_profile(run.profile))
     if detach:
-        wait_until_started(run, start_detached(run, accept_changed_data), created=False)
+        started = start_detached(run, accept_changed_data, processes=processes)
+        wait_until_started(run, started, created=False)
         write_line(run.id)
         return 0
     if foreground is not None:
@@ -249,6 +331,7 @@ def resume_run(
             json=json,
             created=False,
             accept_changed_data=accept_changed_data,
+            processes=processes,
         )
     return play_in_console(
         run,
@@ -257,6 +340,7 @@ def resume_run(
         ascii_only=ascii_only,
         light=light,
         accept_changed_data=accept_changed_data,
+        processes=processes,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,11 +66,16 @@ def sweep(
     Exits with 0 if every trial was trained to its end, 1 if one failed, 5 if it was stopped.
     """
     # Deferred: pydantic and the profile package take a tenth of a second, optuna half a second.
+    from sf_tui.cli.launching import start_detached
+    from sf_tui.cli.ranks import processes_of
     from sf_tui.cli.sweep_trials import Stop, load_optuna, run_trials, visible_devices
 
     planned = _plan(profile, set_ or (), seed)
     load_optuna()
-    devices = visible_devices(os.environ)
+    processes = max(map(processes_of, planned.profiles))
+    # Trials that train in several processes spread over the devices themselves.
+    devices = visible_devices(os.environ) if processes == 1 else [None]
+    start = partial(start_detached, processes=processes)
     done = sum(trial.done for trial in planned.read())
     write_line(
         f"{planned.id}: {len(planned.profiles)} trials, {done} done; "
@@ -78,7 +84,7 @@ def sweep(
     )
     stop = Stop()
     with stop.on_signals():
-        front = run_trials(planned, devices, jobs or len(devices), stop, _narrate, sys.argv)
+        front = run_trials(planned, devices, jobs or len(devices), stop, _narrate, sys.argv, start)
     results = planned.read()
     tradeoff = _tradeoff(planned, results, front)
     if svg is not None:

@@ -14,14 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from sf_tui.cli.launching import start_detached
 from sf_tui.errors import SfError
 from sf_tui.profile import Profile, dump_profile
 from sf_tui.profile.grid import Grid
@@ -47,8 +46,11 @@ class WorkerProcess(Protocol):
         """Ask it to save everything and end."""
 
 
-Start = Callable[[RunDirectory, Mapping[str, str]], WorkerProcess]
-"""Starts a run's worker, with environment variables."""
+class Start(Protocol):
+    """Starts workers."""
+
+    def __call__(self, run: RunDirectory, *, environ: Mapping[str, str]) -> WorkerProcess:
+        """Start a run's worker with some environment variables set."""
 
 
 class NoOptunaError(SfError):
@@ -113,7 +115,9 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Take SIGINT, SIGTERM and SIGHUP as the request, within the block."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._remember) for number in numbers}
+        # `nohup` ignores SIGHUP, and shells SIGINT in the background.
+        heeded = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._remember) for number in heeded}
         try:
             yield
         finally:
@@ -135,7 +139,7 @@ def run_trials(
     stop: Stop,
     tell: Tell,
     argv: Sequence[str],
-    start: Start | None = None,
+    start: Start,
 ) -> list[int]:
     """Run every trial that is not done; return the numbers of the trials on the front.
 
@@ -148,7 +152,7 @@ def run_trials(
         stop: ends the running trials at their next step, and starts no other.
         tell: called when a trial starts or ends.
         argv: the command line, for `run.json`.
-        start: starts a worker; by default as a process of its own session.
+        start: starts a worker in a session of its own.
     """
     import optuna
 
@@ -174,7 +178,7 @@ def run_trials(
         if not result.done and stop.signal is None:
             device = free.get()
             try:
-                result = _play(sweep, at, device, stop, say, argv, start or _start)
+                result = _play(sweep, at, device, stop, say, argv, start)
             finally:
                 free.put(device)
             trials[at] = result
@@ -190,10 +194,6 @@ def run_trials(
     )
     study.optimize(play, n_trials=len(trials), n_jobs=jobs, catch=(_TrialEnded,))
     return sorted(place_of(trial.params) + 1 for trial in study.best_trials)
-
-
-def _start(run: RunDirectory, environ: Mapping[str, str]) -> WorkerProcess:
-    return start_detached(run, environ=environ)
 
 
 def _play(
@@ -213,10 +213,10 @@ def _play(
             run.path, profile_text=dump_profile(profile), profile_name=profile.name, argv=argv
         )
     _tag(run, sweep.id)
-    tell(sweep.read_trial(at))
+    tell(replace(sweep.read_trial(at), exit_code=None, reason=""))
     environ = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
     if not probe_liveness(run).has_worker:
-        _wait_for(start(run, environ), stop)
+        _wait_for(start(run, environ=environ), stop)
     # The worker of a sweep that was killed goes on by itself.
     while stop.signal is None and probe_liveness(run).has_worker:
         time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run
-from sf_tui.cli.output import write_json, write_line
+from sf_tui.cli.output import ring, write_json, write_line
 from sf_tui.errors import RunError
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def wait(
             help="Give up after this long, with exit code 124; default: wait until they end.",
         ),
     ] = None,
+    bell: Annotated[
+        bool,
+        typer.Option(
+            "--bell",
+            help="Ring the bell at warnings and at each end; default: the profile's.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON list at the end.")] = False,
 ) -> None:
     """Wait until runs end, and exit with the run's own exit code.
@@ -55,10 +62,12 @@ def wait(
     import time
 
     from sf_tui.cli.target import run_name
+    from sf_tui.run.bell import Bell, wants_bell
     from sf_tui.run.directory import find_run
 
     # `--timeout` counts from here, and a prefix means the same run until the end.
     waited = {found.path: found for found in map(find_run, runs)}
+    bells = [Bell(run) for run in waited.values() if bell or wants_bell(run)]
     ended: dict[Any, dict[str, Any]] = {}
     begun = time.monotonic()
     while True:
@@ -66,6 +75,10 @@ def wait(
             if path not in ended and (end := end_of(run)) is not None:
                 ended[path] = end
                 write_line(_told(run_name(run), end), err=True)
+                if bells and end["state"] == "dead":
+                    ring()
+        if any([each.poll() for each in bells]):
+            ring()
         if len(ended) == len(waited):
             break
         if timeout is not None and time.monotonic() - begun >= timeout:

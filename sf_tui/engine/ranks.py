@@ -120,6 +120,17 @@ class Ranks:
             found += [(range(1), 0.0)] * (-(-most // size) - len(found))
         return found
 
+    def weigh(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
+        """Return what to run the backward pass of, for this rank's part of a loss.
+
+        Args:
+            loss: the part; the ranks' parts add up to the loss.
+            weight: of the pass, from `passes`.
+        """
+        # Divided weights take the mean of the ranks' gradients, and this is one part of a sum.
+        factor = weight * self.world if self.lockstep else weight
+        return loss if factor == 1.0 else factor * loss
+
     def turns(self, count: int) -> list[tuple[int, bool]]:
         """Deal out `count` passes, one rank after the other.
 
@@ -214,6 +225,12 @@ class ProcessRanks(Ranks):
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
         if on_gpu:
+            count = torch.cuda.device_count()
+            if local_rank >= count:
+                raise RunError(
+                    f"local rank {local_rank} has no GPU: torch finds {count} on this machine",
+                    'start as many processes as there are GPUs, or use [launch] processes = "gpus"',
+                )
             torch.cuda.set_device(self._device)
         with _Reaching(self):
             dist.init_process_group(

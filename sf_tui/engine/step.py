@@ -150,10 +150,7 @@ class ExamplesLoss:
             # Divide by the tokens of the whole batch, so that accumulation affects only memory.
             loss = F.cross_entropy(logits, targets, reduction="sum") / answer_tokens
             del logits
-            # Divided weights take the mean of the ranks' gradients, and this is one part of a sum.
-            factor = weight * self._ranks.world if self._ranks.lockstep else weight
-            scaled = loss if factor == 1.0 else factor * loss
-            self._compute.backward(self._weight * scaled)
+            self._compute.backward(self._weight * self._ranks.weigh(loss, weight))
             total += loss.item() if weight else 0.0
         return total, sum(part.tokens for part in parts)
 

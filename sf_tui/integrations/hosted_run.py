@@ -37,8 +37,8 @@ from sf_tui.run.log_repair import check_log
 from sf_tui.vocabulary.commands import DONE
 from sf_tui.vocabulary.events import Alert, CheckpointWritten, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
-from sf_tui.worker.commands import Decisions
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog

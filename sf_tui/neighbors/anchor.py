@@ -177,11 +177,12 @@ class Anchor:
             chosen = [places[at] for at in part]
             divergence, _, seen = self._meter.sums(self._cache, chosen)
             loss = divergence / answer_tokens
-            if not weight:
-                loss, seen = loss * weight, 0
             # The loss has no graph if every parameter that it depends on is frozen.
             if loss.requires_grad:
-                self._compute.backward(self.strength * loss)
+                own = self._ranks.weigh(loss, weight)
+                self._compute.backward(self.strength * own)
+            if not weight:
+                continue
             total += loss.item()
             tokens += seen
         return total, tokens

@@ -179,6 +179,14 @@ class GuardSettings(StrictTable):
     )
 
 
+class ConsoleSettings(StrictTable):
+    """`[console]`: what the console and `sf wait` do by themselves."""
+
+    bell: bool = Field(
+        default=False, description="ring the terminal's bell at warnings and at the run's end"
+    )
+
+
 class LaunchSettings(StrictTable):
     """`[launch]`: the processes that train together; `torchrun` overrides their number."""
 
@@ -227,6 +235,7 @@ class Profile(StrictTable):
     rules: list[Rule] = Field(default_factory=list)
     actions: dict[str, Action] = Field(default_factory=dict)
     guard: GuardSettings = Field(default_factory=GuardSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     cost: CostSettings = Field(default_factory=CostSettings)
     launch: LaunchSettings = Field(default_factory=LaunchSettings)
     host: HostSettings | None = None

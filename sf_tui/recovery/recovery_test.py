@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from sf_tui.diagnosis.new_task import NewTask, new_task_of
 from sf_tui.diagnosis.rules import ArmResult, strongest_arm
-from sf_tui.diagnosis.verdict import Finding, decide_verdict, is_settled
+from sf_tui.diagnosis.verdict import decide_verdict, is_settled
 from sf_tui.engine.batches import derive_seed
 from sf_tui.engine.probing import spread_evenly
 from sf_tui.engine.weights import Snapshot, weights_restored
@@ -34,6 +34,7 @@ from sf_tui.recovery.arms import (
 )
 from sf_tui.recovery.case import CaseTask, RecoveryCase
 from sf_tui.recovery.progress import PartProgress, Report
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
 from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Rounds
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
@@ -41,37 +42,6 @@ from sf_tui.tasks.encoding import Encoded
 
 _MOST_NEW = 256
 """Most rows of the new task that are scored to see whether it was learned."""
-
-
-@dataclass
-class RecoveryOutcome:
-    """The findings and costs of a recovery test."""
-
-    finding: Finding
-    arms: list[ArmResult]
-    reference: ArmResult | None
-    skipped: dict[str, str]
-    """Reasons for skipped arms, by arm name."""
-    start: np.ndarray | None
-    """(held_out,) scores under the start weights; None if they are not available."""
-    now: np.ndarray
-    """(held_out,) scores under the current weights."""
-    examples: int
-    """Number of safe examples available to the arms."""
-    tokens: int
-    """Trained tokens over all arms except the reference."""
-    forwarded: int
-    """Tokens of forward passes only: neighbors' answers and scores."""
-    seconds: float
-    """Wall time without the reference arm."""
-    tokens_per_second: float | None
-    """Throughput of training alone."""
-    diverged: list[str] = field(default_factory=list)
-    """Names of arms that ended early because their loss was not finite."""
-    rounds: Rounds = field(default_factory=Rounds)
-    """What the deciding arm did beyond its own steps."""
-    lost: tuple[Encoded, ...] = ()
-    """Scored examples that were right under the start weights, if there are any, and are wrong."""
 
 
 class RecoveryTest:

@@ -145,6 +145,10 @@ class RunDirectory:
         """Output of a detached worker."""
         return self.path / "worker.log"
 
+    def rank_log(self, rank: int) -> Path:
+        """Output of a rank other than 0, where several processes train."""
+        return self.path / "ranks" / f"{rank}.log"
+
     @property
     def lock(self) -> Path:
         """Locked (flock) while the worker lives."""

@@ -23,7 +23,7 @@ from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import ASIDE
 
 _CHECKPOINT = re.compile(r"step-(\d{6,})(~\d+)?")
-_LOGS = ("events.jsonl", "commands.jsonl", "worker.log")
+_LOGS = ("events.jsonl", "commands.jsonl", "worker.log", "ranks")
 NEIGHBORS = "neighbors"
 """Folder of the start model's answers to neighbor prompts; rebuilt when they are needed."""
 

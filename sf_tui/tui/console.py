@@ -20,7 +20,9 @@ from textual.screen import ModalScreen, Screen
 
 from sf_tui.errors import RunError
 from sf_tui.printable import printable
+from sf_tui.run.bell import Bell, wants_bell
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import WorkerState
 from sf_tui.run.sender import sender_name
 from sf_tui.tui.actions import Action, ActionSender, console_command
 from sf_tui.tui.activity import Kind
@@ -153,6 +155,16 @@ class ConsoleApp(VisitingView, inherit_bindings=False):
             read_only=self.options.read_only,
             steady_clock=self.options.steady_clock,
         )
+        rings = self.options.bell or wants_bell(self.view.run)
+        self._bell = Bell(self.view.run) if rings else None
+
+    def poll(self) -> None:
+        """Follow the run, and ring at warnings and at its end."""
+        before = self.view.liveness.state
+        super().poll()
+        died = self.view.liveness.state is WorkerState.DEAD and before is not WorkerState.DEAD
+        if self._bell is not None and (self._bell.poll() or died):
+            self.bell()
 
     def on_run_list_opened(self, message: RunList.Opened) -> None:
         """Show the run that was chosen in the list at the side."""

@@ -36,6 +36,7 @@ READ_AGAIN_EVERY_S = 0.25
 """Interval between two runs that are read again, to keep the list up to date."""
 
 _WIDE = 110
+_WITH_STAGE = 90
 _SCORE_CELLS = {False: 6, True: 12}
 """Cells of a score without and with its interval."""
 _MOST_TYPED = 80
@@ -66,6 +67,7 @@ class RunTable(Panel):
         typing: whether the filter is being typed.
         helping: whether the keys are explained instead of the runs.
         pins: the pinned runs; None where none can be pinned.
+        remark: why the last key did nothing; empty if it did.
     """
 
     TITLE: ClassVar[str] = "choose a run"
@@ -79,6 +81,7 @@ class RunTable(Panel):
         self.typing = False
         self.helping = False
         self.pins = pins
+        self.remark = ""
 
     @property
     def shown(self) -> list[RunRow]:
@@ -117,11 +120,11 @@ class RunTable(Panel):
         name_width = max(min(longest, width - 34 - 2 * cells), 8)
         header = (
             f"   {'run':<{name_width}}  {'state':<12} {'last event':>10} "
-            f"{'old':>{cells}} {'new':>{cells}}  stage"
+            f"{'old':>{cells}} {'new':>{cells}}{'  stage' if width >= _WITH_STAGE else ''}"
         )
         lines: list[Line] = [[(header, "muted")]]
         for index in range(first, min(first + room, len(shown))):
-            lines.append(self._row(shown[index], index == self.chosen, name_width, cells))
+            lines.append(self._row(shown[index], index == self.chosen, name_width, width))
         if not shown:
             none = f"none contains '{self.filter}'" if self.rows else "no run yet"
             lines.append([(f"   {none}", "muted")])
@@ -129,6 +132,8 @@ class RunTable(Panel):
         if self.typing:
             asked: Line = [("filter: ", "muted"), (self.filter, "strong"), (" ", "cursor")]
             return [*lines, [*asked, ("   enter keeps it, esc clears it", "muted")]]
+        if self.remark:
+            return [*lines, [(self.remark, "warn")]]
         return [*lines, as_many_as_fit(self._keys(), width, "   ")]
 
     def _keys(self) -> list[Line]:
@@ -171,8 +176,9 @@ class RunTable(Panel):
         run = row.summary.run.id
         return f"{row.name} ({run})" if row.name else run
 
-    def _row(self, row: RunRow, chosen: bool, name_width: int, cells: int) -> Line:
+    def _row(self, row: RunRow, chosen: bool, name_width: int, width: int) -> Line:
         glyphs, summary = self.view.glyphs, row.summary
+        cells, wide = _SCORE_CELLS[width >= _WIDE], width >= _WITH_STAGE
         old, new = (
             score_text(self.view, score, interval=cells == _SCORE_CELLS[True])
             for score in (summary.old, summary.new)
@@ -191,7 +197,7 @@ class RunTable(Panel):
             (f"{format_age(age):>10} ", "muted"),
             (f"{old:>{cells}} ", "task-0"),
             (f"{new:>{cells}}  ", "task-1"),
-            (step, "muted"),
+            (step if wide else "", "muted"),
         ]
 
 
@@ -234,6 +240,7 @@ class PickerScreen(Screen[RunDirectory], inherit_bindings=False):
         event.stop()
         event.prevent_default()
         table, key = self.table, event.key
+        table.remark = ""
         if key == "ctrl+c":
             self.dismiss(None)
             return
@@ -263,10 +270,7 @@ class PickerScreen(Screen[RunDirectory], inherit_bindings=False):
         table.update()
 
     def _pin(self, pins: PinnedRuns, run: RunDirectory) -> None:
-        refusal = pins.toggle(run)
-        if refusal:
-            self.app.bell()
-        self.table.choose(self.table.chosen)
+        self.table.remark = pins.toggle(run)
 
     def on_paste(self, event: events.Paste) -> None:
         """Add pasted text to a filter that is being typed."""

@@ -34,6 +34,7 @@ class ConsoleOptions:
         ascii_only: no braille and no box-drawing characters.
         no_color: the terminal's own two colors only.
         light: start with the light theme.
+        bell: ring the bell at warnings and at the end, whatever the profile says.
         zone: time zone of the times shown; None for the machine's.
         wall_clock: seconds since the epoch.
         steady_clock: monotonic seconds.
@@ -44,6 +45,7 @@ class ConsoleOptions:
     ascii_only: bool = False
     no_color: bool = False
     light: bool = False
+    bell: bool = False
     zone: tzinfo | None = None
     wall_clock: Callable[[], float] = time.time
     steady_clock: Callable[[], float] = time.monotonic

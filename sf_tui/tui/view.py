@@ -150,7 +150,6 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.animation_level = "none"
         self._terminal_is_ready = terminal_is_ready or (lambda: True)
         self._worker_ended = worker_ended or (lambda: False)
-        self._first_run = run
         self._feed = RunFeed(run)
         actions = read_actions(run)
         chosen = self.options
@@ -312,12 +311,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self._news = self._refresh_runs(1) or self._news
         if self._news and (self._rate.frame_is_due() or urgent):
             self._show_news()
-        if (
-            ended
-            and view.run.path == self._first_run.path
-            and self._feed.live.started is None
-            and not self._feed.is_behind
-        ):
+        if ended and self._feed.live.started is None and not self._feed.is_behind:
             self.exit(NEVER_BEGAN)
 
     def _show_news(self) -> None:

@@ -26,10 +26,15 @@ class VisitingView(RunView, inherit_bindings=False):
         terminal_is_ready: Callable[[], bool] | None = None,
         worker_ended: Callable[[], bool] | None = None,
     ) -> None:
-        super().__init__(
-            run, options, terminal_is_ready=terminal_is_ready, worker_ended=worker_ended
-        )
         self._visits = Visits()
+        has_ended = worker_ended or (lambda: False)
+        super().__init__(
+            run,
+            options,
+            terminal_is_ready=terminal_is_ready,
+            # The worker that is starting is the first run's.
+            worker_ended=lambda: not self._visits and has_ended(),
+        )
 
     def show_run(self, run: RunDirectory) -> None:
         """Show another run; `go_back` returns to the present one."""

@@ -59,6 +59,9 @@ class Visits:
     def __init__(self) -> None:
         self._before: list[Visit] = []
 
+    def __len__(self) -> int:
+        return len(self._before)
+
     def leave_for(self, run: RunDirectory, here: Visit) -> Visit:
         """Return the visit of a run, an earlier one if the way here led through it."""
         for index, visit in enumerate(self._before):

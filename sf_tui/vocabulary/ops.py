@@ -8,9 +8,7 @@ Another package adds an op with `register_op` before a profile is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
+from sf_tui.vocabulary.consequences import edit_consequence, recover_consequence
 from sf_tui.vocabulary.op import (
     ANCHORED,
     FROZEN,
@@ -92,28 +90,6 @@ def edit_names() -> tuple[str, ...]:
     return tuple(op.name for op in OPS.values() if op.edit)
 
 
-def _recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
-    steps, examples = arguments.get("steps"), arguments.get("examples")
-    long = f"{steps} steps at most" if steps is not None else "the steps of [recover]"
-    if examples is None:
-        old = "the old examples of [recover]"
-    else:
-        old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
-    yield (
-        "Training waits while the run's own weights are repaired: on rows of the new task, "
-        f"neighbor prompts and {old}, {long}. The best step is kept."
-    )
-    yield "Every task is probed, and a checkpoint is saved."
-
-
-def _edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
-    def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
-        yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
-        yield "Every task is probed, and a checkpoint is saved; then training continues from there."
-
-    return consequence
-
-
 def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument | None) -> Op:
     return Op(
         name,
@@ -122,7 +98,7 @@ def _edit(name: str, *, help_: str, doing: str, changes: str, argument: Argument
         doing=doing,
         # An edit is rare enough to be looked up by name in the palette, so it has no key.
         confirm=True,
-        consequence=_edit_consequence(changes),
+        consequence=edit_consequence(changes),
         changes_weights=True,
         replayed=True,
         needs_old_task=True,
@@ -305,7 +281,7 @@ for _op in (
         doing="recovering",
         one_at_a_time=True,
         confirm=True,
-        consequence=_recover_consequence,
+        consequence=recover_consequence,
         purpose=RECOVER,
         also_turns_on={"then_anchor": ANCHORED},
         changes_weights=True,

@@ -1,11 +1,13 @@
 """A detached worker: `python -m sf_tui.worker RUN_DIR`, started by `sf run` and `sf resume`.
 
-Its parent may exit at any time; its output goes to the run's worker.log. With
-`--accept-changed-data`, it continues even if files outside the run have changed.
+Started by torchrun, it is one rank of several. Its parent may exit at any time; its output goes to
+the run's worker.log. With `--accept-changed-data`, it continues even if files outside the run have
+changed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,12 +23,18 @@ def main() -> int:
     signals.install()
     # Deferred: importing torch takes seconds, and a signal during that time must not be lost.
     from sf_tui.errors import SfError
+    from sf_tui.worker.launched import connect_ranks, follow, is_launched
     from sf_tui.worker.worker import Worker
 
     try:
         accepted = "--accept-changed-data" in sys.argv[2:]
         run = RunDirectory(Path(sys.argv[1]))
-        return Worker(run, signals, accept_changed_data=accepted).work()
+        if not is_launched(os.environ):
+            return Worker(run, signals, accept_changed_data=accepted).work()
+        ranks = connect_ranks()
+        if not ranks.is_main:
+            return follow(run, signals, ranks)
+        return Worker(run, signals, accept_changed_data=accepted, ranks=ranks).work()
     except SfError as error:
         print(printable(str(error)), file=sys.stderr)
         return error.exit_code

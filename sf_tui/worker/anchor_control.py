@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -21,6 +22,7 @@ from sf_tui.errors import DataError, RunError
 from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
 from sf_tui.recovery.progress import PROMPTS, Progress
+from sf_tui.run.durable import remove
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -197,21 +199,42 @@ class AnchorControl(Strategy):
         return StageBank(self._prepared, self._spec, self._references)
 
     def _fetch(self, *, at_start: bool = False) -> str | None:
+        if self._context.ranks.lockstep:
+            return self._fetch_in_step(at_start=at_start)
         took = self._context.decide(lambda: self._fetch_or_build(at_start=at_start))
         if self._bank is None:
             # Rank 0 has it, and has written it.
             self._bank = self._plan().read(bank_folder(self._context.run, self._spec.name))
         return took
 
+    def _fetch_in_step(self, *, at_start: bool) -> str | None:
+        """Fetch or build the bank where every pass needs all ranks; rank 0 writes it."""
+        folder = bank_folder(self._context.run, self._spec.name)
+
+        def is_written() -> bool:
+            whole = self._plan().read(folder) is not None
+            if not whole:
+                # A part of it would be read by one rank and built by the others.
+                remove(folder)
+            return whole
+
+        if self._bank is None and self._context.decide(is_written):
+            self._bank = self._plan().read(folder)
+        if self._bank is not None:
+            return None
+        return self._build(folder if self._context.ranks.is_main else None, at_start=at_start)
+
     def _fetch_or_build(self, *, at_start: bool) -> str | None:
         if self._bank is not None:
             return None
         folder = bank_folder(self._context.run, self._spec.name)
-        plan = self._plan()
-        self._bank = plan.read(folder)
+        self._bank = self._plan().read(folder)
         if self._bank is not None:
             return None
+        return self._build(folder, at_start=at_start)
 
+    def _build(self, folder: Path | None, *, at_start: bool) -> str:
+        plan = self._plan()
         # The weights of a stage that begins are its start's, but a new adapter may be in use.
         has_weights = at_start and not starts_without_adapter(
             self._prepared.profile, self._spec.name

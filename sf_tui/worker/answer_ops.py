@@ -21,7 +21,15 @@ from sf_tui.cases.run_answers import (
 from sf_tui.cases.run_weights import LoadedRun, own_start
 from sf_tui.engine.weights import StartWeights, with_weights
 from sf_tui.errors import RunError
-from sf_tui.run.answers import NOW, ModelState, cut_text, read_sheet, write_sheet
+from sf_tui.run.answers import (
+    NOW,
+    AnswerSheet,
+    ModelState,
+    cut_text,
+    read_sheet,
+    sheet_path,
+    write_sheet,
+)
 from sf_tui.run.stage_state import StageState
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.commands import Command
@@ -57,11 +65,7 @@ class _Ask(OpImplementation):
         states = [start_state(context.run, start)] if start else []
         now = ModelState(NOW, target.stage.step)
         states += states_since_repair(context.run, stage, now, opener(_model(context)))
-        try:
-            known = read_sheet(context.run, stage.name)
-        except RunError:
-            # A damaged file is written again, as its error says.
-            known = None
+        known = _known_sheet(context, stage.name)
         sheet = fill_sheet(
             answerer,
             context.prepared.layout,
@@ -73,7 +77,9 @@ class _Ask(OpImplementation):
             known=known,
             notes=notes,
         )
-        path = write_sheet(context.run, sheet)
+        if context.ranks.is_main:
+            write_sheet(context.run, sheet)
+        path = sheet_path(context.run, stage.name)
         context.log_event(
             AnswersWritten(
                 stage=stage.name,
@@ -124,7 +130,7 @@ def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRe
         context: the run.
         rows: the questions that were right at the stage's start and are wrong now.
     """
-    if not rows:
+    if not rows or not context.ranks.runs_whole:
         return ()
     try:
         with failing_alone(context.run.path):
@@ -145,6 +151,18 @@ def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRe
 def register_answer_ops() -> None:
     """Register the implementation of `ask`."""
     register_implementation("ask", _Ask())
+
+
+def _known_sheet(context: RunContext, stage: str) -> AnswerSheet | None:
+    """Return the answers that were written before, of which some may be used again."""
+    if context.ranks.lockstep:
+        # Ranks that read it at different times would run different passes.
+        return None
+    try:
+        return read_sheet(context.run, stage)
+    except RunError:
+        # A damaged file is written again, as its error says.
+        return None
 
 
 def _answerer(context: RunContext) -> Answerer:

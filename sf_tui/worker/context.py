@@ -152,4 +152,4 @@ class RunContext:
         """
         alert = Alert(level, code, message, stage, step, task)
         if not self.resume_log.has_alert(alert, exactly=again):
-            self.log_event(replace(alert, answers=answers()))
+            self.log_event(replace(alert, answers=answers() if self.ranks.runs_whole else ()))

@@ -36,10 +36,12 @@ from sf_tui.vocabulary.events import (
 )
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.checkpoints import check_fits
-from sf_tui.worker.commands import CommandRunner, Decisions
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.decisions import Decisions
 from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
-from sf_tui.worker.learning_alerts import nan_levers, warn_of_divergence
+from sf_tui.worker.learning_alerts import warn_of_divergence
+from sf_tui.worker.non_finite import go_back, learning_rate_factor
 from sf_tui.worker.probes import StageProbes
 from sf_tui.worker.stage_bank import bank_folder
 from sf_tui.worker.stage_strategies import stage_strategies
@@ -201,10 +203,7 @@ class StagePlay:
         return self.save(asked_for=True).name
 
     def save(self, *, asked_for: bool = False) -> Path:
-        """Write a checkpoint of this step, log it, and return its folder.
-
-        Of several ranks, rank 0 writes it; the others wait until it is complete.
-        """
+        """Write a checkpoint of this step on rank 0, log it, and return its complete folder."""
         if self._context.ranks.lockstep:
             assert isinstance(self.loop, StageTuner)  # a loop of one's own has no divided weights
             path = self._context.shelf.path(self.name, self.step)
@@ -353,11 +352,7 @@ class StagePlay:
         )
 
     def _set_learning_rate_factor(self) -> None:
-        settings = self.spec.train
-        nans = self._context.resume_log.nan_rewinds.get(self.name, 0)
-        # A run that stopped at a NaN and is resumed keeps the profile's rate.
-        lowered = nans if settings.on_nan == "continue" else 0
-        self.loop.scale_learning_rate(settings.nan_lr_factor**lowered)
+        self.loop.scale_learning_rate(learning_rate_factor(self._context, self.spec))
 
     def obey(self) -> Decisions:
         """Run all commands due before the next step; return the decisions about the step."""
@@ -404,30 +399,5 @@ class StagePlay:
             self.save()
 
     def _recover_from_nan(self, error: NonFiniteLossError) -> None:
-        context = self._context
-        again = self.spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
-        levers = nan_levers(context, self.spec)
-        then = "goes on once at a lower rate" if again else levers
-        context.alert("error", "nan", f"{error.message}; {then}", self.name, error.step)
-        # A checkpoint of the previous step is the state that gave this loss, and would again.
-        earlier = context.decide(
-            lambda: [
-                str(c.path) for c in context.shelf.current(self.name) if c.step < error.step - 1
-            ]
-        )
-        for path in reversed(earlier):
-            checkpoint = read_checkpoint(Path(path))
-            assert checkpoint is not None  # it was listed just now
-            self._restore(checkpoint)
-            # An earlier update may have broken the weights while the loss was still finite.
-            if all(bool(p.isfinite().all()) for p in context.prepared.loaded.model.parameters()):
-                break
-        else:
-            raise RunError(f"stage '{self.name}', {error.message}; no good checkpoint", levers)
-        self._rewind(checkpoint, "nan", lost=error.step - 1 - checkpoint.step)
-        if not again:
-            raise RunError(
-                f"stage '{self.name}', {error.message}; rolled back to {checkpoint.path.name}",
-                levers,
-            )
+        go_back(self._context, self.spec, error, self._restore, self._rewind)
         self._set_learning_rate_factor()

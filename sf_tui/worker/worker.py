@@ -5,25 +5,21 @@ One worker owns a run directory at a time. It can be killed at any moment, and t
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
-from sf_tui.engine.loading import save_model
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.engine.ranks import ALONE, RankLostError, Ranks, RunEnded
-from sf_tui.engine.sharding import gather_to_main
 from sf_tui.errors import RunError, SfError
 from sf_tui.profile import Profile, StageSpec, load_profile
 from sf_tui.run.directory import RunDirectory, check_utf8, clear_leftovers
-from sf_tui.run.durable import new_folder
 from sf_tui.run.events import EventLog
 from sf_tui.run.liveness import Heartbeat, RunLock
 from sf_tui.run.log_repair import check_log
@@ -34,9 +30,11 @@ from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.devices import DeviceReader
+from sf_tui.worker.final_model import whole_weights, write_model
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
+from sf_tui.worker.launched import describe_ranks, leave_lone_launcher
 from sf_tui.worker.ops import counted
 from sf_tui.worker.rank_watch import RankWatch
 from sf_tui.worker.resume_log import ResumeLog
@@ -91,6 +89,8 @@ class Worker:
         """
         if not self._ranks.is_main:
             return self._follow()
+        if self._ranks.world == 1:
+            leave_lone_launcher(os.environ)
         watch = RankWatch(self._ranks, self._say_lost)
         watch.start()
         try:
@@ -227,9 +227,12 @@ class Worker:
         )
         self._context = context
         log.history.clear()
+        where = describe_ranks(self._ranks, str(prepared.compute.device))
         if self._ranks.is_main:
             if not resumed:
                 introduce_run(context)
+            if self._ranks.world > 1:
+                context.log_event(Alert("info", "ranks", where))
             for alert in begun.alerts:
                 # Every time, unlike `context.alert`: the files may change again.
                 context.log_event(Alert("warn", *alert))
@@ -352,10 +355,10 @@ class Worker:
     def _stop(self, context: RunContext, play: StagePlay | None, stop: StopRun) -> int:
         if play is not None:
             play.save()
-        weights = self._whole_weights(context)
+        weights = whole_weights(context)
         if not self._ranks.is_main:
             return EXIT_STOPPED
-        self._write_model(context, weights)
+        write_model(context, weights)
         if stop.command is not None:
             command = context.resume_log.commands[stop.command]
             context.log_event(command.answer(DONE))
@@ -371,11 +374,11 @@ class Worker:
         return EXIT_STOPPED
 
     def _finish(self, context: RunContext) -> int:
-        weights = self._whole_weights(context)
+        weights = whole_weights(context)
         if not self._ranks.is_main:
             return EXIT_OK
         failed = missed_guards(context)
-        self._write_model(context, weights)
+        write_model(context, weights)
         refuse_commands(context, "the run had come to its end")
         code = EXIT_GUARD if failed else EXIT_OK
         context.log_event(
@@ -387,26 +390,6 @@ class Worker:
             )
         )
         return code
-
-    def _whole_weights(self, context: RunContext) -> dict[str, torch.Tensor] | None:
-        """Return the state dict of a model that is divided among the ranks; None of any other."""
-        if not self._ranks.lockstep:
-            return None
-        return gather_to_main(self._ranks, context.prepared.loaded.model)
-
-    def _write_model(self, context: RunContext, weights: dict[str, torch.Tensor] | None) -> None:
-        """Write `model/` to a temporary folder, then replace the one that a stop left."""
-        path = self._run.model
-        aside, old = path.with_name(".model.writing"), path.with_name(".model.replaced")
-        try:
-            with new_folder(path, aside, old) as folder:
-                save_model(context.prepared.loaded, folder, weights)
-        except (OSError, SafetensorError) as error:
-            raise RunError(
-                f"{path}: can't write the final model: {error}",
-                "the last checkpoint holds the same weights; make room, then "
-                f"`sf resume {shlex.quote(str(path.parent))}`",
-            ) from error
 
 
 def _last_metrics(log: EventLog) -> TaskMetrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,23 @@ def test_a_run_that_can_t_be_read_is_compared_as_far_as_it_can(home: Path) -> No
     second = row(found, "new")["scores"][1]
     assert second["why_unpaired"] == "other examples: a profile can't be read"
     assert row(found, "new")["scores"][2]["value"] is None
+
+
+def test_a_real_run_keeps_the_examples_of_every_stage_end(finished_run: Path, home: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(finished_run, home / name)
+    found = compare("a", "b")
+    assert {one["stage"] for one in found["tasks"]} == {"pretrain", "old", "new"}
+    counted = [one for one in found["tasks"] if one["metric"] == "exact_match"]
+    assert [one["stage"] for one in counted][-1] == "new"
+    for one in counted:
+        second = one["scores"][1]
+        assert (second["paired"], second["lost"], second["gained"]) == (True, 0, 0), one
+    state = json.loads((home / "b/checkpoints/new/step-000150/state.json").read_text())
+    flipped = bytes([int(state["right_now"]["old"][:2], 16) ^ 0x80])
+    state["right_now"]["old"] = flipped.hex() + state["right_now"]["old"][2:]
+    (home / "b/checkpoints/new/step-000150/state.json").write_text(json.dumps(state))
+    assert not row(compare("a", "b"), "new")["scores"][1]["paired"], "the log counts otherwise"
 
 
 def test_mcnemar_agrees_with_known_values() -> None:

@@ -17,7 +17,8 @@ from sf_tui.run.directory import find_run
 from sf_tui.run.durable import aside_name
 from sf_tui.run.liveness import RunLock
 from sf_tui.vocabulary.events import CheckpointWritten, Rewound, RunFinished
-from support import PATIENCE_S
+from support import PATIENCE_S, RUN_PATIENCE_S
+from support.fork_client import ForkHost
 from support.pseudo_terminal import Terminal
 from tui.written_run import WrittenRun
 
@@ -361,3 +362,28 @@ def test_rm_deletes_no_link_and_nothing_that_is_no_run(home: Path, tmp_path: Pat
     (run.run.path / "inside").symlink_to(outside)
     assert "files that sf did not write: inside" in sf("rm", "one", "--yes").stderr
     assert (outside / "file").exists()
+
+
+def test_a_real_run_is_looked_after_while_it_trains_and_when_it_is_killed(
+    home: Path, fork_host: ForkHost
+) -> None:
+    path = home / "real"
+    worker = fork_host.start("run", "biography-tiny", "--no-ui", "--run-dir", path)
+    try:
+        deadline = time.monotonic() + RUN_PATIENCE_S
+        while '"checkpoint"' not in (path / "events.jsonl").read_text() if path.exists() else True:
+            assert worker.poll() is None, worker.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert sf("rename", "real", "mine").exit_code == 0
+        assert "a worker has this run" in refused("rm", "mine", "--yes").message
+        assert "it is running" in sf("prune", "mine", "--yes").stderr
+        assert int(json.loads(sf("du", "mine", "--json").stdout)[0]["total"]) > 100_000
+        assert refused("wait", "mine", "--timeout", "0").exit_code == 124
+    finally:
+        worker.kill()
+    assert sf("wait", "mine").exit_code == DIED
+    assert "its worker died" in sf("prune", "mine").stderr
+    assert sf("note", "mine", "killed").exit_code == 0
+    assert sf("rm", "mine", "--yes").exit_code == 0
+    assert not path.exists()

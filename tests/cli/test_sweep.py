@@ -66,7 +66,7 @@ def run_sweep(fork_host: ForkHost) -> Callable[..., list[int]]:
         jobs: int = 1,
         started: Callable[[SfProcess, RunDirectory], None] = lambda *_: None,
     ) -> list[int]:
-        def start(run: RunDirectory, environ: Mapping[str, str]) -> ForkedWorker:
+        def start(run: RunDirectory, *, environ: Mapping[str, str]) -> ForkedWorker:
             assert environ == {}
             process = fork_host.start("resume", run.path, "--no-ui")
             started(process, run)

@@ -17,7 +17,8 @@ from sf_tui.engine.step import seed_draws
 from sf_tui.engine.weights import Snapshot
 from sf_tui.profile import ModelSettings
 from sf_tui.recovery.case import CaseTask, RecoveryCase
-from sf_tui.recovery.recovery_test import RecoveryOutcome, RecoveryTest
+from sf_tui.recovery.recovery_outcome import RecoveryOutcome
+from sf_tui.recovery.recovery_test import RecoveryTest
 from sf_tui.recovery.rounds import MeanWeights, Rounds
 from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.recovery.short_tuning import tune_briefly

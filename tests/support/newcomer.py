@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,10 +25,12 @@ NEW = ("what is the color of {} ?", "color of {} :", "name the color of {} :", "
 _SYLLABLES = ("ba", "ko", "ri", "mu", "ta", "le", "vo", "si", "da", "ne", "pu", "gi")
 
 
-def facts(subjects: int, phrasings: tuple[str, ...], seed: int) -> list[tuple[str, str]]:
-    """Return shuffled rows, prompt and completion, about invented subjects."""
+def facts(
+    subjects: int, phrasings: tuple[str, ...], seed: int, about: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Return shuffled rows, prompt and completion, about given subjects and invented ones."""
     draw = random.Random(seed)
-    names: set[str] = set()
+    names = set(about)
     while len(names) < subjects:
         names.add("".join(draw.choice(_SYLLABLES) for _ in range(3)))
     values = ["".join(draw.choice(_SYLLABLES) for _ in range(2)) for _ in range(24)]
@@ -54,10 +57,16 @@ def write_newcomer(
     new_subjects: int = 24,
     steps: int = 300,
     seed: int = 0,
+    same_subjects: bool = False,
 ) -> Path:
-    """Write `model/`, tuned on the old rows, `old.jsonl` and `new.jsonl` to a folder."""
+    """Write `model/`, tuned on the old rows, `old.jsonl` and `new.jsonl` to a folder.
+
+    With `same_subjects`, the new rows ask about subjects of the old ones.
+    """
     old = facts(old_subjects, OLD, seed)
-    new = facts(new_subjects, NEW, seed + 1)
+    known = [text.split()[0] for text, _ in old if text.endswith("capital :")]
+    about = known[:new_subjects] if same_subjects else ()
+    new = facts(new_subjects, NEW, seed + 1, about)
     write_rows(folder / "old.jsonl", old)
     write_rows(folder / "new.jsonl", new)
     words = Tokenizer(models.WordLevel(unk_token="<unk>"))

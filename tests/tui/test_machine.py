@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sf_tui.run.devices import DeviceReading
-from sf_tui.run.liveness import Heartbeat
+from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.panels.machine import MachinePanel, machine_rows
+from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.vocabulary.events import RunFinished, StageStarted
-from tui.driving import console_of
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
@@ -19,14 +20,20 @@ H200 = DeviceReading(
 
 
 def rows_of(written: WrittenRun, *devices: DeviceReading, width: int = 44) -> list[str]:
-    beat = Heartbeat(written.run, lambda: devices)
-    beat._write()
-    app = console_of(written)
-    app.options.wall_clock.now = 0.0  # type: ignore[attr-defined]
+    lines = MachinePanel(sampled(written, *devices).view).compose_lines(width, 30)
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def sampled(written: WrittenRun, *devices: DeviceReading) -> ConsoleApp:
+    """Return a console on a run whose worker is this process and has reported these devices."""
+    lock = RunLock(written.run)
+    lock.acquire()
+    Heartbeat(written.run, lambda: devices)._write()
+    app = ConsoleApp(written.run, ConsoleOptions())
     app.check_worker()
     app.sample_machine()
-    lines = MachinePanel(app.view).compose_lines(width, 30)
-    return ["".join(text for text, _ in line) for line in lines]
+    lock.release()
+    return app
 
 
 def live(make_run: MakeRun) -> WrittenRun:
@@ -79,9 +86,6 @@ def test_nothing_live_is_left_after_the_end(make_run: MakeRun) -> None:
 def test_the_panel_is_as_high_as_its_rows(make_run: MakeRun) -> None:
     written = live(make_run)
     rows = rows_of(written, H200)
-    app = console_of(written)
-    app.options.wall_clock.now = 0.0  # type: ignore[attr-defined]
-    app.check_worker()
-    app.sample_machine()
+    app = sampled(written, H200)
     assert machine_rows(app.view, 40) == len(rows) + 1
     assert machine_rows(app.view, 24) == len(rows) - 2

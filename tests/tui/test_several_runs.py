@@ -75,7 +75,8 @@ async def test_a_run_is_opened_and_escape_goes_back_to_where_one_was(shown: Writ
 
 
 async def test_actions_go_to_the_run_that_is_shown(shown: WrittenRun, make_run: MakeRun) -> None:
-    other = trained(make_run, "fourth-run", 20)
+    # As long as the shown one: both have the same clock.
+    other = trained(make_run, "fourth-run", 85)
     other.beat()
     app = console_of(shown)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -142,6 +143,20 @@ def chart(app: ConsoleApp) -> str:
     panel = app.query_one("#accuracy", AccuracyChart)
     lines = ["".join(text for text, _ in line) for line in panel.compose_lines(70, 16)]
     return "\n".join(line[GUTTER:] for line in lines[:-2])
+
+
+async def test_a_fifth_pin_is_refused_in_words(shown: WrittenRun, make_run: MakeRun) -> None:
+    for name in ("a", "b", "c"):
+        trained(make_run, f"more-{name}", 5)
+    app = console_of(shown)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("R")
+        for _ in range(5):
+            await pilot.press("space", "down")
+        await pilot.press("up", "space")
+        assert "unpin one first" in screen_text(app)
+        await pilot.press("down")
+        assert "unpin one first" not in screen_text(app)
 
 
 def test_four_runs_at_most_are_pinned_and_signs_are_reused(make_run: MakeRun) -> None:

@@ -207,7 +207,7 @@ def test_no_neighbor_is_a_held_out_prompt_of_the_task_that_is_trained(
     file = tmp_path / "own.toml"
     file.write_text(
         f'name = "own"\n[model]\nsource = "{llama_directory}"\n'
-        f'[[tasks]]\nname = "new"\ndata = "{countries}"\nheld_out = 8\n'
+        f'[[tasks]]\nname = "new"\ndata = "{countries}"\nheld_out = 8\nlearn = true\n'
     )
     profile = load_profile(file)
     prepared = prepare_run(profile, 1)

@@ -123,7 +123,7 @@ def test_an_answer_is_what_greedy_decoding_writes(asked: RunDirectory) -> None:
 
 def test_the_states_around_a_repair_are_asked(begin: Begin) -> None:
     # At this rate, even a few steps change what a random model writes.
-    run = begin("train.learning_rate=0.05")
+    run = begin("train.learning_rate=0.05", "recover.new_floor=0")
     operator = Operator(run).at("new", 3, "interpolate", keep=0.1).after("interpolate", "ask")
     operator.at("new", 6, "ask")
     assert work(run, operator) == 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from sf_tui.vocabulary.commands import Command
-from sf_tui.worker.commands import CommandQueue, Decisions
+from sf_tui.worker.decisions import CommandQueue, Decisions
 from support.quick_run import (
     Begin,
     assert_well_told,

@@ -21,7 +21,9 @@ from sf_tui.tui.view_state import ViewState
 
 Parts = list[tuple[int, MinMaxSeries]]
 SeriesOf = Callable[[StageCurves], MinMaxSeries | None]
-LEGEND_ROWS = 2
+_LEVELS = 4
+"""Lengths of a legend's entries, from the longest."""
+_SHORT_NAME = 12
 
 
 def compared_task(view: ViewState) -> str:
@@ -85,22 +87,22 @@ class PinLegend(Panel):
         """Return the pinned runs, as many as fit."""
         view = self.view
         task = compared_task(view)
-        rows: list[Line] = [[(f" {task} of ", "muted")]]
-        for pin in view.pins:
-            entry = self._entry(pin, task, max(width // 2 - 34, 12))
-            if len(rows[-1]) > 1 and line_width(rows[-1]) + line_width(entry) > width:
-                rows.append([("    ", "muted")])
-            rows[-1] = [*rows[-1], *entry]
-        left = len(rows) - height
-        if left > 0 and height > 0:
-            rows[height - 1] = [*rows[height - 1], (f" +{left}", "muted")]
+        rows: list[Line] = []
+        for level in range(_LEVELS):
+            rows = [[(f" {task} of ", "muted")]]
+            for pin in view.pins:
+                entry = self._entry(pin, task, level)
+                if len(rows[-1]) > 1 and line_width(rows[-1]) + line_width(entry) > width:
+                    rows.append([("    ", "muted")])
+                rows[-1] = [*rows[-1], *entry]
+            if len(rows) <= height and all(line_width(row) <= width + 2 for row in rows):
+                break
         return rows[:height]
 
-    def _entry(self, pin: Pin, task: str, name_width: int) -> Line:
+    def _entry(self, pin: Pin, task: str, level: int) -> Line:
+        """Return a run's entry: in full (0), with a short name (1), as one number (2), (3)."""
         view = self.view
-        name = pin.run.id
-        if len(name) > name_width:
-            name = f"{view.glyphs.ellipsis}{name[-name_width + 1 :]}"
+        name = pin.run.id if level == 0 else f"{view.glyphs.ellipsis}{pin.run.id[-_SHORT_NAME:]}"
         role = pin_role(view, pin)
         stages = pin.live.curves.stages
         shown = stages.get(view.stage.name) if view.stage is not None else None
@@ -110,11 +112,13 @@ class PinLegend(Panel):
         )
         values = []
         if here is not None:
-            values.append(f"{self._value(task, here.value_at(view.step))} at this step")
-        if newest is not None:
+            value = self._value(task, here.value_at(view.step))
+            values.append(value if level >= 2 else f"{value} at this step")
+        if newest is not None and (level < 2 or not values):
             values.append(f"{self._value(task, newest.last_value)} last")
         text = ", ".join(values) or f"no '{task}'"
-        return [(f"{pin.sign} ", role), (name, "text"), (f" {text}   ", "muted")]
+        called: Line = [] if level == _LEVELS - 1 else [(f"{name} ", "text")]
+        return [(f"{pin.sign} ", role), *called, (f"{text}  ", "muted")]
 
     def _value(self, task: str, value: float | None) -> str:
         if value is None:

@@ -1,0 +1,166 @@
+"""`sf run` as one of several processes, and as what starts them.
+
+Under torchrun or accelerate, rank 0 behaves as `sf run --no-ui`. Without a launcher, `[launch]
+processes` of the profile decides how many processes torchrun starts. Imports no torch before it is
+needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sf_tui.cli.output import write_line
+from sf_tui.errors import RunError, SfError, UsageError
+from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import EventTail
+from sf_tui.run.liveness import end_event
+from sf_tui.worker.launched import connect_ranks, follow
+from sf_tui.worker.stop import StopSignals
+
+if TYPE_CHECKING:
+    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.profile import Profile
+    from sf_tui.vocabulary.events import Event
+
+_POLL_S = 0.1
+
+
+def work_as_rank(
+    find: Callable[[], RunDirectory],
+    signals: StopSignals,
+    work: Callable[[RunDirectory, ProcessRanks], int],
+) -> int:
+    """Be one rank of a run until it ends; return its exit code.
+
+    Args:
+        find: makes or finds the run; called in rank 0 only.
+        signals: the signals that stop it.
+        work: runs rank 0's worker.
+    """
+    # Deferred: importing torch takes seconds.
+    from sf_tui.engine.ranks import MainFailedError, RunEnded
+
+    ranks = connect_ranks()
+    try:
+        path = ranks.decide(lambda: str(find().path))
+    except (MainFailedError, RunEnded) as end:
+        # Rank 0 says why.
+        return end.exit_code
+    run = RunDirectory(Path(path))
+    return work(run, ranks) if ranks.is_main else follow(run, signals, ranks)
+
+
+def processes_of(profile: Profile) -> int:
+    """Return how many processes a profile starts on this machine.
+
+    Raises:
+        UsageError: it wants one for each GPU, and there is none.
+    """
+    wanted = profile.launch.processes
+    if wanted != "gpus":
+        return wanted
+    # Deferred: importing torch takes seconds.
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        raise UsageError(
+            '[launch] processes = "gpus": torch finds no GPU on this machine',
+            "`sf doctor` shows what it finds; processes = 1 trains on the CPU",
+        )
+    return count
+
+
+def launch_command(processes: int, module: str, arguments: Iterable[str]) -> list[str]:
+    """Return the command line that runs a module in one process or, by torchrun, in several."""
+    command = [sys.executable]
+    if processes > 1:
+        # No elastic restarts: a run is continued by `sf resume`, from its last checkpoint.
+        command += ["-m", "torch.distributed.run", "--standalone", "--max-restarts=0"]
+        command.append(f"--nproc-per-node={processes}")
+    return [*command, "-m", module, *arguments]
+
+
+def work_in_processes(
+    run: RunDirectory,
+    process: subprocess.Popen[bytes],
+    signals: StopSignals,
+    listeners: Iterable[Callable[[Event], None]],
+    *,
+    offset: int,
+) -> int:
+    """Show the events of a run that other processes train, until they end.
+
+    Args:
+        run: the run.
+        process: the one that started them.
+        signals: a signal received here is passed on to rank 0.
+        listeners: called with each event.
+        offset: bytes of the event log from before.
+
+    Raises:
+        RunError: the processes ended before the run did.
+    """
+    tail = EventTail(run.events, offset)
+    shown = list(listeners)
+    passed_on = False
+    while True:
+        ended = process.poll() is not None
+        for event in tail.poll():
+            for listener in shown:
+                listener(event)
+        if ended:
+            break
+        if signals.received is not None and not passed_on:
+            passed_on = _pass_on(run, process, signals.received)
+        time.sleep(_POLL_S)
+    end = end_event(run) if tail.offset > offset else None
+    if end is None:
+        why = _last_error(run) or "killed, or out of memory"
+        raise RunError(
+            f"{run.path}: its processes ended before the run did: {why}",
+            f"see {run.worker_log}; `sf resume {run.path}` continues it from its last checkpoint",
+        )
+    status, code, reason = end
+    if status == "failed":
+        error: SfError = UsageError(reason or status) if code == 2 else RunError(reason or status)
+        raise error
+    return code
+
+
+def _last_error(run: RunDirectory) -> str:
+    """Return the last line of a worker's log that names an error of ours or of Python's."""
+    try:
+        lines = run.worker_log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    # torchrun reports that a process has failed; it doesn't know why.
+    named = [one.strip() for one in lines if "Error: " in one and "ChildFailed" not in one]
+    return named[-1][:200] if named else ""
+
+
+def _pass_on(run: RunDirectory, process: subprocess.Popen[bytes], name: str) -> bool:
+    """Send a signal to rank 0, which stops all ranks; return whether it was there to get it."""
+    pid = run.read_run_json().get("pid")
+    if pid is None or not run.heartbeat.exists():
+        # Nothing is prepared yet. torchrun ends its processes.
+        process.terminate()
+        return True
+    try:
+        os.kill(pid, signal.Signals[name])
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def say_processes(count: int) -> None:
+    """Write on stderr that several processes train."""
+    if count > 1:
+        write_line(f"{count} processes train together; ranks/N.log has what they write", err=True)

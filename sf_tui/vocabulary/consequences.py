@@ -1,0 +1,31 @@
+"""What an op does to the weights, in sentences that the console shows before it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what a recover does."""
+    steps, examples = arguments.get("steps"), arguments.get("examples")
+    long = f"{steps} steps at most" if steps is not None else "the steps of [recover]"
+    if examples is None:
+        old = "the old examples of [recover]"
+    else:
+        old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
+    yield (
+        "Training waits while the run's own weights are repaired: on rows of the new task, "
+        f"neighbor prompts and {old}, {long}. The best step is kept."
+    )
+    yield "Every task is probed, and a checkpoint is saved."
+
+
+def edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+    """Return what yields the consequence of an edit, whose sentence has its argument in braces."""
+
+    def consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
+        yield f"This {sentence.format(**arguments)}. It needs no data and takes no step."
+        yield "Every task is probed, and a checkpoint is saved; then training continues from there."
+
+    return consequence

@@ -1,0 +1,112 @@
+"""The process of a worker that torchrun or accelerate started as one of several.
+
+Knows the environment of such a process. Rank 0 is an ordinary worker; the others write nothing but
+`ranks/N.log` in the run directory. Imports no torch before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING
+
+from sf_tui.errors import RunError, UsageError
+from sf_tui.run.directory import RunDirectory
+from sf_tui.worker.stop import StopSignals
+
+if TYPE_CHECKING:
+    from sf_tui.engine.ranks import ProcessRanks, Ranks
+
+_LAUNCHED = ("RANK", "WORLD_SIZE")
+_OTHER_ENGINES = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "accelerate's FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Return whether a launcher started this process as one of several.
+
+    Raises:
+        UsageError: it set up an engine that sf's own training doesn't run on.
+    """
+    for name, engine in _OTHER_ENGINES.items():
+        if environment.get(name, "").lower() in {"true", "1"}:
+            raise UsageError(
+                f"{name} is set: sf trains its own runs with DDP or FSDP2, not with {engine}",
+                "start them with torchrun or `accelerate launch --multi_gpu`, with [launch] "
+                'sharding = "ddp" or "fsdp2" in the profile; `sf exec` watches a training of '
+                "another program",
+            )
+    if not all(name in environment for name in _LAUNCHED):
+        return False
+    world = environment["WORLD_SIZE"]
+    if not world.isdecimal():
+        raise UsageError(f"WORLD_SIZE = {world!r:.40} is no number", "start sf with torchrun")
+    return int(world) > 1
+
+
+def leave_lone_launcher(environment: MutableMapping[str, str]) -> None:
+    """Forget a launcher that started this process alone.
+
+    accelerate would open a process group for it.
+    """
+    if environment.get("WORLD_SIZE") == "1":
+        for name in (*_LAUNCHED, "LOCAL_RANK"):
+            environment.pop(name, None)
+
+
+def describe_ranks(ranks: Ranks, device: str) -> str:
+    """Return where the ranks of a run are, one after the other. Called on every rank.
+
+    Args:
+        ranks: the processes.
+        device: this rank's device.
+    """
+    places = ranks.gather(f"{device} on {socket.gethostname()}")
+    hosts = len({place.rpartition(" on ")[2] for place in places})
+    each = ", ".join(f"rank {rank}: {place}" for rank, place in enumerate(places))
+    return f"{len(places)} ranks on {hosts} host{'' if hosts == 1 else 's'} ({each})"
+
+
+def connect_ranks() -> ProcessRanks:
+    """Connect this process to the others that its launcher started.
+
+    Raises:
+        RunError: they can't be reached.
+    """
+    # Deferred: importing torch takes seconds.
+    from sf_tui.engine.ranks import ProcessRanks
+
+    return ProcessRanks.from_environment()
+
+
+def follow(run: RunDirectory, signals: StopSignals, ranks: ProcessRanks) -> int:
+    """Be a rank other than 0 until the run ends; return the run's exit code."""
+    # Deferred: importing torch takes seconds.
+    from sf_tui.worker.worker import Worker
+
+    try:
+        _write_to_log(run, ranks.rank)
+    except OSError as error:
+        ranks.leave(
+            f"{run.path}: {error.strerror} on {os.uname().nodename}: all ranks need the run "
+            "directory; choose a --run-dir on a file system that they share"
+        )
+        return RunError.exit_code
+    return Worker(run, signals, ranks=ranks).work()
+
+
+def _write_to_log(run: RunDirectory, rank: int) -> None:
+    log = run.rank_log(rank)
+    log.parent.mkdir(exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(log, flags, 0o666)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (1, 2):
+        os.dup2(handle, number)
+    os.close(handle)

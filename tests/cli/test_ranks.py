@@ -1,0 +1,117 @@
+"""`sf run` as one of several processes and as what starts them; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sf_tui.cli.doctor_launch import describe_exchange
+from sf_tui.cli.ranks import launch_command, processes_of
+from sf_tui.errors import UsageError
+from sf_tui.profile import load_profile
+from sf_tui.run.directory import RunDirectory
+from sf_tui.worker.launched import is_launched
+from sf_tui.worker.try_ranks import try_exchange
+from support import RUN_PATIENCE_S
+from support.quick_run import PROFILE, events_of
+from support.several_ranks import fork_ranks
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"RANK": "0"}, False),
+        ({"WORLD_SIZE": "4"}, False),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, False),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, True),
+    ],
+)
+def test_a_process_is_a_rank_only_with_others(environment: dict[str, str], expected: bool) -> None:
+    assert is_launched(environment) is expected
+
+
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "FSDP", "MEGATRON_LM"])
+def test_engines_of_accelerate_are_refused_with_what_to_use(engine: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        is_launched({f"ACCELERATE_USE_{engine}": "true", "RANK": "0", "WORLD_SIZE": "2"})
+    assert refused.value.exit_code == 2
+    assert "torchrun" in refused.value.hint
+    assert '"fsdp2"' in refused.value.hint
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    profile = load_profile("biography-tiny", ["launch.processes=gpus"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError, match="finds no GPU"):
+        processes_of(profile)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert processes_of(profile) == 3
+    assert launch_command(1, "sf_tui.worker", ["r"])[1:] == ["-m", "sf_tui.worker", "r"]
+    assert "--max-restarts=0" in launch_command(3, "sf_tui.worker", ["r"])
+
+
+def test_an_exchange_between_ranks_is_tried_and_described(tmp_path: Path) -> None:
+    def work(ranks: object, report: Path) -> int:
+        report.write_text(json.dumps(try_exchange(ranks)))  # type: ignore[arg-type]
+        return 0
+
+    for process in fork_ranks(work, tmp_path):
+        assert process.wait(60) == 0
+    found = json.loads((tmp_path / "0.json").read_text())
+    assert found == json.loads((tmp_path / "1.json").read_text())
+    first, *others = describe_exchange(found)
+    assert (first.level, len(others)) == ("ok", 2)
+    assert first.found.startswith("2 processes on 1 host exchange: 4 MiB summed in ")
+    found[1]["right"] = False
+    (wrong,) = describe_exchange(found)
+    assert (wrong.level, wrong.found) == ("fail", "rank 1 got a wrong sum")
+
+
+def sf(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "-m", "sf_tui.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_PATIENCE_S, env=dict(os.environ)
+    )
+
+
+# Slow: torchrun and each of its processes import torch.
+@pytest.mark.slow
+def test_a_run_starts_its_processes_and_ends_with_its_own_code(tmp_path: Path) -> None:
+    profile = tmp_path / "two.toml"
+    profile.write_text(PROFILE + "[launch]\nprocesses = 2\n")
+    run = RunDirectory(tmp_path / "run")
+    ended = sf(
+        *("run", profile, "--no-ui", "--run-dir", run.path),
+        *("--set", "guard.new_accuracy=1.0", "--set", "train.steps=4"),
+    )
+    assert ended.returncode == 4, ended.stderr
+    assert events_of(run)[-1]["status"] == "guard_failed"
+    assert run.rank_log(1).exists()
+
+    checked = sf("doctor", "--launch", profile, "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["findings"][0]["found"].startswith("2 processes on 1 host")
+
+
+@pytest.mark.slow
+def test_a_run_under_torchrun_is_one_run(tmp_path: Path) -> None:
+    profile = tmp_path / "two.toml"
+    profile.write_text(PROFILE)
+    run = RunDirectory(tmp_path / "run")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    arguments = ("run", profile, "--json", "--resume", "--run-dir", run.path)
+    ended = sf(*arguments, launcher=torchrun)
+    assert ended.returncode == 0, ended.stderr
+    printed = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert printed == events_of(run)
+    again = sf(*arguments, launcher=torchrun)
+    assert again.returncode == 0, again.stderr
+    assert "is completed" in again.stderr
