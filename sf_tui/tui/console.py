@@ -30,7 +30,13 @@ from sf_tui.tui.dialogs.replay import LeaveReplayDialog
 from sf_tui.tui.exports import save_file, timed_name, values_as_markdown
 from sf_tui.tui.key_bursts import BURST_S, KeyBursts
 from sf_tui.tui.navigation import NavigableView
-from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
+from sf_tui.tui.operation import (
+    already_asked,
+    announcement,
+    can_cancel,
+    repeated,
+    what_to_cancel,
+)
 from sf_tui.tui.panels.lists import RunList
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.picker import PickerScreen
@@ -38,7 +44,7 @@ from sf_tui.tui.resuming import ResumeDialog, can_resume, resume_run
 from sf_tui.tui.rollback import rollback_targets
 from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
-from sf_tui.vocabulary.commands import REQUESTED, Command
+from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
 NOT_KEYS = "that was text, not a key: nothing was done"
@@ -241,13 +247,12 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
 
     def _press_again(self, action: Action, earlier: Command) -> None:
         """End an operation at the second press of its key by the one who asked for it."""
-        if earlier.by == sender_name():
-            self._cancel()
+        cancel = self.view.actions.of_op(CANCEL)
+        if earlier.by == sender_name() and cancel is not None:
+            # This one, whatever else is under way.
+            self._send(cancel, {"command": earlier.id})
             return
-        state = "waits already" if earlier.status == REQUESTED else "already under way"
-        self.show_notice(
-            f"{action.label}: {state}, asked for by {earlier.sender}; esc cancels it", "warn"
-        )
+        self.show_notice(already_asked(action, earlier), "warn")
 
     def _cancel(self) -> None:
         cancel = self.view.actions.of_op(CANCEL)

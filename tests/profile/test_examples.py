@@ -59,12 +59,15 @@ def cluster(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": path, "SLURM_JOB_ID": "42"}
 
 
-def test_the_slurm_script_is_valid_and_wants_a_profile(cluster: dict[str, str]) -> None:
-    script = examples_directory() / "slurm.sbatch"
-    assert "#SBATCH --signal=B:USR1@300" in script.read_text()
+@pytest.mark.parametrize(("name", "ahead_s"), [("slurm", 300), ("slurm-nodes", 600)])
+def test_the_slurm_script_is_valid_and_wants_a_profile(
+    cluster: dict[str, str], name: str, ahead_s: int
+) -> None:
+    script = examples_directory() / f"{name}.sbatch"
+    assert f"#SBATCH --signal=B:USR1@{ahead_s}" in script.read_text()
     done = subprocess.run(["bash", script], env=cluster, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "usage: sbatch slurm.sbatch" in done.stderr
+    assert f"usage: sbatch {name}.sbatch" in done.stderr
 
 
 # Slow in comparison, but only a worker that is signaled shows that the signal arrives.
