@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,8 @@ def _as_rank(rank: int, port: int, work: Callable[..., None], folder: Path, *giv
     place = os.open(folder / f"stderr-{rank}", os.O_WRONLY | os.O_CREAT)
     os.dup2(place, 1)
     os.dup2(place, 2)
+    # The test's own are buffers of pytest.
+    sys.stdout = sys.stderr = os.fdopen(place, "w", buffering=1)
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
