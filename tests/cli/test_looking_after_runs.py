@@ -377,7 +377,7 @@ def test_a_real_run_is_looked_after_while_it_trains_and_when_it_is_killed(
             time.sleep(0.05)
         assert sf("rename", "real", "mine").exit_code == 0
         assert "a worker has this run" in refused("rm", "mine", "--yes").message
-        assert "it is running" in sf("prune", "mine", "--yes").stderr
+        assert "it is running" in sf("prune", "mine").stderr
         assert int(json.loads(sf("du", "mine", "--json").stdout)[0]["total"]) > 100_000
         assert refused("wait", "mine", "--timeout", "0").exit_code == 124
     finally:

@@ -33,6 +33,7 @@ STATE: dict[str, Any] = {
     "score": None,
     "asked_for": False,
     "threads": 1,
+    "ranks": 1,
     "torch": "2",
 }
 
