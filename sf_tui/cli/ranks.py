@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sf_tui.cli.output import write_line
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
@@ -119,7 +118,8 @@ def work_in_processes(
         if ended:
             break
         if signals.received is not None and not passed_on:
-            passed_on = _pass_on(run, process, signals.received)
+            _pass_on(run, process, signals.received)
+            passed_on = True
         time.sleep(_POLL_S)
     end = end_event(run) if tail.offset > offset else None
     if end is None:
@@ -146,21 +146,19 @@ def _last_error(run: RunDirectory) -> str:
     return named[-1][:200] if named else ""
 
 
-def _pass_on(run: RunDirectory, process: subprocess.Popen[bytes], name: str) -> bool:
-    """Send a signal to rank 0, which stops all ranks; return whether it was there to get it."""
+def _pass_on(run: RunDirectory, process: subprocess.Popen[bytes], name: str) -> None:
+    """Send a signal to rank 0, or end the launcher while there is none yet."""
+    # Deferred: not needed for `sf --help`.
+    import psutil
+
     pid = run.read_run_json().get("pid")
-    if pid is None or not run.heartbeat.exists():
-        # Nothing is prepared yet. torchrun ends its processes.
-        process.terminate()
-        return True
     try:
-        os.kill(pid, signal.Signals[name])
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def say_processes(count: int) -> None:
-    """Write on stderr that several processes train."""
-    if count > 1:
-        write_line(f"{count} processes train together; ranks/N.log has what they write", err=True)
+        # Before rank 0 has taken the run over, the pid is that of an earlier worker.
+        started = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        if pid is not None and pid in started:
+            os.kill(pid, signal.Signals[name])
+        else:
+            process.terminate()
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        # It has ended by itself, which the caller sees.
+        return
