@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.sharding import is_divided
+from sf_tui.engine.parts import is_divided
 from sf_tui.engine.weights import snapshots_in
 
 WORTH_MOVING_BYTES = 64 << 20

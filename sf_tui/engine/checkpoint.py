@@ -28,7 +28,7 @@ from sf_tui.engine.checkpoint_state import (
     verified_file,
 )
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.sharding import divided_like
+from sf_tui.engine.parts import divided_like
 from sf_tui.engine.weights import StoredWeights
 from sf_tui.errors import RunError
 from sf_tui.run.durable import new_folder, read_regular

@@ -1,7 +1,7 @@
-"""Weights that are divided among the ranks (FSDP2): the division, and access to parts and wholes.
+"""Divides a model's weights among the ranks (FSDP2), and gathers them again.
 
 A divided parameter is a DTensor. Each rank holds a part of it, of its gradient and of its moments;
-a forward pass gathers one block at a time. Whatever needs a whole tensor goes through this module.
+a forward pass gathers one block at a time. Other code reaches the parts through `engine/parts.py`.
 The functions that gather are collective: every rank calls them, in the same order.
 
 Source: Zhao et al. 2023 (arXiv 2304.11277), in its form with one DTensor a parameter.
@@ -10,19 +10,16 @@ Source: Zhao et al. 2023 (arXiv 2304.11277), in its form with one DTensor a para
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import nn
 
 from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.engine.parts import whole
 from sf_tui.engine.ranks import Ranks
 from sf_tui.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
 
 
 def divide(model: nn.Module, layout: ModelLayout, ranks: Ranks) -> ModelLayout:
@@ -68,81 +65,6 @@ def _module_of(model: nn.Module, layer: Layer) -> nn.Module:
     parts = [name.split(".")[:-1] for name in layer.parameters]
     shared = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
     return model.get_submodule(".".join(each[0] for each in shared))
-
-
-def is_divided(tensor: torch.Tensor) -> TypeGuard[DTensor]:
-    """Return whether a tensor is divided among the ranks."""
-    if type(tensor) in (torch.Tensor, nn.Parameter):
-        return False
-    # Deferred: it takes a quarter of a second to import, and one process never needs it.
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
-
-
-def part(tensor: torch.Tensor) -> torch.Tensor:
-    """Return this rank's part of a tensor, as a view; a tensor that isn't divided is its own."""
-    return tensor.to_local() if is_divided(tensor) else tensor
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a whole tensor on every rank. Collective."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor
-
-
-def part_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return the part of a whole tensor that this rank has of another one, without a message."""
-    if not is_divided(like):
-        return tensor
-    from torch.distributed.tensor import Shard
-
-    for dimension, placement in enumerate(like.placements):
-        if isinstance(placement, Shard):
-            rank, count = like.device_mesh.get_local_rank(dimension), like.device_mesh.size()
-            # Parts as torch.chunk makes them: the last ones may be smaller, or empty.
-            size = -(-tensor.shape[placement.dim] // count)
-            start = min(rank * size, tensor.shape[placement.dim])
-            end = min(start + size, tensor.shape[placement.dim])
-            tensor = tensor.narrow(placement.dim, start, end - start)
-    return tensor
-
-
-def divided_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return a copy of a whole tensor, divided and placed like another one."""
-    own = part_like(tensor, like).to(part(like).device, copy=True)
-    if not is_divided(like):
-        return own
-    from torch.distributed.tensor import DTensor
-
-    return DTensor.from_local(
-        own.contiguous(),
-        like.device_mesh,
-        like.placements,
-        run_check=False,
-        shape=like.shape,
-        stride=like.stride(),
-    )
-
-
-@torch.no_grad()
-def assign(parameter: torch.Tensor, tensor: torch.Tensor) -> None:
-    """Copy a whole tensor into a parameter; each rank takes its part."""
-    part(parameter).copy_(part_like(tensor, parameter))
-
-
-def sum_parts(values: Sequence[float], like: torch.Tensor) -> list[float]:
-    """Return numbers that each rank computed from its part of a tensor, summed. Collective.
-
-    Args:
-        values: this rank's numbers.
-        like: the tensor; if it isn't divided, the numbers are the sums already.
-    """
-    if not is_divided(like):
-        return list(values)
-    numbers = torch.tensor(list(values), dtype=torch.float64, device=part(like).device)
-    torch.distributed.all_reduce(numbers, group=like.device_mesh.get_group())
-    found: list[float] = numbers.tolist()
-    return found
 
 
 @torch.no_grad()

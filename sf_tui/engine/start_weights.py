@@ -29,7 +29,7 @@ from sf_tui.engine.model_files import (
     describe_adapter,
     find_weights,
 )
-from sf_tui.engine.sharding import part, part_like, sum_parts
+from sf_tui.engine.parts import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, StoredWeights, WeightStore
 from sf_tui.errors import ModelError, RunError
 from sf_tui.vocabulary.declared import LayerDrift

@@ -19,8 +19,8 @@ from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.exchange import sum_gradients
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.parts import whole
 from sf_tui.engine.ranks import ALONE, Ranks
-from sf_tui.engine.sharding import whole
 from sf_tui.profile import TrainSettings
 from sf_tui.tasks.encoding import Encoded
 

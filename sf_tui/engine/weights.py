@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sf_tui.engine.layout import Layer, ModelLayout
-from sf_tui.engine.sharding import assign, part
+from sf_tui.engine.parts import assign, part
 from sf_tui.engine.weight_check import count_not_finite
 from sf_tui.errors import SfError
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from sf_tui.engine.batches import derive_seed
+from sf_tui.engine.parts import whole
 from sf_tui.neighbors.anatomy import AnatomizedPrompt, Anatomy, Tokens
 from sf_tui.neighbors.held_out import HeldOutPrompts
 from sf_tui.neighbors.start_model import StartModel
@@ -128,7 +129,7 @@ class SlotWords:
         if (length, place) not in self._near:
             own = torch.tensor(sorted({words[place] for words in pool}))
             words = torch.from_numpy(self._start.words)
-            vectors = self._start.embeddings.detach().float().cpu()
+            vectors = whole(self._start.embeddings.detach()).float().cpu()
             vectors = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
             likeness = vectors[words] @ vectors[own].T
             likeness = likeness.topk(min(_COMPARED, len(own)), dim=1).values.mean(1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from sf_tui.engine.layout import ModelLayout
-from sf_tui.engine.sharding import part
+from sf_tui.engine.parts import part
 from sf_tui.engine.step import Loss
 from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.case import RecoveryCase

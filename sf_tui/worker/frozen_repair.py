@@ -15,7 +15,7 @@ import torch
 
 from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.layout import Freezer, ModelLayout
-from sf_tui.engine.sharding import part, part_like, sum_parts
+from sf_tui.engine.parts import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, WeightStore
 
 

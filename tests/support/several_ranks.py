@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import torch
 
+from sf_tui.engine.parts import part
 from sf_tui.engine.ranks import ProcessRanks, Ranks
-from sf_tui.engine.sharding import part
 from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject

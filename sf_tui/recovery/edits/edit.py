@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sf_tui.engine.layout import EMBEDDINGS, HEAD, Layer, ModelLayout
-from sf_tui.engine.sharding import assign, is_divided, part, sum_parts, whole
+from sf_tui.engine.parts import assign, is_divided, part, sum_parts, whole
 from sf_tui.engine.weights import StartWeights
 from sf_tui.errors import ModelError, UsageError
 
