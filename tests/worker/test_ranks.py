@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from sf_tui.engine.ranks import Ranks
+from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
 from support.quick_run import (
+    PROFILE,
     Begin,
     Operator,
     assert_well_told,
@@ -36,9 +38,10 @@ PLAIN = (
     # No multiple of two: the ranks have shares of different sizes.
     *("train.batch_size=5", "train.micro_batch_size=2"),
 )
-LLAMA = (
-    *("model.config.model_type=llama", "model.config.num_key_value_heads=1"),
-    "model.config.tie_word_embeddings=true",
+ROWS_OF_ONE = ("train.batch_size=1", "train.micro_batch_size=1")
+LLAMA = PROFILE.replace("gpt_neox", "llama").replace(
+    "attention_dropout = 0.1\nhidden_dropout = 0.1\n",
+    "num_key_value_heads = 1\ntie_word_embeddings = true\n",
 )
 
 
@@ -86,27 +89,40 @@ def _rank(number: int, world: int, *, lockstep: bool) -> Ranks:
     return one
 
 
-@pytest.mark.parametrize("model", [(), LLAMA], ids=["gpt_neox", "llama"])
-def test_two_ranks_train_and_measure_as_one_process(begin: Begin, model: tuple[str, ...]) -> None:
-    one = begin(*PLAIN, *model, name="one")
+def test_two_ranks_train_and_measure_as_one_process(begin: Begin) -> None:
+    assert_two_are_one(begin(*PLAIN, name="one"), begin(*PLAIN, name="two"))
+
+
+@pytest.mark.slow  # what a family changes is tested with divided weights, too
+def test_two_ranks_train_a_model_with_shared_weights_as_one_process(tmp_path: Path) -> None:
+    text = dump_profile(parse_profile(LLAMA, overrides=PLAIN[2:]))
+    runs = [
+        RunDirectory.create(tmp_path / name, profile_text=text, profile_name="llama", argv=["sf"])
+        for name in ("one", "two")
+    ]
+    assert_two_are_one(*runs)
+
+
+def assert_two_are_one(one: RunDirectory, two: RunDirectory) -> None:
     assert work(one) == 0
-    two = begin(*PLAIN, *model, name="two")
     assert_same_everywhere(work_in_ranks(two))
     assert_well_told(two)
     assert_same_course(one, two)
-    for alone, together in zip(live_probes(one), live_probes(two), strict=True):
-        assert together["metrics"].keys() == alone["metrics"].keys()
-        for task, measures in together["metrics"].items():
-            assert measures == pytest.approx(alone["metrics"][task], rel=1e-4)
+    alone, together = live_probes(one), live_probes(two)
+    assert together.keys() == alone.keys()
+    for place, (metrics, _) in alone.items():
+        assert together[place][0].keys() == metrics.keys()
+        for task, measures in metrics.items():
+            assert together[place][0][task] == pytest.approx(measures, rel=1e-4), place
     assert sorted(path.name for path in two.path.iterdir()) == sorted(
         path.name for path in one.path.iterdir()
     )
 
 
 def test_ranks_without_a_row_take_part(begin: Begin) -> None:
-    one = begin(*PLAIN, "train.batch_size=1", name="one")
+    one = begin(*PLAIN, *ROWS_OF_ONE, name="one")
     assert work(one) == 0
-    three = begin(*PLAIN, "train.batch_size=1", name="three")
+    three = begin(*PLAIN, *ROWS_OF_ONE, name="three")
     assert_same_everywhere(work_in_ranks(three, world=3))
     assert_same_course(one, three)
 
