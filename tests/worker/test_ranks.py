@@ -5,6 +5,8 @@ The ranks are forked and connected by gloo, so a run of two takes about as long 
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import tempfile
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.engine.ranks import Ranks
+from sf_tui.engine.ranks import RankLostError, Ranks
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
+from sf_tui.worker.lockstep import ending_alike
+from sf_tui.worker.stop import CommandFailedError
 from support.quick_run import (
     PROFILE,
     Begin,
@@ -30,7 +34,7 @@ from support.quick_run import (
     live_probes,
     work,
 )
-from support.several_ranks import RankEnd, work_in_ranks
+from support.several_ranks import RankEnd, fork_ranks, work_in_ranks
 from worker.test_recovery_ops import SHORT
 
 PLAIN = (
@@ -103,6 +107,33 @@ def test_two_ranks_train_a_model_with_shared_weights_as_one_process(tmp_path: Pa
     assert_two_are_one(*runs)
 
 
+def test_a_failure_of_one_rank_alone_is_one_of_all(tmp_path: Path) -> None:
+    def work(ranks: Ranks, report: Path) -> int:
+        ranks.keep_step()
+        said = []
+        for failing in ((), (1,), (0, 1)):
+            try:
+                with ending_alike(ranks):
+                    if ranks.rank in failing:
+                        raise CommandFailedError("the disk is full")
+                said.append("")
+            except (CommandFailedError, RankLostError) as error:
+                said.append(f"{type(error).__name__}: {error}".partition("\n")[0])
+        said.append(str(ranks.of_main([0.1 + ranks.rank, math.nan])))
+        report.write_text(json.dumps(said))
+        return 0
+
+    for process in fork_ranks(work, tmp_path):
+        assert process.wait(60) == 0
+    for rank in range(2):
+        well, alone, alike, numbers = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert well == ""
+        assert alone.startswith("RankLostError: rank 1 alone failed in what all ranks do together")
+        assert alone.endswith("the disk is full")
+        assert alike == "CommandFailedError: the disk is full"
+        assert numbers == "[0.1, nan]"
+
+
 def assert_two_are_one(one: RunDirectory, two: RunDirectory) -> None:
     assert work(one) == 0
     assert_same_everywhere(work_in_ranks(two))
@@ -119,6 +150,7 @@ def assert_two_are_one(one: RunDirectory, two: RunDirectory) -> None:
     )
 
 
+@pytest.mark.slow
 def test_ranks_without_a_row_take_part(begin: Begin) -> None:
     one = begin(*PLAIN, *ROWS_OF_ONE, name="one")
     assert work(one) == 0
@@ -135,6 +167,7 @@ def operate(run: RunDirectory) -> Operator:
     return operator
 
 
+@pytest.mark.slow  # a recovery test and a repair, twice
 def test_an_operator_has_the_same_effect_on_every_rank(begin: Begin) -> None:
     one = begin(*PLAIN, *SHORT, name="one")
     assert work(one, operate(one)) == 0
@@ -217,7 +250,7 @@ def interrupting(number: signal.Signals, victim: int, step: int) -> tuple[object
     return listen, (lambda _: None, tell)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(begin: Begin, victim: int) -> None:
     run = begin(*PLAIN)
     listen, first = interrupting(signal.SIGKILL, victim, 6)
