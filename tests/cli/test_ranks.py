@@ -131,6 +131,7 @@ def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
     command = [sys.executable, "-m", "sf_tui.cli", "run", str(profile), "--no-ui"]
     with (tmp_path / "log").open("w") as log:
         launch = psutil.Popen([*command, "--run-dir", str(run.path), *more], stdout=log, stderr=log)
+    ranks: dict[str | None, psutil.Process] = {}
     try:
         deadline = time.monotonic() + RUN_PATIENCE_S
         while not (run.events.exists() and events_of(run, "checkpoint")[1:]):
@@ -140,10 +141,11 @@ def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
         ranks = {one.environ().get("RANK"): one for one in launch.children(recursive=True)}
         ranks[str(victim)].kill()
         assert launch.wait(30) != 0
+        assert not any(one.is_running() for one in ranks.values())
     finally:
-        for process in (*launch.children(recursive=True), launch):
-            process.kill()
-    assert not any(one.is_running() for one in ranks.values())
+        for process in (*ranks.values(), launch):
+            if process.is_running():
+                process.kill()
     shown = json.loads(sf("show", run.path, "--json").stdout)
     # Rank 1's end is told by rank 0; nobody tells that of rank 0.
     assert (shown["worker"] if victim == 0 else shown["state"]) == ("dead", "failed")[victim]
