@@ -307,7 +307,7 @@ def test_a_diagnosis_is_cancelled_on_every_rank(make: Make) -> None:
     run = make()
 
     def hear(event: JsonObject) -> None:
-        if event["type"] == "operation_progress" and event["part"]:
+        if event["type"] == "operation" and event["part"]:
             request_command(run, "cancel", by="test:cancel")
 
     asked = at_step("new", 6, lambda: request_command(run, "diagnose"))
