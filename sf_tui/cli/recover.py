@@ -184,6 +184,8 @@ def recover(
             write_model(case.case.loaded, out)
     _print(outcome, found, out if is_written else None, json=json)
     if refusal is None:
+        if outcome.advice is not None:
+            log(outcome.advice)
         return
     if not is_written:
         raise RunError(f"nothing was written: {refusal.reason}", refusal.hint)

@@ -21,7 +21,7 @@ from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.observation import Observation
 from sf_tui.engine.ranks import ALONE, ProcessRanks, RankLostError, Ranks
 from sf_tui.errors import RunError
-from sf_tui.integrations.spread import Spread, spread_of
+from sf_tui.integrations.spread import Spread, bare, spread_of
 from sf_tui.integrations.undisturbed import undisturbed
 
 _PASS = b"pass"
@@ -201,6 +201,9 @@ class Processes:
         try:
             self._spread = spread_of(model)
             if self._spread.is_sharded:
+                if bare(model) is not self._inner:
+                    # Its passes begin outside the model that `sf` calls.
+                    raise RunError("FSDP2 is around an adapter's own module", "use DDP")
                 self.layout = self._read_layout()
                 self._handle = self._inner.register_forward_pre_hook(self._announce, prepend=True)
         except Exception as error:
@@ -209,7 +212,6 @@ class Processes:
 
     def _read_layout(self) -> ModelLayout:
         """Read the layers with a pass of every process; no weights of theirs are stored."""
-        self._open_root()
         with undisturbed(self._inner):
             observation = Observation(self._inner)
         self._spread.reshard()
@@ -219,7 +221,6 @@ class Processes:
     def _announce(self, *_: Any) -> None:
         if self._announces:
             self._ranks.broadcast(_PASS)
-            self._open_root()
 
     def _received(self) -> Decided:
         """Return the first process's decision; before it come the passes that it makes."""
@@ -231,17 +232,10 @@ class Processes:
     @torch.no_grad()
     def _pass_along(self) -> None:
         """Make the smallest pass: of every pass, the others need only its collectives."""
-        self._open_root()
         with undisturbed(self._inner):
             self._inner.eval()
             ids = torch.zeros(1, 1, dtype=torch.long, device=self._inner.device)
             self._inner(input_ids=ids)
-
-    def _open_root(self) -> None:
-        """Gather what belongs to the root, if a pass doesn't go through it (adapters)."""
-        root = self._spread.shards[0]
-        if root is not self._inner:
-            root.unshard()
 
     def _frozen_now(self) -> tuple[int, ...]:
         return tuple(at for at, p in enumerate(self._trained) if not p.requires_grad)

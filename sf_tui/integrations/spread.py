@@ -27,7 +27,7 @@ class Spread:
     wrappers: list[Any] = field(default_factory=list)
     """The DistributedDataParallel modules around it."""
     shards: list[Any] = field(default_factory=list)
-    """Its FSDP2 modules, the root first."""
+    """Its FSDP2 modules."""
 
     @property
     def is_sharded(self) -> bool:

@@ -19,6 +19,9 @@ NEW_FLOOR = 0.98
 _SUGGESTED_EXAMPLES = 100
 """Old examples to suggest where the floor can't be kept with fewer."""
 
+_LITTLE = 0.5
+"""Share of what was lost under which more is worth a try."""
+
 
 @dataclass(frozen=True)
 class Accuracies:
@@ -117,18 +120,37 @@ class RepairOutcome:
         # Rounded down, so that the floor named here is not above what was reached.
         reached = math.floor(100 * after / before) / 100 if before > 0 else 0.0
         tuned = "a lower --learning-rate, fewer --steps, " if self.learning_rate else ""
-        more = self.suggested_examples
-        if more is not None:
-            total = self.examples + self.spare_examples
-            tuned = f"old examples with --examples {more} ({total} are available), {tuned}"
-        elif tuned and not self.examples and self.old.before is not None:
-            tuned = f"old examples with --examples, {tuned}"
+        if self._more_examples:
+            tuned = f"{self._more_examples}, {tuned}"
         return Refusal(
             f"the new task would fall from {format_score(self.new.before_score, counts=True)} to "
             f"{format_score(self.new.after_score, counts=True)}, under its floor ({needed}){small}",
             f"try {tuned}or accept more loss with --new-floor ({reached:g} allows this "
             "one); --force writes it as it is",
         )
+
+    @property
+    def advice(self) -> str | None:
+        """What may bring more back, if the floor left little of the repair; None if it didn't."""
+        start, before, after = self.start, self.old.before, self.old.after
+        if self.stepped_back is None or start is None or before is None or after is None:
+            return None
+        little = after - before < _LITTLE * (start - before)
+        if not little or self.refusal is not None or not self._more_examples:
+            return None
+        return (
+            "little came back, because more would take the new task under its floor; try "
+            f"{self._more_examples}"
+        )
+
+    @property
+    def _more_examples(self) -> str:
+        more = self.suggested_examples
+        if more is not None:
+            total = self.examples + self.spare_examples
+            return f"old examples with --examples {more} ({total} are available)"
+        unused = self.learning_rate and not self.examples and self.old.before is not None
+        return "old examples with --examples" if unused else ""
 
     @property
     def suggested_examples(self) -> int | None:

@@ -252,18 +252,21 @@ def record_of(question: str, wanted: str, answered: str) -> AnswerRecord:
 
 
 def shortened_questions(questions: Sequence[Question], cells: int) -> list[str]:
-    """Return questions for a narrow column: what those of a task have in common is left out.
+    """Return questions for a narrow column.
+
+    Where one of a task's questions is too long, what all of them begin with is left out.
 
     Args:
         questions: the questions that are shown together.
-        cells: characters of the column; shorter questions stay whole.
+        cells: characters of the column.
     """
     shared: dict[str, str] = {}
     for one in questions:
         shared[one.task] = _common_words(shared.get(one.task, one.question), one.question)
+    long = {one.task for one in questions if len(one.question) > cells}
     return [
         _ELLIPSIS + one.question[len(shared[one.task]) :]
-        if len(one.question) > cells and 1 < len(shared[one.task]) < len(one.question)
+        if one.task in long and 1 < len(shared[one.task]) < len(one.question)
         else one.question
         for one in questions
     ]

@@ -30,7 +30,13 @@ from sf_tui.tui.clipboard import offer_to_clipboard
 from sf_tui.tui.dialogs.answers import AnswersDialog
 from sf_tui.tui.dialogs.confirm import ConfirmDialog, Rollback, RollbackDialog, StopDialog
 from sf_tui.tui.dialogs.lookup import Choice, FilterDialog, HelpDialog, PaletteDialog
-from sf_tui.tui.operation import announcement, can_cancel, repeated, what_to_cancel
+from sf_tui.tui.operation import (
+    already_asked,
+    announcement,
+    can_cancel,
+    repeated,
+    what_to_cancel,
+)
 from sf_tui.tui.panels.charts import AccuracyChart
 from sf_tui.tui.panels.danger_strip import DangerStrip
 from sf_tui.tui.panels.header_footer import Footer, Header
@@ -45,7 +51,7 @@ from sf_tui.tui.terminal import INTERRUPTED_EXIT_CODE, ConsoleOptions
 from sf_tui.tui.theme import other_paint
 from sf_tui.tui.view_state import ViewState, change_range, jump_to_mark, move_by_probe
 from sf_tui.tui.visiting import VisitingView
-from sf_tui.vocabulary.commands import REQUESTED, Command
+from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.measured import format_score
 from sf_tui.vocabulary.ops import CANCEL, PAUSED, op_named
 
@@ -261,13 +267,12 @@ class ConsoleApp(VisitingView, inherit_bindings=False):
 
     def _press_again(self, action: Action, earlier: Command) -> None:
         """End an operation at the second press of its key by the one who asked for it."""
-        if earlier.by == sender_name():
-            self._cancel()
+        cancel = self.view.actions.of_op(CANCEL)
+        if earlier.by == sender_name() and cancel is not None:
+            # This one, whatever else is under way.
+            self._send(cancel, {"command": earlier.id})
             return
-        state = "waits already" if earlier.status == REQUESTED else "already under way"
-        self.show_notice(
-            f"{action.label}: {state}, asked for by {earlier.sender}; esc cancels it", "warn"
-        )
+        self.show_notice(already_asked(action, earlier), "warn")
 
     def _cancel(self) -> None:
         cancel = self.view.actions.of_op(CANCEL)

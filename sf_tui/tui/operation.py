@@ -16,7 +16,7 @@ from sf_tui.tui.lines import Line, line_width, those_that_fit
 from sf_tui.tui.numbers import format_duration
 from sf_tui.tui.operation_words import about, progress_parts
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.commands import REQUESTED
+from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.operation_events import OperationProgress
 from sf_tui.vocabulary.ops import CANCEL, op_named
 
@@ -72,6 +72,14 @@ def repeated(view: ViewState, action: Action) -> CommandRow | None:
         return None
     rows = [row for row in (under_way(view), *waiting(view)) if row is not None]
     return next((row for row in rows if _op_of(view, row) == action.op), None)
+
+
+def already_asked(action: Action, earlier: Command) -> str:
+    """Return why an action is not sent again, and how the earlier one is ended."""
+    if earlier.status == REQUESTED:
+        way = f"`cancel {earlier.action}` of `sf act` drops it"
+        return f"{action.label}: waits already, asked for by {earlier.sender}; {way}"
+    return f"{action.label}: already under way, asked for by {earlier.sender}; esc cancels it"
 
 
 def _op_of(view: ViewState, row: CommandRow) -> str:

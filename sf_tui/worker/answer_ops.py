@@ -130,7 +130,7 @@ def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRe
         context: the run.
         rows: the questions that were right at the stage's start and are wrong now.
     """
-    if not rows or not context.ranks.runs_whole:
+    if not rows:
         return ()
     try:
         with failing_alone(context.run.path):

@@ -6,10 +6,11 @@ alerts of a run that was not killed, each once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.worker.advice import new_task_advice, old_task_advice
 from sf_tui.worker.answer_ops import lost_answers
 from sf_tui.worker.context import RunContext
@@ -37,11 +38,17 @@ class StageWatch:
             spec.task,
             old=lambda: old_task_advice(context, stage),
             new=lambda: new_task_advice(context, stage),
-            lost=lambda task: lost_answers(context, probes.lost_rows(task)),
+            lost=self._lost_answers,
         )
         self._times = ExpectedTimes(context, spec, stage)
         self._early = early_look(probes.danger.at_start, stage.loop.total_steps)
         self._looked = False
+
+    def _lost_answers(self, task: str) -> Sequence[AnswerRecord]:
+        """Return some answers that a task lost; empty where the model can't be asked."""
+        if self._stage.loop.refusal("ask") is not None:
+            return ()
+        return lost_answers(self._context, self._probes.lost_rows(task))
 
     @property
     def state(self) -> dict[str, Any]:

@@ -178,6 +178,25 @@ def test_ddp_is_watched_frozen_anchored_and_stopped_at_the_same_step_everywhere(
     assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
 
 
+@pytest.mark.slow  # a recovery test and a repair
+def test_ddp_takes_over_what_a_repair_made_in_the_first_process(
+    tiny_scene: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "watch.toml").write_text(
+        f"{FEW}[diagnose]\nsteps = 4\ntime = 0.0\nlearning_rate = 0.001\n"
+        "[recover]\nsteps = 3\nnew_floor = 0.0\nthen_anchor = false\n"
+    )
+    asked: Asked = {2: [("diagnose", {})], 4: [("recover", {})]}
+    in_two_processes(train, tmp_path, tiny_scene, {"steps": 3}, {"steps": 6}, asked)
+    seen, weights = seen_in(tmp_path)
+    # The test worked on a copy, and the others waited.
+    assert seen[0]["watched"][:3] == seen[0]["plain"]
+    done = [e["op"] for e in lines_of(tmp_path / "run", "command") if e["status"] == "done"]
+    assert done == ["diagnose", "recover"]
+    for ours, theirs in zip(*weights, strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 @pytest.mark.slow  # 16 steps with collectives for each of three layers
 def test_fsdp2_is_watched_frozen_and_stopped_at_the_same_step_everywhere(
     tiny_scene: Path, tmp_path: Path

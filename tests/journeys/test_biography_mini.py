@@ -16,7 +16,7 @@ from support.fork_client import ForkHost
 Events = list[dict[str, Any]]
 
 pytestmark = pytest.mark.timeout(RUN_PATIENCE_S)
-SHORT_REPLAY = 100
+SHORT_REPLAY = 150
 """Steps on the old task after which it is back; the paper takes 400."""
 SHORT_STAGE = 110
 """Steps of the new task that show all of it: the old one has fallen by step 50."""

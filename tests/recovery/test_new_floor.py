@@ -152,6 +152,12 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     assert "one row" not in far.reason
     assert "--new-floor (0.72 allows this one)" in far.hint
     assert "old examples with --examples, " in far.hint
+    part = replace(good, old=Accuracies(0.0, 0.4, 40), stepped_back=0.3, spare_examples=80)
+    assert part.advice is not None
+    assert part.advice.endswith("--examples 80 (80 are available)")
+    assert replace(part, stepped_back=None).advice is None
+    assert replace(part, old=Accuracies(0.0, 0.6, 40)).advice is None
+    assert lost.advice is None
     run = replace(lost, spare_examples=380)
     assert run.refusal is not None
     assert "old examples with --examples 100 (380 are available)" in run.refusal.hint

@@ -25,7 +25,7 @@ def written(sf_home: Path) -> WrittenRun:
 def test_it_tells_warnings_and_the_end_but_no_notes_and_nothing_old(written: WrittenRun) -> None:
     bell = Bell(written.run)
     assert not bell.poll()
-    written.steps(1, 30)
+    written.step(2)
     written.event(Alert("info", "data", "a note", "new", 30))
     assert not bell.poll()
     written.event(Alert("warn", "drop", "old lost 48 points", "new", 30))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from sf_tui.run.commands import CommandTail
 from sf_tui.run.sender import sender_name
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.operation_events import OperationProgress, OperationTimes
-from tui.driving import SIZE, console_of, let_time_pass, screen_text, sent
+from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
 from tui.written_run import PROFILE, WrittenRun
 
 WITH_CANCEL = PROFILE + '\n[actions.cancel]\nop = "cancel"\n'
@@ -114,6 +115,21 @@ async def test_a_second_press_ends_what_the_first_one_began(running: WrittenRun)
         app.poll()
         await pilot.press("d")
         assert sent(running)[-1] == ("cancel", {"command": identity})
+
+
+async def test_a_second_press_ends_what_waits_and_not_what_another_one_began(
+    diagnosing: WrittenRun,
+) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_dialog(pilot, app, "r")
+        await pilot.press("y")
+        let_time_pass(app)
+        app.poll()
+        await pilot.press("r")
+        (asked, cancel) = CommandTail(diagnosing.run.commands).poll()
+        assert (asked["action"], cancel["action"]) == ("recover", "cancel")
+        assert cancel["arguments"] == {"command": asked["id"]}
 
 
 async def test_a_confirmation_says_how_long_training_waits(running: WrittenRun) -> None:

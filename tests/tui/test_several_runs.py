@@ -150,7 +150,7 @@ async def test_a_fifth_pin_is_refused_in_words(shown: WrittenRun, make_run: Make
         trained(make_run, f"more-{name}", 5)
     app = console_of(shown)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("R")
+        await pilot.press("R", "home")
         for _ in range(5):
             await pilot.press("space", "down")
         await pilot.press("up", "space")

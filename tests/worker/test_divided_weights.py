@@ -28,9 +28,9 @@ source = "random"
 model_type = "llama"
 hidden_size = 18
 num_hidden_layers = 3
-num_attention_heads = 2
+num_attention_heads = 3
 num_key_value_heads = 1
-head_dim = 9
+head_dim = 6
 intermediate_size = 35
 max_position_embeddings = 64
 tie_word_embeddings = false
@@ -175,6 +175,7 @@ def test_a_killed_rank_ends_both_and_the_resume_is_byte_identical(
         assert equal(moments_of(run, stage, 12), moments_of(two, stage, 12))
 
 
+@pytest.mark.slow
 def test_an_unfreeze_after_a_resume_has_its_moments_back(make: Make) -> None:
     whole, broken = make(), make()
     for run, stops in ((whole, False), (broken, True)):
@@ -204,6 +205,7 @@ def test_a_run_goes_on_with_one_rank_and_with_two_again(make: Make, one: RunDire
     assert all("same samples" in text for text in told)
 
 
+@pytest.mark.slow
 def test_a_rollback_restores_every_part(make: Make) -> None:
     run = make()
     to_step_4 = at_step(
