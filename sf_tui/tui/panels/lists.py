@@ -118,13 +118,6 @@ class Events(ListPanel):
         self.view.events.move(self._rows(), rows)
         self.update()
 
-    def open_chosen(self) -> None:
-        """Ask for the chosen row in full; the newest one if none is chosen."""
-        rows = self._rows()
-        if rows:
-            at = self.view.events.index(rows)
-            self.post_message(self.Opened(rows[-1 if at is None else at]))
-
     def click(self, x: int, row: int) -> None:
         """Choose the row at the pointer; open it if it is chosen."""
         del x
