@@ -272,7 +272,7 @@ class CommandRunner:
             op: its op.
             command: the command.
             held: why it can't be cancelled. It is a repetition then, which has its answer already
-                and is not told again.
+                and is not announced again.
         """
         if not op.doing:
             yield

@@ -21,7 +21,7 @@ from sf_tui.tui.view_state import ViewState
 POLL_EVERY_S = 0.5
 """Interval at which an open dialog looks for new answers."""
 _LEAST_COLUMN = 24
-"""A column of answers narrower than this says nothing."""
+"""Narrowest useful column of answers."""
 _LABEL_CELLS = 22
 _WANTED = -1
 """Place of the wanted answer among the columns: before those of the states."""

@@ -82,7 +82,7 @@ class Events(ListPanel):
     )
 
     class Opened(Message):
-        """An entry shall be shown in full.
+        """A row was opened, to be shown in full.
 
         Attributes:
             row: the row with the entry.
