@@ -36,7 +36,7 @@ def work_as_rank(
     signals: StopSignals,
     work: Callable[[RunDirectory, ProcessRanks], int],
 ) -> int:
-    """Be one rank of a run until it ends; return its exit code.
+    """Run one rank of a run until it ends; return the run's exit code.
 
     Args:
         find: makes or finds the run; called in rank 0 only.

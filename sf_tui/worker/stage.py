@@ -364,7 +364,7 @@ class StagePlay:
             self._commands.apply(decisions)
             if not decisions.is_final:
                 continue
-            if not self._commands.paused:
+            if not decisions.paused:
                 return decisions
             time.sleep(_PAUSED_POLL_S)
 
