@@ -24,7 +24,7 @@ from sf_tui.worker.launched import connect_ranks, follow
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
     from sf_tui.profile import Profile
     from sf_tui.vocabulary.events import Event
 

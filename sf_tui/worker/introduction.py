@@ -15,6 +15,7 @@ from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.stage_bank import start_model
 from sf_tui.worker.stop import is_out_of_memory
 
@@ -136,7 +137,8 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         return
     prepared = context.prepared
     try:
-        event = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
+        with ending_alike(context.ranks):
+            event = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
