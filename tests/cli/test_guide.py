@@ -47,7 +47,7 @@ def test_a_piped_page_is_plain_markdown(topic: str) -> None:
 
 def test_a_page_is_found_by_a_word_of_it() -> None:
     found = sf("guide", "--search", "requeue").stdout
-    assert re.search(r"^headless:\d+: ", found)
+    assert {"headless", "many-gpus"} <= {line.partition(":")[0] for line in found.splitlines()}
     with pytest.raises(UsageError, match="no page of the guide contains 'xyzzy'"):
         raise sf("guide", "--search", "xyzzy").exception
 
