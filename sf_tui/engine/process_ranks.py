@@ -218,7 +218,7 @@ class ProcessRanks(Ranks):
         try:
             self._store.set(f"left/{self.rank}", reason)
         except RuntimeError:
-            # Nothing can be told to anyone: the store is gone with rank 0 or its launcher.
+            # No rank can be notified: the store is gone with rank 0 or its launcher.
             return
 
     def beat(self) -> dict[int, int] | None:

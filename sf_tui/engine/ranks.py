@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they tell each other.
+"""The processes that train one model together, and what they exchange.
 
 Rank 0 decides and writes; the others follow. A decision is JSON that rank 0 broadcasts over a gloo
 group of its own, so that it never waits for a device. `Ranks` is the form for one process, in which

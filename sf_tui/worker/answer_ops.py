@@ -64,7 +64,7 @@ class _Ask(OpImplementation):
         start = _start(target)
         notes = [] if start else [f"the start weights of stage '{stage.name}' are gone"]
         states = [start_state(context.run, start)] if start else []
-        now = ModelState(NOW, target.stage.step)
+        now = ModelState(NOW, target.stage.step, seq=context.log.seq)
         states += states_since_repair(context.run, stage, now, opener(_model(context)))
         known = _known_sheet(context, stage.name)
         sheet = fill_sheet(

@@ -53,11 +53,6 @@ class CommandRunner:
         self._target = OpTarget(context, stage, pending)
         context.poll_stop = self._interrupt
 
-    @property
-    def paused(self) -> bool:
-        """Whether the stage is paused."""
-        return self._target.paused
-
     def resume_from(self, seq: int, step: int) -> None:
         """Take over this stage's commands that are in the log but not in a checkpoint.
 
@@ -102,7 +97,15 @@ class CommandRunner:
             probe: whether the next step ends with a probe.
         """
         self._context.signals.share(self._context.ranks)
-        return self._decide(lambda: self.queue.before_step(step, probe=probe))
+        target = self._target
+
+        def decision() -> Decisions:
+            return replace(self.queue.before_step(step, probe=probe), paused=target.paused)
+
+        decisions = self._decide(decision)
+        # A pause during an operation that rank 0 ran alone has reached no other rank.
+        target.paused = decisions.paused
+        return decisions
 
     def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
         """Yield the decisions of the rules that fire after a step, to be applied on all ranks."""
@@ -258,11 +261,11 @@ class CommandRunner:
             reason = work(target, command)
         else:
 
-            def decide() -> tuple[str | None, bool, bool]:
+            def decide() -> tuple[str | None, bool]:
                 said = work(target, command)
-                return said, isinstance(said, NothingToDo), target.paused
+                return said, isinstance(said, NothingToDo)
 
-            reason, is_nothing, target.paused = context.decide(decide)
+            reason, is_nothing = context.decide(decide)
             if is_nothing:
                 reason = NothingToDo(reason)
             if op.changes_weights:
@@ -278,7 +281,7 @@ class CommandRunner:
             op: its op.
             command: the command.
             held: why it can't be cancelled. It is a repetition then, which has its answer already
-                and is not told again.
+                and is not announced again.
         """
         if not op.doing:
             yield

@@ -51,7 +51,7 @@ def is_launched(environment: Mapping[str, str]) -> bool:
 
 
 def leave_lone_launcher(environment: MutableMapping[str, str]) -> None:
-    """Forget a launcher that started this process alone.
+    """Remove the variables of a launcher that started this process alone.
 
     accelerate would open a process group for it.
     """
@@ -86,7 +86,7 @@ def connect_ranks() -> ProcessRanks:
 
 
 def follow(run: RunDirectory, signals: StopSignals, ranks: ProcessRanks) -> int:
-    """Be a rank other than 0 until the run ends; return the run's exit code."""
+    """Run a rank other than 0 until the run ends; return the run's exit code."""
     # Deferred: importing torch takes seconds.
     from sf_tui.worker.worker import Worker
 
