@@ -174,6 +174,7 @@ def test_the_model_is_a_plain_directory(two: RunDirectory) -> None:
     assert not list(two.checkpoints.rglob(".*"))
 
 
+@pytest.mark.slow  # two more runs
 def test_a_killed_rank_ends_both_and_the_resume_is_byte_identical(
     make: Make, two: RunDirectory
 ) -> None:
