@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they exchange.
+"""The processes that train one model together, and what they tell each other.
 
 Rank 0 decides and writes; the others follow. A decision is JSON that rank 0 broadcasts over a gloo
 group of its own, so that it never waits for a device. Everything here has a form for one process,
@@ -364,7 +364,7 @@ class ProcessRanks(Ranks):
         try:
             self._store.set(f"left/{self.rank}", reason)
         except RuntimeError:
-            # No rank can be notified: the store is gone with rank 0 or its launcher.
+            # Nothing can be told to anyone: the store is gone with rank 0 or its launcher.
             return
 
     def beat(self) -> dict[int, int] | None:
