@@ -219,8 +219,12 @@ def read_sheet(run: RunDirectory, stage: str) -> AnswerSheet | None:
     """Return a stage's answers; None if there are none yet.
 
     Raises:
-        RunError: the file can't be read or is damaged.
+        RunError: the file can't be read or is damaged, or the stage's name can't be a file's.
     """
+    if "\0" in stage or Path(stage).name != stage:
+        # No profile allows it: the log is damaged, or was written by someone else.
+        hint = f"the event log may be damaged: `sf show {run.id}` names what is unreadable"
+        raise RunError(f"stage {stage!r} can't have a file of answers", hint)
     path = sheet_path(run, stage)
     hint = "delete it: `sf ask` writes it again"
     try:
@@ -272,22 +276,35 @@ def record_of(question: str, wanted: str, answered: str) -> AnswerRecord:
 def shortened_questions(questions: Sequence[Question], cells: int) -> list[str]:
     """Return questions for a narrow column.
 
-    Where one of a task's questions is too long, what all of them begin with is left out.
+    Where one of a task's questions is too long, words that all of them begin with are left out: as
+    few as make them fit, or all of these.
 
     Args:
         questions: the questions that are shown together.
         cells: characters of the column.
     """
     shared: dict[str, str] = {}
+    longest: dict[str, int] = {}
     for one in questions:
         shared[one.task] = _common_words(shared.get(one.task, one.question), one.question)
-    long = {one.task for one in questions if len(one.question) > cells}
+        longest[one.task] = max(longest.get(one.task, 0), len(one.question))
+    left_out = {
+        task: _words_to_leave_out(words, longest[task] + len(_ELLIPSIS) - cells)
+        for task, words in shared.items()
+        if longest[task] > cells
+    }
     return [
-        _ELLIPSIS + one.question[len(shared[one.task]) :]
-        if one.task in long and 1 < len(shared[one.task]) < len(one.question)
+        _ELLIPSIS + one.question[left_out[one.task] :]
+        if 1 < left_out.get(one.task, 0) < len(one.question)
         else one.question
         for one in questions
     ]
+
+
+def _words_to_leave_out(words: str, wanted: int) -> int:
+    """Return the characters of the first words that have the wanted number, else of all."""
+    ends = (at + 1 for at, sign in enumerate(words) if sign == " ")
+    return next((end for end in ends if end >= wanted), len(words))
 
 
 def _common_words(first: str, second: str) -> str:

@@ -21,6 +21,7 @@ from sf_tui.vocabulary.ops import Op, op_named
 from sf_tui.worker.answer_ops import register_answer_ops
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import CommandQueue, Decisions
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.ops import (
     NothingToDo,
@@ -130,7 +131,12 @@ class CommandRunner:
             if op.changes_weights:
                 self._target.stage.save(asked_for=True)
             try:
-                with self._operation(op, command), failing_alone(self._context.run.path):
+                context = self._context
+                with (
+                    self._operation(op, command),
+                    ending_alike(context.ranks),
+                    failing_alone(context.run.path),
+                ):
                     self._run(op, implementation, command, implementation.replay)
             except OperationCancelled:
                 self._replayed(command)
@@ -226,7 +232,7 @@ class CommandRunner:
             if op.changes_weights:
                 # Without this checkpoint, a rollback would also lose steps.
                 stage.save(asked_for=True)
-            with alone:
+            with ending_alike(self._context.ranks), alone:
                 reason = self._run(op, implementation, command, implementation.apply)
         self._arm(op)
         if op.changes_weights or op.ends_step:

@@ -17,7 +17,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks, Ranks
+    from sf_tui.engine.process_ranks import ProcessRanks
+    from sf_tui.engine.ranks import Ranks
 
 _LAUNCHED = ("RANK", "WORLD_SIZE")
 _OTHER_ENGINES = {
@@ -79,7 +80,7 @@ def connect_ranks() -> ProcessRanks:
         RunError: they can't be reached.
     """
     # Deferred: importing torch takes seconds.
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
 
     return ProcessRanks.from_environment()
 

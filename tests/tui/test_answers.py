@@ -9,7 +9,15 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
-from sf_tui.run.answers import NOW, START, ModelState, sheet_path, write_sheet
+from sf_tui.run.answers import (
+    NOW,
+    START,
+    ModelState,
+    sheet_path,
+    shortened_questions,
+    write_sheet,
+)
+from sf_tui.tui.asking import SheetReader
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.dialogs.answers import POLL_EVERY_S
 from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered, Rewound
@@ -166,6 +174,24 @@ async def test_a_run_without_a_worker_is_not_loaded_unasked(make_run: MakeRun) -
         assert "in a process of its own" in screen_text(app)
         app.screen._process._process.wait()  # type: ignore[attr-defined]
         assert "sf: " in await until_polled(pilot, app)
+
+
+@pytest.mark.parametrize("stage", ["\0", "../run", "a/b"])
+def test_a_stage_that_cannot_name_a_file_has_no_answers(running: WrittenRun, stage: str) -> None:
+    reader = SheetReader(running.run)
+    assert reader.poll(stage)
+    assert "can't have a file of answers" in reader.problem
+
+
+def test_as_few_words_as_needed_are_left_out_of_long_questions() -> None:
+    questions = capitals().questions[:3]
+    assert shortened_questions(questions, 29)[0] == "What is the capital of Peru?"
+    assert shortened_questions(questions, 28)[:2] == [
+        "…is the capital of Peru?",
+        "…is the capital of Chile?",
+    ]
+    assert shortened_questions(questions, 5)[0] == "…Peru?"
+    assert shortened_questions(questions[:1], 5) == ["What is the capital of Peru?"]
 
 
 async def test_a_damaged_file_and_hostile_answers_are_shown_printably(

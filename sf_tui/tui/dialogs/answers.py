@@ -26,7 +26,7 @@ _LABEL_CELLS = 22
 _WANTED = -1
 """Place of the wanted answer among the columns: before those of the states."""
 _FEWEST_ROWS = 4
-_MARK_CELLS = 2
+_MARK_CELLS = 3
 _ALL, _LOST, _GAINED = "all", "lost", "gained"
 _SHOWN = (_ALL, _LOST, _GAINED)
 
@@ -308,7 +308,7 @@ class AnswersDialog(Dialog[None]):
         for place, one in enumerate(questions[first : first + room - 1], first):
             chosen = place == self._chosen and self._own is None
             pointer = self.view.glyphs.pointer if chosen else " "
-            line: Line = [(pointer, "strong"), _mark(sheet, one)]
+            line: Line = [(pointer, "strong"), _mark(sheet, one), (" ", "text")]
             line.append((f"{_fitted(asked[place], cells)} ", "selected" if chosen else "text"))
             line += [_cell(one, at, cells) for at in places]
             lines.append(line)
