@@ -127,7 +127,7 @@ def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
     profile = tmp_path / "two.toml"
     profile.write_text(PROFILE + "[launch]\nprocesses = 2\n")
     run = RunDirectory(tmp_path / "run")
-    more = ("--set", "train.steps=400", "--set", "checkpoint.keep_last=2")
+    more = ("--set", "train.steps=200", "--set", "checkpoint.every=50")
     command = [sys.executable, "-m", "sf_tui.cli", "run", str(profile), "--no-ui"]
     with (tmp_path / "log").open("w") as log:
         launch = psutil.Popen([*command, "--run-dir", str(run.path), *more], stdout=log, stderr=log)

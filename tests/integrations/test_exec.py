@@ -22,7 +22,7 @@ from sf_tui.cli.exec_record import HOOK, ExecRecord
 from sf_tui.integrations import SfCallback
 from sf_tui.run.directory import RunDirectory, list_runs
 from sf_tui.run.events import read_events
-from support import PATIENCE_S
+from support import PATIENCE_S, RUN_PATIENCE_S
 from support.hosts import lines_of, losses_of, trainer
 
 TRAIN = """
@@ -358,7 +358,7 @@ def test_trl_sft_is_watched_and_bit_identical(
     for out, before in (("plain", []), ("out", [*exec_, "--"])):
         command = sft(tiny_scene, tmp_path / "data", tmp_path / out, "--max_steps", "6", *kind)
         done = subprocess.run(
-            [*before, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            [*before, *command], capture_output=True, text=True, timeout=RUN_PATIENCE_S, check=False
         )
         assert done.returncode == 0, done.stderr
         state = json.loads((tmp_path / out / "checkpoint-6" / "trainer_state.json").read_text())
@@ -397,7 +397,7 @@ def test_trl_sft_is_frozen_anchored_and_stopped_from_outside(
         (held,) = (entry["step"] for entry in lines_of(run, "command") if is_done(entry, "anchor"))
         wait_until(lambda: lines_of(run, "step")[-1]["step"] > held + 2, host)
         subprocess.run([*sf, "stop", str(run)], check=True, capture_output=True)
-        assert host.wait(PATIENCE_S) == 0, (tmp_path / "log").read_text()
+        assert host.wait(RUN_PATIENCE_S) == 0, (tmp_path / "log").read_text()
     finally:
         host.kill()
         host.wait()
@@ -423,7 +423,7 @@ def is_done(command: dict[str, Any], action: str) -> bool:
 
 def wait_until(reached: Callable[[], object], host: subprocess.Popen[bytes]) -> None:
     """Wait until something holds while a training runs."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + RUN_PATIENCE_S
     while not reached():
         assert host.poll() is None, "the training ended"
         assert time.monotonic() < deadline, "the training has not got there"

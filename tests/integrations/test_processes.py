@@ -247,7 +247,7 @@ def train_with_one_callback(folder: Path, scene: Path, watching: str) -> None:
     assert host.state.global_step == 2
 
 
-@pytest.mark.parametrize("watching", ["0", "1"])
+@pytest.mark.parametrize("watching", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_process_without_a_callback_is_named_and_nothing_waits_for_it(
     tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watching: str
 ) -> None:

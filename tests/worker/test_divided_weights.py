@@ -174,6 +174,7 @@ def test_the_model_is_a_plain_directory(two: RunDirectory) -> None:
     assert not list(two.checkpoints.rglob(".*"))
 
 
+@pytest.mark.slow  # two more runs
 def test_a_killed_rank_ends_both_and_the_resume_is_byte_identical(
     make: Make, two: RunDirectory
 ) -> None:
@@ -307,7 +308,7 @@ def test_a_diagnosis_is_cancelled_on_every_rank(make: Make) -> None:
     run = make()
 
     def hear(event: JsonObject) -> None:
-        if event["type"] == "operation_progress" and event["part"]:
+        if event["type"] == "operation" and event["part"]:
             request_command(run, "cancel", by="test:cancel")
 
     asked = at_step("new", 6, lambda: request_command(run, "diagnose"))

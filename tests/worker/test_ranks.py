@@ -209,6 +209,7 @@ def test_rules_act_on_every_rank_at_the_same_step(begin: Begin) -> None:
     assert [e["step"] for e in events_of(two, "step")][-1] == events_of(one, "step")[-1]["step"]
 
 
+@pytest.mark.slow  # seven runs
 def test_a_stopped_run_goes_on_byte_for_byte_and_on_other_numbers_of_ranks(begin: Begin) -> None:
     # With dropout: each rank draws for its own rows, again after a resume.
     whole = begin("train.batch_size=5", name="whole")
