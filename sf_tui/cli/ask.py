@@ -81,7 +81,7 @@ def ask(
 ) -> None:
     """Show what a model answers: wanted, at the stage's start, now, and after a repair.
 
-    A running worker answers between two steps, and its training does not notice; an ended run is
+    A running worker answers between two steps, and its training is not affected; an ended run is
     asked in this process. Answers that were right and became wrong come first.
     """
     questions = [text.strip() for text in question or ()]

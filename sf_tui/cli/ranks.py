@@ -25,7 +25,7 @@ from sf_tui.worker.launched import connect_ranks, follow
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
     from sf_tui.profile import Profile
     from sf_tui.vocabulary.events import Event
 
@@ -37,7 +37,7 @@ def work_as_rank(
     signals: StopSignals,
     work: Callable[[RunDirectory, ProcessRanks], int],
 ) -> int:
-    """Be one rank of a run until it ends; return its exit code.
+    """Run one rank of a run until it ends; return the run's exit code.
 
     Args:
         find: makes or finds the run; called in rank 0 only.

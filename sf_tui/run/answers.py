@@ -16,6 +16,7 @@ import orjson
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
+from sf_tui.run.state import RunState
 from sf_tui.vocabulary.declared import (
     STEPS,
     AnswerRecord,
@@ -218,8 +219,12 @@ def read_sheet(run: RunDirectory, stage: str) -> AnswerSheet | None:
     """Return a stage's answers; None if there are none yet.
 
     Raises:
-        RunError: the file can't be read or is damaged.
+        RunError: the file can't be read or is damaged, or the stage's name can't be a file's.
     """
+    if "\0" in stage or Path(stage).name != stage:
+        # No profile allows it: the log is damaged, or was written by someone else.
+        hint = f"the event log may be damaged: `sf show {run.id}` names what is unreadable"
+        raise RunError(f"stage {stage!r} can't have a file of answers", hint)
     path = sheet_path(run, stage)
     hint = "delete it: `sf ask` writes it again"
     try:
@@ -241,6 +246,23 @@ def read_sheet(run: RunDirectory, stage: str) -> AnswerSheet | None:
     raise RunError(f"{path}: {wrong}", hint)
 
 
+def is_outdated(sheet: AnswerSheet, state: RunState) -> bool:
+    """Return whether the run has abandoned or changed the weights that a sheet judges.
+
+    Steps that only follow are no reason: the sheet names its own.
+    """
+    seq, stage = sheet.states[sheet.judged].seq, state.stages.get(sheet.stage)
+    # A resume goes on with the weights of its step; a rollback may choose others of that step.
+    abandoned = any(
+        rewind.seq > seq
+        and rewind.stage == sheet.stage
+        and rewind.step < sheet.step + (rewind.reason != "resumed")
+        for rewind in state.rewinds
+    )
+    changes = stage.weight_changes if stage is not None else ()
+    return abandoned or any(change.seq > seq for change in changes)
+
+
 def cut_text(text: str) -> str:
     """Return a text as an event has it: a long one is cut."""
     return text if len(text) <= _CUT else text[: _CUT - 1] + _ELLIPSIS
@@ -254,22 +276,35 @@ def record_of(question: str, wanted: str, answered: str) -> AnswerRecord:
 def shortened_questions(questions: Sequence[Question], cells: int) -> list[str]:
     """Return questions for a narrow column.
 
-    Where one of a task's questions is too long, what all of them begin with is left out.
+    Where one of a task's questions is too long, words that all of them begin with are left out: as
+    few as make them fit, or all of these.
 
     Args:
         questions: the questions that are shown together.
         cells: characters of the column.
     """
     shared: dict[str, str] = {}
+    longest: dict[str, int] = {}
     for one in questions:
         shared[one.task] = _common_words(shared.get(one.task, one.question), one.question)
-    long = {one.task for one in questions if len(one.question) > cells}
+        longest[one.task] = max(longest.get(one.task, 0), len(one.question))
+    left_out = {
+        task: _words_to_leave_out(words, longest[task] + len(_ELLIPSIS) - cells)
+        for task, words in shared.items()
+        if longest[task] > cells
+    }
     return [
-        _ELLIPSIS + one.question[len(shared[one.task]) :]
-        if one.task in long and 1 < len(shared[one.task]) < len(one.question)
+        _ELLIPSIS + one.question[left_out[one.task] :]
+        if 1 < left_out.get(one.task, 0) < len(one.question)
         else one.question
         for one in questions
     ]
+
+
+def _words_to_leave_out(words: str, wanted: int) -> int:
+    """Return the characters of the first words that have the wanted number, else of all."""
+    ends = (at + 1 for at, sign in enumerate(words) if sign == " ")
+    return next((end for end in ends if end >= wanted), len(words))
 
 
 def _common_words(first: str, second: str) -> str:

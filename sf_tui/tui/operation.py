@@ -12,7 +12,7 @@ from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import Action
 from sf_tui.tui.activity import CommandRow
-from sf_tui.tui.lines import Line, line_width, those_that_fit
+from sf_tui.tui.lines import Line, first_that_fits, join, line_width, those_that_fit
 from sf_tui.tui.numbers import format_duration
 from sf_tui.tui.operation_words import about, progress_parts
 from sf_tui.tui.view_state import ViewState
@@ -77,7 +77,7 @@ def repeated(view: ViewState, action: Action) -> CommandRow | None:
 def already_asked(action: Action, earlier: Command) -> str:
     """Return why an action is not sent again, and how the earlier one is ended."""
     if earlier.status == REQUESTED:
-        way = f"`cancel {earlier.action}` of `sf act` drops it"
+        way = f"`sf act RUN cancel {earlier.action}` drops it"
         return f"{action.label}: waits already, asked for by {earlier.sender}; {way}"
     return f"{action.label}: already under way, asked for by {earlier.sender}; esc cancels it"
 
@@ -121,20 +121,22 @@ def operation_line(view: ViewState, width: int) -> Line:
     if row is None and not queue:
         return []
     esc: Line = [("esc", "key"), (" cancel", "text")] if can_cancel(view) else []
-    parts: list[Line] = []
+    told: list[Line] = []
     if row is not None:
-        progress = view.newest.operation
-        if progress is not None and progress.id != row.command.id:
-            progress = None
         parts = [[(row.doing, "strong"), (": training waits", "text")], esc]
-        if progress is not None:
-            told = progress_parts(progress, _passed_s(view, progress))
-            parts += [[(part, "text")] for part in told]
+        progress = view.newest.operation
+        if progress is not None and progress.id == row.command.id:
+            told = [
+                [(part, "text")] for part in progress_parts(progress, _passed_s(view, progress))
+            ]
+            if progress.left_s is not None:
+                parts.append(told.pop(0))
     else:
         which = "first" if view.newest.stage is None else "next"
         parts = [[(f"kept for the {which} step", "text")], esc]
-    parts += _queue(view, queue, width)
-    return those_that_fit(parts, width, _GAP)
+    # That a command is not lost matters more than how far the operation is.
+    parts.append(_queue(view, queue, width - line_width(join(parts, _GAP)) - len(_GAP)))
+    return those_that_fit([*parts, *told], width, _GAP)
 
 
 def _passed_s(view: ViewState, now: OperationProgress) -> float:
@@ -143,8 +145,8 @@ def _passed_s(view: ViewState, now: OperationProgress) -> float:
     return 0.0 if since is None else max(view.now_s - since, 0.0)
 
 
-def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> list[Line]:
-    """Return what waits, since when and for whom; shorter forms for a narrow line."""
+def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> Line:
+    """Return what waits, since when and for whom; for a narrow line what, or only how many."""
     if not rows:
         return []
     short = ", ".join(row.command.action for row in rows)
@@ -152,8 +154,8 @@ def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> list[Line
         f"{row.command.action} {format_duration(int(_waited_s(view, row)))} ({row.command.sender})"
         for row in rows
     )
-    text = full if line_width([(full, "text")]) <= width // 2 else short
-    return [[("waiting: ", "muted"), (text, "text")]]
+    forms: list[Line] = [[("waiting: ", "muted"), (text, "text")] for text in (full, short)]
+    return first_that_fits([*forms, [(f"{len(rows)} waiting", "text")]], width)
 
 
 def _waited_s(view: ViewState, row: CommandRow) -> float:

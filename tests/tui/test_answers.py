@@ -9,10 +9,18 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
-from sf_tui.run.answers import NOW, START, ModelState, sheet_path, write_sheet
+from sf_tui.run.answers import (
+    NOW,
+    START,
+    ModelState,
+    sheet_path,
+    shortened_questions,
+    write_sheet,
+)
+from sf_tui.tui.asking import SheetReader
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.dialogs.answers import POLL_EVERY_S
-from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered
+from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered, Rewound
 from support.answer_sheets import capitals
 from support.hostile import EVERYWHERE, steering
 from tui.driving import console_of, let_time_pass, screen_text, sent
@@ -94,6 +102,27 @@ async def test_a_live_worker_is_asked_once_and_its_answers_appear(running: Writt
         assert sent(running) == [("ask", {}), ("ask", {})]
 
 
+async def test_answers_of_weights_that_a_rollback_abandoned_are_marked_and_asked_again(
+    running: WrittenRun,
+) -> None:
+    now = ModelState(NOW, 85, seq=running.seq)
+    write_sheet(running.run, capitals((PLAIN[0], now)))
+    app = console_of(running)
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert "taken back" not in await answers_opened(pilot, app)
+        assert sent(running) == []
+        await pilot.press("escape")
+        running.event(Rewound("new", 60, "rollback", 25))
+        # The step of the answers again, with other weights.
+        running.steps(61, 85)
+        app.poll()
+        await answers_opened(pilot, app)
+        assert sent(running) == [("ask", {})]
+    watching = console_of(running, read_only=True)
+    async with watching.run_test(size=(120, 40)) as pilot:
+        assert "taken back" in await answers_opened(pilot, watching)
+
+
 async def test_a_question_of_ones_own_is_sent_and_answered(running: WrittenRun) -> None:
     write_sheet(running.run, capitals(PLAIN))
     app = console_of(running)
@@ -145,6 +174,24 @@ async def test_a_run_without_a_worker_is_not_loaded_unasked(make_run: MakeRun) -
         assert "in a process of its own" in screen_text(app)
         app.screen._process._process.wait()  # type: ignore[attr-defined]
         assert "sf: " in await until_polled(pilot, app)
+
+
+@pytest.mark.parametrize("stage", ["\0", "../run", "a/b"])
+def test_a_stage_that_cannot_name_a_file_has_no_answers(running: WrittenRun, stage: str) -> None:
+    reader = SheetReader(running.run)
+    assert reader.poll(stage)
+    assert "can't have a file of answers" in reader.problem
+
+
+def test_as_few_words_as_needed_are_left_out_of_long_questions() -> None:
+    questions = capitals().questions[:3]
+    assert shortened_questions(questions, 29)[0] == "What is the capital of Peru?"
+    assert shortened_questions(questions, 28)[:2] == [
+        "…is the capital of Peru?",
+        "…is the capital of Chile?",
+    ]
+    assert shortened_questions(questions, 5)[0] == "…Peru?"
+    assert shortened_questions(questions[:1], 5) == ["What is the capital of Peru?"]
 
 
 async def test_a_damaged_file_and_hostile_answers_are_shown_printably(

@@ -84,11 +84,11 @@ async def test_every_panel_names_the_task_whose_likelihood_fell(written: Written
         assert "worse nll 5.00 (64 examples) · +4.00 nats a token since the run began" in strip
         matrix = console.screen.query_one(Matrix)
         rows = {
-            line[0][0].split()[1]: [(text.strip(), role) for text, role in line[1:]]
+            line[0][0].split()[1]: [(text.strip(), role) for text, role in line[2:]]
             for line in matrix.compose_lines(60, 10)[1:-1]
         }
-        assert rows["worse"] == [("1.00", "muted"), ("6.00*", "muted"), ("5.00*", "danger")]
-        assert rows["better"] == [("3.00", "muted"), ("3.00*", "muted"), ("1.00*", "text")]
+        assert rows["worse"] == [("1.00", "muted"), ("5.00*", "danger"), ("6.00*", "muted")]
+        assert rows["better"] == [("3.00", "muted"), ("1.00*", "text"), ("3.00*", "muted")]
         wide = "\n".join(
             "".join(text for text, _ in line)
             for line in DangerStrip(console.view).compose_lines(200, 2)

@@ -151,6 +151,10 @@ async def test_what_waits_behind_it_is_shown_with_its_sender(diagnosing: Written
         app.poll()
         await pilot.pause()
         assert f"waiting: freeze 0 s ({sender_name()})" in screen_text(app)
+        # A small screen leaves out the progress before it leaves out the queue.
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "waiting: freeze" in screen_text(app)
 
 
 async def test_commands_for_a_worker_that_starts_are_kept_and_can_be_dropped(

@@ -16,7 +16,7 @@ from rich.style import Style
 from textual import events
 from textual.color import Color
 from textual.filter import LineFilter
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -64,6 +64,7 @@ class Panel(Widget):
         self.view = view
         self._lines: list[Line] = []
         self._strips: dict[int, Strip] = {}
+        self._composed_for = Size(0, 0)
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
         """Return the body: at most `height` lines of any width."""
@@ -139,6 +140,10 @@ class Panel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Return one line for the compositor."""
+        if self._composed_for != self.size:
+            # Painted before the resize event arrives: a blank panel would be sent, and then again.
+            self._strips.clear()
+            self._lines = self._fitted_lines(*self.size)
         strip = self._strips.get(y)
         if strip is None:
             style = self.view.paint.style
@@ -149,6 +154,7 @@ class Panel(Widget):
         return strip
 
     def _fitted_lines(self, width: int, height: int) -> list[Line]:
+        self._composed_for = Size(width, height)
         body_height = height - (1 if self.TITLE else 0)
         spell = self.view.glyphs.spell
         ellipsis = self.view.glyphs.ellipsis
