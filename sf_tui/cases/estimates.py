@@ -58,7 +58,7 @@ class RunEstimate:
     stages: tuple[StageEstimate, ...]
     seconds: float | None
     memory: float | None
-    """Of one process."""
+    """Of the processes that share a device."""
     memory_available: float | None
     disk: float | None
     plan: MemoryPlan | None = None
@@ -116,7 +116,7 @@ def estimate_run(
         return RunEstimate(stages, None, None, None, None)
     trained = trained_parameters(profile, size)
     plan = plan_of(profile, facts, size, trained)
-    memory = plan.total if plan is not None else None
+    memory = plan.device_total if plan is not None else None
     seconds = _START_S + sum(stage.seconds or 0.0 for stage in stages)
     disk = checkpoint_bytes(profile, trained) + _MODEL_BYTES_A_PARAMETER * trained
     return RunEstimate(stages, seconds, memory, memory_available(), disk, plan)

@@ -14,6 +14,7 @@ import torch
 
 from sf_tui.cases.data_facts import DataFacts
 from sf_tui.cases.model_size import ModelSize
+from sf_tui.engine.processes import count_processes
 from sf_tui.profile import Profile, TrainSettings
 
 # Bytes of activations per token and block, in units of the hidden size, at two bytes a number:
@@ -38,7 +39,8 @@ class MemoryPlan:
         weights: all weights; with sharding this rank's part, and one whole block.
         gradients: of the weights that train.
         optimizer: AdamW's two moments.
-        activations: of a pass over one micro-batch, with its logits; an estimate.
+        activations: of one pass, with its logits; an estimate.
+        rows: examples of a pass.
         process: the program itself, if the device is the main memory.
         device_bytes: the device's memory; None if it can't be read.
         processes_a_device: how many of the ranks share it.
@@ -52,6 +54,7 @@ class MemoryPlan:
     gradients: float
     optimizer: float
     activations: float
+    rows: int
     process: float
     device_bytes: float | None = None
     processes_a_device: int = 1
@@ -65,6 +68,11 @@ class MemoryPlan:
     def total(self) -> float:
         """What it takes with the estimate of the activations."""
         return self.exact + self.activations + self.process
+
+    @property
+    def device_total(self) -> float:
+        """What all processes on one device take together."""
+        return self.total * self.processes_a_device
 
     @property
     def fits(self) -> bool:
@@ -116,6 +124,7 @@ def plan_memory(
         width * moving / parts,
         _MOMENTS * width * moving / parts,
         activations,
+        rows,
         0.0 if torch.cuda.is_available() else _PROCESS_BYTES,
     )
 
@@ -124,7 +133,8 @@ def plan_of(
     profile: Profile, facts: dict[str, DataFacts], size: ModelSize, trained: int
 ) -> MemoryPlan | None:
     """Return the plan of a profile's largest stage on this machine; None without any data."""
-    ranks = _processes_of(profile)
+    # A profile for a GPU box may be checked on a machine without any.
+    ranks = max(count_processes(profile), 1)
     plans = [
         plan_memory(
             size,
@@ -145,13 +155,6 @@ def plan_of(
     return replace(
         largest, device_bytes=device_memory(), processes_a_device=-(-ranks // max(devices, 1))
     )
-
-
-def _processes_of(profile: Profile) -> int:
-    wanted = profile.launch.processes
-    if wanted == "gpus":
-        return max(torch.cuda.device_count(), 1)
-    return int(wanted)
 
 
 def device_memory() -> float | None:

@@ -271,7 +271,8 @@ def ask_run(
             )
         states.append(_of_checkpoint(run, CHECKPOINT, last[-1], open_))
     else:
-        states += states_since_repair(run, stage, ModelState(NOW, step), open_)
+        now = ModelState(NOW, step, seq=history.last_seq)
+        states += states_since_repair(run, stage, now, open_)
     judged = len(states) - 1
     if wanted.model is not None:
         weights = open_start_model(wanted.model, model)

@@ -13,7 +13,7 @@ from sf_tui.printable import printable
 from sf_tui.run.answers import AnswerSheet, Question, shortened_questions
 
 _LEAST_CELLS = 16
-"""A column of answers narrower than this says nothing."""
+"""Narrowest useful column of answers."""
 _WRONG = "✗ "
 _GAP = 2
 _LONGEST = 400

@@ -81,7 +81,7 @@ def ask(
 ) -> None:
     """Show what a model answers: wanted, at the stage's start, now, and after a repair.
 
-    A running worker answers between two steps, and its training does not notice; an ended run is
+    A running worker answers between two steps, and its training is not affected; an ended run is
     asked in this process. Answers that were right and became wrong come first.
     """
     questions = [text.strip() for text in question or ()]
@@ -300,8 +300,8 @@ def _print_own(name: str, answers: list[dict[str, Any]], *, json: bool) -> None:
         if at:
             write_line()
         write_line(one["question"])
-        width = max((len(answer["state"]) for answer in one["answers"]), default=0)
-        for answer in one["answers"]:
-            cut = "" if answer["ended"] else " …"
-            text = answer["text"].strip().replace("\n", "\n" + " " * (width + 4))
-            write_line(f"  {answer['state']:<{width}}  {text or '(nothing)'}{cut}")
+        width = max((len(given["state"]) for given in one["answers"]), default=0)
+        for given in one["answers"]:
+            cut = "" if given["ended"] else " …"
+            text = given["text"].strip().replace("\n", "\n" + " " * (width + 4))
+            write_line(f"  {given['state']:<{width}}  {text or '(nothing)'}{cut}")

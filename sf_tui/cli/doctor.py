@@ -1,8 +1,7 @@
 """`sf doctor`: check this machine for conditions that end detached runs or spoil the console.
 
-stdout gets the findings; the exit code is 1 if one of them needs fixing and 0 otherwise. torch is
-imported only for a GPU without NVIDIA's library. Checks take their inputs as arguments, so that
-tests can describe any machine.
+stdout gets the findings; the exit code is 1 if one needs fixing. torch is imported only for a GPU
+without NVIDIA's library. Checks take their inputs as arguments, so tests can describe any machine.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, damage_error, read_events, unreadable_error
 from sf_tui.run.liveness import RunLock, probe_liveness
 from sf_tui.run.log_repair import check_log, repair_log
+from sf_tui.run.next_steps import is_complete
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.events import RunFinished, RunStarted
 from sf_tui.worker.stop import StopSignals
@@ -214,7 +215,7 @@ def finished_exit_code(run: RunDirectory) -> int | None:
     except OSError as error:
         raise unreadable_error(run.events, error) from error
     ended = state.finished
-    if ended is not None and ended.status in {"completed", "guard_failed"}:
+    if ended is not None and is_complete(ended.status):
         return ended.exit_code
     if tail.is_damaged:
         raise damage_error(run.events, tail)

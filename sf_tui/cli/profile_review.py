@@ -103,9 +103,11 @@ def _memory(plan: MemoryPlan) -> str:
     ranks = f"each of {plan.ranks} processes: " if plan.ranks > 1 else ""
     if plan.sharded:
         ranks = f"each of {plan.ranks} processes, which divide the model: "
+    program = f", Python and torch {gigabytes(plan.process)}" if plan.process else ""
     return (
         f"{ranks}weights {gigabytes(plan.weights)}, gradients {gigabytes(plan.gradients)}, "
-        f"optimizer {gigabytes(plan.optimizer)}, activations about {gigabytes(plan.activations)}"
+        f"optimizer {gigabytes(plan.optimizer)}, activations about {gigabytes(plan.activations)} "
+        f"({plan.rows} rows a pass){program}"
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sf_tui.engine.processes import count_processes
 from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
@@ -24,7 +25,7 @@ from sf_tui.worker.launched import connect_ranks, follow
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
     from sf_tui.profile import Profile
     from sf_tui.vocabulary.events import Event
 
@@ -36,7 +37,7 @@ def work_as_rank(
     signals: StopSignals,
     work: Callable[[RunDirectory, ProcessRanks], int],
 ) -> int:
-    """Be one rank of a run until it ends; return its exit code.
+    """Run one rank of a run until it ends; return the run's exit code.
 
     Args:
         find: makes or finds the run; called in rank 0 only.
@@ -62,13 +63,7 @@ def processes_of(profile: Profile) -> int:
     Raises:
         UsageError: it wants one for each GPU, and there is none.
     """
-    wanted = profile.launch.processes
-    if wanted != "gpus":
-        return wanted
-    # Deferred: importing torch takes seconds.
-    import torch
-
-    count = torch.cuda.device_count()
+    count = count_processes(profile)
     if not count:
         raise UsageError(
             '[launch] processes = "gpus": torch finds no GPU on this machine',

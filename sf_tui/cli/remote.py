@@ -35,7 +35,7 @@ SSH_FAILED = 255
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _USAGE = 2
 _CONSOLES = ("attach", "watch")
-_RUN_ARGUMENTS = ("run", "runs", "where")
+_RUN_ARGUMENTS = ("run", "runs", "where", "target")
 _HOST = re.compile(r"(?:[\w.+-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\])")
 # Drawing depends on these, and ssh itself passes on only TERM and what both ends agree on.
 _PASSED_ON = ("NO_COLOR", "COLORTERM", "COLORFGBG")
@@ -141,9 +141,17 @@ class RemoteCommand(TyperCommand):
 def _named_runs(ctx: Context) -> list[str]:
     for name in _RUN_ARGUMENTS:
         value = ctx.params.get(name)
-        if value:
+        if value and not (name == "target" and _is_model(value)):
             return [value] if isinstance(value, str) else list(value)
     return []
+
+
+def _is_model(target: str) -> bool:
+    """Return whether a colon in a target belongs to a source of models, such as `starter:NAME`."""
+    # Deferred: the profile package takes a tenth of a second.
+    from sf_tui.profile.sources import PACKAGE_PREFIX, STARTER_PREFIX
+
+    return target.startswith((PACKAGE_PREFIX, STARTER_PREFIX))
 
 
 def _given(ctx: Context, runs: Sequence[str]) -> list[str]:

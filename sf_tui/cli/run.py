@@ -17,7 +17,7 @@ from sf_tui.errors import UsageError
 from sf_tui.home import user_path
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
     from sf_tui.run.directory import RunDirectory
 
 DEFAULT_PROFILE = "biography-mini"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sf_tui.engine.ranks import ALONE, Ranks
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -25,6 +27,9 @@ class ComputeSetting:
     accelerator: Accelerator
     weights_dtype: torch.dtype
     """Dtype of the stored weights, and therefore of the optimizer's moments."""
+    in_step: Ranks = ALONE
+    """The processes that make each forward pass together. What decides on further passes must be
+    the same in all of them to the last bit, which two devices don't promise: rank 0's counts."""
 
     @property
     def device(self) -> torch.device:

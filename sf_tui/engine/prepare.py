@@ -115,6 +115,7 @@ def prepare_run(
     compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
     loaded = load_model_of(profile, compute, moment=moment)
     if ranks.lockstep:
+        compute = replace(compute, in_step=ranks)
         loaded = _divided(loaded, ranks)
     layout = loaded.layout
     freezer = Freezer(layout)

@@ -1,8 +1,8 @@
-"""The processes that train one model together, and what they tell each other.
+"""The processes that train one model together, and what they exchange.
 
 Rank 0 decides and writes; the others follow. A decision is JSON that rank 0 broadcasts over a gloo
-group of its own, so that it never waits for a device. Everything here has a form for one process,
-`Ranks`, in which the same code runs without torch.distributed.
+group of its own, so that it never waits for a device. `Ranks` is the form for one process, in which
+the same code runs without torch.distributed; `engine/process_ranks.py` has the one for several.
 
 No method waits for a rank that does nothing: each is called by every rank at the same point of
 the run, or raises once the others are gone. Knows no model, no stage and no command.
@@ -10,30 +10,14 @@ the run, or raises once the others are gone. Knows no model, no stage and no com
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import orjson
 import torch
 
-from sf_tui.errors import RunError, SfError
+from sf_tui.errors import RunError
 
 T = TypeVar("T")
-
-# A decision may take hours: a recovery test runs on rank 0 while the others wait for its result.
-# Lost ranks are noticed by their closed connections and their missing beats.
-_DECISION_TIMEOUT = timedelta(days=7)
-# In step with each other, ranks wait for the slowest pass only.
-_DATA_TIMEOUT = timedelta(minutes=30)
-_LAST_WORD_S = 5.0
-
-_MESSAGE_BYTES = 1024
-_LENGTH_BYTES = 8
-
-_DECIDED, _FAILED, _ENDED = b"d", b"f", b"e"
 
 
 class MainFailedError(RunError):
@@ -85,6 +69,10 @@ class Ranks:
     lockstep = False
     deciding = False
     """Whether rank 0 is in a decision, in which it works alone."""
+
+    def keep_step(self) -> None:
+        """Make each forward pass need all ranks from now on; see `lockstep`."""
+        self.lockstep = True
 
     @property
     def is_main(self) -> bool:
@@ -169,6 +157,10 @@ class Ranks:
         """Return the sums of some numbers over all ranks, in float64."""
         return list(values)
 
+    def of_main(self, values: Sequence[float]) -> list[float]:
+        """Return rank 0's numbers; those of other ranks are ignored."""
+        return self.sums(values if self.is_main else [0.0] * len(values))
+
     def add_up(self, tensor: torch.Tensor) -> None:
         """Replace a contiguous tensor by its sum over all ranks, in place; the same bits on each.
 
@@ -178,6 +170,20 @@ class Ranks:
 
     def copy_main(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrite contiguous tensors with those of rank 0."""
+
+    def compare(self, outcome: str) -> list[str]:
+        """Return how a piece of work ended on each rank, by rank; "" is for success.
+
+        Unlike `gather`, it does not wait for a rank that is still in the work: one that failed
+        alone leaves the others in the middle of a pass.
+
+        Args:
+            outcome: how it ended on this rank.
+
+        Raises:
+            RankLostError: this rank failed, and another one has not ended the work soon after.
+        """
+        return [outcome]
 
     def end(self, exit_code: int) -> None:
         """Tell the other ranks, from rank 0, that the run has ended and everything is written."""
@@ -198,223 +204,3 @@ class Ranks:
 
 ALONE = Ranks()
 """The ranks of a model that one process trains."""
-
-
-class ProcessRanks(Ranks):
-    """Several processes connected by torch.distributed, whoever started them.
-
-    Raises:
-        RunError: the others can't be reached.
-    """
-
-    def __init__(self, *, rank: int, world: int, local_rank: int, store: Any) -> None:
-        """Connect to the other ranks.
-
-        Args:
-            rank: this process's number.
-            world: number of processes.
-            local_rank: this process's number on its machine.
-            store: a torch.distributed store that all ranks reach.
-        """
-        import torch.distributed as dist
-        from torch.distributed.distributed_c10d import PrefixStore
-
-        self.rank, self.world, self.local_rank = rank, world, local_rank
-        self._dist = dist
-        self._store = PrefixStore("sf", store)
-        on_gpu = torch.cuda.is_available()
-        self._device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-        if on_gpu:
-            count = torch.cuda.device_count()
-            if local_rank >= count:
-                raise RunError(
-                    f"local rank {local_rank} has no GPU: torch finds {count} on this machine",
-                    'start as many processes as there are GPUs, or use [launch] processes = "gpus"',
-                )
-            torch.cuda.set_device(self._device)
-        with _Reaching(self):
-            dist.init_process_group(
-                backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-                store=PrefixStore("sf-data", store),
-                rank=rank,
-                world_size=world,
-                timeout=_DATA_TIMEOUT,
-            )
-            self._control = dist.new_group(backend="gloo", timeout=_DECISION_TIMEOUT)
-
-    @classmethod
-    def from_environment(cls) -> ProcessRanks:
-        """Connect as RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT say.
-
-        Raises:
-            RunError: one of them is missing, or the others can't be reached.
-        """
-        from torch.distributed.rendezvous import rendezvous
-
-        try:
-            store, rank, world = next(rendezvous("env://", timeout=_DATA_TIMEOUT))
-        except (ValueError, RuntimeError) as error:
-            raise RunError(
-                f"the other ranks can't be reached: {error}",
-                "torchrun and accelerate set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; "
-                "`sf doctor --launch PROFILE` tries a profile's processes",
-            ) from error
-        local_rank = int(os.environ.get("LOCAL_RANK", rank))
-        return cls(rank=rank, world=world, local_rank=local_rank, store=store)
-
-    def broadcast(self, data: bytes) -> bytes:
-        """Return rank 0's bytes; those of other ranks are ignored."""
-        with _Reaching(self):
-            length = len(data)
-            first = torch.zeros(_MESSAGE_BYTES, dtype=torch.uint8)
-            room = _MESSAGE_BYTES - _LENGTH_BYTES
-            if self.is_main:
-                head = length.to_bytes(_LENGTH_BYTES, "little") + data[:room]
-                first[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
-            self._dist.broadcast(first, 0, group=self._control)
-            got = first.numpy().tobytes()
-            length = int.from_bytes(got[:_LENGTH_BYTES], "little")
-            if length <= room:
-                return got[_LENGTH_BYTES : _LENGTH_BYTES + length]
-            rest = torch.empty(length - room, dtype=torch.uint8)
-            if self.is_main:
-                rest.copy_(torch.frombuffer(bytearray(data[room:]), dtype=torch.uint8))
-            self._dist.broadcast(rest, 0, group=self._control)
-            return got[_LENGTH_BYTES:] + rest.numpy().tobytes()
-
-    def decide(self, decision: Callable[[], T]) -> T:
-        """Make a decision on rank 0 and return it on every rank."""
-        if self.deciding:
-            return decision()
-        if self.is_main:
-            self.deciding = True
-            try:
-                made = decision()
-            except Exception as error:
-                self.deciding = False
-                self.broadcast(_FAILED + orjson.dumps(_described(error)))
-                raise
-            finally:
-                self.deciding = False
-            self.broadcast(_DECIDED + orjson.dumps(made, option=orjson.OPT_SERIALIZE_NUMPY))
-            return made
-        message = self.broadcast(b"")
-        kind, content = message[:1], orjson.loads(message[1:])
-        if kind == _ENDED:
-            raise RunEnded(content)
-        if kind == _FAILED:
-            raise MainFailedError(*content)
-        made = content
-        return made
-
-    def gather(self, value: T) -> list[T]:
-        """Return each rank's value (JSON), by rank."""
-        own = torch.frombuffer(bytearray(orjson.dumps(value)), dtype=torch.uint8)
-        lengths = [0.0] * self.world
-        lengths[self.rank] = len(own)
-        longest = int(max(lengths := self.sums(lengths)))
-        padded = torch.zeros(longest, dtype=torch.uint8)
-        padded[: len(own)] = own
-        parts = [torch.empty_like(padded) for _ in range(self.world)]
-        with _Reaching(self):
-            self._dist.all_gather(parts, padded, group=self._control)
-        return [
-            orjson.loads(part.numpy().tobytes()[: int(length)])
-            for part, length in zip(parts, lengths, strict=True)
-        ]
-
-    def sums(self, values: Sequence[float]) -> list[float]:
-        """Return the sums of some numbers over all ranks, in float64."""
-        numbers = torch.tensor(list(values), dtype=torch.float64)
-        with _Reaching(self):
-            self._dist.all_reduce(numbers, group=self._control)
-        found: list[float] = numbers.tolist()
-        return found
-
-    def add_up(self, tensor: torch.Tensor) -> None:
-        """Replace a contiguous tensor by its sum over all ranks, in place."""
-        with _Reaching(self):
-            self._dist.all_reduce(tensor)
-
-    def copy_main(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Overwrite contiguous tensors with those of rank 0."""
-        with _Reaching(self):
-            for tensor in tensors:
-                self._dist.broadcast(tensor, 0)
-
-    def end(self, exit_code: int) -> None:
-        """Tell the other ranks, from rank 0, that the run has ended and everything is written."""
-        message = _ENDED + orjson.dumps(exit_code)
-        # A rank that waits for something else finds the code here once this process is gone.
-        self._store.set("ended", str(exit_code))
-        first = torch.zeros(_MESSAGE_BYTES, dtype=torch.uint8)
-        head = len(message).to_bytes(_LENGTH_BYTES, "little") + message
-        first[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
-        deadline = time.monotonic() + _LAST_WORD_S
-        try:
-            work = self._dist.broadcast(first, 0, group=self._control, async_op=True)
-            while not work.is_completed() and time.monotonic() < deadline:
-                time.sleep(0.01)
-        except RuntimeError:
-            # They are gone already, which is what this message is for.
-            return
-
-    def leave(self, reason: str) -> None:
-        """Record for the other ranks why this one ends before the run does."""
-        try:
-            self._store.set(f"left/{self.rank}", reason)
-        except RuntimeError:
-            # Nothing can be told to anyone: the store is gone with rank 0 or its launcher.
-            return
-
-    def beat(self) -> dict[int, int] | None:
-        """Count once more for this rank, and return the counts of the others."""
-        found: dict[int, int] = {}
-        try:
-            self._store.add(f"beat/{self.rank}", 1)
-            for rank in range(self.world):
-                if rank != self.rank and self._store.check([f"beat/{rank}"]):
-                    found[rank] = int(self._store.get(f"beat/{rank}"))
-        except RuntimeError:
-            return None
-        return found
-
-    def lost(self, error: BaseException) -> Exception:
-        """Return what to raise for a failed exchange: `RunEnded`, or who left and why."""
-        try:
-            if self._store.check(["ended"]):
-                return RunEnded(int(self._store.get("ended")))
-            for rank in range(self.world):
-                if self._store.check([f"left/{rank}"]):
-                    why = self._store.get(f"left/{rank}").decode(errors="replace")
-                    return RankLostError(f"rank {rank} ended: {why}", _GO_ON)
-        except RuntimeError:
-            return RankLostError("rank 0 is gone", _GO_ON)
-        who = f"rank {1 - self.rank}" if self.world == 2 else "another rank"
-        cause = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
-        return RankLostError(f"{who} is gone (killed, or its machine): {cause}", _GO_ON)
-
-
-_GO_ON = "`sf resume RUN` continues the run from its last checkpoint, with the same processes"
-
-
-class _Reaching:
-    """Turns the errors of torch.distributed into those of a lost rank."""
-
-    def __init__(self, ranks: ProcessRanks) -> None:
-        self._ranks = ranks
-
-    def __enter__(self) -> None:
-        # The others wait for the decision's result, not for anything inside it.
-        assert not self._ranks.deciding, "an exchange inside a decision"
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RuntimeError):
-            raise self._ranks.lost(error) from error
-
-
-def _described(error: Exception) -> tuple[str, str, int, str]:
-    kind = type(error).__name__
-    if isinstance(error, SfError):
-        return error.message, error.hint, error.exit_code, kind
-    return str(error), "", 1, kind

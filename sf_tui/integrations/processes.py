@@ -19,7 +19,8 @@ from torch import nn
 
 from sf_tui.engine.layout import ModelLayout, read_layout
 from sf_tui.engine.observation import Observation
-from sf_tui.engine.ranks import ALONE, ProcessRanks, RankLostError, Ranks
+from sf_tui.engine.process_ranks import ProcessRanks
+from sf_tui.engine.ranks import ALONE, RankLostError, Ranks
 from sf_tui.errors import RunError
 from sf_tui.integrations.spread import Spread, bare, spread_of
 from sf_tui.integrations.undisturbed import undisturbed

@@ -115,7 +115,10 @@ class DivergenceMeter:
                 kept += sum(bool(row.all()) for row in right.split(counts))
         finally:
             self._model.train(was_training)
-        return total / max(tokens, 1), kept / max(len(places), 1)
+        mean, share = self._compute.in_step.of_main(
+            [total / max(tokens, 1), kept / max(len(places), 1)]
+        )
+        return mean, share
 
 
 class Anchor:

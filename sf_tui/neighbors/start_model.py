@@ -146,7 +146,7 @@ class StartModel:
                     ids = torch.cat([ids, drawn], 1)
                 for at, row in zip(part, ids.tolist(), strict=True):
                     found[at] = (*row, *prompts[at][end:])
-        return found
+        return self._of_main(found)
 
     def answer(self, prompts: Sequence[Tokens], longest: int) -> list[Tokens]:
         """Return the model's greedy answer to each prompt.
@@ -185,11 +185,17 @@ class StartModel:
                     eos_token_id=list(self._ends),
                     pad_token_id=self.pad_id,
                     use_cache=True,
+                    # The answer that is finished last decides on the number of passes.
+                    synced_gpus=self._compute.in_step.world > 1,
                 )
             for row, at in zip(out[:, width:].tolist(), places, strict=True):
                 end = next((i for i, token in enumerate(row) if token in self._ends), len(row))
                 found[at] = tuple(row[: end + 1])
-        return found
+        return self._of_main(found)
+
+    def _of_main(self, texts: list[Tokens]) -> list[Tokens]:
+        """Return the texts of rank 0, where each pass is made by all ranks."""
+        return [tuple(text) for text in self._compute.in_step.decide(lambda: texts)]
 
     def answer_logprobs(
         self, rows: Sequence[Encoded], top_k: int

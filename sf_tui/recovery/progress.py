@@ -29,7 +29,7 @@ class Progress:
         total: steps or prompts of this part at most; 0 if unknown.
         unit: what `done` counts.
         score: the newest score that chooses the best step; None before the first.
-        left_s: wall time left, in seconds; None if it can't be told from what was done.
+        left_s: wall time left, in seconds; None if unknown.
     """
 
     part: str

@@ -103,6 +103,7 @@ class Scorer:
             batch_tokens=max(pass_tokens, longest),
             between=between,
         )
+        self._in_step = compute.in_step
         self.forwarded = 0
 
     def scores(self, rows: EvalSet, metric: str) -> np.ndarray:
@@ -120,14 +121,17 @@ class Scorer:
             return np.zeros(0)
         found = self._probe(rows)
         if metric == "exact_match":
-            return found.exact.astype(np.float64)
-        if metric == "first_token_accuracy":
-            return found.first_token.astype(np.float64)
-        return found.correct_tokens / np.maximum(found.answer_tokens, 1)
+            scores = found.exact
+        elif metric == "first_token_accuracy":
+            scores = found.first_token
+        else:
+            scores = found.correct_tokens / np.maximum(found.answer_tokens, 1)
+        return np.array(self._in_step.of_main(scores.astype(np.float64).tolist()))
 
     def loss(self, rows: EvalSet) -> float:
         """Return the cross-entropy of the answers, in nats per token; needs at least one row."""
-        return self._probe(rows).measures()["nll"]
+        (loss,) = self._in_step.of_main([self._probe(rows).measures()["nll"]])
+        return loss
 
     def accuracy(self, rows: EvalSet, metric: str) -> float:
         """Return the mean score of the rows; 0 if there are none."""

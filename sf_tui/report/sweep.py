@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from sf_tui.profile import Profile
 from sf_tui.run.course import courses
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.next_steps import is_complete
 from sf_tui.run.reading import read_state
 from sf_tui.vocabulary.measured import Score
-
-DONE = ("completed", "guard_failed")
-"""States of a run that has nothing left to do."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def read_trial(
     ended = state.finished
     if damage:
         return TrialResult(number, values, run, "damaged", reason=damage[0])
-    if ended is None or ended.status not in DONE:
+    if ended is None or not is_complete(ended.status):
         reason = (ended.reason or "") if ended else ""
         code = ended.exit_code if ended else None
         return TrialResult(number, values, run, state.status, code, reason)

@@ -16,6 +16,7 @@ import orjson
 from sf_tui.errors import RunError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
+from sf_tui.run.state import RunState
 from sf_tui.vocabulary.declared import (
     STEPS,
     AnswerRecord,
@@ -243,6 +244,23 @@ def read_sheet(run: RunDirectory, stage: str) -> AnswerSheet | None:
                 return sheet
             wrong = "a question has not one answer for each state"
     raise RunError(f"{path}: {wrong}", hint)
+
+
+def is_outdated(sheet: AnswerSheet, state: RunState) -> bool:
+    """Return whether the run has abandoned or changed the weights that a sheet judges.
+
+    Steps that only follow are no reason: the sheet names its own.
+    """
+    seq, stage = sheet.states[sheet.judged].seq, state.stages.get(sheet.stage)
+    # A resume goes on with the weights of its step; a rollback may choose others of that step.
+    abandoned = any(
+        rewind.seq > seq
+        and rewind.stage == sheet.stage
+        and rewind.step < sheet.step + (rewind.reason != "resumed")
+        for rewind in state.rewinds
+    )
+    changes = stage.weight_changes if stage is not None else ()
+    return abandoned or any(change.seq > seq for change in changes)
 
 
 def cut_text(text: str) -> str:

@@ -37,7 +37,7 @@ class Bell:
         self._tail = EventTail(run.events, size)
 
     def poll(self) -> bool:
-        """Return whether something was written since the last time that the bell should tell."""
+        """Return whether an event that rings the bell was written since the last call."""
         try:
             return any([_is_loud(event) for event in self._tail.iterate()])
         except OSError:

@@ -71,8 +71,8 @@ def clear_leftovers(run: RunDirectory) -> None:
                 finish_exchange(entry.with_name(replaced[1]), entry)
             elif _UNFINISHED.fullmatch(entry.name):
                 remove(entry)
-        for entry in _entries_below(run.path / "neighbors"):
-            # Both this program and the safetensors library write temporary files into it.
+        # Both this program and the safetensors library write temporary files into the caches.
+        for entry in (*_entries_below(run.path / "neighbors"), *_entries(run.path / "answers")):
             if entry.name.startswith("."):
                 remove(entry)
     except OSError as error:

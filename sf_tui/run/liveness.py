@@ -73,8 +73,9 @@ class Liveness:
     host: str | None = None
     heartbeat_age_s: float | None = None
     damage: tuple[str, ...] = ()
-    devices: tuple[DeviceReading, ...] = ()
     """Problems in the files that the state was derived from."""
+    devices: tuple[DeviceReading, ...] = ()
+    """The worker's devices, as in its last heartbeat."""
 
     @property
     def has_worker(self) -> bool:

@@ -79,7 +79,10 @@ def describe_damage(run: RunDirectory, tail: EventTail) -> list[str]:
     return [*told, f"{run.events}: {more} more damaged lines"] if more else told
 
 
-_FOLDERS = ("checkpoints", "neighbors", "model", "ranks", ".model.writing", ".model.replaced")
+_FOLDERS = (
+    *("checkpoints", "neighbors", "answers", "model", "ranks"),
+    *(".model.writing", ".model.replaced"),
+)
 _FILES = ("run.json", "inputs.json", "profile.toml", "commands.jsonl", "heartbeat", "worker.log")
 _FIRST_LINE_BYTES = 1 << 16
 

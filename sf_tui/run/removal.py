@@ -31,7 +31,7 @@ _WORD = "removing"
 _OWN = {
     *("run.json", "profile.toml", "inputs.json", "events.jsonl", "commands.jsonl", "heartbeat"),
     *("lock", "worker.log", "checkpoints", "neighbors", "model", LABELS_FILE),
-    *("host", "ranks", "references.json"),
+    *("answers", "console", "host", "ranks", "references.json"),
 }
 
 

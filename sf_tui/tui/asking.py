@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,14 +83,16 @@ class AskProcess:
         self.question = question
         command = [sys.executable, "-m", "sf_tui.cli", "ask", str(run.path), "--json"]
         try:
+            # A file: libraries may print more than a pipe holds before anything reads it.
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open while the process runs
             self._process = subprocess.Popen(
                 [*command, *(["--", question] if question else [])],
                 stdin=subprocess.DEVNULL,
                 # The answers to the held-out questions are in the run directory, too; an answer to
                 # one question is no more than a pipe holds.
                 stdout=subprocess.PIPE if question else subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                # Ctrl-C in the console's terminal is not meant for it; `close` ends it.
+                stderr=self._errors,
+                # Ctrl-C in the console's terminal is not meant for it; `end` ends it.
                 start_new_session=True,
             )
         except OSError as error:
@@ -106,10 +109,13 @@ class AskProcess:
         Returns:
             None for the held-out questions or after an error; the error's first line or "".
         """
-        out, err = self._process.communicate()
+        out, _ = self._process.communicate()
+        self._errors.seek(0)
+        err = self._errors.read().decode(errors="replace")
+        self._errors.close()
         code = self._process.returncode
         if code != 0:
-            lines = err.decode(errors="replace").splitlines()
+            lines = err.splitlines()
             told = next((line for line in lines if line.startswith("sf: ")), "")
             return None, told or f"`sf ask` ended with exit code {code}"
         if not self.question:
@@ -123,3 +129,4 @@ class AskProcess:
         if self.is_running:
             self._process.kill()
             self._process.communicate()
+            self._errors.close()

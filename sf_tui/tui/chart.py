@@ -302,7 +302,7 @@ def _labels_by_row(
 def _step_axis(chart: Chart, columns: int, width: int, glyphs: Glyphs) -> Line:
     signs: list[tuple[str, str]] = [(glyphs.rule, "faint")] * columns
     for first, last in chart.bands:
-        # Told without color, too, and where the label finds no room.
+        # Visible without color, too, and where there is no room for the label.
         left, right = (_column(chart, x, columns) for x in (first, last))
         for column in range(max(left, 0), min(right, columns - 1) + 1):
             signs[column] = (glyphs.filled, "danger")

@@ -1,4 +1,4 @@
-"""Tells keys that were pressed from text that was pasted or typed for another program.
+"""Distinguishes pressed keys from text that was pasted or typed for another program.
 
 A terminal without bracketed paste sends a pasted word as keys, and a shell's `fg` typed too late is
 two actions. Nobody presses two different keys of the console within a tenth of a second. Knows keys

@@ -77,7 +77,7 @@ def repeated(view: ViewState, action: Action) -> CommandRow | None:
 def already_asked(action: Action, earlier: Command) -> str:
     """Return why an action is not sent again, and how the earlier one is ended."""
     if earlier.status == REQUESTED:
-        way = f"`cancel {earlier.action}` of `sf act` drops it"
+        way = f"`sf act RUN cancel {earlier.action}` drops it"
         return f"{action.label}: waits already, asked for by {earlier.sender}; {way}"
     return f"{action.label}: already under way, asked for by {earlier.sender}; esc cancels it"
 

@@ -352,7 +352,7 @@ class RunPicker(SendsChangedCells, App[RunDirectory], inherit_bindings=False):
         self._printable = PrintableFilter()
         self.animation_level = "none"
         paint = choose_paint(no_color=options.no_color, light=options.light, lite=options.lite)
-        self.send_changed_cells(short=options.lite, clears=not paint.background)
+        self.send_changed_cells(clears=not paint.background)
         self._view = ViewState(
             list_runs()[0],
             glyphs=choose_glyphs(ascii_only=options.ascii_only, lite=options.lite),

@@ -1,9 +1,9 @@
 """What the terminal shows, cell by cell, so that only differing cells are sent.
 
 Textual sends the whole screen whenever a dialog opens or closes and whole strips when one cell of
-them changes. Here every update is compared with what was sent before. With `--lite` the differing
-cells are also encoded shortly: a color is sent where it changes, not at each piece of text, and
-blank ends of lines are erased. Knows strips and escape sequences; knows nothing of panels.
+them changes. Here every update is compared with what was sent before, and the differing cells are
+encoded shortly: a color is sent where it changes, not at each piece of text, and blank ends of
+lines are erased. Knows strips and escape sequences; knows nothing of panels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
-from textual.strip import Strip
 
 Cell = tuple[str, Style]
 """A sign and its style; the second cell of a wide sign has an empty text."""
@@ -84,15 +83,10 @@ def _close_ranges(places: list[int]) -> Iterator[tuple[int, int]]:
 
 
 class SentCells:
-    """The cells as the terminal shows them; unknown ones are sent whatever they are.
+    """The cells as the terminal shows them; unknown ones are sent whatever they are."""
 
-    Args:
-        bare_blanks: ignore what can't be seen of a blank's style.
-    """
-
-    def __init__(self, *, bare_blanks: bool = False) -> None:
+    def __init__(self) -> None:
         self._rows: list[list[Cell | None]] = []
-        self._bare_blanks = bare_blanks
 
     def forget(self) -> None:
         """Send every cell with the next whole update."""
@@ -121,7 +115,7 @@ class SentCells:
             width, height = update.region.size
             self._rows = [[blank] * width for _ in range(height)]
         before: dict[int, list[Cell | None]] = {}
-        for y, x, cells in _cells_of(update, bare_blanks=self._bare_blanks):
+        for y, x, cells in _cells_of(update):
             if y < len(self._rows):
                 before.setdefault(y, list(self._rows[y]))
                 row = self._rows[y]
@@ -145,32 +139,26 @@ def _whole_signs(row: list[Cell | None], start: int, end: int) -> tuple[int, int
     return start, end
 
 
-def _cells_of(
-    update: LayoutUpdate | ChopsUpdate, *, bare_blanks: bool
-) -> Iterator[tuple[int, int, list[Cell]]]:
+def _cells_of(update: LayoutUpdate | ChopsUpdate) -> Iterator[tuple[int, int, list[Cell]]]:
     """Yield row, column and cells of each piece of an update."""
     if isinstance(update, LayoutUpdate):
         for y, strips in enumerate(update.strips, update.region.y):
-            yield (
-                y,
-                update.region.x,
-                [cell for strip in strips for cell in _cells(strip, bare_blanks=bare_blanks)],
-            )
+            yield y, update.region.x, [cell for strip in strips for cell in _cells(strip)]
         return
     for y, x1, x2 in update.spans:
         for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
             if strip is not None and x < x2 and end > x1:
-                yield y, x, _cells(strip, bare_blanks=bare_blanks)[: end - x]
+                yield y, x, _cells(strip)[: end - x]
 
 
-def _cells(strip: Iterable[Segment], *, bare_blanks: bool) -> list[Cell]:
+def _cells(strip: Iterable[Segment]) -> list[Cell]:
     cells: list[Cell] = []
     for text, style, control in strip:
         if control:
             continue
         painted = style or _PLAIN
         if cell_len(text) == len(text):
-            blank = _blank_style(painted) if bare_blanks else painted
+            blank = _blank_style(painted)
             cells += [(sign, blank if sign == " " else painted) for sign in text]
             continue
         for sign in text:
@@ -199,16 +187,14 @@ class ChangedCells(CompositorUpdate):
     Args:
         update: the compositor's update.
         sent: the screen so far; changed when this is rendered, which only happens if it is sent.
-        short: encode the cells shortly.
         clears: clear an unknown screen first; its blanks then need not be sent.
     """
 
     def __init__(
-        self, update: LayoutUpdate | ChopsUpdate, sent: SentCells, *, short: bool, clears: bool
+        self, update: LayoutUpdate | ChopsUpdate, sent: SentCells, *, clears: bool
     ) -> None:
         self._update = update
         self._sent = sent
-        self._short = short
         self._clears = clears
 
     def render_segments(self, console: Console) -> str:
@@ -222,18 +208,7 @@ class ChangedCells(CompositorUpdate):
         if self._clears and self._sent.is_unknown:
             begin, blank = "\x1b[m\x1b[2J", _BLANK
         rows = self._sent.changes(self._update, blank=blank)
-        if self._short:
-            return begin + _encode_rows(rows, _color_system(console))
-        return begin + "".join(
-            f"{_move(row.y, x)}{Strip(_segments(cells)).render(console)}"
-            for row in rows
-            for x, cells in row.spans()
-        )
-
-
-def _segments(cells: list[Cell]) -> Iterator[Segment]:
-    for style, same in groupby(cells, key=lambda cell: cell[1]):
-        yield Segment("".join(text for text, _ in same), style)
+        return begin + _encode_rows(rows, _color_system(console))
 
 
 def _move(y: int, x: int) -> str:
@@ -342,19 +317,16 @@ class SendsChangedCells:
     """Mixed into a Textual application: sends changed cells only."""
 
     _sent: SentCells
-    _short = False
-    """Whether cells are encoded shortly."""
     _clears = False
     """Whether a cleared screen looks like the application's own background."""
 
-    def send_changed_cells(self, *, short: bool, clears: bool) -> None:
+    def send_changed_cells(self, *, clears: bool) -> None:
         """Start with an unknown screen.
 
         Args:
-            short: encode the cells shortly, for slow links.
             clears: the application leaves its background to the terminal.
         """
-        self._sent, self._short, self._clears = SentCells(bare_blanks=short), short, clears
+        self._sent, self._clears = SentCells(), clears
 
     def on_resize(self, event: events.Resize) -> None:
         """Send the whole screen after every resize, even back to the size that it had.
@@ -378,7 +350,5 @@ class SendsChangedCells:
     def _display(self, screen: object, renderable: object) -> None:
         """Send what differs from the screen, in place of a whole update of Textual's."""
         if isinstance(renderable, LayoutUpdate | ChopsUpdate):
-            renderable = ChangedCells(
-                renderable, self._sent, short=self._short, clears=self._clears
-            )
+            renderable = ChangedCells(renderable, self._sent, clears=self._clears)
         super()._display(screen, renderable)  # type: ignore[misc]

@@ -122,7 +122,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         actions = read_actions(run)
         chosen = self.options
         paint = choose_paint(no_color=chosen.no_color, light=chosen.light, lite=chosen.lite)
-        self.send_changed_cells(short=True, clears=not paint.background)
+        self.send_changed_cells(clears=not paint.background)
         self.view = ViewState(
             run,
             newest=self._feed.live,

@@ -215,11 +215,6 @@ class ViewState:
             value = series.last_value if series and series.last_value is not None else value
         return value
 
-    def accuracy_at_start(self, task: str) -> float | None:
-        """Return a task's charted measure at the start of the viewed stage."""
-        series = self.stage.accuracy.get(task) if self.stage else None
-        return None if series is None else series.value_at(0)
-
     @property
     def drop(self) -> float | None:
         """Drop of the worst watched earlier task at the cursor, or the newest."""

@@ -11,7 +11,7 @@ from sf_tui.vocabulary.event import Event
 
 @dataclass(frozen=True, slots=True)
 class AnswersWritten(Event):
-    """The answers to a stage's held-out questions were written to a file, as `ask` wants it."""
+    """The answers to a stage's held-out questions were written to a file by `ask`."""
 
     TYPE: ClassVar[str] = "answers"
 
@@ -25,7 +25,7 @@ class AnswersWritten(Event):
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswered(Event):
-    """The model answered a question of an operator's own, as `ask` wants it."""
+    """The model answered a question of an operator's own, given to `ask`."""
 
     TYPE: ClassVar[str] = "question"
 

@@ -72,4 +72,4 @@ class DiagnosisMade(Event):
     new_learned: Annotated[
         bool | None, Doc("false if its score did not rise: nothing was tested")
     ] = None
-    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
+    answers: Annotated[Sequence[AnswerRecord], Doc("up to three lost answers", "", True)] = ()

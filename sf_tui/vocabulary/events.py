@@ -228,7 +228,7 @@ class Alert(Event):
     stage: Annotated[str | None, Doc("stage name; empty outside a stage")] = ""
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
-    answers: Annotated[Sequence[AnswerRecord], Doc("some that were lost", "", True)] = ()
+    answers: Annotated[Sequence[AnswerRecord], Doc("up to three lost answers", "", True)] = ()
 
     @property
     def text(self) -> str:

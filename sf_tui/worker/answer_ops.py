@@ -36,6 +36,7 @@ from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.ops import OpImplementation, OpTarget, counted, register_implementation
 from sf_tui.worker.stop import CommandFailedError, failing_alone
 
@@ -63,7 +64,7 @@ class _Ask(OpImplementation):
         start = _start(target)
         notes = [] if start else [f"the start weights of stage '{stage.name}' are gone"]
         states = [start_state(context.run, start)] if start else []
-        now = ModelState(NOW, target.stage.step)
+        now = ModelState(NOW, target.stage.step, seq=context.log.seq)
         states += states_since_repair(context.run, stage, now, opener(_model(context)))
         known = _known_sheet(context, stage.name)
         sheet = fill_sheet(
@@ -133,7 +134,7 @@ def lost_answers(context: RunContext, rows: Sequence[Encoded]) -> tuple[AnswerRe
     if not rows:
         return ()
     try:
-        with failing_alone(context.run.path):
+        with ending_alike(context.ranks), failing_alone(context.run.path):
             prepared = context.prepared
             # Not to be stopped: the work after a probe is done whole, or a resume repeats it.
             answerer = Answerer(prepared.loaded, prepared.compute)

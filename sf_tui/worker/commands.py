@@ -21,6 +21,7 @@ from sf_tui.vocabulary.ops import Op, op_named
 from sf_tui.worker.answer_ops import register_answer_ops
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import CommandQueue, Decisions
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.operation import Operation, OperationCancelled
 from sf_tui.worker.ops import (
     NothingToDo,
@@ -51,11 +52,6 @@ class CommandRunner:
         self._pending = pending
         self._target = OpTarget(context, stage, pending)
         context.poll_stop = self._interrupt
-
-    @property
-    def paused(self) -> bool:
-        """Whether the stage is paused."""
-        return self._target.paused
 
     def resume_from(self, seq: int, step: int) -> None:
         """Take over this stage's commands that are in the log but not in a checkpoint.
@@ -101,7 +97,15 @@ class CommandRunner:
             probe: whether the next step ends with a probe.
         """
         self._context.signals.share(self._context.ranks)
-        return self._decide(lambda: self.queue.before_step(step, probe=probe))
+        target = self._target
+
+        def decision() -> Decisions:
+            return replace(self.queue.before_step(step, probe=probe), paused=target.paused)
+
+        decisions = self._decide(decision)
+        # A pause during an operation that rank 0 ran alone has reached no other rank.
+        target.paused = decisions.paused
+        return decisions
 
     def after_step(self, metrics: Mapping[str, float | None], step: int) -> Iterator[Decisions]:
         """Yield the decisions of the rules that fire after a step, to be applied on all ranks."""
@@ -127,7 +131,12 @@ class CommandRunner:
             if op.changes_weights:
                 self._target.stage.save(asked_for=True)
             try:
-                with self._operation(op, command), failing_alone(self._context.run.path):
+                context = self._context
+                with (
+                    self._operation(op, command),
+                    ending_alike(context.ranks),
+                    failing_alone(context.run.path),
+                ):
                     self._run(op, implementation, command, implementation.replay)
             except OperationCancelled:
                 self._replayed(command)
@@ -223,7 +232,7 @@ class CommandRunner:
             if op.changes_weights:
                 # Without this checkpoint, a rollback would also lose steps.
                 stage.save(asked_for=True)
-            with alone:
+            with ending_alike(self._context.ranks), alone:
                 reason = self._run(op, implementation, command, implementation.apply)
         self._arm(op)
         if op.changes_weights or op.ends_step:
@@ -252,11 +261,11 @@ class CommandRunner:
             reason = work(target, command)
         else:
 
-            def decide() -> tuple[str | None, bool, bool]:
+            def decide() -> tuple[str | None, bool]:
                 said = work(target, command)
-                return said, isinstance(said, NothingToDo), target.paused
+                return said, isinstance(said, NothingToDo)
 
-            reason, is_nothing, target.paused = context.decide(decide)
+            reason, is_nothing = context.decide(decide)
             if is_nothing:
                 reason = NothingToDo(reason)
             if op.changes_weights:
@@ -272,7 +281,7 @@ class CommandRunner:
             op: its op.
             command: the command.
             held: why it can't be cancelled. It is a repetition then, which has its answer already
-                and is not told again.
+                and is not announced again.
         """
         if not op.doing:
             yield

@@ -32,6 +32,7 @@ class Decisions:
         stop: why the run stops here; empty if it does not.
         commands: commands to check, answer and apply.
         probe: whether the next step ends with a probe.
+        paused: whether the stage waits before the next step.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class Decisions:
     stop: str = ""
     commands: tuple[Command, ...] = ()
     probe: bool = False
+    paused: bool = False
 
     @property
     def is_final(self) -> bool:

@@ -1,6 +1,6 @@
 """How long training would wait for a diagnosis, a repair or an anchor, from the measured speed.
 
-An estimate, right within a factor of about two; once an operation has run, its own duration counts.
+A rough estimate; once an operation has run, its own duration counts.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class CommandInbox:
         """Read on, and return the commands that wait, oldest first.
 
         Args:
-            is_answered: returns whether a command waits no more; it is then forgotten.
+            is_answered: returns whether a command no longer waits; it is then dropped.
 
         Raises:
             OSError: the file can't be read, or is no regular file.

@@ -1,8 +1,9 @@
-"""The first events of a run: its configuration, and all notes on its parts."""
+"""The first events of a run and of a stage: their settings, and all notes on their parts."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,10 +12,15 @@ from sf_tui.cases.estimates import checkpoint_bytes
 from sf_tui.cases.model_size import short_count
 from sf_tui.cases.profile_warnings import learned_by_heart, stage_warnings
 from sf_tui.cases.risk_survey import risk_at_start
+from sf_tui.engine.loop import TrainingLoop, refusals_of
+from sf_tui.engine.probe_plan import ProbePlan
+from sf_tui.engine.strategies import StageStrategies
 from sf_tui.profile import StageSpec
-from sf_tui.vocabulary.declared import ModelFacts, PlannedStage
-from sf_tui.vocabulary.events import Alert, RunStarted
+from sf_tui.vocabulary.declared import AnchorState, ModelFacts, PlannedStage
+from sf_tui.vocabulary.events import Alert, RunStarted, StageStarted
+from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.stage_bank import start_model
 from sf_tui.worker.stop import is_out_of_memory
 
@@ -124,6 +130,49 @@ def _warn_of_disk(context: RunContext) -> None:
         )
 
 
+def announce_stage(
+    context: RunContext,
+    spec: StageSpec,
+    loop: TrainingLoop,
+    known: Sequence[str],
+    strategies: StageStrategies,
+    plan: ProbePlan,
+) -> None:
+    """Log a stage's settings, unless the log has them already.
+
+    Args:
+        context: the run.
+        spec: the stage.
+        loop: its training loop.
+        known: the tasks learned before it.
+        strategies: the strategies hooked into its steps.
+        plan: when it probes.
+    """
+    if context.resume_log.has_event("stage_started", spec.name):
+        return
+    control = strategies.get("anchor")
+    assert isinstance(control, AnchorControl)
+    anchor = control.summary
+    task = context.prepared.tasks[spec.task]
+    context.log_event(
+        StageStarted(
+            stage=spec.name,
+            task=spec.task,
+            strategy=spec.train.strategy,
+            steps=loop.total_steps,
+            known=list(known),
+            frozen=context.prepared.freezer.frozen,
+            anchor=None if anchor is None else AnchorState(**anchor),
+            probe_every=plan.every,
+            probe_every_in_window=plan.every_in_window,
+            rows=len(task.train),
+            rows_per_step=spec.train.batch_size - strategies.old_rows,
+            tokens_per_row=round(task.mean_length, 2),
+            refused=refusals_of(loop),
+        )
+    )
+
+
 def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
     """Log the tasks nearest to a stage's own, once, before its first step.
 
@@ -136,7 +185,8 @@ def announce_risk(context: RunContext, spec: StageSpec, steps: int) -> None:
         return
     prepared = context.prepared
     try:
-        event = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
+        with ending_alike(context.ranks):
+            event = risk_at_start(prepared, spec, steps, start_model(prepared, spec))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -17,7 +17,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from sf_tui.engine.ranks import ProcessRanks, Ranks
+    from sf_tui.engine.process_ranks import ProcessRanks
+    from sf_tui.engine.ranks import Ranks
 
 _LAUNCHED = ("RANK", "WORLD_SIZE")
 _OTHER_ENGINES = {
@@ -50,7 +51,7 @@ def is_launched(environment: Mapping[str, str]) -> bool:
 
 
 def leave_lone_launcher(environment: MutableMapping[str, str]) -> None:
-    """Forget a launcher that started this process alone.
+    """Remove the variables of a launcher that started this process alone.
 
     accelerate would open a process group for it.
     """
@@ -79,13 +80,13 @@ def connect_ranks() -> ProcessRanks:
         RunError: they can't be reached.
     """
     # Deferred: importing torch takes seconds.
-    from sf_tui.engine.ranks import ProcessRanks
+    from sf_tui.engine.process_ranks import ProcessRanks
 
     return ProcessRanks.from_environment()
 
 
 def follow(run: RunDirectory, signals: StopSignals, ranks: ProcessRanks) -> int:
-    """Be a rank other than 0 until the run ends; return the run's exit code."""
+    """Run a rank other than 0 until the run ends; return the run's exit code."""
     # Deferred: importing torch takes seconds.
     from sf_tui.worker.worker import Worker
 

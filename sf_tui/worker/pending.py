@@ -124,9 +124,11 @@ class PendingCommands:
         meanwhile doesn't bring it back.
         """
         operation = self._context.operation
-        found = self.chosen(which)
+        # Another rank may not see yet what waits in the folder of commands.
+        chosen = self._context.decide(lambda: self.chosen(which))
+        found = [one if isinstance(one, Command) else Command(**one) for one in chosen]
         for command in found:
-            if operation is not None and command is operation.command:
+            if operation is not None and command.id == operation.command.id:
                 operation.is_cancelled = True
                 self._answer(command, CANCELLED, f"by {by}; the run is as it was before")
             else:

@@ -1,4 +1,4 @@
-"""Notices ranks that answer no more although their connections are open: a machine that is gone.
+"""Detects ranks that stopped answering while their connections stay open: a machine that is gone.
 
 A process that dies closes its connections, which ends every exchange at once. A machine without
 power closes nothing, and an exchange between GPUs would wait for it. So each rank counts in a

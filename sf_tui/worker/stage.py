@@ -20,18 +20,15 @@ from sf_tui.engine.loop import (
     StageTuner,
     StepOutcome,
     TrainingLoop,
-    refusals_of,
 )
 from sf_tui.engine.start_weights import DriftMeter
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.run.durable import remove
-from sf_tui.vocabulary.declared import AnchorState
 from sf_tui.vocabulary.events import (
     CheckpointWritten,
     Rewound,
     StageFinished,
-    StageStarted,
     Step,
 )
 from sf_tui.worker.anchor_control import AnchorControl
@@ -39,7 +36,7 @@ from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import Decisions
-from sf_tui.worker.introduction import announce_risk, say_tied_embeddings
+from sf_tui.worker.introduction import announce_risk, announce_stage, say_tied_embeddings
 from sf_tui.worker.learning_alerts import warn_of_divergence
 from sf_tui.worker.non_finite import go_back, learning_rate_factor
 from sf_tui.worker.probes import StageProbes
@@ -124,27 +121,8 @@ class StagePlay:
         self._open_strategies(at_start=True)
 
     def _tell_started(self) -> None:
-        context = self._context
-        if not context.resume_log.has_event("stage_started", self.name):
-            anchor = self.anchor.summary
-            task = context.prepared.tasks[self.spec.task]
-            context.log_event(
-                StageStarted(
-                    stage=self.name,
-                    task=self.spec.task,
-                    strategy=self.spec.train.strategy,
-                    steps=self.loop.total_steps,
-                    known=self._known,
-                    frozen=context.prepared.freezer.frozen,
-                    anchor=None if anchor is None else AnchorState(**anchor),
-                    probe_every=self._measuring.plan.every,
-                    probe_every_in_window=self._measuring.plan.every_in_window,
-                    rows=len(task.train),
-                    rows_per_step=self.spec.train.batch_size - self.strategies.old_rows,
-                    tokens_per_row=round(task.mean_length, 2),
-                    refused=refusals_of(self.loop),
-                )
-            )
+        told = self._known, self.strategies, self._measuring.plan
+        announce_stage(self._context, self.spec, self.loop, *told)
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Resume from a checkpoint of this stage, the last one of an earlier worker."""
@@ -364,7 +342,7 @@ class StagePlay:
             self._commands.apply(decisions)
             if not decisions.is_final:
                 continue
-            if not self._commands.paused:
+            if not decisions.paused:
                 return decisions
             time.sleep(_PAUSED_POLL_S)
 

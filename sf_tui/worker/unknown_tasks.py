@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sf_tui.cases.known_tasks import describe_unknown, sample_answers, task_start
 from sf_tui.worker.context import RunContext
+from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.stop import is_out_of_memory
 
 
@@ -33,7 +34,8 @@ def warn_of_unknown_tasks(context: RunContext, stage: str, names: Sequence[str])
         if start is None or start.is_known:
             continue
         try:
-            answers = sample_answers(context.prepared, task)
+            with ending_alike(context.ranks):
+                answers = sample_answers(context.prepared, task)
         except (RuntimeError, MemoryError) as error:
             # The warning matters more than its examples.
             if not is_out_of_memory(error):

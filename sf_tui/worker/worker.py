@@ -190,7 +190,8 @@ class Worker:
         profile = load_profile(self._run.profile)
         if profile.host is not None:
             raise TrainedByHostError(self._run.id, profile.host.name)
-        self._ranks.lockstep = self._ranks.world > 1 and profile.launch.sharding == "fsdp2"
+        if self._ranks.world > 1 and profile.launch.sharding == "fsdp2":
+            self._ranks.keep_step()
         inbox = open_inbox(self._run)
         if log is not None:
             resume_log = ResumeLog(log.history)

@@ -92,8 +92,23 @@ def test_a_profile_that_cannot_fit_is_refused_with_its_plan() -> None:
     assert found["ok"] is False
     assert "GB a process" in found["errors"][0]["message"]
     plan = found["estimate"]["memory_plan"]
+    assert plan["rows"] == 32
     assert plan["weights"] == 4 * plan["parameters"] > 1e11
     assert done.exit_code != 0
     fine = CliRunner().invoke(app, ["profile", "check", "biography-tiny"])
     assert fine.exit_code == 0
     assert "gradients" in fine.stdout
+
+
+def test_processes_on_one_device_share_its_memory() -> None:
+    two = replace(plan_memory(SIZE, FACTS, TRAIN, ranks=2), processes_a_device=2)
+    assert two.device_total == 2 * two.total
+
+
+def test_the_parts_that_are_printed_add_up_to_the_estimate() -> None:
+    options = ["--set", "launch.processes=2", "--json"]
+    done = CliRunner().invoke(app, ["profile", "check", "biography-tiny", *options])
+    estimate = json.loads(done.stdout)["estimate"]
+    plan = estimate["memory_plan"]
+    parts = ("weights", "gradients", "optimizer", "activations", "process")
+    assert estimate["memory_bytes"] == plan["processes_a_device"] * sum(map(plan.get, parts))

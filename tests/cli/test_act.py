@@ -231,7 +231,7 @@ def test_act_prints_how_far_an_operation_is(worker: SlowWorker) -> None:
     assert told[1:] == [
         "diagnose: training waits, about 45 s left",
         "diagnose: about 44 s left, 1 of 3 examples, step 0/40",
-        "diagnose: about 34 s left, 2 of 3 neighbors, step 120/457, score 0.61",
+        "diagnose: about 34 s left, 2 of 3 neighbors, step 120/457, score 0.610",
     ]
 
 
@@ -241,16 +241,16 @@ def test_waiting_behind_an_operation_does_not_count_as_no_answer(run: RunDirecto
     told: list[str] = []
 
     def clock() -> float:
-        # Every look takes half of the patience, and finds news of the operation.
+        # Each look at the clock takes half a second, and finds news of the operation.
         clock_at[0] += 0.5
-        if clock_at[0] < 4:
+        if clock_at[0] < 8:
             log.append(replace(at("neighbors", left_s=30.0), id="c-other"))
         return clock_at[0]
 
     clock_at = [0.0]
     with pytest.raises(RunError, match="not answered"):
-        send_and_wait(worker.run, "freeze", {}, Patience(1.2, told.append, clock=clock))
-    assert clock_at[0] > 4
+        send_and_wait(worker.run, "freeze", {}, Patience(3, told.append, clock=clock))
+    assert clock_at[0] > 8
     assert told[1:] == ["freeze: waits until diagnose is done: about 30 s left, neighbors"]
 
 

@@ -47,7 +47,7 @@ def test_a_piped_page_is_plain_markdown(topic: str) -> None:
 
 def test_a_page_is_found_by_a_word_of_it() -> None:
     found = sf("guide", "--search", "requeue").stdout
-    assert re.search(r"^headless:\d+: ", found)
+    assert {"headless", "many-gpus"} <= {line.partition(":")[0] for line in found.splitlines()}
     with pytest.raises(UsageError, match="no page of the guide contains 'xyzzy'"):
         raise sf("guide", "--search", "xyzzy").exception
 
@@ -83,7 +83,7 @@ def test_every_command_that_a_page_shows_exists(page: str) -> None:
 
 
 def test_readme_fits() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 170
 
 
 def test_the_json_schema_knows_every_key_of_the_built_in_profiles() -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sf_tui.cli.doctor_launch import describe_exchange
@@ -115,3 +117,38 @@ def test_a_run_under_torchrun_is_one_run(tmp_path: Path) -> None:
     again = sf(*arguments, launcher=torchrun)
     assert again.returncode == 0, again.stderr
     assert "is completed" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
+    tmp_path: Path, victim: int
+) -> None:
+    profile = tmp_path / "two.toml"
+    profile.write_text(PROFILE + "[launch]\nprocesses = 2\n")
+    run = RunDirectory(tmp_path / "run")
+    more = ("--set", "train.steps=400", "--set", "checkpoint.keep_last=2")
+    command = [sys.executable, "-m", "sf_tui.cli", "run", str(profile), "--no-ui"]
+    with (tmp_path / "log").open("w") as log:
+        launch = psutil.Popen([*command, "--run-dir", str(run.path), *more], stdout=log, stderr=log)
+    ranks: dict[str | None, psutil.Process] = {}
+    try:
+        deadline = time.monotonic() + RUN_PATIENCE_S
+        while not (run.events.exists() and events_of(run, "checkpoint")[1:]):
+            assert launch.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        ranks = {one.environ().get("RANK"): one for one in launch.children(recursive=True)}
+        ranks[str(victim)].kill()
+        assert launch.wait(30) != 0
+        assert not any(one.is_running() for one in ranks.values())
+    finally:
+        for process in (*ranks.values(), launch):
+            if process.is_running():
+                process.kill()
+    shown = json.loads(sf("show", run.path, "--json").stdout)
+    # Rank 1's end is told by rank 0; nobody tells that of rank 0.
+    assert (shown["worker"] if victim == 0 else shown["state"]) == ("dead", "failed")[victim]
+    resumed = sf("resume", run.path, "--no-ui")
+    assert resumed.returncode == 0, resumed.stderr
+    assert events_of(run)[-1]["status"] == "completed"

@@ -60,6 +60,18 @@ def test_what_a_shell_could_take_apart_arrives_whole(there: Path, run_sf: RunSf)
     assert evil in missing.stderr
 
 
+def test_a_question_for_a_run_there_is_asked_there(
+    run_sf: RunSf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SF_SSH", shlex.join([sys.executable, str(SSH)]))
+    monkeypatch.setenv("SF_REMOTE_COMMAND", "printf '%s\\n'")
+    asked = run_sf("ask", "box:last", "-n", "0", "--task", "old", "What's it?", "And $this?")
+    words = ["ask", "--task=old", "--limit=0", "--", "last", "What's it?", "And $this?"]
+    assert asked.stdout.splitlines() == words
+    local = CliRunner().invoke(app, ["ask", "starter:none"])
+    assert "a model outside a run" in str(local.exception)
+
+
 def test_a_host_that_can_t_be_reached_and_one_without_sf(
     there: Path, run_sf: RunSf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
             for argument in (
                 *("strength", "to", "examples", "thorough", "time", "steps", "then_anchor"),
                 *("keep_frozen", "new_floor", "alpha", "keep"),
+                *("command", "question", "task"),
             )
         ),
     ]

@@ -61,6 +61,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "new_floor": st.floats(0, 1),
     "alpha": st.floats(0, 1, exclude_min=True),
     "keep": st.floats(0, 1, exclude_max=True),
+    "command": LINE,
     "question": LINE,
     "task": LINE,
 }

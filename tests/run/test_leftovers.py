@@ -33,6 +33,7 @@ def names(folder: Path) -> set[str]:
         "neighbors/new/.part-0000.safetensors.writing",
         "neighbors/new/.bank.json.4242.writing",
         "neighbors/new/.tmpX7z1Qw",
+        "answers/.new.json.4242.writing",
     ],
 )
 def test_what_was_never_finished_goes(run: RunDirectory, name: str) -> None:
@@ -50,6 +51,7 @@ def test_everything_else_stays(run: RunDirectory) -> None:
         "checkpoints/new/step-000004~1/state.json",
         "checkpoints/new/step-000008.damaged/state.json",
         "neighbors/new/part-0000.safetensors",
+        "answers/new.json",
         "model/.gitattributes",
     ):
         put(run.path / name)

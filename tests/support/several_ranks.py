@@ -19,7 +19,8 @@ import psutil
 import torch
 
 from sf_tui.engine.parts import part
-from sf_tui.engine.ranks import ProcessRanks, Ranks
+from sf_tui.engine.process_ranks import ProcessRanks
+from sf_tui.engine.ranks import Ranks
 from sf_tui.errors import SfError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject

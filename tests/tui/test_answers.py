@@ -20,7 +20,7 @@ from sf_tui.run.answers import (
 from sf_tui.tui.asking import SheetReader
 from sf_tui.tui.console import ConsoleApp
 from sf_tui.tui.dialogs.answers import POLL_EVERY_S
-from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered
+from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered, Rewound
 from support.answer_sheets import capitals
 from support.hostile import EVERYWHERE, steering
 from tui.driving import console_of, let_time_pass, screen_text, sent
@@ -100,6 +100,27 @@ async def test_a_live_worker_is_asked_once_and_its_answers_appear(running: Writt
         assert sent(running) == [("ask", {})]
         await pilot.press("r")
         assert sent(running) == [("ask", {}), ("ask", {})]
+
+
+async def test_answers_of_weights_that_a_rollback_abandoned_are_marked_and_asked_again(
+    running: WrittenRun,
+) -> None:
+    now = ModelState(NOW, 85, seq=running.seq)
+    write_sheet(running.run, capitals((PLAIN[0], now)))
+    app = console_of(running)
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert "taken back" not in await answers_opened(pilot, app)
+        assert sent(running) == []
+        await pilot.press("escape")
+        running.event(Rewound("new", 60, "rollback", 25))
+        # The step of the answers again, with other weights.
+        running.steps(61, 85)
+        app.poll()
+        await answers_opened(pilot, app)
+        assert sent(running) == [("ask", {})]
+    watching = console_of(running, read_only=True)
+    async with watching.run_test(size=(120, 40)) as pilot:
+        assert "taken back" in await answers_opened(pilot, watching)
 
 
 async def test_a_question_of_ones_own_is_sent_and_answered(running: WrittenRun) -> None:

@@ -73,18 +73,21 @@ def part(screen: list[list[tuple[str, Style]]], region: tuple[int, int, int, int
 class Watched:
     """A terminal that is sent updates as the console sends them."""
 
-    def __init__(self, *, short: bool) -> None:
-        self.sent = SentCells(bare_blanks=short)
-        self.short = short
+    def __init__(self, *, clears: bool = False) -> None:
+        self.sent = SentCells()
+        self.clears = clears
         self.screen = pyte.Screen(WIDTH, HEIGHT)
         self._stream = pyte.Stream(self.screen)
         self._console = Console(color_system="256", force_terminal=True)
 
     def show(self, update: LayoutUpdate | ChopsUpdate) -> str:
-        changed = ChangedCells(update, self.sent, short=self.short, clears=self.short)
+        changed = ChangedCells(update, self.sent, clears=self.clears)
         text = changed.render_segments(self._console)
         self._stream.feed(text)
         return text
+
+    def show_as_textual_does(self, update: LayoutUpdate) -> None:
+        self._stream.feed(update.render_segments(self._console))
 
     def seen(self) -> list[list[tuple[Any, ...]]]:
         """Return what can be seen of each cell."""
@@ -103,11 +106,11 @@ class Watched:
         ]
 
 
-@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("clears", [False, True])
 @given(shown=st.lists(st.tuples(screens, st.none() | regions), min_size=2, max_size=4))
 @settings(deadline=None, max_examples=40)
-def test_the_terminal_shows_what_textual_would_have_sent(short: bool, shown: list[Any]) -> None:
-    watched = Watched(short=short)
+def test_the_terminal_shows_what_textual_would_have_sent(clears: bool, shown: list[Any]) -> None:
+    watched = Watched(clears=clears)
     for number, (screen, region) in enumerate(shown):
         if region is None or number == 0:
             update: LayoutUpdate | ChopsUpdate = whole(screen)
@@ -117,15 +120,15 @@ def test_the_terminal_shows_what_textual_would_have_sent(short: bool, shown: lis
     # The last screen as a whole: what a terminal shows that never saw another.
     last = shown[-1][0]
     watched.show(whole(last))
-    fresh = Watched(short=False)
-    fresh.show(whole(last))
+    fresh = Watched()
+    fresh.show_as_textual_does(whole(last))
     assert watched.seen() == fresh.seen()
     assert watched.show(whole(last)) == ""
 
 
-@pytest.mark.parametrize("short", [False, True])
-def test_a_redraw_mends_what_another_program_wrote(short: bool) -> None:
-    watched = Watched(short=short)
+@pytest.mark.parametrize("clears", [False, True])
+def test_a_redraw_mends_what_another_program_wrote(clears: bool) -> None:
+    watched = Watched(clears=clears)
     screen = [[("a", STYLES[1])] * WIDTH] * HEIGHT
     watched.show(whole(screen))
     before = watched.seen()
@@ -145,9 +148,7 @@ class CountedConsole(ConsoleApp):
     def _display(self, screen: object, renderable: object) -> None:
         if isinstance(renderable, LayoutUpdate | ChopsUpdate):
             self.console._color_system = ColorSystem.EIGHT_BIT
-            changed: CompositorUpdate = ChangedCells(
-                renderable, self._sent, short=self._short, clears=self._clears
-            )
+            changed: CompositorUpdate = ChangedCells(renderable, self._sent, clears=self._clears)
             self.sent_bytes += len(changed.render_segments(self.console).encode())
         super()._display(screen, renderable)
 

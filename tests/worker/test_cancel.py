@@ -255,7 +255,8 @@ def test_a_repair_that_later_steps_depend_on_is_repeated_to_its_end(begin: Begin
         shutil.rmtree(folder)
 
     def cancel(event: JsonObject) -> None:
-        if event["type"] == "rewound":
+        # Before this step nothing is under way yet; after it comes the repetition.
+        if (event["type"], event.get("stage"), event.get("step")) == ("step", "new", 5):
             request_command(run, "cancel")
 
     assert work(run, cancel) == 0

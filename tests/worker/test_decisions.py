@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from sf_tui.engine.ranks import Ranks
 from sf_tui.vocabulary.commands import Command
+from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.decisions import CommandQueue, Decisions
+from sf_tui.worker.stop import StopSignals
 from support.quick_run import (
     Begin,
     assert_well_told,
@@ -31,10 +36,26 @@ def test_decisions_survive_json() -> None:
             Command("odd", "freeze", arguments=["by", "hand"]),
         ),
         probe=True,
+        paused=True,
     )
     assert Decisions.from_json(decisions.to_json()) == decisions
     assert not decisions.is_final
     assert Decisions("new", 12, probe=True).is_final
+
+
+class _SecondRank(Ranks):
+    rank, world = 1, 2
+
+
+def test_a_rank_takes_over_a_pause_that_rank_0_alone_has_carried_out() -> None:
+    sent = Decisions("new", 3, paused=True).to_json().decode()
+    context: Any = SimpleNamespace(
+        ranks=_SecondRank(), signals=StopSignals(), decide=lambda _: sent, poll_stop=None
+    )
+    stage: Any = SimpleNamespace(name="new", step=3)
+    runner = CommandRunner(context, stage)
+    assert runner.before_step(3, probe=False).paused
+    assert runner._target.paused
 
 
 def test_decisions_that_went_through_json_have_the_same_effect(

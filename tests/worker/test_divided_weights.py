@@ -6,16 +6,28 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sf_tui.profile import dump_profile, parse_profile
+from sf_tui.recovery.scoring import Scorer
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
-from support.quick_run import checkpoint_weights, equal, events_of, live_course, live_probes
+from sf_tui.worker.worker import Worker
+from support import PATIENCE_S
+from support.newcomer import write_newcomer
+from support.quick_run import (
+    Operator,
+    checkpoint_weights,
+    equal,
+    events_of,
+    live_course,
+    live_probes,
+)
 from support.several_ranks import Listener, work_in_ranks
 
 # Sizes that two ranks can't halve, and a batch that they can't either; no dropout, which would
@@ -201,15 +213,114 @@ def test_a_run_goes_on_with_one_rank_and_with_two_again(make: Make, one: RunDire
     assert {end.code for end in work_in_ranks(run)} == {0}
     assert_same_course(one, run)
     told = [event["message"] for event in events_of(run, "alert") if event["code"] == "ranks"]
-    assert len(told) == 2
+    told = [text for text in told if text.startswith("resumed")]
+    assert [text.partition(":")[0] for text in told] == [
+        "resumed on 1 rank, written by 2 ranks",
+        "resumed on 2 ranks, written by 1 rank",
+    ]
     assert all("same samples" in text for text in told)
+
+
+LOST = """\
+name = "lost"
+[model]
+source = "{0}/model"
+[[tasks]]
+name = "old"
+data = "{0}/old.jsonl"
+[[tasks]]
+name = "new"
+data = "{0}/new.jsonl"
+learn = true
+[launch]
+sharding = "fsdp2"
+[train]
+learning_rate = 3e-3
+batch_size = 8
+steps = 30
+warmup_steps = 2
+[probe]
+every = 10
+every_in_window = 10
+[checkpoint]
+every = 30
+[diagnose]
+time = 0.0
+[recover]
+steps = 10
+new_floor = 0.0
+[anchor]
+cache_size = 64
+"""
+
+
+@pytest.mark.slow  # two recovery tests and two repairs
+def test_a_lost_task_is_diagnosed_and_recovered_as_in_one_process(tmp_path: Path) -> None:
+    write_newcomer(tmp_path, steps=80)
+    text = dump_profile(parse_profile(LOST.format(tmp_path)))
+    runs = []
+    for world in (1, 2):
+        run = RunDirectory.create(
+            tmp_path / f"of-{world}", profile_text=text, profile_name="lost", argv=["sf"]
+        )
+        asked = Operator(run).at("new", 20, "diagnose").at("new", 20, "recover")
+        ends = work_in_ranks(run, asked, world=world, patience_s=2 * PATIENCE_S)
+        assert [end.code for end in ends] == [0] * world
+        runs.append(run)
+    one, two = runs
+    assert_same_course(one, two)
+    alone, together = (events_of(run, "diagnosis")[0] for run in runs)
+    assert alone["start"] - alone["now"] > 0.5
+    assert together["verdict"] == alone["verdict"]
+    assert {arm: found["steps_taken"] for arm, found in together["arms"].items()} == {
+        arm: found["steps_taken"] for arm, found in alone["arms"].items()
+    }
+    for run in runs:
+        mended = live_probes(run)["new", 20][0]["old"]["exact_match"]
+        assert mended > alone["now"] + 0.3
+        (last,) = [e for e in events_of(run, "command") if e["op"] == "recover"][-1:]
+        assert last["status"] == "done"
+        assert "held by an anchor" in last["reason"]
+
+
+@pytest.mark.slow
+def test_an_op_that_fails_on_one_rank_alone_ends_the_run(make: Make) -> None:
+    run = make()
+
+    def break_later(worker: Worker) -> None:  # noqa: ARG001  the ranks' protocol
+        def fail(self: Scorer, *given: object) -> object:  # noqa: ARG001
+            raise MemoryError
+
+        Scorer._probe = fail  # type: ignore[assignment,method-assign]
+
+    asked = at_step("new", 6, lambda: request_command(run, "diagnose"))
+    ends = work_in_ranks(run, asked, on_rank=(lambda _: None, break_later))
+    assert [end.code for end in ends] == [1, 1]
+    last = events_of(run)[-1]
+    assert (last["type"], last["status"]) == ("run_finished", "failed")
+    assert "rank 1" in last["reason"]
+    assert [end.code for end in work_in_ranks(run)] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_diagnosis_is_cancelled_on_every_rank(make: Make) -> None:
+    run = make()
+
+    def hear(event: JsonObject) -> None:
+        if event["type"] == "operation_progress" and event["part"]:
+            request_command(run, "cancel", by="test:cancel")
+
+    asked = at_step("new", 6, lambda: request_command(run, "diagnose"))
+    assert [end.code for end in work_in_ranks(run, asked, hear)] == [0, 0]
+    statuses = [e["status"] for e in events_of(run, "command") if e["op"] == "diagnose"]
+    assert statuses == ["accepted", "cancelled"]
 
 
 @pytest.mark.slow
 def test_a_rollback_restores_every_part(make: Make) -> None:
     run = make()
     to_step_4 = at_step(
-        run, "new", 7, lambda: request_command(run, "rollback", {"to": "new/step-000004"})
+        "new", 7, lambda: request_command(run, "rollback", {"to": "new/step-000004"})
     )
     assert [end.code for end in work_in_ranks(run, to_step_4)] == [0, 0]
     assert [e["step"] for e in events_of(run, "rewound")] == [4]

@@ -5,6 +5,8 @@ The ranks are forked and connected by gloo, so a run of two takes about as long 
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import tempfile
@@ -13,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from sf_tui.engine.ranks import Ranks
+from sf_tui.engine.ranks import RankLostError, Ranks
+from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
+from sf_tui.worker.lockstep import ending_alike
+from sf_tui.worker.stop import CommandFailedError
 from support.quick_run import (
+    PROFILE,
     Begin,
     Operator,
     assert_well_told,
@@ -28,7 +34,7 @@ from support.quick_run import (
     live_probes,
     work,
 )
-from support.several_ranks import RankEnd, work_in_ranks
+from support.several_ranks import RankEnd, fork_ranks, work_in_ranks
 from worker.test_recovery_ops import SHORT
 
 PLAIN = (
@@ -36,9 +42,10 @@ PLAIN = (
     # No multiple of two: the ranks have shares of different sizes.
     *("train.batch_size=5", "train.micro_batch_size=2"),
 )
-LLAMA = (
-    *("model.config.model_type=llama", "model.config.num_key_value_heads=1"),
-    "model.config.tie_word_embeddings=true",
+ROWS_OF_ONE = ("train.batch_size=1", "train.micro_batch_size=1")
+LLAMA = PROFILE.replace("gpt_neox", "llama").replace(
+    "attention_dropout = 0.1\nhidden_dropout = 0.1\n",
+    "num_key_value_heads = 1\ntie_word_embeddings = true\n",
 )
 
 
@@ -86,27 +93,68 @@ def _rank(number: int, world: int, *, lockstep: bool) -> Ranks:
     return one
 
 
-@pytest.mark.parametrize("model", [(), LLAMA], ids=["gpt_neox", "llama"])
-def test_two_ranks_train_and_measure_as_one_process(begin: Begin, model: tuple[str, ...]) -> None:
-    one = begin(*PLAIN, *model, name="one")
+def test_two_ranks_train_and_measure_as_one_process(begin: Begin) -> None:
+    assert_two_are_one(begin(*PLAIN, name="one"), begin(*PLAIN, name="two"))
+
+
+@pytest.mark.slow  # what a family changes is tested with divided weights, too
+def test_two_ranks_train_a_model_with_shared_weights_as_one_process(tmp_path: Path) -> None:
+    text = dump_profile(parse_profile(LLAMA, overrides=PLAIN[2:]))
+    runs = [
+        RunDirectory.create(tmp_path / name, profile_text=text, profile_name="llama", argv=["sf"])
+        for name in ("one", "two")
+    ]
+    assert_two_are_one(*runs)
+
+
+def test_a_failure_of_one_rank_alone_is_one_of_all(tmp_path: Path) -> None:
+    def work(ranks: Ranks, report: Path) -> int:
+        ranks.keep_step()
+        said = []
+        for failing in ((), (1,), (0, 1)):
+            try:
+                with ending_alike(ranks):
+                    if ranks.rank in failing:
+                        raise CommandFailedError("the disk is full")
+                said.append("")
+            except (CommandFailedError, RankLostError) as error:
+                said.append(f"{type(error).__name__}: {error}".partition("\n")[0])
+        said.append(str(ranks.of_main([0.1 + ranks.rank, math.nan])))
+        report.write_text(json.dumps(said))
+        return 0
+
+    for process in fork_ranks(work, tmp_path):
+        assert process.wait(60) == 0
+    for rank in range(2):
+        well, alone, alike, numbers = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert well == ""
+        assert alone.startswith("RankLostError: rank 1 alone failed in what all ranks do together")
+        assert alone.endswith("the disk is full")
+        assert alike == "CommandFailedError: the disk is full"
+        assert numbers == "[0.1, nan]"
+
+
+def assert_two_are_one(one: RunDirectory, two: RunDirectory) -> None:
     assert work(one) == 0
-    two = begin(*PLAIN, *model, name="two")
     assert_same_everywhere(work_in_ranks(two))
     assert_well_told(two)
     assert_same_course(one, two)
-    for alone, together in zip(live_probes(one), live_probes(two), strict=True):
-        assert together["metrics"].keys() == alone["metrics"].keys()
-        for task, measures in together["metrics"].items():
-            assert measures == pytest.approx(alone["metrics"][task], rel=1e-4)
+    alone, together = live_probes(one), live_probes(two)
+    assert together.keys() == alone.keys()
+    for place, (metrics, _) in alone.items():
+        assert together[place][0].keys() == metrics.keys()
+        for task, measures in metrics.items():
+            assert together[place][0][task] == pytest.approx(measures, rel=1e-4), place
     assert sorted(path.name for path in two.path.iterdir()) == sorted(
         path.name for path in one.path.iterdir()
     )
 
 
+@pytest.mark.slow
 def test_ranks_without_a_row_take_part(begin: Begin) -> None:
-    one = begin(*PLAIN, "train.batch_size=1", name="one")
+    one = begin(*PLAIN, *ROWS_OF_ONE, name="one")
     assert work(one) == 0
-    three = begin(*PLAIN, "train.batch_size=1", name="three")
+    three = begin(*PLAIN, *ROWS_OF_ONE, name="three")
     assert_same_everywhere(work_in_ranks(three, world=3))
     assert_same_course(one, three)
 
@@ -119,6 +167,7 @@ def operate(run: RunDirectory) -> Operator:
     return operator
 
 
+@pytest.mark.slow  # a recovery test and a repair, twice
 def test_an_operator_has_the_same_effect_on_every_rank(begin: Begin) -> None:
     one = begin(*PLAIN, *SHORT, name="one")
     assert work(one, operate(one)) == 0
@@ -201,7 +250,7 @@ def interrupting(number: signal.Signals, victim: int, step: int) -> tuple[object
     return listen, (lambda _: None, tell)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(begin: Begin, victim: int) -> None:
     run = begin(*PLAIN)
     listen, first = interrupting(signal.SIGKILL, victim, 6)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from sf_tui.errors import RunError
-from sf_tui.run.answers import AnswerSheet, Question, shortened_questions
+from sf_tui.run.answers import AnswerSheet, Question, is_outdated, shortened_questions
 from sf_tui.tui.asking import AskProcess, OwnAnswers, SheetReader
 from sf_tui.tui.dialogs.dialog import Dialog, keys_lines
 from sf_tui.tui.lines import Line, Piece, as_many_as_fit, wrap_cells
@@ -21,7 +21,7 @@ from sf_tui.tui.view_state import ViewState
 POLL_EVERY_S = 0.5
 """Interval at which an open dialog looks for new answers."""
 _LEAST_COLUMN = 24
-"""A column of answers narrower than this says nothing."""
+"""Narrowest useful column of answers."""
 _LABEL_CELLS = 22
 _WANTED = -1
 """Place of the wanted answer among the columns: before those of the states."""
@@ -181,7 +181,9 @@ class AnswersDialog(Dialog[None]):
 
     def _is_current(self) -> bool:
         sheet, stage = self._reader.sheet, self.view.newest.stage
-        return sheet is not None and stage is not None and sheet.step == stage.step
+        if sheet is None or stage is None or is_outdated(sheet, self.view.newest):
+            return False
+        return sheet.step == stage.step
 
     def _may_ask(self) -> bool:
         self._problem = self._refusal
@@ -240,6 +242,9 @@ class AnswersDialog(Dialog[None]):
             return [("the worker answers before its next step", "strong")]
         if row is not None and row.level in {"warn", "error"}:
             return [(row.text, "warn")]
+        sheet = self._reader.sheet
+        if sheet is not None and is_outdated(sheet, self.view.newest):
+            return [("from before the run was taken back or repaired: r asks again", "warn")]
         parts = []
         if self._find:
             parts.append(f"contains '{self._find}'")

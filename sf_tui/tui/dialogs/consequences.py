@@ -33,7 +33,7 @@ def consequences(action: Action, view: ViewState) -> list[str]:
     sentences = [*op.consequence(arguments), *_frozen(arguments, view), *_then(action, view)]
     long = how_long(view, action.op)
     if long and view.newest.expected_seconds(action.op) is not None:
-        sentences.insert(1, f"T{long[1:]}; esc ends it and leaves all as it was.")
+        sentences.insert(1, f"{long[0].upper()}{long[1:]}; esc ends it and leaves all as it was.")
     if any(name in view.refused for name in ops_for(GO_BACK)):
         return [*sentences, "It can't be undone here: this training can't go back."]
     back = _with_key("rollback", ops_for(GO_BACK), actions)

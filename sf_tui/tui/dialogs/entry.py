@@ -1,6 +1,6 @@
 """The dialog that shows a row of the events in full: every answer of a command, every field.
 
-Returns the entry whose step the charts shall go to; changes nothing itself.
+Returns the entry to whose step the charts go; changes nothing itself.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from sf_tui.tui.view_state import ViewState
 
 
 class LeaveReplayDialog(Dialog[Action]):
-    """Returns its action if it shall act on the run as it is now.
+    """Returns its action if the operator confirms that it acts on the run as it is now.
 
     Args:
         view: the console's, with a replay cursor.

@@ -82,7 +82,7 @@ class Events(ListPanel):
     )
 
     class Opened(Message):
-        """An entry shall be shown in full.
+        """A row was opened, to be shown in full.
 
         Attributes:
             row: the row with the entry.
@@ -117,13 +117,6 @@ class Events(ListPanel):
         """Choose another row."""
         self.view.events.move(self._rows(), rows)
         self.update()
-
-    def open_chosen(self) -> None:
-        """Ask for the chosen row in full; the newest one if none is chosen."""
-        rows = self._rows()
-        if rows:
-            at = self.view.events.index(rows)
-            self.post_message(self.Opened(rows[-1 if at is None else at]))
 
     def click(self, x: int, row: int) -> None:
         """Choose the row at the pointer; open it if it is chosen."""
