@@ -83,7 +83,9 @@ def measure_freeze_gain(
         layout,
         FixedSource(rows),
         settings,
-        _StampedCompute(prepared.compute.accelerator, prepared.compute.weights_dtype, stamps),
+        _StampedCompute(
+            prepared.compute.accelerator, prepared.compute.weights_dtype, stamps=stamps
+        ),
         stage="freeze-gain",
         seed=0,
         pad_id=prepared.loaded.pad_id,
@@ -126,7 +128,7 @@ class _Stamps:
         self.at[name] = self.clock.now()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _StampedCompute(ComputeSetting):
     """Records the end of the backward pass."""
 

@@ -216,22 +216,25 @@ def _cost(event: DiagnosisMade) -> Table:
     cost = event.cost or DiagnosisCost()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cost", no_wrap=True)
-    for name in ("tokens trained", "time", "money", "this test's share"):
-        table.add_column(name, justify="right")
     rows = (
         ("this test", CostEntry(cost.tokens, cost.seconds, cost.money)),
         ("the old task again", cost.old_task),
         ("the whole recipe", cost.recipe),
     )
+    # Without a price of a GPU hour nothing has one.
+    priced = any(entry is not None and entry.money is not None for _, entry in rows)
+    for name in ("tokens trained", "time", *["money"] * priced, "this test's share"):
+        table.add_column(name, justify="right")
     for name, entry in rows:
         if entry is None:
             table.add_row(name, "unknown")
             continue
+        money = "–" if entry.money is None else f"{entry.money:.4f}"
         table.add_row(
             name,
             _tokens(entry.tokens),
             _seconds(entry.seconds),
-            "–" if entry.money is None else f"{entry.money:.4f}",
+            *[money] * priced,
             "" if entry.share is None else f"{100 * entry.share:.1f} %",
         )
     return table

@@ -23,7 +23,7 @@ from sf_tui.run.events import read_events
 from sf_tui.run.losses import score_of
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
-from sf_tui.tui.frames import frames_at_risk
+from sf_tui.tui.at_risk import questions_at_risk
 from sf_tui.tui.operation_words import ProgressLines
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import Interval
@@ -144,9 +144,9 @@ class Narrator:
                 if event.stage in stages:
                     self._start_bar(stages[event.stage])
             case TasksAtRisk():
-                frames = frames_at_risk(event)
-                if frames:
-                    self._write(f"stage {event.stage}: nearest other task: {frames[0]}")
+                questions = questions_at_risk(event)
+                if questions:
+                    self._write(f"stage {event.stage}: at risk: {questions[0]}")
             case DiagnosisMade():
                 self._write(f"diagnosis: {diagnosis_line(event)}")
             case StageFinished():

@@ -18,6 +18,7 @@ from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.engine.process_ranks import ProcessRanks
+    from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
 
 DEFAULT_PROFILE = "biography-mini"
@@ -99,6 +100,28 @@ def run(
     from sf_tui.worker.launched import is_launched
 
     labels = checked_labels(note, tag or ())
+
+    def find_begun() -> RunDirectory | None:
+        if not resume or run_dir is None or not (run_dir / "run.json").exists():
+            return None
+        begun = RunDirectory(run_dir.absolute())
+        refuse_other_profile(begun, profile, set_ or (), seed)
+        return begun
+
+    def load() -> Profile:
+        return load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
+
+    def create(loaded: Profile) -> RunDirectory:
+        made = RunDirectory.create(
+            run_dir or runs_home() / new_run_id(loaded.name),
+            profile_text=dump_profile(loaded),
+            profile_name=loaded.name,
+            argv=sys.argv,
+        )
+        if note or tag:
+            write_labels(made.path, labels)
+        return made
+
     if is_launched(os.environ):
         if detach:
             raise UsageError(
@@ -106,26 +129,12 @@ def run(
             )
 
         def find() -> RunDirectory:
-            if resume and run_dir is not None and (run_dir / "run.json").exists():
-                existing = RunDirectory(run_dir.absolute())
-                refuse_other_profile(existing, profile, set_ or (), seed)
-                return existing
-            loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
-            made = RunDirectory.create(
-                run_dir or runs_home() / new_run_id(loaded.name),
-                profile_text=dump_profile(loaded),
-                profile_name=loaded.name,
-                argv=sys.argv,
-            )
-            if note or tag:
-                write_labels(made.path, labels)
-            return made
+            return find_begun() or create(load())
 
         raise typer.Exit(_run_as_rank(find, json=json, accept_changed_data=accept_changed_data))
     foreground = _foreground(no_ui or json, detach=detach)
-    if resume and run_dir is not None and (run_dir / "run.json").exists():
-        existing = RunDirectory(run_dir.absolute())
-        refuse_other_profile(existing, profile, set_ or (), seed)
+    existing = find_begun()
+    if existing is not None:
         raise typer.Exit(
             resume_run(
                 existing,
@@ -139,17 +148,10 @@ def run(
                 mouse=not no_mouse,
             )
         )
-    loaded = load_profile(profile or DEFAULT_PROFILE, set_ or (), seed, files=True)
+    loaded = load()
     processes = processes_of(loaded)
     signals = take_stop_signals() if foreground is not None and not detach else None
-    created = RunDirectory.create(
-        run_dir or runs_home() / new_run_id(loaded.name),
-        profile_text=dump_profile(loaded),
-        profile_name=loaded.name,
-        argv=sys.argv,
-    )
-    if note or tag:
-        write_labels(created.path, labels)
+    created = create(loaded)
     if detach:
         started = start_detached(created, processes=processes)
         wait_until_started(created, started, created=True)

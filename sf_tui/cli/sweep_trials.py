@@ -71,7 +71,8 @@ def load_optuna() -> None:
         raise NoOptunaError(
             "`sf sweep` needs optuna, which is not installed", 'pip install "sf-tui[sweep]"'
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Its warnings are tracebacks of trials without scores, which the table has with their reasons.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,9 @@ def run_trials(
         tell: called when a trial starts or ends.
         argv: the command line, for `run.json`.
         start: starts a worker in a session of its own.
+
+    Raises:
+        SfError: a trial can't be begun; no other one is started.
     """
     import optuna
 
@@ -164,6 +168,7 @@ def run_trials(
     for index in range(jobs):
         free.put(devices[index % len(devices)])
     printing = threading.Lock()
+    errors: list[Exception] = []
 
     def say(result: TrialResult) -> None:
         with printing:
@@ -179,6 +184,10 @@ def run_trials(
             device = free.get()
             try:
                 result = _play(sweep, at, device, stop, say, argv, start)
+            except Exception as error:
+                errors.append(error)
+                trial.study.stop()
+                raise
             finally:
                 free.put(device)
             trials[at] = result
@@ -193,6 +202,9 @@ def run_trials(
         sampler=optuna.samplers.GridSampler(places, seed=0),
     )
     study.optimize(play, n_trials=len(trials), n_jobs=jobs, catch=(_TrialEnded,))
+    # With several jobs optuna raises no error of the last trials.
+    if errors:
+        raise errors[0]
     return sorted(place_of(trial.params) + 1 for trial in study.best_trials)
 
 

@@ -44,6 +44,10 @@ def read_input_digests(run: RunDirectory) -> dict[str, Any] | None:
     return inputs if isinstance(inputs, dict) else None
 
 
+_OF_THE_STAGE = ("train", "learn", "watch")
+"""Keys of a task's table that do not choose its held-out examples."""
+
+
 def why_other_examples(task: str, first: Inputs, second: Inputs) -> str:
     """Return why two runs may have scored other examples of a task; empty if they are the same."""
     if first.profile is None or second.profile is None:
@@ -53,6 +57,8 @@ def why_other_examples(task: str, first: Inputs, second: Inputs) -> str:
     by_file = any(one.name == task and isinstance(one.held_out, str) for one in first.profile.tasks)
     tables = {"biography"} if by_file else {"biography", "seed"}
     for one in differences(first.profile, second.profile):
+        if one.key.removeprefix(prefix).partition(".")[0] in _OF_THE_STAGE:
+            continue
         if one.key.startswith(prefix) or one.key.partition(".")[0] in tables:
             return f"{one.key} differs"
     if first.files is None or second.files is None:

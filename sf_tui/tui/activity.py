@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from sf_tui.run.clock import seconds_since_epoch
-from sf_tui.tui.frames import frames_at_risk
+from sf_tui.tui.at_risk import questions_at_risk
 from sf_tui.tui.numbers import (
     format_bytes,
     format_duration,
@@ -374,11 +374,11 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
 
 
 def _spell_risk(event: TasksAtRisk) -> str:
-    frames = frames_at_risk(event)
-    if not frames:
-        return "no other task's prompts are close to the new ones"
-    others = f" (1 of {len(frames)} candidates)" if len(frames) > 1 else ""
-    return f"at risk: {frames[0]}{others}"
+    questions = questions_at_risk(event)
+    if not questions:
+        return "no other task's questions are likely beside the new ones"
+    others = f" (1 of {len(questions)} candidates)" if len(questions) > 1 else ""
+    return f"at risk: {questions[0]}{others}"
 
 
 def _spell_share(event: DiagnosisMade) -> str:

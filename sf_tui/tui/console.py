@@ -288,7 +288,7 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
         self.push_screen(PaletteDialog(self.view, self.options.steady_clock), self._choose)
 
     def _command_answers(self) -> None:
-        # Every profile has this action, also where an older file doesn't list it.
+        # A worker has this action, whatever can be read of the profile's file.
         action = self.sender.actions.of_op("ask") or Action("ask", "ask", "", "ask", False, {})
         refusal = "read-only: nothing is asked" if self.options.read_only else ""
         ask = None

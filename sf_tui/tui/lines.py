@@ -100,6 +100,11 @@ def first_that_fits(forms: Iterable[Line], width: int) -> Line:
     return form
 
 
+def bar_of(share: float, heights: str) -> str:
+    """Return the bar of a share from 0 to 1, out of bars from the lowest to the highest."""
+    return heights[min(int(share * len(heights)), len(heights) - 1)]
+
+
 def wrap_cells(text: str, width: int) -> list[str]:
     """Return a text as lines of at most `width` cells; a word wider than a line is broken."""
     lines: list[str] = []

@@ -134,9 +134,14 @@ def operation_line(view: ViewState, width: int) -> Line:
     else:
         which = "first" if view.newest.stage is None else "next"
         parts = [[(f"kept for the {which} step", "text")], esc]
+    queued = _queue(view, queue)
+    for form in queued[:2]:
+        line = join([*parts, form, *told], _GAP)
+        if line_width(line) <= width:
+            return line
     # That a command is not lost matters more than how far the operation is.
-    parts.append(_queue(view, queue, width - line_width(join(parts, _GAP)) - len(_GAP)))
-    return those_that_fit([*parts, *told], width, _GAP)
+    room = width - line_width(join(parts, _GAP)) - len(_GAP)
+    return those_that_fit([*parts, first_that_fits(queued[1:], room), *told], width, _GAP)
 
 
 def _passed_s(view: ViewState, now: OperationProgress) -> float:
@@ -145,8 +150,8 @@ def _passed_s(view: ViewState, now: OperationProgress) -> float:
     return 0.0 if since is None else max(view.now_s - since, 0.0)
 
 
-def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> Line:
-    """Return what waits, since when and for whom; for a narrow line what, or only how many."""
+def _queue(view: ViewState, rows: Sequence[CommandRow]) -> list[Line]:
+    """Return what waits, since when and for whom; what waits; how much waits. Empty if nothing."""
     if not rows:
         return []
     short = ", ".join(row.command.action for row in rows)
@@ -155,7 +160,7 @@ def _queue(view: ViewState, rows: Sequence[CommandRow], width: int) -> Line:
         for row in rows
     )
     forms: list[Line] = [[("waiting: ", "muted"), (text, "text")] for text in (full, short)]
-    return first_that_fits([*forms, [(f"{len(rows)} waiting", "text")]], width)
+    return [*forms, [(f"{len(rows)} waiting", "text")]]
 
 
 def _waited_s(view: ViewState, row: CommandRow) -> float:

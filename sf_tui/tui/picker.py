@@ -239,6 +239,9 @@ class PickerScreen(Screen[RunDirectory], inherit_bindings=False):
         """Handle every key; none reaches a console below."""
         event.stop()
         event.prevent_default()
+        if self.app.screen is not self:
+            # Pressed right behind the key that left it.
+            return
         table, key = self.table, event.key
         table.remark = ""
         if key == "ctrl+c":

@@ -110,6 +110,14 @@ def test_other_examples_are_never_paired(home: Path, override: str, why: str) ->
     assert why in second["why_unpaired"]
 
 
+def test_another_training_of_a_task_is_paired(home: Path) -> None:
+    written(home, "a", 12, "fff000", 4)
+    written(home, "b", 15, "ffc1f0", 9, "tasks.old.train.strategy=anchor")
+    found = compare("a", "b")
+    assert row(found, "new")["scores"][1]["paired"]
+    assert "tasks.old.train.strategy" in {one["key"] for one in found["profiles"]}
+
+
 @pytest.mark.parametrize("bits", ["", "fff0", "zz", "ffffff", "fff00f"])
 def test_bits_that_contradict_the_log_are_not_used(home: Path, bits: str) -> None:
     written(home, "a", 12, "fff000", 4)

@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ import psutil
 import pytest
 
 from sf_tui.cli.sweep_plot import Mark, Tradeoff, draw_svg, draw_text
+from sf_tui.errors import RunError
 from sf_tui.profile import load_profile
 from sf_tui.profile.grid import parse_grid
 from sf_tui.report.sweep import SweepTasks, tasks_of
 from sf_tui.run.directory import RunDirectory, runs_home
 from sf_tui.run.labels import read_labels
 from support import PATIENCE_S
-from support.fork_client import ForkHost, SfProcess
+from support.fork_client import ForkHost, SfProcess, SignalAt
 from support.quick_run import PROFILE, events_of
 
-DEPTHS = ["tasks.new.train.strategy=freeze", "tasks.new.train.freeze.layers=0..2"]
+DEPTHS = ["tasks.new.train.strategy=freeze", "tasks.new.train.freeze.layers=0,2"]
+SHORT = [*DEPTHS, "train.steps=8"]
 
 
 class ForkedWorker:
@@ -64,13 +67,12 @@ def run_sweep(fork_host: ForkHost) -> Callable[..., list[int]]:
         sweep: Any,
         stop: Stop | None = None,
         jobs: int = 1,
-        started: Callable[[SfProcess, RunDirectory], None] = lambda *_: None,
+        started: Callable[[], Sequence[SignalAt]] = tuple,
     ) -> list[int]:
         def start(run: RunDirectory, *, environ: Mapping[str, str]) -> ForkedWorker:
             assert environ == {}
-            process = fork_host.start("resume", run.path, "--no-ui")
-            started(process, run)
-            return ForkedWorker(process)
+            signals = started()
+            return ForkedWorker(fork_host.start("resume", run.path, "--no-ui", signals_at=signals))
 
         return run_trials(
             sweep, [None], jobs, stop or Stop(), lambda _: None, ["sf", "sweep"], start
@@ -79,53 +81,66 @@ def run_sweep(fork_host: ForkHost) -> Callable[..., list[int]]:
     return run
 
 
-def wait_for_step(run: RunDirectory, process: SfProcess, stage: str, step: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not any((e["stage"], e["step"]) >= (stage, step) for e in events_of(run, "step")):
-        assert process.poll() is None, process.stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_sweep_whose_worker_was_killed_or_stopped_ends_with_the_same_table(
     tmp_path: Path,
     sf_home: Path,
     monkeypatch: pytest.MonkeyPatch,
     run_sweep: Callable[..., list[int]],
 ) -> None:
-    from sf_tui.cli.sweep_trials import Stop
-
-    sweep = sweep_of(tmp_path, DEPTHS)
+    sweep = sweep_of(tmp_path, SHORT)
     front = run_sweep(sweep)
     whole = table(sweep)
-    assert [row[1:3] for row in whole] == [("completed", 0)] * 3
+    assert [row[1:3] for row in whole] == [("completed", 0)] * 2
     assert front
     assert all(read_labels(one.run.path)[0].tags == (sweep.id,) for one in sweep.read())
 
     monkeypatch.setenv("SF_HOME", str(sf_home.with_name("other-home")))
-    again = sweep_of(tmp_path, DEPTHS)
+    again = sweep_of(tmp_path, SHORT)
     assert again.id == sweep.id
-    stop, begun = Stop(), []
+    signals = iter([signal.SIGKILL, signal.SIGTERM])
 
-    def interfere(process: SfProcess, run: RunDirectory) -> None:
-        begun.append(run.id)
-        if len(begun) == 1:
-            wait_for_step(run, process, "new", 5)
-            process.send(signal.SIGKILL)
-        elif len(begun) == 2:
-            wait_for_step(run, process, "new", 2)
-            stop.signal = signal.SIGTERM
+    def interfere() -> Sequence[SignalAt]:
+        return [(next(signals), {"type": "step", "stage": "new", "step": 5})]
 
-    run_sweep(again, stop, started=interfere)
-    states = [row[1] for row in table(again)]
-    assert sorted(states) == ["", "running", "stopped"]
+    run_sweep(again, started=interfere)
+    assert sorted(row[1] for row in table(again)) == ["running", "stopped"]
     assert run_sweep(again) == front
     assert table(again) == whole
-    resumed = [one.run.id for one in again.read() if events_of(one.run, "rewound")]
-    assert sorted(resumed) == sorted(begun)
+    assert all(events_of(one.run, "rewound") for one in again.read())
 
     # All is done: nothing is started.
-    assert run_sweep(again, started=lambda *_: pytest.fail("a worker was started")) == front
+    assert run_sweep(again, started=lambda: pytest.fail("a worker was started")) == front
+
+
+def test_a_sweep_that_is_stopped_stops_its_worker_and_begins_no_other(
+    tmp_path: Path, run_sweep: Callable[..., list[int]]
+) -> None:
+    from sf_tui.cli.sweep_trials import Stop
+
+    sweep, stop = sweep_of(tmp_path, [*DEPTHS, "train.steps=200"]), Stop()
+
+    def ask() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(events_of(one.run, "step") for one in sweep.read() if one.state):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        stop.signal = signal.SIGTERM
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert run_sweep(sweep, stop) == []
+    asking.join()
+    assert sorted(row[1] for row in table(sweep)) == ["", "stopped"]
+
+
+def test_an_error_at_the_start_of_a_trial_is_raised_and_ends_the_sweep(
+    tmp_path: Path, run_sweep: Callable[..., list[int]]
+) -> None:
+    def fail() -> Sequence[SignalAt]:
+        raise RunError("the disk is full", "make room")
+
+    with pytest.raises(RunError, match="the disk is full"):
+        run_sweep(sweep_of(tmp_path, DEPTHS), jobs=2, started=fail)
 
 
 def test_a_trial_that_fails_leaves_the_others(

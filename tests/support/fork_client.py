@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class ForkHost:
         self._folder = folder
         self._numbers = itertools.count()
         self._process: subprocess.Popen[str] | None = None
+        self._asking = threading.Lock()
 
     def __enter__(self) -> ForkHost:
         return self
@@ -96,18 +98,20 @@ class ForkHost:
 
     def ask(self, **request: Any) -> Any:
         """Send a request and return its answer."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, str(HOST)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            self._read()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._read()
+        # A sweep asks from several threads.
+        with self._asking:
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, str(HOST)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                self._read()
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return self._read()
 
     def _read(self) -> Any:
         assert self._process is not None

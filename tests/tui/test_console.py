@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from sf_tui.run.commands import CommandTail
@@ -449,3 +450,18 @@ async def test_a_run_directory_that_vanishes_does_not_end_the_console(running: W
         await pilot.press("f")
         await pilot.pause()
         assert "worker dead" in screen_text(app)
+
+
+@pytest.mark.parametrize("key", ["?", "R"])
+async def test_a_second_escape_before_a_screen_is_gone_does_nothing(
+    running: WrittenRun, key: str
+) -> None:
+    app = console_of(running)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_dialog(pilot, app, key)
+        opened = app.screen
+        for _ in range(2):
+            opened.post_message(events.Key("escape", None))
+        await pilot.pause()
+        assert len(app.screen_stack) == 1
+        assert app.is_running

@@ -65,8 +65,8 @@ def test_the_task_at_risk_is_told_once_for_each_naming(running: WrittenRun) -> N
     feed.poll()
     texts = [row.text for row in feed.live.activity.rows][-2:]
     assert texts == [
-        "at risk: What is the capital of … ? (1 of 3 candidates)",
-        "no other task's prompts are close to the new ones",
+        "at risk: What is the capital of Peru ? (1 of 3 candidates)",
+        "no other task's questions are likely beside the new ones",
     ]
     assert feed.live.damaged_lines == 0
 

@@ -159,6 +159,7 @@ class CountedConsole(ConsoleApp):
 
 
 SECONDS = 24
+DIALOGS = ("help", "answers", "palette", "picker")
 
 
 async def poll(pilot: Pilot[int], app: ConsoleApp, written: WrittenRun, *, seconds: int) -> None:

@@ -324,7 +324,7 @@ class WrittenRun:
                 seconds=2.5,
                 tokens=9000,
                 groups=[
-                    RiskGroupRecord(frame, kind, frame.replace("…", "Peru"), -12.0 - index, 40)
+                    RiskGroupRecord(frame, kind, frame.replace("…", "Peru"), -2.0 - index / 4, 40)
                     for index, (kind, frame) in enumerate(kinds)
                 ],
             )

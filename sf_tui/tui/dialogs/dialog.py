@@ -99,6 +99,9 @@ class Dialog(ModalScreen[ResultT], Generic[ResultT]):
         """Handle every key; none reaches the console below."""
         event.stop()
         event.prevent_default()
+        if self.app.screen is not self:
+            # Pressed right behind the key that closed it, before the screen below had the keys.
+            return
         if event.key == "escape" and self.close_or_clear():
             return
         if event.key in {"escape", "ctrl+c"}:

@@ -9,7 +9,7 @@ from sf_tui.tui.actions import CONSOLE_KEYS, shown_key
 from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.event_rows import pinned
 from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, wrap_cells
-from sf_tui.tui.numbers import format_duration, format_value
+from sf_tui.tui.numbers import format_clock, format_duration, format_value
 from sf_tui.tui.operation import operation_line
 from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
@@ -25,6 +25,8 @@ from sf_tui.vocabulary.measured import Score, format_drop
 
 _LEAST_LARGE = 50
 """Width from which large digits have room for the interval and the loss beside them."""
+_FEWEST_EVENT_ROWS = 3
+"""Rows left on the card from which events are listed: an empty one and two of them."""
 _DIGITS = {
     "0": ("╭─╮", "│ │", "╰─╯"),
     "1": ("╶╮ ", " │ ", "╶┴╴"),
@@ -76,6 +78,7 @@ class Card(Panel):
             return [*lines[: height - len(notice)], *notice]
         if len(lines) < height:
             lines += self._pinned(width, height - len(lines) - 1)
+            lines += self._newest(height - len(lines) - 1)
             lines += [[] for _ in range(height - len(lines) - 1)]
             lines.append(self._keys(width))
         return lines[:height]
@@ -106,6 +109,23 @@ class Card(Panel):
             wrapped = wrap_cells(view.glyphs.spell(row.text), width)
             lines += [[], *([(line, role)] for line in wrapped)]
         return lines if len(lines) <= rows else lines[: max(rows, 0)]
+
+    def _newest(self, rows: int) -> list[Line]:
+        """Return the newest events, oldest first, after an empty line."""
+        view = self.view
+        if rows < _FEWEST_EVENT_ROWS:
+            return []
+        above = {id(row.main) for row in pinned(view.live.activity, most=2)}
+        found = view.events.rows(view.live.activity, view.event_filter)
+        newest = [row for row in found if id(row.main) not in above][1 - rows :]
+        lines: list[Line] = [
+            [
+                (f"{format_clock(row.main.time, view.zone)} ", "muted"),
+                (view.glyphs.spell(row.text), "muted"),
+            ]
+            for row in newest
+        ]
+        return [[], *lines] if lines else []
 
     def _keys(self, width: int) -> Line:
         """Return the console's own keys, which all work here too."""

@@ -22,7 +22,7 @@ from sf_tui.tui.chart import (
     share_ticks,
     step_at,
 )
-from sf_tui.tui.lines import Line, Piece, fit, join, line_width
+from sf_tui.tui.lines import Line, Piece, bar_of, fit, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.pinned import (
@@ -322,8 +322,7 @@ class LossLine(Panel):
         text, last = "", ""
         for column in range(max(highest) + 1):
             if column in highest:
-                share = scale.share(highest[column])
-                last = bars[min(int(share * len(bars)), len(bars) - 1)]
+                last = bar_of(scale.share(highest[column]), bars)
             text += last or " "
         now = stage.loss.last_value if place is None else stage.loss.value_at(place.step)
         line: Line = [("loss  ", "title"), (text[:columns], "text")]

@@ -11,7 +11,7 @@ from sf_tui.run.hosted import way_to_resume
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import shown_key
 from sf_tui.tui.advice import closing_command, remark, suggested_actions
-from sf_tui.tui.frames import frames_at_risk, shorten_frame, words_of_new_task
+from sf_tui.tui.at_risk import questions_at_risk
 from sf_tui.tui.lines import (
     Line,
     as_many_as_fit,
@@ -47,8 +47,6 @@ _GAP = "   "
 _ANY_RUN = "RUN"
 """Stands for a run's id where there is no room for it; the header has it."""
 _AT_RISK = "at risk: "
-_LEAST_FRAME_CELLS = 8
-"""A shorter part of a frame is not informative."""
 
 
 class DangerStrip(Panel):
@@ -254,16 +252,12 @@ class DangerStrip(Panel):
         return [(f"alert at {100 * bound:.0f} points", "muted")]
 
     def _risk(self, room: int) -> Line:
-        """Return the task that the start model ranks nearest to the new one; not after the end."""
+        """Return a likely question of another task, until the run's end."""
         at_risk = self.view.at_risk if self.view.live.finished is None else None
-        frames = frames_at_risk(at_risk) if at_risk else []
-        if at_risk is None or not frames:
-            return []
-        space = room - len(_AT_RISK)
-        if space < _LEAST_FRAME_CELLS:
-            return []
-        frame = shorten_frame(frames[0], space, words_of_new_task(at_risk))
-        return [(_AT_RISK, "muted"), (frame, "text")] if frame else []
+        questions = questions_at_risk(at_risk) if at_risk else []
+        line: Line = [(_AT_RISK, "muted"), (questions[0], "text")] if questions else []
+        # A part of a question names no task.
+        return line if line_width(line) <= room else []
 
     def _second_line(self, width: int, first: Line) -> Line:
         """Return what found no room on the first line, the new task, and the course."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from sf_tui.tui.lines import Line, Piece, as_many_as_fit, join, line_width
+from sf_tui.tui.lines import Line, Piece, as_many_as_fit, bar_of, join, line_width
 from sf_tui.tui.numbers import format_value
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
@@ -151,8 +151,7 @@ def _history(view: ViewState, layer: str, cells: int) -> list[float]:
 
 
 def _bar(value: float, most: float, heights: str) -> str:
-    share = value / most if most > 0 else 0.0
-    return heights[min(int(share * len(heights)), len(heights) - 1)]
+    return bar_of(value / most if most > 0 else 0.0, heights)
 
 
 def _spread_evenly(layers: Sequence[LayerDrift], count: int) -> list[LayerDrift]:
