@@ -21,7 +21,7 @@ from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import end_event
-from sf_tui.worker.launched import connect_ranks, follow
+from sf_tui.worker.launched import connect_ranks
 from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def work_as_rank(
     except (MainFailedError, RunEnded) as end:
         # Rank 0 says why.
         return end.exit_code
+    # Deferred: importing torch takes seconds.
+    from sf_tui.worker.rank_process import follow
+
     run = RunDirectory(Path(path))
     return work(run, ranks) if ranks.is_main else follow(run, signals, ranks)
 

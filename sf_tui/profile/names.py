@@ -53,7 +53,7 @@ DATA_FIELDS: tuple[str, ...] = (
 ARROW_KEYS = ("up", "down", "left", "right")
 FUNCTION_KEYS = tuple(f"f{number}" for number in range(1, 13))
 RESERVED_KEYS = (
-    *("q", "?", "/", "[", "]", "e", "s", "z", "l", "t", "n", "p", "m"),
+    *("q", "?", "/", "[", "]", "e", "R", "s", "z", "l", "t", "n", "p", "m"),
     *(":", "<", ">", "tab", "escape", "ctrl+l"),
 )
 """Keys that the console uses itself."""

@@ -23,7 +23,8 @@ def main() -> int:
     signals.install()
     # Deferred: importing torch takes seconds, and a signal during that time must not be lost.
     from sf_tui.errors import SfError
-    from sf_tui.worker.launched import connect_ranks, follow, is_launched
+    from sf_tui.worker.launched import connect_ranks, is_launched
+    from sf_tui.worker.rank_process import follow
     from sf_tui.worker.worker import Worker
 
     try:

@@ -6,15 +6,11 @@ Knows the environment of such a process. Rank 0 is an ordinary worker; the other
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
-from sf_tui.errors import RunError, UsageError
-from sf_tui.run.directory import RunDirectory
-from sf_tui.worker.stop import StopSignals
+from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from sf_tui.engine.process_ranks import ProcessRanks
@@ -83,31 +79,3 @@ def connect_ranks() -> ProcessRanks:
     from sf_tui.engine.process_ranks import ProcessRanks
 
     return ProcessRanks.from_environment()
-
-
-def follow(run: RunDirectory, signals: StopSignals, ranks: ProcessRanks) -> int:
-    """Run a rank other than 0 until the run ends; return the run's exit code."""
-    # Deferred: importing torch takes seconds.
-    from sf_tui.worker.worker import Worker
-
-    try:
-        _write_to_log(run, ranks.rank)
-    except OSError as error:
-        ranks.leave(
-            f"{run.path}: {error.strerror} on {os.uname().nodename}: all ranks need the run "
-            "directory; choose a --run-dir on a file system that they share"
-        )
-        return RunError.exit_code
-    return Worker(run, signals, ranks=ranks).work()
-
-
-def _write_to_log(run: RunDirectory, rank: int) -> None:
-    log = run.rank_log(rank)
-    log.parent.mkdir(exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    handle = os.open(log, flags, 0o666)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for number in (1, 2):
-        os.dup2(handle, number)
-    os.close(handle)

@@ -144,6 +144,8 @@ def test_every_op_is_reachable_without_a_word() -> None:
         "shift-edit": None,
         "spectral-edit": None,
         "interpolate": None,
+        "cancel": None,
+        "ask": None,
         "stop": None,
     }
     assert {action.op for action in actions.values()} == set(OPS)

@@ -316,7 +316,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         18,
         '[actions.hold] op = "freez": must be one of freeze, unfreeze, anchor, unanchor, pause, '
         "resume, checkpoint, rollback, diagnose, recover, shift-edit, spectral-edit, interpolate, "
-        "stop",
+        "cancel, ask, stop",
         "did you mean 'freeze'?",
     ),
     "action without an op": (
@@ -394,7 +394,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         add(ACTION.format("one", "freeze") + "key = 'q'\n"),
         19,
         '[actions.one] key = "q": this key is reserved for the console',
-        "reserved: q ? / [ ] s z l t n p m : < > tab escape ctrl+l; choose another",
+        "reserved: q ? / [ ] e R s z l t n p m : < > tab escape ctrl+l; choose another",
     ),
     "key that tmux takes": (
         add(ACTION.format("one", "freeze") + "key = 'ctrl+f'\n"),

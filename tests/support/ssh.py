@@ -36,7 +36,11 @@ def main(words: list[str]) -> int:
     environ = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
     environ |= {"TERM": os.environ.get("TERM", "dumb"), "LANG": "C.UTF-8"}
     lose_at = os.environ.get("LOSE_AT")
-    with subprocess.Popen(["/bin/sh", "-c", " ".join(rest)], env=environ) as shell:
+    # A suite under nohup has SIGHUP ignored, and so have all that it starts.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # A shell that stays would take the SIGHUP alone, and leave the command at the terminal.
+    line = ("exec " if lose_at else "") + " ".join(rest)
+    with subprocess.Popen(["/bin/sh", "-c", line], env=environ) as shell:
         while shell.poll() is None:
             if lose_at and Path(lose_at).exists():
                 Path(lose_at).unlink()

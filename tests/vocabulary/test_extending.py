@@ -23,6 +23,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import Event, JsonObject
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.dialogs.help import HelpDialog
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import OPS, Argument, Op, register_op
@@ -39,7 +40,7 @@ from support.quick_run import (
     live_course,
     work,
 )
-from tui.driving import SIZE, screen_text
+from tui.driving import SIZE
 
 SHRINK = Op(
     "shrink",
@@ -152,7 +153,9 @@ async def test_the_console_lists_its_key(shrunk: RunDirectory) -> None:
     async with console.run_test(size=SIZE) as pilot:
         await pilot.press("?")
         await pilot.pause()
-        text = screen_text(console)
+        assert isinstance(console.screen, HelpDialog)
+        lines = console.screen.compose_text(92, 1000)
+        text = " ".join("".join(part for part, _ in line) for line in lines)
     assert "Shrink more" in text
     assert "make every weight smaller (share 0.02)" in text
 

@@ -44,7 +44,8 @@ def test_events_come_in_the_order_of_the_log_format(undisturbed: RunDirectory) -
         ("danger", 0),
         ("checkpoint", 0),
         *steps[:4], ("probe", 4), ("drift", 4), ("checkpoint", 4),
-        *steps[4:8], ("probe", 8), ("drift", 8), ("alert", 8), ("danger", 8), ("checkpoint", 8),
+        *steps[4:6], ("operation_times", 6), *steps[6:8],
+        ("probe", 8), ("drift", 8), ("alert", 8), ("danger", 8), ("checkpoint", 8),
         # Nor is the new one learned.
         *steps[8:], ("probe", 12), ("drift", 12), ("alert", 12), ("checkpoint", 12),
         ("stage_finished", None),
