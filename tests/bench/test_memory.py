@@ -34,6 +34,7 @@ def test_the_command_prints_one_object_about_both_sides(tied_llama_directory: Pa
         assert measured[f"{side}peak_bytes"] >= measured[f"{side}loaded_bytes"] > 50_000_000
 
 
+@pytest.mark.slow  # a process of its own that imports torch
 def test_an_error_of_a_measuring_process_comes_back_as_it_was(llama_directory: Path) -> None:
     arguments = {"model": str(llama_directory), "steps": 3, "batch_size": None, "threads": 1}
     with pytest.raises(UsageError, match="too few") as caught:

@@ -223,6 +223,7 @@ def test_kills_at_random_moments_change_no_bit(
     assert equal(final_weights(run), final_weights(anchored))
 
 
+@pytest.mark.slow
 def test_a_stop_is_heard_while_another_command_is_at_work(
     fork_host: ForkHost, started: Start, begin: Begin
 ) -> None:

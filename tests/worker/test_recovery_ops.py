@@ -200,6 +200,7 @@ def assert_undone_again(undone: RunDirectory, folder: Path, acts: list[JsonObjec
             shutil.rmtree(run.path)
 
 
+@pytest.mark.slow
 def test_a_run_taken_back_behind_an_edit_and_killed_ends_with_the_same_weights(
     undone: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
 ) -> None:
