@@ -1,8 +1,7 @@
 """What a rank's training takes of its device, part by part, and what would make it fit.
 
 Weights, gradients and moments follow from the number of parameters and are exact; activations are
-estimated from the longest row, within a factor of about two. Only what is exact is a reason to
-refuse a profile.
+estimated from the longest row. Only what is exact is a reason to refuse a profile.
 """
 
 from __future__ import annotations

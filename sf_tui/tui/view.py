@@ -201,11 +201,17 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         self.call_after_refresh(self._after_resize)
 
     def _after_resize(self) -> None:
+        self._keep_a_panel_chosen()
+        self.update_panels()
+
+    def _keep_a_panel_chosen(self) -> None:
+        """Choose a panel where none is, unless the layout is the card, which has none.
+
+        A panel that the card hides loses the focus some time later, maybe behind the next resize.
+        """
         screen = self.screen_stack[0]
         if screen.focused is None and not screen.has_class("-card"):
-            # The card has no panel to choose.
             screen.set_focus(screen.query_one(AccuracyChart))
-        self.update_panels()
 
     def on_screen_resume(self) -> None:
         """Update the panels that were covered."""
@@ -268,6 +274,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         # A timer may fire while the console closes.
         if not self._terminal_is_ready() or not self.screen_stack:
             return
+        self._keep_a_panel_chosen()
         view = self.view
         ended = self._worker_ended()
         if self._feed.read():

@@ -185,6 +185,15 @@ async def changes_state(pilot: Pilot[int], app: ConsoleApp, key: str) -> bool:
     return visible_state(app) != before
 
 
+async def settled_state(pilot: Pilot[int], app: ConsoleApp) -> tuple[object, ...]:
+    """Return the visible state once nothing of an earlier key is still being drawn."""
+    state, before = visible_state(app), None
+    while state != before:
+        await pilot.pause(0.05)
+        state, before = visible_state(app), state
+    return state
+
+
 async def test_every_console_key_changes_what_is_seen_or_kept(make_run: MakeRun) -> None:
     # Of several stages, so that charts of the run and of the stage differ.
     written, _ = three_stages(make_run)
@@ -194,7 +203,7 @@ async def test_every_console_key_changes_what_is_seen_or_kept(make_run: MakeRun)
             for key in entry.keys:
                 for first in PRESSED_BEFORE.get(entry.command, ()):
                     assert await changes_state(pilot, app, first), f"{first} does nothing"
-                before = visible_state(app)
+                before = await settled_state(pilot, app)
                 await pilot.press("f12")
                 assert visible_state(app) == before, "a key without a meaning changed something"
                 assert await changes_state(pilot, app, key), f"{key} does nothing"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -137,6 +137,16 @@ class Panel(Widget):
         """Remove the mark."""
         del event
         self.update()
+
+    def blur(self) -> Self:
+        """Give up the focus to no other panel.
+
+        Textual would choose the next one, also when a layout hides this one for a moment; the
+        console chooses again where no panel is chosen.
+        """
+        if self.screen.focused is self:
+            self.screen.set_focus(None)
+        return self
 
     def render_line(self, y: int) -> Strip:
         """Return one line for the compositor."""
