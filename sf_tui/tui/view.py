@@ -211,7 +211,9 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         """
         screen = self.screen_stack[0]
         if screen.focused is None and not screen.has_class("-card"):
-            screen.set_focus(screen.query_one(AccuracyChart))
+            # A closing console has no panel any more.
+            for chart in screen.query(AccuracyChart):
+                screen.set_focus(chart)
 
     def on_screen_resume(self) -> None:
         """Update the panels that were covered."""
