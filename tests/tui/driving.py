@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from textual.pilot import Pilot
@@ -32,6 +33,11 @@ def screen_text(app: ConsoleApp) -> str:
     """Return what stands on the screen."""
     strips = app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in strips)
+
+
+def own_text(app: ConsoleApp) -> str:
+    """Return what stands on the screen, but for the disk's room: other programs change that."""
+    return re.sub(r"[\d.,]+ [kMGT]?B free", "free", screen_text(app))
 
 
 def sent(written: WrittenRun) -> list[tuple[str, dict[str, Any]]]:

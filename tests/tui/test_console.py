@@ -21,7 +21,15 @@ from sf_tui.tui.panels.lists import Events
 from sf_tui.vocabulary.events import RunFinished, StageFinished
 from support import PATIENCE_S
 from support.console_scenes import three_stages
-from tui.driving import SIZE, console_of, let_time_pass, open_dialog, screen_text, sent
+from tui.driving import (
+    SIZE,
+    console_of,
+    let_time_pass,
+    open_dialog,
+    own_text,
+    screen_text,
+    sent,
+)
 from tui.written_run import WrittenRun
 
 MakeRun = Callable[..., WrittenRun]
@@ -168,7 +176,7 @@ def visible_state(app: ConsoleApp) -> tuple[object, ...]:
     if app.return_value is not None:
         return (app.return_value,)
     kept = sorted((app.view.run.path / "console").glob("*"))
-    return (screen_text(app), type(app.screen), app.focused, app.theme, app.clipboard, kept)
+    return (own_text(app), type(app.screen), app.focused, app.theme, app.clipboard, kept)
 
 
 async def changes_state(pilot: Pilot[int], app: ConsoleApp, key: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from support.console_scenes import MakeRun, diagnosed
 from support.pseudo_terminal import Terminal
 from support.score_scenes import failed, five_tasks
-from tui.driving import console_of, screen_text
+from tui.driving import console_of, own_text
 from tui.written_run import WrittenRun
 
 SIZES = ((80, 24), (200, 60), (50, 15), (120, 40), (60, 20), (100, 34))
@@ -17,7 +17,7 @@ async def frame_at(written: WrittenRun, size: tuple[int, int]) -> str:
     app = console_of(written)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
-        return screen_text(app)
+        return own_text(app)
 
 
 @pytest.mark.parametrize("scene", ["diagnosed", "five", "failed"])
@@ -32,7 +32,7 @@ async def test_a_resized_console_equals_one_opened_at_that_size(
             await pilot.resize_terminal(*size)
             await pilot.pause()
             await pilot.pause()
-            assert screen_text(app) == await frame_at(written, size), size
+            assert own_text(app) == await frame_at(written, size), size
 
 
 def test_a_real_terminal_that_grows_shows_every_layer_and_arm(make_run: MakeRun) -> None:
