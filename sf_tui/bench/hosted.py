@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 
 from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate
 from sf_tui.bench.overhead import probe_cost, schedule_of, split_steps
-from sf_tui.bench.scene import is_starter, make_scene
+from sf_tui.bench.scene import make_scene, scene_facts
 from sf_tui.bench.throughput import make_trainer, rows_in_order
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.errors import RunError
@@ -32,8 +32,6 @@ from sf_tui.run.events import read_events
 from sf_tui.vocabulary.events import RunFinished
 
 _STAGE = "new"
-_STARTER_STEPS = 300
-_OWN_STEPS = 100
 
 
 def measure_hosted(
@@ -58,11 +56,7 @@ def measure_hosted(
     with tempfile.TemporaryDirectory(prefix="sf-bench-") as name:
         folder = Path(name)
         scene = make_scene(model, folder, batch_size=batch_size, threads=threads, settings={})
-        window, outside = split_steps(
-            steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS),
-            scene.probe.every,
-            scene.probe.every_in_window,
-        )
+        window, outside = split_steps(model, steps, scene)
         prepared = prepare_run(scene, threads)
         print(
             f"sf bench hosted: {window + outside} watched steps and as many plain ones, in turn",
@@ -87,11 +81,7 @@ def measure_hosted(
                 Figure("hooks", "of it, what every step takes longer, without probes", hooks),
             ),
             {
-                "model": model,
-                "parameters": prepared.layout.elements,
-                "threads": threads,
-                "device": str(prepared.compute.device),
-                "batch size": scene.stage_train(_STAGE).batch_size,
+                **scene_facts(model, prepared, _STAGE, threads),
                 "clock": clock.name,
                 "steps": window + outside,
                 "probe every": f"{schedule.every_in_window} and {schedule.every} steps",

@@ -22,7 +22,7 @@ from typing import Any
 from sf_tui.bench.freeze_gain import AnchorCost, measure_anchor
 from sf_tui.bench.generation import BATCH_SIZES, LONG_ANSWER, Comparison
 from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate, median_ratio
-from sf_tui.bench.scene import is_starter, make_scene
+from sf_tui.bench.scene import is_starter, make_scene, scene_facts
 from sf_tui.engine.layout import Freezer
 from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import DriftMeter
@@ -70,10 +70,7 @@ def measure_overhead(
             threads=threads,
             settings={"checkpoint.every": _NEVER},
         )
-        every, every_in_window = scene.probe.every, scene.probe.every_in_window
-        window, outside = split_steps(
-            steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS), every, every_in_window
-        )
+        window, outside = split_steps(model, steps, scene)
         # One extra step, so that the last leg ends before the full probe at the stage's end.
         profile = _lasting(scene, window, window + outside + 1)
         probed = _make_run(folder / "probed", profile)
@@ -108,11 +105,7 @@ def measure_overhead(
                 *_anchor_figures(anchor),
             ),
             {
-                "model": model,
-                "parameters": prepared.layout.elements,
-                "threads": threads,
-                "device": str(prepared.compute.device),
-                "batch size": profile.stage_train(_STAGE).batch_size,
+                **scene_facts(model, prepared, _STAGE, threads),
                 "batch against generate": BATCH_SIZES[0],
                 "clock": clock.name,
                 "steps": window + outside,
@@ -154,8 +147,19 @@ def _anchor_figures(anchor: AnchorCost) -> tuple[Figure, ...]:
     )
 
 
-def split_steps(steps: int, every: int, every_in_window: int) -> tuple[int, int]:
-    """Return the steps in the window and outside it: halves, in whole probe intervals."""
+def split_steps(model: str, steps: int | None, scene: Profile) -> tuple[int, int]:
+    """Return the steps in the window and outside it: halves, in whole probe intervals.
+
+    Args:
+        model: what is measured.
+        steps: optimizer steps in all; None: chosen for the model.
+        scene: how often it probes.
+
+    Raises:
+        UsageError: too few steps.
+    """
+    steps = steps or (_STARTER_STEPS if is_starter(model) else _OWN_STEPS)
+    every, every_in_window = scene.probe.every, scene.probe.every_in_window
     outside = steps // 2 // every * every
     window = (steps - outside) // every_in_window * every_in_window
     if not (outside and window):

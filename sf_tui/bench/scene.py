@@ -21,6 +21,8 @@ from sf_tui.tasks.model_source import STARTER, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from sf_tui.engine.prepare import PreparedRun
+
 STARTER_MODEL = "starter:biography-mini"
 _STARTER_PROFILE = "biography-mini"
 
@@ -53,6 +55,24 @@ batch_size = {batch_size}
 def is_starter(model: str) -> bool:
     """Return whether a model comes with its own data."""
     return model.startswith(STARTER)
+
+
+def scene_facts(model: str, prepared: PreparedRun, stage: str, threads: int) -> dict[str, Any]:
+    """Return what a report says first of a measured scene: model, machine and batch.
+
+    Args:
+        model: as it was given.
+        prepared: the loaded scene.
+        stage: the measured stage.
+        threads: CPU threads.
+    """
+    return {
+        "model": model,
+        "parameters": prepared.layout.elements,
+        "threads": threads,
+        "device": str(prepared.compute.device),
+        "batch size": prepared.profile.stage_train(stage).batch_size,
+    }
 
 
 def make_scene(
