@@ -16,6 +16,7 @@ from sf_tui.errors import UsageError
 
 if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.tui.terminal import ConsoleOptions
 
 Lite = Annotated[
     bool,
@@ -58,23 +59,15 @@ def attach(
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
+    from sf_tui.tui.terminal import ConsoleOptions
 
-    found = (
-        choose_run(lite=lite, ascii_only=ascii_only, light=light) if run is None else find_run(run)
+    options = ConsoleOptions(
+        lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse, bell=bell
     )
+    found = choose_run(options) if run is None else find_run(run)
     if found is None:
         return
-    raise typer.Exit(
-        attach_to(
-            found,
-            read_only=False,
-            lite=lite,
-            ascii_only=ascii_only,
-            light=light,
-            mouse=not no_mouse,
-            bell=bell,
-        )
-    )
+    raise typer.Exit(attach_to(found, options))
 
 
 def watch(
@@ -94,41 +87,29 @@ def watch(
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
+    from sf_tui.tui.terminal import ConsoleOptions
 
-    raise typer.Exit(
-        attach_to(
-            find_run(run),
-            read_only=True,
-            lite=lite,
-            ascii_only=ascii_only,
-            light=light,
-            mouse=not no_mouse,
-            bell=bell,
-        )
+    options = ConsoleOptions(
+        read_only=True,
+        lite=lite,
+        ascii_only=ascii_only,
+        light=light,
+        mouse=not no_mouse,
+        bell=bell,
     )
+    raise typer.Exit(attach_to(find_run(run), options))
 
 
 def attach_to(
     run: RunDirectory,
-    *,
-    read_only: bool,
-    lite: bool,
-    ascii_only: bool,
-    light: bool = False,
-    mouse: bool = True,
-    bell: bool = False,
+    options: ConsoleOptions,
     worker_ended: Callable[[], bool] | None = None,
 ) -> int:
     """Show a run until the operator leaves.
 
     Args:
         run: the run.
-        read_only: send nothing to it.
-        lite: fewer bytes.
-        ascii_only: no braille.
-        light: start with the light theme.
-        mouse: react to clicks and the wheel.
-        bell: ring at warnings and at the end, whatever the profile says.
+        options: of the console.
         worker_ended: returns whether the process of a worker that was just started has ended.
 
     Returns:
@@ -141,25 +122,16 @@ def attach_to(
     """
     # Deferred: not needed for `sf --help`.
     from sf_tui.tui.session import closing_message, open_console
-    from sf_tui.tui.terminal import ConsoleOptions
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
-    options = ConsoleOptions(
-        read_only=read_only,
-        lite=lite,
-        ascii_only=ascii_only,
-        light=light,
-        mouse=mouse,
-        bell=bell,
-    )
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
         write_line(closing_message(run, code), err=True)
     return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 
-def choose_run(*, lite: bool, ascii_only: bool, light: bool) -> RunDirectory | None:
+def choose_run(options: ConsoleOptions) -> RunDirectory | None:
     """Let the operator choose a run from a list; None if they choose none.
 
     Raises:
@@ -168,12 +140,11 @@ def choose_run(*, lite: bool, ascii_only: bool, light: bool) -> RunDirectory | N
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import list_runs, runs_home
     from sf_tui.tui.session import pick_run, require_terminal
-    from sf_tui.tui.terminal import ConsoleOptions
 
     if not list_runs():
         raise UsageError(f"no runs in {runs_home()}", "`sf run` starts one")
     require_terminal("name the run: `sf attach RUN`; `sf runs` lists them")
-    return pick_run(ConsoleOptions(lite=lite, ascii_only=ascii_only, light=light))
+    return pick_run(options)
 
 
 def _exit_code_since(run: RunDirectory, offset: int) -> int:

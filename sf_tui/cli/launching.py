@@ -23,6 +23,7 @@ from sf_tui.worker.stop import StopSignals
 
 if TYPE_CHECKING:
     from sf_tui.engine.ranks import Ranks
+    from sf_tui.tui.terminal import ConsoleOptions
 
 # Importing torch and transformers takes seconds, loading a large model a minute or two.
 START_TIMEOUT_S = 600.0
@@ -152,10 +153,7 @@ def play_in_console(
     run: RunDirectory,
     *,
     created: bool,
-    lite: bool,
-    ascii_only: bool,
-    light: bool,
-    mouse: bool,
+    options: ConsoleOptions,
     accept_changed_data: bool = False,
     processes: int = 1,
 ) -> int:
@@ -168,15 +166,7 @@ def play_in_console(
     from sf_tui.cli.attach import attach_to
 
     process = start_detached(run, accept_changed_data, processes=processes)
-    code = attach_to(
-        run,
-        read_only=False,
-        lite=lite,
-        ascii_only=ascii_only,
-        light=light,
-        mouse=mouse,
-        worker_ended=lambda: process.poll() is not None,
-    )
+    code = attach_to(run, options, lambda: process.poll() is not None)
     if process.poll() not in (None, 0) and not _was_started(run):
         wait_until_started(run, process, created=created)
     return code

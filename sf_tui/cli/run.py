@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sf_tui.engine.process_ranks import ProcessRanks
     from sf_tui.profile import Profile
     from sf_tui.run.directory import RunDirectory
+    from sf_tui.tui.terminal import ConsoleOptions
 
 DEFAULT_PROFILE = "biography-mini"
 
@@ -97,6 +98,7 @@ def run(
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
     from sf_tui.run.labels import checked_labels, write_labels
+    from sf_tui.tui.terminal import ConsoleOptions
     from sf_tui.worker.launched import is_launched
 
     labels = checked_labels(note, tag or ())
@@ -133,6 +135,7 @@ def run(
 
         raise typer.Exit(_run_as_rank(find, json=json, accept_changed_data=accept_changed_data))
     foreground = _foreground(no_ui or json, detach=detach)
+    options = ConsoleOptions(lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse)
     existing = find_begun()
     if existing is not None:
         raise typer.Exit(
@@ -142,10 +145,7 @@ def run(
                 foreground=foreground,
                 json=json,
                 detach=detach,
-                lite=lite,
-                ascii_only=ascii_only,
-                light=light,
-                mouse=not no_mouse,
+                options=options,
             )
         )
     loaded = load()
@@ -160,17 +160,7 @@ def run(
     if signals is not None:
         _note_foreground(foreground or "")
         raise typer.Exit(work_here(created, signals, json=json, created=True, processes=processes))
-    raise typer.Exit(
-        play_in_console(
-            created,
-            created=True,
-            lite=lite,
-            ascii_only=ascii_only,
-            light=light,
-            mouse=not no_mouse,
-            processes=processes,
-        )
-    )
+    raise typer.Exit(play_in_console(created, created=True, options=options, processes=processes))
 
 
 def _run_as_rank(find: Callable[[], RunDirectory], *, json: bool, accept_changed_data: bool) -> int:
@@ -231,6 +221,7 @@ def resume(
     """Continue a stopped, failed or killed run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
+    from sf_tui.tui.terminal import ConsoleOptions
     from sf_tui.worker.launched import is_launched
 
     if is_launched(os.environ):
@@ -258,10 +249,9 @@ def resume(
             foreground=_foreground(no_ui or json, detach=detach),
             json=json,
             detach=detach,
-            lite=lite,
-            ascii_only=ascii_only,
-            light=light,
-            mouse=not no_mouse,
+            options=ConsoleOptions(
+                lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse
+            ),
             processes=processes,
         )
     )
@@ -289,10 +279,7 @@ def resume_run(
     foreground: str | None,
     json: bool,
     detach: bool,
-    lite: bool,
-    ascii_only: bool,
-    light: bool,
-    mouse: bool,
+    options: ConsoleOptions,
     processes: int | None = None,
 ) -> int:
     """Continue a run and return its exit code; a completed run returns its earlier exit code.
@@ -303,10 +290,7 @@ def resume_run(
         foreground: from `_foreground`.
         json: print the events to stdout.
         detach: start the worker and return.
-        lite: fewer bytes to the console.
-        ascii_only: no braille in the console.
-        light: the console's light theme.
-        mouse: whether the console reacts to the mouse.
+        options: of the console.
         processes: number of processes that train; None: the profile's.
     """
     # Deferred: not needed for `sf --help`.
@@ -345,10 +329,7 @@ def resume_run(
     return play_in_console(
         run,
         created=False,
-        lite=lite,
-        ascii_only=ascii_only,
-        light=light,
-        mouse=mouse,
+        options=options,
         accept_changed_data=accept_changed_data,
         processes=processes,
     )
