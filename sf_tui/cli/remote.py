@@ -302,19 +302,10 @@ def _call(ssh: Sequence[str], words: Sequence[str], environ: Mapping[str, str]) 
 
 def _keepalive(ssh: Sequence[str], host: str) -> list[str]:
     """Return options that notice a dead link within half a minute, unless the user set others."""
-    try:
-        done = subprocess.run(
-            [*ssh, "-G", host],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_CHECK_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return []
-    settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    if done.returncode or settings.get("serveraliveinterval") != "0":
+    settings = dict(
+        line.split(" ", 1) for line in _printed([*ssh, "-G", host]).splitlines() if " " in line
+    )
+    if settings.get("serveraliveinterval") != "0":
         return []
     return ["-o", f"ServerAliveInterval={_KEEPALIVE_S}"]
 
@@ -340,13 +331,15 @@ def _checked(host: str, code: int, environ: Mapping[str, str]) -> int:
 
 def _version_there(host: str, environ: Mapping[str, str]) -> str:
     """Return what `sf --version` prints there; empty if it takes a password to ask."""
+    batch = ("-T", "-o", "BatchMode=yes", host)
+    return _printed([*ssh_words(environ), *batch, remote_line(["--version"], environ)]).strip()
+
+
+def _printed(command: Sequence[str]) -> str:
+    """Return what a command prints; empty if it fails or takes too long."""
     try:
         done = subprocess.run(
-            [
-                *ssh_words(environ),
-                *("-T", "-o", "BatchMode=yes", host),
-                remote_line(["--version"], environ),
-            ],
+            command,
             capture_output=True,
             text=True,
             check=False,
@@ -355,7 +348,7 @@ def _version_there(host: str, environ: Mapping[str, str]) -> str:
         )
     except subprocess.TimeoutExpired:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _unreachable(host: str, environ: Mapping[str, str]) -> SfError:
