@@ -32,6 +32,11 @@ _UNPRINTABLE_OR_BREAK = re.compile(f"[\\t\\n{_UNPRINTABLE}]")
 _NAMED = {"\t": "\\t", "\n": "\\n"}
 
 
+def cut(text: str, most: int) -> str:
+    """Return a text of at most `most` characters; a longer one ends with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def printable(text: str, *, multiline: bool = True) -> str:
     """Return a text with every character that could control a terminal as its visible escape.
 

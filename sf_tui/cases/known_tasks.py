@@ -19,7 +19,7 @@ from sf_tui.engine.forward import LastForward
 from sf_tui.engine.prepare import PreparedRun, PreparedTask
 from sf_tui.engine.probing import Prober, spread_evenly
 from sf_tui.neighbors.start_model import answer_ends
-from sf_tui.printable import printable
+from sf_tui.printable import cut, printable
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.intervals import Estimate
 from sf_tui.vocabulary.measured import Score, format_score, score_in
@@ -215,9 +215,9 @@ def _answer_of(row: Encoded) -> list[int]:
 def _one_line(text: str, most: int, *, keep_end: bool = False) -> str:
     """Return a text in one line of at most `most` characters, control characters escaped."""
     line = printable(" ".join(text.split()), multiline=False)
-    if len(line) <= most:
-        return line
-    return f"…{line[1 - most :]}" if keep_end else f"{line[: most - 1]}…"
+    if keep_end and len(line) > most:
+        return f"…{line[1 - most :]}"
+    return cut(line, most)
 
 
 def describe_unknown(start: TaskStart, answers: Sequence[SampleAnswer]) -> str:

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from sf_tui.cli.columns import Column, to_terminal, write_columns
 from sf_tui.cli.output import write_line
-from sf_tui.printable import printable
+from sf_tui.printable import cut, printable
 from sf_tui.run.answers import AnswerSheet, Question, shortened_questions
 
 _LEAST_CELLS = 16
@@ -90,8 +90,7 @@ def _texts(question: Question) -> list[str]:
 
 
 def _shortened(text: str) -> str:
-    text = printable(text, multiline=False)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return cut(printable(text, multiline=False), _LONGEST)
 
 
 def _cut(text: str, cells: int) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
+from sf_tui.printable import cut
 from sf_tui.profile.names import DATA_FIELDS, NAME_PATTERN, PROFILE_NAME_PATTERN, is_key_name
 from sf_tui.vocabulary.metrics import METRICS
 from sf_tui.vocabulary.ops import MAX_STEPS, OPS
@@ -225,8 +226,7 @@ def kind_of(value: object) -> str:
 
 def toml_value(value: object, longest: int = LONGEST_VALUE) -> str:
     """Return a value as TOML on one line, cut to a maximum length."""
-    text = _toml(value)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut(_toml(value), longest)
 
 
 def _toml(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated
 import orjson
 
 from sf_tui.errors import RunError
+from sf_tui.printable import cut
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
 from sf_tui.run.state import RunState
@@ -265,7 +266,7 @@ def is_outdated(sheet: AnswerSheet, state: RunState) -> bool:
 
 def cut_text(text: str) -> str:
     """Return a text as an event has it: a long one is cut."""
-    return text if len(text) <= _CUT else text[: _CUT - 1] + _ELLIPSIS
+    return cut(text, _CUT)
 
 
 def record_of(question: str, wanted: str, answered: str) -> AnswerRecord:

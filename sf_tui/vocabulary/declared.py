@@ -13,6 +13,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sf_tui.printable import cut
+
 LARGEST_COUNT = 2**53
 """Largest whole number that every JSON reader parses exactly."""
 
@@ -342,11 +344,6 @@ class ArmRecord:
     skipped: Annotated[str, Doc("why it did not run; only then present", sparse=True)] = ""
 
 
-def _on_one_line(text: str, most: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
     """A held-out question that was answered right before and is answered wrong now."""
@@ -358,7 +355,7 @@ class AnswerRecord:
     def spelled(self, most: int = 60) -> str:
         """Return it as one sentence, each text cut after `most` characters."""
         texts = (self.question, self.answered, self.wanted)
-        question, answered, wanted = (_on_one_line(text, most) for text in texts)
+        question, answered, wanted = (cut(" ".join(text.split()), most) for text in texts)
         return f'"{question}" is answered "{answered}", not "{wanted}"'
 
 
