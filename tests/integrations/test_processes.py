@@ -161,13 +161,7 @@ def test_ddp_is_watched_frozen_anchored_and_stopped_at_the_same_step_everywhere(
     # Both hold the same weights after every step, whatever was done in between.
     for ours, theirs in zip(*weights, strict=True):
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    by_step = dict(enumerate(weights[0], 1))
-    held = [name for name in by_step[4] if ".layers.0." in name and moved(by_step, name, 3, 4)]
-    assert held
-    assert not any(moved(by_step, name, 4, 6) for name in held)
-    assert all(moved(by_step, name, 6, 7) for name in held)
-    free = [name for name in by_step[4] if ".layers.1." in name and moved(by_step, name, 3, 4)]
-    assert all(moved(by_step, name, 4, 5) for name in free)
+    assert_held_from_4_to_6(weights[0])
 
     run = tmp_path / "run"
     done = [e["op"] for e in lines_of(run, "command") if e["status"] == "done"]
@@ -216,13 +210,7 @@ def test_fsdp2_is_watched_frozen_and_stopped_at_the_same_step_everywhere(
     assert seen[0]["watched"][:4] == seen[0]["plain"]
     assert not any(torch.equal(weights[0][0][name], weights[1][0][name]) for name in weights[0][0])
     for shards in weights:
-        by_step = dict(enumerate(shards, 1))
-        held = [name for name in by_step[4] if ".layers.0." in name and moved(by_step, name, 3, 4)]
-        assert held
-        assert not any(moved(by_step, name, 4, 6) for name in held)
-        assert all(moved(by_step, name, 6, 7) for name in held)
-        free = [name for name in by_step[4] if ".layers.1." in name and moved(by_step, name, 3, 4)]
-        assert all(moved(by_step, name, 4, 5) for name in free)
+        assert_held_from_4_to_6(shards)
 
     run = tmp_path / "run"
     done = [e["op"] for e in lines_of(run, "command") if e["status"] == "done"]
@@ -256,6 +244,17 @@ def test_a_process_without_a_callback_is_named_and_nothing_waits_for_it(
     assert not (tmp_path / "run").exists()
     said = (tmp_path / "stderr-0").read_text()
     assert ("process 1 of 2 has no callback" in said) == (watching == "0")
+
+
+def assert_held_from_4_to_6(weights: list[dict[str, torch.Tensor]]) -> None:
+    """Assert that the first layer stood still after step 4 and moved after step 6 again."""
+    by_step = dict(enumerate(weights, 1))
+    held = [name for name in by_step[4] if ".layers.0." in name and moved(by_step, name, 3, 4)]
+    assert held
+    assert not any(moved(by_step, name, 4, 6) for name in held)
+    assert all(moved(by_step, name, 6, 7) for name in held)
+    free = [name for name in by_step[4] if ".layers.1." in name and moved(by_step, name, 3, 4)]
+    assert all(moved(by_step, name, 4, 5) for name in free)
 
 
 def moved(by_step: dict[int, dict[str, torch.Tensor]], name: str, first: int, last: int) -> bool:

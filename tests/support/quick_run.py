@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -54,6 +55,12 @@ keep_last = 50
 [window]
 steps = 8
 """
+
+
+def with_model(config: str, model: str = 'source = "random"') -> str:
+    """Return the profile with another model: its `[model.config]`, and the keys of `[model]`."""
+    start, rest = PROFILE.index("[model]"), PROFILE.index("[biography]")
+    return f"{PROFILE[:start]}[model]\n{model}\n{config}{PROFILE[rest:]}"
 
 
 Begin = Callable[..., RunDirectory]
@@ -123,6 +130,14 @@ def live_course(run: RunDirectory) -> dict[tuple[str, int], tuple[float, float, 
             measures = (event["loss"], event["learning_rate"], event["grad_norm"])
             course[event["stage"], event["step"]] = measures
     return course
+
+
+def assert_course_close(run: RunDirectory, other: RunDirectory, *, rel: float, abs: float) -> None:
+    """Assert that two runs have the same live steps, with nearly the same measures."""
+    ours, theirs = live_course(run), live_course(other)
+    assert ours.keys() == theirs.keys()
+    for place, measures in ours.items():
+        assert measures == pytest.approx(theirs[place], rel=rel, abs=abs), place
 
 
 def live_probes(run: RunDirectory) -> dict[tuple[str, int], Any]:

@@ -15,15 +15,13 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from support.composite_models import FAMILIES, write_composite
 from support.fork_client import ForkHost
-from support.quick_run import PROFILE, events_of, live_course, work
+from support.quick_run import events_of, live_course, with_model, work
 
 USUAL = ("gemma3",)
 
 
 def _profile(source: Path) -> str:
-    start, rest = PROFILE.index("[model]"), PROFILE.index("[biography]")
-    model = f'[model]\nsource = "{source}"\ntokenizer = "biography"\n'
-    return PROFILE[:start] + model + PROFILE[rest:]
+    return with_model("", f'source = "{source}"\ntokenizer = "biography"')
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

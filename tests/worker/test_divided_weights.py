@@ -22,20 +22,19 @@ from support import PATIENCE_S
 from support.newcomer import write_newcomer
 from support.quick_run import (
     Operator,
+    assert_course_close,
     checkpoint_weights,
     equal,
     events_of,
-    live_course,
     live_probes,
+    with_model,
 )
 from support.several_ranks import Listener, work_in_ranks
 
 # Sizes that two ranks can't halve, and a batch that they can't either; no dropout, which would
 # fall on other rows.
-LLAMA = """\
-name = "divided"
-[model]
-source = "random"
+LLAMA = with_model(
+    """\
 [model.config]
 model_type = "llama"
 hidden_size = 18
@@ -46,37 +45,12 @@ head_dim = 6
 intermediate_size = 35
 max_position_embeddings = 64
 tie_word_embeddings = false
-[biography]
-people = 6
-new_people = 3
-[[tasks]]
-name = "old"
-data = "biography:old"
-learn = true
-[[tasks]]
-name = "new"
-data = "biography:new"
-[tasks.train]
-strategy = "freeze"
-[tasks.train.freeze]
-layers = 1
-[launch]
-sharding = "fsdp2"
-[train]
-learning_rate = 3e-3
-batch_size = 5
-steps = 12
-warmup_steps = 2
-weight_decay = 0.1
-[probe]
-every = 4
-every_in_window = 4
-[checkpoint]
-every = 4
-keep_last = 50
-[window]
-steps = 8
 """
+)
+DIVIDED = (
+    *('launch.sharding="fsdp2"', "train.batch_size=5"),
+    *('tasks.new.train.strategy="freeze"', "tasks.new.train.freeze.layers=1"),
+)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 Make = Callable[..., RunDirectory]
@@ -85,7 +59,7 @@ Make = Callable[..., RunDirectory]
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     def made(*overrides: str) -> RunDirectory:
-        text = dump_profile(parse_profile(LLAMA, overrides=list(overrides)))
+        text = dump_profile(parse_profile(LLAMA, overrides=[*DIVIDED, *overrides]))
         path = tmp_path_factory.mktemp("divided") / "run"
         return RunDirectory.create(path, profile_text=text, profile_name="divided", argv=["sf"])
 
@@ -106,10 +80,7 @@ def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) 
 
 
 def assert_same_course(run: RunDirectory, other: RunDirectory) -> None:
-    ours, theirs = live_course(run), live_course(other)
-    assert ours.keys() == theirs.keys()
-    for place, measures in ours.items():
-        assert measures == pytest.approx(theirs[place], rel=1e-3, abs=1e-6), place
+    assert_course_close(run, other, rel=1e-3, abs=1e-6)
 
 
 def at_step(stage: str, step: int, act: Callable[[], object]) -> Listener:

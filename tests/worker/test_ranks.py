@@ -25,12 +25,12 @@ from support.quick_run import (
     PROFILE,
     Begin,
     Operator,
+    assert_course_close,
     assert_well_told,
     commands_of,
     equal,
     events_of,
     final_weights,
-    live_course,
     live_probes,
     work,
 )
@@ -56,10 +56,7 @@ def assert_same_everywhere(ends: list[RankEnd], code: int = 0) -> None:
 
 
 def assert_same_course(one: RunDirectory, other: RunDirectory, tolerance: float = 1e-4) -> None:
-    ours, theirs = live_course(one), live_course(other)
-    assert ours.keys() == theirs.keys()
-    for place, values in ours.items():
-        assert values == pytest.approx(theirs[place], rel=tolerance, abs=tolerance), place
+    assert_course_close(one, other, rel=tolerance, abs=tolerance)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
