@@ -2,7 +2,7 @@
 
 An answer that is right needs no generation: teacher forcing shows it. Of a wrong one, teacher
 forcing shows everything up to the first wrong token, and greedy decoding continues from there. No
-random number is drawn and no weight stays changed, so a training continues as if nobody had asked.
+random number is drawn and no weight stays changed, so asking does not change a training.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _DECIDED, _FAILED, _ENDED = b"d", b"f", b"e"
 
 
 class ProcessRanks(Ranks):
-    """Several processes connected by torch.distributed, whoever started them.
+    """Several processes connected by torch.distributed, started by any launcher.
 
     Raises:
         RunError: the others can't be reached.
@@ -102,7 +102,7 @@ class ProcessRanks(Ranks):
     def keep_step(self) -> None:
         """Make each forward pass need all ranks from now on."""
         super().keep_step()
-        # No rank works alone any more: whoever waits longer is out of step with another one.
+        # From here on no rank works alone, so one that waits longer is out of step.
         self._dist.distributed_c10d._set_pg_timeout(_LOCKSTEP_TIMEOUT, self._control)
 
     def broadcast(self, data: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """How far a recovery test, a repair or the questions to a start model are.
 
-Knows no events and no terminal: whoever starts the work gives a function that takes a `Progress`,
-and an exception from it ends the work.
+Knows no events and no terminal: the caller passes a function that takes a `Progress`, and an
+exception from it ends the work.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class ConsoleApp(NavigableView, inherit_bindings=False):
             self.exit(INTERRUPTED_EXIT_CODE)
             return
         if self.is_headless or not letter:
-            # Without a terminal nobody types.
+            # Keys that a program sends are not typed or pasted.
             if not (key == "enter" and self._bursts.goes_on(event.time)):
                 self.press_key(key)
             return

@@ -71,8 +71,8 @@ class TerminalDriver(LinuxDriver):
 def has_shell_behind() -> bool:
     """Return whether a shell with job control could continue this process once it is stopped.
 
-    Without one (`ssh -t HOST sf attach RUN`, a container's first process) nobody could: the process
-    group is orphaned.
+    `ssh -t HOST sf attach RUN` and a container's first process have none: their process group is
+    orphaned, and would stay stopped.
     """
     # Deferred: only needed once a key or a signal asks for it.
     import psutil

@@ -147,7 +147,7 @@ def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
             if process.is_running():
                 process.kill()
     shown = json.loads(sf("show", run.path, "--json").stdout)
-    # Rank 1's end is told by rank 0; nobody tells that of rank 0.
+    # Rank 0 reports the end of rank 1; no rank reports that of rank 0.
     assert (shown["worker"] if victim == 0 else shown["state"]) == ("dead", "failed")[victim]
     resumed = sf("resume", run.path, "--no-ui")
     assert resumed.returncode == 0, resumed.stderr

@@ -1,4 +1,4 @@
-"""Operations can be cancelled: the run goes on to the bit as if nobody had asked for them."""
+"""A cancelled operation leaves the run as it would have been without it, to the bit."""
 
 from __future__ import annotations
 

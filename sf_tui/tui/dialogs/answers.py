@@ -368,7 +368,7 @@ def _written(text: str) -> str:
 
 
 def _fitted(text: str, cells: int) -> str:
-    """Return the beginning of a text on one line, in exactly so many cells."""
+    """Return a text on one line, cut or padded to a number of cells."""
     text = " ".join(text[: 4 * cells].split())
     if cell_len(text) <= cells:
         return set_cell_size(text, cells)
