@@ -159,7 +159,7 @@ def test_nothing_heavy_comes_with_the_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
-        "['sf_tui.errors', 'sf_tui.masking']",
+        "['sf_tui.errors', 'sf_tui.masking', 'sf_tui.printable']",
         "[]",
     ], done.stderr
 
