@@ -21,12 +21,12 @@ from sf_tui.tui.panels.machine import MachinePanel
 from sf_tui.tui.terminal import ConsoleOptions
 from support import PATIENCE_S
 from support.quick_run import (
-    assert_course_close,
     assert_well_told,
     checkpoint_weights,
     equal,
     events_of,
     final_weights,
+    live_course,
     live_probes,
 )
 
@@ -74,6 +74,19 @@ def test_a_frozen_block_stays_bit_identical_in_bfloat16(train: Run, device: str)
     assert any(".layers.3." in name for name in before.keys() - same)
 
 
+def assert_same_losses(run: RunDirectory, other: RunDirectory, stage: str, after: int) -> None:
+    """Assert that two runs have the same steps, and nearly the same losses at the next ones.
+
+    Later the two may be apart: a step enlarges what the one before was off by.
+    """
+    ours, theirs = live_course(run), live_course(other)
+    assert ours.keys() == theirs.keys()
+    for step in range(after + 1, after + 9):
+        if (stage, step) in ours:
+            loss, expected = ours[stage, step][0], theirs[stage, step][0]
+            assert loss == pytest.approx(expected, rel=0.02, abs=1e-3), step
+
+
 def start(tmp_path: Path, name: str) -> tuple[subprocess.Popen[str], RunDirectory]:
     file = tmp_path / "gpu.toml"
     file.write_text(PROFILE)
@@ -111,7 +124,8 @@ def test_a_killed_run_resumes_within_float_tolerance(
     assert run_sf("resume", run.path, "--no-ui").returncode == 0
     assert_well_told(run)
     _, whole = train("train.steps=400", name="whole")
-    assert_course_close(run, whole, rel=0.05, abs=0.02)
+    (rewound,) = events_of(run, "rewound")
+    assert_same_losses(run, whole, rewound["stage"], rewound["step"])
     print("weights equal to the bit:", equal(final_weights(run), final_weights(whole)))
 
 
@@ -126,7 +140,7 @@ def test_no_memory_is_a_clear_error_and_keeps_the_checkpoints(
     held = torch.empty(max(free - ROOM_BYTES, 0), dtype=torch.uint8, device="cuda")
     done, run = train(
         "tasks.new.train.batch_size=1024",
-        "model.config.intermediate_size=32768",
+        "model.config.intermediate_size=16384",
         code=1,
     )
     del held
@@ -195,5 +209,5 @@ def test_tf32_is_used_where_it_is_asked_for(train: Run) -> None:
 def test_compiled_steps_train_as_plain_ones(train: Run) -> None:
     _, plain = train(FLOAT32, name="plain")
     _, compiled = train(FLOAT32, "train.torch_compile=true", name="compiled")
-    assert_course_close(compiled, plain, rel=0.05, abs=0.01)
+    assert_same_losses(compiled, plain, "old", 0)
     assert live_probes(compiled).keys() == live_probes(plain).keys()
