@@ -226,9 +226,5 @@ def repair_before_resume(run: RunDirectory) -> str:
         RunBusyError: a worker holds the run.
         RunError: the log can't be read or written.
     """
-    lock = RunLock(run)
-    lock.acquire()
-    try:
+    with RunLock(run):
         return repair_log(run)
-    finally:
-        lock.release()

@@ -84,11 +84,20 @@ class Liveness:
 
 
 class RunLock:
-    """The worker's lock on a run; the kernel releases it however the worker ends."""
+    """The worker's lock on a run; the kernel releases it however the worker ends.
+
+    As a context manager it holds the run for as long as the block runs.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._handle: int | None = None
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def acquire(self) -> None:
         """Take the lock.
