@@ -9,15 +9,19 @@ import sys
 import time
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 
+from sf_tui.cli import launching
 from sf_tui.cli.doctor_launch import describe_exchange
 from sf_tui.cli.ranks import launch_command, processes_of
-from sf_tui.errors import UsageError
+from sf_tui.errors import SfError, UsageError
 from sf_tui.profile import load_profile
 from sf_tui.run.directory import RunDirectory
+from sf_tui.vocabulary.events import Event, RunFinished, event_object
 from sf_tui.worker.launched import is_launched
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.try_ranks import try_exchange
 from support import RUN_PATIENCE_S
 from support.quick_run import PROFILE, events_of
@@ -75,6 +79,52 @@ def test_an_exchange_between_ranks_is_tried_and_described(tmp_path: Path) -> Non
     found[1]["right"] = False
     (wrong,) = describe_exchange(found)
     assert (wrong.level, wrong.found) == ("fail", "rank 1 got a wrong sum")
+
+
+def run_in_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *events: Event
+) -> tuple[RunDirectory, SfError]:
+    """Return a new run whose two processes log these events and end, and the error of the call."""
+    run = RunDirectory.create(tmp_path / "r", profile_text=PROFILE, profile_name="p", argv=["sf"])
+    script = tmp_path / "worker.py"
+    lines = [orjson.dumps(event_object(event)).decode() for event in events]
+    written = "".join(f"{line}\n" for line in lines)
+    script.write_text(
+        f"open({str(run.events)!r}, 'w').write({written!r})\n"
+        "raise SystemExit('RuntimeError: no socket to rank 1')\n"
+    )
+    monkeypatch.setattr(launching, "launch_command", lambda *_: [sys.executable, str(script)])
+    with pytest.raises(SfError) as raised:
+        launching.work_here(run, StopSignals(), json=False, created=True, processes=2)
+    return run, raised.value
+
+
+def test_processes_that_fail_at_once_leave_the_logs_that_the_error_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, error = run_in_two(tmp_path, monkeypatch)
+    assert "no socket to rank 1" in error.message
+    assert str(run.worker_log) in error.hint
+    assert "no socket to rank 1" in run.worker_log.read_text()
+
+
+def test_a_failure_of_all_processes_that_only_a_log_explains_keeps_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = RunFinished("failed", 1, {}, "rank 1 ended: CUDA out of memory", seq=1, time="t")
+    run, error = run_in_two(tmp_path, monkeypatch, failed)
+    assert error.message == "rank 1 ended: CUDA out of memory"
+    assert str(run.worker_log) in error.hint
+    assert run.worker_log.exists()
+
+
+def test_a_refused_model_leaves_nothing_of_a_run_of_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = RunFinished("failed", 2, {}, "m: no config.json", seq=1, time="t")
+    run, error = run_in_two(tmp_path, monkeypatch, failed)
+    assert (error.exit_code, error.hint) == (2, "")
+    assert not run.path.exists()
 
 
 def sf(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
