@@ -15,6 +15,7 @@ import psutil
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import Liveness
+from sf_tui.run.rank_readings import RankReading
 from sf_tui.run.storage import size_of
 
 DISK_EVERY = 15
@@ -26,6 +27,8 @@ class MachineSample:
     """One sample of the machine."""
 
     devices: tuple[DeviceReading, ...] = ()
+    ranks: tuple[RankReading, ...] = ()
+    """The processes that train together; after the end those that were gone before it."""
     cpu_percent: float | None = None
     """CPU of the worker, 100 per core."""
     rss_bytes: int | None = None
@@ -61,6 +64,7 @@ class Machine:
             problem = "the worker's process is gone"
         return MachineSample(
             devices=liveness.devices if liveness.has_worker else (),
+            ranks=tuple(liveness.ranks_now),
             cpu_percent=cpu,
             rss_bytes=rss,
             memory_total_bytes=psutil.virtual_memory().total,
@@ -70,18 +74,24 @@ class Machine:
             problem=problem,
         )
 
-    def after_end(self, run: RunDirectory, ended: str) -> MachineSample:
+    def after_end(self, run: RunDirectory, liveness: Liveness, ended: str) -> MachineSample:
         """Return what is left to know of a run that ended: nothing live, the size on the disk.
 
         Args:
             run: the run.
+            liveness: of its worker.
             ended: how and when it ended, in words.
         """
         if ended != self._ended:
             # The final model was written since the last measurement.
             self._ended, self._samples = ended, 0
         size, free = self._measure_disk(run)
-        return MachineSample(run_bytes=size, disk_free_bytes=free, problem=ended)
+        return MachineSample(
+            ranks=tuple(one for one in liveness.ranks if one.gone),
+            run_bytes=size,
+            disk_free_bytes=free,
+            problem=ended,
+        )
 
     def _measure_disk(self, run: RunDirectory) -> tuple[int | None, int | None]:
         if self._samples % DISK_EVERY == 0:

@@ -20,6 +20,7 @@ from sf_tui.tui.panels.score_words import (
     score_text,
     task_forms,
 )
+from sf_tui.tui.rank_rows import trouble_notes
 from sf_tui.tui.scores import losses, new_task, score_now, viewed_state, viewed_window
 from sf_tui.vocabulary.measured import Score, format_drop
 
@@ -57,7 +58,9 @@ class Card(Panel):
         work = view.work
         if work is not None:
             status = f"{work[0]} {view.glyphs.ellipsis} {format_duration(int(work[1]))}"
-        bad = state in {WorkerState.DEAD, WorkerState.SILENT}
+        missed = trouble_notes(view.liveness)
+        status = missed or status
+        bad = state in {WorkerState.DEAD, WorkerState.SILENT} or bool(missed)
         where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
         first: list[Line] = [
             [(where, "strong"), (f"  {status}", "danger" if bad else "ok")],
