@@ -6,6 +6,7 @@ of the worker's process and need the console on the worker's host.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from sf_tui.run.liveness import Liveness
 from sf_tui.run.storage import size_of
 
 DISK_EVERY = 15
-"""Samples between two measurements of the run directory, which has a few hundred files."""
+"""Samples between two measurements of the run directory, which has a few hundred files; a new
+checkpoint is measured at once."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Machine:
         self._samples = 0
         self._ended = ""
         self._disk: tuple[int | None, int | None] = (None, None)
+        self._written = -1
 
     def sample(self, run: RunDirectory, liveness: Liveness) -> MachineSample:
         """Return the current load of a run's machine."""
@@ -84,7 +87,9 @@ class Machine:
         return MachineSample(run_bytes=size, disk_free_bytes=free, problem=ended)
 
     def _measure_disk(self, run: RunDirectory) -> tuple[int | None, int | None]:
-        if self._samples % DISK_EVERY == 0:
+        written = _last_written(run)
+        if self._samples % DISK_EVERY == 0 or written != self._written:
+            self._written = written
             try:
                 self._disk = size_of(run.path), shutil.disk_usage(run.path).free
             except OSError:
@@ -107,3 +112,13 @@ class Machine:
         except psutil.Error:
             self._process = None
             return None, None
+
+
+def _last_written(run: RunDirectory) -> int:
+    """Return when a checkpoint was last written or deleted, in ns; 0 before the first one."""
+    try:
+        with os.scandir(run.checkpoints) as stages:
+            return max((entry.stat().st_mtime_ns for entry in stages), default=0)
+    except OSError:
+        # There is none yet, or the file system is unavailable for a moment.
+        return 0
