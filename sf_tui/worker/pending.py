@@ -93,6 +93,8 @@ class PendingCommands:
     def chosen(self, which: str | None) -> list[Command]:
         """Return the commands that a cancel ends, the operation under way first.
 
+        An operation that a resume repeats goes on; what waits behind it can be cancelled.
+
         Args:
             which: an id, an action, or `ALL`; None: the operation under way, else all that wait.
 
@@ -102,20 +104,22 @@ class PendingCommands:
         operation = self._context.operation
         waiting = [one for one in self.waiting() if self.op_of(one).name != CANCEL]
         running = [] if operation is None or operation.is_cancelled else [operation.command]
+        held = running if operation is not None and operation.held else []
+        running = [] if held else running
         if which is None:
             found = running or waiting
         elif which == ALL:
             found = [*running, *waiting]
         else:
             found = [one for one in (*running, *waiting) if which in (one.id, one.action)]
-        if not found:
-            known = which is not None and which != ALL
-            raise RunError(
-                f"no {which} is under way or waits" if known else "nothing is under way or waits"
-            )
-        if operation is not None and operation.command in found and operation.held:
+        if found:
+            return found
+        if operation is not None and any(which in (None, ALL, o.id, o.action) for o in held):
             raise RunError(f"{operation.command.action} can't be cancelled: {operation.held}")
-        return found
+        known = which is not None and which != ALL
+        raise RunError(
+            f"no {which} is under way or waits" if known else "nothing is under way or waits"
+        )
 
     def cancel(self, which: str | None, by: str) -> str:
         """End commands, and return which, for the answer.
@@ -133,4 +137,7 @@ class PendingCommands:
                 self._answer(command, CANCELLED, f"by {by}; the run is as it was before")
             else:
                 self._answer(command, CANCELLED, f"by {by}, before it began")
-        return f"cancelled: {', '.join(command.action for command in found)}"
+        told = f"cancelled: {', '.join(command.action for command in found)}"
+        if operation is not None and operation.held:
+            told += f"; {operation.command.action} goes on: {operation.held}"
+        return told
