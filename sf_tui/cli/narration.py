@@ -93,7 +93,7 @@ class Narrator:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = clock() - PLAIN_LINE_EVERY_S
-        self._lines = ProgressLines(clock)
+        self._lines: dict[str, ProgressLines] = {}
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
@@ -158,11 +158,11 @@ class Narrator:
 
     def _show_progress(self, event: OperationProgress) -> None:
         if not event.part:
-            self._lines = ProgressLines(self._clock)
-        text = self._lines.line(event)
-        waits = "" if event.part else "training waits"
-        if text or waits:
-            self._write(f"{event.op}: {', '.join(filter(None, (waits, text)))}")
+            # One for each: a test beside the training and an operation may alternate.
+            self._lines[event.op] = ProgressLines(self._clock)
+        text = self._lines.setdefault(event.op, ProgressLines(self._clock)).event_line(event)
+        if text:
+            self._write(f"{event.op}: {text}")
 
     def _show_step(self, event: Step) -> None:
         stage = self._state.stages[event.stage]

@@ -113,6 +113,7 @@ class ViewState:
         log_end: number of the line below the last one shown; None to follow the newest one.
         runs: summaries of the machine's runs, newest first; filled only if shown.
         pins: runs whose curves lie over this one's.
+        pin_task: the task of those curves; empty for the old one that is watched first.
         zone: time zone of the reader; None for the machine's.
         now_s: seconds since the epoch at the last poll, for elapsed times.
     """
@@ -126,6 +127,7 @@ class ViewState:
     cursor: int | None = None
     range: str = "run"
     log_loss: bool = True
+    pin_task: str = ""
     event_filter: str = ""
     notice: str = ""
     notice_level: str = "info"

@@ -64,14 +64,14 @@ def live(make_run: MakeRun) -> WrittenRun:
 def test_a_device_has_load_headroom_heat_power_and_peak(make_run: MakeRun) -> None:
     text = "\n".join(rows_of(live(make_run), H200))
     assert "87% NVIDIA H200" in text
-    assert "61.0 of 150.0 GB, 89.0 free" in text
+    assert "61.0 GB of 150 GB, 89.0 GB free" in text
     assert "71 °C   452 of 700 W   peak 58.0 GB" in text
 
 
 def test_memory_alone_is_shown_without_the_library(make_run: MakeRun) -> None:
     rows = rows_of(live(make_run), DeviceReading("GPU", 0, 0, "h", 61 * GB, 150 * GB))
     assert rows[0].split() == ["gpu", "0", "GPU"]
-    assert "89.0 free" in rows[1]
+    assert "89.0 GB free" in rows[1]
     assert not any("°C" in row or " W" in row for row in rows)
 
 
