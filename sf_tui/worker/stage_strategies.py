@@ -16,7 +16,7 @@ from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
 from sf_tui.engine.weights import AdapterOff, with_weights
-from sf_tui.errors import RunError, UsageError
+from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.profile.references import References, references_of
 from sf_tui.worker.context import RunContext
@@ -88,12 +88,6 @@ def check_strategies(prepared: PreparedRun) -> None:
         settings = profile.strategy_settings(name, spec.train)
         stage = _run_stage(prepared, spec, known, None)
         strategy = build_strategy(name, stage, settings)
-        if prepared.ranks.lockstep and not strategy.divides:
-            raise UsageError(
-                f"stage '{spec.name}': strategy '{name}' needs whole weights on each process, and "
-                '[launch] sharding = "fsdp2" divides them',
-                'take sharding = "ddp", or another strategy',
-            )
         strategy.check_stage()
 
 
