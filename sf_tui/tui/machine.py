@@ -6,6 +6,7 @@ of the worker's process and need the console on the worker's host.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from sf_tui.run.rank_readings import RankReading
 from sf_tui.run.storage import size_of
 
 DISK_EVERY = 15
-"""Samples between two measurements of the run directory, which has a few hundred files."""
+"""Samples between two measurements of the run directory, which has a few hundred files; a new
+checkpoint is measured at once."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Machine:
         self._samples = 0
         self._ended = ""
         self._disk: tuple[int | None, int | None] = (None, None)
+        self._written = -1
 
     def sample(self, run: RunDirectory, liveness: Liveness) -> MachineSample:
         """Return the current load of a run's machine."""
@@ -94,7 +97,9 @@ class Machine:
         )
 
     def _measure_disk(self, run: RunDirectory) -> tuple[int | None, int | None]:
-        if self._samples % DISK_EVERY == 0:
+        written = _last_written(run)
+        if self._samples % DISK_EVERY == 0 or written != self._written:
+            self._written = written
             try:
                 self._disk = size_of(run.path), shutil.disk_usage(run.path).free
             except OSError:
@@ -117,3 +122,13 @@ class Machine:
         except psutil.Error:
             self._process = None
             return None, None
+
+
+def _last_written(run: RunDirectory) -> int:
+    """Return when a checkpoint was last written or deleted, in ns; 0 before the first one."""
+    try:
+        with os.scandir(run.checkpoints) as stages:
+            return max((entry.stat().st_mtime_ns for entry in stages), default=0)
+    except OSError:
+        # There is none yet, or the file system is unavailable for a moment.
+        return 0

@@ -22,6 +22,8 @@ class Metric:
     """Whether values lie in [0, 1]; shares are shown in points and can be guarded."""
     unit: str
     """What a value counts; a phrase for legends."""
+    counts_examples: bool = False
+    """Whether a value is the share of right examples, so that runs can be compared by each one."""
 
     def drop(self, start: float, now: float) -> float:
         """Return how much was lost since `start`, in the metric's unit; negative for a gain."""
@@ -46,6 +48,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "first_token_accuracy",
@@ -53,6 +56,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "token_accuracy",

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sf_tui.run.devices import DeviceReading
-from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.run.liveness import Heartbeat, RunLock, probe_liveness
 from sf_tui.run.rank_readings import RankReading
 from sf_tui.tui.console import ConsoleApp
+from sf_tui.tui.machine import Machine
 from sf_tui.tui.panels.card import Card
 from sf_tui.tui.panels.header_footer import Header
 from sf_tui.tui.panels.machine import MachinePanel, machine_rows
@@ -63,14 +64,14 @@ def live(make_run: MakeRun) -> WrittenRun:
 def test_a_device_has_load_headroom_heat_power_and_peak(make_run: MakeRun) -> None:
     text = "\n".join(rows_of(live(make_run), H200))
     assert "87% NVIDIA H200" in text
-    assert "61.0 of 150.0 GB, 89.0 free" in text
+    assert "61.0 GB of 150 GB, 89.0 GB free" in text
     assert "71 °C   452 of 700 W   peak 58.0 GB" in text
 
 
 def test_memory_alone_is_shown_without_the_library(make_run: MakeRun) -> None:
     rows = rows_of(live(make_run), DeviceReading("GPU", 0, 0, "h", 61 * GB, 150 * GB))
     assert rows[0].split() == ["gpu", "0", "GPU"]
-    assert "89.0 free" in rows[1]
+    assert "89.0 GB free" in rows[1]
     assert not any("°C" in row or " W" in row for row in rows)
 
 
@@ -162,6 +163,19 @@ def test_nothing_live_is_left_after_the_end(make_run: MakeRun) -> None:
     assert rows[0].startswith("  the run ended")
     assert not any("gpu" in row or "cpu" in row or "memory" in row for row in rows)
     assert any("this run" in row for row in rows)
+
+
+def test_the_size_of_a_run_follows_its_checkpoints(make_run: MakeRun) -> None:
+    written = live(make_run)
+    machine, liveness = Machine(), probe_liveness(written.run)
+    first = machine.sample(written.run, liveness).run_bytes
+    folder = written.run.checkpoints / "new" / "step-000400"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(bytes(9_000_000))
+    second = machine.sample(written.run, liveness).run_bytes
+    assert first is not None
+    assert second is not None
+    assert second - first == 9_000_000
 
 
 def test_the_panel_is_as_high_as_its_rows(make_run: MakeRun) -> None:

@@ -10,7 +10,7 @@ from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.event_rows import pinned
 from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, wrap_cells
 from sf_tui.tui.numbers import format_clock, format_duration, format_value
-from sf_tui.tui.operation import operation_line
+from sf_tui.tui.operation import operation_lines
 from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import (
@@ -67,7 +67,7 @@ class Card(Panel):
             self._progress(),
         ]
         lines: list[Line] = [as_many_as_fit(first, width) or first[0]]
-        lines.append(operation_line(view, width))
+        lines += operation_lines(view, width)
         lines += self._numbers(width, height)
         lines += failure_lines(view, width) or [self._danger()]
         lines += [self._held()]

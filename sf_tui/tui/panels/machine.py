@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from sf_tui.run.devices import DeviceReading
 from sf_tui.tui.lines import Line
-from sf_tui.tui.numbers import format_bytes, format_count
+from sf_tui.tui.numbers import format_count
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.ranks import rank_lines
 from sf_tui.tui.rank_rows import rank_rows
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.sizes import format_bytes
 
 _NAME_CELLS = 8
 _TEXT_CELLS = {False: 20, True: 32}
@@ -112,7 +113,7 @@ def _device_rows(view: ViewState, device: DeviceReading, width: int) -> list[Lin
     ]
     used, total = device.used_bytes, device.total_bytes
     if used is not None and total:
-        text = f"{_gigabytes(used)} of {_gigabytes(total)} GB, {_gigabytes(total - used)} free"
+        text = f"{format_bytes(used)} of {format_bytes(total)}, {format_bytes(total - used)} free"
         lines.append(_bar(view, "", used / total, text, width))
     facts = []
     if device.temperature_c is not None:
@@ -121,7 +122,7 @@ def _device_rows(view: ViewState, device: DeviceReading, width: int) -> list[Lin
         limit = "" if device.power_limit_w is None else f" of {device.power_limit_w:.0f}"
         facts.append(f"{device.power_w:.0f}{limit} W")
     if device.peak_bytes:
-        facts.append(f"peak {_gigabytes(device.peak_bytes)} GB")
+        facts.append(f"peak {format_bytes(device.peak_bytes)}")
     if facts:
         lines.append(_row("", "   ".join(facts)))
     return lines
@@ -144,10 +145,6 @@ def _facts(view: ViewState) -> list[Line]:
         lines.append(_row("epochs", f"{times} of {stage.rows:,} rows"))
         lines.append(_row("seen", f"{seen:,} examples, about {tokens} tokens"))
     return lines
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f}"
 
 
 def _row(name: str, text: str) -> Line:
