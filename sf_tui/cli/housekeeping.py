@@ -198,12 +198,12 @@ def _carry_out(plan: Plan) -> bool:
     """Delete what a plan names; return whether all of it is gone."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.durable import reason_of
-    from sf_tui.run.removal import check_idle, held
+    from sf_tui.run.removal import check_idle, lock_to_delete
     from sf_tui.run.storage import delete
 
     try:
         check_idle(plan.run)
-        with held(plan.run):
+        with lock_to_delete(plan.run):
             for folder in plan.folders:
                 delete(folder)
     except RunBusyError as error:

@@ -304,17 +304,21 @@ def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
     """Return what to read at a run's end: outcome, where the model is, and the next commands."""
     closing = closing_of(run, state, run_name(run))
     lines = list(closing.outcome)
-    if closing.model is not None:
-        is_final = closing.model == run.model
-        lines.append(f"{'model' if is_final else 'checkpoint'}: {closing.model}")
-        if is_final:
-            is_adapter = (run.model / "adapter_config.json").is_file()
-            loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
-            lines.append(f'load it: {loader}"{closing.model}")')
+    if closing.model == run.model:
+        lines += model_lines(run)
+    elif closing.model is not None:
+        lines.append(f"checkpoint: {closing.model}")
     for command, why in closing.next_steps:
         named = not command or command in why
         lines.append(f"next: {why}" if named else f"next: `{command}`: {why}")
     return lines
+
+
+def model_lines(run: RunDirectory) -> list[str]:
+    """Return where a run's final model is, and the line of Python that loads it."""
+    is_adapter = (run.model / "adapter_config.json").is_file()
+    loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
+    return [f"model: {run.model}", f'load it: {loader}"{run.model}")']
 
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:

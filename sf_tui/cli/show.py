@@ -47,6 +47,7 @@ def show(
         diagnosis_line,
         table_legend,
     )
+    from sf_tui.cli.rank_lines import rank_lines, ranks_as_json
     from sf_tui.cli.target import run_name
     from sf_tui.run.closing import closing_of
     from sf_tui.run.course import courses
@@ -77,6 +78,7 @@ def show(
             "operation": event_object(state.operation) if state.operation else None,
             "beside": event_object(state.beside) if state.beside else None,
             "waiting": [asdict(command) for command in waiting],
+            "ranks": ranks_as_json(reading.live),
             "diagnosis": event_object(state.diagnosis) if state.diagnosis else None,
             "model": str(found.model) if found.model.is_dir() else None,
             "outcome": closing.outcome,
@@ -106,6 +108,8 @@ def show(
             say(f"now      {now.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
     for command in waiting:
         say(f"waiting  {_command_line(command)}")
+    for line in rank_lines(reading.live):
+        say(line)
     if state.finished is not None and state.finished.reason:
         say(f"reason   {state.finished.reason}")
     console.print()

@@ -283,7 +283,7 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ),
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run", moves=True),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
-    ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(("/",), "filter", "filter", "show only events and log lines that contain a text"),
     ConsoleKey(
         ("R",), "runs", "runs", "list all runs: open one here, or pin its curves over these"
     ),

@@ -12,7 +12,14 @@ from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import Action
 from sf_tui.tui.activity import CommandRow
-from sf_tui.tui.lines import Line, first_that_fits, join, line_width, those_that_fit
+from sf_tui.tui.lines import (
+    Line,
+    first_that_fits,
+    join,
+    line_width,
+    those_that_fit,
+    wrap_cells,
+)
 from sf_tui.tui.numbers import format_duration
 from sf_tui.tui.operation_words import about, progress_parts, training_meanwhile
 from sf_tui.tui.view_state import ViewState
@@ -21,6 +28,7 @@ from sf_tui.vocabulary.operation_events import OperationProgress
 from sf_tui.vocabulary.ops import CANCEL, op_named
 
 _GAP = "   "
+_WAITING = "waiting: "
 _SETTLED_S = 1.0
 """A command that was asked for just now is about to be read; it doesn't wait yet."""
 
@@ -58,6 +66,10 @@ def offers_cancel(view: ViewState) -> bool:
 
 def _settled(view: ViewState) -> list[CommandRow]:
     return [row for row in waiting(view) if _waited_s(view, row) > _SETTLED_S]
+
+
+def _queued(view: ViewState) -> list[CommandRow]:
+    return waiting(view) if under_way(view) is not None else _settled(view)
 
 
 def what_to_cancel(view: ViewState) -> dict[str, str]:
@@ -117,8 +129,7 @@ def operation_line(view: ViewState, width: int) -> Line:
     """Return the operation under way and what waits, on one line; empty if there is neither."""
     if view.place is not None:
         return []
-    row = under_way(view)
-    queue = waiting(view) if row is not None else _settled(view)
+    row, queue = under_way(view), _queued(view)
     if row is None and not queue:
         return []
     esc: Line = [("esc", "key"), (" cancel", "text")] if can_cancel(view) else []
@@ -146,6 +157,15 @@ def operation_line(view: ViewState, width: int) -> Line:
     return those_that_fit([*parts, first_that_fits(queued[1:], room), *told], width, _GAP)
 
 
+def operation_lines(view: ViewState, width: int) -> list[Line]:
+    """Return the operation and what waits, with names below it where one line has only a count."""
+    line = operation_line(view, width)
+    if not line or any(text == _WAITING for text, _ in line):
+        return [line]
+    names = _names(_queued(view))
+    return [line, *([(part, "text")] for part in wrap_cells(_WAITING + names, width) if names)]
+
+
 def _progress_of(view: ViewState, row: CommandRow) -> OperationProgress | None:
     """Return the progress of a command's operation; None before its first event."""
     known = (view.newest.operation, view.newest.beside)
@@ -168,13 +188,16 @@ def _queue(view: ViewState, rows: Sequence[CommandRow]) -> list[Line]:
     """Return what waits, since when and for whom; what waits; how much waits. Empty if nothing."""
     if not rows:
         return []
-    short = ", ".join(row.command.action for row in rows)
     full = ", ".join(
         f"{row.command.action} {format_duration(int(_waited_s(view, row)))} ({row.command.sender})"
         for row in rows
     )
-    forms: list[Line] = [[("waiting: ", "muted"), (text, "text")] for text in (full, short)]
+    forms: list[Line] = [[(_WAITING, "muted"), (text, "text")] for text in (full, _names(rows))]
     return [*forms, [(f"{len(rows)} waiting", "text")]]
+
+
+def _names(rows: Sequence[CommandRow]) -> str:
+    return ", ".join(row.command.action for row in rows)
 
 
 def _waited_s(view: ViewState, row: CommandRow) -> float:

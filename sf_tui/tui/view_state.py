@@ -103,7 +103,7 @@ class ViewState:
         cursor: global step of the replay cursor, or None while the newest values show.
         range: the steps that charts span.
         log_loss: whether the loss axis is logarithmic.
-        event_filter: text that events must contain; empty for all.
+        event_filter: text that events and lines of the worker log must contain; empty for all.
         notice: the console's reply to the last key; empty for none.
         notice_level: info, warn or error.
         notice_command: id of the command that the notice follows; empty for none.

@@ -101,6 +101,8 @@ class PendingCommands:
     def chosen(self, which: str | None) -> list[Command]:
         """Return the commands that a cancel ends, the operation under way first.
 
+        An operation that a resume repeats goes on; what waits behind it can be cancelled.
+
         Args:
             which: an id, an action, or `ALL`; None: what is under way, else all that wait.
 
@@ -114,20 +116,26 @@ class PendingCommands:
             for one in self._under_way
             if operation is None or one is not operation.command or not operation.is_cancelled
         ]
+        held = [
+            one
+            for one in running
+            if operation is not None and one is operation.command and operation.held
+        ]
+        running = [one for one in running if one not in held]
         if which is None:
             found = running or waiting
         elif which == ALL:
             found = [*running, *waiting]
         else:
             found = [one for one in (*running, *waiting) if which in (one.id, one.action)]
-        if not found:
-            known = which is not None and which != ALL
-            raise RunError(
-                f"no {which} is under way or waits" if known else "nothing is under way or waits"
-            )
-        if operation is not None and operation.command in found and operation.held:
+        if found:
+            return found
+        if operation is not None and any(which in (None, ALL, o.id, o.action) for o in held):
             raise RunError(f"{operation.command.action} can't be cancelled: {operation.held}")
-        return found
+        known = which is not None and which != ALL
+        raise RunError(
+            f"no {which} is under way or waits" if known else "nothing is under way or waits"
+        )
 
     def cancel(self, which: str | None, by: str) -> str:
         """End commands, and return which, for the answer.
@@ -147,4 +155,7 @@ class PendingCommands:
                 cancel_beside(self._context, by)
             else:
                 self._answer(command, CANCELLED, f"by {by}, before it began")
-        return f"cancelled: {', '.join(command.action for command in found)}"
+        told = f"cancelled: {', '.join(command.action for command in found)}"
+        if operation is not None and operation.held:
+            told += f"; {operation.command.action} goes on: {operation.held}"
+        return told

@@ -172,8 +172,16 @@ async def test_commands_for_a_worker_that_starts_are_kept_and_can_be_dropped(
         app.poll()
         await pilot.pause()
         assert "kept for the first step   esc cancel   waiting: freeze" in screen_text(app)
+        await pilot.press("c")
+        app.options.wall_clock.now += 9.0  # type: ignore[attr-defined]
+        app.poll()
+        await pilot.resize_terminal(50, 15)
+        await pilot.pause()
+        lines = [line.strip() for line in screen_text(app).splitlines()]
+        at = lines.index("kept for the first step   esc cancel   2 waiting")
+        assert lines[at + 1] == "waiting: freeze, checkpoint"
         await pilot.press("escape")
-        assert sent(written) == [("freeze", {}), ("cancel", {})]
+        assert sent(written) == [("freeze", {}), ("checkpoint", {}), ("cancel", {})]
 
 
 async def test_a_notice_goes_by_itself_and_leaves_q_and_help_in_sight(
