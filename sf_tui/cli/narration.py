@@ -94,7 +94,7 @@ class Narrator:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = clock() - PLAIN_LINE_EVERY_S
-        self._lines = ProgressLines(clock)
+        self._lines: dict[str, ProgressLines] = {}
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
@@ -159,11 +159,11 @@ class Narrator:
 
     def _show_progress(self, event: OperationProgress) -> None:
         if not event.part:
-            self._lines = ProgressLines(self._clock)
-        text = self._lines.line(event)
-        waits = "" if event.part else "training waits"
-        if text or waits:
-            self._write(f"{event.op}: {', '.join(filter(None, (waits, text)))}")
+            # One for each: a test beside the training and an operation may alternate.
+            self._lines[event.op] = ProgressLines(self._clock)
+        text = self._lines.setdefault(event.op, ProgressLines(self._clock)).event_line(event)
+        if text:
+            self._write(f"{event.op}: {text}")
 
     def _show_step(self, event: Step) -> None:
         stage = self._state.stages[event.stage]
@@ -325,17 +325,21 @@ def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
     """Return what to read at a run's end: outcome, where the model is, and the next commands."""
     closing = closing_of(run, state, run_name(run))
     lines = list(closing.outcome)
-    if closing.model is not None:
-        is_final = closing.model == run.model
-        lines.append(f"{'model' if is_final else 'checkpoint'}: {closing.model}")
-        if is_final:
-            is_adapter = (run.model / "adapter_config.json").is_file()
-            loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
-            lines.append(f'load it: {loader}"{closing.model}")')
+    if closing.model == run.model:
+        lines += model_lines(run)
+    elif closing.model is not None:
+        lines.append(f"checkpoint: {closing.model}")
     for command, why in closing.next_steps:
         named = not command or command in why
         lines.append(f"next: {why}" if named else f"next: `{command}`: {why}")
     return lines
+
+
+def model_lines(run: RunDirectory) -> list[str]:
+    """Return where a run's final model is, and the line of Python that loads it."""
+    is_adapter = (run.model / "adapter_config.json").is_file()
+    loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
+    return [f"model: {run.model}", f'load it: {loader}"{run.model}")']
 
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:

@@ -25,6 +25,8 @@ class Metric:
     needs_start_answers: bool = False
     """Whether it compares with the start model's distributions, which exist for its own answers to
     neighbor prompts only; such a metric stands beside a task's own."""
+    counts_examples: bool = False
+    """Whether a value is the share of right examples, so that runs can be compared by each one."""
 
     def drop(self, start: float, now: float) -> float:
         """Return how much was lost since `start`, in the metric's unit; negative for a gain."""
@@ -49,6 +51,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "first_token_accuracy",
@@ -56,6 +59,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "token_accuracy",
