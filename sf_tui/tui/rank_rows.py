@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.liveness import Liveness
 from sf_tui.run.rank_readings import RankReading, RankTrouble, find_troubles
-from sf_tui.tui.numbers import format_bytes
+from sf_tui.vocabulary.sizes import format_bytes
 
 _NAMED = 3
 """Ranks that are named one by one where there is room for a few words only."""
