@@ -85,6 +85,10 @@ class ModelLayout:
         """Return the parameters of a layer that train when nothing is frozen."""
         return {name: p for name, p in layer.parameters.items() if name in self.trainable}
 
+    def stored_name(self, name: str) -> str:
+        """Return the name in checkpoints of a parameter of the live model."""
+        return name if self.adapters is None else self.adapters.stored_name(name)
+
     def stored_in(self, layer: Layer) -> dict[str, nn.Parameter]:
         """Return the parameters of a layer that checkpoints and snapshots store."""
         return {name: p for name, p in layer.parameters.items() if name in self.stored}

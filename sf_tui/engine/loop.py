@@ -272,6 +272,7 @@ class StageTuner:
         if not result.is_finite:
             raise NonFiniteLossError(step, loss, result.grad_norm, added)
         self.step = step
+        self._ranks.note_step(step)
         seconds = max(self._clock() - started, 1e-9)
         return StepOutcome(loss, result.grad_norm, rate, result.tokens / seconds, added)
 

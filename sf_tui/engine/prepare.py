@@ -16,6 +16,7 @@ from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.probing import Reference
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.sharding import divide
 from sf_tui.errors import DataError, ModelError
@@ -70,6 +71,8 @@ class PreparedRun:
     """Notes on unexpected behavior of the model's chat template and generation settings."""
     ranks: Ranks = ALONE
     """The processes that train the model together."""
+    reference: Reference | None = None
+    """The start model's distributions on the answers that a task consists of; None without one."""
 
     def begin_stage(self, stage: str) -> None:
         """Prepare the model for a stage that starts: with a new adapter, if each stage has one."""

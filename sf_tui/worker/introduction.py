@@ -18,6 +18,7 @@ from sf_tui.engine.strategies import StageStrategies
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import AnchorState, ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted, StageStarted
+from sf_tui.vocabulary.sizes import format_bytes
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.lockstep import ending_alike
@@ -129,7 +130,7 @@ def _warn_of_disk(context: RunContext) -> None:
         context.alert(
             "warn",
             "disk",
-            f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            f"the checkpoints may take {format_bytes(needed)}, and {format_bytes(free)} are "
             "free; lower [checkpoint] keep_last or choose another --run-dir",
         )
 

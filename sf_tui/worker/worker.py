@@ -27,7 +27,6 @@ from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.final_model import whole_weights, write_model
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
@@ -74,6 +73,8 @@ class Worker:
         self._signals = signals
         self._listeners: list[Callable[[Event], None]] = []
         self._context: RunContext | None = None
+        self._watch = RankWatch(ranks, self._say_lost)
+        self._heartbeat = Heartbeat(run, self._watch.read)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` for every event written from now on."""
@@ -89,42 +90,39 @@ class Worker:
             return self._follow()
         if self._ranks.world == 1:
             leave_lone_launcher(os.environ)
-        watch = RankWatch(self._ranks, self._say_lost)
-        watch.start()
-        try:
-            code = self._own_and_work()
-        except SfError as error:
-            self._ranks.end(error.exit_code)
-            raise
-        except Exception:
-            self._ranks.end(EXIT_FAILED)
-            raise
-        finally:
-            watch.stop()
+        with self._watch:
+            try:
+                code = self._own_and_work()
+            except SfError as error:
+                self._ranks.end(error.exit_code)
+                raise
+            except Exception:
+                self._ranks.end(EXIT_FAILED)
+                raise
         self._ranks.end(code)
         return code
 
     def _say_lost(self, error: RankLostError) -> None:
-        if self._context is not None:
+        if not self._ranks.is_main:
+            print(error, file=sys.stderr, flush=True)
+        elif self._context is not None:
             self._say_failed(self._context.log, one_line(error), error.exit_code)
+            self._heartbeat.stop()
 
     def _follow(self) -> int:
         """Train as rank 0 decides, until it has ended the run; return the run's exit code."""
-        watch = RankWatch(self._ranks, lambda error: print(error, file=sys.stderr, flush=True))
-        watch.start()
-        try:
-            self._work(None)
-            # Rank 0 writes the model, and ends the run.
-            self._ranks.decide(lambda: None)
-        except RunEnded as end:
-            return end.exit_code
-        except RankLostError:
-            raise
-        except Exception as error:
-            self._ranks.leave(str(error) or type(error).__name__)
-            raise
-        finally:
-            watch.stop()
+        with self._watch:
+            try:
+                self._work(None)
+                # Rank 0 writes the model, and ends the run.
+                self._ranks.decide(lambda: None)
+            except RunEnded as end:
+                return end.exit_code
+            except RankLostError:
+                raise
+            except Exception as error:
+                self._ranks.leave(str(error) or type(error).__name__)
+                raise
         raise RankLostError("rank 0 goes on after the end of the run")
 
     def _own_and_work(self) -> int:
@@ -132,10 +130,9 @@ class Worker:
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
-        heartbeat = Heartbeat(self._run, DeviceReader())
         try:
             clear_leftovers(self._run)
-            heartbeat.start()
+            self._heartbeat.start()
             log = self._open_log()
             try:
                 check_log(self._run, log.seq)
@@ -143,7 +140,7 @@ class Worker:
             finally:
                 log.close()
         finally:
-            heartbeat.stop()
+            self._heartbeat.stop()
             lock.release()
 
     def _open_log(self) -> EventLog:
@@ -164,6 +161,8 @@ class Worker:
             # Nothing failed: the run waits for its host.
             raise
         except SfError as error:
+            if isinstance(error, RankLostError):
+                self._watch.note_gone(error.ranks)
             self._say_failed(log, one_line(error), error.exit_code)
             raise
         except Exception as error:
