@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -63,8 +63,9 @@ class RankWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ranks", daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
