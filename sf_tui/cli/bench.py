@@ -19,7 +19,8 @@ app = typer.Typer(
 )
 
 _Model = Annotated[
-    str, typer.Option("--model", help="Measure on starter:NAME, a model directory or a .gguf file.")
+    str,
+    typer.Option("--model", help="Measure on starter:NAME, a directory, a .gguf or random:SHAPE."),
 ]
 _Steps = Annotated[
     int | None,

@@ -49,6 +49,7 @@ from sf_tui.vocabulary.measured import (
     format_number,
     format_score,
 )
+from sf_tui.vocabulary.metrics import KL
 
 # Without a terminal, a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
@@ -182,7 +183,8 @@ class Narrator:
             return ""
         latest = stage.probes[-1]
         parts = [
-            f"{task} {format_score(score_of(self._state, task, latest))}" for task in latest.metrics
+            f"{task} {format_score(score_of(self._state, task, latest), kl=True)}"
+            for task in latest.metrics
         ]
         window = stage.danger
         danger = f"  danger {stage.step - window.start}/{window.length}" if window else ""
@@ -286,7 +288,26 @@ def table_legend(state: RunState) -> list[str]:
         f"{usual}{others}, ± half its 95 % interval",
         "n: held-out examples, the whole split; change: in points, since the run began or taught "
         "the task",
+        *_divergence_lines(state),
     ]
+
+
+def _divergence_lines(state: RunState) -> list[str]:
+    """Return how far the model is from the start model on its own answers, a line for each task."""
+    lines = []
+    for row in courses(state):
+        found = row.divergence
+        if found is None:
+            continue
+        most = ""
+        if found.largest is not None:
+            most = f", at most {format_number(found.largest)} in the window"
+            most += f" (step {found.largest_step})"
+        lines.append(
+            f"{row.task}: KL {format_number(found.end)} at the end{most}: {KL.description}, in "
+            f"{KL.unit}"
+        )
+    return lines
 
 
 def _cell(score: Score | None, examples: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -96,6 +97,13 @@ class ModelLayout:
 def block_name(index: int) -> str:
     """Return the name of decoder block `index`, counted from 0 at the input."""
     return f"block-{index}"
+
+
+def block_module(model: nn.Module, block: Layer) -> nn.Module:
+    """Return the module of a decoder block."""
+    parts = [name.split(".")[:-1] for name in block.parameters]
+    shared = takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
+    return model.get_submodule(".".join(each[0] for each in shared))
 
 
 def read_layout(

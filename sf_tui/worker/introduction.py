@@ -68,6 +68,10 @@ def introduce_run(context: RunContext) -> None:
         context.log_event(Alert("warn", "model", note))
     for note in prepared.notes:
         context.log_event(Alert("warn", "template", note))
+    if any(stage.train.tf32 for stage in profile.stages()) and not prepared.compute.tf32:
+        context.log_event(
+            Alert("info", "tf32", f"tf32 has no effect: {prepared.compute.device} has no TF32")
+        )
     for name, task in prepared.tasks.items():
         for note in task.task.notes:
             context.log_event(Alert("info", "data", f"'{name}': {note}"))

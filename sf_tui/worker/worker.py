@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
@@ -34,8 +32,8 @@ from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.launched import describe_ranks, leave_lone_launcher
-from sf_tui.worker.ops import counted
 from sf_tui.worker.rank_watch import RankWatch
+from sf_tui.worker.resume_differences import tell_differences
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.run_end import (
@@ -326,27 +324,7 @@ class Worker:
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.resume_log.last_step(stage) - step, 0)
         context.log_event(Rewound(stage=stage, step=step, lost=lost, reason="resumed"))
-        self._tell_other_ranks(context, point)
-        then = point.state["torch"]
-        if then != torch.__version__:
-            context.alert(
-                "warn",
-                "versions",
-                f"resumed with torch {torch.__version__}, begun with {then}: the same course, "
-                "but not to the last bit",
-                point.stage,
-                point.step,
-            )
-
-    def _tell_other_ranks(self, context: RunContext, point: Checkpoint) -> None:
-        before, now = point.state["ranks"], self._ranks.world
-        if before == now:
-            return
-        text = (
-            f"resumed on {counted(now, 'rank')}, written by {counted(before, 'rank')}: the "
-            "same samples in the same order, and the same course within float tolerance"
-        )
-        context.log_event(Alert("info", "ranks", text, point.stage, point.step))
+        tell_differences(context, point)
 
     def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
         lost = context.resume_log.last_step(spec.name)

@@ -8,6 +8,7 @@ nothing is saved but what importing and building the command line take each time
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -42,6 +43,9 @@ def prepare() -> None:
             importlib.import_module(module.name)
     typer.main.get_command = functools.cache(typer.main.get_command)
     typer.main.get_command(app)
+    # A collection in a forked process would touch, and so copy, every page that it shares.
+    gc.collect()
+    gc.freeze()
 
 
 def start(request: dict[str, Any]) -> int:
