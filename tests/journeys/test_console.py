@@ -48,10 +48,12 @@ def end_worker(run: RunDirectory) -> None:
         os.kill(live.pid, signal.SIGKILL)
 
 
-def wait_for(run: RunDirectory, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def wait_for(
+    run: RunDirectory, wanted: Callable[[dict[str, Any]], bool], patience_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Return the first event that is wanted, once it is in the log."""
     tail = EventTail(run.events)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         for event in tail.iterate_objects():
             if wanted(event):
