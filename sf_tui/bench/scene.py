@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sf_tui.bench.shapes import RANDOM, SHAPES, write_random_model
 from sf_tui.errors import ModelError
 from sf_tui.profile import Profile, load_profile, parse_profile, starter_directory
 from sf_tui.tasks.model_source import STARTER, load_tokenizer
@@ -81,8 +82,8 @@ def make_scene(
     """Return a profile with one stage, `new`, which watches the task `old`.
 
     Args:
-        model: `starter:NAME`, a directory or a .gguf file.
-        folder: for the generated rows and the converted weights of a GGUF file.
+        model: `starter:NAME`, `random:SHAPE`, a directory or a .gguf file.
+        folder: for the generated rows, random weights and the converted ones of a GGUF file.
         batch_size: examples per step; None: the scene's own.
         threads: CPU threads.
         settings: values of other keys by `table.key`; numbers only.
@@ -93,10 +94,13 @@ def make_scene(
     """
     if is_starter(model):
         starter_directory(model)
+    elif model.startswith(RANDOM):
+        model = write_random_model(model, folder / "model")
     elif not Path(model).exists():
         raise ModelError(
             f"--model {model}: no such directory or file",
-            f"name a model directory, a .gguf file, or {STARTER_MODEL}",
+            f"name a model directory, a .gguf file, {STARTER_MODEL}, or {RANDOM}SHAPE "
+            f"({', '.join(SHAPES)})",
         )
     settings = {**settings, "train.threads": threads}
     if batch_size is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter
-from sf_tui.engine.adapters.layers import TRAINED
+from sf_tui.engine.adapters.layers import find_adapters
 from sf_tui.engine.adapters.write import write_adapter
 from sf_tui.errors import ModelError
 from sf_tui.profile.adapter_schema import AdapterSettings
@@ -26,7 +26,7 @@ _MERGED = (
 def keep_adapter(run: RunDirectory, model: Any, base: str) -> None:
     """Write the adapter of a host's model into the run, as the training begins.
 
-    A model without an adapter, or whose adapter has a name of its own, writes nothing.
+    A model without an adapter writes nothing.
 
     Args:
         run: the new run.
@@ -35,8 +35,10 @@ def keep_adapter(run: RunDirectory, model: Any, base: str) -> None:
 
     Raises:
         OSError: it can't be written.
+        ModelError: more than one adapter is in use, or it is merged into the weights.
     """
-    if TRAINED not in (getattr(model, "peft_config", None) or {}):
+    adapters = find_adapters(model)
+    if adapters is None or adapters.trained not in (getattr(model, "peft_config", None) or {}):
         return
     folder = _folder(run)
     folder.mkdir(parents=True, exist_ok=True)

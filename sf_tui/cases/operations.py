@@ -7,8 +7,7 @@ model in place; a model directory is written complete or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +28,6 @@ from sf_tui.recovery.repair import Repair
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import aside_name, new_folder, remove_abandoned
 from sf_tui.run.events import EventLog
-from sf_tui.run.liveness import RunLock
-from sf_tui.run.reading import check_links
 from sf_tui.vocabulary.events import DiagnosisMade
 
 EXAMPLES_WITHOUT_START = 10
@@ -194,22 +191,6 @@ def repair(
         log=say,
         on_step=progress.step,
     ).run()
-
-
-@contextmanager
-def locked(run: RunDirectory) -> Iterator[None]:
-    """Hold a run's lock, so that no worker starts on it.
-
-    Raises:
-        RunError: a worker holds it, or a link leads out of its directory.
-    """
-    check_links(run)
-    lock = RunLock(run)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def append_diagnosis(run: RunDirectory, event: DiagnosisMade) -> DiagnosisMade:

@@ -19,6 +19,7 @@ from sf_tui.cases.profile_warnings import warn_of_plan
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.errors import DataError, ModelError
 from sf_tui.profile import Profile
+from sf_tui.vocabulary.sizes import format_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -91,8 +92,8 @@ def _refusal(profile: Profile, plan: MemoryPlan) -> ModelError | None:
     ways = list(remedies(profile, plan))
     return ModelError(
         f"[model] {profile.model.source}: weights, gradients and AdamW's moments take "
-        f"{plan.exact / 1e9:.1f} GB a process, and the device has "
-        f"{plan.device_bytes / 1e9:.1f} GB{shared}",
+        f"{format_bytes(plan.exact)} a process, and the device has "
+        f"{format_bytes(plan.device_bytes)}{shared}",
         f"what would fit: {'; '.join(ways)}" if ways else "take a smaller model or a larger device",
     )
 

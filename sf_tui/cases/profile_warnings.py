@@ -24,6 +24,7 @@ from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import runs_home
 from sf_tui.vocabulary.intervals import wilson_estimate
 from sf_tui.vocabulary.measured import half_width
+from sf_tui.vocabulary.sizes import format_bytes
 
 RATE_BELOW = 0.1
 RATE_ABOVE = 5.0
@@ -162,14 +163,14 @@ def _machine(estimate: RunEstimate) -> Iterator[str]:
         and estimate.memory > estimate.memory_available
     ):
         yield (
-            f"training may take {estimate.memory / 1e9:.1f} GB of memory, and "
-            f"{estimate.memory_available / 1e9:.1f} GB are free; lower micro_batch_size, or set "
+            f"training may take {format_bytes(estimate.memory)} of memory, and "
+            f"{format_bytes(estimate.memory_available)} are free; lower micro_batch_size, or set "
             "gradient_checkpointing = true"
         )
     free = free_disk(runs_home())
     if estimate.disk is not None and free is not None and estimate.disk > free:
         yield (
-            f"the run may take {estimate.disk / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are "
+            f"the run may take {format_bytes(estimate.disk)} of disk, and {format_bytes(free)} are "
             "free; lower [checkpoint] keep_last, or set SF_HOME to another disk"
         )
 

@@ -13,7 +13,13 @@ from sf_tui.cases.host_adapter import kept_adapter
 from sf_tui.cases.referenced import check_unchanged, open_referenced
 from sf_tui.engine.adapters.files import ADAPTER_CONFIG, inspect_adapter, is_adapter
 from sf_tui.engine.adapters.start import adapter_weights
-from sf_tui.engine.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, start_folder
+from sf_tui.engine.checkpoint import (
+    Checkpoint,
+    checkpoint_weights,
+    load_checkpoint,
+    read_checkpoint,
+    start_folder,
+)
 from sf_tui.engine.checkpoint_state import STATE_FILE
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.layout import ModelLayout
@@ -230,7 +236,9 @@ def own_start(
     """
     if starts_without_adapter(profile, stage):
         return base_start(model)
-    checkpoint = start_of(stage)
-    if read_checkpoint(checkpoint) is None:
+    checkpoint = read_checkpoint(start_of(stage))
+    if checkpoint is None:
         return None
-    return open_start_weights(checkpoint, model.loaded.model, model.layout)
+    start = checkpoint_weights(checkpoint, model.layout)
+    start.check(model.layout)
+    return start

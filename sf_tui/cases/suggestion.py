@@ -20,6 +20,7 @@ from sf_tui.engine.probe_plan import OLD_TASK_FLOOR
 from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.profile import TrainSettings
 from sf_tui.profile.train_schema import DEFAULT_STEPS
+from sf_tui.vocabulary.sizes import format_bytes
 
 RATE_TIMES_WIDTH = 0.08
 """Learning rate times hidden size.
@@ -203,7 +204,7 @@ def _memory(
         micro //= 2
     if micro == batch:
         return {}
-    reasons["train.micro_batch_size"] = f"of {available / 1e9:.1f} GB that are free"
+    reasons["train.micro_batch_size"] = f"of {format_bytes(available)} that are free"
     return {"micro_batch_size": micro}
 
 

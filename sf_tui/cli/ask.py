@@ -202,7 +202,7 @@ def _ask_disk(run: RunDirectory, wanted: Wanted) -> AnswerSheet:
     sheet = asked.sheet()
     for note in sheet.notes:
         log(f"note: {note}")
-    if wanted.step is None and not wanted.tasks and not is_live(run):
+    if not wanted.tasks and (sheet.asked or not is_live(run)):
         try:
             write_sheet(run, sheet)
         except OSError as error:

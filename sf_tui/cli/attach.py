@@ -32,10 +32,10 @@ Light = Annotated[
 WithBell = Annotated[
     bool,
     typer.Option(
-        "--bell", help="Ring the bell at warnings and at the run's end; default: the profile's."
+        "--bell",
+        help="Console: ring the bell at warnings and at the run's end; default: the profile's.",
     ),
 ]
-
 NoMouse = Annotated[
     bool,
     typer.Option("--no-mouse", help="Console: leave the mouse to the terminal, to select text."),
@@ -59,10 +59,9 @@ def attach(
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
-    from sf_tui.tui.terminal import ConsoleOptions
 
-    options = ConsoleOptions(
-        lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse, bell=bell
+    options = console_options(
+        lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
     )
     found = choose_run(options) if run is None else find_run(run)
     if found is None:
@@ -87,17 +86,39 @@ def watch(
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
+
+    options = console_options(
+        read_only=True,
+        lite=lite,
+        ascii_only=ascii_only,
+        light=light,
+        no_mouse=no_mouse,
+        bell=bell,
+    )
+    raise typer.Exit(attach_to(find_run(run), options))
+
+
+def console_options(
+    *,
+    lite: bool,
+    ascii_only: bool,
+    light: bool,
+    no_mouse: bool,
+    bell: bool,
+    read_only: bool = False,
+) -> ConsoleOptions:
+    """Return the options of a console as the command line has them."""
+    # Deferred: not needed for `sf --help`.
     from sf_tui.tui.terminal import ConsoleOptions
 
-    options = ConsoleOptions(
-        read_only=True,
+    return ConsoleOptions(
+        read_only=read_only,
         lite=lite,
         ascii_only=ascii_only,
         light=light,
         mouse=not no_mouse,
         bell=bell,
     )
-    raise typer.Exit(attach_to(find_run(run), options))
 
 
 def attach_to(
@@ -121,13 +142,21 @@ def attach_to(
         UsageError: there is no terminal.
     """
     # Deferred: not needed for `sf --help`.
+    from sf_tui.run.liveness import last_event_type
     from sf_tui.tui.session import closing_message, open_console
+    from sf_tui.vocabulary.events import RunFinished
 
     run.read_run_json()
     offset = run.events.stat().st_size if run.events.exists() else 0
     code = open_console(run, options, worker_ended=worker_ended)
     if code >= 0:
         write_line(closing_message(run, code), err=True)
+    if code == 0 and last_event_type(run) == RunFinished.TYPE and run.model.is_dir():
+        # Deferred: a console that is left early must not wait for it.
+        from sf_tui.cli.narration import model_lines
+
+        for line in model_lines(run):
+            write_line(line, err=True)
     return code or (_exit_code_since(run, offset) if worker_ended is not None else 0)
 
 

@@ -19,7 +19,8 @@ app = typer.Typer(
 )
 
 _Model = Annotated[
-    str, typer.Option("--model", help="Measure on starter:NAME, a model directory or a .gguf file.")
+    str,
+    typer.Option("--model", help="Measure on starter:NAME, a directory, a .gguf or random:SHAPE."),
 ]
 _Steps = Annotated[
     int | None,
@@ -66,7 +67,8 @@ def hosted(
 ) -> None:
     """Measure the time that `SfCallback` adds to transformers' Trainer.
 
-    A watched Trainer and a plain one take one step each in turn, with all hooks and probes.
+    A watched Trainer and a plain one take one step each in turn, with all hooks and probes; then
+    again with the sides exchanged.
     """
     _measure("hosted", model, steps, batch_size, threads, json)
 
@@ -175,7 +177,8 @@ def _measure(
         "batch_size": batch_size,
         "threads": threads,
     }
-    _show(BenchReport.from_plain(run_part(part, arguments, threads)), json)
+    found = run_part(part, arguments, threads, steady_memory=part == "hosted")
+    _show(BenchReport.from_plain(found), json)
 
 
 def _absolute(model: str) -> str:

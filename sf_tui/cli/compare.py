@@ -31,9 +31,9 @@ def compare(
 ) -> None:
     """Compare runs: scores at each stage's end, curves by step, and profile keys that differ.
 
-    Each difference is to the first run, with its 95 % interval: the paired one where both runs
-    kept the results of the same single examples, else the wider one of two independent
-    measurements, with the reason. For example: `sf compare baseline last`.
+    Each difference is to the first run, with its 95 % interval: paired (Newcombe's, and a bootstrap
+    over the examples) where both runs kept the results of the same single examples, else the wider
+    one of two independent measurements, with the reason. For example: `sf compare baseline last`.
     """
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.report.comparison import compare_runs
@@ -108,6 +108,7 @@ def _score_object(compared: ComparedScore) -> dict[str, Any]:
         "lost": compared.lost,
         "gained": compared.gained,
         "p_value": compared.p_value,
+        "bootstrap_interval": list(compared.bootstrap.interval) if compared.bootstrap else None,
         "why_unpaired": compared.why_unpaired or None,
     }
 
@@ -115,7 +116,7 @@ def _score_object(compared: ComparedScore) -> dict[str, Any]:
 def _print_scores(comparison: Comparison) -> None:
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.columns import Column, write_columns
-    from sf_tui.vocabulary.measured import format_score
+    from sf_tui.vocabulary.measured import format_score, signed
 
     for at, run in enumerate(comparison.runs):
         write_line(f"{_label(at)}  {run.run.id}  {run.state.profile}  {run.state.status}")
@@ -123,6 +124,7 @@ def _print_scores(comparison: Comparison) -> None:
     labels = [_label(at) for at in range(len(comparison.runs))]
     header = ["stage", "task", "n", *labels, *(f"{label} − A" for label in labels[1:])]
     rows: list[list[str]] = []
+    resampled: list[str] = []
     reasons: dict[str, list[str]] = {}
     for row in comparison.tasks:
         counts = [score.score.examples for score in row.scores if score.score]
@@ -131,12 +133,17 @@ def _print_scores(comparison: Comparison) -> None:
         cells += [_difference_text(score) for score in row.scores[1:]]
         rows.append(cells)
         for label, score in zip(labels[1:], row.scores[1:], strict=True):
+            where = f"{row.task} after {row.stage} ({label})"
+            if score.bootstrap is not None:
+                ends = " to ".join(signed(100 * end, 1) for end in score.bootstrap.interval)
+                resampled.append(f"{where} {ends}")
             if score.why_unpaired:
-                where = f"{row.task} after {row.stage} ({label})"
                 reasons.setdefault(score.why_unpaired, []).append(where)
     write_columns([Column(name) for name in header], rows)
     write_line()
     write_line("± and brackets: 95 % intervals; differences of shares in points")
+    if resampled:
+        write_line(f"paired bootstrap over the same examples: {', '.join(resampled)}")
     for reason, places in reasons.items():
         write_line(f"not paired: {', '.join(places)}: {reason}")
 

@@ -193,7 +193,7 @@ def _ask_worker(
         arguments["time"] = time_s
     tail = EventTail(run.events, offset=run.events.stat().st_size)
     log = narrator()
-    log(f"the worker of {run.id} makes the diagnosis between two steps")
+    log(f"the worker of {run.id} makes the diagnosis")
     patience = Patience(_ACCEPT_WAIT_S, log, cancels=True)
     answer = send_and_wait(run, name, arguments, patience)
     if answer is None or answer.status != "done":

@@ -23,6 +23,7 @@ from sf_tui.cli.complete import complete_profile
 from sf_tui.cli.doctor_findings import Finding
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
+from sf_tui.vocabulary.sizes import format_bytes
 
 LOGIND_FILES = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Folders of logind's settings, in order of increasing precedence."""
@@ -76,7 +77,7 @@ def check_machine() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = (
         f"{cores} cores (load {load:.1f}), "
-        f"{_gigabytes(memory.available)} of {_gigabytes(memory.total)} memory free"
+        f"{format_bytes(memory.available)} of {format_bytes(memory.total)} memory free"
     )
     return Finding("machine", "ok", found)
 
@@ -102,7 +103,7 @@ def check_gpus() -> Iterator[Finding]:
         name = pynvml.nvmlDeviceGetName(handle)
         found = (
             f"{name.decode() if isinstance(name, bytes) else name}: "
-            f"{_gigabytes(memory.free)} of {_gigabytes(memory.total)} free"
+            f"{format_bytes(memory.free)} of {format_bytes(memory.total)} free"
         )
         if build.startswith("cpu"):
             yield Finding(
@@ -121,7 +122,7 @@ def _gpus_of_torch() -> Iterator[Finding]:
     import torch
 
     for index in range(torch.cuda.device_count()):
-        free, total = map(_gigabytes, torch.cuda.mem_get_info(index))
+        free, total = map(format_bytes, torch.cuda.mem_get_info(index))
         found = f"{torch.cuda.get_device_name(index)}: {free} of {total} free"
         yield Finding(f"gpu {index}", "ok", found, "for its load: pip install 'sf-tui[gpu]'")
 
@@ -267,14 +268,14 @@ def check_disk(profile: str, home: Path) -> Finding:
         loaded = load_profile(profile)
     except SfError as error:
         return Finding(
-            "disk", "warn", f"{_gigabytes(free)} free; {error.message}", "name another --profile"
+            "disk", "warn", f"{format_bytes(free)} free; {error.message}", "name another --profile"
         )
     parameters = count_parameters(loaded)
     if parameters is None:
         return Finding(
             "disk",
             "info",
-            f"{_gigabytes(free)} free; the size of {loaded.model.source} is unknown",
+            f"{format_bytes(free)} free; the size of {loaded.model.source} is unknown",
             f"a checkpoint takes about {BYTES_A_PARAMETER} bytes per parameter",
         )
     # The first and last of each stage are kept; one more exists while the next is written.
@@ -282,8 +283,8 @@ def check_disk(profile: str, home: Path) -> Finding:
     count = 2 * len(loaded.stages()) + kept
     need = count * parameters * BYTES_A_PARAMETER
     found = (
-        f"{_gigabytes(free)} free; {loaded.name} keeps up to {count} checkpoints, "
-        f"{_gigabytes(need)}"
+        f"{format_bytes(free)} free; {loaded.name} keeps up to {count} checkpoints, "
+        f"{format_bytes(need)}"
     )
     if need > free:
         return Finding(
@@ -328,10 +329,6 @@ def _parameters_of_config(config: Mapping[str, Any]) -> int | None:
         return None
     vocabulary = config.get("vocab_size", 1500)
     return 12 * layers * hidden * hidden + 2 * int(vocabulary) * hidden
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def _user() -> str:

@@ -43,7 +43,7 @@ def rm(
     from sf_tui.run.directory import find_run
     from sf_tui.run.removal import check_removable, clear_removed, foreign_entries, remove_run
     from sf_tui.run.storage import size_of
-    from sf_tui.tui.numbers import format_bytes
+    from sf_tui.vocabulary.sizes import format_bytes
 
     # All are found and checked before one is deleted: `last` means the same run for each.
     found = list({run.path: run for run in map(find_run, runs)}.values())
@@ -198,12 +198,12 @@ def _carry_out(plan: Plan) -> bool:
     """Delete what a plan names; return whether all of it is gone."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.durable import reason_of
-    from sf_tui.run.removal import check_idle, held
+    from sf_tui.run.removal import check_idle, lock_to_delete
     from sf_tui.run.storage import delete
 
     try:
         check_idle(plan.run)
-        with held(plan.run):
+        with lock_to_delete(plan.run):
             for folder in plan.folders:
                 delete(folder)
     except RunBusyError as error:
@@ -222,7 +222,7 @@ def _carry_out(plan: Plan) -> bool:
 def _print_plans(plans: Sequence[Plan], *, named: bool, done: bool) -> None:
     # Deferred: not needed for `sf --help`.
     from sf_tui.cli.columns import Column, to_terminal, write_columns
-    from sf_tui.tui.numbers import format_bytes
+    from sf_tui.vocabulary.sizes import format_bytes
 
     for plan in plans:
         if named and plan.skipped and not done:
@@ -272,7 +272,7 @@ def du(
     from sf_tui.cli.columns import Column, to_terminal, write_columns
     from sf_tui.run.directory import find_run, list_runs
     from sf_tui.run.storage import usage_of
-    from sf_tui.tui.numbers import format_bytes
+    from sf_tui.vocabulary.sizes import format_bytes
 
     found = [find_run(run) for run in runs] if runs else list_runs()
     rows = []

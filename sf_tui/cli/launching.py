@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sf_tui.cli.output import write_line
-from sf_tui.cli.ranks import launch_command, work_in_processes
+from sf_tui.cli.ranks import failure_of, launch_command, work_in_processes
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
 from sf_tui.quick_imports import without_collecting
 from sf_tui.run.directory import RunDirectory
@@ -56,7 +56,7 @@ def work_here(
         run: the run.
         signals: from `take_stop_signals`; a signal already received stops the run at once.
         json: print the events to stdout.
-        created: the directory was created for this call and is removed if the run can't start.
+        created: the directory was created for this call; see `remove_unstarted`.
         accept_changed_data: resume although files outside the run have changed.
         ranks: the processes of which this is rank 0; None: it trains alone.
         processes: number of processes to start for the run; if more than 1, this one only shows
@@ -80,10 +80,23 @@ def work_here(
         for listener in listeners:
             worker.listen(listener)
         return worker.work()
-    except Exception:
-        if created and not _was_started(run):
-            shutil.rmtree(run.path)
+    except Exception as error:
+        if created:
+            remove_unstarted(run, error, in_sight=processes == 1 and ranks is None)
         raise
+
+
+def remove_unstarted(run: RunDirectory, error: Exception, *, in_sight: bool) -> None:
+    """Remove the directory of a new run that started nothing, unless its logs have the cause.
+
+    Args:
+        run: the run.
+        error: what ended it. Wrong usage, data or models are described by their message alone.
+        in_sight: the process that failed wrote to this terminal, and not to a log of the run.
+    """
+    explained = isinstance(error, SfError) and error.exit_code == UsageError.exit_code
+    if (in_sight or explained) and not _was_started(run):
+        shutil.rmtree(run.path)
 
 
 def start_detached(
@@ -138,7 +151,10 @@ def wait_until_started(
     while time.monotonic() < deadline:
         for event in tail.poll():
             if isinstance(event, RunFinished) and event.status == "failed":
-                raise failure_of(run, event, created=created)
+                error = failure_of(run, event.exit_code, event.reason)
+                if created:
+                    remove_unstarted(run, error, in_sight=False)
+                raise error
             return
         if process.poll() is not None:
             output = run.worker_log.read_text(encoding="utf-8", errors="replace").strip()
@@ -172,15 +188,6 @@ def play_in_console(
     if process.poll() not in (None, 0) and not _was_started(run):
         wait_until_started(run, process, created=created)
     return code
-
-
-def failure_of(run: RunDirectory, event: RunFinished, *, created: bool) -> SfError:
-    """Return the error of a `run_finished` event; remove a run that started nothing."""
-    reason = event.reason or event.status
-    if created and not _was_started(run):
-        shutil.rmtree(run.path)
-    error: SfError = UsageError(reason) if event.exit_code == 2 else RunError(reason)
-    return error
 
 
 def _was_started(run: RunDirectory) -> bool:
@@ -228,9 +235,5 @@ def repair_before_resume(run: RunDirectory) -> str:
         RunBusyError: a worker holds the run.
         RunError: the log can't be read or written.
     """
-    lock = RunLock(run)
-    lock.acquire()
-    try:
+    with RunLock(run):
         return repair_log(run)
-    finally:
-        lock.release()

@@ -124,7 +124,7 @@ class LogReader:
 
     def _probe_text(self, event: Probe) -> str:
         scores = [
-            f"{task} {format_score(score, counts=event.full)}"
+            f"{task} {format_score(score, counts=event.full, kl=True)}"
             for task in event.metrics
             if (score := score_of(self._plan, task, event)) is not None
         ]

@@ -49,6 +49,7 @@ from sf_tui.vocabulary.measured import (
     format_number,
     format_score,
 )
+from sf_tui.vocabulary.metrics import KL
 
 # Without a terminal, a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
@@ -93,7 +94,7 @@ class Narrator:
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._last_line = clock() - PLAIN_LINE_EVERY_S
-        self._lines = ProgressLines(clock)
+        self._lines: dict[str, ProgressLines] = {}
         self._silent = False
 
     def catch_up(self, events: Iterable[Event]) -> None:
@@ -158,11 +159,11 @@ class Narrator:
 
     def _show_progress(self, event: OperationProgress) -> None:
         if not event.part:
-            self._lines = ProgressLines(self._clock)
-        text = self._lines.line(event)
-        waits = "" if event.part else "training waits"
-        if text or waits:
-            self._write(f"{event.op}: {', '.join(filter(None, (waits, text)))}")
+            # One for each: a test beside the training and an operation may alternate.
+            self._lines[event.op] = ProgressLines(self._clock)
+        text = self._lines.setdefault(event.op, ProgressLines(self._clock)).event_line(event)
+        if text:
+            self._write(f"{event.op}: {text}")
 
     def _show_step(self, event: Step) -> None:
         stage = self._state.stages[event.stage]
@@ -182,7 +183,8 @@ class Narrator:
             return ""
         latest = stage.probes[-1]
         parts = [
-            f"{task} {format_score(score_of(self._state, task, latest))}" for task in latest.metrics
+            f"{task} {format_score(score_of(self._state, task, latest), kl=True)}"
+            for task in latest.metrics
         ]
         window = stage.danger
         danger = f"  danger {stage.step - window.start}/{window.length}" if window else ""
@@ -286,7 +288,26 @@ def table_legend(state: RunState) -> list[str]:
         f"{usual}{others}, ± half its 95 % interval",
         "n: held-out examples, the whole split; change: in points, since the run began or taught "
         "the task",
+        *_divergence_lines(state),
     ]
+
+
+def _divergence_lines(state: RunState) -> list[str]:
+    """Return how far the model is from the start model on its own answers, a line for each task."""
+    lines = []
+    for row in courses(state):
+        found = row.divergence
+        if found is None:
+            continue
+        most = ""
+        if found.largest is not None:
+            most = f", at most {format_number(found.largest)} in the window"
+            most += f" (step {found.largest_step})"
+        lines.append(
+            f"{row.task}: KL {format_number(found.end)} at the end{most}: {KL.description}, in "
+            f"{KL.unit}"
+        )
+    return lines
 
 
 def _cell(score: Score | None, examples: int) -> str:
@@ -304,17 +325,21 @@ def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
     """Return what to read at a run's end: outcome, where the model is, and the next commands."""
     closing = closing_of(run, state, run_name(run))
     lines = list(closing.outcome)
-    if closing.model is not None:
-        is_final = closing.model == run.model
-        lines.append(f"{'model' if is_final else 'checkpoint'}: {closing.model}")
-        if is_final:
-            is_adapter = (run.model / "adapter_config.json").is_file()
-            loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
-            lines.append(f'load it: {loader}"{closing.model}")')
+    if closing.model == run.model:
+        lines += model_lines(run)
+    elif closing.model is not None:
+        lines.append(f"checkpoint: {closing.model}")
     for command, why in closing.next_steps:
         named = not command or command in why
         lines.append(f"next: {why}" if named else f"next: `{command}`: {why}")
     return lines
+
+
+def model_lines(run: RunDirectory) -> list[str]:
+    """Return where a run's final model is, and the line of Python that loads it."""
+    is_adapter = (run.model / "adapter_config.json").is_file()
+    loader = _LOAD_ADAPTER if is_adapter else _LOAD_MODEL
+    return [f"model: {run.model}", f'load it: {loader}"{run.model}")']
 
 
 def headless_listeners(run: RunDirectory, *, json: bool) -> list[Callable[[Event], None]]:

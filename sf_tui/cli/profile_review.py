@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sf_tui.vocabulary.sizes import format_bytes
+
 if TYPE_CHECKING:
     from sf_tui.cases.data_facts import DataFacts
     from sf_tui.cases.estimates import RunEstimate, StageEstimate
@@ -92,10 +94,10 @@ def _cost(estimate: RunEstimate) -> str:
     assert estimate.disk is not None
     free = ""
     if estimate.memory_available is not None:
-        free = f" ({gigabytes(estimate.memory_available)} free)"
+        free = f" ({format_bytes(estimate.memory_available)} free)"
     return (
-        f"about {duration(estimate.seconds)}, {gigabytes(estimate.memory)} of memory{free}, "
-        f"up to {gigabytes(estimate.disk)} of disk; right within a factor of two or so"
+        f"about {duration(estimate.seconds)}, {format_bytes(estimate.memory)} of memory{free}, "
+        f"up to {format_bytes(estimate.disk)} of disk; right within a factor of two or so"
     )
 
 
@@ -103,11 +105,11 @@ def _memory(plan: MemoryPlan) -> str:
     ranks = f"each of {plan.ranks} processes: " if plan.ranks > 1 else ""
     if plan.sharded:
         ranks = f"each of {plan.ranks} processes, which divide the model: "
-    program = f", Python and torch {gigabytes(plan.process)}" if plan.process else ""
+    program = f", Python and torch {format_bytes(plan.process)}" if plan.process else ""
     return (
-        f"{ranks}weights {gigabytes(plan.weights)}, gradients {gigabytes(plan.gradients)}, "
-        f"optimizer {gigabytes(plan.optimizer)}, activations about {gigabytes(plan.activations)} "
-        f"({plan.rows} rows a pass){program}"
+        f"{ranks}weights {format_bytes(plan.weights)}, gradients {format_bytes(plan.gradients)}, "
+        f"optimizer {format_bytes(plan.optimizer)}, activations about "
+        f"{format_bytes(plan.activations)} ({plan.rows} rows a pass){program}"
     )
 
 
@@ -126,11 +128,6 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     hours = seconds / 3600
     return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
-
-
-def gigabytes(count: float) -> str:
-    """Return a size in MB or GB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def profile_json(profile: Profile, review: Review | None) -> dict[str, Any]:

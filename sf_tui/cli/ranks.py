@@ -124,13 +124,31 @@ def work_in_processes(
         why = _last_error(run) or "killed, or out of memory"
         raise RunError(
             f"{run.path}: its processes ended before the run did: {why}",
-            f"see {run.worker_log}; `sf resume {run.path}` continues it from its last checkpoint",
+            f"see {_logs_of(run)}; `sf resume {run.path}` goes on from its last checkpoint, if it "
+            "has one",
         )
     status, code, reason = end
     if status == "failed":
-        error: SfError = UsageError(reason or status) if code == 2 else RunError(reason or status)
-        raise error
+        raise failure_of(run, code, reason)
     return code
+
+
+def failure_of(run: RunDirectory, code: int, reason: str | None) -> SfError:
+    """Return the error to raise for a run that failed in other processes.
+
+    Args:
+        run: the run.
+        code: its exit code.
+        reason: from its `run_finished` event.
+    """
+    if code == UsageError.exit_code:
+        return UsageError(reason or "failed")
+    return RunError(reason or "failed", f"see {_logs_of(run)}")
+
+
+def _logs_of(run: RunDirectory) -> str:
+    ranks = run.rank_log(1).parent
+    return f"{run.worker_log} and {ranks}" if ranks.is_dir() else str(run.worker_log)
 
 
 def _last_error(run: RunDirectory) -> str:

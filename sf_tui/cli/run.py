@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.attach import Ascii, Light, Lite, NoMouse
+from sf_tui.cli.attach import Ascii, Light, Lite, NoMouse, WithBell, console_options
 from sf_tui.cli.complete import complete_profile, complete_run
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
@@ -77,6 +77,7 @@ def run(
     ascii_only: Ascii = False,
     light: Light = False,
     no_mouse: NoMouse = False,
+    bell: WithBell = False,
 ) -> None:
     """Tune a model on one task after another and watch the old ones."""
     if resume and run_dir is None:
@@ -98,7 +99,6 @@ def run(
     from sf_tui.profile import dump_profile, load_profile
     from sf_tui.run.directory import RunDirectory, new_run_id, runs_home
     from sf_tui.run.labels import checked_labels, write_labels
-    from sf_tui.tui.terminal import ConsoleOptions
     from sf_tui.worker.launched import is_launched
 
     labels = checked_labels(note, tag or ())
@@ -135,7 +135,9 @@ def run(
 
         raise typer.Exit(_run_as_rank(find, json=json, accept_changed_data=accept_changed_data))
     foreground = _foreground(no_ui or json, detach=detach)
-    options = ConsoleOptions(lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse)
+    options = console_options(
+        lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
+    )
     existing = find_begun()
     if existing is not None:
         raise typer.Exit(
@@ -204,6 +206,7 @@ def resume(
     ascii_only: Ascii = False,
     light: Light = False,
     no_mouse: NoMouse = False,
+    bell: WithBell = False,
     processes: Annotated[
         int | None,
         typer.Option(
@@ -221,7 +224,6 @@ def resume(
     """Continue a stopped, failed or killed run from its last checkpoint."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
-    from sf_tui.tui.terminal import ConsoleOptions
     from sf_tui.worker.launched import is_launched
 
     if is_launched(os.environ):
@@ -249,8 +251,8 @@ def resume(
             foreground=_foreground(no_ui or json, detach=detach),
             json=json,
             detach=detach,
-            options=ConsoleOptions(
-                lite=lite, ascii_only=ascii_only, light=light, mouse=not no_mouse
+            options=console_options(
+                lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
             ),
             processes=processes,
         )

@@ -39,7 +39,7 @@ def _created(row: Row) -> str:
 
 def _size(row: Row) -> str:
     # Deferred: not needed for `sf --help`.
-    from sf_tui.tui.numbers import format_bytes
+    from sf_tui.vocabulary.sizes import format_bytes
 
     return format_bytes(row["size"])
 

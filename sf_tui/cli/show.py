@@ -47,13 +47,14 @@ def show(
         diagnosis_line,
         table_legend,
     )
+    from sf_tui.cli.rank_lines import rank_lines, ranks_as_json
     from sf_tui.cli.target import run_name
     from sf_tui.run.closing import closing_of
     from sf_tui.run.course import courses
     from sf_tui.run.directory import find_run
     from sf_tui.run.liveness import WorkerState
     from sf_tui.run.reading import read_run
-    from sf_tui.tui.operation_words import progress_parts
+    from sf_tui.tui.operation_words import progress_parts, training_meanwhile
     from sf_tui.vocabulary.events import event_object
 
     found = find_run(run)
@@ -75,7 +76,9 @@ def show(
             "checkpoints": [event_object(event) for event in state.checkpoints],
             "rewinds": [event_object(event) for event in state.rewinds],
             "operation": event_object(state.operation) if state.operation else None,
+            "beside": event_object(state.beside) if state.beside else None,
             "waiting": [asdict(command) for command in waiting],
+            "ranks": ranks_as_json(reading.live),
             "diagnosis": event_object(state.diagnosis) if state.diagnosis else None,
             "model": str(found.model) if found.model.is_dir() else None,
             "outcome": closing.outcome,
@@ -99,11 +102,14 @@ def show(
     say(f"profile  {row['profile']}")
     at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
     say(f"state    {row['state']}, {at}")
-    if state.operation is not None and reading.live.has_worker:
-        parts = ", ".join(["training waits", *progress_parts(state.operation)])
-        say(f"now      {state.operation.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
+    for now in (state.operation, state.beside) if reading.live.has_worker else ():
+        if now is not None:
+            parts = ", ".join([training_meanwhile(now), *progress_parts(now)])
+            say(f"now      {now.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
     for command in waiting:
         say(f"waiting  {_command_line(command)}")
+    for line in rank_lines(reading.live):
+        say(line)
     if state.finished is not None and state.finished.reason:
         say(f"reason   {state.finished.reason}")
     console.print()

@@ -207,15 +207,17 @@ def target_locked(target: Target) -> Iterator[None]:
     """Hold a run's lock, so that no worker starts on it; a model needs no lock.
 
     Raises:
-        RunError: a worker holds it.
+        RunError: a worker holds it, or a link leads out of its directory.
     """
     if target.run is None:
         yield
         return
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.operations import locked
+    # Deferred: not needed for `sf --help`.
+    from sf_tui.run.liveness import RunLock
+    from sf_tui.run.reading import check_links
 
-    with locked(target.run):
+    check_links(target.run)
+    with RunLock(target.run):
         yield
 
 

@@ -114,12 +114,10 @@ def _wait_for_answer(
         for event in tail.poll():
             if isinstance(event, OperationProgress) and event.id == identity:
                 reported = patience.clock() - begun
-                text = lines.line(event)
-                if not event.part:
-                    text = ", ".join(filter(None, ("training waits", text)))
+                text = lines.event_line(event)
                 if text:
                     patience.log(f"{action}: {text}")
-            elif isinstance(event, OperationProgress) and not accepted:
+            elif isinstance(event, OperationProgress) and not accepted and not event.beside:
                 # It waits for another one, however long that takes.
                 unanswered_since = patience.clock()
                 text = behind.line(event)

@@ -209,7 +209,10 @@ def _write(
         of_weights, of_moments = layer_file(folder, layer.name), moment_file(folder, layer.name)
         if gathered is None:
             stored = layout.stored_in(layer)
-            save_file({name: p.detach().contiguous() for name, p in stored.items()}, of_weights)
+            save_file(
+                {layout.stored_name(name): p.detach().contiguous() for name, p in stored.items()},
+                of_weights,
+            )
             moments = read_moments(layer.parameters, optimizer)
             if moments:
                 save_file(moments, of_moments)
@@ -262,7 +265,7 @@ def checkpoint_weights(
 
     places = {
         layer.name: {
-            name: (layer_file(checkpoint.path, layer.name), name)
+            name: (layer_file(checkpoint.path, layer.name), layout.stored_name(name))
             for name in layout.stored_in(layer)
         }
         for layer in layout.layers
@@ -283,7 +286,9 @@ def load_checkpoint(
     """
     for layer in layout.layers:
         file = checkpoint.weights_file(layer.name)
-        shapes = {name: list(p.shape) for name, p in layout.stored_in(layer).items()}
+        shapes = {
+            layout.stored_name(name): list(p.shape) for name, p in layout.stored_in(layer).items()
+        }
         if _read_shapes(file, checkpoint) != shapes:
             raise RunError(f"{file}: other parameters than the model's", _OTHER_MODEL)
     with_moments = checkpoint.state["optimizer"]

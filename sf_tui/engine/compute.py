@@ -20,6 +20,10 @@ _DTYPES = {
 }
 
 
+_FIRST_WITH_TF32 = (8, 0)
+"""Ampere's compute capability."""
+
+
 @dataclass(frozen=True)
 class ComputeSetting:
     """Device and precision of a run."""
@@ -30,6 +34,8 @@ class ComputeSetting:
     in_step: Ranks = ALONE
     """The processes that make each forward pass together. What decides on further passes must be
     the same in all of them to the last bit, which two devices don't promise: rank 0's counts."""
+    tf32: bool = False
+    """Whether the inputs of float32 products are rounded to TF32."""
 
     @property
     def device(self) -> torch.device:
@@ -38,10 +44,11 @@ class ComputeSetting:
 
     @property
     def precision(self) -> str:
-        """A description: `float32`, `bfloat16` or `float32 weights, bf16 autocast`."""
+        """A description, as in `float32`, `bfloat16` or `float32 weights, bf16 autocast`."""
         name = str(self.weights_dtype).removeprefix("torch.")
         mixed = self.accelerator.mixed_precision
-        return name if mixed == "no" else f"{name} weights, {mixed} autocast"
+        parts = [name if mixed == "no" else f"{name} weights, {mixed} autocast"]
+        return ", ".join([*parts, "TF32 products"] if self.tf32 else parts)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context in which forward passes run."""
@@ -52,19 +59,25 @@ class ComputeSetting:
         self.accelerator.backward(loss)
 
 
-def choose_compute(dtype: str, threads: int | None) -> ComputeSetting:
+def choose_compute(dtype: str, threads: int | None, *, tf32: bool = False) -> ComputeSetting:
     """Return the available device and the precision that the profile's `dtype` selects on it.
 
     Args:
         dtype: `auto` (fp32 weights, with bf16 autocast on a GPU that supports it), or the dtype of
             the weights: `float32`, `bfloat16` or `float16`.
         threads: CPU threads; None uses the default of torch and OMP_NUM_THREADS.
+        tf32: let the process round the inputs of float32 products to TF32, on a GPU that has it.
     """
     from accelerate import Accelerator
 
     if threads is not None:
         torch.set_num_threads(threads)
     on_gpu = torch.cuda.is_available()
+    tf32 = tf32 and on_gpu and torch.cuda.get_device_capability() >= _FIRST_WITH_TF32
+    if tf32:
+        # Torch has no switch narrower than the process. Never set for a CPU, where "high" may mean
+        # formats other than TF32.
+        torch.set_float32_matmul_precision("high")
     mixed = dtype == "auto" and on_gpu and torch.cuda.is_bf16_supported()
     accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if mixed else "no")
-    return ComputeSetting(accelerator, _DTYPES.get(dtype, torch.float32))
+    return ComputeSetting(accelerator, _DTYPES.get(dtype, torch.float32), tf32=tf32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -84,6 +85,10 @@ class ModelLayout:
         """Return the parameters of a layer that train when nothing is frozen."""
         return {name: p for name, p in layer.parameters.items() if name in self.trainable}
 
+    def stored_name(self, name: str) -> str:
+        """Return the name in checkpoints of a parameter of the live model."""
+        return name if self.adapters is None else self.adapters.stored_name(name)
+
     def stored_in(self, layer: Layer) -> dict[str, nn.Parameter]:
         """Return the parameters of a layer that checkpoints and snapshots store."""
         return {name: p for name, p in layer.parameters.items() if name in self.stored}
@@ -92,6 +97,13 @@ class ModelLayout:
 def block_name(index: int) -> str:
     """Return the name of decoder block `index`, counted from 0 at the input."""
     return f"block-{index}"
+
+
+def block_module(model: nn.Module, block: Layer) -> nn.Module:
+    """Return the module of a decoder block."""
+    parts = [name.split(".")[:-1] for name in block.parameters]
+    shared = takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
+    return model.get_submodule(".".join(each[0] for each in shared))
 
 
 def read_layout(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,8 +23,9 @@ from sf_tui.engine.checkpoint import (
     save_checkpoint,
     unwritten,
 )
+from sf_tui.engine.compiled import CompiledBlocks
 from sf_tui.engine.gathering import gather_checkpoint
-from sf_tui.engine.layout import ModelLayout
+from sf_tui.engine.layout import ModelLayout, block_module
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.step import (
     ExamplesLoss,
@@ -222,6 +224,11 @@ class StageTuner:
         self._order = BatchOrder(
             source, settings.batch_size, seed, stage, length_grouped=settings.length_grouped
         )
+        self._compiled = (
+            CompiledBlocks([block_module(model, block) for block in layout.blocks])
+            if settings.torch_compile
+            else None
+        )
         self._own = ExamplesLoss(
             model, compute, self._rows, rows_a_pass=settings.micro_batch, pad_id=pad_id, ranks=ranks
         )
@@ -249,21 +256,23 @@ class StageTuner:
         self.model.train()
         rate = learning_rate_at(step, self.total_steps, self._settings) * self.learning_rate_factor
         losses = {**self._hooks.losses(), **self.added}
-        result = optimizer_step(
-            self.optimizer,
-            self._parameters,
-            [self._own, *losses.values()],
-            step,
-            learning_rate=rate,
-            max_grad_norm=self._settings.max_grad_norm,
-            before_clip=self._hooks.before_update,
-            ranks=self._ranks,
-        )
+        with self._compiled.in_use() if self._compiled else nullcontext():
+            result = optimizer_step(
+                self.optimizer,
+                self._parameters,
+                [self._own, *losses.values()],
+                step,
+                learning_rate=rate,
+                max_grad_norm=self._settings.max_grad_norm,
+                before_clip=self._hooks.before_update,
+                ranks=self._ranks,
+            )
         loss, *others = result.losses
         added = dict(zip(losses, others, strict=True))
         if not result.is_finite:
             raise NonFiniteLossError(step, loss, result.grad_norm, added)
         self.step = step
+        self._ranks.note_step(step)
         seconds = max(self._clock() - started, 1e-9)
         return StepOutcome(loss, result.grad_norm, rate, result.tokens / seconds, added)
 

@@ -11,10 +11,12 @@ from datetime import datetime
 
 from sf_tui.engine.adapters.stages import begin_new_adapter
 from sf_tui.engine.batches import DrawnSource, EncodedSource, FixedSource
+from sf_tui.engine.compiled import check_compiler
 from sf_tui.engine.compute import ComputeSetting, choose_compute
 from sf_tui.engine.generation_end import end_note, stop_at, stop_ids
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.loading import LoadedModel, load_model
+from sf_tui.engine.probing import Reference
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.engine.sharding import divide
 from sf_tui.errors import DataError, ModelError
@@ -69,6 +71,8 @@ class PreparedRun:
     """Notes on unexpected behavior of the model's chat template and generation settings."""
     ranks: Ranks = ALONE
     """The processes that train the model together."""
+    reference: Reference | None = None
+    """The start model's distributions on the answers that a task consists of; None without one."""
 
     def begin_stage(self, stage: str) -> None:
         """Prepare the model for a stage that starts: with a new adapter, if each stage has one."""
@@ -107,12 +111,19 @@ def prepare_run(
         ranks: the processes that train the model together; each prepares the same.
 
     Raises:
-        ModelError: the model or its tokenizer can't be loaded.
+        ModelError: the model or its tokenizer can't be loaded, or nothing can be compiled.
         DataError: a task's data can't be used.
     """
     # Data first: it is fast to read and has most of the errors.
     tasks = {settings.name: read_task(profile, settings) for settings in profile.tasks}
-    compute = choose_compute(profile.model.dtype, threads or profile.train.threads)
+    stages = [stage.train for stage in profile.stages()]
+    compute = choose_compute(
+        profile.model.dtype,
+        threads or profile.train.threads,
+        tf32=any(train.tf32 for train in stages),
+    )
+    if any(train.torch_compile for train in stages):
+        check_compiler(compute.device)
     loaded = load_model_of(profile, compute, moment=moment)
     if ranks.lockstep:
         compute = replace(compute, in_step=ranks)

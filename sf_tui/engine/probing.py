@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from sf_tui.engine.batches import collate, passes_within
 from sf_tui.engine.forward import AnswerForward
 from sf_tui.engine.ranks import ALONE, Ranks
 from sf_tui.tasks.encoding import Encoded
-from sf_tui.vocabulary.metrics import METRICS
+from sf_tui.vocabulary.metrics import KL, METRICS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,12 +48,16 @@ class ProbeResult:
     """int: number of answer tokens."""
     nll: np.ndarray
     """float: negative log-likelihood of the answer, summed over its tokens, in nats."""
+    divergence: np.ndarray | None = None
+    """float: KL(start model ‖ model) summed over the answer's tokens, in nats; NaN for an example
+    that is no answer of the start model. None if there are no such answers."""
 
     def measures(self, subset: Sequence[int] | None = None) -> dict[str, float]:
         """Return the measures of all examples, or of a subset by index.
 
         Returns:
-            The value of every metric, in its unit, and `n` (number of examples).
+            The value of every metric, in its unit, and `n` (number of examples); `kl` only if all
+            examples are answers of the start model.
         """
         at = slice(None) if subset is None else np.asarray(subset, dtype=np.int64)
         chosen = ProbeResult(
@@ -64,6 +68,9 @@ class ProbeResult:
             self.nll[at],
         )
         found = {name: float(measure(chosen)) for name, measure in _MEASURES.items()}
+        sums = np.full(1, np.nan) if self.divergence is None else self.divergence[at]
+        if len(sums) and np.isfinite(sums).all():
+            found[KL.name] = float(sums.sum() / int(chosen.answer_tokens.sum()))
         return found | {"n": len(chosen.exact)}
 
     def right(self, metric: str) -> np.ndarray | None:
@@ -108,7 +115,7 @@ def register_measure(
     Raises:
         ValueError: the metric is unknown, or already has a computation.
     """
-    if name not in METRICS or name in _MEASURES:
+    if name not in METRICS or name in _MEASURES or METRICS[name].needs_start_answers:
         raise ValueError(f"'{name}' is no metric without a computation")
     _MEASURES[name] = measure
     if right is not None:
@@ -141,6 +148,23 @@ def teacher_forced_matches(
     return total, right, first, nll
 
 
+class Reference(Protocol):
+    """The start model's distributions at the positions of its own answers."""
+
+    def knows(self, row: Encoded) -> bool:
+        """Return whether a row is one of those answers."""
+        ...
+
+    def divergences(self, rows: Sequence[Encoded], logits: torch.Tensor) -> torch.Tensor:
+        """Return (rows,) KL(start model ‖ model) summed over each row's answer tokens, in nats.
+
+        Args:
+            rows: the rows of a pass.
+            logits: (answer tokens of all rows, vocabulary) float32, the model's.
+        """
+        ...
+
+
 class Prober:
     """Scores encoded examples under one model."""
 
@@ -154,6 +178,7 @@ class Prober:
         batch_size: int | None = None,
         ranks: Ranks = ALONE,
         between: Callable[[], None] | None = None,
+        reference: Reference | None = None,
     ) -> None:
         """Configure a prober.
 
@@ -166,7 +191,9 @@ class Prober:
             batch_size: largest number of examples per forward pass; None for no limit.
             ranks: the processes that share the passes of a probe; each gets the whole result.
             between: called before each pass; an exception ends the probe, which changes nothing.
+            reference: what the model's answers are compared with, beside the right ones.
         """
+        self._reference = reference
         self._model = model
         self._forward = AnswerForward(model)
         self._compute = compute
@@ -194,6 +221,9 @@ class Prober:
             "first": np.zeros(count, bool),
             "nll": np.zeros(count, np.float64),
         }
+        reference = self._reference
+        if reference is not None:
+            parts["divergence"] = np.zeros(count, np.float64)
         lengths = [len(example.input_ids) for example in examples]
         passes = passes_within(lengths, self._batch_tokens, self._batch_size)
         for turn, counts in self._ranks.turns(len(passes)):
@@ -204,7 +234,9 @@ class Prober:
             rows = (batch.labels[:, 1:] != -100).nonzero()[:, 0].to(self._compute.device)
             with self._compute.autocast():
                 logits, targets = self._forward(batch.to(self._compute.device))
-            found = teacher_forced_matches(logits, targets, rows, len(places))
+            found = [*teacher_forced_matches(logits, targets, rows, len(places))]
+            if reference is not None:
+                found.append(reference.divergences([examples[at] for at in places], logits))
             if not counts:
                 continue
             for name, values in zip(parts, found, strict=True):
@@ -217,12 +249,16 @@ class Prober:
             self._ranks.add_up(scored)
             for (name, part), values in zip(parts.items(), scored.numpy(), strict=True):
                 parts[name] = values.astype(part.dtype)
+        if reference is not None:
+            known = [reference.knows(example) for example in examples]
+            parts["divergence"] = np.where(known, parts["divergence"], np.nan)
         return ProbeResult(
             exact=(parts["right"] == parts["total"]) & (parts["total"] > 0),
             first_token=parts["first"],
             correct_tokens=parts["right"],
             answer_tokens=parts["total"],
             nll=parts["nll"],
+            divergence=parts.get("divergence"),
         )
 
 

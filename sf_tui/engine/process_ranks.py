@@ -7,6 +7,7 @@ must be known of a rank that exchanges nothing any more is in the launcher's sto
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -29,6 +30,8 @@ _LOCKSTEP_TIMEOUT = timedelta(hours=2)
 # Ranks that fail for the same reason fail within the time of a pass.
 _FAILED_ALONE_AFTER = timedelta(seconds=30)
 _LAST_WORD_S = 5.0
+_LOST_WITHIN_S = 5.0
+"""A rank whose exchange fails shows another sign within this time: a beat every two seconds."""
 
 _MESSAGE_BYTES = 1024
 _LENGTH_BYTES = 8
@@ -42,6 +45,10 @@ class ProcessRanks(Ranks):
     Raises:
         RunError: the others can't be reached.
     """
+
+    _beats: Any = None
+    _known = False
+    _waiting_since: float | None = None
 
     def __init__(self, *, rank: int, world: int, local_rank: int, store: Any) -> None:
         """Connect to the other ranks.
@@ -189,12 +196,15 @@ class ProcessRanks(Ranks):
         """Return how a piece of work ended on each rank, by rank; "" is for success."""
         self._compared += 1
         keys = [f"ended/{self._compared}/{rank}" for rank in range(self.world)]
+        self._waiting_since = time.monotonic()
         try:
             self._store.set(keys[self.rank], outcome)
             self._store.wait(keys, _FAILED_ALONE_AFTER if outcome else _DATA_TIMEOUT)
             return [self._store.get(key).decode(errors="replace") for key in keys]
         except RuntimeError as error:
             raise self.lost(error) from error
+        finally:
+            self._waiting_since = None
 
     def end(self, exit_code: int) -> None:
         """Tell the other ranks, from rank 0, that the run has ended and everything is written."""
@@ -221,17 +231,30 @@ class ProcessRanks(Ranks):
             # No rank can be notified: the store is gone with rank 0 or its launcher.
             return
 
-    def beat(self) -> dict[int, int] | None:
-        """Count once more for this rank, and return the counts of the others."""
-        found: dict[int, int] = {}
+    @property
+    def waits_s(self) -> float:
+        """Seconds for which this rank has waited in the exchange that it is in."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def note_step(self, step: int) -> None:
+        """Record a step that this rank has done."""
+        self.step = step
+
+    def beat(self, content: bytes) -> dict[int, bytes] | None:
+        """Leave a sign of life of this rank, and return the newest ones of the others."""
+        others = [rank for rank in range(self.world) if rank != self.rank]
         try:
-            self._store.add(f"beat/{self.rank}", 1)
-            for rank in range(self.world):
-                if rank != self.rank and self._store.check([f"beat/{rank}"]):
-                    found[rank] = int(self._store.get(f"beat/{rank}"))
+            if self._beats is None:
+                self._beats = _own_connection(self._store)
+            self._beats.set(f"beat/{self.rank}", content)
+            if not self._known:
+                others = [rank for rank in others if self._beats.check([f"beat/{rank}"])]
+                self._known = len(others) == self.world - 1
+            found = self._beats.multi_get([f"beat/{rank}" for rank in others]) if others else []
         except RuntimeError:
             return None
-        return found
+        return dict(zip(others, map(bytes, found), strict=True))
 
     def lost(self, error: BaseException) -> Exception:
         """Return what to raise for a failed exchange: `RunEnded`, or who left and why."""
@@ -241,12 +264,41 @@ class ProcessRanks(Ranks):
             for rank in range(self.world):
                 if self._store.check([f"left/{rank}"]):
                     why = self._store.get(f"left/{rank}").decode(errors="replace")
-                    return RankLostError(f"rank {rank} ended: {why}", _GO_ON)
+                    return RankLostError(f"rank {rank} ended: {why}", _GO_ON, [rank])
+            gone = self._missing()
         except RuntimeError:
-            return RankLostError("rank 0 is gone", _GO_ON)
-        who = f"rank {1 - self.rank}" if self.world == 2 else "another rank"
-        cause = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
-        return RankLostError(f"{who} is gone (killed, or its machine): {cause}", _GO_ON)
+            return RankLostError("rank 0 is gone", _GO_ON, [0])
+        who = " and ".join(f"rank {rank}" for rank in gone) or "another rank"
+        verb = "are" if len(gone) > 1 else "is"
+        # gloo begins with the place in its source, and goes on with guesses.
+        said = re.match(r"(?:\[[^]]*/[^]]*\] *)?(.+?)(?:\. |\n|$)", str(error).strip())
+        cause = said[1][:160] if said else "no answer"
+        return RankLostError(f"{who} {verb} gone (killed, or its machine): {cause}", _GO_ON, gone)
+
+    def _missing(self) -> list[int]:
+        """Return the ranks that are gone, as rank 0 can tell: they show no sign any more."""
+        if self.world == 2:
+            return [1 - self.rank]
+        self._store.set(f"met/{self.rank}", "")
+        if not self.is_main:
+            return []
+        last = self._signs()
+        deadline = time.monotonic() + _LOST_WITHIN_S
+        while True:
+            signs = self._signs().items()
+            missing = [rank for rank, (beat, met) in signs if not met and beat == last[rank][0]]
+            if not missing or time.monotonic() > deadline:
+                return missing
+            time.sleep(0.1)
+
+    def _signs(self) -> dict[int, tuple[bytes, bool]]:
+        """Return the last beat of each other rank, and whether its exchange failed, too."""
+        found = {}
+        for rank in range(1, self.world):
+            met = self._store.check([f"met/{rank}"])
+            has_beat = self._store.check([f"beat/{rank}"])
+            found[rank] = (self._store.get(f"beat/{rank}") if has_beat else b"", met)
+        return found
 
 
 _GO_ON = "`sf resume RUN` continues the run from its last checkpoint, with the same processes"
@@ -261,10 +313,20 @@ class _Reaching:
     def __enter__(self) -> None:
         # The others wait for the decision's result, not for anything inside it.
         assert not self._ranks.deciding, "an exchange inside a decision"
+        self._ranks._waiting_since = time.monotonic()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self._ranks._waiting_since = None
         if isinstance(error, RuntimeError):
             raise self._ranks.lost(error) from error
+
+
+def _own_connection(store: Any) -> Any:
+    """Return the same store over a connection of its own, on which no other thread waits.
+
+    An older torch has no `clone`: there, beats stop while another thread waits for a key.
+    """
+    return store.clone() if hasattr(store, "clone") else store
 
 
 def _described(error: Exception) -> tuple[str, str, int, str]:

@@ -17,6 +17,7 @@ from sf_tui.engine.batches import derive_seed
 from sf_tui.errors import ModelError, nearest_name
 from sf_tui.profile import ModelSettings
 from sf_tui.tasks.model_source import first_line, model_faults
+from sf_tui.vocabulary.sizes import format_bytes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -155,8 +156,8 @@ def refuse_memory(where: str, weights: int, itemsize: int) -> None:
     memory = memory_bytes()
     if memory is not None and weights * itemsize > memory:
         raise ModelError(
-            f"{where}: {weights:,} weights need {weights * itemsize / 1e9:,.1f} GB, "
-            f"this machine has {memory / 1e9:,.1f} GB",
+            f"{where}: {weights:,} weights need {format_bytes(weights * itemsize)}, "
+            f"this machine has {format_bytes(memory)}",
             'use a machine with more memory, a smaller model, or [model] dtype = "bfloat16"',
         )
 
@@ -216,9 +217,9 @@ def refuse_random_size(
         if "overflow" not in str(error):
             raise
         memory = memory_bytes()
-        has = f"; this machine has {memory / 1e9:,.1f} GB" if memory is not None else ""
+        has = f"; this machine has {format_bytes(memory)}" if memory is not None else ""
         raise ModelError(
-            f"{where}: a tensor of the model would need more than {2**63 / 1e9:,.0f} GB{has}",
+            f"{where}: a tensor of the model would need more than {format_bytes(2**63)}{has}",
             "lower it, or the other sizes in [model.config]",
         ) from error
     refuse_memory(where, weights, torch.get_default_dtype().itemsize)

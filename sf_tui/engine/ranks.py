@@ -37,7 +37,17 @@ class MainFailedError(RunError):
 
 
 class RankLostError(RunError):
-    """Another rank is gone or out of step, so that nothing can be exchanged any more."""
+    """Another rank is gone or out of step, so that nothing can be exchanged any more.
+
+    Args:
+        message: what is lost.
+        hint: what to do.
+        ranks: the ranks that are gone, as far as they are known.
+    """
+
+    def __init__(self, message: str, hint: str = "", ranks: Sequence[int] = ()) -> None:
+        super().__init__(message, hint)
+        self.ranks = tuple(ranks)
 
 
 class RunEnded(Exception):  # noqa: N818  no error: rank 0 has finished the run
@@ -61,14 +71,24 @@ class Ranks:
         local_rank: this process's number on its machine, and the number of its device.
         lockstep: whether each forward pass needs all ranks (sharded weights); if not, every rank
             has the whole model and may run passes of its own.
+        step: steps that this rank has done in its stage, for the others to see; None if unknown.
     """
 
     rank = 0
     world = 1
     local_rank = 0
     lockstep = False
+    step: int | None = None
     deciding = False
     """Whether rank 0 is in a decision, in which it works alone."""
+
+    @property
+    def waits_s(self) -> float:
+        """Seconds for which this rank has waited in the exchange that it is in."""
+        return 0.0
+
+    def note_step(self, step: int) -> None:
+        """Record a step that this rank has done."""
 
     def keep_step(self) -> None:
         """Make each forward pass need all ranks from now on; see `lockstep`."""
@@ -191,13 +211,16 @@ class Ranks:
     def leave(self, reason: str) -> None:
         """Record for the other ranks why this one ends before the run does."""
 
-    def beat(self) -> dict[int, int] | None:
-        """Count once more for this rank, and return the counts of the others that have begun to.
+    def beat(self, content: bytes) -> dict[int, bytes] | None:  # noqa: ARG002  not alone
+        """Leave a sign of life of this rank, and return the newest ones of the others.
 
-        Safe to call from another thread.
+        Safe to call from another thread. It may wait for a store whose machine has vanished.
+
+        Args:
+            content: what the others shall know; another one each time.
 
         Returns:
-            The counts by rank; None if the store is gone.
+            By rank, without those that have not begun to; None if the store is gone.
         """
         return {}
 

@@ -9,17 +9,15 @@ Source: Zhao et al. 2023 (arXiv 2304.11277), in its form with one DTensor a para
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from sf_tui.engine.layout import Layer, ModelLayout
+from sf_tui.engine.layout import Layer, ModelLayout, block_module
 from sf_tui.engine.parts import whole
 from sf_tui.engine.ranks import Ranks
-from sf_tui.errors import ModelError
 
 
 def divide(model: nn.Module, layout: ModelLayout, ranks: Ranks) -> ModelLayout:
@@ -29,24 +27,17 @@ def divide(model: nn.Module, layout: ModelLayout, ranks: Ranks) -> ModelLayout:
         model: the model, with the same weights on every rank; changed in place.
         layout: its layers.
         ranks: the processes.
-
-    Raises:
-        ModelError: a model of this kind can't be divided.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if layout.adapters is not None:
-        raise ModelError(
-            '[launch] sharding = "fsdp2" does not divide a model with an adapter',
-            'take sharding = "ddp": an adapter\'s moments and gradients are small',
-        )
+    assert layout.adapters is None  # refused with the profile
     device = next(model.parameters()).device.type
     mesh = init_device_mesh(device, (ranks.world,))
     # Also the root's own parameters are given back after each pass: a probe has no backward pass
     # that would do it, and the next one would read weights from before the update.
     for block in layout.blocks:
-        fully_shard(_module_of(model, block), mesh=mesh, reshard_after_forward=True)
+        fully_shard(block_module(model, block), mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     now = dict(model.named_parameters())
 
@@ -59,12 +50,6 @@ def divide(model: nn.Module, layout: ModelLayout, ranks: Ranks) -> ModelLayout:
         blocks=tuple(map(divided, layout.blocks)),
         head=divided(layout.head),
     )
-
-
-def _module_of(model: nn.Module, layer: Layer) -> nn.Module:
-    parts = [name.split(".")[:-1] for name in layer.parameters]
-    shared = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
-    return model.get_submodule(".".join(each[0] for each in shared))
 
 
 @torch.no_grad()

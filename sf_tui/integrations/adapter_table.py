@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sf_tui.engine.adapters.layers import TRAINED, kind_of
+from sf_tui.engine.adapters.layers import find_adapters, kind_of
 
 # Settings of peft that `[adapter]` has no key for, with the value that means nothing special.
 _PLAIN: dict[str, Any] = {
@@ -29,15 +29,20 @@ def adapter_table(wrapped: Any, bare: torch.nn.Module) -> dict[str, Any] | None:
     Args:
         wrapped: the host's model, a `PeftModel` if it trains an adapter.
         bare: the model itself.
+
+    Raises:
+        ModelError: more than one adapter is in use, or it is merged into the weights.
     """
-    config = _config_of(wrapped)
+    adapters = find_adapters(bare)
+    name = "" if adapters is None else adapters.trained
+    config = _config_of(wrapped, name)
     if config is None or kind_of(config) != "LORA":
         return None
     if any(getattr(config, key, plain) not in (plain, None) for key, plain in _PLAIN.items()):
         return None
     if not isinstance(config.target_modules, (set, list, tuple)):
         return None
-    if config.init_lora_weights is not False and not _changes_nothing(bare):
+    if config.init_lora_weights is not False and not _changes_nothing(bare, name):
         return None
     return {
         "r": int(config.r),
@@ -49,16 +54,16 @@ def adapter_table(wrapped: Any, bare: torch.nn.Module) -> dict[str, Any] | None:
     }
 
 
-def _config_of(wrapped: Any) -> Any:
+def _config_of(wrapped: Any, name: str) -> Any:
     model = wrapped
     while not hasattr(model, "peft_config") and isinstance(
         getattr(model, "module", None), torch.nn.Module
     ):
         model = model.module
     configs = getattr(model, "peft_config", None)
-    return configs.get(TRAINED) if isinstance(configs, dict) else None
+    return configs.get(name) if isinstance(configs, dict) else None
 
 
-def _changes_nothing(model: torch.nn.Module) -> bool:
-    outer = [p for name, p in model.named_parameters() if ".lora_B." in name]
+def _changes_nothing(model: torch.nn.Module, adapter: str) -> bool:
+    outer = [p for name, p in model.named_parameters() if f".lora_B.{adapter}." in name]
     return bool(outer) and not any(bool(p.any()) for p in outer)

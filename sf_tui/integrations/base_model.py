@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sf_tui.engine.adapters.files import ADAPTER_CONFIG, adapter_place
 from sf_tui.errors import ModelError, UsageError
-from sf_tui.integrations.trainer_output import ADAPTER_CONFIG, TrainerOutput
+from sf_tui.integrations.trainer_output import TrainerOutput
 from sf_tui.printable import printable
 from sf_tui.tasks.model_source import CONFIG, read_model_config
 
@@ -52,7 +53,8 @@ def _named(output: TrainerOutput) -> tuple[str, str]:
     else:
         name, key = CONFIG, "_name_or_path"
     for place in (output.saved[-1].folder, output.folder):
-        value: Any = _read(place / name).get(key)
+        holder = adapter_place(place) if output.is_adapter else place
+        value: Any = _read(holder / name).get(key)
         if isinstance(value, str) and value.strip():
             return f"{name} ({key})", value.strip()
     return name, ""

@@ -260,6 +260,7 @@ def describe_trainer(
         train_rows=rows,
         notes=[*notes, *processes.spread.notes()],
         refusals=trainer_refusals(args, name, processes.spread),
+        watch=processes.watch,
         layout=processes.layout,
     )
 

@@ -14,9 +14,11 @@ from sf_tui.engine.checkpoint import Checkpoint, save_checkpoint
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.layout import ModelLayout
 from sf_tui.engine.loop import StepHooks, StepOutcome
+from sf_tui.engine.ranks import ALONE
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.ops import OPS
 from sf_tui.vocabulary.strategies import STRATEGIES
+from sf_tui.worker.rank_watch import RankWatch
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -57,6 +59,8 @@ class Host:
     """What the operator should know of it, for alerts."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Op to the reason why it can't be done in this training."""
+    watch: RankWatch = field(default_factory=lambda: RankWatch(ALONE, None))
+    """What its processes do."""
     layout: ModelLayout | None = None
     """Layers of a model of which this process holds shards only; None for a whole model."""
 

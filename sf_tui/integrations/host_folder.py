@@ -32,6 +32,7 @@ from sf_tui.integrations.host_profile import (
 )
 from sf_tui.masking import mask_argv
 from sf_tui.neighbors.anatomy import prompts_of
+from sf_tui.neighbors.start_answers import StartAnswers
 from sf_tui.profile import Profile
 from sf_tui.profile.write import dump_profile
 from sf_tui.run.directory import RunDirectory, list_runs, new_run_id, runs_home
@@ -134,7 +135,8 @@ def prepare_host(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun
     base = AdapterBase(profile.model.source) if layout.adapters is not None else None
     loaded = LoadedModel(host.model, tokenizer, layout, base=base)
     freezer = Freezer(layout)
-    prepared = PreparedRun(profile, host_compute(host), loaded, layout, freezer, {})
+    compute = host_compute(host)
+    prepared = PreparedRun(profile, compute, loaded, layout, freezer, {})
     settings = {task.name: task for task in profile.tasks}
 
     def add(name: str) -> None:
@@ -143,7 +145,7 @@ def prepare_host(run: RunDirectory, profile: Profile, host: Host) -> PreparedRun
 
     add(NEW)
     if NEIGHBORS in settings:
-        _write_neighbors(run, prepared)
+        prepared = replace(prepared, reference=_start_answers(run, prepared))
     for name in settings:
         if name != NEW:
             add(name)
@@ -158,18 +160,24 @@ def _with_length(task: PreparedTask, others: list[PreparedTask]) -> PreparedTask
     return replace(task, mean_length=sum(one.mean_length for one in others) / len(others))
 
 
-def _write_neighbors(run: RunDirectory, prepared: PreparedRun) -> None:
-    file = host_file(run.path, ROWS[NEIGHBORS])
+def _start_answers(run: RunDirectory, prepared: PreparedRun) -> StartAnswers | None:
+    """Return the start model's answers to neighbor prompts, which are asked for once.
+
+    None if a resumed run has lost their probabilities: the start model is gone.
+    """
+    file, folder = host_file(run.path, ROWS[NEIGHBORS]), run.host / "neighbors"
     assert file is not None
-    if file.exists():
-        return
     (spec,) = prepared.profile.stages()
     bank = StageBank(prepared, spec, probed=NEIGHBORS_PROBED)
+    if file.exists():
+        kept = bank.read(folder)
+        return None if kept is None else StartAnswers(kept)
     adapters = prepared.layout.adapters
     without = adapters is not None and starts_without_adapter(prepared.profile, spec.name)
     with adapters.off() if adapters is not None and without else nullcontext():
-        answered = bank.build(start_model(prepared, spec), None)
+        answered = bank.build(start_model(prepared, spec), folder)
     write_host_rows(file, (), answered.rows)
+    return StartAnswers(answered)
 
 
 def state_file(run: RunDirectory, step: int) -> Path:

@@ -39,7 +39,6 @@ from sf_tui.vocabulary.events import Alert, CheckpointWritten, Rewound, RunFinis
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import Decisions
-from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
@@ -121,7 +120,7 @@ class HostedRun:
         self.run = earlier or make_run(host, settings, run_dir)
         self._lock = RunLock(self.run)
         self._lock.acquire()
-        self._heartbeat = Heartbeat(self.run, DeviceReader())
+        self._heartbeat = Heartbeat(self.run, host.watch.read)
         self._heartbeat.start()
         self._log = EventLog(self.run.events)
         try:

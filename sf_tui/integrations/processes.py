@@ -24,6 +24,7 @@ from sf_tui.engine.ranks import ALONE, RankLostError, Ranks
 from sf_tui.errors import RunError
 from sf_tui.integrations.spread import Spread, bare, spread_of
 from sf_tui.integrations.undisturbed import undisturbed
+from sf_tui.worker.rank_watch import RankWatch
 
 _PASS = b"pass"
 
@@ -90,6 +91,9 @@ class Processes:
         self.layout: ModelLayout | None = None
         """The layers of a sharded model, read in every process; None for a whole model."""
         self._meet(watches)
+        self.watch = RankWatch(self._ranks, None)
+        """What the processes do, for the first one's heartbeat."""
+        self.watch.start()
         failure = self._examine(model)
         (failed,) = self._ranks.sums([float(failure is not None)])
         if failed:
@@ -150,6 +154,7 @@ class Processes:
     def close(self) -> None:
         """Leave the other processes; every one must do this at the same point."""
         self.adds = False
+        self.watch.stop()
         ranks, self._ranks = self._ranks, ALONE
         if isinstance(ranks, HostRanks):
             ranks.close()
@@ -263,7 +268,8 @@ class HostRanks(ProcessRanks):
         self._dist = distributed
         self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
-        self._store = distributed.distributed_c10d._get_default_store()
+        store = distributed.distributed_c10d._get_default_store()
+        self._store = distributed.PrefixStore("sf-ranks", store)
         self._control = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
 
     def lost(self, error: BaseException) -> Exception:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sf_tui.cases.inputs import digest_file
+from sf_tui.engine.adapters.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_place
 from sf_tui.engine.model_files import INDEX, SINGLE, SUFFIX, find_weights, read_headers
 from sf_tui.errors import ModelError, UsageError
 from sf_tui.integrations.trainer_state import (
@@ -26,9 +27,6 @@ from sf_tui.printable import printable
 from sf_tui.run.durable import reason_of
 from sf_tui.run.references import FileFacts, WeightFiles
 from sf_tui.tasks.model_source import read_model_config
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
@@ -170,9 +168,13 @@ def _newest_state(folder: Path, saved: list[SavedWeights]) -> TrainerState | Non
 
 
 def _final_weights(folder: Path) -> WeightFiles | None:
-    if (folder / ADAPTER_CONFIG).is_file() or find_weights(folder):
+    if _has_adapter(folder) or find_weights(folder):
         return weights_in(folder)
     return None
+
+
+def _has_adapter(folder: Path) -> bool:
+    return (adapter_place(folder) / ADAPTER_CONFIG).is_file()
 
 
 def _placed(
@@ -222,18 +224,19 @@ def weights_in(folder: Path, skip: str = _SKIP) -> WeightFiles:
         ModelError: it holds none that can be read.
     """
     try:
-        if (folder / ADAPTER_CONFIG).is_file():
-            files = [folder / ADAPTER_WEIGHTS, folder / ADAPTER_CONFIG]
+        place = adapter_place(folder)
+        if (place / ADAPTER_CONFIG).is_file():
+            files = [place / ADAPTER_WEIGHTS, place / ADAPTER_CONFIG]
             if not files[0].is_file():
-                raise _without_weights(folder, ADAPTER_WEIGHTS)
-            _check_headers(folder, files[:1])
-            return WeightFiles(folder, True, dict(_facts(files)))
+                raise _without_weights(place, ADAPTER_WEIGHTS)
+            _check_headers(place, files[:1])
+            return WeightFiles(folder, True, dict(_facts(folder, files)))
         files = find_weights(folder)
         if not files:
             raise _without_weights(folder, SINGLE)
         _check_headers(folder, files)
         index = [] if files[0].name == SINGLE else [folder / INDEX]
-        return WeightFiles(folder, False, dict(_facts([*files, *index])))
+        return WeightFiles(folder, False, dict(_facts(folder, [*files, *index])))
     except ModelError as error:
         raise ModelError(error.message, f"{error.hint}; or {skip}") from error
 
@@ -255,8 +258,9 @@ def check_shapes(output: TrainerOutput, base: WeightFiles) -> None:
             found = _adapter_shape(at.folder)
             for key in wanted:
                 if found[key] != wanted[key]:
+                    config = adapter_place(at.folder) / ADAPTER_CONFIG
                     raise ModelError(
-                        f"{at.folder / ADAPTER_CONFIG}: {key} is {_shown(found[key])}, and "
+                        f"{config}: {key} is {_shown(found[key])}, and "
                         f"{_shown(wanted[key])} in {first.folder.name}",
                         f"these are adapters of two trainings: {_SKIP}",
                     )
@@ -281,7 +285,7 @@ def _shapes(weights: WeightFiles) -> Iterator[tuple[str, Path, tuple[int, ...]]]
 
 
 def _adapter_shape(folder: Path) -> dict[str, Any]:
-    config = read_model_config(folder / ADAPTER_CONFIG)
+    config = read_model_config(adapter_place(folder) / ADAPTER_CONFIG)
     found = {key: config.get(key) for key in _ADAPTER_SHAPE}
     return {key: sorted(at, key=str) if isinstance(at, list) else at for key, at in found.items()}
 
@@ -309,12 +313,13 @@ def _check_headers(folder: Path, files: list[Path]) -> None:
             )
 
 
-def _facts(files: list[Path]) -> Iterator[tuple[str, FileFacts]]:
+def _facts(folder: Path, files: list[Path]) -> Iterator[tuple[str, FileFacts]]:
     for path in files:
         digest = digest_file(path, whole=path.suffix != ".safetensors")
         if digest is None:
             raise ModelError(f"{path}: can't be read", "check its owner")
-        yield path.name, FileFacts(digest["bytes"], path.stat().st_mtime_ns, digest["sha256"])
+        name = path.relative_to(folder).as_posix()
+        yield name, FileFacts(digest["bytes"], path.stat().st_mtime_ns, digest["sha256"])
 
 
 @dataclass(frozen=True)
@@ -365,7 +370,7 @@ def _what_is_missing(final: WeightFiles | None) -> str:
 
 
 def _what_instead(folder: Path) -> str:
-    if (folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file():
+    if (folder / "config.json").is_file() or _has_adapter(folder):
         return f"`sf diagnose {folder} --old FILE --start-model BASE` tests a model as it is"
     inner = [at.parent for at in sorted(folder.glob("*/checkpoint-*"))]
     if inner:

@@ -94,7 +94,8 @@ class Watcher:
     def before_update(self) -> None:
         """Add the gradients of the anchor, between the backward pass and the update."""
         hosted = self.hosted
-        if hosted is not None and hosted.stop is None:
+        # Without an anchor there is nothing to do, at nearly every step.
+        if hosted is not None and self.adds_gradients:
             self._run(hosted.add_gradients)
 
     def after_step(self, outcome: Callable[[], StepOutcome]) -> bool:

@@ -43,7 +43,9 @@ class Rule(StrictTable):
     """`[[rules]]`: an action that the worker takes by itself when a metric crosses a bound."""
 
     name: Name = Field(description="name in events")
-    metric: RuleMetric = Field(description="metric to watch")
+    metric: RuleMetric = Field(
+        description="metric to watch; kl: divergence from the start model, `sf guide own-training`"
+    )
     above: Number | None = Field(
         default=None, description="fires above this value; either this or below"
     )

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from sf_tui.errors import UsageError, did_you_mean
 from sf_tui.profile.action_schema import Rule
 from sf_tui.profile.check_data import check_old_examples, has_old_task
+from sf_tui.profile.names import HOST_DATA
 from sf_tui.profile.problems import Origin, Problem
 from sf_tui.profile.schema import Profile
-from sf_tui.vocabulary.metrics import metric_named
+from sf_tui.vocabulary.metrics import KL, metric_named
 
 OLD_METRICS = ("drop", "old_accuracy")
 SHARES = ("old_accuracy", "new_accuracy")
@@ -53,6 +54,14 @@ def _check_bound(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
             "watch a task before the last one, or remove the rule",
         )
         return
+    if rule.metric == KL.name and not _has_start_answers(profile):
+        yield Problem(
+            (*path, "metric"),
+            "metric 'kl' is never measured: it compares the start model's own answers, which only "
+            "a watched training without old examples is scored on",
+            'use metric = "drop"',
+        )
+        return
     nll = _nll_tasks(profile, rule.metric)
     if rule.metric in SHARES and nll:
         yield Problem(
@@ -79,6 +88,11 @@ def _check_bound(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:
 def _nll_tasks(profile: Profile, metric: str) -> list[str]:
     tasks = profile.tasks[-1:] if metric == "new_accuracy" else profile.tasks[:-1]
     return [task.name for task in tasks if not metric_named(task.metric).is_share and task.watch]
+
+
+def _has_start_answers(profile: Profile) -> bool:
+    """Return whether a task of a watched training consists of the start model's answers."""
+    return any(task.data.startswith(HOST_DATA) for task in profile.tasks[:-1])
 
 
 def _check_action(profile: Profile, place: int, rule: Rule) -> Iterator[Problem]:

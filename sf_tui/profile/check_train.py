@@ -184,6 +184,13 @@ def check_strategies(profile: Profile, origin: Origin) -> Iterator[Problem]:
                 f"'{spec.task}' has none",
                 instead,
             )
+        elif not declaration.divides and profile.launch.sharding == "fsdp2":
+            yield Problem(
+                path,
+                f"strategy '{spec.train.strategy}' needs whole weights in each process, and "
+                '[launch] sharding = "fsdp2" divides them',
+                f'set sharding = "ddp", or {instead}',
+            )
 
 
 def _stages(profile: Profile) -> list[tuple[StageSpec, list[str]]]:

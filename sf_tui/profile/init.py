@@ -55,6 +55,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "control": "never-seen.jsonl",
         "unrelated": "another-task.jsonl",
+        "device": "cuda:1",
+        "threads": 4,
     },
     "recover": {"learning_rate": 5e-6, "rate_share": 0.25, "interpolate": 0.7},
     "probe": {"examples": 128, "batch_size": 64},

@@ -20,6 +20,8 @@ from sf_tui.home import user_path
 from sf_tui.masking import has_url_login
 from sf_tui.profile.actions import check_actions, lay_over_defaults
 from sf_tui.profile.adapter_schema import adapter_files, check_adapter
+from sf_tui.profile.check_beside import check_beside
+from sf_tui.profile.check_compute import check_compute
 from sf_tui.profile.check_data import (
     DATA_KEYS,
     check_biography,
@@ -261,8 +263,10 @@ def check_profile(profile: Profile, origin: Origin) -> list[Problem]:
         ),
         *check_tasks(profile, origin),
         *check_host(profile, origin),
+        *check_beside(profile),
         *check_biography(profile),
         *check_train_tables(profile, origin),
+        *check_compute(profile, origin),
         *check_replay_stage(profile, origin),
         *check_strategies(profile, origin),
         *check_anchor(profile),

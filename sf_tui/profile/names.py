@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-RuleMetric = Literal["drop", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
+RuleMetric = Literal["drop", "kl", "old_accuracy", "new_accuracy", "loss", "grad_norm", "drift"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 NOT_IN_THIS_VERSION: dict[str, frozenset[str]] = {

@@ -41,6 +41,20 @@ class DiagnoseSettings(StrictTable):
         default=None,
         description="data of another task, as in a task; adds an arm that trains on it",
     )
+    beside: bool = Field(
+        default=False,
+        description="test a running training in a process of its own while the training goes on",
+    )
+    device: str | None = Field(
+        default=None,
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="device of that process: `cpu`, `cuda` or `cuda:N`; default: the training's",
+    )
+    threads: Count | None = Field(
+        default=None,
+        description="CPU threads of that process; default: the cores that the training leaves, at "
+        "least 1",
+    )
 
 
 class RecoverSettings(StrictTable):

@@ -92,6 +92,16 @@ class TrainSettings(StrictTable):
     gradient_checkpointing: bool = Field(
         default=False, description="compute activations twice to save memory"
     )
+    torch_compile: bool = Field(
+        default=False,
+        description="compile the blocks for training steps; a resume is then exact to float "
+        "tolerance only",
+    )
+    tf32: bool = Field(
+        default=False,
+        description="round the inputs of float32 products on an NVIDIA GPU to TF32, in the whole "
+        "run",
+    )
     length_grouped: bool = Field(
         default=True, description="put examples of similar length into one batch"
     )

@@ -200,7 +200,14 @@ FieldNames = Annotated[
     Wanted('a table like {prompt = "question", completion = "answer"}'),
 ]
 OpName = Annotated[str, RegisteredName(lambda: OPS)]
-TaskMetric = Annotated[str, RegisteredName(lambda: ["auto", *METRICS])]
+
+
+def _task_metrics() -> list[str]:
+    own = [metric.name for metric in METRICS.values() if not metric.needs_start_answers]
+    return ["auto", *own]
+
+
+TaskMetric = Annotated[str, RegisteredName(_task_metrics)]
 
 
 LONGEST_VALUE = 60

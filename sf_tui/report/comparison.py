@@ -1,7 +1,7 @@
 """Compares runs: scores at each stage's end with intervals, curves on one axis, and profiles.
 
 The first run is the reference. Where the results of single examples are recorded for both runs and
-the examples are the same, a difference has the paired interval and McNemar's test; elsewhere it has
+the examples are the same, a difference has paired intervals and McNemar's test; elsewhere it has
 the interval of two independent shares, which is wider, and the row says why.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sf_tui.diagnosis import bootstrap
 from sf_tui.errors import SfError
 from sf_tui.profile import load_profile
 from sf_tui.profile.write import differences
@@ -27,6 +28,8 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.vocabulary.intervals import Estimate, difference, paired_difference
 from sf_tui.vocabulary.measured import Score
 
+_SEED = 0
+"""Of the bootstrap: the same runs give the same interval."""
 BUCKETS = 200
 """Most rows of an aligned curve."""
 _MOST_EXACT = 2000
@@ -45,6 +48,7 @@ class ComparedScore:
         lost: examples that only the reference had right; None unless paired.
         gained: examples that only this run had right; None unless paired.
         p_value: of McNemar's exact test; None unless paired.
+        bootstrap: the difference with the interval of a paired bootstrap; None unless paired.
         why_unpaired: the reason; empty if it is paired or nothing is compared.
     """
 
@@ -55,6 +59,7 @@ class ComparedScore:
     lost: int | None = None
     gained: int | None = None
     p_value: float | None = None
+    bootstrap: Estimate | None = None
     why_unpaired: str = ""
 
 
@@ -165,9 +170,16 @@ def _compared(
             gained = sum(b and not a for a, b in pairs)
             drop = paired_difference(sum(bits[0]), lost, gained, len(pairs))
             return ComparedScore(
-                after, change, _negated(drop), True, lost, gained, mcnemar(lost, gained)
+                after,
+                change,
+                _negated(drop),
+                True,
+                lost,
+                gained,
+                mcnemar(lost, gained),
+                bootstrap.paired_difference(bits[1], bits[0], seed=_SEED),
             )
-        why = "no checkpoint of the stage's end has the results of single examples"
+        why = _why_no_bits(after)
     drop = difference(before.estimate, after.estimate)
     return ComparedScore(after, change, _negated(drop), why_unpaired=why)
 
@@ -176,6 +188,12 @@ def _why_not_whole(before: Score, after: Score) -> str:
     if before.examples != after.examples:
         return f"{before.examples} and {after.examples} examples"
     return "" if before.full and after.full else "not the whole held-out split was scored"
+
+
+def _why_no_bits(score: Score) -> str:
+    if not score.metric.counts_examples:
+        return f"{score.metric.name} is a {score.metric.unit}, not of right examples"
+    return "no checkpoint of the stage's end has the results of single examples"
 
 
 def _end_bits(run: RunCurves, end: TaskCourse, score: Score) -> tuple[bool, ...] | None:

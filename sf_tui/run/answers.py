@@ -1,11 +1,13 @@
 """What a model answers to a stage's held-out questions, at the stage's start and since.
 
 `answers/STAGE.json` has the probe's own questions, the wanted answers, and those of several states
-of the model. It can be deleted: `ask` writes it again. Knows no model.
+of the model; what was asked of a checkpoint or of another model has a file of its own. They can be
+deleted: `ask` writes them again. Knows no model.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,6 +123,18 @@ class AnswerSheet:
     schema: Annotated[Count, Doc("version of this format")] = SCHEMA_VERSION
 
     @property
+    def asked(self) -> str:
+        """What was asked instead of, or beside, the stage's own course; empty for nothing else.
+
+        `@24` is the checkpoint of step 24, `+` and a digest another model's directory.
+        """
+        judged = self.states[self.judged]
+        others = "\0".join(one.weights for one in self.states if one.name == MODEL)
+        digest = hashlib.sha256(others.encode()).hexdigest()[:12]
+        at = f"@{judged.step}" if judged.name == CHECKPOINT else ""
+        return f"{at}+{digest}" if others else at
+
+    @property
     def tasks(self) -> list[str]:
         """Names of its tasks."""
         return list(dict.fromkeys(one.task for one in self.questions))
@@ -199,18 +213,24 @@ class Wanted:
     model: str | None = None
 
 
-def sheet_path(run: RunDirectory, stage: str) -> Path:
-    """Return the file with a stage's answers."""
-    return run.path / FOLDER / f"{stage}.json"
+def sheet_path(run: RunDirectory, stage: str, asked: str = "") -> Path:
+    """Return the file with a stage's answers.
+
+    Args:
+        run: the run.
+        stage: the stage, whose name has neither `@` nor `+`.
+        asked: from `AnswerSheet.asked`.
+    """
+    return run.path / FOLDER / f"{stage}{asked}.json"
 
 
 def write_sheet(run: RunDirectory, sheet: AnswerSheet) -> Path:
-    """Write a stage's answers aside and rename them; return the file.
+    """Write answers aside and rename them, over those to the same questions; return the file.
 
     Raises:
         OSError: the disk is full or the run directory can't be written.
     """
-    path = sheet_path(run, sheet.stage)
+    path = sheet_path(run, sheet.stage, sheet.asked)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     replace_file(path, orjson.dumps(as_object(sheet)) + b"\n")
     return path

@@ -7,13 +7,29 @@ is of the examples that every probe scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sf_tui.run.losses import first_as_earlier, score_of, stage_drop
 from sf_tui.run.stage_state import StageState
 from sf_tui.run.state import RunState
 from sf_tui.vocabulary.measured import Drop, Score, drop_between
+from sf_tui.vocabulary.metrics import KL
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far the model is from the start model on its own answers, in nats a token.
+
+    Attributes:
+        largest: largest value in the stage's danger window; None without a window.
+        largest_step: step of that probe.
+        end: newest value of the stage.
+    """
+
+    largest: float | None
+    largest_step: int | None
+    end: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class TaskCourse:
         step: step of the stage.
         in_stage: drop from start to end; None for the task that the stage trains.
         since_run: drop since the run began or taught the task; None as above.
+        divergence: of a task that consists of the start model's answers; else None.
     """
 
     stage: str
@@ -41,6 +58,7 @@ class TaskCourse:
     step: int
     in_stage: Drop | None
     since_run: Drop | None
+    divergence: Divergence | None = None
 
     def as_json(self, metric: str) -> dict[str, Any]:
         """Return the row of `sf show --json`."""
@@ -60,6 +78,7 @@ class TaskCourse:
             },
             "drop_in_stage": _drop_object(self.in_stage),
             "drop_since_run_began": _drop_object(self.since_run),
+            KL.name: None if self.divergence is None else asdict(self.divergence),
         }
 
 
@@ -106,8 +125,30 @@ def _course(state: RunState, stage: StageState, task: str) -> TaskCourse:
         if before is not None and end is not None:
             since_run = drop_between(before, end)
     return TaskCourse(
-        stage.name, task, start, worst, worst_step, end, stage.step, in_stage, since_run
+        stage.name,
+        task,
+        start,
+        worst,
+        worst_step,
+        end,
+        stage.step,
+        in_stage,
+        since_run,
+        _divergence(stage, task),
     )
+
+
+def _divergence(stage: StageState, task: str) -> Divergence | None:
+    found = [
+        (value, probe.step)
+        for probe in stage.probes
+        if (value := probe.comparable.get(task, {}).get(KL.name)) is not None
+    ]
+    if not found:
+        return None
+    in_window = [one for one in found if stage.window and one[1] <= stage.window]
+    largest, step = max(in_window, default=(None, None))
+    return Divergence(largest, step, found[-1][0])
 
 
 def _worst_in_window(

@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +23,7 @@ from sf_tui.errors import RunBusyError, RunError
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular, open_regular, read_regular, reason_of, replace_file
+from sf_tui.run.rank_readings import RankReading
 from sf_tui.vocabulary.declared import (
     COUNT,
     NUMBER,
@@ -40,12 +41,17 @@ from sf_tui.vocabulary.declared import (
 HEARTBEAT_EVERY_S = 2.0
 SILENT_AFTER_S = 10.0
 DEAD_AFTER_S = 60.0
+_ENDS_WITHIN_S = 5.0
+
+Readings = tuple[Sequence[DeviceReading], Sequence[RankReading]]
+"""The devices of all processes of a run, and the processes themselves if there are several."""
 
 _BEAT = (
     Field("time", NUMBER, required=True, doc=Doc("time of the beat", "s since the epoch")),
     Field("host", nullable(TEXT)),
     Field("pid", nullable(COUNT)),
     Field("devices", list_of(object_of(DeviceReading)), doc=Doc("the devices of the run")),
+    Field("ranks", list_of(object_of(RankReading)), doc=Doc("its processes, if several")),
 )
 """Fields of a heartbeat."""
 
@@ -75,20 +81,42 @@ class Liveness:
     damage: tuple[str, ...] = ()
     """Problems in the files that the state was derived from."""
     devices: tuple[DeviceReading, ...] = ()
-    """The worker's devices, as in its last heartbeat."""
+    """The devices of all its processes, as in its last heartbeat."""
+    ranks: tuple[RankReading, ...] = ()
+    """The processes that train together, as in its last heartbeat; none if there is one."""
 
     @property
     def has_worker(self) -> bool:
         """Whether a worker owns the run, even a silent one."""
         return self.state in {WorkerState.ALIVE, WorkerState.SILENT}
 
+    @property
+    def ranks_now(self) -> list[RankReading]:
+        """The ranks of a live run; of one that has ended, those that were gone before its end."""
+        ranks = list(self.ranks)
+        # Rank 0 writes the heartbeat, so what is true of the worker is true of it.
+        if ranks and self.state is WorkerState.DEAD:
+            ranks[0] = replace(ranks[0], gone=True)
+        elif ranks and self.state is WorkerState.SILENT:
+            ranks[0] = replace(ranks[0], silent_s=self.heartbeat_age_s or 0.0)
+        return [one for one in ranks if one.gone or self.has_worker]
+
 
 class RunLock:
-    """The worker's lock on a run; the kernel releases it however the worker ends."""
+    """The worker's lock on a run; the kernel releases it however the worker ends.
+
+    As a context manager it holds the run for as long as the block runs.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._handle: int | None = None
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def acquire(self) -> None:
         """Take the lock.
@@ -145,14 +173,12 @@ class Heartbeat:
 
     Args:
         run: the run.
-        read_devices: returns what the run's devices are doing.
+        read: returns what the run's devices are doing, and its processes if there are several.
     """
 
-    def __init__(
-        self, run: RunDirectory, read_devices: Callable[[], Sequence[DeviceReading]] = tuple
-    ) -> None:
+    def __init__(self, run: RunDirectory, read: Callable[[], Readings] = lambda: ((), ())) -> None:
         self._run = run
-        self._read_devices = read_devices
+        self._read = read
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -162,9 +188,13 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and record which of several processes are gone."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join(_ENDS_WITHIN_S)
+        # A driver in trouble may hold it.
+        if not self._thread.is_alive() and any(one.gone for one in self._read()[1]):
+            self._write()
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_EVERY_S):
@@ -176,11 +206,8 @@ class Heartbeat:
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        try:
-            beat["devices"] = [as_object(reading) for reading in self._read_devices()]
-        except RuntimeError:
-            # A device in trouble: the training's own next call reports it, with its place.
-            beat["devices"] = []
+        devices, ranks = self._read()
+        beat["devices"], beat["ranks"] = as_object(list(devices)), as_object(list(ranks))
         content = orjson.dumps(beat)
         try:
             replace_file(self._run.heartbeat, content, durable=False)
@@ -201,11 +228,12 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
     damage = () if problem is None else (f"{run.heartbeat}: {problem}",)
     pid, host = beat.get("pid"), beat.get("host")
     devices = tuple(build(DeviceReading, one) for one in beat.get("devices", ()))
+    ranks = tuple(build(RankReading, one) for one in beat.get("ranks", ()))
     age = (time.time() if now is None else now) - beat["time"] if "time" in beat else None
     here = host is None or host == socket.gethostname()
 
     def found(state: WorkerState) -> Liveness:
-        return Liveness(state, pid, host, age, damage, devices)
+        return Liveness(state, pid, host, age, damage, devices, ranks)
 
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S

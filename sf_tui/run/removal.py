@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from sf_tui.errors import RunBusyError, RunError, UsageError
@@ -96,24 +95,15 @@ def check_idle(run: RunDirectory) -> None:
             )
 
 
-@contextmanager
-def held(run: RunDirectory) -> Iterator[None]:
-    """Hold a run's lock, so that no worker starts on it meanwhile.
+def lock_to_delete(run: RunDirectory) -> AbstractContextManager[None]:
+    """Return the lock to hold while something of a run is deleted: its own, if it has one.
 
-    Raises:
-        RunBusyError: another process holds it.
-        RunError: it can't be locked.
+    A link or a special file in its place is nothing that a worker could hold, and a link must not
+    be followed out of the run.
     """
     if run.lock.is_symlink() or (os.path.lexists(run.lock) and not run.lock.is_file()):
-        # Nothing that a worker could hold, and a link must not be followed out of the run.
-        yield
-        return
-    lock = RunLock(run)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return nullcontext()
+    return RunLock(run)
 
 
 def remove_run(run: RunDirectory) -> None:
@@ -127,7 +117,7 @@ def remove_run(run: RunDirectory) -> None:
     check_removable(run)
     aside = run.path.with_name(aside_name(secrets.token_hex(4), _WORD))
     try:
-        with held(run):
+        with lock_to_delete(run):
             run.path.rename(aside)
         sync_directory(aside.parent)
         remove(aside)

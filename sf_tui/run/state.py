@@ -55,7 +55,8 @@ class RunState:
         finished: how the run ended; None while it runs.
         ended_paused: whether the run was paused when it ended or its worker died; a resume trains
             on.
-        operation: the progress of the operation under way; None if there is none.
+        operation: the progress of the operation for which training waits; None if there is none.
+        beside: the progress of the operation beside the training; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class RunState:
         self.paused = False
         self.ended_paused = False
         self.operation: OperationProgress | None = None
+        self.beside: OperationProgress | None = None
         self._expected_s: dict[str, float] = {}
         self._took_s: dict[str, float] = {}
         self.last_seq = 0
@@ -160,7 +162,7 @@ class RunState:
         self.diagnosis, self.diagnosis_holds = other.diagnosis, other.diagnosis_holds
         self.finished, self.paused = other.finished, other.paused
         self.ended_paused = other.ended_paused
-        self.operation = other.operation
+        self.operation, self.beside = other.operation, other.beside
         self._expected_s, self._took_s = dict(other._expected_s), dict(other._took_s)
         self.last_seq, self.last_time = other.last_seq, other.last_time
 
@@ -266,10 +268,15 @@ class RunState:
         self._expected_s = dict(event.seconds)
 
     def _on_operation(self, event: OperationProgress) -> None:
-        self.operation = event
+        if event.beside:
+            self.beside = event
+        else:
+            self.operation = event
 
     def _end_operation(self, command: Command, event: CommandAnswered) -> None:
         operation = self.operation
+        if self.beside is not None and self.beside.id == command.id:
+            self.beside = None
         if operation is None or operation.id != command.id:
             return
         self.operation = None
@@ -303,6 +310,7 @@ class RunState:
         if resumed:
             # A new worker starts unpaused; one that rolls back while paused stays paused.
             self.paused = self.ended_paused = False
+            self.beside = None
         stage = self.stages.get(event.stage)
         if stage is None:
             return
@@ -325,7 +333,7 @@ class RunState:
         self.finished = event
         self.ended_paused = self.ended_paused or self.paused
         self.paused = False
-        self.operation = None
+        self.operation = self.beside = None
 
 
 _FOLDS: dict[type[Event], Callable[[RunState, Any], None]] = {

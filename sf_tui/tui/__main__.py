@@ -17,7 +17,7 @@ def main() -> int:
     guard_streams()
     parser = argparse.ArgumentParser(prog="python -m sf_tui.tui", description=__doc__)
     parser.add_argument("run_dir", type=Path)
-    for option in ("read-only", "lite", "ascii", "light", "no-mouse"):
+    for option in ("read-only", "lite", "ascii", "light", "no-mouse", "bell"):
         parser.add_argument(f"--{option}", action="store_true")
     wanted = parser.parse_args()
     run = RunDirectory(wanted.run_dir.absolute())
@@ -27,6 +27,7 @@ def main() -> int:
         ascii_only=wanted.ascii,
         light=wanted.light,
         mouse=not wanted.no_mouse,
+        bell=wanted.bell,
     )
     code = open_console(run, options)
     print(printable(closing_message(run, code)), file=sys.stderr)

@@ -28,6 +28,8 @@ DEBOUNCE_S = 0.6
 ANCHOR_STRENGTH = 1.0
 """Default of [anchor] strength."""
 _SHOWN_KEYS = {"escape": "esc", "pageup": "pgup", "pagedown": "pgdn"}
+NEXT_TASK_KEY = "w"
+"""Chooses the task whose curves of pinned runs are drawn."""
 _OWN_KEYS = {"op", "key", "label", "confirm"}
 
 
@@ -57,6 +59,7 @@ class RunActions:
         alert_drop: drop at which the danger strip suggests one.
         anchor_strength: default strength of an anchor.
         recover: the profile's [recover], the defaults of a recover.
+        beside: [diagnose] beside, the default of a diagnose.
         problem: why there are no actions; empty if there are.
     """
 
@@ -65,6 +68,13 @@ class RunActions:
     anchor_strength: float = ANCHOR_STRENGTH
     recover: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
+    beside: bool = False
+
+    def runs_beside(self, action: Action) -> bool:
+        """Return whether an action lets training go on while it is carried out."""
+        own = action.arguments.get("beside")
+        is_able = op_named(action.op).argument("beside") is not None
+        return is_able and bool(self.beside if own is None else own)
 
     def without(self, ops: Mapping[str, str]) -> RunActions:
         """Return the actions without those of some ops."""
@@ -108,7 +118,8 @@ def read_actions(run: RunDirectory) -> RunActions:
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
     recover = profile.get("recover", {})
-    return RunActions(actions, alert_drop_of(profile), float(strength), recover, problem)
+    beside = profile.get("diagnose", {}).get("beside") is True
+    return RunActions(actions, alert_drop_of(profile), float(strength), recover, problem, beside)
 
 
 class ActionSender:
@@ -272,9 +283,16 @@ CONSOLE_KEYS: tuple[ConsoleKey, ...] = (
     ),
     ConsoleKey((">",), "widen", "wider", "charts: danger window, then stage, then run", moves=True),
     ConsoleKey(("l",), "log-scale", "log scale", "loss chart: linear or logarithmic"),
-    ConsoleKey(("/",), "filter", "filter", "show only events that contain a text"),
+    ConsoleKey(("/",), "filter", "filter", "show only events and log lines that contain a text"),
     ConsoleKey(
         ("R",), "runs", "runs", "list all runs: open one here, or pin its curves over these"
+    ),
+    ConsoleKey(
+        (NEXT_TASK_KEY,),
+        "next-task",
+        "task",
+        "pinned runs: lay the curves of the next task over each other",
+        yields=True,
     ),
     ConsoleKey(("e",), "answers", "answers", "what the model answers: at the start, now, repaired"),
     ConsoleKey(("s",), "screenshot", "screenshot", "save the screen as SVG in the run's folder"),

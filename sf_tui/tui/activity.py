@@ -14,7 +14,6 @@ from typing import Any
 from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.tui.at_risk import questions_at_risk
 from sf_tui.tui.numbers import (
-    format_bytes,
     format_duration,
     format_share,
     format_value,
@@ -37,6 +36,7 @@ from sf_tui.vocabulary.events import (
     TasksAtRisk,
 )
 from sf_tui.vocabulary.ops import GO_BACK, op_named
+from sf_tui.vocabulary.sizes import format_bytes
 
 CAPACITY = 2000
 """Rows kept; a run of weeks writes more checkpoints than a user would scroll through."""

@@ -6,6 +6,7 @@ of the worker's process and need the console on the worker's host.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import psutil
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import Liveness
+from sf_tui.run.rank_readings import RankReading
 from sf_tui.run.storage import size_of
 
 DISK_EVERY = 15
-"""Samples between two measurements of the run directory, which has a few hundred files."""
+"""Samples between two measurements of the run directory, which has a few hundred files; a new
+checkpoint is measured at once."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class MachineSample:
     """One sample of the machine."""
 
     devices: tuple[DeviceReading, ...] = ()
+    ranks: tuple[RankReading, ...] = ()
+    """The processes that train together; after the end those that were gone before it."""
     cpu_percent: float | None = None
     """CPU of the worker, 100 per core."""
     rss_bytes: int | None = None
@@ -47,6 +52,7 @@ class Machine:
         self._samples = 0
         self._ended = ""
         self._disk: tuple[int | None, int | None] = (None, None)
+        self._written = -1
 
     def sample(self, run: RunDirectory, liveness: Liveness) -> MachineSample:
         """Return the current load of a run's machine."""
@@ -61,6 +67,7 @@ class Machine:
             problem = "the worker's process is gone"
         return MachineSample(
             devices=liveness.devices if liveness.has_worker else (),
+            ranks=tuple(liveness.ranks_now),
             cpu_percent=cpu,
             rss_bytes=rss,
             memory_total_bytes=psutil.virtual_memory().total,
@@ -70,21 +77,29 @@ class Machine:
             problem=problem,
         )
 
-    def after_end(self, run: RunDirectory, ended: str) -> MachineSample:
+    def after_end(self, run: RunDirectory, liveness: Liveness, ended: str) -> MachineSample:
         """Return what is left to know of a run that ended: nothing live, the size on the disk.
 
         Args:
             run: the run.
+            liveness: of its worker.
             ended: how and when it ended, in words.
         """
         if ended != self._ended:
             # The final model was written since the last measurement.
             self._ended, self._samples = ended, 0
         size, free = self._measure_disk(run)
-        return MachineSample(run_bytes=size, disk_free_bytes=free, problem=ended)
+        return MachineSample(
+            ranks=tuple(one for one in liveness.ranks if one.gone),
+            run_bytes=size,
+            disk_free_bytes=free,
+            problem=ended,
+        )
 
     def _measure_disk(self, run: RunDirectory) -> tuple[int | None, int | None]:
-        if self._samples % DISK_EVERY == 0:
+        written = _last_written(run)
+        if self._samples % DISK_EVERY == 0 or written != self._written:
+            self._written = written
             try:
                 self._disk = size_of(run.path), shutil.disk_usage(run.path).free
             except OSError:
@@ -107,3 +122,13 @@ class Machine:
         except psutil.Error:
             self._process = None
             return None, None
+
+
+def _last_written(run: RunDirectory) -> int:
+    """Return when a checkpoint was last written or deleted, in ns; 0 before the first one."""
+    try:
+        with os.scandir(run.checkpoints) as stages:
+            return max((entry.stat().st_mtime_ns for entry in stages), default=0)
+    except OSError:
+        # There is none yet, or the file system is unavailable for a moment.
+        return 0

@@ -18,6 +18,7 @@ from sf_tui.tui.panels.lists import Events, ListPanel, WorkerLog
 from sf_tui.tui.panels.machine import MachinePanel
 from sf_tui.tui.panels.matrix import Matrix
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.pinned import compare_next_task
 from sf_tui.tui.panels.tables import Drift
 from sf_tui.tui.panels.verdict import Verdict
 from sf_tui.tui.view_state import (
@@ -224,6 +225,12 @@ class NavigableView(VisitingView, inherit_bindings=False):
     def _command_widen(self) -> None:
         if not change_range(self.view, -1):
             self.show_notice("the charts span the whole run: < spans less")
+
+    def _command_next_task(self) -> None:
+        if not self.view.pins:
+            self.show_notice("no run is pinned: R lists the runs, space there pins one")
+        elif not compare_next_task(self.view):
+            self.show_notice("the run has one task")
 
     def _command_log_scale(self) -> None:
         self.view.log_loss = not self.view.log_loss

@@ -70,18 +70,6 @@ def format_age(seconds: float | None) -> str:
     return f"{int(seconds)} s"
 
 
-def format_bytes(count: float | None) -> str:
-    """Return a size in the nearest decimal unit."""
-    if count is None:
-        return "–"
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def format_count(count: float | None) -> str:
     """Return a large count, such as parameters, with a decimal prefix."""
     if count is None:

@@ -1,7 +1,7 @@
 """The operation under way and the commands that wait, in words, and what a key does about them.
 
-An operation keeps training waiting: the words say so before it begins, how far it is, and how it is
-ended. Reads a view; sends nothing.
+Training waits for an operation, or goes on beside it: the words say which before it begins, how far
+it is, and how it is ended. Reads a view; sends nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.liveness import WorkerState
 from sf_tui.tui.actions import Action
 from sf_tui.tui.activity import CommandRow
-from sf_tui.tui.lines import Line, first_that_fits, join, line_width, those_that_fit
+from sf_tui.tui.lines import (
+    Line,
+    first_that_fits,
+    join,
+    line_width,
+    those_that_fit,
+    wrap_cells,
+)
 from sf_tui.tui.numbers import format_duration
-from sf_tui.tui.operation_words import about, progress_parts
+from sf_tui.tui.operation_words import about, progress_parts, training_meanwhile
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.commands import REQUESTED, Command
 from sf_tui.vocabulary.operation_events import OperationProgress
 from sf_tui.vocabulary.ops import CANCEL, op_named
 
 _GAP = "   "
+_WAITING = "waiting: "
 _SETTLED_S = 1.0
 """A command that was asked for just now is about to be read; it doesn't wait yet."""
 
@@ -58,6 +66,10 @@ def offers_cancel(view: ViewState) -> bool:
 
 def _settled(view: ViewState) -> list[CommandRow]:
     return [row for row in waiting(view) if _waited_s(view, row) > _SETTLED_S]
+
+
+def _queued(view: ViewState) -> list[CommandRow]:
+    return waiting(view) if under_way(view) is not None else _settled(view)
 
 
 def what_to_cancel(view: ViewState) -> dict[str, str]:
@@ -99,15 +111,16 @@ def how_long(view: ViewState, op: str) -> str:
 
 def announcement(view: ViewState, action: Action) -> str:
     """Return what to know before an action begins: what waits, and how long; empty for nothing."""
-    row, op = under_way(view), op_named(action.op)
-    if row is not None and not op.interrupts:
-        now = view.newest.operation
+    row, op, now = under_way(view), op_named(action.op), view.newest.operation
+    if row is not None and not _is_beside(view, row) and not op.interrupts:
         soon = ""
         if now is not None and now.left_s is not None:
             soon = f", in {about(max(now.left_s - _passed_s(view, now), 0.0))}"
         return f"{action.label}: waits until {row.command.action} is done{soon}; esc cancels that"
     if view.liveness.state is WorkerState.STARTING or view.newest.stage is None:
         return f"{action.label}: kept for the first step"
+    if view.actions.runs_beside(action) and not view.newest.paused:
+        return f"{action.label}: training goes on meanwhile; esc cancels"
     long = how_long(view, action.op)
     return f"{action.label}: {long}; esc cancels" if long else ""
 
@@ -116,16 +129,16 @@ def operation_line(view: ViewState, width: int) -> Line:
     """Return the operation under way and what waits, on one line; empty if there is neither."""
     if view.place is not None:
         return []
-    row = under_way(view)
-    queue = waiting(view) if row is not None else _settled(view)
+    row, queue = under_way(view), _queued(view)
     if row is None and not queue:
         return []
     esc: Line = [("esc", "key"), (" cancel", "text")] if can_cancel(view) else []
     told: list[Line] = []
     if row is not None:
-        parts = [[(row.doing, "strong"), (": training waits", "text")], esc]
-        progress = view.newest.operation
-        if progress is not None and progress.id == row.command.id:
+        progress = _progress_of(view, row)
+        does = "training waits" if progress is None else training_meanwhile(progress)
+        parts = [[(row.doing, "strong"), (f": {does}", "text")], esc]
+        if progress is not None:
             told = [
                 [(part, "text")] for part in progress_parts(progress, _passed_s(view, progress))
             ]
@@ -144,6 +157,27 @@ def operation_line(view: ViewState, width: int) -> Line:
     return those_that_fit([*parts, first_that_fits(queued[1:], room), *told], width, _GAP)
 
 
+def operation_lines(view: ViewState, width: int) -> list[Line]:
+    """Return the operation and what waits, with names below it where one line has only a count."""
+    line = operation_line(view, width)
+    if not line or any(text == _WAITING for text, _ in line):
+        return [line]
+    names = _names(_queued(view))
+    return [line, *([(part, "text")] for part in wrap_cells(_WAITING + names, width) if names)]
+
+
+def _progress_of(view: ViewState, row: CommandRow) -> OperationProgress | None:
+    """Return the progress of a command's operation; None before its first event."""
+    known = (view.newest.operation, view.newest.beside)
+    return next((now for now in known if now is not None and now.id == row.command.id), None)
+
+
+def _is_beside(view: ViewState, row: CommandRow) -> bool:
+    """Return whether training goes on beside a command's operation."""
+    progress = _progress_of(view, row)
+    return progress is not None and progress.beside
+
+
 def _passed_s(view: ViewState, now: OperationProgress) -> float:
     """Return the seconds since an event."""
     since = seconds_since_epoch(now.time)
@@ -154,13 +188,16 @@ def _queue(view: ViewState, rows: Sequence[CommandRow]) -> list[Line]:
     """Return what waits, since when and for whom; what waits; how much waits. Empty if nothing."""
     if not rows:
         return []
-    short = ", ".join(row.command.action for row in rows)
     full = ", ".join(
         f"{row.command.action} {format_duration(int(_waited_s(view, row)))} ({row.command.sender})"
         for row in rows
     )
-    forms: list[Line] = [[("waiting: ", "muted"), (text, "text")] for text in (full, short)]
+    forms: list[Line] = [[(_WAITING, "muted"), (text, "text")] for text in (full, _names(rows))]
     return [*forms, [(f"{len(rows)} waiting", "text")]]
+
+
+def _names(rows: Sequence[CommandRow]) -> str:
+    return ", ".join(row.command.action for row in rows)
 
 
 def _waited_s(view: ViewState, row: CommandRow) -> float:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sf_tui.tui.numbers import format_duration
 from sf_tui.vocabulary.measured import format_number
+from sf_tui.vocabulary.operation_events import OperationProgress
 
 LINE_EVERY_S = 10.0
 """Seconds between two lines about the same part."""
@@ -72,6 +73,11 @@ def progress_parts(now: HowFar, passed_s: float = 0.0) -> list[str]:
     return found
 
 
+def training_meanwhile(event: OperationProgress) -> str:
+    """Return what training does while an operation is under way."""
+    return "training goes on" if event.beside else "training waits"
+
+
 class ProgressLines:
     """Chooses the progress that is worth a line: each new part, and the same one now and then.
 
@@ -91,3 +97,8 @@ class ProgressLines:
             return ""
         self._part, self._last_s = now.part, at_s
         return ", ".join(progress_parts(now))
+
+    def event_line(self, event: OperationProgress) -> str:
+        """Return the line of an `operation` event; the first one says what training does."""
+        line = self.line(event)
+        return line if event.part else ", ".join(filter(None, (training_meanwhile(event), line)))

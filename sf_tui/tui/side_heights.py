@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf_tui.tui.panels.machine import machine_rows
+from sf_tui.tui.panels.machine import machine_rows, rows_of_ranks
 from sf_tui.tui.panels.tables import layers_shown
 from sf_tui.tui.panels.verdict import lines_wanted
 from sf_tui.tui.view_state import ViewState
@@ -33,7 +33,7 @@ def side_heights(view: ViewState, height: int, *, wide: bool) -> dict[str, int]:
     machine = machine_rows(view, height)
     diagnosis = view.live.diagnosis
     if diagnosis is None:
-        drift = min(drift, max(height - 28, 4) + 1)
+        drift = min(drift, max(height - 28 - rows_of_ranks(view, height), 4) + 1)
         return {"drift": drift, "matrix": matrix, "verdict": 0, "machine": machine}
     # Each panel has an empty row below it; the log and the run list get the rest.
     left = height - _ROWS_ELSEWHERE[wide] - (matrix + 1) - (machine + 1) - 2

@@ -20,6 +20,7 @@ from textual.screen import ModalScreen
 from sf_tui.run.checkpoint_folders import paths_on_disk
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import WorkerState, probe_liveness
+from sf_tui.run.rank_readings import find_troubles
 from sf_tui.tui.actions import read_actions
 from sf_tui.tui.driver import TerminalDriver
 from sf_tui.tui.feed import RUNS_LISTED, RunFeed, RunListReader
@@ -291,6 +292,9 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             self.check_worker()
             if view.liveness.state is not before.state:
                 self._news = self._machine_news = urgent = True
+            elif find_troubles(view.liveness.ranks_now) != find_troubles(before.ranks_now):
+                # A run that waits for a rank logs nothing.
+                self._news = self._machine_news = True
         self._news = self._worker_log.poll() or self._news
         self._news = view.pins.poll() or self._news
         if self._rate.is_due("runs", RUN_LIST_EVERY_S / RUNS_LISTED):
@@ -346,7 +350,9 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
             clock = format_clock(live.finished.time, self.view.zone).strip()[:5]
             # An imported run's events have the time of the import.
             ended = "imported" if self.view.run.references.exists() else "the run ended"
-            self.view.machine = self._machine.after_end(self.view.run, f"{ended} {clock}".rstrip())
+            self.view.machine = self._machine.after_end(
+                self.view.run, self.view.liveness, f"{ended} {clock}".rstrip()
+            )
         elif self.view.machine is None or (
             self._machine_news and not live.paused and self._rate.is_due("machine", MACHINE_EVERY_S)
         ):

@@ -103,7 +103,7 @@ class ViewState:
         cursor: global step of the replay cursor, or None while the newest values show.
         range: the steps that charts span.
         log_loss: whether the loss axis is logarithmic.
-        event_filter: text that events must contain; empty for all.
+        event_filter: text that events and lines of the worker log must contain; empty for all.
         notice: the console's reply to the last key; empty for none.
         notice_level: info, warn or error.
         notice_command: id of the command that the notice follows; empty for none.
@@ -113,6 +113,7 @@ class ViewState:
         log_end: number of the line below the last one shown; None to follow the newest one.
         runs: summaries of the machine's runs, newest first; filled only if shown.
         pins: runs whose curves lie over this one's.
+        pin_task: the task of those curves; empty for the old one that is watched first.
         zone: time zone of the reader; None for the machine's.
         now_s: seconds since the epoch at the last poll, for elapsed times.
     """
@@ -126,6 +127,7 @@ class ViewState:
     cursor: int | None = None
     range: str = "run"
     log_loss: bool = True
+    pin_task: str = ""
     event_filter: str = ""
     notice: str = ""
     notice_level: str = "info"

@@ -42,6 +42,7 @@ class Visit:
             progress=feed.progress,
             read_only=before.read_only,
             log_loss=before.log_loss,
+            pin_task=before.pin_task,
             glyphs=before.glyphs,
             zone=before.zone,
         )

@@ -78,6 +78,11 @@ class WorkerLogTail:
         return bool(line)
 
 
+def line_contains(line: str, wanted: str) -> bool:
+    """Return whether a line contains a text, in any case."""
+    return wanted.casefold() in line.casefold()
+
+
 def _last_version(line: bytes) -> bytes:
     """Return what a line shows that a progress bar has rewritten any number of times."""
     return line.rstrip(b"\r").rpartition(b"\r")[2]

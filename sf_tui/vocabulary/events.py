@@ -148,7 +148,13 @@ class Probe(Event):
 
     stage: Annotated[str, Doc("stage name")]
     step: Annotated[Count, Doc("steps done in the stage", STEPS)]
-    metrics: Annotated[TaskMetrics, Doc("task to metric to value; `n` is in examples")]
+    metrics: Annotated[
+        TaskMetrics,
+        Doc(
+            "task to metric to value; `n` is in examples, and `kl` is there for answers of the "
+            "start model only"
+        ),
+    ]
     full: Annotated[bool, Doc("whether whole held-out splits were scored")] = False
     drop: Annotated[
         float | None, Doc("largest drop of a watched task since the stage began", "its metric's")

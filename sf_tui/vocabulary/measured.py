@@ -16,7 +16,7 @@ from sf_tui.vocabulary.intervals import (
     paired_difference,
     wilson_estimate,
 )
-from sf_tui.vocabulary.metrics import Metric
+from sf_tui.vocabulary.metrics import KL, Metric
 
 NO_VALUE = "–"
 KNOWN_FROM = 0.9
@@ -37,12 +37,14 @@ class Score:
         examples: number of examples; 0 if unknown.
         metric: what was measured.
         full: whether the whole held-out split was scored.
+        kl: divergence from the start model in nats a token, if the examples are its own answers.
     """
 
     value: float
     examples: int
     metric: Metric
     full: bool = False
+    kl: float | None = None
 
     @property
     def estimate(self) -> Estimate | None:
@@ -70,7 +72,7 @@ def score_in(measures: Measures | None, metric: Metric, *, full: bool) -> Score 
     value = None if measures is None else measures.get(metric.name)
     if measures is None or value is None or not math.isfinite(value):
         return None
-    return Score(value, int(measures.get("n") or 0), metric, full)
+    return Score(value, int(measures.get("n") or 0), metric, full, measures.get(KL.name))
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,16 @@ def drop_between(before: Score, after: Score, flips: tuple[int, int] | None = No
     return Drop(value, found, before, after)
 
 
-def format_score(score: Score | None, *, interval: bool = True, counts: bool = False) -> str:
+def format_score(
+    score: Score | None, *, interval: bool = True, counts: bool = False, kl: bool = False
+) -> str:
     """Return a score as `0.26 ± 0.09`, with counts as `0.26 ± 0.09, 26 of 101`; `–` for none.
 
     Args:
         score: the score.
         interval: whether to append the half-width of its 95 % interval, on its wider side.
         counts: whether to append how many examples are right, or how many were scored.
+        kl: whether to append the divergence from the start model, if it was measured.
     """
     if score is None:
         return NO_VALUE
@@ -141,7 +146,12 @@ def format_score(score: Score | None, *, interval: bool = True, counts: bool = F
         text += (
             f", {score.examples} examples" if right is None else f", {right} of {score.examples}"
         )
-    return text
+    return f"{text}, {format_kl(score)}" if kl and score.kl is not None else text
+
+
+def format_kl(score: Score | None) -> str:
+    """Return the divergence from the start model as `KL 0.031`; empty if it was not measured."""
+    return "" if score is None or score.kl is None else f"KL {format_number(score.kl)}"
 
 
 def format_drop(drop: Drop | None, *, interval: bool = False) -> str:

@@ -22,6 +22,11 @@ class Metric:
     """Whether values lie in [0, 1]; shares are shown in points and can be guarded."""
     unit: str
     """What a value counts; a phrase for legends."""
+    needs_start_answers: bool = False
+    """Whether it compares with the start model's distributions, which exist for its own answers to
+    neighbor prompts only; such a metric stands beside a task's own."""
+    counts_examples: bool = False
+    """Whether a value is the share of right examples, so that runs can be compared by each one."""
 
     def drop(self, start: float, now: float) -> float:
         """Return how much was lost since `start`, in the metric's unit; negative for a gain."""
@@ -46,6 +51,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "first_token_accuracy",
@@ -53,6 +59,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             is_share=True,
             unit="share of examples",
+            counts_examples=True,
         ),
         Metric(
             "token_accuracy",
@@ -68,9 +75,19 @@ METRICS: dict[str, Metric] = {
             is_share=False,
             unit="nats a token",
         ),
+        Metric(
+            "kl",
+            "divergence from the start model on its own answers, KL(start ‖ now)",
+            higher_is_better=False,
+            is_share=False,
+            unit="nats a token",
+            needs_start_answers=True,
+        ),
     )
 }
 """Every metric by name."""
+
+KL = METRICS["kl"]
 
 DEFAULT_METRIC = METRICS["exact_match"]
 """A task's metric until the run reports another."""

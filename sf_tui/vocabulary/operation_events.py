@@ -1,4 +1,4 @@
-"""The events about operations: commands that keep the worker for a while, between two steps."""
+"""The events about operations: commands that take a while, between two steps or beside them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OperationProgress(Event):
     id: Annotated[str, Doc("id of its command")]
     op: Annotated[str, Doc("the op")]
     stage: Annotated[str, Doc("stage name")]
-    step: Annotated[Count, Doc("steps done in the stage, where training waits", STEPS)]
+    step: Annotated[Count, Doc("steps done in the stage when it began", STEPS)]
     part: Annotated[str, Doc("what it is at, such as the name of an arm; empty at first")] = ""
     number: Annotated[Count, Doc("number of this part, from 1; 0 before the first")] = 0
     parts: Annotated[Count, Doc("number of parts; 0 if unknown")] = 0
@@ -42,3 +42,4 @@ class OperationProgress(Event):
     score: Annotated[float | None, Doc("the newest score that chooses its best step")] = None
     elapsed_s: Annotated[float, Doc("wall time so far", "s")] = 0.0
     left_s: Annotated[float | None, Doc("expected wall time left; null if unknown", "s")] = None
+    beside: Annotated[bool, Doc("whether training goes on meanwhile", sparse=True)] = False

@@ -223,6 +223,12 @@ for _op in (
                 minimum=0,
                 example=60.0,
             ),
+            Argument(
+                "beside",
+                bool,
+                "test in a process of its own while the training goes on",
+                example=True,
+            ),
         ),
         settings="diagnose",
         key="d",

@@ -202,6 +202,8 @@ class StrategyDeclaration:
     holds_start: bool = False
     """Whether it holds a stage near its start model. The stage of `[replay_stage]` doesn't inherit
     such a strategy, which would hold it to the weights that it has to recover from."""
+    divides: bool = True
+    """Whether it works on weights that are divided among processes."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """Values that `sf profile init` shows for settings without a default."""
 
@@ -321,6 +323,8 @@ for _declaration in (
         table="train.ewc",
         needs=frozenset({"old_examples", "start_weights"}),
         holds_start=True,
+        # It has whole copies of the weights on each process.
+        divides=False,
     ),
     StrategyDeclaration(
         "l2-start",
@@ -332,6 +336,7 @@ for _declaration in (
         table="train.l2_start",
         needs=frozenset({"start_weights"}),
         holds_start=True,
+        divides=False,
     ),
 ):
     register_strategy(_declaration)

@@ -19,6 +19,7 @@ from sf_tui.errors import RunError, SfError, UsageError
 from sf_tui.vocabulary.commands import ACCEPTED, DONE, FAILED, REFUSED, Command
 from sf_tui.vocabulary.ops import Op, op_named
 from sf_tui.worker.answer_ops import register_answer_ops
+from sf_tui.worker.beside import drop_beside, tend_beside
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.decisions import CommandQueue, Decisions
 from sf_tui.worker.lockstep import ending_alike
@@ -65,7 +66,8 @@ class CommandRunner:
                 self._answer(command, status, reason)
 
     def drop_replays(self) -> None:
-        """Drop the commands to apply again, because the stage was rewound to before their step."""
+        """Drop what the stage was rewound to before: commands to apply again, and a test."""
+        drop_beside(self._context, "the stage was taken back")
         for command in self.queue.drop_replays():
             self._answer(command, FAILED, "the stage was taken back to before it")
 
@@ -85,6 +87,7 @@ class CommandRunner:
             self._carry_out(command)
 
     def _interrupt(self) -> None:
+        tend_beside(self._context, paused=self._target.paused)
         # Commands before a stop are refused, like all pending commands when a run stops.
         step = self._target.stage.step
         self.apply(self._decide(lambda: self.queue.interruptions(step)))
@@ -98,6 +101,7 @@ class CommandRunner:
         """
         self._context.signals.share(self._context.ranks)
         target = self._target
+        tend_beside(self._context, paused=target.paused)
 
         def decision() -> Decisions:
             return replace(self.queue.before_step(step, probe=probe), paused=target.paused)
@@ -175,6 +179,9 @@ class CommandRunner:
             self._answer(command, ACCEPTED)
         op = op_named(command.op)
         try:
+            with failing_alone(self._context.run.path):
+                if implementation_of(op.name).begin_beside(self._target, command):
+                    return
             reason = self._apply(op, implementation_of(op.name), command)
         except OperationCancelled:
             # The cancel has answered it.
@@ -257,6 +264,8 @@ class CommandRunner:
         """
         context, target = self._context, self._target
         ranks = context.ranks
+        if op.changes_weights:
+            drop_beside(context, f"{op.name} changes the weights")
         if ranks.world == 1 or ranks.lockstep or implementation.on_every_rank:
             reason = work(target, command)
         else:

@@ -15,6 +15,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import AnyEvent, EventLog
 from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.vocabulary.events import Alert
+from sf_tui.worker.beside_test import BesideTest
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.operation import Operation, OperationCancelled
@@ -52,6 +53,8 @@ class RunContext:
     """Carries out the commands that must not wait for an operation: a stop, a cancel, a pause."""
     operation: Operation | None = None
     """The operation under way; None between operations."""
+    beside: BesideTest | None = None
+    """The test that runs beside the training; None without one."""
     accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Results of the last probe, on the whole held-out splits if it was a full one."""
     probed_at: int | None = None

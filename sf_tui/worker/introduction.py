@@ -18,6 +18,7 @@ from sf_tui.engine.strategies import StageStrategies
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import AnchorState, ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted, StageStarted
+from sf_tui.vocabulary.sizes import format_bytes
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.lockstep import ending_alike
@@ -67,6 +68,10 @@ def introduce_run(context: RunContext) -> None:
         context.log_event(Alert("warn", "model", note))
     for note in prepared.notes:
         context.log_event(Alert("warn", "template", note))
+    if any(stage.train.tf32 for stage in profile.stages()) and not prepared.compute.tf32:
+        context.log_event(
+            Alert("info", "tf32", f"tf32 has no effect: {prepared.compute.device} has no TF32")
+        )
     for name, task in prepared.tasks.items():
         for note in task.task.notes:
             context.log_event(Alert("info", "data", f"'{name}': {note}"))
@@ -125,7 +130,7 @@ def _warn_of_disk(context: RunContext) -> None:
         context.alert(
             "warn",
             "disk",
-            f"the checkpoints may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            f"the checkpoints may take {format_bytes(needed)}, and {format_bytes(free)} are "
             "free; lower [checkpoint] keep_last or choose another --run-dir",
         )
 

@@ -1,4 +1,4 @@
-"""A command that keeps the worker for a while: its progress events, and how it is cancelled.
+"""A command that takes a while: its progress events, and how it is cancelled.
 
 Knows no op and no stage. `RunContext.report` passes on what it returns.
 """
@@ -25,9 +25,10 @@ class Operation:
     """The operation under way.
 
     Args:
-        command: its command, with the stage and step at which training waits.
+        command: its command, with the stage and step at which it begins.
         expected_s: how long it is expected to take, in seconds; None if unknown.
         held: why it can't be cancelled; empty if it can. It then has no events.
+        beside: whether training goes on meanwhile.
         clock: monotonic seconds.
 
     Attributes:
@@ -40,12 +41,14 @@ class Operation:
         expected_s: float | None,
         *,
         held: str = "",
+        beside: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.command = command
         self.held = held
         self.is_cancelled = False
         self._expected_s = expected_s
+        self._beside = beside
         self._clock = clock
         self._begun_s = clock()
         self._last_s = self._begun_s
@@ -90,4 +93,5 @@ class Operation:
             score=now.score,
             elapsed_s=round(elapsed_s, 1),
             left_s=None if left_s is None else round(left_s, 1),
+            beside=self._beside,
         )

@@ -110,6 +110,16 @@ class OpImplementation(ABC):
         """
         return arguments
 
+    def begin_beside(self, target: OpTarget, command: Command) -> bool:  # noqa: ARG002
+        """Start the op in a process of its own, if it runs beside the training; return whether.
+
+        It is then answered when that process is done, and `apply` is not called.
+
+        Raises:
+            CommandFailedError: it can't be started; the run is unchanged.
+        """
+        return False
+
     @abstractmethod
     def apply(self, target: OpTarget, command: Command) -> str | None:
         """Run the op, and return one line for the answer.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sf_tui.errors import RunError
 from sf_tui.vocabulary.commands import ACCEPTED, CANCELLED, Command
 from sf_tui.vocabulary.ops import CANCEL, Op, op_named
+from sf_tui.worker.beside import cancel_beside
 from sf_tui.worker.context import RunContext
 
 ALL = "all"
@@ -34,10 +35,11 @@ class PendingCommands:
 
     def waiting(self) -> list[Command]:
         """Return the commands that wait, oldest first."""
-        known, operation = self._context.resume_log.commands, self._context.operation
+        known = self._context.resume_log.commands
+        under_way = {command.id for command in self._under_way}
 
         def is_answered(command: Command) -> bool:
-            if operation is not None and command.id == operation.command.id:
+            if command.id in under_way:
                 return True
             return command.id in known and known[command.id].status != ACCEPTED
 
@@ -55,19 +57,23 @@ class PendingCommands:
         Those that act at once, and those that are refused at once because the same op is under way
         or waits already.
         """
-        found, seen = [], {self._under_way_op}
+        under_way = {command.op for command in self._under_way}
+        found, seen = [], set[str]()
         for command in self.waiting():
             op = self.op_of(command)
-            is_repeat = self._under_way_op and op.one_at_a_time and op.name in seen
+            # Beside a test alone, the first one that waits is about to have its turn.
+            others = seen if self._context.operation is not None else set[str]()
+            is_repeat = op.one_at_a_time and op.name in under_way | others
             if op.interrupts or is_repeat:
                 found.append(command)
             seen.add(op.name)
         return found
 
     @property
-    def _under_way_op(self) -> str:
-        operation = self._context.operation
-        return "" if operation is None else operation.command.op
+    def _under_way(self) -> list[Command]:
+        """The command of the operation under way, and that of a test beside the training."""
+        operation, beside = self._context.operation, self._context.beside
+        return [one.command for one in (operation, beside) if one is not None]
 
     def check_single(self, op: Op) -> None:
         """Refuse an op of which there is one at a time while another one is pending.
@@ -75,47 +81,61 @@ class PendingCommands:
         Raises:
             RunError: the same op is under way, or waits already.
         """
-        operation = self._context.operation
-        if operation is None or not op.one_at_a_time:
+        if not op.one_at_a_time:
             return
-        under_way = operation.command
-        if under_way.op == op.name:
+        same = next((one for one in self._under_way if one.op == op.name), None)
+        if same is not None:
             raise RunError(
-                f"already under way, asked for by {under_way.sender}",
+                f"already under way, asked for by {same.sender}",
                 "cancel ends it (esc in the console)",
             )
+        operation = self._context.operation
+        if operation is None:
+            return
         # It was taken out of turn because an earlier one waits.
         raise RunError(
-            f"a {op.name} waits already, behind the {under_way.op} that is under way",
+            f"a {op.name} waits already, behind the {operation.command.op} that is under way",
             f"`{CANCEL} {op.name}` drops that one",
         )
 
     def chosen(self, which: str | None) -> list[Command]:
         """Return the commands that a cancel ends, the operation under way first.
 
+        An operation that a resume repeats goes on; what waits behind it can be cancelled.
+
         Args:
-            which: an id, an action, or `ALL`; None: the operation under way, else all that wait.
+            which: an id, an action, or `ALL`; None: what is under way, else all that wait.
 
         Raises:
             RunError: there is no such command, or it can't be cancelled.
         """
         operation = self._context.operation
         waiting = [one for one in self.waiting() if self.op_of(one).name != CANCEL]
-        running = [] if operation is None or operation.is_cancelled else [operation.command]
+        running = [
+            one
+            for one in self._under_way
+            if operation is None or one is not operation.command or not operation.is_cancelled
+        ]
+        held = [
+            one
+            for one in running
+            if operation is not None and one is operation.command and operation.held
+        ]
+        running = [one for one in running if one not in held]
         if which is None:
             found = running or waiting
         elif which == ALL:
             found = [*running, *waiting]
         else:
             found = [one for one in (*running, *waiting) if which in (one.id, one.action)]
-        if not found:
-            known = which is not None and which != ALL
-            raise RunError(
-                f"no {which} is under way or waits" if known else "nothing is under way or waits"
-            )
-        if operation is not None and operation.command in found and operation.held:
+        if found:
+            return found
+        if operation is not None and any(which in (None, ALL, o.id, o.action) for o in held):
             raise RunError(f"{operation.command.action} can't be cancelled: {operation.held}")
-        return found
+        known = which is not None and which != ALL
+        raise RunError(
+            f"no {which} is under way or waits" if known else "nothing is under way or waits"
+        )
 
     def cancel(self, which: str | None, by: str) -> str:
         """End commands, and return which, for the answer.
@@ -123,7 +143,7 @@ class PendingCommands:
         The operation under way ends at its next pass; its answer is logged now, so that a kill
         meanwhile doesn't bring it back.
         """
-        operation = self._context.operation
+        operation, beside = self._context.operation, self._context.beside
         # Another rank may not see yet what waits in the folder of commands.
         chosen = self._context.decide(lambda: self.chosen(which))
         found = [one if isinstance(one, Command) else Command(**one) for one in chosen]
@@ -131,6 +151,11 @@ class PendingCommands:
             if operation is not None and command.id == operation.command.id:
                 operation.is_cancelled = True
                 self._answer(command, CANCELLED, f"by {by}; the run is as it was before")
+            elif beside is not None and command.id == beside.command.id:
+                cancel_beside(self._context, by)
             else:
                 self._answer(command, CANCELLED, f"by {by}, before it began")
-        return f"cancelled: {', '.join(command.action for command in found)}"
+        told = f"cancelled: {', '.join(command.action for command in found)}"
+        if operation is not None and operation.held:
+            told += f"; {operation.command.action} goes on: {operation.held}"
+        return told

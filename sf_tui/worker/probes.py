@@ -28,7 +28,7 @@ from sf_tui.profile import StageSpec
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.events import Drift, Probe
 from sf_tui.vocabulary.measured import Drop, Score, drop_between, score_in
-from sf_tui.vocabulary.metrics import metric_named
+from sf_tui.vocabulary.metrics import KL, metric_named
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.danger import DangerWindows
 from sf_tui.worker.unknown_tasks import warn_of_unknown_tasks
@@ -123,6 +123,7 @@ class StageProbes:
             batch_tokens=max(int(self._own.mean_length * spec.train.micro_batch), longest),
             batch_size=settings.batch_size,
             ranks=prepared.ranks,
+            reference=prepared.reference,
         )
 
     def _rows(self, name: str) -> HeldOutRows:
@@ -205,7 +206,7 @@ class StageProbes:
                 probe examples.
 
         Returns:
-            `drop`, `old_accuracy`, `new_accuracy`; None if undefined.
+            `drop`, `kl`, `old_accuracy`, `new_accuracy`; None if undefined.
         """
         return self._probe(step, full=full, starts=False)
 
@@ -263,6 +264,7 @@ class StageProbes:
         self.report = self._compare(accuracy, subset, flips, full=full)
         return {
             "drop": drop,
+            KL.name: max((m[KL.name] for m in subset.values() if KL.name in m), default=None),
             "old_accuracy": self._lowest(accuracy, self._old),
             "new_accuracy": self._lowest(accuracy, [self._own.name]),
         }

@@ -19,12 +19,26 @@ from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.repair import edit_model
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
+from sf_tui.worker.beside import check_beside, start_beside
 from sf_tui.worker.frozen_repair import frozen_for_repair
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
 from sf_tui.worker.stop import CommandFailedError
 
 
 class _Diagnose(OpImplementation):
+    def check(self, target: OpTarget, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments; while training waits anyway, nothing runs beside it."""
+        beside = arguments["beside"] and not target.paused
+        if beside:
+            check_beside(target.context, target.stage.loop)
+        return arguments | {"beside": beside}
+
+    def begin_beside(self, target: OpTarget, command: Command) -> bool:
+        """Start the test beside the training if it is to run there."""
+        if command.arguments["beside"]:
+            start_beside(target.context, target.stage.point(), command)
+        return bool(command.arguments["beside"])
+
     def apply(self, target: OpTarget, command: Command) -> str:
         """Run the recovery test, log its event, and return the verdict as text."""
         context, arguments = target.context, command.arguments

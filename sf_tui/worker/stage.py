@@ -32,6 +32,7 @@ from sf_tui.vocabulary.events import (
     Step,
 )
 from sf_tui.worker.anchor_control import AnchorControl
+from sf_tui.worker.beside import ending_beside
 from sf_tui.worker.checkpoints import check_fits
 from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.context import RunContext
@@ -151,16 +152,17 @@ class StagePlay:
             StopRun: a command or a signal requested it.
             RunError: the loss became NaN, or the disk is full.
         """
-        while True:
-            try:
-                decisions = self.obey()
-                if self.step >= self.loop.total_steps:
-                    break
-                self.finish_step(self.loop.advance(), decisions)
-            except NonFiniteLossError as error:
-                self._recover_from_nan(error)
-            except Rewind:
-                continue
+        with ending_beside(self._context):
+            while True:
+                try:
+                    decisions = self.obey()
+                    if self.step >= self.loop.total_steps:
+                        break
+                    self.finish_step(self.loop.advance(), decisions)
+                except NonFiniteLossError as error:
+                    self._recover_from_nan(error)
+                except Rewind:
+                    continue
         self.finish()
 
     def finish(self) -> None:
@@ -342,7 +344,9 @@ class StagePlay:
             self._commands.apply(decisions)
             if not decisions.is_final:
                 continue
-            if not decisions.paused:
+            # The stage ends with the test beside it, so that the verdict is in its part of the log.
+            waits = self.step >= self.loop.total_steps and self._context.beside is not None
+            if not decisions.paused and not waits:
                 return decisions
             time.sleep(_PAUSED_POLL_S)
 

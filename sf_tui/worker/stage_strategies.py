@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+from sf_tui.cases.run_weights import LoadedRun, own_start
 from sf_tui.engine.batches import EncodedSource
-from sf_tui.engine.checkpoint import checkpoint_weights, read_checkpoint
 from sf_tui.engine.loop import StageTuner, TrainingLoop
-from sf_tui.engine.prepare import PreparedRun, starts_without_adapter
+from sf_tui.engine.prepare import PreparedRun
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.engine.strategies import StageStrategies, StartTensors, StrategyStage
 from sf_tui.engine.strategies.in_stage import build_strategy
-from sf_tui.engine.weights import AdapterOff, with_weights
-from sf_tui.errors import RunError, UsageError
+from sf_tui.engine.weights import with_weights
+from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
 from sf_tui.profile.references import References, references_of
 from sf_tui.worker.context import RunContext
@@ -88,12 +87,6 @@ def check_strategies(prepared: PreparedRun) -> None:
         settings = profile.strategy_settings(name, spec.train)
         stage = _run_stage(prepared, spec, known, None)
         strategy = build_strategy(name, stage, settings)
-        if prepared.ranks.lockstep and not strategy.divides:
-            raise UsageError(
-                f"stage '{spec.name}': strategy '{name}' needs whole weights on each process, and "
-                '[launch] sharding = "fsdp2" divides them',
-                'take sharding = "ddp", or another strategy',
-            )
         strategy.check_stage()
 
 
@@ -142,14 +135,11 @@ def _start_tensors(context: RunContext | None, spec: StageSpec) -> Callable[[], 
 def _lend_start(context: RunContext | None, stage: str) -> AbstractContextManager[None]:
     assert context is not None, "a stage that is only checked has no start weights"
     prepared = context.prepared
-    layout, base = prepared.layout, prepared.loaded.base
-    if base is not None and starts_without_adapter(prepared.profile, stage):
-        return with_weights(AdapterOff(Path(base.source)), layout)
-    path = context.shelf.start(stage)
-    checkpoint = read_checkpoint(path)
-    if checkpoint is None:
+    model = LoadedRun(prepared.loaded, prepared.layout, prepared.compute)
+    start = own_start(prepared.profile, stage, model, context.shelf.start)
+    if start is None:
         raise RunError(
-            f"{path}: the first checkpoint of stage '{stage}' is not there",
+            f"{context.shelf.start(stage)}: the first checkpoint of stage '{stage}' is not there",
             "without its start weights nothing can hold the model to them",
         )
-    return with_weights(checkpoint_weights(checkpoint, layout), layout)
+    return with_weights(start, prepared.layout)

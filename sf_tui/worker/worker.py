@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from sf_tui.cases.inputs import check_inputs, describe_changes
 from sf_tui.engine.adapters.inject import peft_version, require_peft
 from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
@@ -29,14 +27,13 @@ from sf_tui.vocabulary.declared import TaskMetrics
 from sf_tui.vocabulary.events import Alert, Event, Probe, Rewound, RunFinished
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.devices import DeviceReader
 from sf_tui.worker.final_model import whole_weights, write_model
 from sf_tui.worker.following import Beginning, FollowedLog, FollowedStore
 from sf_tui.worker.inbox import CommandInbox
 from sf_tui.worker.introduction import introduce_run
 from sf_tui.worker.launched import describe_ranks, leave_lone_launcher
-from sf_tui.worker.ops import counted
 from sf_tui.worker.rank_watch import RankWatch
+from sf_tui.worker.resume_differences import tell_differences
 from sf_tui.worker.resume_log import ResumeLog
 from sf_tui.worker.rules import RuleWatch
 from sf_tui.worker.run_end import (
@@ -76,6 +73,8 @@ class Worker:
         self._signals = signals
         self._listeners: list[Callable[[Event], None]] = []
         self._context: RunContext | None = None
+        self._watch = RankWatch(ranks, self._say_lost)
+        self._heartbeat = Heartbeat(run, self._watch.read)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Call `listener` for every event written from now on."""
@@ -91,42 +90,39 @@ class Worker:
             return self._follow()
         if self._ranks.world == 1:
             leave_lone_launcher(os.environ)
-        watch = RankWatch(self._ranks, self._say_lost)
-        watch.start()
-        try:
-            code = self._own_and_work()
-        except SfError as error:
-            self._ranks.end(error.exit_code)
-            raise
-        except Exception:
-            self._ranks.end(EXIT_FAILED)
-            raise
-        finally:
-            watch.stop()
+        with self._watch:
+            try:
+                code = self._own_and_work()
+            except SfError as error:
+                self._ranks.end(error.exit_code)
+                raise
+            except Exception:
+                self._ranks.end(EXIT_FAILED)
+                raise
         self._ranks.end(code)
         return code
 
     def _say_lost(self, error: RankLostError) -> None:
-        if self._context is not None:
+        if not self._ranks.is_main:
+            print(error, file=sys.stderr, flush=True)
+        elif self._context is not None:
             self._say_failed(self._context.log, one_line(error), error.exit_code)
+            self._heartbeat.stop()
 
     def _follow(self) -> int:
         """Train as rank 0 decides, until it has ended the run; return the run's exit code."""
-        watch = RankWatch(self._ranks, lambda error: print(error, file=sys.stderr, flush=True))
-        watch.start()
-        try:
-            self._work(None)
-            # Rank 0 writes the model, and ends the run.
-            self._ranks.decide(lambda: None)
-        except RunEnded as end:
-            return end.exit_code
-        except RankLostError:
-            raise
-        except Exception as error:
-            self._ranks.leave(str(error) or type(error).__name__)
-            raise
-        finally:
-            watch.stop()
+        with self._watch:
+            try:
+                self._work(None)
+                # Rank 0 writes the model, and ends the run.
+                self._ranks.decide(lambda: None)
+            except RunEnded as end:
+                return end.exit_code
+            except RankLostError:
+                raise
+            except Exception as error:
+                self._ranks.leave(str(error) or type(error).__name__)
+                raise
         raise RankLostError("rank 0 goes on after the end of the run")
 
     def _own_and_work(self) -> int:
@@ -134,10 +130,9 @@ class Worker:
         check_links(self._run)
         lock = RunLock(self._run)
         lock.acquire()
-        heartbeat = Heartbeat(self._run, DeviceReader())
         try:
             clear_leftovers(self._run)
-            heartbeat.start()
+            self._heartbeat.start()
             log = self._open_log()
             try:
                 check_log(self._run, log.seq)
@@ -145,7 +140,7 @@ class Worker:
             finally:
                 log.close()
         finally:
-            heartbeat.stop()
+            self._heartbeat.stop()
             lock.release()
 
     def _open_log(self) -> EventLog:
@@ -166,6 +161,8 @@ class Worker:
             # Nothing failed: the run waits for its host.
             raise
         except SfError as error:
+            if isinstance(error, RankLostError):
+                self._watch.note_gone(error.ranks)
             self._say_failed(log, one_line(error), error.exit_code)
             raise
         except Exception as error:
@@ -327,27 +324,7 @@ class Worker:
         stage, step = (begun[-1], 0) if later else (point.stage, point.step)
         lost = max(context.resume_log.last_step(stage) - step, 0)
         context.log_event(Rewound(stage=stage, step=step, lost=lost, reason="resumed"))
-        self._tell_other_ranks(context, point)
-        then = point.state["torch"]
-        if then != torch.__version__:
-            context.alert(
-                "warn",
-                "versions",
-                f"resumed with torch {torch.__version__}, begun with {then}: the same course, "
-                "but not to the last bit",
-                point.stage,
-                point.step,
-            )
-
-    def _tell_other_ranks(self, context: RunContext, point: Checkpoint) -> None:
-        before, now = point.state["ranks"], self._ranks.world
-        if before == now:
-            return
-        text = (
-            f"resumed on {counted(now, 'rank')}, written by {counted(before, 'rank')}: the "
-            "same samples in the same order, and the same course within float tolerance"
-        )
-        context.log_event(Alert("info", "ranks", text, point.stage, point.step))
+        tell_differences(context, point)
 
     def _tell_started_anew(self, context: RunContext, spec: StageSpec) -> None:
         lost = context.resume_log.last_step(spec.name)

@@ -90,7 +90,7 @@ def test_a_profile_that_cannot_fit_is_refused_with_its_plan() -> None:
     done = CliRunner().invoke(app, [*arguments, "--json"])
     found = json.loads(done.stdout)
     assert found["ok"] is False
-    assert "GB a process" in found["errors"][0]["message"]
+    assert "3.5 TB a process" in found["errors"][0]["message"]
     plan = found["estimate"]["memory_plan"]
     assert plan["rows"] == 32
     assert plan["weights"] == 4 * plan["parameters"] > 1e11

@@ -235,6 +235,15 @@ def test_act_prints_how_far_an_operation_is(worker: SlowWorker) -> None:
     ]
 
 
+def test_act_says_that_training_goes_on_beside_a_test(worker: SlowWorker) -> None:
+    worker.shows = [at("", beside=True)]
+    worker.takes_s = 0.2
+    worker.start()
+    told: list[str] = []
+    send_and_wait(worker.run, "diagnose", {}, Patience(30, told.append))
+    assert told[1:] == ["diagnose: training goes on"]
+
+
 def test_waiting_behind_an_operation_does_not_count_as_no_answer(run: RunDirectory) -> None:
     worker = SlowWorker(run)
     log = EventLog(run.events)

@@ -136,6 +136,24 @@ def test_mistakes_are_named(arguments: tuple[str, ...], says: str, run: Path, as
     assert says in err
 
 
+def test_a_stage_and_a_model_have_a_file_of_their_own(run: Path, ask: Ask, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    folder = copied / "answers"
+    folder.mkdir(exist_ok=True)
+    for stage in ("old", "new"):
+        (folder / f"{stage}.json").write_text("what was there")
+    code, out, err = ask(copied, "--stage", "old", "--model", copied / "model", "--json")
+    assert code == 0, err
+    sheet = json.loads(out)
+    assert [state["name"] for state in sheet["states"]] == ["start", "checkpoint", "model"]
+    (other,) = folder.glob("*[@+]*")
+    assert other.name.startswith(f"old@{sheet['states'][1]['step']}+")
+    assert json.loads(other.read_text())["states"] == sheet["states"]
+    for stage in ("old", "new"):
+        assert (folder / f"{stage}.json").read_text() == "what was there"
+
+
 def test_a_model_has_no_questions_of_its_own(run: Path, ask: Ask) -> None:
     code, _, err = ask(run / "model")
     assert (code, "no held-out questions" in err) == (2, True)

@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
+from sf_tui.diagnosis.bootstrap import paired_difference as resampled
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.report.comparison import mcnemar
 from sf_tui.run.directory import RunDirectory
-from sf_tui.vocabulary.events import Probe, Rewound, StageFinished, StageStarted
+from sf_tui.vocabulary.events import Probe, Rewound, RunStarted, StageFinished, StageStarted
 from sf_tui.vocabulary.intervals import difference, paired_difference, wilson_estimate
 from tui.written_run import WrittenRun
 
@@ -91,11 +92,35 @@ def test_the_end_of_a_stage_is_paired_by_the_examples_that_its_checkpoint_keeps(
     assert second["difference_interval"] == pytest.approx([-expected.high, -expected.low])
     assert second["difference"] == pytest.approx(0.15)
     assert second["p_value"] == pytest.approx(0.453125)
+    bits = [[at in right for at in range(N)] for right in (range(12), [*range(10), *range(15, 20)])]
+    low, high = second["bootstrap_interval"]
+    assert [low, high] == list(resampled(bits[1], bits[0]).interval)
+    assert low < 0.15 < high
+    again = row(compare("a", "b"), "new")["scores"][1]
+    assert again["bootstrap_interval"] == [low, high]
+    text = CliRunner().invoke(app, ["compare", "a", "b"]).stdout
+    ends = f"{100 * low:+.1f} to {100 * high:+.1f}".replace("-", "−")
+    assert f"paired bootstrap over the same examples: old after new (B) {ends}" in text
     last = row(found, "more")["scores"][1]
     assert not last["paired"]
     expected = difference(wilson_estimate(4, N), wilson_estimate(9, N))
     assert last["difference_interval"] == pytest.approx([-expected.high, -expected.low])
     assert "no checkpoint of the stage's end" in last["why_unpaired"]
+    assert last["bootstrap_interval"] is None
+
+
+def test_a_share_of_tokens_is_never_paired_and_the_reason_is_the_metric(home: Path) -> None:
+    for name, value in (("a", 0.5321), ("b", 0.75)):
+        run = WrittenRun(home / name, dump_profile(parse_profile(BASE)))
+        run.event(RunStarted(tasks=["old", "new"], metrics={"old": "token_accuracy"}, run=name))
+        run.event(StageStarted(stage="new", task="new", steps=10, known=["old"]))
+        metrics = {"old": {"token_accuracy": value, "n": N}}
+        run.event(Probe(stage="new", step=10, metrics=metrics, full=True))
+        (run.run.path / "inputs.json").write_text(json.dumps({"schema": 1, "inputs": {}}))
+    second = row(compare("a", "b"), "new")["scores"][1]
+    assert second["why_unpaired"] == (
+        "token_accuracy is a share of answer tokens, not of right examples"
+    )
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,22 @@ def test_what_is_not_there_is_not_offered_and_nothing_fails(complete: Complete) 
     assert complete("show", "nothing-begins-so") == []
     assert complete("act", "nothing-begins-so", "x") == []
     assert complete("run", "no-such-folder/") == []
+
+
+def test_the_help_of_the_installation_names_what_it_edits(tmp_path: Path) -> None:
+    env = os.environ | {"HOME": str(tmp_path), "COLUMNS": "100"}
+
+    def sf(arguments: str) -> str:
+        # typer asks for the shell that it was started from.
+        line = f"'{sys.executable}' -m sf_tui.cli {arguments}; exit $?"
+        return subprocess.run(
+            ["bash", "-c", line], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "Install completion: adds a line to your shell's startup file." in " ".join(
+        sf("--help").replace("│", " ").split()
+    )
+    assert not list(tmp_path.iterdir())
+    sf("--install-completion")
+    startup = (tmp_path / ".bashrc").read_text()
+    assert startup.count("source") == 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from sf_tui.cli.narration import Narrator
+from sf_tui.cli.narration import Narrator, closing_lines
 from sf_tui.cli.printable_console import PrintableConsole
 from sf_tui.cli.run import _foreground, _note_foreground
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.events import read_events
+from sf_tui.run.state import fold
 from sf_tui.tui.terminal import missing_for_console
 from sf_tui.vocabulary.events import Alert, Probe, RunFinished, StageStarted, Step
 
@@ -146,3 +149,13 @@ def test_the_end_names_the_model_the_loss_and_the_next_step(tmp_path: Path) -> N
         f'load it: AutoModelForCausalLM.from_pretrained("{run.model}")',
         f"next: `sf diagnose {run.path}`: is the loss spurious or real?",
     ]
+
+
+def test_a_run_ends_with_its_loss_its_model_and_what_to_do_next(finished_run: Path) -> None:
+    run = RunDirectory(finished_run)
+    lines = closing_lines(run, fold(read_events(run.events)))
+    assert re.match(r"old lost \d+ ± \d+ points since the run taught it: ", lines[0])
+    at = lines.index(f"model: {run.model}")
+    assert lines[at + 1] == f'load it: AutoModelForCausalLM.from_pretrained("{run.model}")'
+    assert lines[at + 2].startswith(f"next: `sf diagnose {run.path}`")
+    assert (run.model / "model.safetensors").is_file()

@@ -9,15 +9,23 @@ import sys
 import time
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 
+from sf_tui.cli import launching
+from sf_tui.cli.app import main
 from sf_tui.cli.doctor_launch import describe_exchange
 from sf_tui.cli.ranks import launch_command, processes_of
-from sf_tui.errors import UsageError
+from sf_tui.errors import SfError, UsageError
 from sf_tui.profile import load_profile
+from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
+from sf_tui.run.liveness import Heartbeat, RunLock
+from sf_tui.run.rank_readings import RankReading
+from sf_tui.vocabulary.events import Event, RunFinished, RunStarted, event_object
 from sf_tui.worker.launched import is_launched
+from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.try_ranks import try_exchange
 from support import RUN_PATIENCE_S
 from support.quick_run import PROFILE, events_of
@@ -75,6 +83,98 @@ def test_an_exchange_between_ranks_is_tried_and_described(tmp_path: Path) -> Non
     found[1]["right"] = False
     (wrong,) = describe_exchange(found)
     assert (wrong.level, wrong.found) == ("fail", "rank 1 got a wrong sum")
+
+
+def run_in_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *events: Event
+) -> tuple[RunDirectory, SfError]:
+    """Return a new run whose two processes log these events and end, and the error of the call."""
+    run = RunDirectory.create(tmp_path / "r", profile_text=PROFILE, profile_name="p", argv=["sf"])
+    script = tmp_path / "worker.py"
+    lines = [orjson.dumps(event_object(event)).decode() for event in events]
+    written = "".join(f"{line}\n" for line in lines)
+    script.write_text(
+        f"open({str(run.events)!r}, 'w').write({written!r})\n"
+        "raise SystemExit('RuntimeError: no socket to rank 1')\n"
+    )
+    monkeypatch.setattr(launching, "launch_command", lambda *_: [sys.executable, str(script)])
+    with pytest.raises(SfError) as raised:
+        launching.work_here(run, StopSignals(), json=False, created=True, processes=2)
+    return run, raised.value
+
+
+def test_processes_that_fail_at_once_leave_the_logs_that_the_error_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, error = run_in_two(tmp_path, monkeypatch)
+    assert "no socket to rank 1" in error.message
+    assert str(run.worker_log) in error.hint
+    assert "no socket to rank 1" in run.worker_log.read_text()
+
+
+def test_a_failure_of_all_processes_that_only_a_log_explains_keeps_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = RunFinished("failed", 1, {}, "rank 1 ended: CUDA out of memory", seq=1, time="t")
+    run, error = run_in_two(tmp_path, monkeypatch, failed)
+    assert error.message == "rank 1 ended: CUDA out of memory"
+    assert str(run.worker_log) in error.hint
+    assert run.worker_log.exists()
+
+
+def test_a_refused_model_leaves_nothing_of_a_run_of_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = RunFinished("failed", 2, {}, "m: no config.json", seq=1, time="t")
+    run, error = run_in_two(tmp_path, monkeypatch, failed)
+    assert (error.exit_code, error.hint) == (2, "")
+    assert not run.path.exists()
+
+
+def test_show_lists_each_rank_and_names_the_one_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gb = 1_000_000_000
+    run = RunDirectory.create(tmp_path / "r", profile_text=PROFILE, profile_name="p", argv=["sf"])
+    run.events.write_text(
+        f"{orjson.dumps(event_object(RunStarted(['old'], seq=1, time='t'))).decode()}\n"
+    )
+    ranks = [
+        RankReading(0, "gpu7", 11, "cuda:0", 85, waits_s=14.0),
+        RankReading(1, "gpu8", 12, "cuda:0", 84, silent_s=14.0),
+        RankReading(2, "gpu8", 13, "cpu", 85, 0.97, 400_000_000, 5 * gb, waits_s=13.0),
+    ]
+    devices = [
+        DeviceReading("H200", 0, 0, "gpu7", 61 * gb, 150 * gb, None, 0.87, 71.0, 452.3),
+        DeviceReading("H200", 0, 1, "gpu8", 61 * gb, 150 * gb),
+    ]
+
+    def show(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sf", "show", str(run.path), *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code in (0, None)
+        return capfd.readouterr().out
+
+    with RunLock(run):
+        Heartbeat(run, lambda: (devices, ranks))._write()
+        lines = show().splitlines()
+        found = json.loads(show("--json"))["ranks"]
+    at = next(at for at, line in enumerate(lines) if line.startswith("ranks "))
+    assert lines[at : at + 3] == [
+        "ranks    0  cuda:0 on gpu7, 87%, 61.0 GB used, 89.0 GB free, 71 °C, 452 W",
+        "         1  cuda:0 on gpu8, behind: no sign for 14 s, at step 84",
+        "         2  cpu on gpu8, 1.0 cores, 400 MB used, 5.0 GB free",
+    ]
+    assert [(one["rank"], one["state"], one["step"]) for one in found] == [
+        (0, "ok", 85),
+        (1, "behind", 84),
+        (2, "ok", 85),
+    ]
+    assert found[0]["devices"][0]["temperature_c"] == 71
+    # Nothing live is left of a run without a worker.
+    Heartbeat(run, lambda: ((), ranks[:1]))._write()
+    assert [one["state"] for one in json.loads(show("--json"))["ranks"]] == ["gone"]
 
 
 def sf(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -149,6 +249,7 @@ def test_a_killed_rank_ends_the_launch_and_the_run_can_be_resumed(
     shown = json.loads(sf("show", run.path, "--json").stdout)
     # Rank 0 reports the end of rank 1; no rank reports that of rank 0.
     assert (shown["worker"] if victim == 0 else shown["state"]) == ("dead", "failed")[victim]
+    assert [(one["rank"], one["state"]) for one in shown["ranks"]] == [(victim, "gone")]
     resumed = sf("resume", run.path, "--no-ui")
     assert resumed.returncode == 0, resumed.stderr
     assert events_of(run)[-1]["status"] == "completed"

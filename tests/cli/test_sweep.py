@@ -222,6 +222,8 @@ def test_the_svg_is_well_formed_and_its_text_printable() -> None:
     assert [circle.get("fill") == "white" for circle in circles] == [False, False, True]
 
 
+# Some forty workers one after the other: 38 minutes on a third of a core.
+@pytest.mark.timeout(3600)
 @pytest.mark.slow
 def test_twelve_depths_killed_and_repeated_end_with_the_same_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

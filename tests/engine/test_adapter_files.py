@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sf_tui.cases.assemble import CaseOverrides, model_case, model_profile
 from sf_tui.cases.merging import merge_directory
+from sf_tui.cases.named_model import load_named
 from sf_tui.cases.rows import CaseNeeds
 from sf_tui.engine.adapters.files import find_base, inspect_adapter
 from sf_tui.engine.compute import choose_compute
@@ -242,6 +243,45 @@ def test_written_directory_gives_the_same_outputs_in_peft_and_merged(
     assert torch.equal(logits_of(loaded.model), logits_of(theirs))
     merged = merge_directory(tmp_path / "out", None)
     assert torch.allclose(logits_of(merged.model), logits_of(theirs), atol=1e-5)
+
+
+def save_named(base: Path, folder: Path, *names: str) -> Any:
+    """Write adapters of one model as peft does: each in a folder of its name."""
+    config = peft.LoraConfig(
+        r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    model = peft.get_peft_model(plain_model(base), config, names[0])
+    for name in names[1:]:
+        model.add_adapter(name, config)
+    model.save_pretrained(str(folder))
+    return model
+
+
+def test_adapter_with_a_name_of_its_own_is_found_one_folder_below(
+    base: Path, tmp_path: Path
+) -> None:
+    theirs = save_named(base, tmp_path / "out", "policy")
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    loaded, _ = load_named(str(tmp_path / "out"))
+    assert torch.equal(logits_of(loaded.model), logits_of(theirs))
+    merged = merge_directory(tmp_path / "out", None)
+    assert torch.allclose(logits_of(merged.model), logits_of(theirs), atol=1e-5)
+
+
+def test_one_of_several_adapters_has_to_be_named(base: Path, tmp_path: Path) -> None:
+    theirs = save_named(base, tmp_path / "out", "policy", "judge")
+    with pytest.raises(ModelError, match=r"several adapters in it: judge, policy") as caught:
+        load_named(str(tmp_path / "out"))
+    assert str(tmp_path / "out" / "judge") in caught.value.hint
+    loaded, _ = load_named(str(tmp_path / "out" / "policy"))
+    assert torch.equal(logits_of(loaded.model), logits_of(theirs))
+
+
+def test_adapter_below_a_whole_model_is_not_taken_for_either(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "model"))
+    save_named(base, folder, "policy")
+    with pytest.raises(ModelError, match="which of them is meant is unclear"):
+        load_named(str(folder))
 
 
 def test_tied_embeddings_with_an_adapter_are_not_merged(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -348,6 +349,30 @@ KINDS = pytest.mark.parametrize(
 )
 
 
+STUCK_AFTER_S = 20.0
+
+
+def run_to_end(command: list[str], log: Path) -> int | None:
+    """Run a training to its end; return its exit code, None if it hung after its work was done.
+
+    Without sf, one of two gloo ranks often stays in its own exit (torch 2.13): the destructor of
+    DDP's reducer joins a thread that waits for the GIL, which the destructor holds.
+    """
+    with log.open("w") as output:
+        host = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    deadline = time.monotonic() + RUN_PATIENCE_S
+    try:
+        while host.poll() is None and time.monotonic() < deadline:
+            if "Model saved" in log.read_text():
+                deadline = min(deadline, time.monotonic() + STUCK_AFTER_S)
+            time.sleep(0.2)
+        return host.returncode
+    finally:
+        if host.poll() is None:
+            os.killpg(host.pid, signal.SIGKILL)
+            host.wait()
+
+
 @pytest.mark.slow  # two starts of `trl sft`, each of which starts two more processes
 @KINDS
 def test_trl_sft_is_watched_and_bit_identical(
@@ -357,10 +382,9 @@ def test_trl_sft_is_watched_and_bit_identical(
     logs = []
     for out, before in (("plain", []), ("out", [*exec_, "--"])):
         command = sft(tiny_scene, tmp_path / "data", tmp_path / out, "--max_steps", "6", *kind)
-        done = subprocess.run(
-            [*before, *command], capture_output=True, text=True, timeout=RUN_PATIENCE_S, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        code = run_to_end([*before, *command], tmp_path / "log")
+        said = (tmp_path / "log").read_text()
+        assert code == 0 or (code is None and not before and kind[-len(DDP) :] == DDP), said
         state = json.loads((tmp_path / out / "checkpoint-6" / "trainer_state.json").read_text())
         logs.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
 

@@ -44,32 +44,35 @@ def nll_of(found: RunCase) -> float:
     return float(prober.probe(list(case.old.held_out.rows)).measures()["nll"])
 
 
-KINDS: dict[str, tuple[dict[str, Any], bool]] = {
-    "plain": ({"lora_dropout": 0.0}, True),
-    "random": ({"init_lora_weights": False}, True),
-    "pattern": ({"rank_pattern": {"q_proj": 2}, "modules_to_save": ["lm_head"]}, False),
-    "excluding": ({"exclude_modules": ["down_proj"], "lora_bias": True}, True),
+KINDS: dict[str, tuple[dict[str, Any], bool, str]] = {
+    "plain": ({"lora_dropout": 0.0}, True, "default"),
+    "random": ({"init_lora_weights": False}, True, "policy"),
+    "pattern": ({"rank_pattern": {"q_proj": 2}, "modules_to_save": ["lm_head"]}, False, "policy"),
+    "excluding": ({"exclude_modules": ["down_proj"], "lora_bias": True}, True, "default"),
 }
 
 
-@pytest.mark.parametrize(("lora", "starts_off"), KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize(("lora", "starts_off", "name"), KINDS.values(), ids=KINDS.keys())
 def test_ended_training_is_loaded_again_with_its_start(
     tiny_scene: Path,
     tmp_path: Path,
     profile: Callable[[str], Path],
     lora: dict[str, Any],
     starts_off: bool,
+    name: str,
 ) -> None:
     run = tmp_path / "run"
     callback = SfCallback(tiny_scene / "old.jsonl", profile(FEW), run)
-    host = trainer(tiny_scene, tmp_path / "out", [callback], lora=lora, steps=4, learning_rate=2e-2)
+    out, changes = tmp_path / "out", {"steps": 4, "learning_rate": 2e-2}
+    host = trainer(tiny_scene, out, [callback], lora=lora, adapter_name=name, **changes)
     host.train()
     probes = lines_of(run, "probe")
     found = case_of(run)
     assert found.case.loaded.base is not None
     own = dict(found.case.loaded.model.named_parameters())
-    for name, value in host.model.get_base_model().named_parameters():
-        torch.testing.assert_close(own[name].detach(), value.detach(), rtol=0, atol=0)
+    for live, value in host.model.get_base_model().named_parameters():
+        same = own[live.replace(f".{name}.", ".default.")]
+        torch.testing.assert_close(same.detach(), value.detach(), rtol=0, atol=0)
     assert nll_of(found) == pytest.approx(probes[-1]["metrics"]["old"]["nll"], rel=1e-4)
     assert found.case.start is not None
     assert isinstance(found.case.start, AdapterOff) is starts_off

@@ -359,14 +359,27 @@ def test_compute_is_the_profiles(imported: RunDirectory) -> None:
 
 
 # A new DoRA adapter is no identity to the last bit, and one that begins at random is none at all:
-# only the base itself is the start.
-@pytest.fixture(scope="module", params=[{"use_dora": True}, {"init_lora_weights": False}])
+# only the base itself is the start. peft writes an adapter with a name of its own one folder below.
+@pytest.fixture(
+    scope="module",
+    params=[({"use_dora": True}, "policy"), ({"init_lora_weights": False}, "default")],
+    ids=["named", "random"],
+)
 def adapter(newcomer: Path, request: pytest.FixtureRequest) -> Path:
     from peft import LoraConfig
 
-    lora = LoraConfig(r=4, target_modules="all-linear", **request.param)
-    out = newcomer / f"adapter-{next(iter(request.param))}"
-    return train_with_trainer(newcomer, out, adapter=lora, learning_rate=3e-2, steps=20)
+    settings, name = request.param
+    lora = LoraConfig(r=4, target_modules="all-linear", **settings)
+    out = newcomer / f"adapter-{name}"
+    return train_with_trainer(
+        newcomer, out, adapter=lora, adapter_name=name, learning_rate=3e-2, steps=20
+    )
+
+
+def weights_below(checkpoint: Path) -> Path:
+    """Return the folder with the adapter of a checkpoint, as peft wrote it."""
+    (config,) = checkpoint.glob("**/adapter_config.json")
+    return config.parent
 
 
 def test_an_adapters_start_is_its_base(
@@ -396,7 +409,9 @@ def test_an_adapters_start_is_its_base(
     found = run_case(read_record(run, load_profile(run.profile)), CaseNeeds(10), CaseOverrides())
     layout = found.case.layout
     assert layout.adapters is not None
-    stored = load_file(adapter / "checkpoint-20" / "adapter_model.safetensors")
+    last = weights_below(adapter / "checkpoint-20")
+    assert (last.name == "policy") is (adapter.name == "adapter-policy")
+    stored = load_file(last / "adapter_model.safetensors")
     own = dict(found.case.loaded.model.named_parameters())
     name = "model.layers.0.self_attn.q_proj.lora_A"
     assert torch.equal(own[f"{name}.default.weight"], stored[f"base_model.model.{name}.weight"])
@@ -428,7 +443,7 @@ def test_an_adapters_start_is_its_base(
 def test_adapters_of_two_trainings_are_refused(adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(adapter, out)
-    config = out / "checkpoint-20" / "adapter_config.json"
+    config = weights_below(out / "checkpoint-20") / "adapter_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": 99}))
     output = read_output(out)
     with pytest.raises(ModelError, match="lora_alpha is 99"):

@@ -173,6 +173,8 @@ def test_ddp_is_watched_frozen_anchored_and_stopped_at_the_same_step_everywhere(
     assert (tmp_path / "out" / "checkpoint-8").is_dir()
     (finished,) = lines_of(run, "run_finished")
     assert (finished["status"], finished["exit_code"]) == ("stopped", 5)
+    heartbeat = json.loads((run / "heartbeat").read_text())
+    assert [one["rank"] for one in heartbeat["ranks"]] == [0, 1]
 
 
 @pytest.mark.slow  # a recovery test and a repair

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from transformers import TrainerCallback
+from typer.testing import CliRunner
 
+from sf_tui.cli.app import app
 from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
 from sf_tui.run.commands import request_command
@@ -84,6 +87,8 @@ def test_watched_training_is_the_same_to_the_last_bit(
     assert (probes[0]["step"], probes[-1]["step"]) == (0, 8)
     watched_task = "old" if old else "neighbors"
     assert probes[0]["metrics"][watched_task]["exact_match"] == pytest.approx(1.0, abs=0.05)
+    # Only answers of the start model can be compared with its distributions.
+    assert ("kl" in probes[-1]["metrics"][watched_task]) is not old
     assert lines_of(run, "run_finished")[0]["exit_code"] == 0
     assert "rollback" in lines_of(run, "stage_started")[0]["refused"]
 
@@ -201,6 +206,50 @@ def test_resumed_training_continues_its_run(
     assert (rewound["step"], rewound["lost"], rewound["reason"]) == (4, 2, "resumed")
     assert [e["step"] for e in lines_of(run.path, "step")] == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
     assert len(lines_of(run.path, "stage_started")) == 1
+
+
+def test_divergence_from_the_start_is_measured_and_a_rule_acts_after_a_resume(
+    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+) -> None:
+    text = FEW + (
+        '[[rules]]\nname = "hold"\nmetric = "kl"\nabove = 1e-4\naction = "freeze"\n'
+        "arguments = {layers = 1}\n"
+    )
+    saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "learning_rate": 1e-5}
+    run, out, settings = tmp_path / "run", tmp_path / "out", profile(text)
+    host = trainer(tiny_scene, out, [SfCallback(None, settings, run)], steps=4, **saving)
+    host.train()
+    probes = lines_of(run, "probe")
+    assert probes[0]["metrics"]["neighbors"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert "kl" not in probes[0]["metrics"]["new"]
+    assert not lines_of(run, "command")
+
+    saving["learning_rate"] = 1e-3
+    resumed = trainer(tiny_scene, out, [SfCallback(None, settings, run)], steps=8, **saving)
+    resumed.train(resume_from_checkpoint=str(out / "checkpoint-4"))
+    (done,) = [e for e in lines_of(run, "command") if e["status"] == "done"]
+    last = lines_of(run, "probe")[-1]["metrics"]["neighbors"]
+    assert (done["by"], done["op"]) == ("hold", "freeze")
+    assert done["value"] > 1e-4
+    # The divergence is of the start model's own distributions, measured anew from its weights.
+    torch.manual_seed(0)
+    start = trainer(tiny_scene, tmp_path / "start").model.eval()
+    resumed.model.eval()
+    total, tokens = 0.0, 0
+    for line in (run / "host" / "neighbors.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
+        with torch.no_grad():
+            then, now = (
+                torch.log_softmax(model(input_ids=ids).logits[0, :-1][labels != -100], -1)
+                for model in (start, resumed.model)
+            )
+        total += float((then.exp() * (then - now)).sum())
+        tokens += len(then)
+    # A lower bound: the tokens beyond the likeliest are one outcome.
+    assert 0.9 * total / tokens < last["kl"] <= total / tokens + 1e-5
+
+    assert CliRunner().invoke(app, ["show", str(run)]).output.count("KL(start ‖ now)") == 1
 
 
 def test_failure_of_the_watching_never_ends_the_training(

@@ -15,6 +15,9 @@ import pytest
 
 from sf_tui.profile import load_profile
 from sf_tui.profile.sources import examples_directory
+from sf_tui.run.directory import RunDirectory
+from support import RUN_PATIENCE_S
+from support.quick_run import PROFILE, events_of
 
 ROWS = 40
 
@@ -46,12 +49,14 @@ def test_the_own_model_profile_names_the_files_that_are_missing(own_model: Path)
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> dict[str, str]:
-    """An environment with `sf`, and an `scontrol` that records its arguments."""
+    """An environment with `sf`, an `srun` for two "nodes" here, and a recorded `scontrol`."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, line in {
         "sf": f'exec "{sys.executable}" -m sf_tui.cli "$@"',
-        "scontrol": f'echo "$@" >> "{tmp_path}/scontrol.log"',
+        "torchrun": f'exec "{sys.executable}" -m torch.distributed.run "$@"',
+        "scontrol": f'[ "$1" = show ] && echo localhost || echo "$@" >> "{tmp_path}/scontrol.log"',
+        "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n"$@" & "$@" && wait $!',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{line}\n")
         (programs / name).chmod(0o755)
@@ -97,3 +102,38 @@ def test_the_slurm_script_requeues_before_the_limit_and_then_completes(
     assert again.returncode == 4, again.stderr
     assert "a guard failed" in again.stdout
     assert (tmp_path / "scontrol.log").read_text() == "requeue 42\n"
+
+
+# Slow: two launchers and their processes import torch, twice.
+@pytest.mark.slow
+def test_two_nodes_train_one_run_that_is_requeued_and_completes(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    profile, run = tmp_path / "quick.toml", RunDirectory(tmp_path / "runs" / "quick")
+    profile.write_text(PROFILE.replace("steps = 12", "steps = 200"))
+    command = ["bash", examples_directory() / "slurm-nodes.sbatch", profile, run.path]
+    nodes = cluster | {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "1"}
+    with (tmp_path / "job.log").open("w") as log:
+        job = subprocess.Popen(command, env=nodes, stdout=log, stderr=log)
+    printed = tmp_path / "job.log"
+    deadline = time.monotonic() + RUN_PATIENCE_S
+    while not (run.events.exists() and events_of(run, "step")[5:]):
+        assert job.poll() is None, printed.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(RUN_PATIENCE_S) == 0, printed.read_text()
+    assert "requeueing job 42" in printed.read_text()
+    assert events_of(run)[-1]["status"] == "stopped"
+
+    again = subprocess.run(
+        command, env=nodes, capture_output=True, text=True, timeout=RUN_PATIENCE_S
+    )
+    assert again.returncode == 0, again.stderr
+    assert "sf: complete" in again.stdout
+    # Two launchers, a process each: one run of two ranks, both times.
+    told = [one["message"] for one in events_of(run, "alert") if one["code"] == "ranks"]
+    assert len(told) == 2
+    assert all(text.startswith("2 ranks on 1 host (rank 0: cpu") for text in told)
+    assert run.rank_log(1).exists()
+    assert not run.rank_log(2).exists()

@@ -85,8 +85,8 @@ def test_every_key_that_is_commented_out_shows_a_value_that_would_be_taken() -> 
         *(
             f"[actions.freeze-two] op 'freeze' takes no argument '{argument}'"
             for argument in (
-                *("strength", "to", "examples", "thorough", "time", "steps", "then_anchor"),
-                *("keep_frozen", "new_floor", "alpha", "keep"),
+                *("strength", "to", "examples", "thorough", "time", "beside"),
+                *("steps", "then_anchor", "keep_frozen", "new_floor", "alpha", "keep"),
                 *("command", "question", "task"),
             )
         ),

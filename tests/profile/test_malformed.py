@@ -309,7 +309,7 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         rule("knowledge"),
         19,
         "[[rules]] 'protect' metric 'knowledge' does not exist in this version",
-        "choose from: drop, old_accuracy, new_accuracy, loss, grad_norm, drift",
+        "choose from: drop, kl, old_accuracy, new_accuracy, loss, grad_norm, drift",
     ),
     "misspelt op": (
         add(ACTION.format("hold", "freez")),
@@ -462,6 +462,13 @@ MALFORMED: dict[str, tuple[str, int, str, str]] = {
         20,
         "[[rules]] 'protect' metric 'drop' is never measured: no earlier task is watched",
         "watch a task before the last one, or remove the rule",
+    ),
+    "rule on a divergence that nothing measures": (
+        rule(metric="kl"),
+        19,
+        "[[rules]] 'protect' metric 'kl' is never measured: it compares the start model's own "
+        "answers, which only a watched training without old examples is scored on",
+        'use metric = "drop"',
     ),
     "guard of nats": (
         add("[guard]\nold_accuracy = 0.8\n").replace('"old.jsonl"', '"old.jsonl"\nmetric = "nll"'),

@@ -36,6 +36,7 @@ def trainer(
     callbacks: Sequence[Any] = (),
     *,
     lora: bool | dict[str, Any] = False,
+    adapter_name: str = "default",
     steps: int = 8,
     trl: bool = False,
     loading: dict[str, Any] | None = None,
@@ -74,7 +75,7 @@ def trainer(
     if lora:
         from peft import get_peft_model
 
-        model = get_peft_model(model, _lora(lora))
+        model = get_peft_model(model, _lora(lora), adapter_name)
         model.enable_input_require_grads()
     encoded = []
     for row in rows:

@@ -50,7 +50,7 @@ class RankEnd:
 
 
 def fork_ranks(
-    work: Callable[[Ranks, Path], int], folder: Path, world: int = 2
+    work: Callable[[Ranks, Path], int], folder: Path, world: int = 2, *, port: int | None = None
 ) -> list[psutil.Process]:
     """Fork processes that are connected as ranks.
 
@@ -59,8 +59,9 @@ def fork_ranks(
             code.
         folder: an empty folder.
         world: number of processes.
+        port: of the store, as launchers have it; None: a file, which waits for nobody.
     """
-    from torch.distributed import FileStore
+    from torch.distributed import FileStore, TCPStore
 
     found = []
     for rank in range(world):
@@ -71,7 +72,9 @@ def fork_ranks(
         code = 1
         try:
             os.setsid()
-            store = FileStore(str(folder / "store"), world)
+            store: Any = FileStore(str(folder / "store"), world)
+            if port is not None:
+                store = TCPStore("127.0.0.1", port, world, rank == 0)
             ranks = ProcessRanks(rank=rank, world=world, local_rank=rank, store=store)
             code = work(ranks, folder / f"{rank}.json")
         except BaseException:

@@ -21,6 +21,7 @@ def train_with_trainer(
     save_steps: int = 10,
     learning_rate: float = 3e-3,
     adapter: Any = None,
+    adapter_name: str = "default",
     final: bool = True,
     **more: Any,
 ) -> Path:
@@ -33,6 +34,7 @@ def train_with_trainer(
         save_steps: steps between checkpoints.
         learning_rate: the peak rate.
         adapter: a peft configuration; None tunes all weights.
+        adapter_name: peft's name of it.
         final: also save the final model and the log into `out`, as scripts do at their end.
         more: further training arguments.
     """
@@ -41,7 +43,7 @@ def train_with_trainer(
     if adapter is not None:
         from peft import get_peft_model
 
-        model = get_peft_model(model, adapter)
+        model = get_peft_model(model, adapter, adapter_name)
     lines = (newcomer / "new.jsonl").read_text().splitlines()
     rows = [Example(row["prompt"], row["completion"]) for row in map(json.loads, lines)]
     encoded = encode_all(rows, tokenizer).rows

@@ -162,6 +162,46 @@ async def test_tab_moves_the_zoom_and_numbers_choose_panels(running: WrittenRun)
         assert app.view.events.chosen is None
 
 
+async def test_the_filter_leaves_the_matching_lines_of_the_worker_log(running: WrittenRun) -> None:
+    lines = [f"{'Loading' if number % 10 == 3 else 'step'} {number}" for number in range(100)]
+    running.run.worker_log.write_text("\n".join(lines) + "\n")
+    app = console_of(running)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await open_dialog(pilot, app, "/")
+        await pilot.press(*"loading")
+        assert "10 of 100 lines of the worker log" in screen_text(app)
+        await pilot.press("enter", "7", "z")
+        await pilot.pause()
+        text = screen_text(app)
+        assert "filter: loading" in text
+        rows = [row.strip() for row in text.splitlines()]
+        assert [row for row in rows if row in lines] == lines[3::10]
+        # It moves by the lines that are left, and keeps its place without the filter.
+        app.view.log_end = 54
+        panel = app.screen.query_one(WorkerLog)
+        assert [line[0][0].strip() for line in panel.compose_lines(80, 2)] == [lines[43], lines[53]]
+        app.view.event_filter = "nowhere"
+        assert panel.compose_lines(80, 2)[0][0][0].strip() == "none contains 'nowhere'"
+        app.view.event_filter = ""
+        assert panel.compose_lines(80, 2)[-1][0][0].strip() == lines[53]
+
+
+async def test_the_wheel_moves_through_the_lines_that_the_filter_leaves(
+    running: WrittenRun,
+) -> None:
+    running.run.worker_log.write_text("".join(f"even {n}\nodd {n}\n" for n in range(50)))
+    app = console_of(running)
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.view.event_filter = "even"
+        await pilot.press("7", "up")
+        assert app.view.log_end == 97
+        await pilot.press("pageup", "up")
+        assert app.view.log_end is not None
+        assert app.view.log_lines[app.view.log_end - 1].startswith("even")
+        await pilot.press("end")
+        assert app.view.log_end is None
+
+
 async def test_replay_asks_before_it_acts_on_the_run_as_it_is_now(running: WrittenRun) -> None:
     app = console_of(running)
     async with app.run_test(size=(120, 40)) as pilot:

@@ -96,7 +96,7 @@ def test_an_operator_reads_the_events_and_uses_the_mouse(make_run: MakeRun) -> N
         gone(terminal, "replay")
 
         terminal.press("/")
-        terminal.read_until("show events that contain")
+        terminal.read_until("show what contains")
         terminal.press("danger")
         # A dialog takes no answer right after it has opened.
         terminal.read(2 * DEAF_FOR_S)

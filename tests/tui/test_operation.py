@@ -172,8 +172,16 @@ async def test_commands_for_a_worker_that_starts_are_kept_and_can_be_dropped(
         app.poll()
         await pilot.pause()
         assert "kept for the first step   esc cancel   waiting: freeze" in screen_text(app)
+        await pilot.press("c")
+        app.options.wall_clock.now += 9.0  # type: ignore[attr-defined]
+        app.poll()
+        await pilot.resize_terminal(50, 15)
+        await pilot.pause()
+        lines = [line.strip() for line in screen_text(app).splitlines()]
+        at = lines.index("kept for the first step   esc cancel   2 waiting")
+        assert lines[at + 1] == "waiting: freeze, checkpoint"
         await pilot.press("escape")
-        assert sent(written) == [("freeze", {}), ("cancel", {})]
+        assert sent(written) == [("freeze", {}), ("checkpoint", {}), ("cancel", {})]
 
 
 async def test_a_notice_goes_by_itself_and_leaves_q_and_help_in_sight(
@@ -206,3 +214,43 @@ async def test_a_reader_cannot_cancel(diagnosing: WrittenRun) -> None:
 
 def test_a_cancelled_command_is_over() -> None:
     assert not Command("c-1", "diagnose", status="cancelled").is_pending
+
+
+async def test_a_test_beside_the_training_keeps_nothing_waiting(running: WrittenRun) -> None:
+    running.run.profile.write_text(WITH_CANCEL + "\n[diagnose]\nbeside = true\n")
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("d")
+        await pilot.pause()
+        assert "diagnose: training goes on meanwhile; esc cancels" in screen_text(app)
+        let_time_pass(app)
+        app.poll()
+        identity = list(app.view.newest.activity.commands)[-1]
+        running.command(identity, "diagnose", "accepted", 85, by=sender_name())
+        running.event(
+            OperationProgress(
+                id=identity,
+                op="diagnose",
+                stage="new",
+                step=85,
+                part="neighbors",
+                number=2,
+                parts=3,
+                left_s=34.0,
+                beside=True,
+            )
+        )
+        running.beat()
+        let_time_pass(app)
+        app.poll()
+        await pilot.pause()
+        text = screen_text(app)
+        assert "diagnosing: training goes on   esc cancel   about" in text
+        assert "training waits" not in text
+        await pilot.press("f")
+        await pilot.pause()
+        # Nothing is behind it.
+        assert "freeze: requested" in screen_text(app)
+        let_time_pass(app)
+        await pilot.press("escape")
+        assert sent(running)[-1] == ("cancel", {"command": identity})

@@ -138,6 +138,31 @@ async def test_pinned_runs_lie_over_the_shown_one_with_marks_of_their_own(
         assert "first-run" not in screen_text(app)
 
 
+async def test_the_task_of_the_pinned_curves_is_chosen(shown: WrittenRun) -> None:
+    app = console_of(shown)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("w")
+        await pilot.pause()
+        assert "no run is pinned" in screen_text(app)
+        await pick(pilot, app, "first")
+        await pilot.press("space", "escape", "q")
+        await pilot.pause()
+        old = chart(app)
+        assert "old (w) of 1 first-run" in screen_text(app)
+        await pilot.press("w")
+        await pilot.pause()
+        assert "new (w) of 1 first-run" in screen_text(app)
+        assert chart(app) != old
+        # The choice is the console's: it holds in the next run.
+        await pick(pilot, app, "second")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "new (w) of 1 first-run" in screen_text(app)
+        await pilot.press("w")
+        await pilot.pause()
+        assert "old (w) of 1 first-run" in screen_text(app)
+
+
 def chart(app: ConsoleApp) -> str:
     """Return the plot of the accuracies, without its axes."""
     panel = app.query_one("#accuracy", AccuracyChart)

@@ -46,6 +46,19 @@ async def test_a_wide_screen_shows_every_arm_and_which_one_decided(running: Writ
         assert words in text
 
 
+async def test_an_arm_that_decides_without_the_best_score_is_explained(running: WrittenRun) -> None:
+    arms = {
+        "examples": ArmRecord(recovered=0.90, control=0.30, allowed=True, steps=20),
+        "neighbors": ArmRecord(recovered=0.92, control=0.05, allowed=True, steps=40),
+        "unrelated": ArmRecord(recovered=0.97, control=0.60, allowed=False, steps=30),
+    }
+    running.diagnose(85, arms=arms, arm="examples", recovered=0.90)
+    assert "▸ decides: chosen on other held-out rows" in await shown(running, (200, 60))
+    # One whose control rose does not count, so that nothing is to be explained.
+    running.diagnose(85, arms=arms, arm="neighbors", recovered=0.92)
+    assert "chosen on other" not in await shown(running, (200, 60))
+
+
 async def test_a_smaller_screen_shows_the_arm_that_decided(running: WrittenRun) -> None:
     running.diagnose(85)
     text = await shown(running, (120, 40))

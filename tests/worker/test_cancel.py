@@ -12,6 +12,7 @@ from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject, read_events
+from sf_tui.run.sender import sender_name
 from sf_tui.run.state import fold
 from support.quick_run import (
     Begin,
@@ -257,10 +258,19 @@ def test_a_repair_that_later_steps_depend_on_is_repeated_to_its_end(begin: Begin
     def cancel(event: JsonObject) -> None:
         # Before this step nothing is under way yet; after it comes the repetition.
         if (event["type"], event.get("stage"), event.get("step")) == ("step", "new", 5):
-            request_command(run, "cancel")
+            request_command(run, "freeze")
+            for which in ("recover", "all", None):
+                request_command(run, "cancel", {"command": which} if which else {})
 
     assert work(run, cancel) == 0
-    refused = events_of(run, "command")[-1]
-    assert (refused["action"], refused["status"]) == ("cancel", "refused")
-    assert "a resume repeats it" in refused["reason"]
+    told = [(e["action"], e["status"], e["reason"]) for e in events_of(run, "command")]
+    held = "the steps after it depend on it, so a resume repeats it"
+    refused = ("cancel", "refused", f"recover can't be cancelled: {held}")
+    assert told[-5:] == [
+        refused,
+        ("cancel", "accepted", None),
+        ("freeze", "cancelled", f"by {sender_name()}, before it began"),
+        ("cancel", "done", f"cancelled: freeze; recover goes on: {held}"),
+        refused,
+    ]
     assert equal(final_weights(run), final_weights(straight))

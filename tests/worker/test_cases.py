@@ -13,12 +13,13 @@ import torch
 
 from sf_tui.cases.assemble import CaseOverrides, RunCase, run_case
 from sf_tui.cases.choice import choose_old_task, choose_stage
-from sf_tui.cases.operations import append_diagnosis, diagnose, locked, repair
+from sf_tui.cases.operations import append_diagnosis, diagnose, repair
 from sf_tui.cases.rows import MOST_EXAMPLES, CaseNeeds, read_old_task, read_others
 from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, read_events
+from sf_tui.run.liveness import RunLock
 from sf_tui.run.state import RunState, fold
 from sf_tui.tasks.biography import Settings
 from sf_tui.tasks.biography.world import build_world
@@ -322,7 +323,7 @@ def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
 ) -> None:
     run = begin()
     assert work(run, Operator(run).at("new", 6, "stop")) == 5
-    with locked(run):
+    with RunLock(run):
         found = diagnose(case_of(run), examples=4, steps=3)
         event = append_diagnosis(run, found.event)
     assert (event.stage, event.step) == ("new", 6)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from sf_tui.engine.ranks import ALONE
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.liveness import Heartbeat, probe_liveness
 from sf_tui.worker.devices import DeviceReader
+from sf_tui.worker.rank_load import RankLoadReader
 
 GB = 1_000_000_000
 
@@ -125,16 +127,15 @@ def test_torch_gives_the_memory_where_the_library_can_t(library: Library | None)
 def test_a_heartbeat_carries_the_devices_to_every_reader(tmp_path: Any) -> None:
     run = RunDirectory.create(tmp_path / "r", profile_text="", profile_name="p", argv=[])
     readings = [DeviceReading("a", 0, 0, "n1", 1, 2), DeviceReading("b", 0, 1, "n2", 3, 4, 5, 0.5)]
-    beat = Heartbeat(run, lambda: readings)
-    beat._write()
+    Heartbeat(run, lambda: (readings, ()))._write()
     assert list(probe_liveness(run).devices) == readings
 
     def fail() -> list[DeviceReading]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    Heartbeat(run, fail)._write()
-    assert probe_liveness(run).devices == ()
-    assert probe_liveness(run).damage == ()
+    load = RankLoadReader(ALONE, fail)()
+    assert load.devices == []
+    assert load.rank.rss_bytes
 
 
 def test_without_a_gpu_there_is_no_device() -> None:

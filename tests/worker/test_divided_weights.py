@@ -19,6 +19,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
 from sf_tui.worker.worker import Worker
 from support import PATIENCE_S
+from support.composite_models import write_composite
 from support.newcomer import write_newcomer
 from support.quick_run import (
     Operator,
@@ -143,6 +144,21 @@ def test_the_model_is_a_plain_directory(two: RunDirectory) -> None:
     weights = AutoModelForCausalLM.from_pretrained(two.model).state_dict()
     assert equal(weights, checkpoint_weights(two, "new", 12))
     assert not list(two.checkpoints.rglob(".*"))
+
+
+def test_a_model_with_a_vision_part_is_refused_on_both_ranks(tmp_path: Path) -> None:
+    source = write_composite("gemma3", tmp_path / "source")
+    model = with_model("", f'source = "{source}"\ntokenizer = "biography"')
+    text = dump_profile(parse_profile(model, overrides=['launch.sharding="fsdp2"']))
+    path = tmp_path / "run"
+    run = RunDirectory.create(path, profile_text=text, profile_name="vision", argv=["sf"])
+    ends = work_in_ranks(run)
+    assert [end.code for end in ends] == [2, 2]
+    assert "does not divide a model with a vision or audio part" in ends[0].error
+    assert 'sharding = "ddp"' in ends[0].error
+    last = events_of(run)[-1]
+    assert (last["type"], last["status"], last["exit_code"]) == ("run_finished", "failed", 2)
+    assert "vision or audio part" in last["reason"]
 
 
 @pytest.mark.slow  # two more runs

@@ -19,6 +19,7 @@ from sf_tui.engine.ranks import RankLostError, Ranks
 from sf_tui.profile import dump_profile, parse_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
+from sf_tui.run.liveness import probe_liveness
 from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.stop import CommandFailedError
 from support.quick_run import (
@@ -257,6 +258,8 @@ def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(begin: Begin, victim:
     other = ends[1 - victim]
     assert other.code == 1
     assert f"rank {victim} is gone" in other.error
+    left = probe_liveness(run).ranks_now
+    assert [one.rank for one in left if one.gone] == [victim]
     if victim == 1:
         last = events_of(run)[-1]
         assert (last["type"], last["status"]) == ("run_finished", "failed")

@@ -6,6 +6,7 @@ told from it is refused before peft opens anything.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from sf_tui.tasks.model_source import read_model_config
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
+_CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
+"""Folders below a training's, each with an adapter of another step."""
 
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initializations that take their part out of the base's weights: without the adapter, the model
@@ -54,14 +57,42 @@ class AdapterFiles:
         return self.folder / ADAPTER_WEIGHTS
 
 
+def adapter_place(folder: Path) -> Path:
+    """Return the folder in which a directory has its adapter: itself, or one below.
+
+    peft writes an adapter that isn't called `default` into a folder of its own name. A whole model
+    hides adapters below it.
+
+    Raises:
+        ModelError: there are several, and none is called `default`.
+    """
+    if any((folder / name).is_file() for name in (ADAPTER_CONFIG, SINGLE, INDEX)):
+        return folder
+    named = sorted(
+        config.parent
+        for config in folder.glob(f"*/{ADAPTER_CONFIG}")
+        if not _CHECKPOINT.fullmatch(config.parent.name)
+    )
+    if len(named) > 1:
+        names = ", ".join(place.name for place in named)
+        raise ModelError(
+            f"{folder}: several adapters in it: {names}",
+            f"name one of them, such as {named[0]}, or move the others away",
+        )
+    return named[0] if named else folder
+
+
 def is_adapter(folder: Path) -> bool:
     """Return whether a directory is a PEFT adapter and holds no whole model.
 
     Some trainers (axolotl) put the base's config.json beside the adapter.
+
+    Raises:
+        ModelError: it holds several adapters.
     """
-    return (folder / ADAPTER_CONFIG).is_file() and not any(
-        (folder / name).is_file() for name in (SINGLE, INDEX)
-    )
+    if any((folder / name).is_file() for name in (SINGLE, INDEX)):
+        return False
+    return (adapter_place(folder) / ADAPTER_CONFIG).is_file()
 
 
 def inspect_adapter(folder: Path) -> AdapterFiles:
@@ -70,6 +101,7 @@ def inspect_adapter(folder: Path) -> AdapterFiles:
     Raises:
         ModelError: it isn't one, is pickled or damaged, or of a kind that sf doesn't support.
     """
+    folder = adapter_place(folder)
     config = folder / ADAPTER_CONFIG
     if not config.is_file():
         raise ModelError(

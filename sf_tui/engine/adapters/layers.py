@@ -41,23 +41,43 @@ class AdapterLayers:
         modules: every layer that peft put into the model, by module name. Layers inside another
             one are not listed.
         enabled: whether the model currently uses its trained adapter.
+        trained: peft's name of the adapter that trains. Other adapters may lie beside it, unused.
     """
 
     def __init__(self, model: nn.Module, modules: dict[str, Any]) -> None:
         self.model = model
         self.modules = modules
         self.enabled = not any(module.disable_adapters for module in modules.values())
+        self.trained = next(map(active_name, modules.values()), TRAINED)
+        every = {name for module in modules.values() for name in adapter_names(module)}
+        self._unused = every - {self.trained, FINISHED}
         self._below = any(FINISHED in adapter_names(module) for module in modules.values())
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters of all adapters, by name in the model; none of the base."""
+        """The parameters of the adapters in use, by name in the model; none of the base."""
         return {
             f"{name}.{inner}": parameter
             for name, module in self.modules.items()
             for inner, parameter in module.named_parameters()
-            if not set(_BASE_PARTS) & set(inner.split("."))
+            if not {*_BASE_PARTS, *self._unused} & set(inner.split("."))
         }
+
+    def stored_name(self, name: str) -> str:
+        """Return a parameter's name in files, in which the trained adapter is called `default`.
+
+        A model that is loaded from them has it under that name, whatever another program calls it.
+        """
+        if self.trained == TRAINED:
+            return name
+        module = next((each for each in self.modules if name.startswith(f"{each}.")), None)
+        if module is None:
+            return name
+        # As in `lora_A.NAME.weight`; the first part is peft's own.
+        own, *parts = name.removeprefix(f"{module}.").split(".")
+        if self.trained in parts:
+            parts[parts.index(self.trained)] = TRAINED
+        return ".".join([module, own, *parts])
 
     @property
     def tuned(self) -> dict[str, Any]:

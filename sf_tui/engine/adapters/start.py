@@ -24,7 +24,7 @@ def adapter_weights(files: AdapterFiles, layout: ModelLayout) -> StoredWeights:
         layer.name: {
             name: (files.weights, key)
             for name in layout.stored_in(layer)
-            if (key := _key(name)) in files.tensors
+            if (key := _key(layout.stored_name(name))) in files.tensors
         }
         for layer in layout.layers
     }
@@ -36,7 +36,7 @@ def adapter_weights(files: AdapterFiles, layout: ModelLayout) -> StoredWeights:
 
 
 def _key(name: str) -> str:
-    """Return the name in a PEFT file of an adapter's parameter in the live model."""
+    """Return the name in a PEFT file of an adapter's parameter in a checkpoint."""
     plain = name.replace(f".modules_to_save.{TRAINED}.", ".").replace(f".{TRAINED}.", ".")
     # peft stores a DoRA magnitude under its module's name.
     if plain.endswith(".lora_magnitude_vector.weight"):

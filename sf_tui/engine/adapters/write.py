@@ -37,8 +37,10 @@ def write_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str
     from peft import get_peft_model_state_dict
 
     live: Any = model
-    config = copy.copy(live.peft_config[TRAINED])
-    tensors = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
+    adapters = find_adapters(model)
+    own = TRAINED if adapters is None else adapters.trained
+    config = copy.copy(live.peft_config[own])
+    tensors = get_peft_model_state_dict(model, adapter_name=own, save_embedding_layers=False)
     if FINISHED in live.peft_config:
         below = get_peft_model_state_dict(model, adapter_name=FINISHED, save_embedding_layers=False)
         tensors = _joined(model, tensors, below)

@@ -111,8 +111,6 @@ class Strategy:
 
     facts_schema: ClassVar[type[StrategyFacts]] = StrategyFacts
     """Schema of the facts in `state`."""
-    divides: ClassVar[bool] = True
-    """Whether it works on weights that are divided among ranks."""
 
     def __init__(self, stage: StrategyStage, settings: Any) -> None:
         self.stage = stage

@@ -77,9 +77,6 @@ class _Penalty(Strategy):
 
     loss_name: str
 
-    # It holds whole copies of the weights on each rank.
-    divides = False
-
     def __init__(self, stage: StrategyStage, settings: object) -> None:
         super().__init__(stage, settings)
         self._loss: Loss | None = None

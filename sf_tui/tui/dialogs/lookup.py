@@ -1,4 +1,4 @@
-"""Dialogs that look something up: the palette and the event filter.
+"""Dialogs that look something up: the palette and the filter.
 
 They return the choice or the text and change nothing themselves.
 """
@@ -14,6 +14,7 @@ from sf_tui.tui.activity import Kind
 from sf_tui.tui.dialogs.dialog import Dialog, keys_line
 from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.view_state import ViewState
+from sf_tui.tui.worker_log import line_contains
 from sf_tui.vocabulary.ops import op_named
 
 _ROWS = 12
@@ -129,7 +130,7 @@ def _is_possible(view: ViewState, action: Action) -> bool:
 
 
 class FilterDialog(Dialog[str]):
-    """Returns the text that events must contain; empty for all events."""
+    """Returns the text that events and lines of the worker's log must contain; empty for all."""
 
     TAKES_TEXT = True
 
@@ -140,10 +141,13 @@ class FilterDialog(Dialog[str]):
     def compose_text(self, width: int, height: int) -> list[Line]:
         """Return the input line, the number of matches, and the event kinds."""
         del width, height
-        matching = sum(row.contains(self.typed.lower()) for row in self.view.live.activity.rows)
+        view = self.view
+        matching = sum(row.contains(self.typed.lower()) for row in view.live.activity.rows)
+        lines = sum(line_contains(line, self.typed) for line in view.log_lines)
+        events = f"{matching} of {len(view.live.activity.rows)} events"
         return [
-            self.typing_line("show events that contain: "),
-            [(f"{matching} of {len(self.view.live.activity.rows)}", "text")],
+            self.typing_line("show what contains: "),
+            [(f"{events}, {lines} of {len(view.log_lines)} lines of the worker log", "text")],
             [],
             [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
             keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "cancel")),

@@ -10,7 +10,7 @@ from sf_tui.tui.advice import closing_command, suggested_actions
 from sf_tui.tui.event_rows import pinned
 from sf_tui.tui.lines import Line, as_many_as_fit, first_that_fits, join, wrap_cells
 from sf_tui.tui.numbers import format_clock, format_duration, format_value
-from sf_tui.tui.operation import operation_line
+from sf_tui.tui.operation import operation_lines
 from sf_tui.tui.panels.danger_strip import failure_lines
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.score_words import (
@@ -20,6 +20,7 @@ from sf_tui.tui.panels.score_words import (
     score_text,
     task_forms,
 )
+from sf_tui.tui.rank_rows import trouble_notes
 from sf_tui.tui.scores import losses, new_task, score_now, viewed_state, viewed_window
 from sf_tui.vocabulary.measured import Score, format_drop
 
@@ -57,14 +58,16 @@ class Card(Panel):
         work = view.work
         if work is not None:
             status = f"{work[0]} {view.glyphs.ellipsis} {format_duration(int(work[1]))}"
-        bad = state in {WorkerState.DEAD, WorkerState.SILENT}
+        missed = trouble_notes(view.liveness)
+        status = missed or status
+        bad = state in {WorkerState.DEAD, WorkerState.SILENT} or bool(missed)
         where = f"{stage.name} {view.step}/{stage.steps}" if stage else "no stage yet"
         first: list[Line] = [
             [(where, "strong"), (f"  {status}", "danger" if bad else "ok")],
             self._progress(),
         ]
         lines: list[Line] = [as_many_as_fit(first, width) or first[0]]
-        lines.append(operation_line(view, width))
+        lines += operation_lines(view, width)
         lines += self._numbers(width, height)
         lines += failure_lines(view, width) or [self._danger()]
         lines += [self._held()]

@@ -28,6 +28,7 @@ from sf_tui.tui.numbers import (
 )
 from sf_tui.tui.operation import offers_cancel
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.rank_rows import trouble_notes
 from sf_tui.tui.resuming import can_resume, resume_action
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
 
@@ -125,6 +126,9 @@ class Header(Panel):
             return [("worker dead", "danger")]
         if state is WorkerState.SILENT:
             return [("worker silent", "danger")]
+        missed = trouble_notes(view.liveness)
+        if missed:
+            return [(missed, "danger")]
         if state is WorkerState.STARTING or (history.started is None and not history.finished):
             return [("starting", "text")]
         work = view.work

@@ -5,6 +5,7 @@ Knows rows that were already read; opens no file.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +24,7 @@ from sf_tui.tui.panels.panel import WHEEL_ROWS, Panel
 from sf_tui.tui.panels.score_words import score_text
 from sf_tui.tui.scores import score_now
 from sf_tui.tui.view_state import ViewState
+from sf_tui.tui.worker_log import line_contains
 from sf_tui.vocabulary.measured import Score
 
 _SCORE_CELLS = 11
@@ -106,7 +108,7 @@ class Events(ListPanel):
         at = view.events.index(rows)
         parts: list[Line] = []
         if view.event_filter:
-            parts.append([(f"filter: {view.event_filter}", "strong"), (" (esc)", "muted")])
+            parts.append(_filter_piece(view))
         if at is not None:
             parts.append([(f"{at + 1} of {len(rows)}", "text")])
             parts.append([("enter", "key"), (" open", "muted")])
@@ -230,6 +232,10 @@ class Events(ListPanel):
         return line
 
 
+def _filter_piece(view: ViewState) -> Line:
+    return [(f"filter: {view.event_filter}", "strong"), (" (esc)", "muted")]
+
+
 def _place(row: Entry) -> str:
     return f"{row.stage}@{row.step}" if row.stage and row.step is not None else ""
 
@@ -241,38 +247,51 @@ class WorkerLog(ListPanel):
     HELP: ClassVar[str] = "What the training process printed; `sf log RUN --worker` has all of it."
 
     def title_right(self) -> Sequence[Piece]:
-        """Return where the list is, unless it follows the newest line."""
+        """Return the filter, and where the list is unless it follows the newest line."""
         view = self.view
-        if view.log_end is None:
-            return ()
-        return (
-            (f"line {view.log_end} of {self._count}", "text"),
-            *((("  ", "text"), ("end", "key"), (" follow", "muted"))),
-        )
+        parts: list[Line] = [_filter_piece(view)] if view.event_filter else []
+        if view.log_end is not None:
+            whole = view.log_dropped + len(view.log_lines)
+            parts.append([(f"line {view.log_end} of {whole}", "text")])
+            parts.append([("end", "key"), (" follow", "muted")])
+        return join(parts)
 
-    @property
-    def _count(self) -> int:
-        return self.view.log_dropped + len(self.view.log_lines)
+    def _numbers(self) -> Sequence[int]:
+        """Return the numbers of the lines that the filter leaves, from 1."""
+        view = self.view
+        first = view.log_dropped + 1
+        if not view.event_filter:
+            return range(first, first + len(view.log_lines))
+        return [
+            first + at
+            for at, line in enumerate(view.log_lines)
+            if line_contains(line, view.event_filter)
+        ]
+
+    def _end(self, numbers: Sequence[int]) -> int:
+        """Return how many of the lines are above the end of what is shown."""
+        end = self.view.log_end
+        return len(numbers) if end is None else bisect_right(numbers, end)
 
     def move(self, rows: int) -> None:
         """Move the last line that is shown."""
-        view = self.view
-        end = (self._count if view.log_end is None else view.log_end) + rows
-        fewest = min(view.log_dropped + max(self.size.height - 1, 1), self._count)
-        view.log_end = max(end, fewest)
-        if view.log_end >= self._count:
-            view.log_end = None
+        numbers = self._numbers()
+        fewest = min(max(self.size.height - 1, 1), len(numbers))
+        end = max(self._end(numbers) + rows, fewest)
+        self.view.log_end = numbers[end - 1] if end < len(numbers) else None
         self.update()
 
     def compose_lines(self, width: int, height: int) -> list[Line]:
-        """Return the last lines, wrapped, or a line that says the log is empty."""
+        """Return the last lines, wrapped, or a line that says why there are none."""
         view = self.view
         if not view.log_lines:
             return [[("  the worker has printed nothing", "muted")]]
-        end = len(view.log_lines)
-        if view.log_end is not None:
-            end = min(max(view.log_end - view.log_dropped, 1), end)
-        lines = view.log_lines[max(end - height, 0) : end]
+        numbers = self._numbers()
+        if not numbers:
+            return [[(f"  none contains '{view.event_filter}'", "muted")]]
+        end = max(self._end(numbers), 1)
+        shown = numbers[max(end - height, 0) : end]
+        lines = [view.log_lines[number - view.log_dropped - 1] for number in shown]
         wrapped = [part for line in lines for part in _wrapped_log(line, width - 1)]
         return [[(f" {part}", "muted")] for part in wrapped[-height:]]
 

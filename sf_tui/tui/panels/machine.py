@@ -9,13 +9,23 @@ from typing import ClassVar
 
 from sf_tui.run.devices import DeviceReading
 from sf_tui.tui.lines import Line
-from sf_tui.tui.numbers import format_bytes, format_count
+from sf_tui.tui.numbers import format_count
 from sf_tui.tui.panels.panel import Panel
+from sf_tui.tui.panels.ranks import rank_lines
+from sf_tui.tui.rank_rows import rank_rows
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.sizes import format_bytes
 
 _NAME_CELLS = 8
 _TEXT_CELLS = {False: 20, True: 32}
 _WIDE = 52
+_FEW_RANKS = 4
+"""Ranks that the panel shows at least."""
+_MANY_RANKS = 8
+"""Ranks that it shows at the side of a screen from `_MANY_FROM` rows."""
+_MANY_FROM = 50
+_ROWS_ALONE = 3
+"""Title, CPU and memory."""
 _ALL_FROM = 38
 """Rows of the terminal from which the panel has the rows about disk and data."""
 
@@ -30,8 +40,21 @@ def machine_rows(view: ViewState, height: int) -> int:
     sample = view.machine
     if sample is None:
         return 2
-    rows = len(_load(view, 44)) + (len(_facts(view)) if height >= _ALL_FROM else 0)
+    most = _MANY_RANKS if height >= _MANY_FROM else _FEW_RANKS
+    rows = len(_load(view, 44, most)) + (len(_facts(view)) if height >= _ALL_FROM else 0)
     return 1 + max(rows, 1)
+
+
+def rows_of_ranks(view: ViewState, height: int) -> int:
+    """Return by how much several ranks make the panel higher than one process does.
+
+    Args:
+        view: what is shown.
+        height: of the terminal.
+    """
+    if view.machine is None or not view.machine.ranks:
+        return 0
+    return machine_rows(view, height) - (_ROWS_ALONE + (3 if height >= _ALL_FROM else 0))
 
 
 class MachinePanel(Panel):
@@ -46,17 +69,26 @@ class MachinePanel(Panel):
         """Return the rows, the live ones first."""
         if self.view.machine is None:
             return [[("  not looked at yet", "muted")]]
-        return [*_load(self.view, width), *_facts(self.view)][:height]
+        facts = _facts(self.view)
+        most = min(len(self.view.machine.ranks), height)
+        load = _load(self.view, width, most)
+        while len(load) + len(facts) > height and most > _FEW_RANKS:
+            most -= 1
+            load = _load(self.view, width, most)
+        return [*load, *facts][:height]
 
 
-def _load(view: ViewState, width: int) -> list[Line]:
-    """Return the rows of what is in use now; after the run's end when that was."""
+def _load(view: ViewState, width: int, most: int) -> list[Line]:
+    """Return the rows of what is in use now, of `most` ranks; after the run's end when that was."""
     sample = view.machine
     assert sample is not None
     lines: list[Line] = []
-    several = len({(one.host, one.rank) for one in sample.devices}) > 1
+    if sample.ranks:
+        lines = rank_lines(rank_rows(sample.ranks, sample.devices), width, most)
+        live = view.liveness.has_worker and view.newest.finished is None
+        return lines if live else [*lines, [(f"  {sample.problem}", "muted")]]
     for device in sample.devices:
-        lines += _device_rows(view, device, width, several=several)
+        lines += _device_rows(view, device, width)
     if sample.problem:
         return [*lines, [(f"  {sample.problem}", "muted")]]
     if not sample.devices:
@@ -70,13 +102,10 @@ def _load(view: ViewState, width: int) -> list[Line]:
     return lines
 
 
-def _device_rows(
-    view: ViewState, device: DeviceReading, width: int, *, several: bool
-) -> list[Line]:
-    name = f"{device.rank}:{device.index}" if several else f"{device.index}"
+def _device_rows(view: ViewState, device: DeviceReading, width: int) -> list[Line]:
+    name = f"{device.index}"
     busy = "" if device.utilization is None else f"{device.utilization:.0%} "
-    where = f" on {device.host}" if several and device.host else ""
-    title = f"{busy}{device.name}{where}"
+    title = f"{busy}{device.name}"
     lines = [
         _bar(view, f"gpu {name}", device.utilization, title, width)
         if device.utilization is not None
@@ -84,7 +113,7 @@ def _device_rows(
     ]
     used, total = device.used_bytes, device.total_bytes
     if used is not None and total:
-        text = f"{_gigabytes(used)} of {_gigabytes(total)} GB, {_gigabytes(total - used)} free"
+        text = f"{format_bytes(used)} of {format_bytes(total)}, {format_bytes(total - used)} free"
         lines.append(_bar(view, "", used / total, text, width))
     facts = []
     if device.temperature_c is not None:
@@ -93,7 +122,7 @@ def _device_rows(
         limit = "" if device.power_limit_w is None else f" of {device.power_limit_w:.0f}"
         facts.append(f"{device.power_w:.0f}{limit} W")
     if device.peak_bytes:
-        facts.append(f"peak {_gigabytes(device.peak_bytes)} GB")
+        facts.append(f"peak {format_bytes(device.peak_bytes)}")
     if facts:
         lines.append(_row("", "   ".join(facts)))
     return lines
@@ -116,10 +145,6 @@ def _facts(view: ViewState) -> list[Line]:
         lines.append(_row("epochs", f"{times} of {stage.rows:,} rows"))
         lines.append(_row("seen", f"{seen:,} examples, about {tokens} tokens"))
     return lines
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f}"
 
 
 def _row(name: str, text: str) -> Line:

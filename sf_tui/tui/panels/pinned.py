@@ -1,6 +1,7 @@
 """The curves of pinned runs over those of the shown run, and their legend.
 
-One task is compared: the old one that is watched first. A curve's mark is its run's digit.
+One task is compared, as lines of several tasks of several runs can't be told apart: the old one
+that is watched first, until another one is chosen. A curve's mark is its run's digit.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from sf_tui.tui.actions import NEXT_TASK_KEY
 from sf_tui.tui.axes import Scale
 from sf_tui.tui.chart import Curve
 from sf_tui.tui.lines import Line, line_width
@@ -26,9 +28,24 @@ _LEVELS = 4
 _SHORT_NAME = 12
 
 
+def _comparable(view: ViewState) -> list[str]:
+    """Return the tasks that can be compared, the watched old ones first."""
+    return list(dict.fromkeys([*view.known, *view.tasks]))
+
+
 def compared_task(view: ViewState) -> str:
     """Return the task whose curves are laid over each other; empty without any task."""
-    return next(iter([*view.known, *view.tasks]), "")
+    tasks = _comparable(view)
+    return view.pin_task if view.pin_task in tasks else next(iter(tasks), "")
+
+
+def compare_next_task(view: ViewState) -> bool:
+    """Choose the next task to compare; return whether there is another one."""
+    tasks = _comparable(view)
+    if len(tasks) < 2:
+        return False
+    view.pin_task = tasks[(tasks.index(compared_task(view)) + 1) % len(tasks)]
+    return True
 
 
 def accuracy_of(task: str) -> SeriesOf:
@@ -87,9 +104,12 @@ class PinLegend(Panel):
         """Return the pinned runs, as many as fit."""
         view = self.view
         task = compared_task(view)
+        # An action of the profile may have the key.
+        is_free = view.actions.of_key(NEXT_TASK_KEY) is None
+        key = f" ({NEXT_TASK_KEY})" if is_free and len(_comparable(view)) > 1 else ""
         rows: list[Line] = []
         for level in range(_LEVELS):
-            rows = [[(f" {task} of ", "muted")]]
+            rows = [[(f" {task}{key} of ", "muted")]]
             for pin in view.pins:
                 entry = self._entry(pin, task, level)
                 if len(rows[-1]) > 1 and line_width(rows[-1]) + line_width(entry) > width:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sf_tui.run.losses import TaskLoss
 from sf_tui.tui.lines import Line
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.measured import Drop, Score, format_drop, format_score
+from sf_tui.vocabulary.measured import Drop, Score, format_drop, format_kl, format_score
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC
 
 
@@ -41,6 +41,12 @@ def is_lost(view: ViewState, drop: Drop | None) -> bool:
     return drop is not None and drop.value >= view.actions.alert_drop
 
 
+def kl_piece(score: Score) -> Line:
+    """Return the divergence from the start model, if it was measured."""
+    text = format_kl(score)
+    return [(f" {text}", "muted")] if text else []
+
+
 def loss_forms(view: ViewState, loss: TaskLoss) -> list[Line]:
     """Return an earlier task's score and what it lost, the longest form first."""
     role, marker = view.task_paint(loss.task)
@@ -50,6 +56,7 @@ def loss_forms(view: ViewState, loss: TaskLoss) -> list[Line]:
     value, bare = score_text(view, loss.now), score_text(view, loss.now, interval=False)
     counts = count_text(loss.now)
     counted = [(f" ({counts})", "muted")] if counts else []
+    counted += kl_piece(loss.now)
     dot = (f" {view.glyphs.middot} ", "muted")
     if since is None and in_stage is None:
         return [[name, (value, "strong"), *counted], [name, (value, "strong")]]
@@ -80,13 +87,14 @@ def task_forms(view: ViewState, task: str, score: Score, drop: Drop | None) -> l
     name = (f"{marker} {task}{metric_note(score)} ", role)
     counts = count_text(score)
     counted = [(f" ({counts})", "muted")] if counts else []
+    apart = kl_piece(score)
     lost: Line = []
     if drop is not None:
         lost = [(f" {format_drop(drop)}", "danger" if is_lost(view, drop) else "muted")]
     value, bare = score_text(view, score), score_text(view, score, interval=False)
     return [
-        [name, (value, "text"), *counted, *lost],
-        [name, (value, "text"), *lost],
+        [name, (value, "text"), *counted, *apart, *lost],
+        [name, (value, "text"), *apart, *lost],
         [name, (bare, "text"), *lost],
     ]
 

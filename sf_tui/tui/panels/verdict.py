@@ -21,6 +21,8 @@ from sf_tui.vocabulary.measured import Score
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 _NAME_CELLS = 11
+_CHOSEN = "chosen on other held-out rows"
+"""Why the deciding arm may not have the best score: those shown have no say in the choice."""
 _ARM_HEADER = f"   {'arm':<{_NAME_CELLS}} recovered control steps  time"
 
 
@@ -29,7 +31,8 @@ def lines_wanted(diagnosis: DiagnosisMade, width: int) -> int:
     arms = len(diagnosis.arms or {})
     evidence = sum(len(sentence) for sentence in _sentences(diagnosis, width))
     answers = len(_answers(diagnosis))
-    return 1 + 5 + (1 + arms if arms else 0) + 1 + answers + evidence
+    table = 1 + arms + _is_choice_unclear(diagnosis) if arms else 0
+    return 1 + 5 + table + 1 + answers + evidence
 
 
 class Verdict(Panel):
@@ -44,7 +47,7 @@ class Verdict(Panel):
         ("first part", "of the bar: what the task scores now"),
         ("second part", "of the bar: what the recovery test brought back"),
         ("last part", "of the bar: what did not come back"),
-        ("▸", "the arm that decides the verdict"),
+        ("▸", f"the arm that decides the verdict; it was {_CHOSEN}"),
         ("0.09!", "a control above its floor: the arm teaches what the model never knew"),
     )
     can_focus = True
@@ -120,7 +123,11 @@ class Verdict(Panel):
         decided = diagnosis.arm
         names = sorted(arms, key=lambda name: (name != decided, bool(arms[name].skipped)))
         lines = [self._arm(name, arms[name], name == decided, width) for name in names]
-        return [[(_ARM_HEADER, "muted")], *lines] if lines else []
+        if not lines:
+            return []
+        if _is_choice_unclear(diagnosis):
+            lines.append([(f" {self.view.glyphs.pointer} decides: {_CHOSEN}", "muted")])
+        return [[(_ARM_HEADER, "muted")], *lines]
 
     def _arm(self, name: str, arm: ArmRecord, decided: bool, width: int) -> Line:
         glyphs = self.view.glyphs
@@ -217,6 +224,16 @@ def _with_interval(name: str, value: float | None, interval: Interval | None, ro
     if interval and all(end is not None for end in interval):
         line.append((f" ({' to '.join(format_share(end) for end in interval)})", "muted"))
     return line
+
+
+def _is_choice_unclear(diagnosis: DiagnosisMade) -> bool:
+    """Return whether an arm that counts has a better score than the one that decides."""
+    arms = diagnosis.arms or {}
+    decided = arms.get(diagnosis.arm or "")
+    if decided is None or decided.recovered is None:
+        return False
+    others = [arm.recovered for arm in arms.values() if arm.allowed is not False]
+    return any(score is not None and score > decided.recovered for score in others)
 
 
 def _decided(diagnosis: DiagnosisMade, width: int) -> list[Line]:

@@ -1,0 +1,15 @@
+"""How a number of bytes is written, everywhere."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def format_bytes(count: float | None) -> str:
+    """Return a size in the nearest decimal unit; a dash for an unknown one."""
+    if count is None:
+        return "–"
+    size, at = float(count), 0
+    while size >= 999.5 and at < len(_UNITS) - 1:
+        size, at = size / 1000, at + 1
+    return f"{size:.0f} {_UNITS[at]}" if size >= 100 or at == 0 else f"{size:.1f} {_UNITS[at]}"
