@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -59,10 +60,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_HOMES = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def sf_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a home of its own for the runs of each test."""
-    home = tmp_path / "sf-home"
+def sf_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a home of its own for the runs of each test; it is not there yet.
+
+    Not in the test's own folder: making one reads the names of all others, and most tests have no
+    use for it.
+    """
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_HOMES)) / "sf-home"
+    home.parent.mkdir(parents=True)
     monkeypatch.setenv("SF_HOME", str(home))
     return home
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sf_tui.cli.output import write_line
 from sf_tui.cli.ranks import failure_of, launch_command, work_in_processes
 from sf_tui.errors import RunBusyError, RunError, SfError, UsageError
+from sf_tui.quick_imports import without_collecting
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail, damage_error, read_events, unreadable_error
 from sf_tui.run.liveness import RunLock, probe_liveness
@@ -70,9 +71,10 @@ def work_here(
             offset = run.events.stat().st_size if run.events.exists() else 0
             process = start_detached(run, accept_changed_data, processes=processes)
             return work_in_processes(run, process, signals, listeners, offset=offset)
-        # Deferred: only here this process needs torch and transformers.
-        from sf_tui.engine.ranks import ALONE
-        from sf_tui.worker.worker import Worker
+        with without_collecting():
+            # Deferred: only here this process needs torch and transformers.
+            from sf_tui.engine.ranks import ALONE
+            from sf_tui.worker.worker import Worker
 
         worker = Worker(run, signals, accept_changed_data=accept_changed_data, ranks=ranks or ALONE)
         for listener in listeners:

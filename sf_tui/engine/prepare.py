@@ -232,10 +232,12 @@ def prepare_task(
         train = DrawnSource(task.train, loaded.tokenizer)
         lengths = []
     held_out_lengths = [len(row.input_ids) for row in held_out.rows]
-    beyond = sum(length > (loaded.max_length or length) for length in lengths + held_out_lengths)
+    # Asked once: the answer takes a walk through all modules of the model.
+    positions = loaded.max_length
+    beyond = sum(length > (positions or length) for length in lengths + held_out_lengths)
     if beyond:
         notes.append(
-            f"{beyond} rows have more tokens than the {loaded.max_length} positions that the model "
+            f"{beyond} rows have more tokens than the {positions} positions that the model "
             "was made for; what it answers there is uncertain"
         )
     if trained and profile.host is None:

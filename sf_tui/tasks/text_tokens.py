@@ -215,6 +215,9 @@ class TextTokens:
         Where the tokenizer allows it, the tokens up to each border equal the encoding of the text
         up to it, so that a prompt is exactly what the model reads at generation.
         """
+        if sum(map(bool, texts)) <= 1:
+            # Plain text, whose prompt is empty: no border, and two encodings less of a long row.
+            return [self.ids(text) if text else [] for text in texts]
         alone = [self.ids(text) for text in texts]
         whole = self.ids("".join(texts))
         if [token for part in alone for token in part] == whole:

@@ -5,13 +5,13 @@ Knows the process and its streams; the console decides what is shown.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
+from sf_tui.quick_imports import without_collecting
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.hosted import host_name
 from sf_tui.run.liveness import WorkerState, end_status, probe_liveness
@@ -55,13 +55,10 @@ def open_console(
     require_terminal(f"`sf show {run.id}` prints the state, `sf run --no-ui` needs no terminal")
     environ = os.environ if environ is None else environ
     fitted = fit_options(options, environ, sys.stderr.encoding)
-    # Imports leave no garbage; collecting during them takes a seventh of their time.
-    gc.disable()
-    # Deferred: callers without a console must not wait for Textual.
-    from sf_tui.tui.console import ConsoleApp
+    with without_collecting():
+        # Deferred: callers without a console must not wait for Textual.
+        from sf_tui.tui.console import ConsoleApp
 
-    gc.freeze()
-    gc.enable()
     output = sys.stderr.fileno()
     app = ConsoleApp(
         run,

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from sf_tui.printable import guard_streams, printable
+from sf_tui.quick_imports import without_collecting
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.stop import StopSignals
 
@@ -21,11 +22,12 @@ def main() -> int:
     guard_streams()
     signals = StopSignals()
     signals.install()
-    # Deferred: importing torch takes seconds, and a signal during that time must not be lost.
-    from sf_tui.errors import SfError
-    from sf_tui.worker.launched import connect_ranks, is_launched
-    from sf_tui.worker.rank_process import follow
-    from sf_tui.worker.worker import Worker
+    with without_collecting():
+        # Deferred: importing torch takes seconds, and a signal during that time must not be lost.
+        from sf_tui.errors import SfError
+        from sf_tui.worker.launched import connect_ranks, is_launched
+        from sf_tui.worker.rank_process import follow
+        from sf_tui.worker.worker import Worker
 
     try:
         accepted = "--accept-changed-data" in sys.argv[2:]

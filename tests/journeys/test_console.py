@@ -7,6 +7,8 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +27,50 @@ MANY_STEPS = ("--set", "tasks.0.train.steps=20000")
 OpenSf = Callable[..., Terminal]
 
 
-@pytest.fixture
-def open_sf(sf_home: Path) -> Iterator[OpenSf]:
-    """Start `sf` with arguments on a pseudo-terminal."""
+@contextmanager
+def terminals(home: Path) -> Iterator[OpenSf]:
+    """Start `sf` with arguments on pseudo-terminals, and end all of them with their workers."""
     opened: list[Terminal] = []
 
     def open_(*arguments: str | Path) -> Terminal:
-        environ = {"SF_HOME": str(sf_home), "OMP_NUM_THREADS": "1"}
+        environ = {"SF_HOME": str(home), "OMP_NUM_THREADS": "1"}
         opened.append(Terminal(["-m", "sf_tui.cli", *map(str, arguments)], environ))
         return opened[-1]
 
-    yield open_
-    for terminal in opened:
-        terminal.end()
-    for run_json in (sf_home / "runs").glob("*/run.json"):
-        end_worker(RunDirectory(run_json.parent))
+    try:
+        yield open_
+    finally:
+        for terminal in opened:
+            terminal.end()
+        for run_json in (home / "runs").glob("*/run.json"):
+            end_worker(RunDirectory(run_json.parent))
+
+
+@pytest.fixture
+def open_sf(sf_home: Path) -> Iterator[OpenSf]:
+    """Start `sf` with arguments on a pseudo-terminal."""
+    with terminals(sf_home) as opening:
+        yield opening
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """A run that goes on until its module's end, with the terminal that it was started in."""
+
+    run: RunDirectory
+    first: Terminal
+    open_sf: OpenSf
+
+
+@pytest.fixture(scope="module")
+def going_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoingOn]:
+    home = tmp_path_factory.mktemp("going-on")
+    path = home / "runs" / "going-on"
+    with terminals(home) as opening:
+        first = opening("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
+        run = RunDirectory(path)
+        wait_for(run, is_step)
+        yield GoingOn(run, first, opening)
 
 
 def end_worker(run: RunDirectory) -> None:
@@ -130,14 +161,11 @@ def test_a_run_goes_on_through_freeze_leave_attach_and_ends_at_a_stop(
     assert all(layers == frozen[0] for layers in frozen), "what is frozen does not move"
 
 
-def test_a_lost_terminal_costs_the_run_nothing(open_sf: OpenSf, sf_home: Path) -> None:
-    path = sf_home / "runs" / "lost"
-    run = RunDirectory(path)
-    first = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
-    wait_for(run, is_step)
+def test_a_lost_terminal_costs_the_run_nothing(going_on: GoingOn) -> None:
+    run = going_on.run
     chance = random.Random(0)
     for attempt in range(2):
-        terminal = first if attempt == 0 else open_sf("attach", "lost")
+        terminal = going_on.first if attempt == 0 else going_on.open_sf("attach", run.id)
         terminal.read_until("grad norm")
         terminal.read(chance.uniform(0.0, 1.0))
         if attempt % 2:
@@ -177,17 +205,16 @@ def test_without_a_terminal_attach_says_what_to_do_instead(
     assert "sf show" in done.stderr
 
 
-def test_a_running_model_is_asked_from_the_console(open_sf: OpenSf, sf_home: Path) -> None:
-    path = sf_home / "runs" / "asked"
-    run = RunDirectory(path)
-    terminal = open_sf("run", "biography-tiny", "--run-dir", path, *MANY_STEPS)
+def test_a_running_model_is_asked_from_the_console(going_on: GoingOn) -> None:
+    run = going_on.run
     wait_for(run, lambda event: event["type"] == "probe" and event["step"] > 0)
+    terminal = going_on.open_sf("attach", run.id)
     terminal.read_until("tokens/s")
     terminal.press("e")
     # A list, and the question that is chosen in it with its answer now.
     terminal.read_until("right -> wrong")
     written = wait_for(run, lambda event: event["type"] == "answers")
-    assert (path / written["path"]).is_file()
+    assert (run.path / written["path"]).is_file()
     terminal.read(0.6)
     terminal.press("e")
     terminal.read_until("ask the model")

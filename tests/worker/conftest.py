@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ import pytest
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from support.quick_run import PROFILE, Begin, work
+
+
+@functools.cache
+def read_whole(file: Path, overrides: tuple[str, ...]) -> tuple[str, str]:
+    """Return a profile with its overrides as a run records it, and its name."""
+    profile = load_profile(file, overrides)
+    return dump_profile(profile), profile.name
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +38,9 @@ def begin(profile_file: Path, tmp_path: Path) -> Begin:
         if more:
             file = tmp_path / f"{name}.toml"
             file.write_text(PROFILE + more)
-        profile = load_profile(file, overrides)
+        text, profile_name = read_whole(file, overrides)
         return RunDirectory.create(
-            tmp_path / name,
-            profile_text=dump_profile(profile),
-            profile_name=profile.name,
-            argv=["sf", "run"],
+            tmp_path / name, profile_text=text, profile_name=profile_name, argv=["sf", "run"]
         )
 
     return make
