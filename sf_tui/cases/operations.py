@@ -6,7 +6,6 @@ model in place; a model directory is written complete or not at all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from sf_tui.cases.retrain_cost import retrain_tokens
 from sf_tui.cases.rows import read_others
 from sf_tui.diagnosis.event import compare_costs, diagnosis_event
 from sf_tui.engine.loading import LoadedModel, save_model
-from sf_tui.errors import RunError, UsageError
+from sf_tui.errors import RunError
 from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.progress import PartProgress, Report
 from sf_tui.recovery.recovery_outcome import RecoveryOutcome
@@ -206,37 +205,6 @@ def append_diagnosis(run: RunDirectory, event: DiagnosisMade) -> DiagnosisMade:
     finally:
         log.close()
     return event
-
-
-def check_out(out: Path, source: Path | None, run: RunDirectory | None) -> Path:
-    """Return the absolute path for a repaired model.
-
-    Args:
-        out: the directory to create.
-        source: the model directory being repaired, if any.
-        run: the run being repaired, if any.
-
-    Raises:
-        UsageError: the path exists, is inside what is being repaired, or can't be written.
-    """
-    out = out.expanduser().absolute()
-    given = [source] if source is not None else []
-    given += [run.checkpoints, run.model] if run is not None else []
-    for place in given:
-        if out.resolve().is_relative_to(place.resolve()):
-            raise UsageError(
-                f"--out {out}: it is inside what is repaired, which is never written into",
-                "choose a directory beside it",
-            )
-    if os.path.lexists(out):
-        raise UsageError(
-            f"--out {out}: something of that name already exists; it is never overwritten",
-            "choose another --out",
-        )
-    above = next(parent for parent in out.parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out}: {above} can't be written", "choose another --out")
-    return out
 
 
 def write_model(loaded: LoadedModel, out: Path) -> None:

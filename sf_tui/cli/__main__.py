@@ -1,5 +1,5 @@
 """`python -m sf_tui.cli`: the same as `sf`."""
 
-from sf_tui.cli.app import main
+from sf_tui.cli.entry import main
 
 main()

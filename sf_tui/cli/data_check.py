@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,7 +17,7 @@ import typer
 
 from sf_tui.cli.complete import one_of
 from sf_tui.cli.output import drawing_console, write_json_text, write_line
-from sf_tui.errors import UsageError
+from sf_tui.errors import DataError, UsageError
 from sf_tui.home import expand_home
 from sf_tui.printable import printable
 
@@ -118,25 +119,36 @@ def check(
     # Deferred: only this command needs the readers.
     from sf_tui.tasks.loaded_rows import load_examples
 
-    loaded = load_examples(
-        expand_home(file),
-        Path.cwd(),
-        fields=_fields(field or []),
-        on_bad_row=on_bad_row,
-        group=group,
-        split=split,
-        subset=subset,
-    )
-    if model is None:
-        findings, pieces = _in_characters(loaded)
-    else:
-        findings, pieces = _in_tokens(
-            loaded, model, max_length, on_bad_row, cast("ControlTokens", control_tokens)
+    with _option_named():
+        loaded = load_examples(
+            expand_home(file),
+            Path.cwd(),
+            fields=_fields(field or []),
+            on_bad_row=on_bad_row,
+            group=group,
+            split=split,
+            subset=subset,
         )
+        if model is None:
+            findings, pieces = _in_characters(loaded)
+        else:
+            findings, pieces = _in_tokens(
+                loaded, model, max_length, on_bad_row, cast("ControlTokens", control_tokens)
+            )
     if as_json:
         write_json_text(json.dumps(vars(findings), ensure_ascii=False))
         return
     _show(findings, pieces, drawing_console(soft_wrap=True))
+
+
+@contextmanager
+def _option_named() -> Iterator[None]:
+    """Name the option here where a hint names the profile's key."""
+    try:
+        yield
+    except DataError as error:
+        error.hint = error.hint.replace('on_bad_row = "skip"', "--on-bad-row skip")
+        raise
 
 
 def _fields(options: Sequence[str]) -> dict[str, str]:
@@ -319,7 +331,9 @@ def _show(findings: Findings, pieces: Sequence[Piece], console: Console) -> None
     _line(console, "rows", f"{findings.rows - bad['count']} good, {bad['count']} bad")
     for row in bad["first"]:
         _line(console, "", f"{row['place']}: {row['reason']}")
-    about = f"about, at {CHARACTERS_PER_TOKEN} characters a token; --model counts"
+    if more := bad["count"] - len(bad["first"]):
+        _line(console, "", f"and {more} more")
+    about = f"estimated at {CHARACTERS_PER_TOKEN} characters a token; --model gives exact counts"
     why = about if findings.metric_estimated else "by the median answer"
     _line(console, "metric", f"{findings.metric} (auto; {why})")
     for name, spread in (("length", findings.lengths), ("answer", findings.answer_lengths)):

@@ -148,18 +148,18 @@ def diagnose(
         event = _ask_worker(found.run, examples, thorough, time)
         _print(event, {"run": run_name(found.run)}, json=json)
         return
-    # Deferred: torch and transformers take seconds to import.
-    from sf_tui.cases.assemble import CaseOverrides
-
-    overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy, checkpoint)
     if found.run is not None and new is not None:
         raise UsageError("--new: a run has its new task", "it is for a model outside any run")
-    profile = target_profile(found, settings, overrides)
     if found.run is None and old is None:
         raise UsageError(
             f"{found.model}: a model doesn't show what its old task was",
             "name rows of it: --old DATA",
         )
+    # Deferred: torch and transformers take seconds to import.
+    from sf_tui.cases.assemble import CaseOverrides
+
+    overrides = CaseOverrides(task, stage, old, new, start_model, start_accuracy, checkpoint)
+    profile = target_profile(found, settings, overrides)
     _check_others(profile)
     options: dict[str, Any] = {
         "examples": examples or profile.diagnose.examples,

@@ -9,7 +9,7 @@ import typer
 
 from sf_tui.cli.complete import complete_run
 from sf_tui.cli.output import write_line
-from sf_tui.cli.target import find_target, narrator, refuse_options, target_locked
+from sf_tui.cli.target import check_out, find_target, narrator, refuse_options, target_locked
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
 
@@ -43,13 +43,13 @@ def merge(
 ) -> None:
     """Write the merged weights of an adapter and its base; neither of them is changed."""
     found = find_target(target)
+    out = check_out(out, found)
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.merging import merge_directory, merge_run
-    from sf_tui.cases.operations import check_out, write_model
+    from sf_tui.cases.operations import write_model
     from sf_tui.profile import load_profile
     from sf_tui.worker.checkpoints import read_record
 
-    out = check_out(out, found.folder, found.run)
     log = narrator()
     with target_locked(found):
         log(f"loading {found.name}")

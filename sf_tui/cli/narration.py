@@ -188,7 +188,9 @@ class Narrator:
         ]
         window = stage.danger
         danger = f"  danger {stage.step - window.start}/{window.length}" if window else ""
-        return "  ".join(parts) + danger
+        # A step's line must not pass an earlier probe's scores off as its own.
+        probed = f" (step {latest.step})" if latest.step != stage.step else ""
+        return "  ".join(parts) + probed + danger
 
     def _start_bar(self, stage: StageState) -> None:
         if not self._console.is_terminal:

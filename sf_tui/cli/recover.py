@@ -23,6 +23,7 @@ from sf_tui.cli.target import (
     StartModel,
     Target,
     Task,
+    check_out,
     check_rate,
     find_target,
     is_live,
@@ -147,12 +148,12 @@ def recover(
         raise UsageError(f"--strength {strength}: not a strength", "it is a number above 0")
     found = find_target(target)
     _refuse_live(found)
+    out = check_out(out, found)
     # Deferred: torch and transformers take seconds to import.
     from sf_tui.cases.assemble import CaseOverrides
-    from sf_tui.cases.operations import EXAMPLES_WITHOUT_START, check_out, write_model
+    from sf_tui.cases.operations import EXAMPLES_WITHOUT_START, write_model
     from sf_tui.cases.rows import CaseNeeds
 
-    out = check_out(out, found.folder, found.run)
     overrides = CaseOverrides(task, stage, old, new, start_model, checkpoint=checkpoint)
     options: dict[str, Any] = {
         "examples": examples,

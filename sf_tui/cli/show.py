@@ -133,6 +133,8 @@ def show(
     if reading.live.state in {WorkerState.FINISHED, WorkerState.DEAD}:
         for line in closing_lines(found, state):
             say(line)
+    elif state.paused:
+        say(f"next: `sf act {run_name(found)} resume`: training is paused and goes on from here")
 
 
 def waiting_commands(run: RunDirectory, state: RunState) -> list[Command]:

@@ -6,6 +6,7 @@ Knows how each is named, which options belong to which, and how a target becomes
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,6 +138,32 @@ def find_target(reference: str) -> Target:
         raise RunNotFoundError(
             error.message, f"{error.hint}; a model is a directory, a .gguf file or a hub id"
         ) from error
+
+
+def check_out(out: Path, target: Target) -> Path:
+    """Return the absolute path of the model directory that a command is to create.
+
+    Raises:
+        UsageError: the path exists, is inside what is being repaired, or can't be written.
+    """
+    out = out.expanduser().absolute()
+    given = [target.folder] if target.folder is not None else []
+    given += [target.run.checkpoints, target.run.model] if target.run is not None else []
+    for place in given:
+        if out.resolve().is_relative_to(place.resolve()):
+            raise UsageError(
+                f"--out {out}: it is inside what is repaired, which is never written into",
+                "choose a directory beside it",
+            )
+    if os.path.lexists(out):
+        raise UsageError(
+            f"--out {out}: something of that name already exists; it is never overwritten",
+            "choose another --out",
+        )
+    above = next(parent for parent in out.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {above} can't be written", "choose another --out")
+    return out
 
 
 def target_profile(target: Target, settings: Sequence[str], overrides: CaseOverrides) -> Profile:

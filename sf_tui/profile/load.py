@@ -120,8 +120,8 @@ def parse_profile(
     whole = {**raw, "actions": lay_over_defaults(raw.get("actions"))}
     profile = _validate(origin, whole)
     problems = check_profile(profile, origin)
-    if files and not problems:
-        problems = check_files(profile)
+    if files:
+        problems += check_files(profile)
     raise_problems(origin, problems)
     notes = [*task_notes(profile, origin), *strategy_notes(profile)]
     profile = resolve_profile(profile)

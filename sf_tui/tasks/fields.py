@@ -112,7 +112,7 @@ def field_map(table: Mapping[str, str]) -> FieldMap | None:
         if set(schema.required) <= keys <= {*schema.required, *schema.optional}:
             return FieldMap(schema, table)
     raise DataError(
-        f"fields: {', '.join(sorted(keys))} together make no known schema",
+        f"fields: {', '.join(sorted(keys))}: these keys alone make no known schema",
         f'known are {KNOWN_SCHEMAS}; for example fields = {{prompt = "...", completion = "..."}}',
     )
 

@@ -129,9 +129,17 @@ def test_bad_rows_are_an_error_or_counted(questions: str) -> None:
     assert isinstance(result.exception, DataError)
     assert "a.jsonl:21: 'answer' is missing" in result.exception.message
     assert result.stdout == ""
+    assert "--on-bad-row skip" in result.exception.hint
+    assert "on_bad_row" not in result.exception.hint
     shown = output(questions, "--on-bad-row", "skip")
     assert "20 good, 1 bad" in shown
     assert "a.jsonl:21: 'answer' is missing" in shown
+    assert "more" not in shown
+    with Path(questions).open("a") as file:
+        file.write('{"question": "q"}\n' * 4)
+    shown = output(questions, "--on-bad-row", "skip")
+    assert "20 good, 5 bad" in shown
+    assert "and 2 more" in shown
 
 
 def test_fields_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,16 @@ def test_a_small_loss_keeps_its_digits() -> None:
     assert "loss 0.432" in output.getvalue()
 
 
+def test_scores_of_an_earlier_probe_name_its_step() -> None:
+    narrator, output = narrated(terminal=False)
+    narrator(StageStarted(stage="new", task="new", steps=100, strategy="seq", known=["old"]))
+    for step in (1, 2, 3):
+        narrator(Step(stage="new", step=step, loss=0.5))
+        if step == 1:
+            narrator(Probe(stage="new", step=1, metrics={"old": {"exact_match": 0.5, "n": 50}}))
+    assert re.search(r"new 3/100 .*old 0\.50 .*\(step 1\)", output.getvalue())
+
+
 def test_a_long_line_breaks_between_words_in_a_terminal_and_not_at_all_in_a_file() -> None:
     text = "'old' lost 48 points since this stage began, " * 5 + "see the advice below"
     narrator, output = narrated(terminal=True)

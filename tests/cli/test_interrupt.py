@@ -97,3 +97,26 @@ def test_whatever_becomes_of_it_the_exit_code_says_interrupted(how: str) -> None
     assert done.returncode == INTERRUPTED, done.stderr
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
+
+
+def test_one_during_the_imports_leaves_no_traceback() -> None:
+    interrupting = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sf_tui.cli.doctor":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from sf_tui.cli.entry import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", interrupting],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stderr) == (INTERRUPTED, "")
