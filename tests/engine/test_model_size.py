@@ -54,7 +54,7 @@ def test_absurd_size_is_refused_by_its_key(config: dict[str, Any], key: str, val
 
 
 def test_message_compares_what_it_needs_with_the_machine() -> None:
-    with pytest.raises(ModelError, match=r"[\d,]+ weights need [\d,.]+ GB, this machine has "):
+    with pytest.raises(ModelError, match=r"[\d,]+ weights need [\d,.]+ TB, this machine has "):
         built({**LLAMA, "vocab_size": 10**12})
 
 

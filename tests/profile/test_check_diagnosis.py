@@ -38,7 +38,11 @@ def problem(text: str) -> tuple[str, str]:
 
 def test_defaults() -> None:
     profile = load()
-    assert profile.diagnose.model_dump(exclude_none=True) == {"examples": 10, "time": 60.0}
+    assert profile.diagnose.model_dump(exclude_none=True) == {
+        "examples": 10,
+        "time": 60.0,
+        "beside": False,
+    }
     assert profile.recover.model_dump(exclude_none=True) == {
         "examples": 0,
         "steps": 150,

@@ -103,6 +103,7 @@ def test_arguments_of_new_ops_are_reached() -> None:
         "examples": None,
         "thorough": True,
         "time": None,
+        "beside": None,
     }
     assert profile.action("shift-edit").alpha == 0.5
     assert profile.action("interpolate").keep == 0.0

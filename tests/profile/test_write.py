@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "strength": POSITIVE,
     "examples": COUNT,
     "thorough": st.booleans(),
+    "beside": st.booleans(),
     "time": st.just(0) | POSITIVE,
     "steps": COUNT,
     "then_anchor": st.booleans(),
@@ -90,6 +91,9 @@ NEW_TABLES: dict[str, st.SearchStrategy[Any]] = {
             "control": st.sampled_from(["biography:new-5", "never seen.jsonl", "org/facts"]),
             "unrelated": st.sampled_from(["biography:new-4", "./other.csv", "org/other"]),
             "time": st.just(0) | POSITIVE,
+            "beside": st.booleans(),
+            "device": st.sampled_from(["cpu", "cuda:1"]),
+            "threads": COUNT,
         },
     ),
     "recover": st.fixed_dictionaries(

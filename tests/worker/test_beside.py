@@ -268,7 +268,9 @@ def test_a_process_that_dies_fails_its_command_alone(begin: Begin, plain: RunDir
 
     def kill(event: JsonObject) -> None:
         if event["type"] == "operation":
-            psutil.Process().children()[0].kill()
+            for child in psutil.Process().children():
+                if "sf_tui.worker.beside_process" in child.cmdline():
+                    child.kill()
 
     operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 5, "diagnose")
     assert work(run, operator, kill) == 0

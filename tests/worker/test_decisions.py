@@ -50,7 +50,11 @@ class _SecondRank(Ranks):
 def test_a_rank_takes_over_a_pause_that_rank_0_alone_has_carried_out() -> None:
     sent = Decisions("new", 3, paused=True).to_json().decode()
     context: Any = SimpleNamespace(
-        ranks=_SecondRank(), signals=StopSignals(), decide=lambda _: sent, poll_stop=None
+        ranks=_SecondRank(),
+        signals=StopSignals(),
+        decide=lambda _: sent,
+        poll_stop=None,
+        beside=None,
     )
     stage: Any = SimpleNamespace(name="new", step=3)
     runner = CommandRunner(context, stage)
