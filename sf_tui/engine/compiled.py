@@ -96,5 +96,8 @@ def _is_of_compiler(error: Exception) -> bool:
 
 
 def _first(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # Torch names the backend first and says below what it raised.
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -37,14 +37,16 @@ HAS_COMPILER = pytest.mark.skipif(
 
 @pytest.mark.slow  # imports the compiler
 def test_without_a_compiler_a_run_is_refused_before_its_first_step(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: Begin,
 ) -> None:
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
     run = begin(COMPILED)
-    with pytest.raises(ModelError, match="nothing can be compiled for cpu here") as caught:
+    # By torch's own means: what pytest restores in these modules is gone for torch.
+    with (
+        inductor.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        pytest.raises(ModelError, match="nothing can be compiled for cpu here") as caught,
+    ):
         work(run)
     assert "install a C++ compiler (g++)" in caught.value.hint
     assert "[train] torch_compile = false" in caught.value.hint
@@ -87,11 +89,8 @@ FREEZE = ('tasks.new.train.strategy="freeze"', "tasks.new.train.freeze.layers=2"
 
 @HAS_COMPILER
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", ["false", "true"])
-def test_a_frozen_block_stays_bit_identical_in_compiled_steps(
-    begin: Begin, checkpointing: str
-) -> None:
-    more = (*PLAIN, *FREEZE, f"train.gradient_checkpointing={checkpointing}")
+def test_a_frozen_block_stays_bit_identical_in_compiled_steps(begin: Begin) -> None:
+    more = (*PLAIN, *FREEZE)
     plain, compiled = begin(*more, name="plain"), begin(*more, COMPILED)
     assert (work(plain), work(compiled)) == (0, 0)
     assert_same_course(compiled, plain)
