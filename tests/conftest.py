@@ -25,8 +25,8 @@ from support.without_sync import skip_sync
 # share their cores with other tests take ten times as long as one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Where Python is told to write no bytecode, every `sf` that a test starts compiles all it imports:
-# a third of the time of `sf show`.
+# If Python is told not to write bytecode, each `sf` that a test starts compiles all its imports
+# again: a third of the time of `sf show`.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

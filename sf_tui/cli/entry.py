@@ -2,13 +2,13 @@
 
 import sys
 
-_INTERRUPTED = 130
-
 
 def main() -> None:
     """Run `sf`."""
     try:
         from sf_tui.cli.app import main as run
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        from sf_tui.cli.output import INTERRUPTED
+
+        sys.exit(INTERRUPTED)
     run()

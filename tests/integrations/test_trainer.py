@@ -231,7 +231,7 @@ def test_divergence_from_the_start_is_measured_and_a_rule_acts_after_a_resume(
     last = lines_of(run, "probe")[-1]["metrics"]["neighbors"]
     assert (done["by"], done["op"]) == ("hold", "freeze")
     assert done["value"] > 1e-4
-    # The divergence is of the start model's own distributions, measured anew from its weights.
+    # Recompute the divergence from the start model's weights.
     torch.manual_seed(0)
     start = trainer(tiny_scene, tmp_path / "start").model.eval()
     resumed.model.eval()

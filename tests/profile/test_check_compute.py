@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sf_tui.errors import ProfileError
-from sf_tui.profile import Profile, parse_profile, problems_in
+from support.two_task_profile import load, problems
 
-TASKS = """\
-name = "prod"
-[model]
-source = "org/model"
-[[tasks]]
-name = "old"
-data = "org/old"
-[[tasks]]
-name = "new"
-data = "org/new"
-"""
 FSDP2 = 'launch.sharding="fsdp2"'
 
 
-def load(text: str = "", *overrides: str) -> Profile:
-    return parse_profile(TASKS + text, name="prod.toml", overrides=overrides)
-
-
 def problem(text: str = "", *overrides: str) -> tuple[str, str]:
-    with pytest.raises(ProfileError) as caught:
-        load(text, *overrides)
-    [told] = problems_in(caught.value)
+    [told] = problems(text, *overrides)
     return told
 
 

@@ -5,20 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sf_tui.errors import ProfileError
-from sf_tui.profile import Profile, dump_profile, parse_profile, problems_in
+from sf_tui.profile import dump_profile, parse_profile, problems_in
 from sf_tui.vocabulary.strategies import ReplaySettings
+from support.two_task_profile import TASKS, load, problems
 
-TASKS = """\
-name = "prod"
-[model]
-source = "org/model"
-[[tasks]]
-name = "old"
-data = "org/old"
-[[tasks]]
-name = "new"
-data = "org/new"
-"""
 RANDOM = """\
 name = "prod"
 [model]
@@ -34,14 +24,8 @@ data = "biography:old"
 """
 
 
-def load(text: str = "", *overrides: str) -> Profile:
-    return parse_profile(TASKS + text, name="prod.toml", overrides=overrides)
-
-
 def problem(text: str = "", *overrides: str) -> tuple[str, str]:
-    with pytest.raises(ProfileError) as caught:
-        load(text, *overrides)
-    [told, *_] = problems_in(caught.value)
+    [told, *_] = problems(text, *overrides)
     return told
 
 

@@ -59,7 +59,7 @@ def fork_ranks(
             code.
         folder: an empty folder.
         world: number of processes.
-        port: of the store, as launchers have it; None: a file, which waits for nobody.
+        port: of a TCP store, as launchers use; None: a file store, which never blocks.
     """
     from torch.distributed import FileStore, TCPStore
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,23 +23,23 @@ def diagnosing(running: WrittenRun) -> WrittenRun:
     running.run.profile.write_text(WITH_CANCEL)
     running.command("c-3", "diagnose", "accepted", 85)
     running.event(OperationProgress(id="c-3", op="diagnose", stage="new", step=85))
-    running.event(
-        OperationProgress(
-            id="c-3",
-            op="diagnose",
-            stage="new",
-            step=85,
-            part="neighbors",
-            number=2,
-            parts=3,
-            done=120,
-            total=457,
-            score=0.612,
-            elapsed_s=12.0,
-            left_s=34.0,
-        )
-    )
+    running.event(at_second_arm("c-3", done=120, total=457, score=0.612, elapsed_s=12.0))
     return running
+
+
+def at_second_arm(identity: str, **more: Any) -> OperationProgress:
+    """Return the progress of a diagnosis in its second arm."""
+    return OperationProgress(
+        id=identity,
+        op="diagnose",
+        stage="new",
+        step=85,
+        part="neighbors",
+        number=2,
+        parts=3,
+        left_s=34.0,
+        **more,
+    )
 
 
 async def test_the_strip_shows_how_far_it_is_and_the_footer_how_to_end_it(
@@ -227,19 +228,7 @@ async def test_a_test_beside_the_training_keeps_nothing_waiting(running: Written
         app.poll()
         identity = list(app.view.newest.activity.commands)[-1]
         running.command(identity, "diagnose", "accepted", 85, by=sender_name())
-        running.event(
-            OperationProgress(
-                id=identity,
-                op="diagnose",
-                stage="new",
-                step=85,
-                part="neighbors",
-                number=2,
-                parts=3,
-                left_s=34.0,
-                beside=True,
-            )
-        )
+        running.event(at_second_arm(identity, beside=True))
         running.beat()
         let_time_pass(app)
         app.poll()
