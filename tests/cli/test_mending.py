@@ -214,7 +214,7 @@ def test_what_a_card_says_to_do_next_with_a_model_can_be_done(
     start = finished_run / "checkpoints" / "new" / "step-000000"
     model = finished_run / "model"
     named = ("--old", questions, "--new", "biography:new", "--start-model", start, *ONCE)
-    done = fork_host.run("diagnose", model, *named, "--steps", "60", "--learning-rate", "2e-3")
+    done = fork_host.run("diagnose", model, *named, "--steps", "40", "--learning-rate", "2e-3")
     assert done.poll() == 0, done.stderr
     said = " ".join(done.stdout.split())
     next_step = said[said.index("Next: ") :]
@@ -287,11 +287,11 @@ def test_errors_of_a_diagnosis_are_for_people(
     refused(run("diagnose", spoiled, "--start-model", mini), 2, "the model's")
 
 
+@pytest.mark.slow
 def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_one(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
-    before, out = digests(spoiled), tmp_path / "deep" / "repaired"
-    log = (spoiled / "events.jsonl").read_bytes()
+    out = tmp_path / "repaired"
 
     done = fork_host.run("recover", spoiled, "--out", out, "--steps", "60", "--json")
 
@@ -303,15 +303,6 @@ def test_a_repair_without_old_data_brings_the_old_task_back_and_keeps_the_new_on
     # Twice as many if the new task has to be held harder.
     assert 0 < found["steps"] <= 120
     assert found["by"] == "neighbors"
-    assert digests(spoiled) == before
-    assert (spoiled / "events.jsonl").read_bytes() == log
-    assert [entry.name for entry in out.parent.iterdir()] == ["repaired"]
-    # A plain Hugging Face directory that can be diagnosed, too.
-    again = fork_host.run(
-        *("diagnose", out, "--old", "biography:old", "--set", "biography.people=48"),
-        *("--start-accuracy", "0.9", *QUICK, "--json"),
-    )
-    assert output(again)["now"] == pytest.approx(found["old"]["after"], abs=0.1)
 
 
 @pytest.mark.slow
@@ -340,11 +331,13 @@ def test_a_repair_asks_for_as_many_and_as_long_answers_as_an_anchor_would(
     assert everything[1] > max(fewer[1], shorter[1])
 
 
-def test_a_repair_says_on_a_terminal_what_came_of_it(
+def test_a_repair_says_what_came_of_it_and_leaves_the_run_as_it_was(
     fork_host: ForkHost, spoiled: Path, tmp_path: Path
 ) -> None:
+    before, out = digests(spoiled), tmp_path / "deep" / "b"
+    log = (spoiled / "events.jsonl").read_bytes()
     options = ("--by", "interpolate", "--new-floor", "0")
-    done = fork_host.run("recover", spoiled, "--out", tmp_path / "b", *options)
+    done = fork_host.run("recover", spoiled, "--out", out, *options)
 
     assert done.poll() == 0, done.stderr
     # A long path breaks the line before it.
@@ -352,7 +345,10 @@ def test_a_repair_says_on_a_terminal_what_came_of_it(
     assert " of 60" in done.stdout
     assert " ± " in done.stdout
     assert "old task" in done.stdout
-    assert str(tmp_path / "b") in done.stdout
+    assert str(out) in done.stdout
+    assert digests(spoiled) == before
+    assert (spoiled / "events.jsonl").read_bytes() == log
+    assert [entry.name for entry in out.parent.iterdir()] == ["b"]
 
 
 def test_a_repair_that_made_nothing_better_writes_nothing_unless_forced(
@@ -385,6 +381,12 @@ def test_edits_are_repairs_too(fork_host: ForkHost, spoiled: Path, tmp_path: Pat
     )
     assert start["old"]["after"] == pytest.approx(start["start"])
     assert start["keep"] == 0
+    # A plain Hugging Face directory that can be diagnosed, too.
+    again = fork_host.run(
+        *("diagnose", tmp_path / "start", "--old", "biography:old"),
+        *("--set", "biography.people=48", "--start-accuracy", "0.95", *QUICK, "--json"),
+    )
+    assert output(again)["now"] == pytest.approx(start["old"]["after"], abs=0.1)
     for by in ("shift-edit", "spectral-edit"):
         out = ("--out", tmp_path / by, "--force")
         found = output(fork_host.run("recover", spoiled, *out, "--by", by, "--json"))
@@ -577,24 +579,34 @@ def test_a_run_whose_worker_lives_is_left_to_it(
         lock.release()
 
 
+@pytest.mark.parametrize(
+    ("said", "command", "options"),
+    [
+        ("asking the start model", "recover", ("--steps", "600")),
+        pytest.param("up to 600", "recover", ("--steps", "600"), marks=pytest.mark.slow),
+        pytest.param("scoring the model", "diagnose", ("--steps", "2000"), marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupt_leaves_nothing_half_written(
-    fork_host: ForkHost, spoiled: Path, tmp_path: Path
+    fork_host: ForkHost,
+    spoiled: Path,
+    tmp_path: Path,
+    said: str,
+    command: str,
+    options: tuple[str, ...],
 ) -> None:
     before = digests(spoiled)
     log = (spoiled / "events.jsonl").read_bytes()
-    for said, *command in (
-        ("up to 600 steps", "recover", spoiled, "--out", tmp_path / "out", "--steps", "600"),
-        ("scoring the model", "diagnose", spoiled, "--steps", "2000"),
-    ):
-        process = fork_host.start(*command)
-        deadline = time.monotonic() + PATIENCE_S
-        while str(said) not in process.stderr and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert str(said) in process.stderr
-        process.send(signal.SIGINT)
-        assert process.wait() == 130, process.stderr
-        assert "Traceback" not in process.stderr
-        assert process.stdout == ""
+    out = ("--out", tmp_path / "out") if command == "recover" else ()
+    process = fork_host.start(command, spoiled, *options, *out)
+    deadline = time.monotonic() + PATIENCE_S
+    while said not in process.stderr and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert said in process.stderr
+    process.send(signal.SIGINT)
+    assert process.wait() == 130, process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
     assert list(tmp_path.iterdir()) == []
     assert digests(spoiled) == before
     assert (spoiled / "events.jsonl").read_bytes() == log

@@ -16,11 +16,11 @@ from support.fork_client import ForkHost
 Events = list[dict[str, Any]]
 
 pytestmark = pytest.mark.timeout(RUN_PATIENCE_S)
-SHORT_REPLAY = 150
+SHORT_REPLAY = 100
 """Steps on the old task after which it is back; the paper takes 400."""
-SHORT_STAGE = 110
+SHORT_STAGE = 60
 """Steps of the new task that show all of it: the old one has fallen by step 50."""
-SHORT_WINDOW = 100
+SHORT_WINDOW = 50
 """Steps of the danger window, instead of 150."""
 
 RULE_PROFILE = """

@@ -10,7 +10,7 @@ from support.score_scenes import failed, five_tasks
 from tui.driving import console_of, own_text
 from tui.written_run import WrittenRun
 
-SIZES = ((80, 24), (200, 60), (50, 15), (120, 40), (60, 20), (100, 34))
+SIZES = ((80, 24), (200, 60), (50, 15), (120, 40), (100, 34))
 
 
 async def frame_at(written: WrittenRun, size: tuple[int, int]) -> str:
@@ -20,7 +20,9 @@ async def frame_at(written: WrittenRun, size: tuple[int, int]) -> str:
         return own_text(app)
 
 
-@pytest.mark.parametrize("scene", ["diagnosed", "five", "failed"])
+@pytest.mark.parametrize(
+    "scene", ["diagnosed", "five", pytest.param("failed", marks=pytest.mark.slow)]
+)
 async def test_a_resized_console_equals_one_opened_at_that_size(
     make_run: MakeRun, scene: str
 ) -> None:

@@ -108,7 +108,7 @@ class Watched:
 
 @pytest.mark.parametrize("clears", [False, True])
 @given(shown=st.lists(st.tuples(screens, st.none() | regions), min_size=2, max_size=4))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_the_terminal_shows_what_textual_would_have_sent(clears: bool, shown: list[Any]) -> None:
     watched = Watched(clears=clears)
     for number, (screen, region) in enumerate(shown):
@@ -158,7 +158,7 @@ class CountedConsole(ConsoleApp):
         return count
 
 
-SECONDS = 24
+SECONDS = 12
 DIALOGS = ("help", "answers", "palette", "picker")
 
 
