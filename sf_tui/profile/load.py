@@ -6,9 +6,11 @@ defaults that depend on other keys. Opens no model and no data.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +119,8 @@ def parse_profile(
         raw["seed"] = seed
         origin.lines.forget(("seed",))
         origin.options[("seed",)] = "--seed"
-    whole = {**raw, "actions": lay_over_defaults(raw.get("actions"))}
-    profile = _validate(origin, whole)
-    problems = check_profile(profile, origin)
-    if files:
-        problems += check_files(profile)
-    raise_problems(origin, problems)
+    profile = _validate(origin, files=files)
+    raise_problems(origin, _mistakes(profile, origin, files=files))
     notes = [*task_notes(profile, origin), *strategy_notes(profile)]
     profile = resolve_profile(profile)
     profile._base_dir = base_dir
@@ -237,17 +235,62 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise ProfileError(f"{name}:1: {error}", "nest its tables less deeply") from error
 
 
-def _validate(origin: Origin, whole: dict[str, Any]) -> Profile:
-    schema = current_schema()
+def _with_actions(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {**raw, "actions": lay_over_defaults(raw.get("actions"))}
+
+
+def _validate(origin: Origin, *, files: bool) -> Profile:
+    schema, whole = current_schema(), _with_actions(origin.raw)
     problems = overlay_problems(whole)
     try:
         profile = schema.model_validate(whole)
     except ValidationError as error:
         problems = [*problems_of(error.errors(include_url=False), whole), *problems]
+        problems += _mistakes_elsewhere(origin, problems, files=files)
         raise_problems(origin, problems)
         raise
     raise_problems(origin, problems)
     return profile
+
+
+def _mistakes_elsewhere(
+    origin: Origin, problems: Sequence[Problem], *, files: bool
+) -> list[Problem]:
+    """Return what is wrong in the tables without these mistakes, as far as can be told.
+
+    The keys with mistakes take their defaults meanwhile, so nothing is said about their own tables.
+    """
+    tables = {_own_table(problem.path) for problem in problems}
+    rest = copy.deepcopy(origin.raw)
+    for problem in problems:
+        if not _forget(rest, problem.path):
+            return []
+    try:
+        profile = current_schema().model_validate(_with_actions(rest))
+    except ValidationError:
+        return []
+    found = _mistakes(profile, replace(origin, raw=rest), files=files)
+    return [one for one in found if _own_table(one.path) not in tables]
+
+
+def _own_table(path: KeyPath) -> KeyPath:
+    """Return the table of a key: the outermost one, or the element of a list of tables."""
+    return path[:2] if len(path) > 1 and isinstance(path[1], int) else path[:1]
+
+
+def _forget(raw: Any, path: KeyPath) -> bool:
+    """Take a key out of plain tables; return whether it was there, as the key of a table."""
+    for part in path[:-1]:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return isinstance(raw, dict) and raw.pop(path[-1], raw) is not raw
+
+
+def _mistakes(profile: Profile, origin: Origin, *, files: bool) -> list[Problem]:
+    found = check_profile(profile, origin)
+    return found + check_files(profile) if files else found
 
 
 def check_profile(profile: Profile, origin: Origin) -> list[Problem]:

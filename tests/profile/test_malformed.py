@@ -654,6 +654,17 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     ]
 
 
+def test_a_wrong_value_hides_no_mistake_of_another_table() -> None:
+    text = change("steps = 50", 'steps = "many"').replace('"new.jsonl"', '"/no/such.jsonl"')
+    text += '[[rules]]\nname = "r"\nmetric = "drop"\nabove = 0.2\naction = "freez"\n'
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text, name="prod.toml", files=True)
+    _, data, steps, action = (line for line, _ in problems_in(caught.value))
+    assert "[[tasks]] 'new' data: there is no file /no/such.jsonl" in data
+    assert '[train] steps = "many": must be a whole number' in steps
+    assert "[[rules]] 'r' action 'freez' does not exist" in action
+
+
 def test_mistake_in_train_does_not_hide_one_laid_over_it() -> None:
     text = change("1e-4", "-1").replace('"new.jsonl"', '"new.jsonl"\ntrain.clip = -1')
     with pytest.raises(ProfileError) as caught:
