@@ -123,7 +123,8 @@ def verdict_of(estimates: RecoveryEstimates) -> tuple[VerdictName, bool]:
       Even now = recovered does not show *none*: a real loss looks the same.
     - `none`: the drop's interval includes 0, or is below it.
     - `inconclusive` without a recovery.
-    - `real`: the upper end of the spurious share is under 0.25.
+    - `real`: the upper end of the spurious share is under 0.25. `decide_verdict` asks the other
+      recoveries, too; see `objection_to_real`.
     - `spurious`: the lower end of recovered is at least 0.9 of the start, and the lower end of the
       spurious share at least 0.25. Recovered alone doesn't do: after a small drop it is 0.9 of the
       start although nothing came back.

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from numpy.typing import ArrayLike
 
 from sf_tui.diagnosis.bootstrap import RESAMPLES, RecoveryEstimates, estimate_recovery
 from sf_tui.diagnosis.new_task import NewTask
+from sf_tui.diagnosis.objection import Objection, objection_to_real
 from sf_tui.diagnosis.rules import (
     INTERIM_CONFIDENCE,
     PARTIAL_WIDTH,
@@ -22,7 +24,7 @@ from sf_tui.diagnosis.rules import (
     strongest_arm,
     verdict_of,
 )
-from sf_tui.vocabulary.intervals import CONFIDENCE, Estimate
+from sf_tui.vocabulary.intervals import Estimate
 from sf_tui.vocabulary.verdicts import VerdictName
 
 
@@ -51,11 +53,15 @@ def decide_verdict(
     start: ArrayLike | None = None,
     *,
     start_examples: int | None = None,
+    reference: ArmResult | None = None,
     new: NewTask | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Finding:
     """Return the verdict of the strongest arm whose control stays at the floor.
+
+    *real* needs all of them: if another one may have brought back enough, or no training helped at
+    all, the verdict is `inconclusive`.
 
     If no arm is allowed, the verdict is `inconclusive` (or `none`, which needs no arm). If the
     start is unknown, it is always `inconclusive`, and the evidence states what can still be
@@ -66,6 +72,8 @@ def decide_verdict(
         arms: the recoveries that may decide; each scored on the same examples.
         start: scores on the same examples at the stage's start, or a single accuracy, or None.
         start_examples: number of examples behind that accuracy; None: it is exact.
+        reference: the long recovery of a thorough test. It never decides, but it may speak against
+            *real*.
         new: the new task's figures, for the evidence.
         resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
@@ -73,18 +81,20 @@ def decide_verdict(
     Raises UsageError and ValueError as `estimate_recovery` does.
     """
     arm = strongest_arm(arms)
-    estimates = estimate_recovery(
-        now,
-        arm.recovered if arm else None,
-        start,
-        start_examples=start_examples,
-        resamples=resamples,
-        seed=seed,
+    estimate = partial(
+        estimate_recovery, start_examples=start_examples, resamples=resamples, seed=seed
     )
+    estimates = estimate(now, arm.recovered if arm else None, start)
     name, closed = verdict_of(estimates)
+    objection = None
+    if name == "real":
+        witnesses = [*arms, reference] if reference is not None else arms
+        objection = objection_to_real(now, witnesses, start, estimate)
+        if objection is not None:
+            name, closed = "inconclusive", False
     return Finding(
         name=name,
-        evidence=_evidence(name, closed, estimates, arm, arms, new),
+        evidence=_evidence(name, closed, estimates, arm, arms, objection, new),
         closed=closed,
         controlled=arm is not None and arm.control is not None,
         arm=arm.name if arm else None,
@@ -105,28 +115,23 @@ def is_settled(
     """Return whether a test may end before its last round: nothing more could change its verdict.
 
     It may if the intervals of `INTERIM_CONFIDENCE` bear a label, if there is no drop to explain, or
-    if no start is known. The arguments are those of `decide_verdict`.
+    if no start is known. The arguments are those of `decide_verdict`. What speaks against *real*
+    is looked at with the usual intervals: it only ever takes a label away.
     """
     arm = strongest_arm(arms)
     if start is None or arm is None:
         return True
 
-    def estimates_at(confidence: float, recovered: ArrayLike | None) -> RecoveryEstimates:
-        return estimate_recovery(
-            now,
-            recovered,
-            start,
-            start_examples=start_examples,
-            resamples=resamples,
-            seed=seed,
-            confidence=confidence,
-        )
-
-    if verdict_of(estimates_at(CONFIDENCE, None))[0] == "none":
+    estimate = partial(
+        estimate_recovery, start_examples=start_examples, resamples=resamples, seed=seed
+    )
+    if verdict_of(estimate(now, None, start))[0] == "none":
         return True
-    estimates = estimates_at(INTERIM_CONFIDENCE, arm.recovered)
+    name, _ = verdict_of(estimate(now, arm.recovered, start, confidence=INTERIM_CONFIDENCE))
+    if name == "real":
+        return objection_to_real(now, arms, start, estimate) is None
     # At this confidence a small drop may seem to be none, which settles nothing.
-    return verdict_of(estimates)[0] not in {"inconclusive", "none"}
+    return name not in {"inconclusive", "none"}
 
 
 def _evidence(
@@ -135,6 +140,7 @@ def _evidence(
     estimates: RecoveryEstimates,
     arm: ArmResult | None,
     arms: Sequence[ArmResult],
+    objection: Objection | None,
     new: NewTask | None,
 ) -> tuple[str, ...]:
     """Return the measurements, then the conclusions, one sentence each.
@@ -148,11 +154,17 @@ def _evidence(
         estimates: the figures that it follows from.
         arm: the arm that `estimates.recovered` comes from.
         arms: all arms that were run, to explain why none decides.
+        objection: why a loss that looks real to that arm is not called so.
         new: the new task's figures.
     """
     sentences = [_accuracy_sentence(estimates)]
     if name in {"partial", "inconclusive"} and estimates.spurious_share is not None:
-        sentences.insert(0, _bound_sentence(name, estimates.spurious_share))
+        reached = [estimates.spurious_share]
+        if objection is not None and objection.share is not None:
+            reached.append(objection.share)
+        highest = max(share.high for share in reached)
+        bound = replace(estimates.spurious_share, high=highest)
+        sentences.insert(0, _bound_sentence(name, bound))
     if new is not None and not new.learned:
         sentences.insert(0 if name == "none" else 1, new.sentence())
     if arm is not None and estimates.recovered is not None:
@@ -161,6 +173,8 @@ def _evidence(
         sentences += _why_no_arm(arms)
     if estimates.start is None:
         sentences += _without_start(estimates)
+    elif objection is not None:
+        sentences.append(objection.sentence())
     else:
         sentences += _verdict_sentences(name, closed, estimates)
     return tuple(sentences)
@@ -279,8 +293,8 @@ def _verdict_sentences(name: VerdictName, closed: bool, estimates: RecoveryEstim
         ]
     if name == "real":
         return [
-            f"Even the upper end of the share that came back is under {REAL_BELOW:g}: the "
-            "knowledge is gone."
+            f"Even the upper end of the share that came back is under {REAL_BELOW:g}, with every "
+            "recovery that was tried: the knowledge is gone."
         ]
     if name == "partial":
         return [

@@ -169,6 +169,7 @@ class RecoveryTest:
             self._results,
             self._known_start,
             start_examples=case.known_start.examples,
+            reference=reference,
             new=self._new_task(new_now),
             seed=case.seed,
         )

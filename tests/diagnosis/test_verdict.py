@@ -41,6 +41,54 @@ def test_verdicts_of_a_usual_held_out_set_are_closed(
     assert found.controlled
 
 
+@pytest.mark.parametrize(
+    ("other", "control", "verdict"),
+    [
+        # 0.22 of the loss of 46 came back, up to 0.34 of it; 0.02; and the same, but taught.
+        (43, 0.0, "inconclusive"),
+        (34, 0.0, "real"),
+        (43, 0.9, "real"),
+    ],
+)
+@pytest.mark.parametrize("as_reference", [False, True])
+def test_real_needs_every_recovery_that_may_be_asked(
+    other: int, control: float, verdict: str, as_reference: bool
+) -> None:
+    now, start = right(33, 80), right(79, 80)
+    decides = make_arm(right(33, 80), "neighbors", selection_accuracy=0.5)
+    asked = make_arm(right(other, 80), "edit", control=control, selection_accuracy=0.4)
+    arms, reference = ([decides], asked) if as_reference else ([decides, asked], None)
+    found = decide_verdict(now, arms, start, reference=reference)
+    assert (found.name, found.arm) == (verdict, "neighbors")
+    assert found.closed is (verdict == "real")
+    said = " ".join(found.evidence)
+    if verdict == "real":
+        assert "with every recovery that was tried: the knowledge is gone" in said
+    else:
+        assert "knowledge is gone" not in said
+        assert "But 'edit' brings back 0.217 (" in said
+        assert "Between 0 and 3" in found.evidence[0]
+    assert as_reference or is_settled(now, arms, start) is (verdict == "real")
+
+
+def test_training_that_only_did_harm_does_not_show_that_knowledge_is_gone() -> None:
+    now, start = right(200, 600), right(598, 600)
+    harmful = make_arm(right(200, 600), "neighbors", steps=0, steps_taken=166)
+    edit = make_arm(right(200, 600), "edit", steps=0, tokens=0, selection_accuracy=0.1)
+    found = decide_verdict(now, [harmful, edit], start)
+    assert (found.name, found.closed) == ("inconclusive", False)
+    assert "No step of any training was better than the weights as they are" in found.evidence[-1]
+    helpful = make_arm(right(200, 600), "examples", steps=3, selection_accuracy=0.1)
+    assert decide_verdict(now, [harmful, edit, helpful], start).name == "real"
+
+
+def test_an_arm_on_fewer_examples_is_compared_on_those() -> None:
+    now, start = right(33, 160), right(158, 160)
+    decides = make_arm(right(33, 160), "neighbors", selection_accuracy=0.5)
+    few = make_arm(right(43, 80), "edit", selection_accuracy=0.4)
+    assert decide_verdict(now, [decides, few], start).name == "inconclusive"
+
+
 @pytest.mark.parametrize("recovered", [0, 1, 2, 3, 4, 5])
 def test_five_examples_decide_nothing(recovered: int) -> None:
     assert verdict_of(5, 0, recovered, 5).name == "inconclusive"
