@@ -7,6 +7,7 @@ random states stay as they are.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -213,8 +214,12 @@ def _answer_of(row: Encoded) -> list[int]:
 
 
 def _one_line(text: str, most: int, *, keep_end: bool = False) -> str:
-    """Return a text in one line of at most `most` characters, control characters escaped."""
-    line = printable(" ".join(text.split()), multiline=False)
+    """Return a text in one line of at most `most` characters, control characters escaped.
+
+    Runs of white space become one space; those at the ends stay, since a missing one alone makes an
+    answer wrong.
+    """
+    line = printable(re.sub(r"\s+", " ", text), multiline=False)
     if keep_end and len(line) > most:
         return f"…{line[1 - most :]}"
     return cut(line, most)

@@ -71,7 +71,7 @@ def suggested_profile(
         size,
         facts.get("old"),
         facts.get("new"),
-        start=_measured_start(draft, size, facts),
+        start=_measured_start(draft, size, facts, notes),
         given=train,
     )
     tables: dict[str, Any] = {
@@ -88,12 +88,16 @@ def suggested_profile(
 
 
 def _measured_start(
-    draft: Profile, size: ModelSize | None, facts: Mapping[str, DataFacts]
+    draft: Profile, size: ModelSize | None, facts: Mapping[str, DataFacts], notes: list[str]
 ) -> float | None:
-    """Return the old task's score if the model is small and knows it; None otherwise."""
+    """Return the old task's score if the model is small and knows it; None otherwise.
+
+    A small model that does not know it is told in the notes.
+    """
     if size is None or size.parameters > MOST_MEASURED_PARAMETERS or len(facts) < 2:
         return None
     if not metric_named(facts["old"].metric).is_share:
         return None
-    starts, _ = measure_known(draft)
+    starts, unknown = measure_known(draft)
+    notes += unknown
     return starts[0].score.value if starts and starts[0].is_known else None

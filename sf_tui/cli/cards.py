@@ -270,10 +270,10 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path | None) -> None:
     table.add_row("old", _figure(outcome.start), *_scores(outcome.old))
     table.add_row("new", "", *_scores(outcome.new))
     if outcome.agreement.before is not None:
-        table.add_row(
-            Text("neighbors, as the start model", style="dim"), "1", *_scores(outcome.agreement)
-        )
+        table.add_row(Text("neighbor prompts", style="dim"), "", *_scores(outcome.agreement))
     console.print(table)
+    if outcome.agreement.before is not None:
+        console.print("neighbor prompts: answered as by the start model", style="dim")
     for line in (_effort(outcome), _rate(outcome)):
         if line:
             console.print(line, soft_wrap=True, markup=False)

@@ -287,7 +287,7 @@ def table_legend(state: RunState) -> list[str]:
     usual = max(set(metrics.values()), key=list(metrics.values()).count, default="")
     others = "".join(f", {task}: {name}" for task, name in metrics.items() if name != usual)
     return [
-        f"{usual}{others}, ± half its 95 % interval",
+        f"{usual}{others}, ± to the farther end of its 95 % interval",
         "n: held-out examples, the whole split; change: in points, since the run began or taught "
         "the task",
         *_divergence_lines(state),
@@ -323,9 +323,15 @@ _LOAD_MODEL = "AutoModelForCausalLM.from_pretrained("
 _LOAD_ADAPTER = "AutoPeftModelForCausalLM.from_pretrained("
 
 
-def closing_lines(run: RunDirectory, state: RunState) -> list[str]:
-    """Return what to read at a run's end: outcome, where the model is, and the next commands."""
-    closing = closing_of(run, state, run_name(run))
+def closing_lines(run: RunDirectory, state: RunState, *, is_dead: bool = False) -> list[str]:
+    """Return what to read at a run's end: outcome, where the model is, and the next commands.
+
+    Args:
+        run: the run.
+        state: the fold of its events.
+        is_dead: whether its worker ended without a word.
+    """
+    closing = closing_of(run, state, run_name(run), is_dead=is_dead)
     lines = list(closing.outcome)
     if closing.model == run.model:
         lines += model_lines(run)

@@ -65,9 +65,10 @@ def show(
         write_line(f"damaged: {problem}", err=True)
     # A starting worker has no lock yet.
     is_live = reading.live.has_worker or reading.live.state is WorkerState.STARTING
+    is_dead = reading.live.state is WorkerState.DEAD
     waiting = waiting_commands(found, state) if is_live else []
     if json:
-        closing = closing_of(found, state, run_name(found))
+        closing = closing_of(found, state, run_name(found), is_dead=is_dead)
         row |= {
             "facts": reading.facts,
             "tasks": [row.as_json(state.metric_of(row.task)) for row in courses(state)],
@@ -131,7 +132,7 @@ def show(
     say("")
     say(f"checkpoints {_checkpoints_line(found, state)}")
     if reading.live.state in {WorkerState.FINISHED, WorkerState.DEAD}:
-        for line in closing_lines(found, state):
+        for line in closing_lines(found, state, is_dead=is_dead):
             say(line)
     elif state.paused:
         say(f"next: `sf act {run_name(found)} resume`: training is paused and goes on from here")

@@ -203,7 +203,7 @@ class HostedRun:
         if not math.isfinite(outcome.loss) and outcome.tokens_per_second:
             self._context.alert(
                 "error",
-                "nan",
+                Alert.NAN,
                 f"step {self.loop.step}: the loss is {outcome.loss}; stop the training and lower "
                 "its learning rate",
                 self._stage.name,

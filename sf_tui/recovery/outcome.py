@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from sf_tui.vocabulary.intervals import TOLERANCE, rounded, rounded_interval, rounded_rate
-from sf_tui.vocabulary.measured import Score, format_score
+from sf_tui.vocabulary.measured import KNOWN_FROM, Score, format_score
 from sf_tui.vocabulary.metrics import metric_named
 
 NEW_FLOOR = 0.98
@@ -131,17 +131,16 @@ class RepairOutcome:
 
     @property
     def advice(self) -> str | None:
-        """What may bring more back, if the floor left little of the repair; None if it didn't."""
+        """What may bring more back, if much of the loss is still there; None if it isn't."""
         start, before, after = self.start, self.old.before, self.old.after
-        if self.stepped_back is None or start is None or before is None or after is None:
+        if start is None or before is None or after is None or self.refusal is not None:
             return None
-        little = after - before < _LITTLE * (start - before)
-        if not little or self.refusal is not None or not self._more_examples:
+        if after - before >= _LITTLE * (start - before) or not self._more_examples:
             return None
-        return (
-            "little came back, because more would take the new task under its floor; try "
-            f"{self._more_examples}"
-        )
+        why = ""
+        if self.stepped_back is not None:
+            why = ", because more would take the new task under its floor"
+        return f"less than half of the loss came back{why}; try {self._more_examples}"
 
     @property
     def _more_examples(self) -> str:
@@ -185,6 +184,8 @@ class RepairOutcome:
         if was is self.old and whole:
             # More training can't bring back what isn't lost.
             tuned = "nothing is to be repaired: the old task is where it was at the start"
+        elif was is self.old and start is None and _is_known(was.before_score):
+            tuned = "nothing seems to be lost; --start-model DIR names the weights to compare with"
         return Refusal(
             f"nothing is better: {what} {format_score(was.before_score, counts=True)} before, "
             f"{format_score(was.after_score, counts=True)} after",
@@ -250,3 +251,7 @@ class RepairOutcome:
             "agreement": self.agreement.as_json(),
             "course": [list(point) for point in self.course],
         }
+
+
+def _is_known(score: Score | None) -> bool:
+    return score is not None and score.metric.is_share and score.value >= KNOWN_FROM

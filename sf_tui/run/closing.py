@@ -19,6 +19,7 @@ from sf_tui.run.hosted import host_name
 from sf_tui.run.losses import task_losses
 from sf_tui.run.next_steps import is_complete
 from sf_tui.run.state import RunState
+from sf_tui.vocabulary.events import Alert
 from sf_tui.vocabulary.measured import KNOWN_FROM, Drop, drop_between, format_drop, format_score
 from sf_tui.vocabulary.verdicts import VERDICTS, is_recoverable
 
@@ -41,18 +42,19 @@ class Closing:
     next_steps: list[tuple[str, str]]
 
 
-def closing_of(run: RunDirectory, state: RunState, name: str) -> Closing:
+def closing_of(run: RunDirectory, state: RunState, name: str, *, is_dead: bool = False) -> Closing:
     """Return the lines at the end of a run, or at the point where it was stopped.
 
     Args:
         run: the run.
         state: the fold of its events.
         name: the run's name on the command line.
+        is_dead: whether its worker ended without a word.
     """
     return Closing(
         [*_lost_lines(state), *_learned_lines(state)],
         newest_weights(run, state),
-        list(_next_steps(run, state, name)),
+        list(_next_steps(run, state, name, is_dead=is_dead)),
     )
 
 
@@ -69,7 +71,7 @@ def _lost_lines(state: RunState) -> Iterator[str]:
         drop = loss.since_run
         if drop is None:
             continue
-        if drop.before.metric.is_share and drop.before.value == drop.after.value == 0.0:
+        if _was_unknown(state, loss.task, drop):
             yield (
                 f"{loss.task} was not known when the run began, so nothing of it could be lost: "
                 f"{format_score(drop.after, counts=True)}"
@@ -80,6 +82,16 @@ def _lost_lines(state: RunState) -> Iterator[str]:
             f"{loss.task} {_in_words(drop)} since the run {since}: {format_score(drop.before)} to "
             f"{format_score(drop.after, counts=True)}"
         )
+
+
+def _was_unknown(state: RunState, task: str, drop: Drop) -> bool:
+    """Return whether a task's first score was no more than guessing, so that it can't be lost."""
+    if drop.before.metric.is_share and drop.before.value == drop.after.value == 0.0:
+        return True
+    if _is_taught(state, task):
+        return False
+    told = {one.code for one in state.alerts if isinstance(one, Alert)}
+    return Alert.unknown_code(task) in told
 
 
 def _is_taught(state: RunState, task: str) -> bool:
@@ -128,10 +140,19 @@ def was_learned(course: TaskCourse) -> bool:
     return gain.exceeds(0.0)
 
 
-def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple[str, str]]:
+def _next_steps(
+    run: RunDirectory, state: RunState, name: str, *, is_dead: bool
+) -> Iterator[tuple[str, str]]:
+    host = host_name(run)
+    if _ended_at_nan(state) and not host:
+        # What the stage's figures say of its rate is of another one that was too high.
+        yield (
+            "",
+            "start another run with a lower [train] learning_rate; a resume ends as this one",
+        )
+        return
     ended = state.finished
-    if ended is not None and not is_complete(ended.status):
-        host = host_name(run)
+    if is_dead or (ended is not None and not is_complete(ended.status)):
         if host:
             yield "", f"{host}'s own resume continues the run"
         else:
@@ -163,12 +184,26 @@ def _next_steps(run: RunDirectory, state: RunState, name: str) -> Iterator[tuple
         )
         return
     drop = lost[0].since_run
-    small = drop is not None and not drop.exceeds(bound)
+    small = drop is not None and drop.value < bound
     yield (
         f"sf diagnose {name}",
         "a small loss; find out whether it is spurious"
         if small
         else "is the loss spurious or real?",
+    )
+
+
+def _ended_at_nan(state: RunState) -> bool:
+    """Return whether the run failed at a NaN, which a resume would repeat."""
+    if state.finished is None or state.finished.status != "failed" or state.stage is None:
+        return False
+    errors = [one for one in state.alerts if one.level == "error"]
+    last = errors[-1] if errors else None
+    return (
+        isinstance(last, Alert)
+        and last.code == Alert.NAN
+        and last.stage == state.stage.name
+        and (last.step or 0) > state.stage.step
     )
 
 

@@ -227,6 +227,8 @@ class Alert(Event):
 
     TYPE: ClassVar[str] = "alert"
     ON_REWIND: ClassVar[OnRewind] = OnRewind.REPEATABLE
+    NAN: ClassVar[str] = "nan"
+    """The code of the alert that a loss was not finite."""
 
     level: Annotated[str, Doc("`info`, `warn` or `error`")]
     code: Annotated[str, Doc("what it is about, such as `drop` or `nan`")]
@@ -235,6 +237,11 @@ class Alert(Event):
     step: Annotated[Count | None, Doc("steps done in the stage", STEPS)] = 0
     task: Annotated[str, Doc("the task that it is about", "", True)] = ""
     answers: Annotated[Sequence[AnswerRecord], Doc("up to three lost answers", "", True)] = ()
+
+    @staticmethod
+    def unknown_code(task: str) -> str:
+        """Return the code of the alert that a task is not known as it is asked."""
+        return f"unknown-{task}"
 
     @property
     def text(self) -> str:

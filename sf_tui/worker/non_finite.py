@@ -9,6 +9,7 @@ from sf_tui.engine.checkpoint import Checkpoint, read_checkpoint
 from sf_tui.engine.loop import NonFiniteLossError
 from sf_tui.errors import RunError
 from sf_tui.profile import StageSpec
+from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.learning_alerts import nan_levers
 
@@ -45,7 +46,7 @@ def go_back(
     again = spec.train.on_nan == "continue" and not context.resume_log.nan_rewinds
     levers = nan_levers(context, spec)
     then = "goes on once at a lower rate" if again else levers
-    context.alert("error", "nan", f"{error.message}; {then}", spec.name, error.step)
+    context.alert("error", Alert.NAN, f"{error.message}; {then}", spec.name, error.step)
 
     def earlier() -> list[str]:
         # A checkpoint of the previous step is the state that gave this loss, and would again.

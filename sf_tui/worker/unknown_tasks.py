@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sf_tui.cases.known_tasks import describe_unknown, sample_answers, task_start
+from sf_tui.vocabulary.events import Alert
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.lockstep import ending_alike
 from sf_tui.worker.stop import is_out_of_memory
@@ -26,7 +27,7 @@ def warn_of_unknown_tasks(context: RunContext, stage: str, names: Sequence[str])
             break
         before |= set(known) - {spec.task}
     for name in names:
-        code = f"unknown-{name}"
+        code = Alert.unknown_code(name)
         if name in before or context.resume_log.has_event("alert", stage, code):
             continue
         task = context.prepared.tasks[name]

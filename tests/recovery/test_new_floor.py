@@ -141,6 +141,9 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     assert worse.floor_refusal is None
     assert worse.refusal is not None
     assert "nothing is better" in worse.refusal.reason
+    healthy = replace(worse, old=Accuracies(0.97, 0.97, 40), start=None).refusal
+    assert healthy is not None
+    assert "nothing seems to be lost" in healthy.hint
     lost = outcome(Accuracies(0.0, 1.0, 40), Accuracies(1.0, 10 / 11, 11))
     assert lost.refusal == lost.floor_refusal
     assert lost.refusal is not None
@@ -155,7 +158,11 @@ def test_an_outcome_tells_n_and_what_it_lacks() -> None:
     part = replace(good, old=Accuracies(0.0, 0.4, 40), stepped_back=0.3, spare_examples=80)
     assert part.advice is not None
     assert part.advice.endswith("--examples 80 (80 are available)")
-    assert replace(part, stepped_back=None).advice is None
+    assert "under its floor" in part.advice
+    whole = replace(part, stepped_back=None).advice
+    assert whole is not None
+    assert "under its floor" not in whole
+    assert replace(part, spare_examples=0, examples=80).advice is None
     assert replace(part, old=Accuracies(0.0, 0.6, 40)).advice is None
     assert lost.advice is None
     run = replace(lost, spare_examples=380)

@@ -13,6 +13,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.losses import worst_loss
 from sf_tui.run.state import RunState, fold
 from sf_tui.vocabulary.events import (
+    Alert,
     CheckpointWritten,
     CommandAnswered,
     DiagnosisMade,
@@ -22,6 +23,7 @@ from sf_tui.vocabulary.events import (
     RunFinished,
     RunStarted,
     StageStarted,
+    Step,
 )
 
 
@@ -167,3 +169,29 @@ def test_stopped_run_names_its_newest_checkpoint_of_the_current_branch(run: RunD
     ]
     closing = closing_of(run, ended([], *events), run.id)
     assert closing.model == run.checkpoints / "a" / "step-000050"
+
+
+def test_a_dead_run_is_resumed_first(run: RunDirectory) -> None:
+    closing = closing_of(run, ended(two_stages()), "r", is_dead=True)
+    assert [command for command, _ in closing.next_steps] == ["sf resume r", "sf diagnose r"]
+
+
+def test_after_a_nan_no_resume_and_no_higher_rate_is_advised(run: RunDirectory) -> None:
+    nan = Alert("error", Alert.NAN, "step 101: the loss is nan", "b", 101)
+    failed = RunFinished(status="failed", exit_code=1)
+    closing = closing_of(run, ended(two_stages(learned=0.0), nan, failed), "r")
+    ((command, why),) = closing.next_steps
+    assert command == ""
+    assert "lower [train] learning_rate" in why
+    # It went on behind the NaN, at a lower rate, and failed of something else.
+    state = ended(two_stages(), nan, Step("b", 101), failed)
+    assert closing_of(run, state, "r").next_steps[0] == ("sf resume r", "continue the run")
+
+
+def test_a_task_that_was_not_known_as_it_was_asked_is_not_called_kept(run: RunDirectory) -> None:
+    unknown = Alert("warn", Alert.unknown_code("old"), "not known", "a", 0)
+    state = ended(two_stages(second=0.12), unknown)
+    assert any(
+        "old was not known when the run began" in line
+        for line in closing_of(run, state, "r").outcome
+    )
