@@ -103,7 +103,8 @@ def show(
     say(f"profile  {row['profile']}")
     at = f"stage {row['stage']} step {row['step']}/{row['steps']}" if row["stage"] else NO_STAGE
     say(f"state    {row['state']}, {at}")
-    for now in (state.operation, state.beside) if reading.live.has_worker else ():
+    at_work = reading.live.has_worker and not reading.live.is_loading(state.last_time)
+    for now in (state.operation, state.beside) if at_work else ():
         if now is not None:
             parts = ", ".join([training_meanwhile(now), *progress_parts(now)])
             say(f"now      {now.op}: {parts}; `sf act {run_name(found)} cancel` ends it")

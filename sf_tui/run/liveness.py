@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from sf_tui.errors import RunBusyError, RunError
+from sf_tui.run.clock import seconds_since_epoch
 from sf_tui.run.devices import DeviceReading
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import check_regular, open_regular, read_regular, reason_of, replace_file
@@ -50,6 +51,7 @@ _BEAT = (
     Field("time", NUMBER, required=True, doc=Doc("time of the beat", "s since the epoch")),
     Field("host", nullable(TEXT)),
     Field("pid", nullable(COUNT)),
+    Field("began", NUMBER, doc=Doc("when the worker began", "s since the epoch")),
     Field("devices", list_of(object_of(DeviceReading)), doc=Doc("the devices of the run")),
     Field("ranks", list_of(object_of(RankReading)), doc=Doc("its processes, if several")),
 )
@@ -84,11 +86,22 @@ class Liveness:
     """The devices of all its processes, as in its last heartbeat."""
     ranks: tuple[RankReading, ...] = ()
     """The processes that train together, as in its last heartbeat; none if there is one."""
+    began_s: float | None = None
+    """When the worker began, in seconds since the epoch; None: unknown."""
 
     @property
     def has_worker(self) -> bool:
         """Whether a worker owns the run, even a silent one."""
         return self.state in {WorkerState.ALIVE, WorkerState.SILENT}
+
+    def is_loading(self, last_time: str) -> bool:
+        """Return whether the worker has written nothing yet: what the log ends with is another's.
+
+        Args:
+            last_time: the time of the log's newest event; empty without one.
+        """
+        last_s = seconds_since_epoch(last_time)
+        return self.began_s is not None and last_s is not None and last_s < self.began_s
 
     @property
     def ranks_now(self) -> list[RankReading]:
@@ -179,6 +192,7 @@ class Heartbeat:
     def __init__(self, run: RunDirectory, read: Callable[[], Readings] = lambda: ((), ())) -> None:
         self._run = run
         self._read = read
+        self._began_s = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -205,6 +219,7 @@ class Heartbeat:
             "time": time.time(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "began": self._began_s,
         }
         devices, ranks = self._read()
         beat["devices"], beat["ranks"] = as_object(list(devices)), as_object(list(ranks))
@@ -233,7 +248,7 @@ def probe_liveness(run: RunDirectory, now: float | None = None) -> Liveness:
     here = host is None or host == socket.gethostname()
 
     def found(state: WorkerState) -> Liveness:
-        return Liveness(state, pid, host, age, damage, devices, ranks)
+        return Liveness(state, pid, host, age, damage, devices, ranks, beat.get("began"))
 
     if here and _lock_is_held(run):
         silent = age is not None and age > SILENT_AFTER_S

@@ -286,6 +286,8 @@ class ViewState:
         """The worker's long-running work and its elapsed seconds; None without any."""
         if self.newest.finished is not None or self.liveness.state is WorkerState.DEAD:
             return None
+        if self.liveness.is_loading(self.newest.last_time):
+            return None
         row = self.newest.activity.worked_on()
         return None if row is None else (row.doing, row.seconds_until(self.now_s))
 

@@ -42,6 +42,28 @@ def at_second_arm(identity: str, **more: Any) -> OperationProgress:
     )
 
 
+async def test_a_new_worker_that_is_loading_does_not_do_what_the_dead_one_did(
+    diagnosing: WrittenRun,
+) -> None:
+    app = console_of(diagnosing)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        assert "diagnosing: training waits" in screen_text(app)
+        let_time_pass(app, 10.0)
+        diagnosing.beat(age_s=-10.0, began_s=diagnosing.now_s + 5.0)
+        app.poll()
+        await pilot.pause()
+        text = screen_text(app)
+        assert "training waits" not in text
+        assert "about 34 s left" not in text
+        diagnosing.event(at_second_arm("c-3", done=1, total=457, score=0.5, elapsed_s=0.5))
+        let_time_pass(app, 10.0)
+        diagnosing.beat(age_s=-20.0, began_s=diagnosing.now_s - 0.1)
+        app.poll()
+        await pilot.pause()
+        assert "diagnosing: training waits" in screen_text(app)
+
+
 async def test_the_strip_shows_how_far_it_is_and_the_footer_how_to_end_it(
     diagnosing: WrittenRun,
 ) -> None:

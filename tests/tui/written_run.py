@@ -382,9 +382,13 @@ class WrittenRun:
         }
         self.event(DiagnosisMade(stage=stage, step=step, **fields | more))
 
-    def beat(self, *, age_s: float = 0.0, host: str = "node-7") -> None:
+    def beat(
+        self, *, age_s: float = 0.0, host: str = "node-7", began_s: float | None = None
+    ) -> None:
         """Leave a heartbeat as a worker on another host would."""
         beat = {"time": self.now_s - age_s, "host": host, "pid": 4711}
+        if began_s is not None:
+            beat["began"] = began_s
         self.run.heartbeat.write_bytes(orjson.dumps(beat))
         self.alive = age_s == 0
 
