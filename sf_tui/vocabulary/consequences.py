@@ -18,6 +18,7 @@ def recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
         "Training waits while the run's own weights are repaired: on rows of the new task, "
         f"neighbor prompts and {old}, {long}. The best step is kept."
     )
+    yield "If the new task falls under its floor, more tries follow: several times as long."
     yield "Every task is probed, and a checkpoint is saved."
 
 
