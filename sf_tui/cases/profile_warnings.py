@@ -144,16 +144,20 @@ def stage_warnings(
     share = train.learning_rate / usual
     if share < RATE_BELOW:
         yield (
-            f"{where}learning_rate = {train.learning_rate:g} is {round(1 / share):.6g} times below "
+            f"{where}learning_rate = {train.learning_rate:g} is {_times(1 / share)} times below "
             f"what suits {what} of hidden size {hidden_size} (about {usual:g}): it may learn "
             "nothing"
         )
     elif share > RATE_ABOVE:
         yield (
-            f"{where}learning_rate = {train.learning_rate:g} is {round(share):.6g} times above "
+            f"{where}learning_rate = {train.learning_rate:g} is {_times(share)} times above "
             f"what suits {what} of hidden size {hidden_size} (about {usual:g}): it may destroy "
             "more than it teaches"
         )
+
+
+def _times(ratio: float) -> str:
+    return f"{round(ratio):,}" if ratio < 1e7 else f"{ratio:.1e}"
 
 
 def _machine(estimate: RunEstimate) -> Iterator[str]:

@@ -138,10 +138,9 @@ class Narrator:
             case OperationProgress():
                 self._show_progress(event)
             case Rewound():
-                self._write(
-                    f"{event.reason}: continues from step {event.step} of stage {event.stage}, "
-                    f"{event.lost} steps lost"
-                )
+                lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
+                where = f"step {event.step} of stage {event.stage}"
+                self._write(f"{event.reason}: continues from {where}, {lost}")
                 if event.stage in stages:
                     self._start_bar(stages[event.stage])
             case TasksAtRisk():
