@@ -9,7 +9,9 @@ import pytest
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from support.quick_run import PROFILE, Begin, work
+from support.busy_run import RULES, operate
+from support.quick_run import PROFILE, Begin, Operator, assert_well_told, work
+from support.short_ops import QUICK
 
 
 @functools.cache
@@ -49,12 +51,30 @@ def begin(profile_file: Path, tmp_path: Path) -> Begin:
 @pytest.fixture(scope="session")
 def undisturbed(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """Return the profile's run as it goes when nobody asks for anything; tests only read it."""
-    profile = load_profile(profile_file)
-    run = RunDirectory.create(
-        tmp_path_factory.mktemp("undisturbed") / "run",
-        profile_text=dump_profile(profile),
-        profile_name="quick",
-        argv=["sf"],
-    )
+    run = _create(profile_file, tmp_path_factory.mktemp("undisturbed"))
     assert work(run) == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def plain(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return the run with one frozen layer that no operation interrupts; tests only read it."""
+    run = _create(profile_file, tmp_path_factory.mktemp("plain"), QUICK)
+    assert work(run, Operator(run).at("new", 3, "freeze", layers=1)) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a finished run in which much was asked for; tests only read it."""
+    folder = tmp_path_factory.mktemp("busy")
+    (folder / "busy.toml").write_text(PROFILE + RULES)
+    run = _create(folder / "busy.toml", folder)
+    assert work(run, operate(run)) == 0
+    assert_well_told(run)
+    return run
+
+
+def _create(profile_file: Path, folder: Path, overrides: tuple[str, ...] = ()) -> RunDirectory:
+    text, name = read_whole(profile_file, overrides)
+    return RunDirectory.create(folder / "run", profile_text=text, profile_name=name, argv=["sf"])

@@ -33,6 +33,7 @@ from support.quick_run import (
     final_weights,
     work,
 )
+from support.short_ops import shorten_arms
 
 TEN = CaseNeeds(10)
 
@@ -319,8 +320,9 @@ def test_a_control_is_all_of_its_rows(undisturbed: RunDirectory, rows: Write) ->
 
 
 def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
-    begin: Begin, undisturbed: RunDirectory
+    begin: Begin, undisturbed: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_arms(monkeypatch)
     run = begin()
     assert work(run, Operator(run).at("new", 6, "stop")) == 5
     with RunLock(run):
