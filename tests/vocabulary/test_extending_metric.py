@@ -131,11 +131,12 @@ action = "freeze"
 
 def play(folder: Path) -> None:
     """Be the program, in a process that need not import torch again."""
-    with (folder / "said").open("w", buffering=1) as said:
-        sys.stdout = sys.stderr = said
-        sys.argv = ["program", str(folder)]
-        os.environ["SF_HOME"] = str(folder / "home")
-        exec(PROGRAM, {"__name__": "__main__"})
+    # The test's own are buffers of pytest. Left open for what is said of an error.
+    said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
+    sys.stdout = sys.stderr = os.fdopen(said, "w", buffering=1)
+    sys.argv = ["program", str(folder)]
+    os.environ["SF_HOME"] = str(folder / "home")
+    exec(PROGRAM, {"__name__": "__main__"})
 
 
 def test_a_metric_from_outside_is_played_through(tmp_path: Path) -> None:

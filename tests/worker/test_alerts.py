@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from sf_tui.engine.checkpoint import list_checkpoints
-from sf_tui.engine.prepare import prepare_run
+from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventLog, JsonObject, read_events
@@ -43,8 +43,14 @@ EXACT = METRICS["exact_match"]
 N = 101
 
 
+@pytest.fixture(scope="module")
+def prepared(profile_file: Path) -> PreparedRun:
+    """Return model and tasks, which none of these tests changes."""
+    return prepare_run(load_profile(profile_file), 1)
+
+
 @pytest.fixture
-def context(begin: Begin) -> Iterator[RunContext]:
+def context(begin: Begin, prepared: PreparedRun) -> Iterator[RunContext]:
     """Return a worker's context with a log that has two stages, the first one lossless."""
     run = begin()
     profile = load_profile(run.profile)
@@ -53,7 +59,7 @@ def context(begin: Begin) -> Iterator[RunContext]:
         run,
         log,
         ResumeLog(),
-        prepare_run(profile, 1),
+        prepared,
         CheckpointStore(run, profile.checkpoint),
         CommandInbox(run.commands),
         StopSignals(),

@@ -92,7 +92,7 @@ def _rank(number: int, world: int, *, lockstep: bool) -> Ranks:
 
 
 def test_two_ranks_train_and_measure_as_one_process(begin: Begin) -> None:
-    assert_two_are_one(begin(*PLAIN, name="one"), begin(*PLAIN, name="two"))
+    assert_two_are_one(*(begin(*PLAIN, "train.steps=8", name=name) for name in ("one", "two")))
 
 
 @pytest.mark.slow  # what a family changes is tested with divided weights, too

@@ -48,8 +48,13 @@ def started(
     return start
 
 
+# SIGUSR1 stops a run below, too, which the same line goes on with.
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGUSR1]
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGUSR1)),
+    ],
 )
 def test_signal_stops_with_everything_saved_and_the_run_goes_on_later(
     started: Started, undisturbed: RunDirectory, number: signal.Signals
