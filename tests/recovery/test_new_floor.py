@@ -69,7 +69,7 @@ def test_an_edit_under_the_floor_leaves_the_weights_as_they_were(scene: MakeCase
     [
         (50.0, True),
         (3e-3, False),
-        # Rates between those two.
+        # Repairs of runs have a rate that suits; one far too small leaves all as it was.
         pytest.param(3e-3, True, marks=pytest.mark.slow),
         pytest.param(1e-9, True, marks=pytest.mark.slow),
     ],

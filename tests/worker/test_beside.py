@@ -132,10 +132,7 @@ def test_training_goes_on_to_the_same_bits_and_the_verdict_is_that_of_a_test_in_
         (6, "cancel", "cancelled", "by bob; the training went on meanwhile"),
         (7, "stop", "failed", "the run was being stopped"),
         (6, "interpolate", "failed", "interpolate changes the weights"),
-        # As an edit, by the same refusal.
-        pytest.param(
-            *(6, "rollback", "failed", "the stage was taken back"), marks=pytest.mark.slow
-        ),
+        (6, "rollback", "failed", "the stage was taken back"),
     ],
 )
 def test_it_ends_at_once(
@@ -271,7 +268,7 @@ def test_a_process_that_dies_fails_its_command_alone(begin: Begin, plain: RunDir
     run = begin(*BESIDE)
 
     def kill(event: JsonObject) -> None:
-        # Whatever it was doing: a step behind its start it may not have loaded anything.
+        # One step behind its start it has hardly loaded anything; what it does counts for nothing.
         if (event["type"], event.get("stage"), event.get("step")) == ("step", "new", 6):
             for child in psutil.Process().children():
                 if "sf_tui.worker.beside_process" in child.cmdline():

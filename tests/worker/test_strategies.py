@@ -83,7 +83,7 @@ def test_kill_between_stages_and_within_them_changes_no_bit(
     played: tuple[str, RunDirectory], tmp_path: Path
 ) -> None:
     events = events_of(played[1])
-    # Within the stage that carries something on: before its first step, and behind its last.
+    # Between two stages that carry something on, and around a rewind in the last.
     counts = [
         event["seq"]
         for event in events
