@@ -102,8 +102,15 @@ def test_an_unknown_case_is_refused_with_those_that_there_are(tmp_path: Path) ->
         measure_verdict(str(tmp_path / "v.jsonl"), 1, 1, ["nosie"])
 
 
-def test_every_case_begins_from_the_same_weights_and_has_the_same_held_out_people() -> None:
-    one, other = TrialScene(1, threads=1), TrialScene(2, threads=1)
+@pytest.fixture(scope="module")
+def scene() -> TrialScene:
+    return TrialScene(1, threads=1)
+
+
+def test_every_case_begins_from_the_same_weights_and_has_the_same_held_out_people(
+    scene: TrialScene,
+) -> None:
+    one, other = scene, TrialScene(2, threads=1)
     assert one.old.held_out == other.old.held_out
     assert one.new_people(3) != other.new_people(3)
     fresh = {name: p.clone() for name, p in one.case(one.add_noise(0.0)).model.named_parameters()}
@@ -117,8 +124,7 @@ def test_every_case_begins_from_the_same_weights_and_has_the_same_held_out_peopl
     assert all(torch.equal(p, fresh[name]) for name, p in damaged.model.named_parameters())
 
 
-def test_contradicted_people_are_told_with_facts_that_are_not_theirs() -> None:
-    scene = TrialScene(1, threads=1)
+def test_contradicted_people_are_told_with_facts_that_are_not_theirs(scene: TrialScene) -> None:
     true, mixed = scene.biographies(0.0), scene.biographies(0.5)
     same = [a.input_ids == b.input_ids for a, b in zip(true, mixed, strict=True)]
     people = len(scene.world.held_out)

@@ -51,7 +51,7 @@ def size(count: int, length: int = 10, groups: list[str] | None = None) -> HeldO
     return rows([length] * count, groups or [""] * count)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     splits=st.lists(SPLIT, min_size=1, max_size=3),
     tokens_a_step=st.floats(10, 20_000),
@@ -193,7 +193,7 @@ def test_five_old_tasks_are_probed_on_fifty_examples_each_and_less_often() -> No
     assert cheaper.share <= 0.03
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     counts=st.lists(st.integers(1, 400), min_size=1, max_size=8),
     length=st.integers(1, 300),

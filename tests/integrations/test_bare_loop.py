@@ -16,7 +16,7 @@ from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from support.hosts import lines_of, rows_of
 
-FEW = "[probe]\nexamples = 12\n[window]\nsteps = 4\n"
+FEW = "[probe]\nexamples = 12\n[window]\nsteps = 4\n[neighbors]\nsurvey_budget = 0\n"
 
 
 def loop(
@@ -82,17 +82,6 @@ def loop(
     return losses, {n: p.detach().clone() for n, p in model.named_parameters()}, len(losses)
 
 
-def test_watched_loop_is_the_same_to_the_last_bit(
-    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
-) -> None:
-    losses, weights, _ = loop(tiny_scene)
-    watched, ours, _ = loop(tiny_scene, run=tmp_path / "run", profile=profile(FEW))
-    assert watched == losses
-    assert all(torch.equal(ours[name], weights[name]) for name in weights)
-    assert [e["loss"] for e in lines_of(tmp_path / "run", "step")] == pytest.approx(losses)
-    assert lines_of(tmp_path / "run", "run_finished")[0]["status"] == "completed"
-
-
 def test_loop_is_anchored_frozen_and_stopped(
     tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
 ) -> None:
@@ -107,7 +96,7 @@ def test_loop_is_anchored_frozen_and_stopped(
     assert lines_of(tmp_path / "run", "run_finished")[0]["status"] == "stopped"
 
 
-def test_loop_that_is_asked_is_the_same_to_the_last_bit(
+def test_loop_that_is_watched_and_asked_is_the_same_to_the_last_bit(
     tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
 ) -> None:
     losses, weights, _ = loop(tiny_scene)
@@ -116,6 +105,8 @@ def test_loop_that_is_asked_is_the_same_to_the_last_bit(
     watched, ours, _ = loop(tiny_scene, run=tmp_path / "run", profile=settings, asked=asked)
     assert watched == losses
     assert all(torch.equal(ours[name], weights[name]) for name in weights)
+    assert [e["loss"] for e in lines_of(tmp_path / "run", "step")] == pytest.approx(losses)
+    assert lines_of(tmp_path / "run", "run_finished")[0]["status"] == "completed"
     assert [e["step"] for e in lines_of(tmp_path / "run", "answers")] == [2, 4]
     (written,) = (tmp_path / "run" / "answers").iterdir()
     sheet = orjson.loads(written.read_bytes())

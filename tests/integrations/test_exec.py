@@ -19,6 +19,7 @@ import transformers.trainer
 from safetensors.torch import load_file
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from integrations.conftest import Trained
 from sf_tui.cli.exec_record import HOOK, ExecRecord
 from sf_tui.integrations import SfCallback
 from sf_tui.run.directory import RunDirectory, list_runs
@@ -213,15 +214,17 @@ def train(hook: ModuleType, folder: Path, out: Path, *callbacks: Any, **more: An
 
 
 def test_every_trainer_gets_the_callback_and_report_to_knows_its_name(
-    hook: ModuleType, record: ExecRecord, tiny_scene: Path, tmp_path: Path
+    hook: ModuleType,
+    record: ExecRecord,
+    tiny_scene: Path,
+    plain_training: Trained,
+    tmp_path: Path,
 ) -> None:
-    plain = trainer(tiny_scene, tmp_path / "plain")
-    plain.train()
     watched = train(hook, tiny_scene, tmp_path / "out", report_to="sf")
 
     kinds = [type(callback) for callback in watched.callback_handler.callbacks]
     assert kinds.count(SfCallback) == 1
-    assert losses_of(watched) == losses_of(plain)
+    assert losses_of(watched) == plain_training.losses
     (run,) = list_runs()
     assert record.taken() == str(run.path)
     assert lines_of(run.path, "run_finished")[0]["exit_code"] == 0

@@ -52,7 +52,14 @@ KINDS: dict[str, tuple[dict[str, Any], bool, str]] = {
 }
 
 
-@pytest.mark.parametrize(("lora", "starts_off", "name"), KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize(
+    ("lora", "starts_off", "name"),
+    [
+        # The others are that and more.
+        pytest.param(*given, id=kind, marks=[pytest.mark.slow] if kind == "plain" else [])
+        for kind, given in KINDS.items()
+    ],
+)
 def test_ended_training_is_loaded_again_with_its_start(
     tiny_scene: Path,
     tmp_path: Path,

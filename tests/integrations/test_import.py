@@ -87,6 +87,13 @@ def imported(trained: Path, newcomer: Path, tmp_path_factory: pytest.TempPathFac
     return import_it(trained, newcomer, path, settings=["window.steps=15"])
 
 
+@pytest.fixture(scope="module")
+def old_alone(trained: Path, newcomer: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a run that was imported without new rows; tests only read it."""
+    path = tmp_path_factory.mktemp("runs") / "old-alone"
+    return import_it(trained, newcomer, path, new=False)
+
+
 @pytest.fixture
 def copied(trained: Path, newcomer: Path, tmp_path: Path) -> Any:
     """Return a run whose checkpoints a test may spoil: both are copied."""
@@ -198,15 +205,17 @@ def test_a_case_has_the_weights_of_the_last_checkpoint_and_of_the_base(
     assert found.notes == ()
 
 
-def test_without_new_rows_only_the_old_task_is_scored(copied: RunDirectory) -> None:
-    assert [set(probe.metrics) for probe in of_type(copied, Probe)] == [{"old"}] * 4
+def test_without_new_rows_only_the_old_task_is_scored(old_alone: RunDirectory) -> None:
+    assert [set(probe.metrics) for probe in of_type(old_alone, Probe)] == [{"old"}] * 4
     found = run_case(
-        read_record(copied, load_profile(copied.profile)), CaseNeeds(10), CaseOverrides()
+        read_record(old_alone, load_profile(old_alone.profile)), CaseNeeds(10), CaseOverrides()
     )
     assert found.case.old is not None
 
 
-def test_a_touched_checkpoint_is_the_same_a_changed_one_is_refused(copied: RunDirectory) -> None:
+def test_a_touched_checkpoint_is_the_same_a_changed_one_is_refused_and_a_deleted_one_told(
+    copied: RunDirectory, capsys: Any
+) -> None:
     record = read_record(copied, load_profile(copied.profile))
     weights = record.references[-1].weights.folder / "model.safetensors"
     os.utime(weights, (1, 1))
@@ -217,9 +226,7 @@ def test_a_touched_checkpoint_is_the_same_a_changed_one_is_refused(copied: RunDi
     with pytest.raises(RunError, match="other content"):
         load_newest(record)
 
-
-def test_a_deleted_checkpoint_is_told(copied: RunDirectory, capsys: Any) -> None:
-    gone = read_record(copied, load_profile(copied.profile)).references[-1].weights.folder
+    gone = weights.parent
     shutil.rmtree(gone)
     state = read_run(copied).state
     assert [event.step for event in existing_checkpoints(copied, state)] == [0, 10, 20]
@@ -362,8 +369,12 @@ def test_compute_is_the_profiles(imported: RunDirectory) -> None:
 # only the base itself is the start. peft writes an adapter with a name of its own one folder below.
 @pytest.fixture(
     scope="module",
-    params=[({"use_dora": True}, "policy"), ({"init_lora_weights": False}, "default")],
-    ids=["named", "random"],
+    params=[
+        pytest.param(({"use_dora": True}, "policy"), id="named"),
+        pytest.param(
+            ({"init_lora_weights": False}, "default"), id="random", marks=pytest.mark.slow
+        ),
+    ],
 )
 def adapter(newcomer: Path, request: pytest.FixtureRequest) -> Path:
     from peft import LoraConfig
@@ -383,7 +394,7 @@ def weights_below(checkpoint: Path) -> Path:
 
 
 def test_an_adapters_start_is_its_base(
-    adapter: Path, newcomer: Path, trained: Path, tmp_path: Path, capsys: Any
+    adapter: Path, newcomer: Path, old_alone: RunDirectory, tmp_path: Path, capsys: Any
 ) -> None:
     # The adapter's own configuration names the base.
     output = read_output(adapter)
@@ -400,8 +411,7 @@ def test_an_adapters_start_is_its_base(
     run = RunDirectory(tmp_path / "run")
     probes = of_type(run, Probe)
     assert [probe.step for probe in probes] == [0, 10, 20]
-    whole = import_it(trained, newcomer, tmp_path / "whole", new=False)
-    assert probes[0].metrics == of_type(whole, Probe)[0].metrics
+    assert probes[0].metrics == of_type(old_alone, Probe)[0].metrics
     assert probes[-1].metrics["old"]["exact_match"] < 0.8
     assert probes[1].metrics != probes[0].metrics
     assert max(layer.relative_update or 0 for layer in of_type(run, Drift)[-1].layers) > 0
@@ -450,7 +460,10 @@ def test_adapters_of_two_trainings_are_refused(adapter: Path, tmp_path: Path) ->
         check_shapes(output, output.saved[0].weights)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize(
+    "size",
+    [(80, 24), *(pytest.param(size, marks=pytest.mark.slow) for size in ((120, 40), (200, 60)))],
+)
 async def test_the_console_shows_an_imported_run_as_ended(
     imported: RunDirectory, size: tuple[int, int]
 ) -> None:

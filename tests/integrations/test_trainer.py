@@ -14,6 +14,7 @@ import torch
 from transformers import TrainerCallback
 from typer.testing import CliRunner
 
+from integrations.conftest import Trained
 from sf_tui.cli.app import app
 from sf_tui.errors import ProfileError, UsageError
 from sf_tui.integrations import SfCallback
@@ -24,6 +25,7 @@ from sf_tui.vocabulary.events import OperationProgress
 from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
 from support.hosts import lines_of, losses_of, trainer, weights_of
+from support.short_ops import shorten_arms
 
 FEW = "[probe]\nexamples = 12\n[window]\nsteps = 4\n[neighbors]\nsurvey_budget = 0\n"
 
@@ -120,14 +122,14 @@ def test_anchor_holds_the_model_to_its_start(
     for strength in (0.0, 30.0):
         run = tmp_path / f"run-{strength}"
         asked = {1: [("anchor", {"strength": strength})]} if strength else {}
-        settings = FEW + "[anchor]\nrows = 16\ncache_size = 64\n"
+        settings = FEW + "[anchor]\nrows = 16\ncache_size = 32\n"
         callback = SfCallback(None, profile(settings), run)
-        more: dict[str, Any] = {"steps": 12, "learning_rate": 5e-3, "lora": lora}
+        more: dict[str, Any] = {"steps": 8, "learning_rate": 5e-3, "lora": lora}
         trainer(tiny_scene, tmp_path / "out", [Asks(run, asked), callback], **more).train()
         last = lines_of(run, "probe")[-1]
         drops[strength] = last["metrics"]["neighbors"]["nll"]
         added = [e.get("losses", {}) for e in lines_of(run, "step")]
-        assert ["anchor" in one for one in added] == [False] + [bool(strength)] * 11
+        assert ["anchor" in one for one in added] == [False] + [bool(strength)] * 7
     assert drops[30.0] < drops[0.0]
 
 
@@ -168,7 +170,7 @@ def test_guard_is_recorded_and_a_rule_acts(
 
 
 def test_resumed_training_continues_its_run(
-    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+    tiny_scene: Path, plain_training: Trained, tmp_path: Path, profile: Callable[[str], Path]
 ) -> None:
     class Killed(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -177,9 +179,6 @@ def test_resumed_training_continues_its_run(
 
     settings, out = profile(FEW), tmp_path / "out"
     saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
-    plain = trainer(tiny_scene, tmp_path / "plain", **saving)
-    plain.train()
-
     first = SfCallback(tiny_scene / "old.jsonl", settings)
     (tmp_path / "home" / "runs").mkdir(parents=True)
     host = trainer(tiny_scene, out, [first, Killed()], **saving)
@@ -199,7 +198,7 @@ def test_resumed_training_continues_its_run(
     resumed = trainer(tiny_scene, out, [second], **saving)
     resumed.train(resume_from_checkpoint=str(out / "checkpoint-4"))
     assert [one.path for one in list_runs()] == [run.path]
-    assert losses_of(resumed) == losses_of(plain)
+    assert losses_of(resumed) == plain_training.losses
     events = lines_of(run.path)
     assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
     (rewound,) = lines_of(run.path, "rewound")
@@ -254,15 +253,13 @@ def test_divergence_from_the_start_is_measured_and_a_rule_acts_after_a_resume(
 
 def test_failure_of_the_watching_never_ends_the_training(
     tiny_scene: Path,
+    plain_training: Trained,
     tmp_path: Path,
     profile: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from sf_tui.worker.stage import StagePlay
-
-    plain = trainer(tiny_scene, tmp_path / "plain")
-    plain.train()
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("in the middle of a probe")
@@ -271,7 +268,7 @@ def test_failure_of_the_watching_never_ends_the_training(
     watched = trainer(tiny_scene, tmp_path / "out", [callback])
     monkeypatch.setattr(StagePlay, "finish_step", broken)
     watched.train()
-    assert losses_of(watched) == losses_of(plain)
+    assert losses_of(watched) == plain_training.losses
     assert "watches this training no longer: ZeroDivisionError" in capsys.readouterr().err
     run = tmp_path / "run"
     assert lines_of(run, "run_finished")[0]["status"] == "failed"
@@ -279,12 +276,15 @@ def test_failure_of_the_watching_never_ends_the_training(
 
 
 def test_loss_is_diagnosed_inside_the_training(
-    tiny_scene: Path, tmp_path: Path, profile: Callable[[str], Path]
+    tiny_scene: Path,
+    plain_training: Trained,
+    tmp_path: Path,
+    profile: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shorten_arms(monkeypatch)
     text = FEW + "[diagnose]\nsteps = 4\ntime = 0.0\nlearning_rate = 0.001\n"
     diagnosed = tmp_path / "diagnosed"
-    plain = trainer(tiny_scene, tmp_path / "plain")
-    plain.train()
     callback = SfCallback(tiny_scene / "old.jsonl", profile(text), diagnosed)
     watched = trainer(
         tiny_scene, tmp_path / "out", [Asks(diagnosed, {4: [("diagnose", {})]}), callback]
@@ -293,11 +293,12 @@ def test_loss_is_diagnosed_inside_the_training(
     assert ("diagnose", "done") in statuses(diagnosed)
     assert len(lines_of(diagnosed, "diagnosis")) == 1
     # The test worked on the host's weights and gave them back with its random state.
-    assert losses_of(watched) == losses_of(plain)
+    assert losses_of(watched) == plain_training.losses
 
 
 def test_a_diagnosis_that_is_cancelled_leaves_the_training_as_it_was(
     tiny_scene: Path,
+    plain_training: Trained,
     tmp_path: Path,
     profile: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -314,17 +315,15 @@ def test_a_diagnosis_that_is_cancelled_leaves_the_training_as_it_was(
             return written
 
     monkeypatch.setattr("sf_tui.integrations.hosted_run.EventLog", WatchedLog)
-    plain = trainer(tiny_scene, tmp_path / "plain", steps=6)
-    plain.train()
     callback = SfCallback(tiny_scene / "old.jsonl", profile(FEW), run)
     asks = Asks(run, {4: [("diagnose", {})]})
-    watched = trainer(tiny_scene, tmp_path / "out", [asks, callback], steps=6)
+    watched = trainer(tiny_scene, tmp_path / "out", [asks, callback])
     watched.train()
     assert statuses(run)[-2:] == [("diagnose", "cancelled"), ("cancel", "done")]
     assert not lines_of(run, "diagnosis")
     assert lines_of(run, "run_finished")[0]["status"] == "completed"
-    assert losses_of(watched) == losses_of(plain)
-    ours, theirs = weights_of(watched), weights_of(plain)
+    assert losses_of(watched) == plain_training.losses
+    ours, theirs = weights_of(watched), plain_training.weights
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

@@ -30,11 +30,20 @@ def copied(scene: Scene) -> Scene:
     return Scene(loaded, scene.compute, scene.rows)
 
 
+_BANKS: dict[tuple[int, int], TeacherCache] = {}
+
+
 def bank_of(scene: Scene, count: int = 192) -> TeacherCache:
-    start = scene.start()
-    return build_cache(
-        None, {}, lambda: propose(scene.anatomy, start, KINDS, count, 0), start, longest=4, top_k=64
-    )
+    """Return the bank of a scene that has not been trained yet; nothing changes it."""
+    # Copies of a scene share its rows, which last as long as the session.
+    key = id(scene.rows), count
+    if key not in _BANKS:
+        start = scene.start()
+        anatomy = scene.anatomy
+        _BANKS[key] = build_cache(
+            None, {}, lambda: propose(anatomy, start, KINDS, count, 0), start, longest=4, top_k=64
+        )
+    return _BANKS[key]
 
 
 def anchor_of(scene: Scene, bank: TeacherCache, rows_a_pass: int = 16, rows: int = 16) -> Anchor:

@@ -86,15 +86,29 @@ def test_bank_is_read_from_disk_and_the_model_is_not_asked(untrained: Scene, who
     assert equal(read, build(untrained, None))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.95])
+@pytest.fixture(scope="module")
+def passes(untrained: Scene) -> int:
+    """Return how many passes a bank takes."""
+    made: list[None] = []
+    build(untrained, None, between=lambda: made.append(None))
+    return len(made)
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        0.0,
+        pytest.param(0.2, marks=pytest.mark.slow),
+        0.6,
+        pytest.param(0.95, marks=pytest.mark.slow),
+    ],
+)
 def test_bank_that_was_broken_off_is_gone_on_with_to_the_last_bit(
-    untrained: Scene, whole: Path, tmp_path: Path, share: float
+    untrained: Scene, whole: Path, passes: int, tmp_path: Path, share: float
 ) -> None:
     folder = tmp_path / "new"
-    passes: list[None] = []
-    build(untrained, None, between=lambda: passes.append(None))
     with pytest.raises(Interrupted):
-        build(untrained, folder, between=after(int(share * len(passes))))
+        build(untrained, folder, between=after(int(share * passes)))
     assert read_cache(folder, KEY) is None
     build(untrained, folder)
     assert contents(folder) == contents(whole)

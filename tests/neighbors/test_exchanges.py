@@ -24,6 +24,7 @@ from sf_tui.neighbors.start_model import StartModel
 from sf_tui.neighbors.substitution import Replacement, likely_replacements, shares_prefixes
 from support.start_scene import Scene
 
+LENGTHS = (0, 1, SHORTEST, SHORTEST + 1, 20)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA_LIKE = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 1, "head_dim": 16}
 
@@ -90,8 +91,14 @@ def small_start(scene: Scene, config: type[PreTrainedConfig], sizes: dict[str, A
     return StartModel(model, tokenizer, scene.compute, pad_id=scene.loaded.pad_id)
 
 
-@pytest.mark.parametrize("length", [0, 1, SHORTEST, SHORTEST + 1, 20])
-@pytest.mark.parametrize("scene", ["untrained", "starter"])
+@pytest.mark.parametrize(
+    ("scene", "length"),
+    [
+        *(("untrained", length) for length in LENGTHS),
+        ("starter", 20),
+        *(pytest.param("starter", length, marks=pytest.mark.slow) for length in LENGTHS[:-1]),
+    ],
+)
 def test_the_sum_over_a_texts_tokens(
     scene: str, length: int, request: pytest.FixtureRequest
 ) -> None:

@@ -27,6 +27,7 @@ from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import NO_LOSS, Encoded, encode_example
 from sf_tui.tasks.task import Example
 from sf_tui.worker.stop import StopRun
+from support.short_ops import shorten_arms
 from support.start_scene import CITIES, COUNTRIES
 
 MakeCase = Callable[..., RecoveryCase]
@@ -104,7 +105,10 @@ def test_a_repair_with_nothing_to_learn_the_old_task_from_is_refused(make_case: 
         assert Repair(given, examples=4, steps=3).run().by == "examples"
 
 
-def test_neither_a_test_nor_a_repair_trains_what_did_not_train(make_case: MakeCase) -> None:
+def test_neither_a_test_nor_a_repair_trains_what_did_not_train(
+    make_case: MakeCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_arms(monkeypatch)
     case = make_case(fixed="lm_head")
     before = case.model.state_dict()["lm_head.weight"].clone()
     RecoveryTest(case, steps=2).run()
@@ -167,8 +171,9 @@ def test_what_parts_of_answers_reach_unaided_is_guessing(make_case: MakeCase) ->
 
 
 def test_rates_of_several_sizes_are_tried_where_nobody_knows_the_stage(
-    make_case: MakeCase,
+    make_case: MakeCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_arms(monkeypatch)
     known = make_case()
     unknown = replace(known, stage_tokens=None)
     (arm,) = [arm for arm in RecoveryTest(unknown, steps=3).run().arms if arm.name == "neighbors"]

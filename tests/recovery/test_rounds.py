@@ -72,9 +72,8 @@ def run_test(case: RecoveryCase, time_s: float) -> RecoveryOutcome:
 
 
 def test_without_time_no_round_is_made(lost: RecoveryCase) -> None:
-    for time_s in (0, 1e-6):
-        outcome = run_test(lost, time_s)
-        assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
+    outcome = run_test(lost, 1e-6)
+    assert (outcome.rounds.done, outcome.rounds.ended) == (0, "time")
 
 
 def test_rounds_go_on_to_their_limit_and_change_nothing(
@@ -109,7 +108,7 @@ def test_an_open_verdict_is_scored_on_more_examples_before_any_round(
     spare = EvalSet(lost.old.held_out.rows * 2)
     more = replace(lost, old=replace(lost.old, spare=spare))
     first = run_test(more, 0)
-    assert first.rounds.examples == 0
+    assert (first.rounds.done, first.rounds.ended, first.rounds.examples) == (0, "time", 0)
     said: list[str] = []
 
     outcome = RecoveryTest(more, examples=4, steps=STEPS, time_s=1e9, log=said.append).run()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from support.quick_run import PROFILE, Begin, work
+from support.busy_run import RULES, operate
+from support.quick_run import PROFILE, Begin, Operator, assert_well_told, events_of, work
+from support.short_ops import QUICK
 
 
 @functools.cache
@@ -47,14 +51,44 @@ def begin(profile_file: Path, tmp_path: Path) -> Begin:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def undisturbed(shared_folder: Path) -> RunDirectory:
     """Return the profile's run as it goes when nobody asks for anything; tests only read it."""
-    profile = load_profile(profile_file)
-    run = RunDirectory.create(
-        tmp_path_factory.mktemp("undisturbed") / "run",
-        profile_text=dump_profile(profile),
-        profile_name="quick",
-        argv=["sf"],
-    )
-    assert work(run) == 0
+    return _played_once(shared_folder / "undisturbed", Operator)
+
+
+@pytest.fixture(scope="session")
+def plain(shared_folder: Path) -> RunDirectory:
+    """Return the run with one frozen layer that no operation interrupts; tests only read it."""
+
+    def freeze(run: RunDirectory) -> Operator:
+        return Operator(run).at("new", 3, "freeze", layers=1)
+
+    return _played_once(shared_folder / "plain", freeze, QUICK)
+
+
+@pytest.fixture(scope="session")
+def busy(shared_folder: Path) -> RunDirectory:
+    """Return a finished run in which much was asked for; tests only read it."""
+    run = _played_once(shared_folder / "busy", operate, more=RULES)
+    assert_well_told(run)
     return run
+
+
+def _played_once(
+    folder: Path,
+    operator: Callable[[RunDirectory], Operator],
+    overrides: Sequence[str] = (),
+    more: str = "",
+) -> RunDirectory:
+    """Play a run to its end in a folder, unless another process of the test run has done so."""
+    with FileLock(folder.with_suffix(".lock")):
+        run = RunDirectory(folder / "run")
+        if not run.path.exists():
+            folder.mkdir()
+            (folder / "quick.toml").write_text(PROFILE + more)
+            profile = load_profile(folder / "quick.toml", overrides)
+            text = dump_profile(profile)
+            RunDirectory.create(run.path, profile_text=text, profile_name="quick", argv=["sf"])
+            assert work(run, operator(run)) == 0
+        assert events_of(run)[-1]["type"] == "run_finished"
+        return run

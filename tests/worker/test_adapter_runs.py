@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -38,7 +37,6 @@ from support.adapter_runs import (
 )
 from support.fork_client import ForkHost
 from support.quick_run import Operator, assert_well_told, events_of, live_course, work
-from support.run_process import kill_and_resume
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +132,6 @@ def test_each_stage_trains_its_own_adapter_on_top_of_the_finished_one(
             assert not torch.equal(value[4:], start[live])
 
 
-Started = Callable[..., tuple[Any, RunDirectory]]
-
-
 @pytest.mark.parametrize("kind", ["same", pytest.param("new", marks=pytest.mark.slow)])
 def test_killed_run_ends_with_the_same_bytes(
     kind: str,
@@ -148,11 +143,12 @@ def test_killed_run_ends_with_the_same_bytes(
     whole = request.getfixturevalue("finished" if kind == "same" else "each_new")
     adapter = ADAPTER if kind == "same" else NEW_EACH
 
-    def started(*_: str) -> tuple[Any, RunDirectory]:
-        run = begin_adapter_run(tmp_path / "killed", base, adapter)
-        return fork_host.start("resume", run.path, "--no-ui"), run
-
-    run = kill_and_resume(fork_host, started, 2, 7)
+    run = begin_adapter_run(tmp_path / "killed", base, adapter)
+    kill = (signal.SIGKILL, {"type": "step", "stage": "new", "step": 6})
+    killed = fork_host.run("resume", run.path, "--no-ui", signals_at=[kill])
+    assert killed.wait() == -signal.SIGKILL
+    resumed = fork_host.run("resume", run.path, "--no-ui")
+    assert resumed.wait() == 0, resumed.stderr
     assert_well_told(run)
     assert live_course(run) == live_course(whole)
     assert adapter_bytes(run.model) == adapter_bytes(whole.model)

@@ -84,7 +84,8 @@ def test_strategy_anchors_its_own_stage_from_the_first_step_to_the_last(
 
 
 def test_sizes_are_the_profiles(begin: Begin) -> None:
-    run = begin(ANCHORED, "anchor.rows=3", "anchor.cache_size=20", "anchor.strength=0.5")
+    sizes = ("anchor.rows=3", "anchor.cache_size=20", "anchor.strength=0.5")
+    run = begin(ANCHORED, *sizes, "train.steps=1")
     assert work(run) == 0
     (_, started) = events_of(run, "stage_started")
     assert started["anchor"] == {"strength": 0.5, "rows": 3}
@@ -150,8 +151,8 @@ def test_anchor_that_makes_no_sense_is_refused(begin: Begin) -> None:
 
 
 def test_task_whose_rows_ask_nothing_can_not_be_anchored(begin: Begin, tmp_path: Path) -> None:
-    run = begin('tasks.old.data="biography:pretrain"')
-    assert work(run, Operator(run).at("old", 3, "anchor")) == 0
+    run = begin('tasks.old.data="biography:pretrain"', "train.steps=3")
+    assert work(run, Operator(run).at("old", 2, "anchor")) == 0
     (reason,) = reasons(run, "refused")
     assert "task 'old' has no prompts" in reason
 
@@ -175,7 +176,8 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out(begin: Begin) -> 
     run = begin(ANCHORED, "anchor.answer_tokens=60")
     with pytest.raises(DataError, match="leaves room for an answer of 60 tokens within 64"):
         work(run)
-    assert work(begin(ANCHORED, "anchor.answer_tokens=40", name="shorter")) == 0
+    shorter = begin(ANCHORED, "anchor.answer_tokens=40", "train.steps=1", name="shorter")
+    assert work(shorter) == 0
 
 
 def test_no_neighbor_repeats_a_subject_of_a_task_that_is_named(profile_file: Path) -> None:
@@ -238,12 +240,12 @@ def test_anchor_by_action_holds_for_the_stages_behind_it_as_a_freeze_does(
 
 
 def test_strategys_own_anchor_ends_with_its_stage(begin: Begin) -> None:
-    run = begin(ANCHORED, "replay_stage.steps=4", 'replay_stage.train.strategy="seq"')
-    assert work(run, Operator(run).at("new", 6, "unanchor")) == 0
-    assert anchored_steps(run) == steps("new", *range(1, 7))
-    whole = begin(
-        ANCHORED, "replay_stage.steps=4", 'replay_stage.train.strategy="seq"', name="whole"
-    )
+    replay = ("replay_stage.steps=2", 'replay_stage.train.strategy="seq"')
+    few = ("tasks.old.train.steps=1", "tasks.new.train.steps=4")
+    run = begin(ANCHORED, *replay, *few)
+    assert work(run, Operator(run).at("new", 2, "unanchor")) == 0
+    assert anchored_steps(run) == steps("new", 1, 2)
+    whole = begin(ANCHORED, *replay, *few, name="whole")
     assert work(whole) == 0
     assert {e["stage"]: e["anchor"] is not None for e in events_of(whole, "stage_started")} == {
         "old": False,
@@ -254,9 +256,9 @@ def test_strategys_own_anchor_ends_with_its_stage(begin: Begin) -> None:
 
 def test_held_anchor_passes_over_a_stage_whose_task_asks_nothing(begin: Begin) -> None:
     more = '[[tasks]]\nname = "texts"\ndata = "biography:pretrain"\n'
-    run = begin(more=more)
-    assert work(run, Operator(run).at("new", 9, "anchor")) == 0
-    assert anchored_steps(run) == steps("new", 10, 11, 12)
+    run = begin("train.steps=4", more=more)
+    assert work(run, Operator(run).at("new", 1, "anchor")) == 0
+    assert anchored_steps(run) == steps("new", 2, 3, 4)
     alerts = [e for e in events_of(run, "alert") if e["stage"] == "texts"]
     (warned,) = [e for e in alerts if e["code"] == "anchor"]
     assert warned["level"] == "warn"
@@ -264,7 +266,7 @@ def test_held_anchor_passes_over_a_stage_whose_task_asks_nothing(begin: Begin) -
 
 
 def test_anchor_and_freeze_go_together(begin: Begin) -> None:
-    run = begin(ANCHORED)
+    run = begin(ANCHORED, "tasks.old.train.steps=2")
     assert work(run, Operator(run).at("new", 4, "freeze", layers=4)) == 0
     assert_well_told(run)
     assert anchored_steps(run) == steps("new", *range(1, 13))
@@ -282,13 +284,13 @@ def test_rule_anchors(begin: Begin) -> None:
         '[[rules]]\nname = "hold"\nmetric = "drift"\nabove = 0.4\naction = "anchor"\n'
         "arguments = {strength = 4.0}\n"
     )
-    run = begin(more=more)
+    run = begin("tasks.new.train.steps=2", more=more)
     assert work(run) == 0
     assert_well_told(run)
     accepted, done = events_of(run, "command")
     assert (accepted["by"], accepted["stage"], accepted["step"]) == ("hold", "old", 8)
     assert done["arguments"] == {"strength": 4.0}
-    assert anchored_steps(run) == steps("old", *range(9, 13)) + steps("new", *range(1, 13))
+    assert anchored_steps(run) == steps("old", *range(9, 13)) + steps("new", 1, 2)
 
 
 def test_rollback_brings_back_the_anchor_of_its_checkpoint(begin: Begin) -> None:
@@ -307,6 +309,7 @@ def test_rollback_brings_back_the_anchor_of_its_checkpoint(begin: Begin) -> None
 def test_stage_taken_back_by_a_nan_is_anchored_as_it_was(begin: Begin) -> None:
     run = begin(
         ANCHORED,
+        "tasks.old.train.steps=1",
         "tasks.new.train.learning_rate=1e30",
         'tasks.new.train.on_nan="continue"',
         "tasks.new.train.nan_lr_factor=1e-33",
@@ -384,14 +387,18 @@ def test_old_data_decides_nothing_of_the_bank_and_of_no_anchored_step(
     assert equal(final_weights(one), final_weights(two))
 
 
-def test_anchor_and_gradient_checkpointing_go_together(
+def test_gradient_checkpointing_changes_memory_and_nothing_else_with_an_anchor_too(
     begin: Begin, anchored: RunDirectory
 ) -> None:
     run = begin(ANCHORED, "train.gradient_checkpointing=true")
     assert work(run) == 0
 
-    def losses(run: RunDirectory) -> list[float]:
+    def plain(run: RunDirectory) -> list[float]:
+        return [e["loss"] for e in events_of(run, "step") if e["stage"] == "old"]
+
+    def held(run: RunDirectory) -> list[float]:
         steps = [e for e in events_of(run, "step") if e["stage"] == "new"]
         return [value for e in steps for value in (e["loss"], e["losses"]["anchor"])]
 
-    assert losses(run) == pytest.approx(losses(anchored), rel=1e-3, abs=1e-6)
+    assert plain(run) == pytest.approx(plain(anchored), rel=1e-4)
+    assert held(run) == pytest.approx(held(anchored), rel=1e-3, abs=1e-6)

@@ -22,7 +22,7 @@ from sf_tui.run.answers import (
 )
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.checkpoints import read_record
-from support.adapter_runs import begin_adapter_run, make_base
+from support.adapter_runs import ADAPTER, begin_adapter_run, make_base
 from support.quick_run import Begin, Operator, equal, events_of, final_weights, live_course, work
 
 QUESTION = "Who is that?\nAnswer:"
@@ -150,7 +150,10 @@ def test_the_states_around_a_repair_are_asked(begin: Begin) -> None:
 
 def test_an_adapter_run_starts_with_the_adapter_off(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
-    plain, asked = (begin_adapter_run(tmp_path / name, base) for name in ("plain", "asked"))
+    plain, asked = (
+        begin_adapter_run(tmp_path / name, base, ADAPTER, "train.steps=6")
+        for name in ("plain", "asked")
+    )
     assert work(plain) == 0
     stage = next(e for e in events_of(plain, "stage_started"))["stage"]
     assert work(asked, Operator(asked).at(stage, 3, "ask").at(stage, 5, "ask")) == 0

@@ -30,8 +30,8 @@ from support.quick_run import (
     events_of,
     work,
 )
-from worker.test_cancel import QUICK, same_as
-from worker.test_cancel import plain as plain
+from support.short_ops import QUICK, shorten_arms
+from worker.test_cancel import same_as
 
 BESIDE = (*QUICK, "diagnose.beside=true", "diagnose.threads=1", "train.threads=1")
 
@@ -153,8 +153,9 @@ def test_it_ends_at_once(
 
 
 def test_a_pause_holds_it_and_while_training_waits_anyway_nothing_runs_beside_it(
-    begin: Begin,
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_arms(monkeypatch)
     held: list[bool] = []
     run = begin(*BESIDE)
 
@@ -246,7 +247,7 @@ def test_a_kill_drops_it_and_the_resume_is_clean(begin: Begin, plain: RunDirecto
 def test_it_is_refused_without_room_and_its_device_must_exist(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begin(*QUICK)
+    run = begin(*QUICK, "train.steps=6")
     monkeypatch.setattr(beside, "free_bytes", lambda *_: 10**8)
     assert work(run, Operator(run).at("new", 5, "diagnose", beside=True)) == 0
     ((status, reason, _),) = answers_of(run, "diagnose")
@@ -256,7 +257,7 @@ def test_it_is_refused_without_room_and_its_device_must_exist(
         in str(reason)
     )
 
-    other = begin(*BESIDE, "diagnose.device=cuda:9", name="other")
+    other = begin(*BESIDE, "train.steps=6", "diagnose.device=cuda:9", name="other")
     assert work(other, Operator(other).at("new", 5, "diagnose")) == 0
     ((status, reason, _),) = answers_of(other, "diagnose")
     assert status == "refused"
@@ -267,7 +268,8 @@ def test_a_process_that_dies_fails_its_command_alone(begin: Begin, plain: RunDir
     run = begin(*BESIDE)
 
     def kill(event: JsonObject) -> None:
-        if event["type"] == "operation":
+        # One step behind its start it has hardly loaded anything; what it does counts for nothing.
+        if (event["type"], event.get("stage"), event.get("step")) == ("step", "new", 6):
             for child in psutil.Process().children():
                 if "sf_tui.worker.beside_process" in child.cmdline():
                     child.kill()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject, read_events
@@ -27,9 +25,7 @@ from support.quick_run import (
     live_probes,
     work,
 )
-from worker.test_recovery_ops import SHORT
-
-QUICK = (*SHORT, "train.steps=8", "diagnose.examples=4")
+from support.short_ops import QUICK, shorten_arms
 
 
 class DuringOperation:
@@ -59,33 +55,25 @@ def same_as(run: RunDirectory, undisturbed: RunDirectory) -> None:
         assert equal(ours, theirs), step
 
 
-@pytest.fixture(scope="module")
-def plain(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """Return the run with one frozen layer that no operation interrupts; tests only read it."""
-    profile = load_profile(profile_file, QUICK)
-    run = RunDirectory.create(
-        tmp_path_factory.mktemp("plain") / "run",
-        profile_text=dump_profile(profile),
-        profile_name="quick",
-        argv=["sf"],
-    )
-    assert work(run, Operator(run).at("new", 3, "freeze", layers=1)) == 0
-    return run
-
-
 @pytest.mark.parametrize(
     ("action", "part"),
     [
         ("diagnose", "scoring the start weights"),
         ("diagnose", "neighbors"),
-        ("recover", ""),
+        # Before it has begun, as a diagnosis that has only scored.
+        pytest.param("recover", "", marks=pytest.mark.slow),
         ("recover", "repairing"),
         ("anchor", "the start model's answers"),
     ],
 )
 def test_a_cancelled_operation_leaves_no_trace(
-    begin: Begin, plain: RunDirectory, action: str, part: str
+    begin: Begin,
+    plain: RunDirectory,
+    action: str,
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shorten_arms(monkeypatch)
     run = begin(*QUICK)
     operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 6, action)
     cancelling = DuringOperation(run, part, ("cancel", {}))
@@ -109,8 +97,9 @@ def by_id(run: RunDirectory, identity: str) -> list[tuple[str, str | None]]:
 
 
 def test_a_second_diagnosis_is_refused_at_once_and_what_waits_can_be_dropped(
-    begin: Begin, plain: RunDirectory
+    begin: Begin, plain: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_arms(monkeypatch)
     run = begin(*QUICK)
     during = DuringOperation(
         run,

@@ -14,7 +14,7 @@ import torch
 from sf_tui.cases.assemble import CaseOverrides, RunCase, run_case
 from sf_tui.cases.choice import choose_old_task, choose_stage
 from sf_tui.cases.operations import append_diagnosis, diagnose, repair
-from sf_tui.cases.rows import MOST_EXAMPLES, CaseNeeds, read_old_task, read_others
+from sf_tui.cases.rows import CaseNeeds, read_old_task, read_others
 from sf_tui.errors import DataError, RunError, UsageError
 from sf_tui.profile import Profile, TaskSettings, load_profile
 from sf_tui.run.directory import RunDirectory
@@ -33,6 +33,7 @@ from support.quick_run import (
     final_weights,
     work,
 )
+from support.short_ops import shorten_arms
 
 TEN = CaseNeeds(10)
 
@@ -232,8 +233,10 @@ def old_of(
 
 
 def test_a_file_that_nobody_split_gives_safe_examples_and_scores_all_others(
-    undisturbed: RunDirectory, rows: Write
+    undisturbed: RunDirectory, rows: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    most = 2000
+    monkeypatch.setattr("sf_tui.cases.rows.MOST_EXAMPLES", most)
     assembled, file = case_of(undisturbed), str(rows("old.jsonl", 60))
 
     assert old_of(assembled, TEN, whole=True, data=file) == (50, 10)
@@ -242,15 +245,15 @@ def test_a_file_that_nobody_split_gives_safe_examples_and_scores_all_others(
     assert old_of(assembled, TEN, whole=True, data=file, held_out=5) == (5, 55)
     with pytest.raises(DataError, match="60 rows can't give 59 safe examples"):
         old_of(assembled, CaseNeeds(59), whole=True, data=file)
-    many = str(rows("many.jsonl", MOST_EXAMPLES + 700))
-    assert old_of(assembled, TEN, whole=True, data=many) == (512, MOST_EXAMPLES)
+    many = str(rows("many.jsonl", most + 700))
+    assert old_of(assembled, TEN, whole=True, data=many) == (512, most)
 
     table = TaskSettings.model_validate({"name": "old", "data": many})
     needs = CaseNeeds(10, spare=True)
     found, _ = read_old_task(assembled.profile, table, assembled.case.loaded, needs, whole=True)
     assert found is not None
     parts = [found.held_out.rows, found.spare.rows, found.train]
-    assert [len(part) for part in parts] == [512, 2048 - 512, MOST_EXAMPLES + 700 - 2048]
+    assert [len(part) for part in parts] == [512, 2048 - 512, most + 700 - 2048]
     assert len({str(row.input_ids) for part in parts for row in part}) == sum(map(len, parts))
     few = str(rows("few.jsonl", 600))
     assert old_of(assembled, needs, whole=True, data=few) == (512, 10)
@@ -319,8 +322,9 @@ def test_a_control_is_all_of_its_rows(undisturbed: RunDirectory, rows: Write) ->
 
 
 def test_a_diagnosis_between_stop_and_resume_changes_nothing_of_the_course(
-    begin: Begin, undisturbed: RunDirectory
+    begin: Begin, undisturbed: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_arms(monkeypatch)
     run = begin()
     assert work(run, Operator(run).at("new", 6, "stop")) == 5
     with RunLock(run):

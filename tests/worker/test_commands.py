@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
@@ -41,15 +39,40 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_commands_that_make_no_sense_are_refused_and_change_nothing(
+RUBBISH: list[bytes] = [
+    b"rubbish\n",
+    b"\xff\xfe\x00\n",
+    b"[]\n",
+    b"{}\n",
+    b"\n",
+    b'{"id": "x-1", "action": ["freeze"], "arguments": {}}\n',
+    b'{"id": "x-2", "action": "freeze", "arguments": [3]}\n',
+    b'{"id": "x-3", "action": "freeze", "arguments": "layers=2"}\n',
+    b'{"id": "x-4", "action": "nothing", "arguments": null, "by": null}\n',
+    b'{"id": {"a": 1}, "action": "nothing", "arguments": {"\\ud800": 1}}\n',
+    b'{"id": "x-5", "action": "' + b"x" * 5000 + b'"}\n',
+    b'{"id": "torn", "action": "sto',
+]
+
+
+def test_what_makes_no_sense_or_is_no_command_is_refused_and_changes_nothing(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
     run = begin()
     operator = Operator(run)
     for step, (action, arguments, _) in enumerate(MISTAKES, start=1):
         operator.at("old", step, action, **arguments)
-    assert work(run, operator) == 0
-    answers = events_of(run, "command")
+
+    def write(event: JsonObject) -> None:
+        if event["type"] == "step" and (event["stage"], event["step"]) == ("new", 3):
+            with run.commands.open("ab") as file:
+                file.writelines(RUBBISH)
+
+    assert work(run, operator, write) == 0
+    assert_well_told(run)
+    assert {status for _, status in commands_of(run)} == {"refused"}
+    assert {"x-1", "x-2", "x-3", "x-4", "x-5"} <= {e["id"] for e in events_of(run, "command")}
+    answers = [e for e in events_of(run, "command") if e["stage"] == "old"]
     assert [(e["action"], e["status"]) for e in answers] == [
         (action, "refused") for action, _, _ in MISTAKES
     ]
@@ -57,37 +80,6 @@ def test_commands_that_make_no_sense_are_refused_and_change_nothing(
     for answer, (_, _, says) in zip(answers, MISTAKES, strict=True):
         assert says in answer["reason"]
         assert "\n" not in answer["reason"]
-    assert equal(final_weights(run), final_weights(undisturbed))
-
-
-def test_lines_that_are_no_commands_are_passed_over(
-    begin: Begin, undisturbed: RunDirectory
-) -> None:
-    run = begin()
-    lines: list[bytes] = [
-        b"rubbish\n",
-        b"\xff\xfe\x00\n",
-        b"[]\n",
-        b"{}\n",
-        b"\n",
-        b'{"id": "x-1", "action": ["freeze"], "arguments": {}}\n',
-        b'{"id": "x-2", "action": "freeze", "arguments": [3]}\n',
-        b'{"id": "x-3", "action": "freeze", "arguments": "layers=2"}\n',
-        b'{"id": "x-4", "action": "nothing", "arguments": null, "by": null}\n',
-        b'{"id": {"a": 1}, "action": "nothing", "arguments": {"\\ud800": 1}}\n',
-        b'{"id": "x-5", "action": "' + b"x" * 5000 + b'"}\n',
-        b'{"id": "torn", "action": "sto',
-    ]
-
-    def write(event: JsonObject) -> None:
-        if event["type"] == "step" and (event["stage"], event["step"]) == ("old", 3):
-            with run.commands.open("ab") as file:
-                file.writelines(lines)
-
-    assert work(run, write) == 0
-    assert_well_told(run)
-    assert {status for _, status in commands_of(run)} == {"refused"}
-    assert {"x-1", "x-2", "x-3", "x-4", "x-5"} <= {e["id"] for e in events_of(run, "command")}
     assert equal(final_weights(run), final_weights(undisturbed))
 
 
@@ -121,24 +113,20 @@ def test_freeze_is_accepted_and_done_and_holds_to_the_last_bit(begin: Begin) -> 
     assert drifts["new", 12][:3] == [0.0, 0.0, 0.0]
 
 
-def test_half_of_the_blocks_is_said_in_numbers(begin: Begin) -> None:
-    run = begin()
-    work(run, Operator(run).at("old", 4, "freeze"))
-    assert [e["arguments"]["layers"] for e in events_of(run, "command")] == [2, 2]
-
-
 def test_second_freeze_adds_and_a_repeated_one_says_so(begin: Begin) -> None:
-    run = begin()
-    operator = Operator(run).at("old", 3, "freeze", layers=1).at("old", 5, "freeze", layers=3)
-    assert work(run, operator.at("old", 7, "freeze", layers=2)) == 0
+    run = begin("train.steps=4")
+    operator = Operator(run).at("old", 1, "freeze", layers=1).at("old", 2, "freeze", layers=3)
+    assert work(run, operator.at("old", 3, "freeze")) == 0
     reasons = [e["reason"] for e in events_of(run, "command") if e["status"] == "done"]
     assert "block-0" in reasons[0]
     assert "block-1 to block-2" in reasons[1]
     assert "already" in reasons[2]
+    # Half of the blocks is said in numbers.
+    assert [e["arguments"]["layers"] for e in events_of(run, "command")[-2:]] == [2, 2]
 
 
 def test_unfreeze_lets_every_layer_train_again(begin: Begin) -> None:
-    run = begin()
+    run = begin("tasks.new.train.steps=1")
     operator = Operator(run).at("old", 4, "freeze", layers=4).at("old", 8, "unfreeze")
     assert work(run, operator) == 0
     assert_well_told(run)
@@ -153,18 +141,17 @@ def test_unfreeze_lets_every_layer_train_again(begin: Begin) -> None:
 
 def test_freeze_by_hand_leaves_the_next_stage_no_more_than_it_asked_for(begin: Begin) -> None:
     # The stage's own strategy holds three blocks; the operator asks for one.
-    run = begin(
-        'tasks.old.train.strategy="freeze"', "tasks.old.train.freeze={layers=3, embeddings=true}"
-    )
-    assert work(run, Operator(run).at("old", 4, "freeze", layers=1)) == 0
+    held = ('tasks.old.train.strategy="freeze"', "tasks.old.train.freeze={layers=3}")
+    run = begin(*held, "train.steps=2")
+    assert work(run, Operator(run).at("old", 1, "freeze", layers=1)) == 0
     started = {e["stage"]: e["frozen"] for e in events_of(run, "stage_started")}
     assert started["old"] == ["embeddings", "block-0", "block-1", "block-2"]
     assert started["new"] == ["embeddings", "block-0"]
 
 
 def test_tied_embeddings_are_told_when_they_are_frozen(begin: Begin) -> None:
-    run = begin("model.config.tie_word_embeddings=true")
-    assert work(run, Operator(run).at("old", 4, "freeze", layers=1)) == 0
+    run = begin("model.config.tie_word_embeddings=true", "train.steps=2")
+    assert work(run, Operator(run).at("old", 1, "freeze", layers=1)) == 0
     (done,) = [e for e in events_of(run, "command") if e["status"] == "done"]
     assert "output projection is tied" in done["reason"]
     assert "tied-embeddings" in [e["code"] for e in events_of(run, "alert") if e["stage"] == "new"]
@@ -189,16 +176,20 @@ def test_paused_run_takes_no_step_and_goes_on_as_if_nothing_had_been(
 
 def test_checkpoint_that_was_asked_for_is_never_deleted(begin: Begin) -> None:
     run = begin("checkpoint.keep_last=1", "checkpoint.keep_best=0")
-    assert work(run, Operator(run).at("old", 5, "checkpoint").at("new", 2, "checkpoint")) == 0
+    # Nor where a stop saves the same step.
+    operator = Operator(run).at("old", 5, "checkpoint").at("old", 5, "stop")
+    assert work(run, operator) == 5
+    assert work(run, Operator(run).at("new", 2, "checkpoint")) == 0
     assert checkpoints_of(run, "old") == ["step-000000", "step-000005", "step-000012"]
     assert checkpoints_of(run, "new") == ["step-000000", "step-000002", "step-000012"]
-    done = [e["reason"] for e in events_of(run, "command") if e["status"] == "done"]
+    asked = [e for e in events_of(run, "command") if e["action"] == "checkpoint"]
+    done = [e["reason"] for e in asked if e["status"] == "done"]
     assert done == ["step-000005", "step-000002"]
 
 
 def test_commands_sent_together_are_all_answered_in_their_order(begin: Begin) -> None:
     # A rollback throws away what was left to do at its step, but not the next command.
-    run = begin()
+    run = begin("tasks.new.train.steps=1")
     operator = Operator(run).at("old", 6, "rollback").at("old", 6, "freeze", layers=1)
     assert work(run, operator.at("old", 6, "checkpoint")) == 0
     assert_well_told(run)
@@ -219,49 +210,39 @@ def test_rollback_says_what_is_lost_and_goes_on_from_there(
     assert equal(final_weights(run), final_weights(undisturbed))
 
 
-@pytest.mark.parametrize("name", ["step-000004", "checkpoints/old/step-000004"])
 def test_rollback_to_a_named_checkpoint_undoes_a_freeze_that_came_later(
-    begin: Begin, undisturbed: RunDirectory, name: str
+    begin: Begin, undisturbed: RunDirectory
 ) -> None:
     run = begin()
-    operator = Operator(run).at("old", 6, "freeze", layers=2).at("old", 10, "rollback", to=name)
+    names = {"old": "step-000004", "new": "checkpoints/new/step-000004"}
+    operator = Operator(run)
+    for stage, name in names.items():
+        operator.at(stage, 6, "freeze", layers=2).at(stage, 10, "rollback", to=name)
     assert work(run, operator) == 0
-    (rewound,) = events_of(run, "rewound")
-    assert (rewound["step"], rewound["lost"]) == (4, 6)
-    # What lay behind the target is put aside and written anew by the new course.
-    assert checkpoints_of(run, "old") == [
-        "step-000000",
-        "step-000004",
-        "step-000008",
-        "step-000008~1",
-        "step-000012",
-    ]
+    told = [(e["stage"], e["step"], e["lost"]) for e in events_of(run, "rewound")]
+    assert told == [("old", 4, 6), ("new", 4, 6)]
+    for stage in names:
+        # What lay behind the target is put aside and written anew by the new course.
+        assert checkpoints_of(run, stage) == [
+            "step-000000",
+            "step-000004",
+            "step-000008",
+            "step-000008~1",
+            "step-000012",
+        ]
     assert equal(final_weights(run), final_weights(undisturbed))
 
 
 def test_freeze_survives_a_rollback_to_a_checkpoint_behind_it(begin: Begin) -> None:
-    run = begin()
+    run = begin("tasks.new.train.steps=1")
     operator = Operator(run).at("old", 3, "freeze", layers=1).at("old", 10, "rollback")
     assert work(run, operator) == 0
     frozen = [layer["name"] for layer in events_of(run, "drift")[-1]["layers"] if layer["frozen"]]
     assert frozen == ["embeddings", "block-0"]
 
 
-def test_rollback_at_the_start_of_a_stage_is_refused(begin: Begin) -> None:
-    run = begin()
-
-    def at_once(event: JsonObject) -> None:
-        if event["type"] == "checkpoint" and event["stage"] == "new" and event["step"] == 0:
-            request_command(run, "rollback")
-
-    assert work(run, at_once) == 0
-    (answer,) = events_of(run, "command")
-    assert (answer["status"], answer["stage"]) == ("refused", "new")
-    assert "no checkpoint before step 0" in answer["reason"]
-
-
 def test_rollback_of_a_paused_run_leaves_it_paused(begin: Begin) -> None:
-    run = begin()
+    run = begin("tasks.new.train.steps=1")
     operator = Operator(run).at("old", 6, "pause").after("pause", "rollback")
     assert work(run, operator.after("rollback", "resume")) == 0
     assert_well_told(run)
@@ -290,49 +271,42 @@ def test_stop_saves_everything_and_the_run_goes_on_later(
 
 def test_checkpoint_of_a_stop_is_not_kept_for_ever(begin: Begin) -> None:
     # A requeued job stops every few hours; each stop must not cost the disk a model.
-    run = begin("checkpoint.keep_last=1", "checkpoint.keep_best=0", "checkpoint.every=100")
-    for step in (3, 5, 7):
+    kept = ("checkpoint.keep_last=1", "checkpoint.keep_best=0", "checkpoint.every=100")
+    run = begin(*kept, "tasks.new.train.steps=1")
+    for step in (3, 5):
         assert work(run, Operator(run).at("old", step, "stop")) == 5
         assert f"step-{step:06d}" in checkpoints_of(run, "old")
     assert work(run) == 0
     assert checkpoints_of(run, "old") == ["step-000000", "step-000012"]
 
 
-def test_stop_at_a_checkpoint_that_was_asked_for_leaves_it_kept(begin: Begin) -> None:
-    run = begin("checkpoint.keep_last=1", "checkpoint.keep_best=0")
-    operator = Operator(run).at("old", 5, "checkpoint").at("old", 5, "stop")
-    assert work(run, operator) == 5
-    assert work(run) == 0
-    assert checkpoints_of(run, "old") == ["step-000000", "step-000005", "step-000012"]
+def test_command_between_two_stages_belongs_to_the_next_and_one_behind_the_last_is_refused(
+    begin: Begin,
+) -> None:
+    run = begin("train.steps=2")
 
+    def ask(event: JsonObject) -> None:
+        if event["type"] == "stage_finished":
+            request_command(run, "freeze", {"layers": 1})
+        if event["type"] == "checkpoint" and (event["stage"], event["step"]) == ("new", 0):
+            request_command(run, "rollback")
 
-def test_command_that_comes_too_late_is_refused(begin: Begin) -> None:
-    run = begin()
-
-    def late(event: JsonObject) -> None:
-        if event["type"] == "stage_finished" and event["stage"] == "new":
-            request_command(run, "freeze", {"layers": 2})
-
-    assert work(run, late) == 0
-    (answer,) = events_of(run, "command")
-    assert (answer["status"], answer["stage"]) == ("refused", None)
+    assert work(run, ask) == 0
+    told = [(e["action"], e["status"], e["stage"]) for e in events_of(run, "command")]
+    assert told == [
+        ("freeze", "accepted", "new"),
+        ("freeze", "done", "new"),
+        ("rollback", "refused", "new"),
+        ("freeze", "refused", None),
+    ]
+    _, done, rollback, _ = events_of(run, "command")
+    assert done["step"] == 0
+    assert "no checkpoint before step 0" in rollback["reason"]
     assert events_of(run)[-1]["type"] == "run_finished"
 
 
-def test_command_between_two_stages_belongs_to_the_next(begin: Begin) -> None:
-    run = begin()
-
-    def between(event: JsonObject) -> None:
-        if event["type"] == "stage_finished" and event["stage"] == "old":
-            request_command(run, "freeze", {"layers": 1})
-
-    assert work(run, between) == 0
-    done = events_of(run, "command")[-1]
-    assert (done["status"], done["stage"], done["step"]) == ("done", "new", 0)
-
-
 def test_command_of_the_same_id_is_carried_out_once(begin: Begin) -> None:
-    run = begin()
+    run = begin("tasks.new.train.steps=1")
     line = json.dumps({"id": "twice", "action": "checkpoint", "arguments": {}, "by": "user"}) + "\n"
 
     def write(event: JsonObject) -> None:
@@ -346,8 +320,8 @@ def test_command_of_the_same_id_is_carried_out_once(begin: Begin) -> None:
 
 def test_own_action_has_its_own_arguments_and_a_command_may_replace_them(begin: Begin) -> None:
     own = '[actions.hold]\nop = "freeze"\nkey = "h"\nlayers = 3\nembeddings = false\n'
-    run = begin(more=own)
-    operator = Operator(run).at("old", 3, "hold").at("new", 3, "hold", layers=4)
+    run = begin("train.steps=2", more=own)
+    operator = Operator(run).at("old", 1, "hold").at("new", 1, "hold", layers=4)
     assert work(run, operator) == 0
     arguments: list[dict[str, Any]] = [
         e["arguments"] for e in events_of(run, "command") if e["status"] == "done"

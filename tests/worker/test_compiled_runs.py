@@ -26,8 +26,8 @@ from support.quick_run import (
     work,
 )
 from support.several_ranks import work_in_ranks
+from support.short_ops import SHORT
 from worker.test_ranks import PLAIN, operate
-from worker.test_recovery_ops import SHORT
 
 COMPILED = "train.torch_compile=true"
 HAS_COMPILER = pytest.mark.skipif(

@@ -9,9 +9,23 @@ import pytest
 
 from sf_tui.cli.launching import finished_exit_code, repair_before_resume
 from sf_tui.errors import RunError
+from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import EventTail
-from support.quick_run import Begin, Operator, equal, events_of, final_weights, work
+from support.quick_run import Operator, equal, events_of, final_weights, work
+
+
+@pytest.fixture(scope="module")
+def stopped(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a run that an operator stopped; tests copy it."""
+    run = RunDirectory.create(
+        tmp_path_factory.mktemp("stopped") / "run",
+        profile_text=dump_profile(load_profile(profile_file)),
+        profile_name="quick",
+        argv=["sf"],
+    )
+    assert work(run, Operator(run).at("old", 7, "stop")) == 5
+    return run
 
 
 @pytest.mark.parametrize(
@@ -23,13 +37,10 @@ from support.quick_run import Begin, Operator, equal, events_of, final_weights, 
     ],
 )
 def test_repaired_run_ends_with_the_weights_of_one_never_damaged(
-    begin: Begin, tmp_path: Path, damage: str
+    stopped: RunDirectory, undisturbed: RunDirectory, tmp_path: Path, damage: str
 ) -> None:
-    run = begin()
-    assert work(run, Operator(run).at("old", 7, "stop")) == 5
-    intact = RunDirectory(tmp_path / "intact" / run.id)
-    shutil.copytree(run.path, intact.path)
-    assert work(intact) == 0
+    run = RunDirectory(tmp_path / stopped.id)
+    shutil.copytree(stopped.path, run.path)
     lines = run.events.read_bytes().splitlines(keepends=True)
     if damage == "emptied":
         lines = []
@@ -48,7 +59,7 @@ def test_repaired_run_ends_with_the_weights_of_one_never_damaged(
     repair_before_resume(run)
     assert finished_exit_code(run) is None
     assert work(run) == 0
-    assert equal(final_weights(run), final_weights(intact))
+    assert equal(final_weights(run), final_weights(undisturbed))
     tail = EventTail(run.events)
     tail.poll()
     assert not tail.is_damaged, tail.damage

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from sf_tui.engine.ranks import Ranks
+from sf_tui.run.directory import RunDirectory
 from sf_tui.vocabulary.commands import Command
 from sf_tui.worker.commands import CommandRunner
 from sf_tui.worker.decisions import CommandQueue, Decisions
 from sf_tui.worker.stop import StopSignals
+from support.busy_run import RULES, operate
 from support.quick_run import (
     Begin,
     assert_well_told,
@@ -22,7 +24,7 @@ from support.quick_run import (
     live_course,
     work,
 )
-from worker.test_resume_log import RULES, firings, operate
+from worker.test_resume_log import firings
 
 
 def test_decisions_survive_json() -> None:
@@ -63,11 +65,8 @@ def test_a_rank_takes_over_a_pause_that_rank_0_alone_has_carried_out() -> None:
 
 
 def test_decisions_that_went_through_json_have_the_same_effect(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, busy: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = begin(more=RULES, name="plain")
-    assert work(plain, operate(plain)) == 0
-
     before_step, after_step = CommandQueue.before_step, CommandQueue.after_step
     sent: list[Decisions] = []
 
@@ -88,8 +87,8 @@ def test_decisions_that_went_through_json_have_the_same_effect(
     run = begin(more=RULES, name="sent")
     assert work(run, operate(run)) == 0
     assert_well_told(run)
-    assert commands_of(run) == commands_of(plain)
-    assert firings(run) == firings(plain)
-    assert live_course(run) == live_course(plain)
-    assert equal(final_weights(run), final_weights(plain))
+    assert commands_of(run) == commands_of(busy)
+    assert firings(run) == firings(busy)
+    assert live_course(run) == live_course(busy)
+    assert equal(final_weights(run), final_weights(busy))
     assert {command.by for one in sent for command in one.commands} >= {"hold", "back"}

@@ -30,7 +30,7 @@ def frozen_from_the_first_step(run: RunDirectory) -> bool:
 def test_a_command_sent_before_the_worker_has_started_is_carried_out_at_step_0(
     begin: Begin,
 ) -> None:
-    asked, told = begin(), begin(name="told")
+    asked, told = (begin("train.steps=4", name=name) for name in ("asked", "told"))
     request_command(asked, "freeze", {"layers": 2})
     assert work(asked) == 0
     (accepted, done) = events_of(asked, "command")

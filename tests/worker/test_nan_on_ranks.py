@@ -28,7 +28,10 @@ intermediate_size = 32
 max_position_embeddings = 64
 """
 )
-BURSTS = ("tasks.new.train.learning_rate=1e30", "train.batch_size=5")
+BURSTS = (
+    *("tasks.new.train.learning_rate=1e30", "train.batch_size=5"),
+    *("tasks.old.train.steps=2", "tasks.new.train.steps=4"),
+)
 CONTINUES = ('tasks.new.train.on_nan="continue"', "tasks.new.train.nan_lr_factor=1e-33")
 
 
@@ -44,7 +47,8 @@ def told(run: RunDirectory) -> list[tuple[str, int, str]]:
     return [*rewinds, *((e["stage"], e["step"], "alert") for e in alerts)]
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
+# With whole weights, a loss of one rank alone is tested below.
+@pytest.mark.parametrize("sharding", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
 @pytest.mark.parametrize(
     "then",
     [
@@ -72,7 +76,8 @@ def test_all_ranks_go_back_where_one_process_does(
 
 @pytest.mark.parametrize("sharding", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_a_loss_of_one_rank_alone_stops_all(sharding: str, tmp_path: Path) -> None:
-    run = begin(tmp_path / "run", "train.batch_size=5", f'launch.sharding="{sharding}"')
+    few = ("train.batch_size=5", "tasks.new.train.steps=1", "tasks.old.train.steps=6")
+    run = begin(tmp_path / "run", *few, f'launch.sharding="{sharding}"')
 
     def break_later(worker: Worker) -> None:  # noqa: ARG001  the ranks' protocol
         forward = torch.nn.functional.cross_entropy

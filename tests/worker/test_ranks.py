@@ -36,7 +36,7 @@ from support.quick_run import (
     work,
 )
 from support.several_ranks import RankEnd, fork_ranks, work_in_ranks
-from worker.test_recovery_ops import SHORT
+from support.short_ops import SHORT
 
 PLAIN = (
     *("model.config.attention_dropout=0.0", "model.config.hidden_dropout=0.0"),
@@ -92,7 +92,7 @@ def _rank(number: int, world: int, *, lockstep: bool) -> Ranks:
 
 
 def test_two_ranks_train_and_measure_as_one_process(begin: Begin) -> None:
-    assert_two_are_one(begin(*PLAIN, name="one"), begin(*PLAIN, name="two"))
+    assert_two_are_one(*(begin(*PLAIN, "train.steps=8", name=name) for name in ("one", "two")))
 
 
 @pytest.mark.slow  # what a family changes is tested with divided weights, too
@@ -235,6 +235,9 @@ def test_a_stopped_run_goes_on_byte_for_byte_and_on_other_numbers_of_ranks(begin
     ]
 
 
+FEW = "train.steps=6"
+
+
 def interrupting(number: signal.Signals, victim: int, step: int) -> tuple[object, ...]:
     """Return a listener and what the ranks do first, so that a rank gets a signal at a step."""
     note = Path(tempfile.mkdtemp()) / "pid"
@@ -251,8 +254,8 @@ def interrupting(number: signal.Signals, victim: int, step: int) -> tuple[object
 
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(begin: Begin, victim: int) -> None:
-    run = begin(*PLAIN)
-    listen, first = interrupting(signal.SIGKILL, victim, 6)
+    run = begin(*PLAIN, FEW)
+    listen, first = interrupting(signal.SIGKILL, victim, 5)
     ends = work_in_ranks(run, listen, on_rank=first, patience_s=30)
     assert ends[victim].code == -signal.SIGKILL
     other = ends[1 - victim]
@@ -265,14 +268,14 @@ def test_a_killed_rank_ends_all_and_the_run_can_be_resumed(begin: Begin, victim:
         assert (last["type"], last["status"]) == ("run_finished", "failed")
         assert "rank 1 is gone" in last["reason"]
     assert_same_everywhere(work_in_ranks(run))
-    whole = begin(*PLAIN, name="whole")
+    whole = begin(*PLAIN, FEW, name="whole")
     assert_same_everywhere(work_in_ranks(whole))
     assert equal(final_weights(run), final_weights(whole))
 
 
 def test_a_signal_to_any_rank_stops_all_at_the_same_step(begin: Begin) -> None:
-    run = begin(*PLAIN)
-    listen, first = interrupting(signal.SIGUSR1, 1, 5)
+    run = begin(*PLAIN, FEW)
+    listen, first = interrupting(signal.SIGUSR1, 1, 3)
     assert_same_everywhere(work_in_ranks(run, listen, on_rank=first), 5)
     last = events_of(run)[-1]
     assert last["reason"].startswith("stopped by signal SIGUSR1")
@@ -281,7 +284,7 @@ def test_a_signal_to_any_rank_stops_all_at_the_same_step(begin: Begin) -> None:
 
 
 def test_a_rank_that_fails_says_why_in_the_run(begin: Begin) -> None:
-    run = begin(*PLAIN)
+    run = begin(*PLAIN, FEW)
 
     def break_later(worker: object) -> None:  # noqa: ARG001  the ranks' protocol
         from sf_tui.engine.loop import StageTuner

@@ -28,13 +28,7 @@ from support.quick_run import (
     live_probes,
     work,
 )
-
-# A repair of so few steps that the whole run still plays in seconds; scaled back, it has its effect
-# also where none of them is better than none.
-SHORT = (
-    *("recover.steps=6", "diagnose.steps=6", "diagnose.time=0"),
-    *("anchor.cache_size=64", "recover.interpolate=0.7"),
-)
+from support.short_ops import SHORT, shorten_arms
 
 METRIC = 'data = "biography:{}"\nmetric = "token_accuracy"\n'
 
@@ -63,7 +57,9 @@ def mended(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     run = RunDirectory.create(
         folder / "run", profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
     )
-    assert work(run, operate(run)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_arms(patch)
+        assert work(run, operate(run)) == 0
     assert_well_told(run)
     return run
 
@@ -105,8 +101,8 @@ def test_a_mended_run_that_is_killed_ends_with_the_same_weights(
     mended: RunDirectory, tmp_path: Path
 ) -> None:
     moments = command_moments(mended)
-    # Two of a repair, one of them in the middle; one of an edit; the end of a rollback.
-    chosen = [*moments["recover"][:2], moments["shift-edit"][0], moments["rollback"][-1]]
+    # In the middle of a repair, and of an edit; a `slow` test kills behind each.
+    chosen = [moments["recover"][0], moments["shift-edit"][0]]
     assert_mended_again(mended, tmp_path, chosen)
 
 
@@ -119,9 +115,10 @@ def test_a_mended_run_that_is_killed_behind_any_command_ends_with_the_same_weigh
 
 
 def test_a_recovery_test_leaves_the_run_as_it_would_have_been(
-    begin: Begin, undisturbed: RunDirectory
+    begin: Begin, undisturbed: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = begin(*SHORT, "diagnose.time=60")
+    shorten_arms(monkeypatch)
+    run = begin(*SHORT)
     operator = Operator(run).at("new", 3, "diagnose", thorough=True).at("new", 9, "diagnose")
     assert work(run, operator) == 0
     found = events_of(run, "diagnosis")
@@ -236,7 +233,7 @@ def test_the_weights_of_a_repair_are_saved_beside_those_from_before_it(begin: Be
 
 
 def test_a_repair_leaves_an_anchored_stage_as_it_is_and_can_leave_it_free(begin: Begin) -> None:
-    run = begin(*SHORT)
+    run = begin(*SHORT, "train.steps=8")
     operator = Operator(run).at("new", 2, "recover", then_anchor=False)
     operator.at("new", 4, "anchor", strength=2.0).at("new", 6, "recover")
     assert work(run, operator) == 0
@@ -254,14 +251,14 @@ def test_a_repair_where_no_anchor_is_possible_says_so(
         return "this loop takes no anchor" if what == "anchor" else None
 
     monkeypatch.setattr(StageTuner, "refusal", refusal)
-    run = begin(*SHORT)
-    assert work(run, Operator(run).at("new", 6, "recover")) == 0
+    run = begin(*SHORT, "train.steps=4")
+    assert work(run, Operator(run).at("new", 3, "recover")) == 0
     assert reasons(run, "recover")[0].endswith("; not anchored: this loop takes no anchor")
 
 
 def test_a_freeze_of_what_is_frozen_changes_nothing_and_says_so(begin: Begin) -> None:
-    run = begin()
-    operator = Operator(run).at("new", 2, "freeze", layers=1).at("new", 4, "freeze", layers=1)
+    run = begin("train.steps=3")
+    operator = Operator(run).at("new", 1, "freeze", layers=1).at("new", 2, "freeze", layers=1)
     assert work(run, operator) == 0
     done = [e for e in events_of(run, "command") if e["status"] == "done"]
     assert [event.get("changed", True) for event in done] == [True, False]
@@ -282,7 +279,7 @@ def test_rollback_undoes_a_repair_at_the_step_itself(
 def test_the_weights_from_before_a_repair_stay_when_the_run_stops_behind_it(
     begin: Begin,
 ) -> None:
-    run = begin(*SHORT)
+    run = begin(*SHORT, "tasks.old.train.steps=4", "tasks.new.train.steps=8")
     assert work(run, Operator(run).at("new", 6, "recover").after("recover", "stop")) == 5
     names = sorted(path.name for path in (run.checkpoints / "new").iterdir())
     assert {"step-000006", "step-000006~1"} <= set(names)
@@ -327,7 +324,7 @@ def test_a_repair_frees_the_frozen_layers_that_have_moved(
 
 
 def test_where_no_task_was_learnt_before_there_is_nothing_to_test_or_mend(begin: Begin) -> None:
-    run = begin(*SHORT)
+    run = begin(*SHORT, "train.steps=4")
     operator = Operator(run).at("old", 2, "diagnose").at("old", 3, "recover")
     assert work(run, operator) == 0
     statuses = {(e["action"], e["status"]) for e in events_of(run, "command")}
@@ -344,7 +341,10 @@ def test_an_edit_under_the_floor_fails_and_the_run_continues_unharmed(
         text.replace('data = "biography:old"\n', METRIC.format("old"))
     )
     # Long enough that the new task is learned: without the stage, much of it is lost.
-    learns = ("train.steps=80", "tasks.new.train.learning_rate=0.03")
+    learns = (
+        *("tasks.new.train.steps=60", "tasks.new.train.learning_rate=0.03"),
+        *("probe.every=30", "probe.every_in_window=30", "checkpoint.every=30"),
+    )
     profile = load_profile(tmp_path / "floor.toml", (*SHORT, *learns))
     runs = []
     for name in ("plain", "refused"):
@@ -353,7 +353,7 @@ def test_an_edit_under_the_floor_fails_and_the_run_continues_unharmed(
         )
         operator = Operator(run)
         if name == "refused":
-            operator.at("new", 74, "interpolate", keep=0.0)
+            operator.at("new", 55, "interpolate", keep=0.0)
         assert work(run, operator) == 0
         runs.append(run)
     plain, refused = runs

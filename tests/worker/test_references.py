@@ -11,15 +11,17 @@ from sf_tui.engine.prepare import PreparedRun, prepare_run
 from sf_tui.engine.start_weights import open_start_weights
 from sf_tui.neighbors.anatomy import every_prompt, prompts_of
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
-from sf_tui.profile import StageSpec, load_profile
+from sf_tui.profile import StageSpec, dump_profile, load_profile
 from sf_tui.profile.references import references_of
 from sf_tui.run.directory import RunDirectory
 from sf_tui.tasks.encoding import NO_LOSS
 from sf_tui.worker.checkpoints import read_record
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
-from support.quick_run import Begin, Operator, events_of, work
+from support.quick_run import PROFILE, Begin, Operator, events_of, work
 
 THIRD = '[[tasks]]\nname = "third"\ndata = "biography:new-2"\n'
+# Enough to tell the weights of the stages' starts apart.
+FEW = ("tasks.old.train.steps=6", "tasks.new.train.steps=6")
 ANCHORED = 'tasks.third.train.strategy="anchor"'
 
 
@@ -48,7 +50,7 @@ def agrees(
 def test_neighbors_are_answered_by_the_first_start_and_taught_prompts_by_the_stage_behind(
     begin: Begin,
 ) -> None:
-    run = begin(ANCHORED, more=THIRD)
+    run = begin(ANCHORED, *FEW, more=THIRD)
     assert work(run) == 0
     prepared, spec, bank = stored_bank(run)
     assert len(bank) == 48
@@ -74,9 +76,19 @@ def test_neighbors_are_answered_by_the_first_start_and_taught_prompts_by_the_sta
     assert "48 prompts" in told
 
 
-def test_an_anchor_that_is_pressed_says_what_it_holds(begin: Begin) -> None:
-    run = begin(more=THIRD)
+@pytest.fixture(scope="module")
+def pressed(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a finished run of three stages with an anchor in the last; tests only read it."""
+    folder = tmp_path_factory.mktemp("pressed")
+    (folder / "third.toml").write_text(PROFILE + THIRD)
+    text = dump_profile(load_profile(folder / "third.toml", FEW))
+    run = RunDirectory.create(folder / "run", profile_text=text, profile_name="quick", argv=["sf"])
     assert work(run, Operator(run).at("third", 5, "anchor")) == 0
+    return run
+
+
+def test_an_anchor_that_is_pressed_says_what_it_holds(pressed: RunDirectory) -> None:
+    run = pressed
     done = [e["reason"] for e in events_of(run, "command") if e["status"] == "done"]
     assert done[0].startswith(
         "held to the start of new on 36 neighbor prompts and on prompts of old, new as the run "
@@ -90,7 +102,7 @@ def test_without_prompts_of_taught_tasks_a_stage_is_held_to_its_own_start(
 ) -> None:
     # Plain text has no prompts: then the start of the run would unlearn what it taught.
     texts = () if share == 0 else ('tasks.old.data="biography:pretrain"',)
-    run = begin(ANCHORED, f"anchor.taught_share={share}", *texts, more=THIRD)
+    run = begin(ANCHORED, *FEW, f"anchor.taught_share={share}", *texts, more=THIRD)
     assert work(run) == 0
     prepared, spec, bank = stored_bank(run)
     neighbors = bank.part([at for at, kind in enumerate(bank.kinds) if kind != TAUGHT])
@@ -98,11 +110,9 @@ def test_without_prompts_of_taught_tasks_a_stage_is_held_to_its_own_start(
     assert not agrees(run, prepared, spec, neighbors, "new")
 
 
-def test_a_repair_refers_to_the_same_weights(begin: Begin) -> None:
-    run = begin(more=THIRD)
-    assert work(run) == 0
-    profile = load_profile(run.profile)
-    record = read_record(run, profile)
+def test_a_repair_refers_to_the_same_weights(pressed: RunDirectory) -> None:
+    profile = load_profile(pressed.profile)
+    record = read_record(pressed, profile)
     case = run_case(record, CaseNeeds(0), CaseOverrides()).case
     assert case.references is not None
     assert [task.name for task in case.references.taught] == ["old", "new"]

@@ -17,6 +17,7 @@ from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject
 from sf_tui.worker.stop import StopSignals
 from sf_tui.worker.worker import Worker
+from support.busy_run import operate
 from support.put_back import put_back
 from support.quick_run import (
     PROFILE,
@@ -30,53 +31,6 @@ from support.quick_run import (
     live_probes,
     work,
 )
-
-RULES = """\
-[[rules]]
-name = "hold"
-metric = "drift"
-above = 0.1
-action = "freeze"
-arguments = {layers = 1}
-[[rules]]
-name = "back"
-metric = "drift"
-above = 0.4
-action = "rollback"
-arguments = {to = "step-000000"}
-[[rules]]
-name = "keep"
-metric = "loss"
-below = 100.0
-once = false
-action = "checkpoint"
-"""
-
-
-def operate(run: RunDirectory) -> Operator:
-    # Never at a step that ends with a checkpoint: a command that nobody had read when the worker
-    # was killed behind it is refused by the next one, and the operator would have to ask again.
-    operator = Operator(run)
-    operator.at("old", 2, "freeze", layers=2).at("old", 3, "unfreeze")
-    operator.at("old", 6, "pause").after("pause", "resume")
-    operator.at("old", 7, "checkpoint").at("old", 10, "rollback", to="step-000004")
-    operator.at("old", 11, "freeze", layers=3)
-    operator.at("new", 3, "unfreeze").at("new", 7, "rollback").at("new", 9, "freeze", layers=1)
-    return operator
-
-
-@pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """Return a finished run in which much was asked for."""
-    folder = tmp_path_factory.mktemp("busy")
-    (folder / "busy.toml").write_text(PROFILE + RULES)
-    profile = load_profile(folder / "busy.toml")
-    run = RunDirectory.create(
-        folder / "run", profile_text=dump_profile(profile), profile_name="quick", argv=["sf"]
-    )
-    assert work(run, operate(run)) == 0
-    assert_well_told(run)
-    return run
 
 
 def assert_goes_on(busy: RunDirectory, path: Path, count: int, *, late: bool) -> None:
@@ -124,8 +78,8 @@ def test_the_busy_run_did_what_it_was_asked_to(busy: RunDirectory) -> None:
 
 
 def test_kill_at_a_nasty_moment_changes_nothing(busy: RunDirectory, tmp_path: Path) -> None:
-    # Every other one; `slow` tests kill it behind any event.
-    for count in nasty(events_of(busy))[::2]:
+    # Every fourth; `slow` tests kill it behind any event.
+    for count in nasty(events_of(busy))[::4]:
         assert_goes_on(busy, tmp_path / f"{count}", count, late=False)
 
 
@@ -150,7 +104,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stop_that_was_cut_off_by_a_kill_has_failed_and_the_run_goes_on(
     stopped: RunDirectory, undisturbed: RunDirectory, tmp_path: Path, late: bool
 ) -> None:
@@ -184,29 +138,38 @@ def behind(run: RunDirectory, wanted: Callable[[JsonObject], bool]) -> int:
     return next(event["seq"] for event in events_of(run) if wanted(event))
 
 
-def test_stop_before_a_command_is_done_again_does_not_lose_it(begin: Begin, tmp_path: Path) -> None:
-    whole = begin()
-    assert work(whole, Operator(whole).at("old", 6, "freeze", layers=2)) == 0
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return a finished run that an operator froze in its first stage; tests only read it."""
+    folder = tmp_path_factory.mktemp("frozen")
+    (folder / "quick.toml").write_text(PROFILE)
+    text = dump_profile(load_profile(folder / "quick.toml"))
+    run = RunDirectory.create(folder / "run", profile_text=text, profile_name="quick", argv=["sf"])
+    assert work(run, Operator(run).at("old", 6, "freeze", layers=2)) == 0
+    return run
+
+
+def test_stop_before_a_command_is_done_again_does_not_lose_it(
+    frozen: RunDirectory, tmp_path: Path
+) -> None:
     # Killed at step 7, resumed at step 4, and stopped there before it comes to step 6 again.
-    killed = behind(whole, lambda e: e["type"] == "step" and e["step"] == 7)
-    run = put_back(whole, tmp_path / "killed", killed, late=False)
+    killed = behind(frozen, lambda e: e["type"] == "step" and e["step"] == 7)
+    run = put_back(frozen, tmp_path / "killed", killed, late=False)
     signals = StopSignals()
     signals.received = "SIGTERM"
     assert Worker(run, signals).work() == 5
     assert events_of(run, "checkpoint")[-1]["step"] == 4
     assert work(run) == 0
     assert_well_told(run)
-    assert live_course(run) == live_course(whole)
-    assert equal(final_weights(run), final_weights(whole))
+    assert live_course(run) == live_course(frozen)
+    assert equal(final_weights(run), final_weights(frozen))
 
 
 def test_command_that_a_rollback_went_behind_is_not_done_again(
-    begin: Begin, undisturbed: RunDirectory, tmp_path: Path
+    frozen: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
 ) -> None:
-    whole = begin()
-    assert work(whole, Operator(whole).at("old", 6, "freeze", layers=2)) == 0
-    killed = behind(whole, lambda e: e["type"] == "step" and e["step"] == 7)
-    run = put_back(whole, tmp_path / "killed", killed, late=False)
+    killed = behind(frozen, lambda e: e["type"] == "step" and e["step"] == 7)
+    run = put_back(frozen, tmp_path / "killed", killed, late=False)
     assert work(run, Operator(run).at("old", 5, "rollback", to="step-000000")) == 0
     assert_well_told(run)
     assert equal(final_weights(run), final_weights(undisturbed))
@@ -228,7 +191,7 @@ below = 100.0
 action = "freeze"
 arguments = {layers = 2}
 """
-    whole = begin(more=rules)
+    whole = begin("train.steps=4", more=rules)
     assert work(whole) == 0
     killed = behind(whole, lambda e: e["type"] == "command" and e["by"] == "hold")
     run = put_back(whole, tmp_path / "killed", killed, late=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sf_tui.profile import Rule
 from sf_tui.run.directory import RunDirectory
 from sf_tui.worker.rules import RuleWatch
@@ -93,39 +91,37 @@ def test_freeze_by_rule_is_told_with_its_value_and_holds(begin: Begin) -> None:
 
 
 def test_rule_fires_once_in_a_run_unless_it_says_otherwise(begin: Begin) -> None:
-    once = begin(more=rule("drift", "above = 0.4", "checkpoint"), name="once")
-    assert work(once) == 0
-    assert commands_of(once) == [("checkpoint", "accepted"), ("checkpoint", "done")]
-    often = begin(more=rule("drift", "above = 0.4", "checkpoint", "once = false"), name="often")
-    assert work(often) == 0
-    places = {(e["stage"], e["step"]) for e in events_of(often, "command")}
-    assert places == {("old", 8), ("new", 8)}
+    once = rule("drift", "above = 0.4", "checkpoint")
+    often = rule("drift", "above = 0.4", "checkpoint", "once = false").replace("guardian", "often")
+    run = begin(more=once + often)
+    assert work(run) == 0
+    told = [(e["by"], e["stage"], e["step"]) for e in events_of(run, "command")]
+    assert told[::2] == [("guardian", "old", 8), ("often", "old", 8), ("often", "new", 8)]
 
 
-@pytest.mark.parametrize(
-    ("metric", "bound", "place"),
-    [
-        ("loss", "below = 100.0", ("old", 1)),
-        ("grad_norm", "above = 0.0", ("old", 1)),
-        ("new_accuracy", "below = 0.5", ("old", 4)),
-        ("old_accuracy", "below = 0.5", ("new", 4)),
-        ("drop", "below = 0.5", ("new", 4)),
-    ],
-)
-def test_every_metric_can_fire_as_soon_as_it_is_measured(
-    begin: Begin, metric: str, bound: str, place: tuple[str, int]
+MEASURED = {
+    "loss": ("below = 100.0", ("old", 1)),
+    "grad_norm": ("above = 0.0", ("old", 1)),
+    "new_accuracy": ("below = 0.5", ("old", 4)),
+    "old_accuracy": ("below = 0.5", ("new", 4)),
+    "drop": ("below = 0.5", ("new", 4)),
+}
+
+
+def test_every_metric_can_fire_as_soon_as_it_is_measured_and_rules_have_an_order(
+    begin: Begin,
 ) -> None:
-    run = begin("tasks.new.train.steps=4", more=rule(metric, bound, "checkpoint"))
+    # Of two at one step, the second finds what the first has done.
+    actions = {"loss": "freeze", "grad_norm": "unfreeze"}
+    rules = "".join(
+        rule(metric, bound, actions.get(metric, "checkpoint")).replace("guardian", f"by-{metric}")
+        for metric, (bound, _) in MEASURED.items()
+    )
+    run = begin("train.steps=4", more=rules)
     assert work(run) == 0
-    assert {(e["stage"], e["step"]) for e in events_of(run, "command")} == {place}
-
-
-def test_several_rules_fire_in_their_order_at_one_step(begin: Begin) -> None:
-    second = rule("grad_norm", "above = 0.0", "unfreeze").replace("guardian", "second")
-    run = begin(more=rule("loss", "below = 100.0", "freeze") + second)
-    assert work(run) == 0
-    done = [(e["by"], e["action"], e["step"]) for e in events_of(run, "command")]
-    assert done[::2] == [("guardian", "freeze", 1), ("second", "unfreeze", 1)]
+    told = [(e["by"], (e["stage"], e["step"])) for e in events_of(run, "command")]
+    assert told[::2] == [(f"by-{metric}", place) for metric, (_, place) in MEASURED.items()]
+    assert [status for _, status in commands_of(run)] == ["accepted", "done"] * len(MEASURED)
 
 
 def test_action_that_makes_no_sense_is_refused_and_the_run_goes_on(
@@ -160,6 +156,6 @@ def test_rule_stops_the_run_and_a_resume_goes_on_without_stopping_again(
 
 
 def test_rule_pauses_and_the_operator_lets_it_go_on(begin: Begin) -> None:
-    run = begin(more=rule("drift", "above = 0.4", "pause"))
+    run = begin("tasks.new.train.steps=1", more=rule("drift", "above = 0.4", "pause"))
     assert work(run, Operator(run).after("pause", "resume")) == 0
     assert [e["step"] for e in events_of(run, "command")] == [8, 8, 8, 8]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
 from sf_tui.errors import RunError
+from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject, read_events
 from sf_tui.run.state import fold
@@ -62,14 +64,14 @@ def test_danger_is_told_only_where_something_can_be_lost(undisturbed: RunDirecto
 
 
 def test_window_longer_than_the_stage_ends_with_it(begin: Begin) -> None:
-    run = begin("window.steps=150")
+    run = begin("window.steps=150", "train.steps=2")
     assert work(run) == 0
     told = [(e["step"], e["state"], e["window"]) for e in events_of(run, "danger")]
-    assert told == [(0, "entered", 12), (12, "left", 12)]
+    assert told == [(0, "entered", 2), (2, "left", 2)]
 
 
 def test_no_window_no_danger(begin: Begin) -> None:
-    run = begin("window.steps=0")
+    run = begin("window.steps=0", "train.steps=2")
     assert work(run) == 0
     assert events_of(run, "danger") == []
 
@@ -83,9 +85,25 @@ def test_probes_are_denser_inside_the_window(begin: Begin) -> None:
     assert steps == {"old": [0, 3, 6, 9, 12], "new": [0, 2, 4, 6, 8, 9, 12]}
 
 
-def test_first_and_last_probe_take_the_whole_held_out_sets(begin: Begin) -> None:
-    run = begin("probe.examples=3")
+@pytest.fixture(scope="module")
+def by_three(profile_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """Return the run with probes of three examples, the old task measured in nats.
+
+    In nats a small model moves at every step. Tests only read it.
+    """
+    profile = load_profile(profile_file, ["probe.examples=3", "tasks.old.metric=nll"])
+    run = RunDirectory.create(
+        tmp_path_factory.mktemp("by-three") / "run",
+        profile_text=dump_profile(profile),
+        profile_name="quick",
+        argv=["sf"],
+    )
     assert work(run) == 0
+    return run
+
+
+def test_first_and_last_probe_take_the_whole_held_out_sets(by_three: RunDirectory) -> None:
+    run = by_three
     for stage in ("old", "new"):
         probes = [e for e in events_of(run, "probe") if e["stage"] == stage]
         assert [e["full"] for e in probes] == [True, False, False, True]
@@ -98,10 +116,9 @@ def test_first_and_last_probe_take_the_whole_held_out_sets(begin: Begin) -> None
             assert [e["subset"][task]["n"] for e in probes if e["full"]] == [3, 3]
 
 
-def test_drop_is_what_an_old_task_has_lost_on_the_same_examples(begin: Begin) -> None:
-    # In nats, where a small model moves at every step; a likelihood is lost when it rises.
-    run = begin("tasks.old.metric=nll")
-    assert work(run) == 0
+def test_drop_is_what_an_old_task_has_lost_on_the_same_examples(by_three: RunDirectory) -> None:
+    run = by_three
+    # A likelihood is lost when it rises.
     probes = [e for e in events_of(run, "probe") if e["stage"] == "new"]
     paired = [e.get("subset", e["metrics"])["old"]["nll"] for e in probes]
     assert [e["drop"] for e in probes] == pytest.approx([now - paired[0] for now in paired])
@@ -121,7 +138,7 @@ def test_drop_beyond_its_bound_is_told_and_again_when_it_doubles(begin: Begin) -
 
 
 def test_task_that_is_not_watched_is_probed_and_never_counted(begin: Begin) -> None:
-    run = begin("tasks.old.watch=false")
+    run = begin("tasks.old.watch=false", "train.steps=4")
     assert work(run) == 0
     probes = [e for e in events_of(run, "probe") if e["stage"] == "new"]
     assert all("old" in e["metrics"] and e["drop"] is None for e in probes)
@@ -129,22 +146,24 @@ def test_task_that_is_not_watched_is_probed_and_never_counted(begin: Begin) -> N
 
 
 def test_known_first_task_is_probed_and_never_trained(begin: Begin) -> None:
-    run = begin("tasks.old.learn=false")
+    run = begin("tasks.old.learn=false", "train.steps=4")
     assert work(run) == 0
     (started,) = events_of(run, "stage_started")
     assert (started["stage"], started["known"]) == ("new", ["old"])
     assert all(list(e["metrics"]) == ["old", "new"] for e in events_of(run, "probe"))
 
 
-def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
-    run = begin("replay_stage.steps=4", "replay_stage.train.learning_rate=0.001")
+def test_recovery_is_a_last_stage_on_a_known_task_and_epochs_count_rows(begin: Begin) -> None:
+    steps = ("tasks.old.train.steps=2", "tasks.new.train={epochs=0.5}")
+    run = begin("replay_stage.steps=4", "replay_stage.train.learning_rate=0.001", *steps)
     assert work(run) == 0
     started = [
         (e["stage"], e["task"], e["steps"], e["known"]) for e in events_of(run, "stage_started")
     ]
     assert started == [
-        ("old", "old", 12, []),
-        ("new", "new", 12, ["old"]),
+        ("old", "old", 2, []),
+        # 18 questions about three people, four a step, half an epoch.
+        ("new", "new", 3, ["old"]),
         ("replay", "old", 4, ["new"]),
     ]
     rates = [e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "replay"]
@@ -152,10 +171,15 @@ def test_recovery_is_a_last_stage_on_a_known_task(begin: Begin) -> None:
     assert list(events_of(run)[-1]["metrics"]) == ["old", "new"]
 
 
-def test_strategy_freeze_holds_its_own_stage_alone(begin: Begin) -> None:
-    run = begin(
-        'tasks.old.train.strategy="freeze"', "tasks.old.train.freeze={layers=2, embeddings=true}"
-    )
+FROZEN = (
+    'tasks.old.train.strategy="freeze"',
+    "tasks.old.train.freeze={layers=2, embeddings=true}",
+    "tasks.new.train.steps=4",
+)
+
+
+def test_strategy_freeze_holds_its_own_stage_alone_and_is_resumed(begin: Begin) -> None:
+    run = begin(*FROZEN)
     assert work(run) == 0
     started = {e["stage"]: (e["strategy"], e["frozen"]) for e in events_of(run, "stage_started")}
     assert started == {
@@ -167,38 +191,15 @@ def test_strategy_freeze_holds_its_own_stage_alone(begin: Begin) -> None:
     assert equal({n: start[n] for n in held}, {n: end[n] for n in held})
     assert not equal(start, end)
 
-
-def test_frozen_stage_is_resumed_frozen(begin: Begin) -> None:
-    settings = (
-        'tasks.old.train.strategy="freeze"',
-        "tasks.old.train.freeze={layers=2, embeddings=true}",
-    )
-    whole, parts = begin(*settings, name="whole"), begin(*settings, name="parts")
-    assert work(whole) == 0
+    parts = begin(*FROZEN, name="parts")
     assert work(parts, Operator(parts).at("old", 6, "stop")) == 5
     assert work(parts) == 0
-    assert equal(final_weights(whole), final_weights(parts))
+    assert equal(final_weights(run), final_weights(parts))
 
 
-def test_stage_of_so_many_epochs_takes_that_many_steps(begin: Begin) -> None:
-    run = begin("tasks.new.train={epochs=0.5}")
-    assert work(run) == 0
-    # 18 questions about three people, four a step.
-    assert [e["steps"] for e in events_of(run, "stage_started")] == [12, 3]
-
-
-def test_gradient_checkpointing_and_micro_batches_change_memory_and_nothing_else(
+def test_nan_stops_the_run_and_rolls_it_back_until_the_profile_is_mended(
     begin: Begin, undisturbed: RunDirectory
 ) -> None:
-    run = begin("train.gradient_checkpointing=true")
-    assert work(run) == 0
-    losses = [loss for loss, _, _ in live_course(run).values()]
-    assert losses == pytest.approx(
-        [loss for loss, _, _ in live_course(undisturbed).values()], rel=1e-4
-    )
-
-
-def test_nan_stops_the_run_and_rolls_it_back(begin: Begin) -> None:
     run = begin(BURSTS)
     with pytest.raises(RunError, match="stage 'new', step 2") as caught:
         work(run)
@@ -222,23 +223,13 @@ def test_nan_stops_the_run_and_rolls_it_back(begin: Begin) -> None:
     assert checkpoints_of(run, "new") == ["step-000000"]
     assert fold(read_events(run.events)).stages["new"].step == 0
 
-
-def test_resume_after_a_nan_keeps_the_rate_of_the_profile(begin: Begin) -> None:
-    run = begin(BURSTS)
-    for _ in range(2):
-        with pytest.raises(RunError, match="step 2"):
-            work(run)
-    rates = {e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "new"}
-    assert rates == {0.5e30}
+    # A resume keeps the rate of the profile.
+    with pytest.raises(RunError, match="step 2"):
+        work(run)
+    rates = [e["learning_rate"] for e in events_of(run, "step") if e["stage"] == "new"]
+    assert rates == [0.5e30] * 2
     assert_well_told(run)
 
-
-def test_resume_after_a_nan_and_a_mended_profile_goes_to_the_end(
-    begin: Begin, undisturbed: RunDirectory
-) -> None:
-    run = begin(BURSTS)
-    with pytest.raises(RunError):
-        work(run)
     run.profile.write_bytes(undisturbed.profile.read_bytes())
     assert work(run) == 0
     assert_well_told(run)
@@ -247,7 +238,7 @@ def test_resume_after_a_nan_and_a_mended_profile_goes_to_the_end(
 
 def test_checkpoint_of_the_very_step_before_a_nan_is_not_the_last_good_one(begin: Begin) -> None:
     # Its weights are finite, and would give the same loss again.
-    run = begin(BURSTS, "checkpoint.every=1")
+    run = begin(BURSTS, "checkpoint.every=1", "tasks.old.train.steps=1")
     with pytest.raises(RunError, match="rolled back to step-000000"):
         work(run)
     assert checkpoints_of(run, "new") == ["step-000000", "step-000001~1"]
@@ -259,10 +250,7 @@ CONTINUES = (
 )
 
 
-@pytest.mark.parametrize("every", [1, 4])
-def test_nan_is_gone_on_from_once_at_a_lower_rate(begin: Begin, every: int) -> None:
-    run = begin(BURSTS, *CONTINUES, f"checkpoint.every={every}")
-    assert work(run) == 0
+def assert_gone_on(run: RunDirectory) -> None:
     assert_well_told(run)
     assert [e["reason"] for e in events_of(run, "rewound")] == ["nan"]
     rates = [lr for (stage, _), (_, lr, _) in live_course(run).items() if stage == "new"]
@@ -270,9 +258,16 @@ def test_nan_is_gone_on_from_once_at_a_lower_rate(begin: Begin, every: int) -> N
     assert rates[2:] == pytest.approx([1e-3] * 10)
 
 
-def test_run_that_went_on_from_a_nan_is_resumed_at_the_lower_rate(begin: Begin) -> None:
+def test_nan_behind_a_bad_checkpoint_is_gone_on_from_once(begin: Begin) -> None:
+    run = begin(BURSTS, *CONTINUES, "checkpoint.every=1", "tasks.old.train.steps=1")
+    assert work(run) == 0
+    assert_gone_on(run)
+
+
+def test_nan_is_gone_on_from_once_at_a_lower_rate_also_by_a_resume(begin: Begin) -> None:
     whole = begin(BURSTS, *CONTINUES, name="whole")
     assert work(whole) == 0
+    assert_gone_on(whole)
     parts = begin(BURSTS, *CONTINUES, name="parts")
     for step in (3, 6):
         assert work(parts, Operator(parts).at("new", step, "stop")) == 5
@@ -282,7 +277,7 @@ def test_run_that_went_on_from_a_nan_is_resumed_at_the_lower_rate(begin: Begin) 
 
 
 def test_second_nan_ends_the_run(begin: Begin) -> None:
-    run = begin(BURSTS, 'tasks.new.train.on_nan="continue"')
+    run = begin(BURSTS, 'tasks.new.train.on_nan="continue"', "tasks.old.train.steps=1")
     with pytest.raises(RunError, match="rolled back"):
         work(run)
     assert [e["reason"] for e in events_of(run, "rewound")] == ["nan", "nan"]
@@ -300,7 +295,8 @@ def test_nan_at_the_first_step_has_no_good_checkpoint_to_go_back_to(begin: Begin
 
 
 def test_measures_of_a_burst_model_are_written_as_json(begin: Begin) -> None:
-    run = begin(BURSTS, "probe.every=1", "probe.every_in_window=1")
+    every = ("probe.every=1", "probe.every_in_window=1", "tasks.old.train.steps=1")
+    run = begin(BURSTS, *every)
     heard: list[JsonObject] = []
     with pytest.raises(RunError):
         work(run, heard.append)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from sf_tui.engine.prepare import prepare_run
 from sf_tui.profile import dump_profile, load_profile
 from sf_tui.run.directory import RunDirectory
-from support.fork_client import ForkHost, SfProcess
+from support.fork_client import ForkHost
 from support.put_back import put_back
 from support.quick_run import (
     PROFILE,
@@ -24,7 +24,6 @@ from support.quick_run import (
     live_course,
     work,
 )
-from support.run_process import kill_and_resume
 
 # A third task, so that what a strategy carries from stage to stage counts.
 THIRD = """\
@@ -83,24 +82,40 @@ def test_strategy_trains_its_stages_alone_in_as_many_steps(
 def test_kill_between_stages_and_within_them_changes_no_bit(
     played: tuple[str, RunDirectory], tmp_path: Path
 ) -> None:
-    name, run = played
-    events = events_of(run)
+    events = events_of(played[1])
+    # Between two stages that carry something on, and around a rewind in the last.
     counts = [
         event["seq"]
         for event in events
-        if (event["type"] in ("stage_started", "rewound") and event["stage"] == "third")
-        or (event["type"] == "checkpoint" and event["stage"] == "new" and event["step"] in (0, 8))
+        if (event["type"] == "checkpoint" and event["stage"] == "new" and event["step"] == 8)
+        or (event["type"] == "rewound" and event["stage"] == "third")
     ]
+    assert_goes_on(played, tmp_path, counts)
+
+
+@pytest.mark.slow
+def test_kill_where_a_stage_begins_changes_no_bit(
+    played: tuple[str, RunDirectory], tmp_path: Path
+) -> None:
+    counts = [
+        event["seq"]
+        for event in events_of(played[1])
+        if (event["type"] == "stage_started" and event["stage"] == "third")
+        or (event["type"] == "checkpoint" and event["stage"] == "new" and event["step"] == 0)
+    ]
+    assert_goes_on(played, tmp_path, counts)
+
+
+def assert_goes_on(played: tuple[str, RunDirectory], folder: Path, counts: list[int]) -> None:
+    """Kill the run behind each of so many events and resume it."""
+    name, run = played
     for at, count in enumerate(counts):
-        again = put_back(run, tmp_path / f"{count}", count, late=bool(at % 2))
+        again = put_back(run, folder / f"{count}", count, late=bool(at % 2))
         assert work(again, operator_of(again)) == 0
         where = f"{name}, killed behind event {count}"
         assert equal(final_weights(again), final_weights(run)), where
         assert live_course(again) == live_course(run), where
         shutil.rmtree(again.path)
-
-
-Start = Callable[..., tuple[SfProcess, RunDirectory]]
 
 
 def test_kill_minus_nine_of_a_process_changes_no_bit(
@@ -110,14 +125,13 @@ def test_kill_minus_nine_of_a_process_changes_no_bit(
     settings = settings_of("ewc")
     whole = begin(*settings, more=THIRD, name="whole")
     assert work(whole) == 0
-
-    def started(*arguments: str) -> tuple[SfProcess, RunDirectory]:
-        run = RunDirectory(tmp_path / "process")
-        options = [part for setting in settings for part in ("--set", setting)]
-        line = ("run", tmp_path / "three.toml", "--no-ui", "--run-dir", run.path, *options)
-        return fork_host.start(*line, *arguments), run
-
-    run = kill_and_resume(fork_host, started, 2, 11)
+    run = RunDirectory(tmp_path / "process")
+    options = [part for setting in settings for part in ("--set", setting)]
+    line = ("run", tmp_path / "three.toml", "--no-ui", "--run-dir", run.path, *options)
+    kill = (signal.SIGKILL, {"type": "step", "stage": "third", "step": 2})
+    assert fork_host.run(*line, signals_at=[kill]).wait() == -signal.SIGKILL
+    resumed = fork_host.run("resume", run.path, "--no-ui")
+    assert resumed.wait() == 0, resumed.stderr
     assert_well_told(run)
     assert live_course(run) == live_course(whole)
     assert equal(final_weights(run), final_weights(whole))

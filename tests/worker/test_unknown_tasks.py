@@ -7,11 +7,12 @@ import pytest
 from support.quick_run import Begin, Operator, equal, events_of, final_weights, work
 
 KNOWN_FIRST = "tasks.old.learn=false"
+FEW = "train.steps=3"
 
 
 def test_it_is_reported_before_the_first_step_with_answers(begin: Begin) -> None:
-    run = begin(KNOWN_FIRST)
-    assert work(run, Operator(run).at("new", 6, "stop")) == 5
+    run = begin(KNOWN_FIRST, FEW)
+    assert work(run, Operator(run).at("new", 1, "stop")) == 5
     assert work(run) == 0
     events = events_of(run)
     (alert,) = [e for e in events if e.get("code") == "unknown-old"]
@@ -23,7 +24,7 @@ def test_it_is_reported_before_the_first_step_with_answers(begin: Begin) -> None
 
 
 def test_it_changes_nothing_of_the_training(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    told, silent = begin(KNOWN_FIRST, name="told"), begin(KNOWN_FIRST, name="silent")
+    told, silent = (begin(KNOWN_FIRST, FEW, name=name) for name in ("told", "silent"))
     assert work(told) == 0
     monkeypatch.setattr("sf_tui.worker.probes.warn_of_unknown_tasks", lambda *_: None)
     assert work(silent) == 0
@@ -32,7 +33,7 @@ def test_it_changes_nothing_of_the_training(begin: Begin, monkeypatch: pytest.Mo
 
 def test_a_task_that_an_earlier_stage_had_lost_is_not_reported_again(begin: Begin) -> None:
     third = '[[tasks]]\nname = "third"\ndata = "biography:new-2"\n'
-    run = begin(KNOWN_FIRST, more=third)
+    run = begin(KNOWN_FIRST, FEW, more=third)
     assert work(run) == 0
     codes = [(e["code"], e["stage"]) for e in events_of(run, "alert") if "unknown" in e["code"]]
     assert codes == [("unknown-old", "new"), ("unknown-new", "third")]
