@@ -158,6 +158,7 @@ def test_accepted_change_goes_on_and_is_recorded(
     assert "data-changed" in [alert["code"] for alert in shown["alerts"]]
 
 
+@pytest.mark.slow
 def test_accepted_change_goes_on_detached(fork_host: ForkHost, scene: Scene, run: Path) -> None:
     with changed(scene / "new.jsonl"):
         started = fork_host.run(

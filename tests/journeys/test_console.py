@@ -181,6 +181,7 @@ def test_a_lost_terminal_costs_the_run_nothing(going_on: GoingOn) -> None:
     assert seqs == list(range(1, len(seqs) + 1))
 
 
+@pytest.mark.slow
 def test_a_run_that_can_not_begin_says_why_and_leaves_nothing(
     open_sf: OpenSf, sf_home: Path, tmp_path: Path
 ) -> None:

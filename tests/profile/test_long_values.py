@@ -74,8 +74,8 @@ VALUES = {
 }
 
 
-SLOW = {"words", "scheme", "list"}
-"""Cut by the same code as the other two."""
+SLOW = {"words", "folders", "scheme", "list"}
+"""Cut by the same code as the other one."""
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ async def settled_state(pilot: Pilot[int], app: ConsoleApp) -> tuple[object, ...
     """Return the visible state once nothing of an earlier key is still being drawn."""
     state, before = visible_state(app), None
     while state != before:
-        await pilot.pause(0.05)
+        await pilot.pause(0.02)
         state, before = visible_state(app), state
     return state
 

@@ -117,7 +117,7 @@ async def test_a_run_in_the_side_list_is_opened_with_enter(shown: WrittenRun) ->
         assert app.view.run.id == "third-run"
 
 
-@pytest.mark.parametrize("no_color", [False, True])
+@pytest.mark.parametrize("no_color", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_pinned_runs_lie_over_the_shown_one_with_marks_of_their_own(
     shown: WrittenRun, no_color: bool
 ) -> None:

@@ -42,9 +42,9 @@ def test_no_panel_and_no_dialog_steers_the_terminal(forged: WrittenRun) -> None:
         terminal.read_until("accuracy")
         for key in [*PRESSED, *ACTION_KEYS]:
             terminal.press(key)
-            terminal.read(0.12)
+            terminal.read(0.06)
             terminal.press("\x1b")
-            terminal.read(0.12)
+            terminal.read(0.06)
         assert terminal.process.poll() is None
         # What of it is wide enough for the panels stands there, spelled.
         assert "\\x1b]0;title" in terminal.screen()

@@ -17,8 +17,6 @@ from support.composite_models import FAMILIES, write_composite
 from support.fork_client import ForkHost
 from support.quick_run import events_of, live_course, with_model, work
 
-USUAL = ("gemma3",)
-
 
 def _profile(source: Path) -> str:
     return with_model("", f'source = "{source}"\ntokenizer = "biography"')
@@ -28,14 +26,10 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
-        for name in FAMILIES
-        if name != "gemma3n"
-    ],
-)
+# Importing such a family takes most of the time. What is written of one is shown by
+# `engine/test_composite.py`, and kills by the other tests of the worker.
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "gemma3n"])
 def test_killed_and_resumed_run_writes_the_same_directory(
     family: str, fork_host: ForkHost, tmp_path: Path
 ) -> None:
@@ -51,14 +45,10 @@ def test_killed_and_resumed_run_writes_the_same_directory(
     assert work(plain) == 0
     run = RunDirectory(tmp_path / "run")
     process = fork_host.start("run", file, "--no-ui", "--run-dir", run.path)
-    for _ in range(2):
-        known = len(events_of(run, "checkpoint")) if run.events.exists() else 0
-        while process.poll() is None and (
-            not run.events.exists() or len(events_of(run, "checkpoint")) <= known
-        ):
-            time.sleep(0.01)
-        process.kill()
-        process = fork_host.start("resume", run.path, "--no-ui")
+    while process.poll() is None and not (run.events.exists() and events_of(run, "checkpoint")):
+        time.sleep(0.01)
+    process.kill()
+    process = fork_host.start("resume", run.path, "--no-ui")
     assert process.wait() == 0, process.stderr
     assert live_course(run) == live_course(plain)
     assert _contents(run.model) == _contents(plain.model)

@@ -96,7 +96,7 @@ def test_an_anchor_that_is_pressed_says_what_it_holds(pressed: RunDirectory) -> 
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 def test_without_prompts_of_taught_tasks_a_stage_is_held_to_its_own_start(
     begin: Begin, share: float
 ) -> None:
