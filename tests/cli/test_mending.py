@@ -244,6 +244,7 @@ def test_a_model_without_a_start_is_told_what_can_be_concluded(
     assert "0.900" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_model_with_its_start_weights_is_diagnosed_like_a_run(
     fork_host: ForkHost, finished_run: Path, questions: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_without_a_terminal_attach_says_what_to_do_instead(
     assert "sf show" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_running_model_is_asked_from_the_console(going_on: GoingOn) -> None:
     run = going_on.run
     wait_for(run, lambda event: event["type"] == "probe" and event["step"] > 0)

@@ -21,7 +21,8 @@ async def frame_at(written: WrittenRun, size: tuple[int, int]) -> str:
 
 
 @pytest.mark.parametrize(
-    "scene", ["diagnosed", "five", pytest.param("failed", marks=pytest.mark.slow)]
+    "scene",
+    ["five", *(pytest.param(name, marks=pytest.mark.slow) for name in ("diagnosed", "failed"))],
 )
 async def test_a_resized_console_equals_one_opened_at_that_size(
     make_run: MakeRun, scene: str
