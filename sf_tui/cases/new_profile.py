@@ -92,7 +92,7 @@ def _measured_start(
 ) -> float | None:
     """Return the old task's score if the model is small and knows it; None otherwise.
 
-    A small model that does not know it is told in the notes.
+    If a small model does not know it, the notes say so.
     """
     if size is None or size.parameters > MOST_MEASURED_PARAMETERS or len(facts) < 2:
         return None

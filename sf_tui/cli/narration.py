@@ -50,6 +50,7 @@ from sf_tui.vocabulary.measured import (
     format_score,
 )
 from sf_tui.vocabulary.metrics import KL
+from sf_tui.vocabulary.sizes import counted
 
 # Without a terminal, a line every few seconds is enough for a log file.
 PLAIN_LINE_EVERY_S = 5.0
@@ -138,9 +139,10 @@ class Narrator:
             case OperationProgress():
                 self._show_progress(event)
             case Rewound():
-                lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
-                where = f"step {event.step} of stage {event.stage}"
-                self._write(f"{event.reason}: continues from {where}, {lost}")
+                self._write(
+                    f"{event.reason}: continues from step {event.step} of stage {event.stage}, "
+                    f"{counted(event.lost, 'step')} lost"
+                )
                 if event.stage in stages:
                     self._start_bar(stages[event.stage])
             case TasksAtRisk():

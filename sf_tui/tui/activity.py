@@ -36,7 +36,7 @@ from sf_tui.vocabulary.events import (
     TasksAtRisk,
 )
 from sf_tui.vocabulary.ops import GO_BACK, op_named
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 CAPACITY = 2000
 """Rows kept; a run of weeks writes more checkpoints than a user would scroll through."""
@@ -358,7 +358,7 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
             name = name if name.startswith("checkpoint-") else f"checkpoint {name}"
             return Kind.CHECKPOINT, f"{name}{size}", "info"
         case Rewound():
-            lost = f"{event.lost} step{'' if event.lost == 1 else 's'} lost"
+            lost = f"{counted(event.lost, 'step')} lost"
             return Kind.REWIND, f"back to step {event.step} ({event.reason}): {lost}", "warn"
         case DiagnosisMade():
             text = (

@@ -1,4 +1,4 @@
-"""How a number of bytes is written, everywhere."""
+"""How numbers of bytes and of things are written, everywhere."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def format_bytes(count: float | None) -> str:
     while size >= 999.5 and at < len(_UNITS) - 1:
         size, at = size / 1000, at + 1
     return f"{size:.0f} {_UNITS[at]}" if size >= 100 or at == 0 else f"{size:.1f} {_UNITS[at]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

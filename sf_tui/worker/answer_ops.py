@@ -35,9 +35,10 @@ from sf_tui.tasks.encoding import Encoded
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.declared import AnswerRecord
 from sf_tui.vocabulary.events import AnswersWritten, QuestionAnswered
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.lockstep import ending_alike
-from sf_tui.worker.ops import OpImplementation, OpTarget, counted, register_implementation
+from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
 from sf_tui.worker.stop import CommandFailedError, failing_alone
 
 

@@ -20,6 +20,7 @@ from sf_tui.engine.loop import TrainingLoop
 from sf_tui.errors import RunError
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import CANCEL
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.pending import PendingCommands
@@ -361,11 +362,6 @@ class Protection:
             else:
                 found.append(f"set the anchor's strength back to {self.anchor:g}")
         return found
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _span(names: list[str]) -> str:

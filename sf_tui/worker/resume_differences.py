@@ -6,8 +6,8 @@ import torch
 
 from sf_tui.engine.checkpoint import Checkpoint
 from sf_tui.vocabulary.events import Alert
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
-from sf_tui.worker.ops import counted
 
 
 def tell_differences(context: RunContext, point: Checkpoint) -> None:

@@ -222,7 +222,7 @@ def test_rollback_to_a_named_checkpoint_undoes_a_freeze_that_came_later(
     told = [(e["stage"], e["step"], e["lost"]) for e in events_of(run, "rewound")]
     assert told == [("old", 4, 6), ("new", 4, 6)]
     for stage in names:
-        # What lay behind the target is put aside and written anew by the new course.
+        # The checkpoints after the target are put aside, and the new course writes its own.
         assert checkpoints_of(run, stage) == [
             "step-000000",
             "step-000004",

@@ -107,7 +107,7 @@ def test_kill_where_a_stage_begins_changes_no_bit(
 
 
 def assert_goes_on(played: tuple[str, RunDirectory], folder: Path, counts: list[int]) -> None:
-    """Kill the run behind each of so many events and resume it."""
+    """Kill the run after each of these numbers of events, and resume it."""
     name, run = played
     for at, count in enumerate(counts):
         again = put_back(run, folder / f"{count}", count, late=bool(at % 2))
