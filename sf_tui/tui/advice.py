@@ -41,6 +41,7 @@ HELD = "held by the anchor"
 BEFORE_GOING_ON = "before you go on"
 HELD_BACK = "(the anchor holds the new task back)"
 WEAKER = "a weaker anchor lets the new task in: sf act {run} anchor --set strength=…"
+STRONGER = "a stronger anchor holds more: sf act {run} anchor --set strength=…"
 COST_TOO_MUCH = "(the repair cost the new task too much)"
 START_AGAIN = "start another run with a lower rate or strategy replay"
 LOST_BEFORE = "lost in stage {stage}: after the run, sf diagnose {run} --stage {stage}"
@@ -138,20 +139,23 @@ def advise(now: Situation) -> Advice:
             return Advice(protecting)
         return Advice()
     if now.verdict == "real":
-        # These weights no longer contain the knowledge; recovering can't work.
-        return Advice(back + protecting, remark="" if back or protecting else START_AGAIN)
+        # These weights no longer contain the knowledge; only the start model could teach it again.
+        teaching = tuple(ops_for(RECOVER)) if now.can_repair else ()
+        left = back or protecting or teaching
+        return Advice(back + protecting, teaching, remark="" if left else START_AGAIN)
     unprotected = not (now.anchored or now.frozen)
     if now.in_window and unprotected and not is_recoverable(now.verdict):
         # The loss goes on with every step: hold it first, which takes seconds.
         return Advice(protecting, (*ops_for(RECOVER), *back))
     if now.can_repair:
         return Advice(tuple(ops_for(RECOVER)), (*anchoring, *back))
+    # Repaired once under this protection, and lost again.
+    stronger = STRONGER if now.anchored else ""
     if protecting:
-        # Repaired once under this protection, and lost again.
-        return Advice(protecting, back)
+        return Advice(protecting, back, remark=stronger)
     if not now.verdict and now.can_test and not now.gone_back:
         # After a rollback the same test would lead to the same rollback.
-        return Advice(tuple(ops_for(TEST)), back)
+        return Advice(tuple(ops_for(TEST)), back, remark=stronger)
     return Advice(back, remark="" if back else START_AGAIN)
 
 

@@ -93,7 +93,8 @@ VERDICTS: Mapping[str, Verdict] = {
             "real",
             "What was lost of the old task is gone from these weights.",
             "danger",
-            f"{_GO_BACK}; `{{recover}}` can teach it again from the start model's answers",
+            f"{_GO_BACK}; `{{recover}}` may teach it again from the start model, which does not "
+            "show that these weights still know it",
             next_step_without_start=_GO_BACK,
             is_clear=True,
         ),

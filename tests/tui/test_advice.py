@@ -16,6 +16,8 @@ from sf_tui.tui.advice import (
     HELD,
     HELD_BACK,
     LOST_BEFORE,
+    START_AGAIN,
+    STRONGER,
     WEAKER,
     Situation,
     advise,
@@ -146,6 +148,7 @@ def test_a_loss_under_the_protection_of_the_last_repair_gets_more_of_it(
     mend(losing, 40)
     lose(losing, 60)
     assert advised(losing) == ["freeze"]
+    assert said(losing) == STRONGER.format(run=losing.run.id)
     losing.freeze(60)
     losing.probe(60)
     assert advised(losing) == ["recover"]
@@ -170,6 +173,14 @@ def test_a_verdict_decides(losing: WrittenRun) -> None:
     assert advised(losing) == ["rollback", "anchor"]
     losing.diagnose(40, verdict="inconclusive")
     assert advised(losing) == ["anchor", "freeze"]
+
+
+def test_what_is_gone_can_only_be_taught_again_once_nothing_else_is_left() -> None:
+    gone = Situation(lost=True, verdict="real", anchored=True, frozen=True, gone_back=True)
+    advice = advise(gone)
+    assert (advice.ops, advice.last_resorts, advice.remark) == ((), ("recover",), "")
+    taught = advise(replace(gone, can_repair=False))
+    assert (taught.ops, taught.last_resorts, taught.remark) == ((), (), START_AGAIN)
 
 
 def test_a_verdict_on_weights_that_were_changed_decides_nothing(losing: WrittenRun) -> None:
@@ -311,7 +322,8 @@ def test_advice_followed_to_the_letter_ends_whatever_training_does() -> None:
             return
         under_way.add(place)
         for seen in everything(now):
-            for op in advise(seen).ops:
+            advice = advise(seen)
+            for op in advice.ops or advice.last_resorts:
                 for then, undone_then in after(op, seen, undone):
                     follow(lasting(then), undone_then)
         under_way.remove(place)
