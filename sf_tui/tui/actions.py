@@ -60,6 +60,8 @@ class RunActions:
         anchor_strength: default strength of an anchor.
         recover: the profile's [recover], the defaults of a recover.
         beside: [diagnose] beside, the default of a diagnose.
+        undecided_s: [diagnose] time, for which a diagnose goes on while it is undecided; None if
+            the profile doesn't say.
         problem: why there are no actions; empty if there are.
     """
 
@@ -69,6 +71,14 @@ class RunActions:
     recover: dict[str, Any] = field(default_factory=dict, hash=False)
     problem: str = ""
     beside: bool = False
+    undecided_s: float | None = None
+
+    def longest_s(self, action: Action) -> float | None:
+        """Return how long an action goes on while its outcome is open; None if that is unknown."""
+        if op_named(action.op).argument("time") is None:
+            return None
+        own = action.arguments.get("time")
+        return self.undecided_s if own is None else float(own)
 
     def runs_beside(self, action: Action) -> bool:
         """Return whether an action lets training go on while it is carried out."""
@@ -118,8 +128,16 @@ def read_actions(run: RunDirectory) -> RunActions:
     problem = "" if actions else f"no actions: {run.profile.name} names none"
     strength = profile.get("anchor", {}).get("strength", ANCHOR_STRENGTH)
     recover = profile.get("recover", {})
-    beside = profile.get("diagnose", {}).get("beside") is True
-    return RunActions(actions, alert_drop_of(profile), float(strength), recover, problem, beside)
+    diagnose = profile.get("diagnose", {})
+    return RunActions(
+        actions,
+        alert_drop_of(profile),
+        float(strength),
+        recover,
+        problem,
+        beside=diagnose.get("beside") is True,
+        undecided_s=diagnose.get("time"),
+    )
 
 
 class ActionSender:

@@ -99,14 +99,18 @@ def _op_of(view: ViewState, row: CommandRow) -> str:
     return row.command.op or (action.op if action is not None else "")
 
 
-def how_long(view: ViewState, op: str) -> str:
-    """Return how long training would wait for an operation, in words; empty if it doesn't wait."""
-    if not op_named(op).doing:
+def how_long(view: ViewState, action: Action) -> str:
+    """Return how long training would wait for an action, in words; empty if it doesn't wait."""
+    if not op_named(action.op).doing:
         return ""
-    expected_s = view.newest.expected_seconds(op)
+    expected_s = view.newest.expected_seconds(action.op)
     if expected_s is None:
         return "training waits until it is done"
-    return f"training waits, {about(expected_s)}"
+    text = f"training waits, {about(expected_s)}"
+    longest_s = view.actions.longest_s(action)
+    if longest_s is not None and longest_s > expected_s:
+        text += f" (up to {format_duration(round(longest_s))} if undecided)"
+    return text
 
 
 def announcement(view: ViewState, action: Action) -> str:
@@ -121,7 +125,7 @@ def announcement(view: ViewState, action: Action) -> str:
         return f"{action.label}: kept for the first step"
     if view.actions.runs_beside(action) and not view.newest.paused:
         return f"{action.label}: training goes on meanwhile; esc cancels"
-    long = how_long(view, action.op)
+    long = how_long(view, action)
     return f"{action.label}: {long}; esc cancels" if long else ""
 
 

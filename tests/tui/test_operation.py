@@ -140,6 +140,29 @@ async def test_a_second_press_ends_what_the_first_one_began(running: WrittenRun)
         assert sent(running)[-1] == ("cancel", {"command": identity})
 
 
+@pytest.mark.parametrize(
+    ("table", "own", "shown"),
+    [
+        ("[diagnose]\ntime = 60.0\n", "", "about 24 s (up to 1:00 if undecided); esc"),
+        ("[diagnose]\ntime = 60.0\n", "time = 30\n", "about 24 s (up to 30 s if undecided); esc"),
+        ("[diagnose]\ntime = 10.0\n", "", "about 24 s; esc"),
+    ],
+)
+async def test_a_test_says_for_how_long_it_may_stay_undecided(
+    running: WrittenRun, table: str, own: str, shown: str
+) -> None:
+    profile = running.run.profile.read_text()
+    begin = "[actions.diagnose]\n"
+    assert begin in profile
+    running.run.profile.write_text(profile.replace(begin, table + begin + own))
+    running.event(OperationTimes(stage="new", step=85, seconds={"diagnose": 24.0}))
+    app = console_of(running)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("d")
+        await pilot.pause()
+        assert f"diagnose: training waits, {shown} cancels" in screen_text(app)
+
+
 async def test_a_second_press_ends_what_waits_and_not_what_another_one_began(
     diagnosing: WrittenRun,
 ) -> None:

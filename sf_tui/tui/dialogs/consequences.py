@@ -31,7 +31,7 @@ def consequences(action: Action, view: ViewState) -> list[str]:
         return []
     arguments = _arguments(action, actions)
     sentences = [*op.consequence(arguments), *_frozen(arguments, view), *_then(action, view)]
-    long = how_long(view, action.op)
+    long = how_long(view, action)
     if long and view.newest.expected_seconds(action.op) is not None:
         sentences.insert(1, f"{long[0].upper()}{long[1:]}; esc ends it and leaves all as it was.")
     if any(name in view.refused for name in ops_for(GO_BACK)):
