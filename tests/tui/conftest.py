@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from support.idle_wait import wait_in_short_steps
 from tui.written_run import WrittenRun
+
+wait_in_short_steps()
 
 
 @pytest.fixture
