@@ -10,6 +10,7 @@ processes.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -163,6 +164,20 @@ def alternate(
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """Return the median of the ratios of adjacent legs."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def exchanged_ratio(first: float, second: float) -> tuple[float, float]:
+    """Return a ratio of two works, and by how much one side of a comparison was slower.
+
+    Two copies of one model in two threads of one process are not equally fast, whatever is done
+    with them: their memory lies in different places. If the works exchange their sides, this
+    multiplies one ratio and divides the other, so it cancels out of their geometric mean.
+
+    Args:
+        first: the ratio with the first work on the first side.
+        second: the same with the first work on the second side.
+    """
+    return math.sqrt(first * second), math.sqrt(first / second) - 1
 
 
 # The libraries below torch and numpy each read a different variable.

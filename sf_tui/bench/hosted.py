@@ -5,17 +5,14 @@ watched. A leg lasts from the end of one step to the end of the next and include
 probe adds is a median over the legs with one, spread over the steps from probe to probe; what the
 hooks add is the ratio of the other legs.
 
-Two copies of one model in two threads of one process are not equally fast, watched or not: their
-memory lies in different places. So all of it is done twice, with the sides exchanged, and the
-geometric mean of both ratios is reported, from which whatever belongs to a side cancels out. What
-is left over of it is reported as `side`.
+All of it is done twice, with the sides exchanged (see `harness.exchanged_ratio`). What belongs to a
+side is reported as `side`.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import statistics
 import sys
 import tempfile
@@ -27,7 +24,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate
+from sf_tui.bench.harness import BenchReport, Clock, Figure, PassOn, alternate, exchanged_ratio
 from sf_tui.bench.overhead import probe_cost, schedule_of, split_steps
 from sf_tui.bench.scene import make_scene, scene_facts
 from sf_tui.bench.throughput import make_trainer, rows_in_order
@@ -81,8 +78,8 @@ def measure_hosted(
             )
             schedule = schedule_of(run, window)
             costs.append(probe_cost(schedule, clock.seconds(watched[1:]), clock.seconds(plain[1:])))
-        first, second = (cost.legs_without_probe for cost in costs)
-        hooks = math.sqrt(first * second) - 1
+        ratio, side = exchanged_ratio(*(cost.legs_without_probe for cost in costs))
+        hooks = ratio - 1
         outside_probes = statistics.mean(cost.outside for cost in costs)
         probes_in_window = statistics.mean(cost.in_window for cost in costs)
         report = BenchReport(
@@ -106,7 +103,7 @@ def measure_hosted(
             },
             {
                 "rounds": [asdict(cost) for cost in costs],
-                "side": math.sqrt(first / second) - 1,
+                "side": side,
             },
         )
     return report.as_plain()

@@ -1,7 +1,8 @@
 """`sf bench throughput`: tokens per second against transformers' Trainer, and the gain of a freeze.
 
 Both sides take the same steps on the same rows from the same weights, one step each in turn.
-Neither probes, logs or saves. Trainer gets the same order, padding, precision and AdamW.
+Neither probes, logs or saves. Trainer gets the same order, padding, precision and AdamW. All of it
+is done twice, with the sides exchanged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from sf_tui.bench.harness import (
     PassOn,
     Reading,
     alternate,
+    exchanged_ratio,
     median_ratio,
 )
 from sf_tui.bench.scene import is_starter, make_scene
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
     from sf_tui.tasks.encoding import Encoded
 
 _STAGE = "new"
-_STARTER_STEPS = 100
-_OWN_STEPS = 20
+_STARTER_STEPS = 50
+_OWN_STEPS = 10
 # The first steps fill caches and the optimizer's state.
 _WARM_UP = 2
 
@@ -55,7 +57,7 @@ def measure_throughput(
 
     Args:
         model: `starter:NAME`, a directory or a .gguf file.
-        steps: timed optimizer steps of each side; None: chosen for the model.
+        steps: timed optimizer steps of each side in each of two rounds; None: chosen for the model.
         batch_size: examples per step; None: chosen for the model.
         threads: CPU threads, already pinned.
 
@@ -78,15 +80,18 @@ def measure_throughput(
         )
         prepared = prepare_run(profile, threads)
         settings = profile.stage_train(_STAGE)
-        _log(f"{timed} steps of each side, in turn")
-        legs, trainer_legs, difference = _beside_trainer(prepared, folder)
+        _log(f"{timed} steps of each side, in turn, twice")
+        rounds = [_beside_trainer(prepared, folder, ours_at=number) for number in range(2)]
         clock = Clock.for_device(prepared.compute.device.type, threads)
-        ours, trainer = clock.seconds(legs), clock.seconds(trainer_legs)
-        _log(f"{timed} whole and {timed} half-frozen steps, in turn")
+        ratio, side = exchanged_ratio(*(one.ratio(clock) for one in rounds))
+        by_wall, _ = exchanged_ratio(*(one.ratio(Clock(by_processor=False)) for one in rounds))
+        ours = [second for one in rounds for second in clock.seconds(one.ours)]
+        trainer = [second for one in rounds for second in clock.seconds(one.trainers)]
+        _log(f"{2 * timed} whole and {2 * timed} half-frozen steps, in turn")
         first = rows_in_order(
             prepared.tasks[_STAGE].train, settings, stage=_STAGE, seed=profile.seed, steps=1
         )
-        gain = measure_freeze_gain(prepared, first, settings, clock, repetitions=timed)
+        gain = measure_freeze_gain(prepared, first, settings, clock, repetitions=2 * timed)
     tokens = prepared.tasks[_STAGE].mean_length * settings.batch_size
     report = BenchReport(
         "throughput",
@@ -94,7 +99,7 @@ def measure_throughput(
             Figure(
                 "ratio_to_trainer",
                 "tokens per second relative to transformers' Trainer",
-                median_ratio(trainer, ours),
+                ratio,
                 "at least 1",
             ),
             Figure(
@@ -112,36 +117,50 @@ def measure_throughput(
             "device": str(prepared.compute.device),
             "precision": prepared.compute.precision,
             "batch size": settings.batch_size,
-            "repetitions": timed,
+            "repetitions": 2 * timed,
         },
         {
             "tokens_per_second": tokens / statistics.median(ours),
             "trainer_tokens_per_second": tokens / statistics.median(trainer),
             "ratio_in_sum": sum(trainer) / sum(ours),
-            "ratio_by_wall": median_ratio(
-                [leg.wall for leg in trainer_legs], [leg.wall for leg in legs]
-            ),
-            "weights_apart": difference,
+            "ratio_by_wall": by_wall,
+            "side": side,
+            "weights_apart": max(one.apart for one in rounds),
             **{f"freeze_{name}": value for name, value in asdict(gain).items() if name != "share"},
         },
     )
     return report.as_plain()
 
 
-def _beside_trainer(
-    prepared: PreparedRun, folder: Path
-) -> tuple[list[Reading], list[Reading], float]:
+@dataclass(frozen=True)
+class _Round:
+    """The steps of both sides in turn."""
+
+    ours: list[Reading]
+    trainers: list[Reading]
+    apart: float
+    """Distance between the final weights relative to the distance that the weights moved: near 0
+    if both did the same work."""
+
+    def ratio(self, clock: Clock) -> float:
+        """Return the time of Trainer's steps relative to sf's."""
+        return median_ratio(clock.seconds(self.trainers), clock.seconds(self.ours))
+
+
+def _beside_trainer(prepared: PreparedRun, folder: Path, *, ours_at: int) -> _Round:
     """Train two copies of a model, one step each in turn.
 
-    Returns:
-        The times of sf's and of Trainer's steps, and the distance between the final weights
-        relative to the distance that the weights moved: near 0 if both did the same work.
+    Args:
+        prepared: the scene; its model stays as it is.
+        folder: for Trainer's output.
+        ours_at: whether sf is the first side (0) or the second (1).
     """
     profile, compute, loaded = prepared.profile, prepared.compute, prepared.loaded
     task, settings = prepared.tasks[_STAGE], profile.stage_train(_STAGE)
-    model: Any = loaded.model
-    peer = copy.deepcopy(model)
-    start = [parameter.detach().cpu().clone() for parameter in model.parameters()]
+    # Copied with its model, a layout refers to the copy's parameters.
+    copies: list[Any] = [copy.deepcopy((loaded.model, prepared.layout)) for _ in range(2)]
+    model, layout = copies[ours_at]
+    peer, _ = copies[1 - ours_at]
     steps = settings.total_steps(len(task.train))
     rows = rows_in_order(task.train, settings, stage=_STAGE, seed=profile.seed, steps=steps)
 
@@ -149,7 +168,7 @@ def _beside_trainer(
         torch.set_num_threads(settings.threads or torch.get_num_threads())
         tuner = StageTuner(
             model,
-            prepared.layout,
+            layout,
             task.train,
             settings,
             compute,
@@ -180,9 +199,10 @@ def _beside_trainer(
             at_step_end=at_step_end,
         ).train()
 
-    ours, trainers = alternate(tune, train)
-    apart = _apart(start, list(model.parameters()), list(peer.parameters()))
-    return ours[_WARM_UP:], trainers[_WARM_UP:], apart
+    sides = (tune, train) if ours_at == 0 else (train, tune)
+    legs = alternate(*sides)
+    apart = _apart(*(list(one.parameters()) for one in (loaded.model, model, peer)))
+    return _Round(legs[ours_at][_WARM_UP:], legs[1 - ours_at][_WARM_UP:], apart)
 
 
 def _finish(device: torch.device) -> None:
@@ -197,7 +217,7 @@ def _apart(
     apart = moved = 0.0
     for before, one, other in zip(start, ours, theirs, strict=True):
         apart += float((one - other).double().square().sum())
-        moved += float((one.cpu() - before).double().square().sum())
+        moved += float((one - before).double().square().sum())
     return math.sqrt(apart / max(moved, 1e-30))
 
 

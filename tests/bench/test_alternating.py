@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from sf_tui.bench.harness import PassOn, Reading, Side, alternate, median_ratio
+from sf_tui.bench.harness import PassOn, Reading, Side, alternate, exchanged_ratio, median_ratio
 
 
 def _side(name: str, legs: int, done: list[str]) -> Side:
@@ -50,6 +50,13 @@ def test_the_failure_of_one_side_stops_the_other_and_is_raised() -> None:
     with pytest.raises(ValueError, match="broken leg"):
         alternate(_side("a", 1000, done), fail)
     assert len(done) < 10
+
+
+def test_what_belongs_to_a_side_cancels_out() -> None:
+    works, side = 1.5, 1.04
+    ratio, found = exchanged_ratio(works * side, works / side)
+    assert ratio == pytest.approx(works)
+    assert found == pytest.approx(side - 1)
 
 
 def test_one_disturbed_leg_does_not_move_the_ratio() -> None:

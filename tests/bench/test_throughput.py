@@ -17,9 +17,14 @@ def test_both_sides_do_the_same_work(tied_llama_directory: Path) -> None:
     }
     assert all(math.isfinite(report[figure]) for figure in report["wanted"])
     conditions = report["conditions"]
-    assert (conditions["repetitions"], conditions["batch size"], conditions["threads"]) == (6, 4, 1)
+    assert (conditions["repetitions"], conditions["batch size"], conditions["threads"]) == (
+        12,
+        4,
+        1,
+    )
     assert report["measured"].keys() == {
         *("tokens_per_second", "trainer_tokens_per_second", "ratio_in_sum", "ratio_by_wall"),
+        "side",
         *("weights_apart", "freeze_whole_step", "freeze_frozen_step", "freeze_backward_below"),
         *("freeze_update", "freeze_parameters_below", "freeze_tied_gradient"),
     }
