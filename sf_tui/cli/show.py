@@ -106,7 +106,7 @@ def show(
     at_work = reading.live.has_worker and not reading.live.is_loading(state.last_time)
     for now in (state.operation, state.beside) if at_work else ():
         if now is not None:
-            parts = ", ".join([training_meanwhile(now), *progress_parts(now)])
+            parts = ", ".join([training_meanwhile(now, paused=state.paused), *progress_parts(now)])
             say(f"now      {now.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
     for command in waiting:
         say(f"waiting  {_command_line(command)}")

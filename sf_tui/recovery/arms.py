@@ -7,7 +7,6 @@ scores them. An arm never sees the held-out examples used for reporting.
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -130,6 +129,7 @@ class ArmContext:
             patience=patience,
             enough=enough,
             on_step=self.on_step,
+            clock=self.case.clock,
         )
 
     def selection_error(self, score: float) -> float:
@@ -253,6 +253,7 @@ class NeighborsArm(Arm):
                 steps=NEIGHBOR_SEARCH_STEPS,
                 learning_rate=share * context.rate,
                 on_step=context.on_step,
+                clock=case.clock,
             )
             tokens, seconds = tokens + tried.tokens, seconds + tried.seconds
             if not tried.diverged:
@@ -328,10 +329,10 @@ class EditArm(Arm):
         assert case.start is not None  # checked by `why_not`
         context.log("edit: the top direction of each matrix's change removed")
         context.now.restore()
-        begun = time.perf_counter()
+        begun = case.clock()
         edit_named("shift-edit", {"alpha": 1.0}).apply(case.layout, case.start)
         selection = context.select()
-        return Tuned(0, selection, 0, 0, time.perf_counter() - begun, (), 0.0)
+        return Tuned(0, selection, 0, 0, case.clock() - begun, (), 0.0)
 
 
 class ReferenceArm(Arm):
