@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import torch
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import load_profile
+from sf_tui.recovery.arms import ARMS
 from sf_tui.recovery.progress import Progress
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
@@ -336,6 +338,49 @@ def test_a_process_that_dies_fails_its_command_alone(begin: Begin, plain: RunDir
     operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 5, "diagnose")
     assert work(run, operator, kill) == 0
     assert answers_of(run, "diagnose")[1][:2] == ("failed", "its process was ended by SIGKILL")
+    same_as(run, plain)
+
+
+def test_one_that_dies_in_an_arm_fails_its_command_and_the_training_takes_its_last_steps(
+    begin: Begin, plain: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[BesideTest] = []
+
+    class Noted(BesideTest):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            started.append(self)
+
+    monkeypatch.setattr(beside, "BesideTest", Noted)
+    killed_in: list[str] = []
+    steps_after: list[int] = []
+    run, family = begin(*BESIDE), Family()
+
+    def kill(event: JsonObject) -> None:
+        if event["type"] == "operation" and event["number"] and not killed_in:
+            assert started[0].process.poll() is None
+            killed_in.append(event["part"])
+            started[0].process.kill()
+            started[0].process.wait()
+        elif event["type"] == "step" and event["stage"] == "new":
+            if killed_in:
+                steps_after.append(event["step"])
+            elif started:
+                # A step takes milliseconds: each waits until the test has more to report, so that
+                # it is in an arm before the training is over.
+                assert select.select([started[0].process.stdout], [], [], 60)[0]
+
+    operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 1, "diagnose")
+    assert work(run, operator, family, kill) == 0
+    (arm,) = killed_in
+    assert arm in {one.name for one in ARMS}
+    assert steps_after[-1] == 8
+    accepted, failed = answers_of(run, "diagnose")
+    assert accepted == ("accepted", None, 1)
+    assert failed == ("failed", "its process was ended by SIGKILL", steps_after[0])
+    assert not events_of(run, "diagnosis")
+    family.assert_gone(run)
+    assert_well_told(run)
     same_as(run, plain)
 
 
