@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile_or_run, complete_task
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json
 from sf_tui.cli.target import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
@@ -49,7 +50,7 @@ def neighbors(
         int | None,
         typer.Option("--prompts", min=1, help="Examine this many of its prompts; default: 12."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(

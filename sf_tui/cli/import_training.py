@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.options import AsJsonObject, NewRunDir
 from sf_tui.cli.output import check_interrupt, write_json, write_line
 from sf_tui.home import user_path
 
@@ -50,20 +51,12 @@ def import_training(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name the run; default: the folder's name."),
     ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--run-dir",
-            parser=user_path,
-            metavar="DIR",
-            help="Create the run in DIR, which must not exist; default: in SF_HOME.",
-        ),
-    ] = None,
+    run_dir: NewRunDir = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set a key of the run's profile."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Make a run from a training that has ended: score all its checkpoints, copy none.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import one_of
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import write_json
 from sf_tui.cli.progress import progress_reporter
 from sf_tui.cli.target import (
@@ -121,7 +122,7 @@ def recover(
     new: New = None,
     start_model: StartModel = None,
     checkpoint: Checkpoint = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
     set_: Set = None,
 ) -> None:
     """Write a repaired model: old task restored, new one kept; needs few old rows or none.

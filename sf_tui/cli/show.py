@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show(
             autocompletion=complete_run,
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Show a run's state, each task's course, commands, alerts and checkpoints.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile
+from sf_tui.cli.options import AsJsonObject, Seed
 from sf_tui.cli.output import INTERRUPTED, write_json, write_line
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
@@ -42,7 +43,7 @@ def sweep(
             help="Try these values: `0..12`, `1e-5,3e-5`, or one value for all; repeatable.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
+    seed: Seed = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +56,7 @@ def sweep(
             "--svg", parser=user_path, metavar="FILE", help="Also write the plot to FILE as SVG."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Train every combination of values, and show what the new task costs the old ones.
 
