@@ -13,6 +13,7 @@ from sf_tui.cli.target import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
 from sf_tui.home import user_path
 from sf_tui.printable import printable
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +159,7 @@ def _print(survey: Survey, name: str) -> None:
     left = survey.named - len(survey.groups)
     console.print(
         Text(
-            f"{survey.prompts} prompts of '{survey.task}', one token of each exchanged; "
+            f"{counted(survey.prompts, 'prompt')} of '{survey.task}', one token of each exchanged; "
             f"{survey.tokens:,} tokens read in {survey.seconds:.1f} s"
             + (f"; {left} less likely groups are not shown" if left else ""),
             style="dim",

@@ -11,6 +11,7 @@ import typer
 from sf_tui.cli.options import AsJsonObject, NewRunDir
 from sf_tui.cli.output import check_interrupt, write_json, write_line
 from sf_tui.home import user_path
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from sf_tui.integrations.import_run import Imported
@@ -78,7 +79,7 @@ def import_training(
     output = read_output(folder)
     for note in output.notes:
         log(f"note: {note}")
-    log(f"{_several(len(output.saved), 'checkpoint')} up to step {output.steps}")
+    log(f"{counted(len(output.saved), 'checkpoint')} up to step {output.steps}")
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.integrations.imported_profile import ImportOptions, imported_profile
 
@@ -141,7 +142,3 @@ def _imported_before(folder: Path) -> list[str]:
         if isinstance(host, dict) and host.get("output_dir") == str(folder):
             found.append(run.id)
     return found
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

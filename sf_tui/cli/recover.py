@@ -38,6 +38,7 @@ from sf_tui.cli.target import (
 from sf_tui.errors import RunError, UsageError
 from sf_tui.home import user_path
 from sf_tui.vocabulary.ops import edit_names, op_named
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,7 +245,7 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
         report=progress_reporter(log),
     )
     if outcome.examples < examples:
-        log(f"note: only {outcome.examples} old examples are available")
+        log(f"note: only {counted(outcome.examples, 'old example')} available")
     return outcome
 
 

@@ -17,6 +17,7 @@ from sf_tui.cli.options import AsJsonObject, Seed
 from sf_tui.cli.output import INTERRUPTED, write_json, write_line
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from sf_tui.cli.sweep_plot import Tradeoff
@@ -79,7 +80,7 @@ def sweep(
     start = partial(start_detached, processes=processes)
     done = sum(trial.done for trial in planned.read())
     write_line(
-        f"{planned.id}: {len(planned.profiles)} trials, {done} done; "
+        f"{planned.id}: {counted(len(planned.profiles), 'trial')}, {done} done; "
         f"`sf runs --tag {planned.id}` lists them",
         err=True,
     )

@@ -23,6 +23,7 @@ from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.scoring import EvalSet, Scorer
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.sizes import counted
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
@@ -220,10 +221,8 @@ class NeighborsArm(Arm):
         if context.bank is None:
             return "the new task has no prompts to find neighbors of"
         if len(context.bank) < 2 * KEPT_BACK:
-            return (
-                f"only {len(context.bank)} different neighbors were found; "
-                f"{2 * KEPT_BACK} are needed"
-            )
+            found = counted(len(context.bank), "different neighbor")
+            return f"found only {found}; {2 * KEPT_BACK} are needed"
         return None
 
     def run(self, context: ArmContext) -> Tuned:
@@ -261,7 +260,7 @@ class NeighborsArm(Arm):
         context.now.restore()
         best = max(rates, key=lambda one: rates[one]) if rates else context.rate
         rate = NEIGHBOR_RATE_OF_BEST * best
-        context.log(f"neighbors: {steps} steps of {rows}, no old example")
+        context.log(f"neighbors: {counted(steps, 'step')} of {rows}, no old example")
         found = context.tune([pull()], steps, rate)
         return replace(found, tokens=tokens + found.tokens, seconds=seconds + found.seconds)
 

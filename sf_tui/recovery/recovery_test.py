@@ -38,6 +38,7 @@ from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Round
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.vocabulary.sizes import counted
 
 _MOST_NEW = 256
 """Most rows of the new task that are scored to see whether it was learned."""
@@ -272,7 +273,7 @@ class RecoveryTest:
         expected_s = MARGIN * passes * self._scoring_s * len(rows) / scored
         if self._case.agree(self._case.clock() + expected_s > begun + self._time_s):
             return 0
-        self._say(f"undecided, {len(rows)} more held-out examples")
+        self._say(f"undecided, {counted(len(rows), 'more held-out example')}")
         place = self._results.index(contender.result)
         contender.weights.restore()
         recovered = np.concatenate([np.asarray(contender.result.recovered), self._scores(rows)])

@@ -23,6 +23,7 @@ from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.arms import Arm, ArmContext, Round
 from sf_tui.recovery.progress import TuningStep
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VerdictName
 
 TIME_S = 60.0
@@ -69,15 +70,16 @@ class Rounds:
         found = []
         if self.examples:
             found.append(
-                f"The verdict was open after the arms, so {self.examples} more held-out examples "
-                "were scored."
+                f"The verdict was open after the arms, so "
+                f"{counted(self.examples, 'more held-out example')} "
+                f"{'was' if self.examples == 1 else 'were'} scored."
             )
         if self.done:
             times = "once" if self.done == 1 else f"{self.done} times"
             after = "these" if self.examples else "the arms"
             found.append(
                 f"The verdict was open after {after}, so the strongest went on {times}, for "
-                f"{self.steps} steps in all."
+                f"{counted(self.steps, 'step')} in all."
             )
         if verdict != "inconclusive" or arm is None:
             return tuple(found)
@@ -181,7 +183,7 @@ class ExtraRounds:
                 return found, replace(rounds, ended="time")
             self._context.log(
                 f"{found.name}: undecided, round {number} of at most {MOST_ROUNDS}, "
-                f"{plan.steps} steps"
+                f"{counted(plan.steps, 'step')}"
             )
             begun = clock()
             mean = mean or MeanWeights(self._context.case.layout)
