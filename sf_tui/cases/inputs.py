@@ -27,6 +27,7 @@ from sf_tui.profile.sources import STARTER_PREFIX
 from sf_tui.run.clock import rfc3339_now
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.durable import read_regular, reason_of, replace_file
+from sf_tui.vocabulary.sizes import counted
 
 SCHEMA_VERSION = 1
 
@@ -168,7 +169,7 @@ def describe_changes(found: list[Change]) -> str:
     """Return a text that lists the changed files, at most five of them."""
     lines = [f"{change.path} ({change.key}): {change.what}" for change in found[:_MOST_SHOWN]]
     rest = len(found) - _MOST_SHOWN
-    return "; ".join([*lines, *([f"and {rest} more files"] if rest > 0 else [])])
+    return "; ".join([*lines, *([f"and {counted(rest, 'more file')}"] if rest > 0 else [])])
 
 
 def _record(run: RunDirectory) -> Path:
@@ -272,5 +273,5 @@ def _difference(then: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
     if now is None:
         return "is gone"
     if then["bytes"] != now["bytes"]:
-        return f"{then['bytes']:,} bytes then, {now['bytes']:,} now"
+        return f"{counted(format(then['bytes'], ','), 'byte')} then, {now['bytes']:,} now"
     return "" if then["sha256"] == now["sha256"] else "the same size, other content"

@@ -13,6 +13,7 @@ from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.names import RANDOM_MODEL
 from sf_tui.profile.sources import STARTER_PREFIX
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -43,8 +44,8 @@ class ModelSize:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind}, {short_count(self.parameters)} parameters, {self.layers} layers, "
-            f"hidden size {self.hidden_size}"
+            f"{self.kind}, {short_count(self.parameters)} parameters, "
+            f"{counted(self.layers, 'layer')}, hidden size {self.hidden_size}"
         )
 
 

@@ -63,7 +63,7 @@ def diagnose(
         thorough: add the paper's own recovery.
         time_s: seconds within which an undecided test may go on in rounds; None: from
             [diagnose].
-        begun: the `time.perf_counter()` that they count from; None: now.
+        begun: the reading of the case's clock that they count from; None: now.
         log: receives a line for the user about each part of the test.
         report: receives the progress; an exception from it ends the test.
 

@@ -24,7 +24,7 @@ from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.run.directory import runs_home
 from sf_tui.vocabulary.intervals import wilson_estimate
 from sf_tui.vocabulary.measured import half_width
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 RATE_BELOW = 0.1
 RATE_ABOVE = 5.0
@@ -134,8 +134,9 @@ def stage_warnings(
         )
     if train.warmup_steps > 0 and steps < train.warmup_steps:
         yield (
-            f"{where}warmup_steps = {train.warmup_steps} is more than its {steps} steps, so "
-            f"the rate never reaches {train.learning_rate:g}; lower warmup_steps"
+            f"{where}warmup_steps = {train.warmup_steps} is more than its "
+            f"{counted(steps, 'step')}, so the rate never reaches "
+            f"{train.learning_rate:g}; lower warmup_steps"
         )
     if not hidden_size:
         return

@@ -38,6 +38,7 @@ from sf_tui.profile import Profile, StageSpec
 from sf_tui.profile.names import REPLAY_STAGE
 from sf_tui.vocabulary.declared import RiskGroupRecord
 from sf_tui.vocabulary.events import TasksAtRisk
+from sf_tui.vocabulary.sizes import counted
 
 SOURCES = 12
 """Prompts of the new task whose neighbors are examined by default."""
@@ -243,7 +244,7 @@ class _RiskSurvey:
 
     def name_groups(self) -> list[RiskGroup]:
         """Return the groups; the model must have the start weights."""
-        self._log(f"exchanging words in {len(self._sources)} prompts of '{self._task}'")
+        self._log(f"exchanging words in {counted(len(self._sources), 'prompt')} of '{self._task}'")
         return name_tasks_at_risk(self._anatomy, self._sources, self._start)
 
     def ask_again(self, groups: list[RiskGroup]) -> tuple[TeacherCache, list[list[int]]]:

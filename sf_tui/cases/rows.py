@@ -34,6 +34,7 @@ from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.loaded_rows import load_examples
 from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.user_data import DEFAULT_MOST, load_held_out_file, split_examples
+from sf_tui.vocabulary.sizes import counted
 
 MOST_EXAMPLES = 4096
 """Most old training rows that are encoded, unless all are needed: a test trains on ten of them and
@@ -214,8 +215,8 @@ def _split_whole(
     scored = min(len(examples) - pool, DEFAULT_MOST)
     if scored < _FEWEST_SCORED:
         raise DataError(
-            f"{loaded.shown}: {len(examples)} rows can't give {pool} safe examples and be scored "
-            "on others",
+            f"{loaded.shown}: {counted(len(examples), 'row')} can't give "
+            f"{counted(pool, 'safe example')} and be scored on others",
             f"at least {_FEWEST_SCORED} rows are scored: add rows, or lower --examples",
         )
     if scored == len(examples):

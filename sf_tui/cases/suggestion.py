@@ -20,7 +20,7 @@ from sf_tui.engine.probe_plan import OLD_TASK_FLOOR
 from sf_tui.engine.probing import PROBED_TOKENS_A_TRAINED_ONE
 from sf_tui.profile import TrainSettings
 from sf_tui.profile.train_schema import DEFAULT_STEPS
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 RATE_TIMES_WIDTH = 0.08
 """Learning rate times hidden size.
@@ -159,10 +159,10 @@ def suggest(
     held_out = {facts.name: facts.held_out for facts in (old, new) if facts is not None}
     if old is not None:
         reasons[f"held_out.{old.name}"] = (
-            f"of {old.rows} rows; a verdict wants {fewest_for_spurious(wrong=1)} or more"
+            f"of {counted(old.rows, 'row')}; a verdict wants {fewest_for_spurious(wrong=1)} or more"
         )
     if new is not None:
-        reasons[f"held_out.{new.name}"] = f"of {new.rows} rows; never trained on"
+        reasons[f"held_out.{new.name}"] = f"of {counted(new.rows, 'row')}; never trained on"
     return Suggestion(held_out, train, probe, guard, reasons)
 
 
@@ -181,7 +181,9 @@ def _length(
         few = max(MOST_EPOCHS * an_epoch, min(FEWEST_STEPS, MOST_EPOCHS_OF_FEW_ROWS * an_epoch))
         steps = max(int(max(FEWEST_EPOCHS * an_epoch, min(DEFAULT_STEPS, few)) / 10), 1) * 10
     steps = int(given.get("steps", steps))
-    reasons["train.steps"] = f"{steps * batch / rows:.3g} epochs of {rows} rows"
+    reasons["train.steps"] = (
+        f"{counted(f'{steps * batch / rows:.3g}', 'epoch')} of {counted(rows, 'row')}"
+    )
     warmup = max(1, min(_MOST_WARMUP, round(_WARMUP_SHARE * steps)))
     return {"batch_size": batch, "steps": steps, "warmup_steps": warmup}
 

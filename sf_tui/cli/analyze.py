@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile_or_run, complete_task
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json
 from sf_tui.cli.target import narrator, run_name, run_profile
 from sf_tui.errors import ProfileError, RunNotFoundError
 from sf_tui.home import user_path
 from sf_tui.printable import printable
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +51,7 @@ def neighbors(
         int | None,
         typer.Option("--prompts", min=1, help="Examine this many of its prompts; default: 12."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,7 +159,7 @@ def _print(survey: Survey, name: str) -> None:
     left = survey.named - len(survey.groups)
     console.print(
         Text(
-            f"{survey.prompts} prompts of '{survey.task}', one token of each exchanged; "
+            f"{counted(survey.prompts, 'prompt')} of '{survey.task}', one token of each exchanged; "
             f"{survey.tokens:,} tokens read in {survey.seconds:.1f} s"
             + (f"; {left} less likely groups are not shown" if left else ""),
             style="dim",

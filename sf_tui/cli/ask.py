@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run, complete_stage, complete_task
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import check_interrupt, write_json, write_line
 from sf_tui.cli.target import find_target, is_live, narrator, refuse_options, run_name
 from sf_tui.errors import RunError, UsageError
@@ -77,7 +78,7 @@ def ask(
         int,
         typer.Option("--limit", "-n", min=0, help="Print this many of each task; 0: all."),
     ] = 10,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Show what a model answers: wanted, at the stage's start, now, and after a repair.
 

@@ -6,11 +6,13 @@ Leaving the console never ends a run: the worker is a separate process.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sf_tui.cli.complete import complete_run
+from sf_tui.cli.options import opens_console
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
 
@@ -18,30 +20,8 @@ if TYPE_CHECKING:
     from sf_tui.run.directory import RunDirectory
     from sf_tui.tui.terminal import ConsoleOptions
 
-Lite = Annotated[
-    bool,
-    typer.Option("--lite", help="Console: send fewer bytes (slow links); no mouse, no background."),
-]
-Ascii = Annotated[
-    bool, typer.Option("--ascii", help="Console: draw without braille and line characters.")
-]
-Light = Annotated[
-    bool,
-    typer.Option("--light", help="Console: start with the light theme; default: dark."),
-]
-WithBell = Annotated[
-    bool,
-    typer.Option(
-        "--bell",
-        help="Console: ring the bell at warnings and at the run's end; default: the profile's.",
-    ),
-]
-NoMouse = Annotated[
-    bool,
-    typer.Option("--no-mouse", help="Console: leave the mouse to the terminal, to select text."),
-]
 
-
+@opens_console
 def attach(
     run: Annotated[
         str | None,
@@ -50,25 +30,20 @@ def attach(
             autocompletion=complete_run,
         ),
     ] = None,
-    lite: Lite = False,
-    ascii_only: Ascii = False,
-    light: Light = False,
-    no_mouse: NoMouse = False,
-    bell: WithBell = False,
+    *,
+    console: ConsoleOptions,
 ) -> None:
     """Open the console of a run; without RUN, choose one from a list."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
-    options = console_options(
-        lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
-    )
-    found = choose_run(options) if run is None else find_run(run)
+    found = choose_run(console) if run is None else find_run(run)
     if found is None:
         return
-    raise typer.Exit(attach_to(found, options))
+    raise typer.Exit(attach_to(found, console))
 
 
+@opens_console
 def watch(
     run: Annotated[
         str,
@@ -77,48 +52,14 @@ def watch(
             autocompletion=complete_run,
         ),
     ],
-    lite: Lite = False,
-    ascii_only: Ascii = False,
-    light: Light = False,
-    no_mouse: NoMouse = False,
-    bell: WithBell = False,
+    *,
+    console: ConsoleOptions,
 ) -> None:
     """Open the console of a run read-only: it sends nothing to the run."""
     # Deferred: not needed for `sf --help`.
     from sf_tui.run.directory import find_run
 
-    options = console_options(
-        read_only=True,
-        lite=lite,
-        ascii_only=ascii_only,
-        light=light,
-        no_mouse=no_mouse,
-        bell=bell,
-    )
-    raise typer.Exit(attach_to(find_run(run), options))
-
-
-def console_options(
-    *,
-    lite: bool,
-    ascii_only: bool,
-    light: bool,
-    no_mouse: bool,
-    bell: bool,
-    read_only: bool = False,
-) -> ConsoleOptions:
-    """Return the options of a console as the command line has them."""
-    # Deferred: not needed for `sf --help`.
-    from sf_tui.tui.terminal import ConsoleOptions
-
-    return ConsoleOptions(
-        read_only=read_only,
-        lite=lite,
-        ascii_only=ascii_only,
-        light=light,
-        mouse=not no_mouse,
-        bell=bell,
-    )
+    raise typer.Exit(attach_to(find_run(run), replace(console, read_only=True)))
 
 
 def attach_to(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json, write_line
 from sf_tui.home import user_path
 
@@ -35,7 +36,6 @@ _BatchSize = Annotated[
 _Threads = Annotated[
     int, typer.Option("--threads", min=1, help="Use this many CPU threads, pinned.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 STARTER = "starter:biography-mini"
 
@@ -46,7 +46,7 @@ def overhead(
     steps: _Steps = None,
     batch_size: _BatchSize = None,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Measure the cost of probes and of an anchor, and probes against `generate`.
 
@@ -63,7 +63,7 @@ def hosted(
     steps: _Steps = None,
     batch_size: _BatchSize = None,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Measure the time that `SfCallback` adds to transformers' Trainer.
 
@@ -79,7 +79,7 @@ def throughput(
     steps: _Steps = None,
     batch_size: _BatchSize = None,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Measure tokens per second against transformers' Trainer, and the gain of a freeze."""
     _measure("throughput", model, steps, batch_size, threads, json)
@@ -91,7 +91,7 @@ def memory(
     steps: _Steps = None,
     batch_size: _BatchSize = None,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Measure peak memory against transformers' Trainer: in training, and in a recovery test."""
     # Deferred: not needed for `sf --help`.
@@ -121,7 +121,7 @@ def verdict(
         typer.Option("--case", help="Run only this case; repeatable; default: all."),
     ] = None,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Score the verdict of `sf diagnose` on cases whose truth is known by construction.
 
@@ -140,7 +140,7 @@ def repair(
         int, typer.Option("--steps", min=25, help="Set the optimizer steps of each repair.")
     ] = 150,
     threads: _Threads = 1,
-    json: _Json = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Measure what brings an old task back: examples, neighbors, and edits of the weights.
 

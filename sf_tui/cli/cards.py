@@ -18,6 +18,7 @@ from sf_tui.cli.output import drawing_console
 from sf_tui.vocabulary.declared import ArmRecord, CostEntry, DiagnosisCost
 from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.vocabulary.measured import format_score
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 if TYPE_CHECKING:
@@ -295,13 +296,11 @@ def _effort(outcome: RepairOutcome) -> str:
     if outcome.tokens:
         parts.append(f"{outcome.tokens:,} tokens")
         parts.append(f"the weights of step {outcome.steps}")
-        parts.append(
-            f"{outcome.examples or 'no'} old example{'' if outcome.examples == 1 else 's'}"
-        )
+        parts.append(counted(outcome.examples or "no", "old example"))
     if outcome.keep is not None and outcome.keep < 1:
         parts.append(f"{outcome.keep:g} of the change since the start kept at first")
     if outcome.held:
-        parts.append(f"own answers held on {outcome.held} prompts beyond the new rows")
+        parts.append(f"own answers held on {counted(outcome.held, 'prompt')} beyond the new rows")
     if outcome.stepped_back is not None:
         parts.append(f"{outcome.stepped_back:.2g} of the repair kept, for the new task's sake")
     return " · ".join(parts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import UsageError
 
@@ -27,7 +28,7 @@ def compare(
             autocompletion=complete_run,
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Compare runs: scores at each stage's end, curves by step, and profile keys that differ.
 

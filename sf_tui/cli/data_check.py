@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from sf_tui.cli.complete import one_of
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json_text, write_line
 from sf_tui.errors import DataError, UsageError
 from sf_tui.home import expand_home
@@ -102,7 +103,7 @@ def check(
             help="Encode control tokens in texts: text, keep, or error (a bad row).",
         ),
     ] = "text",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJsonObject = False,
 ) -> None:
     """Show how a data file is read: schema, bad rows, a sample, lengths."""
     if on_bad_row not in ("error", "skip"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import write_json
 from sf_tui.cli.progress import progress_reporter
 from sf_tui.cli.target import (
@@ -106,7 +107,7 @@ def diagnose(
             help="Add an arm that trains on these rows of another task.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
     set_: Set = None,
 ) -> None:
     """Test whether a lost task is still known: a quick recovery on a copy of the weights."""

@@ -23,7 +23,7 @@ from sf_tui.cli.complete import complete_profile
 from sf_tui.cli.doctor_findings import Finding
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import SfError
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 LOGIND_FILES = ("usr/lib/systemd", "run/systemd", "etc/systemd")
 """Folders of logind's settings, in order of increasing precedence."""
@@ -76,7 +76,7 @@ def check_machine() -> Finding:
     load = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = (
-        f"{cores} cores (load {load:.1f}), "
+        f"{counted(cores or 0, 'core')} (load {load:.1f}), "
         f"{format_bytes(memory.available)} of {format_bytes(memory.total)} memory free"
     )
     return Finding("machine", "ok", found)

@@ -12,6 +12,7 @@ import orjson
 
 from sf_tui.cli.doctor_findings import Finding
 from sf_tui.cli.ranks import launch_command, processes_of
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.launched import connect_ranks, is_launched
 
 _PATIENCE_S = 180.0
@@ -90,7 +91,7 @@ def describe_exchange(found: Sequence[dict[str, Any]]) -> Iterator[Finding]:
         )
         return
     times = sorted(one["sum_ms"] for one in found)
-    where = f"{len(hosts)} host" + ("" if len(hosts) == 1 else "s")
+    where = counted(len(hosts), "host")
     yield Finding(
         "launch",
         "ok",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run
+from sf_tui.cli.options import AsJsonList
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import RunBusyError, SfError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from sf_tui.run.directory import RunDirectory
     from sf_tui.run.storage import Prunable
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON list.")]
 
 
 def rm(
@@ -130,7 +129,7 @@ def prune(
         bool,
         typer.Option("--asked-for", help="Also checkpoints that an operator or a rule asked for."),
     ] = False,
-    json: Json = False,
+    json: AsJsonList = False,
 ) -> None:
     """Delete the intermediate checkpoints and caches of runs that have ended.
 
@@ -259,7 +258,7 @@ def du(
             metavar="[RUN…]", help="Measure these runs; default: all.", autocompletion=complete_run
         ),
     ] = None,
-    json: Json = False,
+    json: AsJsonList = False,
 ) -> None:
     """Print what runs occupy on the disk, the largest first.
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sf_tui.cli.options import AsJsonObject, NewRunDir
 from sf_tui.cli.output import check_interrupt, write_json, write_line
 from sf_tui.home import user_path
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from sf_tui.integrations.import_run import Imported
@@ -50,20 +52,12 @@ def import_training(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name the run; default: the folder's name."),
     ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--run-dir",
-            parser=user_path,
-            metavar="DIR",
-            help="Create the run in DIR, which must not exist; default: in SF_HOME.",
-        ),
-    ] = None,
+    run_dir: NewRunDir = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Set a key of the run's profile."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Make a run from a training that has ended: score all its checkpoints, copy none.
 
@@ -85,7 +79,7 @@ def import_training(
     output = read_output(folder)
     for note in output.notes:
         log(f"note: {note}")
-    log(f"{_several(len(output.saved), 'checkpoint')} up to step {output.steps}")
+    log(f"{counted(len(output.saved), 'checkpoint')} up to step {output.steps}")
     # Deferred: pydantic and the profile package take a tenth of a second.
     from sf_tui.integrations.imported_profile import ImportOptions, imported_profile
 
@@ -148,7 +142,3 @@ def _imported_before(folder: Path) -> list[str]:
         if isinstance(host, dict) and host.get("output_dir") == str(folder):
             found.append(run.id)
     return found
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -120,10 +120,12 @@ class Narrator:
             case RunStarted(model=model):
                 self._write(
                     f"run {event.run}: {model.parameters / 1e6:.2f} M parameters, "
-                    f"{model.layers} blocks, on {event.device} ({event.precision})"
+                    f"{counted(model.layers, 'block')}, on {event.device} ({event.precision})"
                 )
             case StageStarted():
-                self._write(f"stage {event.stage}: {event.steps} steps, {event.strategy}")
+                self._write(
+                    f"stage {event.stage}: {counted(event.steps, 'step')}, {event.strategy}"
+                )
                 self._start_bar(stages[event.stage])
             case Step():
                 self._show_step(event)
@@ -243,7 +245,7 @@ def diagnosis_line(event: DiagnosisMade) -> str:
     if event.recovered is not None:
         back = f", recovered to {_of_test(event.recovered, event.recovered_interval)}"
         back += f" by '{event.arm}'"
-    scored = f" on {event.held_out} examples" if event.held_out else ""
+    scored = f" on {counted(event.held_out, 'example')}" if event.held_out else ""
     is_bound = event.verdict in {"inconclusive", "partial"} and event.spurious_share is not None
     bound = f". {event.evidence[0]}" if is_bound and event.evidence else ""
     return (

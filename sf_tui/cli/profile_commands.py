@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile
+from sf_tui.cli.options import SetValues
 from sf_tui.cli.output import write_json_text, write_line
 from sf_tui.errors import DataError, ModelError, ProfileError, UsageError
 from sf_tui.home import user_path
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="profile", help="Show, check and write profiles.", no_args_is_help=True)
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
@@ -70,7 +67,7 @@ def show(
             help="Show this built-in profile or TOML file.", autocompletion=complete_profile
         ),
     ],
-    overrides: Overrides = None,
+    overrides: SetValues = None,
     seed: Annotated[int | None, typer.Option(help="Replace the profile's seed.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +90,7 @@ def check(
             help="Check this TOML file or built-in profile.", autocompletion=complete_profile
         ),
     ],
-    overrides: Overrides = None,
+    overrides: SetValues = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Check keys and paths only; open no data and no model.")
     ] = False,

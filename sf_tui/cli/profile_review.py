@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 if TYPE_CHECKING:
     from sf_tui.cases.data_facts import DataFacts
@@ -68,7 +68,7 @@ def _rows(facts: DataFacts, *, trained: bool) -> str:
     about = "about " if facts.guessed or facts.sampled else ""
     use = "to train on" if trained else "safe examples"
     return (
-        f"{facts.rows} rows: {facts.train} {use}, {facts.held_out} held out; "
+        f"{counted(facts.rows, 'row')}: {facts.train} {use}, {facts.held_out} held out; "
         f"{about}{facts.mean_tokens:.0f} tokens a row, longest {facts.longest}, "
         f"answer {facts.answer_tokens:.0f}; {about}{facts.tokens:,.0f} tokens in all"
     )
@@ -76,16 +76,23 @@ def _rows(facts: DataFacts, *, trained: bool) -> str:
 
 def _stage(profile: Profile, stage: StageSpec) -> str:
     train = stage.train
-    length = f"{train.epochs:g} epochs" if train.epochs else f"{train.total_steps(0)} steps"
+    length = (
+        counted(f"{train.epochs:g}", "epoch")
+        if train.epochs
+        else counted(train.total_steps(0), "step")
+    )
     return (
-        f"{stage.name}: {train.strategy}, {length} of {train.batch_size} examples"
+        f"{stage.name}: {train.strategy}, {length} of {counted(train.batch_size, 'example')}"
         f" at {train.learning_rate:g}; old data: {profile.old_data_access(stage)}"
     )
 
 
 def _length(stage: StageEstimate) -> str:
     time = f"; about {duration(stage.seconds)}" if stage.seconds is not None else ""
-    return f"{stage.steps} steps, {stage.epochs:.3g} epochs, {stage.tokens:,.0f} tokens{time}"
+    return (
+        f"{counted(stage.steps, 'step')}, {counted(f'{stage.epochs:.3g}', 'epoch')}, "
+        f"{stage.tokens:,.0f} tokens{time}"
+    )
 
 
 def _cost(estimate: RunEstimate) -> str:

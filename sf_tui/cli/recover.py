@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import one_of
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import write_json
 from sf_tui.cli.progress import progress_reporter
 from sf_tui.cli.target import (
@@ -37,6 +38,7 @@ from sf_tui.cli.target import (
 from sf_tui.errors import RunError, UsageError
 from sf_tui.home import user_path
 from sf_tui.vocabulary.ops import edit_names, op_named
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +123,7 @@ def recover(
     new: New = None,
     start_model: StartModel = None,
     checkpoint: Checkpoint = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
     set_: Set = None,
 ) -> None:
     """Write a repaired model: old task restored, new one kept; needs few old rows or none.
@@ -243,7 +245,7 @@ def _repair(case: RunCase, options: dict[str, Any], log: Callable[[str], None]) 
         report=progress_reporter(log),
     )
     if outcome.examples < examples:
-        log(f"note: only {outcome.examples} old examples are available")
+        log(f"note: only {counted(outcome.examples, 'old example')} available")
     return outcome
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sf_tui.cli.attach import Ascii, Light, Lite, NoMouse, WithBell, console_options
 from sf_tui.cli.complete import complete_profile, complete_run
+from sf_tui.cli.options import NewRunDir, Seed, SetValues, opens_console
 from sf_tui.cli.output import write_line
 from sf_tui.errors import UsageError
-from sf_tui.home import user_path
 
 if TYPE_CHECKING:
     from sf_tui.engine.process_ranks import ProcessRanks
@@ -41,6 +39,7 @@ AcceptChangedData = Annotated[
 ]
 
 
+@opens_console
 def run(
     profile: Annotated[
         str | None,
@@ -52,32 +51,18 @@ def run(
     no_ui: NoUi = False,
     json: JsonEvents = False,
     detach: Detach = False,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--run-dir",
-            parser=user_path,
-            metavar="DIR",
-            help="Create the run in DIR, which must not exist; default: in SF_HOME.",
-        ),
-    ] = None,
+    run_dir: NewRunDir = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the run in --run-dir if there is one."),
     ] = False,
     accept_changed_data: AcceptChangedData = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value; repeatable."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
+    set_: SetValues = None,
+    seed: Seed = None,
     note: Annotated[str, typer.Option("--note", help="Write a note on the run.")] = "",
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Tag the run; repeatable.")] = None,
-    lite: Lite = False,
-    ascii_only: Ascii = False,
-    light: Light = False,
-    no_mouse: NoMouse = False,
-    bell: WithBell = False,
+    *,
+    console: ConsoleOptions,
 ) -> None:
     """Tune a model on one task after another and watch the old ones."""
     if resume and run_dir is None:
@@ -135,9 +120,6 @@ def run(
 
         raise typer.Exit(_run_as_rank(find, json=json, accept_changed_data=accept_changed_data))
     foreground = _foreground(no_ui or json, detach=detach)
-    options = console_options(
-        lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
-    )
     existing = find_begun()
     if existing is not None:
         raise typer.Exit(
@@ -147,7 +129,7 @@ def run(
                 foreground=foreground,
                 json=json,
                 detach=detach,
-                options=options,
+                options=console,
             )
         )
     loaded = load()
@@ -162,7 +144,7 @@ def run(
     if signals is not None:
         _note_foreground(foreground or "")
         raise typer.Exit(work_here(created, signals, json=json, created=True, processes=processes))
-    raise typer.Exit(play_in_console(created, created=True, options=options, processes=processes))
+    raise typer.Exit(play_in_console(created, created=True, options=console, processes=processes))
 
 
 def _run_as_rank(find: Callable[[], RunDirectory], *, json: bool, accept_changed_data: bool) -> int:
@@ -190,6 +172,7 @@ def _run_as_rank(find: Callable[[], RunDirectory], *, json: bool, accept_changed
     return work_as_rank(find, signals, work)
 
 
+@opens_console
 def resume(
     run: Annotated[
         str,
@@ -202,11 +185,8 @@ def resume(
     json: JsonEvents = False,
     detach: Detach = False,
     accept_changed_data: AcceptChangedData = False,
-    lite: Lite = False,
-    ascii_only: Ascii = False,
-    light: Light = False,
-    no_mouse: NoMouse = False,
-    bell: WithBell = False,
+    *,
+    console: ConsoleOptions,
     processes: Annotated[
         int | None,
         typer.Option(
@@ -251,9 +231,7 @@ def resume(
             foreground=_foreground(no_ui or json, detach=detach),
             json=json,
             detach=detach,
-            options=console_options(
-                lite=lite, ascii_only=ascii_only, light=light, no_mouse=no_mouse, bell=bell
-            ),
+            options=console,
             processes=processes,
         )
     )

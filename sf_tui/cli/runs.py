@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import one_of
+from sf_tui.cli.options import AsJsonList
 from sf_tui.cli.output import write_json, write_line
 from sf_tui.errors import UsageError, did_you_mean
 
@@ -134,7 +135,7 @@ def runs(
             help=f"List at most this many; 0: all; default: {LISTED} on a terminal, else all.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+    json: AsJsonList = False,
 ) -> None:
     """List runs with their state, stage and accuracies, newest first.
 

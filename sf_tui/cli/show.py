@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_run
+from sf_tui.cli.options import AsJsonObject
 from sf_tui.cli.output import drawing_console, write_json, write_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show(
             autocompletion=complete_run,
         ),
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Show a run's state, each task's course, commands, alerts and checkpoints.
 
@@ -106,7 +107,7 @@ def show(
     at_work = reading.live.has_worker and not reading.live.is_loading(state.last_time)
     for now in (state.operation, state.beside) if at_work else ():
         if now is not None:
-            parts = ", ".join([training_meanwhile(now), *progress_parts(now)])
+            parts = ", ".join([training_meanwhile(now, paused=state.paused), *progress_parts(now)])
             say(f"now      {now.op}: {parts}; `sf act {run_name(found)} cancel` ends it")
     for command in waiting:
         say(f"waiting  {_command_line(command)}")

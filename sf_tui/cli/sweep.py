@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sf_tui.cli.complete import complete_profile
+from sf_tui.cli.options import AsJsonObject, Seed
 from sf_tui.cli.output import INTERRUPTED, write_json, write_line
 from sf_tui.errors import UsageError
 from sf_tui.home import user_path
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from sf_tui.cli.sweep_plot import Tradeoff
@@ -42,7 +44,7 @@ def sweep(
             help="Try these values: `0..12`, `1e-5,3e-5`, or one value for all; repeatable.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Replace the profile's seed.")] = None,
+    seed: Seed = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -55,7 +57,7 @@ def sweep(
             "--svg", parser=user_path, metavar="FILE", help="Also write the plot to FILE as SVG."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: AsJsonObject = False,
 ) -> None:
     """Train every combination of values, and show what the new task costs the old ones.
 
@@ -78,7 +80,7 @@ def sweep(
     start = partial(start_detached, processes=processes)
     done = sum(trial.done for trial in planned.read())
     write_line(
-        f"{planned.id}: {len(planned.profiles)} trials, {done} done; "
+        f"{planned.id}: {counted(len(planned.profiles), 'trial')}, {done} done; "
         f"`sf runs --tag {planned.id}` lists them",
         err=True,
     )

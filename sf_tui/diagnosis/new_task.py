@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sf_tui.diagnosis.bootstrap import estimate_recovery
 from sf_tui.diagnosis.rules import was_learned
 from sf_tui.vocabulary.intervals import Estimate
+from sf_tui.vocabulary.sizes import counted
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class NewTask:
         )
         now = f"{self.now.value:.3f} ({self.now.low:.3f} to {self.now.high:.3f})"
         return (
-            f"The new task '{self.name}' was not learned ({now} on {self.examples} held-out "
-            f"examples, {begun}), so nothing was tested: only training that teaches something can "
-            "cost an old task."
+            f"The new task '{self.name}' was not learned ({now} on "
+            f"{counted(self.examples, 'held-out example')}, {begun}), so nothing was tested: only "
+            "training that teaches something can cost an old task."
         )
 
 

@@ -25,6 +25,7 @@ from sf_tui.diagnosis.rules import (
     verdict_of,
 )
 from sf_tui.vocabulary.intervals import Estimate
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VerdictName
 
 
@@ -216,7 +217,9 @@ def _percent(share: float) -> int:
 
 
 def _accuracy_sentence(estimates: RecoveryEstimates) -> str:
-    now = f"{_with_interval(estimates.now)} now on {estimates.examples} held-out examples"
+    now = (
+        f"{_with_interval(estimates.now)} now on {counted(estimates.examples, 'held-out example')}"
+    )
     if estimates.start is None or estimates.drop is None:
         return f"The old task is at {now}; its accuracy at the start is unknown."
     drop = estimates.drop
@@ -230,7 +233,9 @@ def _recovery_sentence(arm: ArmResult, estimates: RecoveryEstimates) -> str:
     assert estimates.recovered is not None
     taken = arm.steps if arm.steps_taken is None else arm.steps_taken
     when = (
-        f"in {taken} steps" if arm.steps == taken else f"at its best step, {arm.steps} of {taken}"
+        f"in {counted(taken, 'step')}"
+        if arm.steps == taken
+        else f"at its best step, {arm.steps} of {taken}"
     )
     reached = f"'{arm.name}' brings it to {_with_interval(estimates.recovered)} {when}"
     share = estimates.spurious_share

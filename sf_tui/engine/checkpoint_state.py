@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sf_tui.errors import RunError
 from sf_tui.run.hosted import resume_by_path
+from sf_tui.vocabulary.sizes import counted
 
 STATE_FILE = "state.json"
 FORMAT = 1
@@ -192,7 +193,8 @@ def verified_file(checkpoint: Path, state: dict[str, Any], name: str) -> Path:
             return path
         if stat.st_size != record["bytes"]:
             raise DamagedCheckpointError(
-                f"{path}: damaged: {stat.st_size} bytes, and {record['bytes']} were written",
+                f"{path}: damaged: {counted(stat.st_size, 'byte')}, and "
+                f"{record['bytes']} were written",
                 checkpoint,
             )
         found = record_file(path)

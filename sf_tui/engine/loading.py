@@ -51,6 +51,7 @@ from sf_tui.profile import ModelSettings, starter_directory
 from sf_tui.profile.adapter_schema import AdapterSettings
 from sf_tui.profile.sources import is_package_source, package_hint
 from sf_tui.tasks.model_source import first_line, load_tokenizer, model_faults
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -348,8 +349,8 @@ def _pretrained_model(
     ignored = find_ignored(model, files.tensors)
     if ignored:
         notes.append(
-            f"{len(ignored)} tensors of {source} belong to a part that transformers leaves out "
-            f"(multi-token prediction, for instance) and are not in the model that is written: "
+            f"the model that is written is without {counted(len(ignored), 'tensor')} of {source}: "
+            "their part (multi-token prediction, for instance) is left out by transformers: "
             f"{', '.join(ignored[:3])}{' …' if len(ignored) > 3 else ''}"
         )
     return cast("PreTrainedModel", model), folder

@@ -29,6 +29,7 @@ from sf_tui.tasks.host_rows import host_task
 from sf_tui.tasks.task import Example, FixedExamples, Task
 from sf_tui.tasks.template import date_note, fix_date
 from sf_tui.tasks.user_data import user_task
+from sf_tui.vocabulary.sizes import counted
 
 BIOGRAPHY = "biography:"
 
@@ -237,8 +238,9 @@ def prepare_task(
     beyond = sum(length > (positions or length) for length in lengths + held_out_lengths)
     if beyond:
         notes.append(
-            f"{beyond} rows have more tokens than the {positions} positions that the model "
-            "was made for; what it answers there is uncertain"
+            f"{counted(beyond, 'row')} {'has' if beyond == 1 else 'have'} more tokens than "
+            f"the {positions} positions that the model was made for; what it answers there is "
+            "uncertain"
         )
     if trained and profile.host is None:
         _refuse_batch(profile, settings.name, len(train))
@@ -260,8 +262,8 @@ def _refuse_batch(profile: Profile, task: str, rows: int) -> None:
         size = stage.train.batch_size
         if stage.task == task and size > max(rows, MOST_REPEATED):
             raise DataError(
-                f"[[tasks]] '{task}': [train] batch_size = {size} is more than the {rows} rows to "
-                f"train on (stage '{stage.name}')",
+                f"[[tasks]] '{task}': [train] batch_size = {size} is more than the "
+                f"{counted(rows, 'row')} to train on (stage '{stage.name}')",
                 f"make it at most {max(rows, MOST_REPEATED)}; a batch larger than the split "
                 "repeats its rows",
             )

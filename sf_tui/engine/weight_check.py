@@ -19,6 +19,7 @@ from sf_tui.engine.model_files import ModelFiles
 from sf_tui.engine.random_model import count_weights, refuse_memory
 from sf_tui.errors import ModelError
 from sf_tui.tasks.model_source import first_line, model_faults
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -57,7 +58,7 @@ def refuse_size(source: str, files: ModelFiles, config: Any, auto: Any, itemsize
     text = config.get_text_config()
     blocks = getattr(text, "num_hidden_layers", None)
     if isinstance(blocks, int) and blocks > tensors:
-        raise _too_large(source, f"{blocks} blocks", f"{tensors} tensors")
+        raise _too_large(source, counted(blocks, "block"), counted(tensors, "tensor"))
     # Each of these is a dimension of some weight.
     for key in ("vocab_size", "hidden_size"):
         length = getattr(text, key, None)
@@ -167,7 +168,7 @@ def refuse_not_finite(source: str, model: PreTrainedModel) -> None:
     what = " and ".join(
         text for count, text in ((nans, f"{nans} NaN"), (infinite, f"{infinite} inf")) if count
     )
-    others = f" ({len(wrong) - 1} other tensors too)" if len(wrong) > 1 else ""
+    others = f" ({counted(len(wrong) - 1, 'other tensor')} too)" if len(wrong) > 1 else ""
     half = model.dtype == torch.float16 and not any(entry[1] for entry in wrong)
     raise ModelError(
         f"[model] {source}: tensor '{name}' holds {what}{others}",

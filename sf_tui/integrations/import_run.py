@@ -34,6 +34,7 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.checkpoints import CheckpointStore
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.inbox import CommandInbox
@@ -244,8 +245,8 @@ class _History:
         introduce_run(context)
         count = len(self._output.saved)
         source = (
-            f"imported from {self._output.folder}: {count} checkpoint{'' if count == 1 else 's'}, "
-            f"{self._steps} steps; times are those of the import"
+            f"imported from {self._output.folder}: {counted(count, 'checkpoint')}, "
+            f"{counted(self._steps, 'step')}; times are those of the import"
         )
         for note in (source, *self._output.notes):
             context.log_event(Alert("info", "import", note))

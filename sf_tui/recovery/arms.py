@@ -7,7 +7,6 @@ scores them. An arm never sees the held-out examples used for reporting.
 from __future__ import annotations
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from sf_tui.recovery.edits import edit_named
 from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.scoring import EvalSet, Scorer
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.sizes import counted
 
 EXAMPLES = 10
 EXAMPLES_STEPS = 20
@@ -130,6 +130,7 @@ class ArmContext:
             patience=patience,
             enough=enough,
             on_step=self.on_step,
+            clock=self.case.clock,
         )
 
     def selection_error(self, score: float) -> float:
@@ -220,10 +221,8 @@ class NeighborsArm(Arm):
         if context.bank is None:
             return "the new task has no prompts to find neighbors of"
         if len(context.bank) < 2 * KEPT_BACK:
-            return (
-                f"only {len(context.bank)} different neighbors were found; "
-                f"{2 * KEPT_BACK} are needed"
-            )
+            found = counted(len(context.bank), "different neighbor")
+            return f"found only {found}; {2 * KEPT_BACK} are needed"
         return None
 
     def run(self, context: ArmContext) -> Tuned:
@@ -253,6 +252,7 @@ class NeighborsArm(Arm):
                 steps=NEIGHBOR_SEARCH_STEPS,
                 learning_rate=share * context.rate,
                 on_step=context.on_step,
+                clock=case.clock,
             )
             tokens, seconds = tokens + tried.tokens, seconds + tried.seconds
             if not tried.diverged:
@@ -260,7 +260,7 @@ class NeighborsArm(Arm):
         context.now.restore()
         best = max(rates, key=lambda one: rates[one]) if rates else context.rate
         rate = NEIGHBOR_RATE_OF_BEST * best
-        context.log(f"neighbors: {steps} steps of {rows}, no old example")
+        context.log(f"neighbors: {counted(steps, 'step')} of {rows}, no old example")
         found = context.tune([pull()], steps, rate)
         return replace(found, tokens=tokens + found.tokens, seconds=seconds + found.seconds)
 
@@ -328,10 +328,10 @@ class EditArm(Arm):
         assert case.start is not None  # checked by `why_not`
         context.log("edit: the top direction of each matrix's change removed")
         context.now.restore()
-        begun = time.perf_counter()
+        begun = case.clock()
         edit_named("shift-edit", {"alpha": 1.0}).apply(case.layout, case.start)
         selection = context.select()
-        return Tuned(0, selection, 0, 0, time.perf_counter() - begun, (), 0.0)
+        return Tuned(0, selection, 0, 0, case.clock() - begun, (), 0.0)
 
 
 class ReferenceArm(Arm):

@@ -6,6 +6,7 @@ them. Does not know their origin: a run, a bare model or a benchmark.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -125,6 +126,8 @@ class RecoveryCase:
     """Held-out prompts of the run's other tasks."""
     check_stop: Callable[[], None] | None = None
     """Called before each forward pass; an exception ends the test or the repair."""
+    clock: Callable[[], float] = time.perf_counter
+    """Seconds of work. `check_stop` may wait; the clock must then leave out for how long."""
     agree: Callable[[bool], bool] = bool
     """Returns what all ranks do about a question that each answers by its own clock."""
 

@@ -20,6 +20,7 @@ from sf_tui.recovery.repair_attempts import Attempt, RepairAttempts
 from sf_tui.recovery.repair_check import HeldAttempt
 from sf_tui.recovery.repair_search import JointScore
 from sf_tui.recovery.scoring import EvalSet
+from sf_tui.vocabulary.sizes import counted
 
 _NEW_WEIGHT, _LONGER = 3.0, 2
 """Weight of the new task, and factor of the steps."""
@@ -101,7 +102,9 @@ class HeldAttempts:
         # Scaling back costs the new task more than examples can make good.
         begin = self._now if alone else None
         again = self._attempts.again(losses, joint, longer=_LONGER, begin=begin)
-        beyond = f", and its answers to {len(held)} prompts beyond its rows" if held else ""
+        beyond = (
+            f", and its answers to {counted(len(held), 'prompt')} beyond its rows" if held else ""
+        )
         by = ", with old examples in place of neighbors" if alone else ""
         self._log(f"holding the new task harder{beyond}{by}")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sf_tui.vocabulary.intervals import TOLERANCE, rounded, rounded_interval, rounded_rate
 from sf_tui.vocabulary.measured import KNOWN_FROM, Score, format_score
 from sf_tui.vocabulary.metrics import metric_named
+from sf_tui.vocabulary.sizes import counted
 
 NEW_FLOOR = 0.98
 """Default share of the new task's score that a repair has to keep."""
@@ -214,7 +215,7 @@ class RepairOutcome:
         price = ""
         if round(lost, 3) > 0:
             digits = 0 if self.new.examples < 200 else 1
-            price = f", for {100 * lost:.{digits}f} points of the new one"
+            price = f", for {counted(f'{100 * lost:.{digits}f}', 'point')} of the new one"
         if refusal is not None and self.floor_refusal is None:
             return f"{refusal.reason[0].upper()}{refusal.reason[1:]}{price}."
         what, judged = self._judged

@@ -9,7 +9,6 @@ are scored, if there are any, and then the strongest arm goes on in further roun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -39,6 +38,7 @@ from sf_tui.recovery.rounds import MARGIN, TIME_S, Contender, ExtraRounds, Round
 from sf_tui.recovery.scoring import EvalSet, exchange_answers, majority_baseline, split_selection
 from sf_tui.recovery.short_tuning import Tuned
 from sf_tui.tasks.encoding import Encoded
+from sf_tui.vocabulary.sizes import counted
 
 _MOST_NEW = 256
 """Most rows of the new task that are scored to see whether it was learned."""
@@ -69,7 +69,7 @@ class RecoveryTest:
             learning_rate: base of every arm's rates; None for the stage's.
             thorough: add the paper's recovery on all rows of the old task's training split.
             time_s: seconds within which further rounds must end, if the result is undecided.
-            begun: the `time.perf_counter()` that they count from; None: the call of `run`.
+            begun: the reading of the case's clock that they count from; None: the call of `run`.
             log: receives a human-readable line about each part of the test.
             report: receives the progress after every step of every arm; an exception ends the
                 test.
@@ -92,7 +92,7 @@ class RecoveryTest:
         self._time_s = time_s
         self._begun = begun
         self._log = log
-        self._progress = PartProgress(report or (lambda _: None))
+        self._progress = PartProgress(report or (lambda _: None), case.clock)
         self._scorer = case.scorer()
         self._selection, self._held_out = split_selection(case.old.held_out, case.seed)
         order = spread_evenly(case.old.spare.groups, derive_seed(case.seed, "spare"))
@@ -118,7 +118,7 @@ class RecoveryTest:
     def run(self) -> RecoveryOutcome:
         """Run every arm for which this case has the data."""
         case = self._case
-        begun = time.perf_counter()
+        begun = case.clock()
         reference: ArmResult | None = None
         spent_on_reference = 0.0
         with weights_restored(case.model, case.layout) as now_weights:
@@ -161,9 +161,9 @@ class RecoveryTest:
             rounds = self._go_on(context, self._begun or begun)
             if self._thorough:
                 self._progress.begin("reference", REFERENCE_STEPS)
-                reference_begun = time.perf_counter()
+                reference_begun = case.clock()
                 reference = self._run_arm(ReferenceArm(), context)
-                spent_on_reference = time.perf_counter() - reference_begun
+                spent_on_reference = case.clock() - reference_begun
         finding = decide_verdict(
             self._now,
             self._results,
@@ -192,7 +192,7 @@ class RecoveryTest:
             self._count,
             tokens,
             self._forwarded + self._scorer.forwarded,
-            time.perf_counter() - begun - spent_on_reference,
+            case.clock() - begun - spent_on_reference,
             tokens / trained_seconds if trained_seconds else None,
             self._diverged,
             rounds,
@@ -271,9 +271,9 @@ class RecoveryTest:
         scored = len(self._held_out) + len(self._control or ())
         passes = 2 if start is None else 3
         expected_s = MARGIN * passes * self._scoring_s * len(rows) / scored
-        if self._case.agree(time.perf_counter() + expected_s > begun + self._time_s):
+        if self._case.agree(self._case.clock() + expected_s > begun + self._time_s):
             return 0
-        self._say(f"undecided, {len(rows)} more held-out examples")
+        self._say(f"undecided, {counted(len(rows), 'more held-out example')}")
         place = self._results.index(contender.result)
         contender.weights.restore()
         recovered = np.concatenate([np.asarray(contender.result.recovered), self._scores(rows)])
@@ -346,7 +346,7 @@ class RecoveryTest:
 
     def _result(self, name: str, found: Tuned) -> ArmResult:
         """Score the weights that an arm left in the model."""
-        begun = time.perf_counter()
+        begun = self._case.clock()
         result = ArmResult(
             name=name,
             recovered=self._scores(self._held_out),
@@ -363,7 +363,7 @@ class RecoveryTest:
             steps_taken=found.steps,
             exchanged=self._exchanged,
         )
-        self._scoring_s = time.perf_counter() - begun
+        self._scoring_s = self._case.clock() - begun
         return result
 
     def _raise_floor(self) -> None:

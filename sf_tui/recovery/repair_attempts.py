@@ -22,6 +22,7 @@ from sf_tui.recovery.edits.edit import wide
 from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.repair_search import JointScore, Parts
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.sizes import counted
 
 RATES = (5e-6, 2e-5, 8e-5, 3.2e-4, 1.28e-3)
 """Rates to search: AdamW's step is about as long as its rate, whatever the model."""
@@ -214,7 +215,7 @@ class RepairAttempts:
 
     def _attempt(self, rate: float) -> Attempt:
         self._begin.restore()
-        self._log(f"repairing: up to {self._steps} steps at {rate:.1e}")
+        self._log(f"repairing: up to {counted(self._steps, 'step')} at {rate:.1e}")
         self._joint.forget()
         tuned = self._tune(rate, self._steps, score=True)
         parts = self._joint.measure()

@@ -11,7 +11,6 @@ look its own confidence.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,6 +23,7 @@ from sf_tui.engine.weights import Snapshot
 from sf_tui.recovery.arms import Arm, ArmContext, Round
 from sf_tui.recovery.progress import TuningStep
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VerdictName
 
 TIME_S = 60.0
@@ -70,15 +70,16 @@ class Rounds:
         found = []
         if self.examples:
             found.append(
-                f"The verdict was open after the arms, so {self.examples} more held-out examples "
-                "were scored."
+                f"The verdict was open after the arms, so "
+                f"{counted(self.examples, 'more held-out example')} "
+                f"{'was' if self.examples == 1 else 'were'} scored."
             )
         if self.done:
             times = "once" if self.done == 1 else f"{self.done} times"
             after = "these" if self.examples else "the arms"
             found.append(
                 f"The verdict was open after {after}, so the strongest went on {times}, for "
-                f"{self.steps} steps in all."
+                f"{counted(self.steps, 'step')} in all."
             )
         if verdict != "inconclusive" or arm is None:
             return tuple(found)
@@ -150,7 +151,7 @@ class ExtraRounds:
             contender: the arm to continue.
             rescore: scores the model's current weights as a result of that arm.
             is_settled: whether a result of that arm needs no further round.
-            begun: `time.perf_counter()` at the test's begin.
+            begun: reading of the case's clock at the test's begin.
             time_s: seconds from then within which the rounds must end.
             scoring_s: seconds that `rescore` takes.
         """
@@ -165,6 +166,7 @@ class ExtraRounds:
     def run(self) -> tuple[ArmResult, Rounds]:
         """Make rounds until one of the limits; return the arm's last result and what was done."""
         found, rounds = self._contender.result, Rounds()
+        clock = self._context.case.clock
         best = found.selection_accuracy
         mean: MeanWeights | None = None
         while not self._is_settled(found):
@@ -176,18 +178,18 @@ class ExtraRounds:
                 return found, replace(rounds, ended="no_arm")
             # A round that began must end in time, too, on a machine whose speed varies.
             expected_s = MARGIN * self._expected_seconds(plan)
-            late = time.perf_counter() + expected_s > self._deadline
+            late = clock() + expected_s > self._deadline
             if self._context.case.agree(late):
                 return found, replace(rounds, ended="time")
             self._context.log(
                 f"{found.name}: undecided, round {number} of at most {MOST_ROUNDS}, "
-                f"{plan.steps} steps"
+                f"{counted(plan.steps, 'step')}"
             )
-            begun = time.perf_counter()
+            begun = clock()
             mean = mean or MeanWeights(self._context.case.layout)
             tuned, best = self._play(plan, best, mean)
             extended = self._rescore(self._added(found, tuned))
-            self._round_s = time.perf_counter() - begun
+            self._round_s = clock() - begun
             rounds = Rounds(
                 number,
                 rounds.steps + tuned.steps,
@@ -235,6 +237,7 @@ class ExtraRounds:
             learning_rate=ROUND_RATE * contender.result.learning_rate,
             schedule="constant",
             on_step=count,
+            clock=context.case.clock,
         )
         if not tuned.diverged:
             mean.load()

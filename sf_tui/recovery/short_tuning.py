@@ -67,6 +67,7 @@ def tune_briefly(
     enough: float | None = None,
     tolerance: Callable[[float], float] = lambda _: 0.0,
     on_step: OnStep | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Tuned:
     """Tune a model in place and leave the weights of the best-scored step in it.
 
@@ -89,8 +90,9 @@ def tune_briefly(
         tolerance: returns how far below a best score another one still counts as equal. Of equal
             steps the later is kept: its rate is lower, and the weights have settled.
         on_step: called after every step, with the newest score; an exception ends the tuning.
+        clock: monotonic seconds.
     """
-    begun = time.perf_counter()
+    begun = clock()
     settings = TrainSettings(
         learning_rate=learning_rate,
         steps=steps,
@@ -151,7 +153,7 @@ def tune_briefly(
         best_score,
         done,
         tokens,
-        time.perf_counter() - begun,
+        clock() - begun,
         tuple(scores),
         learning_rate,
         diverged,

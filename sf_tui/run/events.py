@@ -34,6 +34,7 @@ from sf_tui.vocabulary.events import (
     TasksAtRisk,
     event_object,
 )
+from sf_tui.vocabulary.sizes import counted
 
 JsonObject = dict[str, Any]
 AnyEvent = TypeVar("AnyEvent", bound=Event)
@@ -236,7 +237,7 @@ class EventTail(LineTail):
                 return f"a `{event.TYPE}` event of stage '{event.stage:.60}', which never began"
         # A stage resumed with other data may have become longer, but not by this much.
         elif step > 10 * steps + 1000:
-            return f"step {step} of stage '{event.stage:.60}', which has {steps} steps"
+            return f"step {step} of stage '{event.stage:.60}', which has {counted(steps, 'step')}"
         return None
 
     def _note_jump(self, seq: int) -> None:
@@ -271,7 +272,7 @@ def read_objects(path: Path) -> Iterator[JsonObject]:
 def damage_error(path: Path, tail: EventTail) -> RunError:
     """Return the error that a writer raises for a damaged log."""
     more = tail.unreadable + tail.gaps - 1
-    others = f" (and {more} more damaged line{'s' if more > 1 else ''})" if more else ""
+    others = f" (and {counted(more, 'more damaged line')})" if more else ""
     run = shlex.quote(str(path.parent))
     way = resume_by_path(path.parent)
     own = way.startswith("`")

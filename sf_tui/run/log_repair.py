@@ -19,6 +19,7 @@ from sf_tui.run.events import EventTail, JsonObject, unreadable_error
 from sf_tui.run.hosted import host_name
 from sf_tui.vocabulary.declared import LARGEST_COUNT
 from sf_tui.vocabulary.events import LinesLost, event_object
+from sf_tui.vocabulary.sizes import counted
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def repair_log(run: RunDirectory) -> str:
             "check the owner of the run directory and the room on its disk",
         ) from error
     return (
-        f"{run.events}: {tail.unreadable} damaged line{'' if tail.unreadable == 1 else 's'} taken "
-        f"out, {lost} event{'' if lost == 1 else 's'} missing; the log as it was: {aside.name}"
+        f"{run.events}: {counted(tail.unreadable, 'damaged line')} taken out, "
+        f"{counted(lost, 'event')} missing; the log as it was: {aside.name}"
     )
 
 

@@ -20,6 +20,7 @@ from sf_tui.run.durable import reason_of
 from sf_tui.run.events import EventTail
 from sf_tui.run.liveness import Liveness, probe_liveness
 from sf_tui.run.state import RunState
+from sf_tui.vocabulary.sizes import counted
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def describe_damage(run: RunDirectory, tail: EventTail) -> list[str]:
     """Return the damage to a log: the first places one by one, the others as a count."""
     told = [line.spell(run.events) for line in tail.damage]
     more = tail.unreadable + tail.gaps - len(told)
-    return [*told, f"{run.events}: {more} more damaged lines"] if more else told
+    return [*told, f"{run.events}: {counted(more, 'more damaged line')}"] if more else told
 
 
 _FOLDERS = (

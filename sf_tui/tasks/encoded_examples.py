@@ -15,6 +15,7 @@ from sf_tui.tasks.encoding import Encoded, Encoder
 from sf_tui.tasks.task import BadRow, Example, bad_rows_error, count_rows
 from sf_tui.tasks.template import date_note
 from sf_tui.tasks.text_tokens import ControlCount, ControlTokens
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,14 +63,14 @@ class EncodedExamples:
         notes = []
         if self.split:
             notes.append(
-                f"{self.split} of {count_rows(self.given)} became {self.made} examples, one for "
-                "each assistant turn: the model's chat template writes earlier turns otherwise "
-                "than the last one"
+                f"{self.split} of {count_rows(self.given)} became "
+                f"{counted(self.made, 'example')}, one for each assistant turn: the model's "
+                "chat template writes earlier turns otherwise than the last one"
             )
         if self.too_long:
             units = count_rows(self.given)
             if self.split:
-                units = f"{self.given - self.split + self.made} examples"
+                units = counted(self.given - self.split + self.made, "example")
             notes.append(
                 f"{self.too_long} of {units} have more than {self.max_length} "
                 f"tokens and are left out, not cut (the first: {self.first_too_long})"

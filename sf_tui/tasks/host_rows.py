@@ -15,6 +15,7 @@ from sf_tui.errors import DataError
 from sf_tui.run.durable import replace_file
 from sf_tui.tasks.encoding import Encoded
 from sf_tui.tasks.task import Example, FixedExamples, Task
+from sf_tui.vocabulary.sizes import counted
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -66,7 +67,8 @@ def host_task(name: str, base_dir: Path, data: str) -> Task:
     train, held_out = read_host_rows(path)
     if held_out:
         return Task(name, FixedExamples(train), held_out)
-    note = f"the host holds no rows out: it is scored on {len(train)} rows that it trains on"
+    scored = counted(len(train), "row")
+    note = f"the host holds no rows out: it is scored on {scored} that it trains on"
     return Task(name, FixedExamples(train), train, notes=(note,))
 
 

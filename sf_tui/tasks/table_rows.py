@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sf_tui.errors import DataError
 from sf_tui.tasks.task import BadRow, Row
+from sf_tui.vocabulary.sizes import counted
 
 # The csv module refuses cells above 128 KiB; too long answers are reported later, in tokens.
 _LARGEST_CELL = 2**31 - 1
@@ -122,7 +123,7 @@ def csv_rows(file: BinaryIO, shown: str, tabs: bool = False) -> Iterator[Row | B
         if len(cells) != len(header):
             # A record over several lines with too many cells: its quote closed another one.
             in_doubt = in_doubt or end > start
-            reason = f"has {len(cells)} columns where the header has {len(header)}"
+            reason = f"has {counted(len(cells), 'column')} where the header has {len(header)}"
             yield BadRow(place, f"{reason}{_reach(start, end)}", end - start + 1)
         elif in_doubt and not sound.fullmatch("".join(lines.record)):
             yield BadRow(

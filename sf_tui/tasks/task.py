@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sf_tui.errors import DataError
+from sf_tui.vocabulary.sizes import counted
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def bad_rows_error(first: Sequence[BadRow], bad: int, rows: int, hint: str) -> D
 
 def count_rows(rows: int) -> str:
     """Return "1 row" or "7 rows"."""
-    return "1 row" if rows == 1 else f"{rows} rows"
+    return counted(rows, "row")
 
 
 def kind_of(value: Any) -> str:

@@ -24,6 +24,7 @@ from sf_tui.tasks.task import (
     guess_floor,
     prompt_key,
 )
+from sf_tui.vocabulary.sizes import counted
 
 
 class DataSettings(Protocol):
@@ -120,7 +121,7 @@ def _by_split(
     notes = [f"held out: {len(split.held_out)} of {count_rows(len(examples))}"]
     if settings.group is not None:
         groups = len({example.group for example in examples})
-        notes[0] += f", whole groups of '{settings.group}' ({groups} groups)"
+        notes[0] += f", whole groups of '{settings.group}' ({counted(groups, 'group')})"
     elif split.units < len(examples):
         repeated = count_rows(len(examples) - split.units)
         notes[0] += f"; same prompt as another, so on the same side: {repeated}"
@@ -197,8 +198,7 @@ def held_out_count(rows: int, held_out: float | None, shown: str) -> int:
     """
     if rows < 2:
         raise DataError(
-            f"{shown}: {rows} row{'' if rows == 1 else 's'} can't be split into training and "
-            "held-out rows",
+            f"{shown}: {count_rows(rows)} can't be split into training and held-out rows",
             'add rows, or name a file of held-out rows: held_out = "held-out.jsonl"',
         )
     if held_out is None:

@@ -328,17 +328,17 @@ def _describe(event: Event) -> tuple[Kind, str, str] | None:
     """Return an event's kind, text and level; None for one without a row."""
     match event:
         case RunStarted():
-            layers = f", {event.model.layers} blocks" if event.model.layers else ""
+            layers = f", {counted(event.model.layers, 'block')}" if event.model.layers else ""
             device = event.device or "an unknown device"
             return Kind.RUN, f"run started on {device}{layers}", "info"
         case StageStarted():
             beside = f", watched: {', '.join(event.known)}" if event.known else ""
-            text = f"stage {event.stage} begins: task {event.task}, {event.steps} steps{beside}"
-            return Kind.STAGE, text, "info"
+            what = f"task {event.task}, {counted(event.steps, 'step')}{beside}"
+            return Kind.STAGE, f"stage {event.stage} begins: {what}", "info"
         case StageFinished():
             return Kind.STAGE, f"stage {event.stage} is done", "info"
         case Danger():
-            steps = f" ({event.window} steps)" if event.window else ""
+            steps = f" ({counted(event.window, 'step')})" if event.window else ""
             entered = event.state == "entered"
             text = f"danger window {'entered' if entered else 'left'}{steps}"
             return Kind.DANGER, text, "warn" if entered else "info"

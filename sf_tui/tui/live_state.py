@@ -27,6 +27,7 @@ from sf_tui.vocabulary.events import (
     StageStarted,
     Step,
 )
+from sf_tui.vocabulary.sizes import counted
 
 STEPS_TIMED = 400
 """Number of newest steps that the speed is measured over."""
@@ -255,7 +256,7 @@ class LiveState(RunState):
             count: lines skipped or missing so far.
             first: position and fault of the first one.
         """
-        text = f"{count} damaged line{'' if count == 1 else 's'} in the log left out: {first}"
+        text = f"{counted(count, 'damaged line')} in the log left out: {first}"
         if self._damage_row is None:
             self._damage_row = Entry(Kind.ALERT, "", None, None, text, "error")
             self.activity.rows.append(self._damage_row)
@@ -372,6 +373,6 @@ def _changes(before: tuple[bool, bool, int] | tuple[()], after: tuple[bool, bool
     if before[1] != after[1]:
         said.append("no longer anchored" if before[1] else "anchored again")
     if before[2] != after[2]:
-        count = f"{after[2]} layer{'' if after[2] == 1 else 's'} frozen"
+        count = f"{counted(after[2], 'layer')} frozen"
         said.append(count if after[2] else "no layer frozen any more")
     return "".join(f"; {part}" for part in said)

@@ -140,7 +140,9 @@ def operation_line(view: ViewState, width: int) -> Line:
     told: list[Line] = []
     if row is not None:
         progress = _progress_of(view, row)
-        does = "training waits" if progress is None else training_meanwhile(progress)
+        does = "training waits"
+        if progress is not None:
+            does = training_meanwhile(progress, paused=view.newest.paused)
         parts = [[(row.doing, "strong"), (f": {does}", "text")], esc]
         if progress is not None:
             told = [
@@ -183,7 +185,9 @@ def _is_beside(view: ViewState, row: CommandRow) -> bool:
 
 
 def _passed_s(view: ViewState, now: OperationProgress) -> float:
-    """Return the seconds since an event."""
+    """Return the seconds of work since an event."""
+    if now.beside and view.newest.paused:
+        return 0.0
     since = seconds_since_epoch(now.time)
     return 0.0 if since is None else max(view.now_s - since, 0.0)
 

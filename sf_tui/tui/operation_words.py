@@ -73,8 +73,15 @@ def progress_parts(now: HowFar, passed_s: float = 0.0) -> list[str]:
     return found
 
 
-def training_meanwhile(event: OperationProgress) -> str:
-    """Return what training does while an operation is under way."""
+def training_meanwhile(event: OperationProgress, *, paused: bool = False) -> str:
+    """Return what training does while an operation is under way.
+
+    Args:
+        event: its progress.
+        paused: whether the run is paused, which holds a test beside the training, too.
+    """
+    if paused and event.beside:
+        return "held while the run is paused"
     return "training goes on" if event.beside else "training waits"
 
 

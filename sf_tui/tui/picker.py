@@ -30,6 +30,7 @@ from sf_tui.tui.sent_cells import SendsChangedCells
 from sf_tui.tui.terminal import ConsoleOptions
 from sf_tui.tui.theme import choose_glyphs, choose_paint, textual_theme
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.sizes import counted
 
 RUNS_READ_FIRST = 30
 READ_AGAIN_EVERY_S = 0.25
@@ -102,7 +103,8 @@ class RunTable(Panel):
     def title_right(self) -> Line:
         """Return the number of runs, and the filter."""
         shown, count = len(self.shown), len(self.rows)
-        text = f"{shown} of {count} runs" if self.filter else f"{count} runs"
+        runs = counted(count, "run")
+        text = f"{shown} of {runs}" if self.filter else runs
         found: Line = [(text, "muted")]
         if self.filter and not self.typing:
             found = [(f"filter: {self.filter}", "strong"), (" (/)   ", "muted"), *found]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sf_tui.vocabulary.sizes import counted
+
 
 def recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
     """Yield what a recover does."""
     steps, examples = arguments.get("steps"), arguments.get("examples")
-    long = f"{steps} steps at most" if steps is not None else "the steps of [recover]"
+    long = f"{counted(steps, 'step')} at most" if steps is not None else "the steps of [recover]"
     if examples is None:
         old = "the old examples of [recover]"
     else:
-        old = f"{examples or 'no'} old example{'' if examples == 1 else 's'}"
+        old = counted(examples or "no", "old example")
     yield (
         "Training waits while the run's own weights are repaired: on rows of the new task, "
         f"neighbor prompts and {old}, {long}. The best step is kept."

@@ -17,6 +17,7 @@ from sf_tui.vocabulary.intervals import (
     wilson_estimate,
 )
 from sf_tui.vocabulary.metrics import KL, Metric
+from sf_tui.vocabulary.sizes import counted
 
 NO_VALUE = "–"
 KNOWN_FROM = 0.9
@@ -143,9 +144,8 @@ def format_score(
             text += f" ± {half:.{decimals}f}"
     if counts and score.examples:
         right = score.right
-        text += (
-            f", {score.examples} examples" if right is None else f", {right} of {score.examples}"
-        )
+        scored = counted(score.examples, "example")
+        text += f", {scored}" if right is None else f", {right} of {score.examples}"
     return f"{text}, {format_kl(score)}" if kl and score.kl is not None else text
 
 

@@ -40,6 +40,6 @@ class OperationProgress(Event):
     total: Annotated[Count, Doc("steps or prompts of this part at most; 0 if unknown")] = 0
     unit: Annotated[str, Doc("what `done` counts: `steps` or `prompts`")] = "steps"
     score: Annotated[float | None, Doc("the newest score that chooses its best step")] = None
-    elapsed_s: Annotated[float, Doc("wall time so far", "s")] = 0.0
+    elapsed_s: Annotated[float, Doc("wall time so far, pauses of the run left out", "s")] = 0.0
     left_s: Annotated[float | None, Doc("expected wall time left; null if unknown", "s")] = None
     beside: Annotated[bool, Doc("whether training goes on meanwhile", sparse=True)] = False

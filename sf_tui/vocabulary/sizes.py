@@ -15,6 +15,12 @@ def format_bytes(count: float | None) -> str:
     return f"{size:.0f} {_UNITS[at]}" if size >= 100 or at == 0 else f"{size:.1f} {_UNITS[at]}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def counted(count: int | str, noun: str) -> str:
+    """Return a number with its noun, in the plural for all but 1, +1 and −1.
+
+    Args:
+        count: the number, or its text where it has a form of its own, such as `1,200` or `no`.
+        noun: its singular, whose plural ends in s.
+    """
+    one = str(count).lstrip("+-−") == "1"
+    return f"{count} {noun}{'' if one else 's'}"

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sf_tui.vocabulary.sizes import counted
+
 # Far above any sensible value: larger numbers are typing mistakes, and a list, a batch or a thread
 # pool of that size would exhaust the machine.
 MAX_COUNT = 10**9
@@ -233,7 +235,7 @@ class StrategyDeclaration:
         count = getattr(settings, "examples", None)
         if count is None:
             return "every training example of earlier tasks"
-        return f"{count} example{'s' if count > 1 else ''} of each earlier task"
+        return f"{counted(count, 'example')} of each earlier task"
 
     @property
     def old_data_of_defaults(self) -> str:

@@ -23,6 +23,7 @@ from sf_tui.neighbors.anchor import Anchor
 from sf_tui.neighbors.cache import TAUGHT, TeacherCache
 from sf_tui.recovery.progress import PROMPTS, Progress
 from sf_tui.run.durable import remove
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.strategies import AnchorSettings
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.stage_bank import StageBank, bank_folder, start_model
@@ -258,8 +259,8 @@ class AnchorControl(Strategy):
         start = start_model(self._prepared, self._spec, tell)
         self._bank = plan.build(start, folder, lend)
         return (
-            f"the start model answered {len(self._bank)} prompts in "
-            f"{time.perf_counter() - begun:.1f} s, {self._bank.built_tokens} tokens"
+            f"the start model answered {counted(len(self._bank), 'prompt')} in "
+            f"{time.perf_counter() - begun:.1f} s, {counted(self._bank.built_tokens, 'token')}"
         )
 
     def _apply(self) -> None:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from sf_tui.worker.beside_test import EVENT, FAILED, GO_ON, HOLD, NOTES, PROGRESS
+from sf_tui.worker.held_clock import HeldClock
 
 if TYPE_CHECKING:
     from sf_tui.recovery.progress import Progress
@@ -35,9 +36,13 @@ class Gate:
 
     Args:
         lines: the input, after the request.
+
+    Attributes:
+        clock: seconds of the test, without those spent in `wait`.
     """
 
     def __init__(self, lines: IO[bytes]) -> None:
+        self.clock = HeldClock()
         self._lines = lines
         self._open = threading.Event()
         self._open.set()
@@ -53,7 +58,10 @@ class Gate:
 
     def wait(self) -> None:
         """Wait until the worker lets the test go on."""
+        # Not in the thread that follows the input: until the test gets here, it works.
+        self.clock.hold()
         self._open.wait()
+        self.clock.go_on()
 
     def _follow(self) -> None:
         for line in self._lines:
@@ -109,7 +117,8 @@ def main() -> int:
     from sf_tui.worker.stop import as_run_error, one_line
 
     try:
-        _test(request, gate, messages)
+        _take_room(request)
+        run_test(request, gate, messages)
     except SfError as error:
         messages.send(**{FAILED: one_line(error)})
     except Exception as error:
@@ -120,7 +129,17 @@ def main() -> int:
     return 0
 
 
-def _test(request: dict[str, Any], gate: Gate, messages: Messages) -> None:
+def run_test(request: dict[str, Any], gate: Gate, messages: Messages) -> None:
+    """Run a test and send its progress and its result.
+
+    Args:
+        request: what it is asked for; see `beside.start_beside`.
+        gate: holds it.
+        messages: receives them.
+
+    Raises:
+        SfError: it can't be made.
+    """
     from sf_tui.cases.assemble import CaseOverrides, run_case
     from sf_tui.cases.operations import diagnose
     from sf_tui.cases.rows import CaseNeeds
@@ -132,7 +151,6 @@ def _test(request: dict[str, Any], gate: Gate, messages: Messages) -> None:
     from sf_tui.run.state import fold
     from sf_tui.vocabulary.events import own_fields
 
-    _take_room(request)
     run = RunDirectory(Path(request["run"]))
     profile = load_profile(run.profile)
     point = read_checkpoint(Path(request["weights"]))
@@ -148,7 +166,7 @@ def _test(request: dict[str, Any], gate: Gate, messages: Messages) -> None:
         CaseNeeds(request["examples"], every_example=request["thorough"]),
         CaseOverrides(task=request["task"], stage=point.stage),
     )
-    case.case.check_stop = gate.wait
+    case.case.check_stop, case.case.clock = gate.wait, gate.clock
     found = diagnose(
         case,
         examples=request["examples"],

@@ -20,6 +20,7 @@ import orjson
 
 from sf_tui.run.durable import remove
 from sf_tui.vocabulary.commands import Command
+from sf_tui.worker.held_clock import HeldClock
 from sf_tui.worker.operation import Operation
 
 HOLD, GO_ON = b"hold\n", b"go on\n"
@@ -60,7 +61,8 @@ class BesideTest:
             OSError: it can't be started.
         """
         self.command = command
-        self.operation = Operation(command, None, beside=True)
+        self._clock = HeldClock()
+        self.operation = Operation(command, None, beside=True, clock=self._clock)
         self._folder = folder
         self._rest = b""
         self._is_held = False
@@ -107,6 +109,10 @@ class BesideTest:
         """Let it wait before its next pass, or go on."""
         if held != self._is_held:
             self._is_held = held
+            if held:
+                self._clock.hold()
+            else:
+                self._clock.go_on()
             self._send(HOLD if held else GO_ON)
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.parts import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, WeightStore
+from sf_tui.vocabulary.sizes import counted
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ class FrozenRepair:
         if self.moved_stay:
             one = len(self.staying) == 1
             return (
-                f"{_layers(len(self.staying))} {'is' if one else 'are'} frozen and "
+                f"{counted(len(self.staying), 'layer')} {'is' if one else 'are'} frozen and "
                 f"{'stays as it is' if one else 'stay as they are'}; unfreeze first brings more "
                 "back"
             )
         if self.freed:
             one = len(self.freed) == 1
             return (
-                f"{_layers(len(self.freed))} that moved before {'it was' if one else 'they were'} "
-                f"frozen {'is' if one else 'are'} repaired, too, and frozen again"
+                f"{counted(len(self.freed), 'layer')} that moved before "
+                f"{'it was' if one else 'they were'} frozen "
+                f"{'is' if one else 'are'} repaired, too, and frozen again"
             )
         return ""
 
@@ -95,7 +97,3 @@ def _has_moved(layout: ModelLayout, name: str, start: WeightStore) -> bool:
         if any(sum_parts([moved], parameter)):
             return True
     return False
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ from sf_tui.engine.strategies import StageStrategies
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.declared import AnchorState, ModelFacts, PlannedStage
 from sf_tui.vocabulary.events import Alert, RunStarted, StageStarted
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 from sf_tui.worker.anchor_control import AnchorControl
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.lockstep import ending_alike
@@ -102,7 +102,7 @@ def _describe_adapter(context: RunContext) -> str:
     untouched = f"; nothing trains in {' and '.join(nowhere)}" if nowhere else ""
     return (
         f"an adapter of {short_count(count)} parameters trains ({count / whole:.1%}), in "
-        f"{len(layout.adapters.modules)} modules of {source}{untouched}"
+        f"{counted(len(layout.adapters.modules), 'module')} of {source}{untouched}"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 from sf_tui.errors import UsageError
+from sf_tui.vocabulary.sizes import counted
 
 if TYPE_CHECKING:
     from sf_tui.engine.process_ranks import ProcessRanks
@@ -66,7 +67,7 @@ def describe_ranks(ranks: Ranks, device: str) -> str:
     places = ranks.gather(f"{device} on {socket.gethostname()}")
     hosts = len({place.rpartition(" on ")[2] for place in places})
     each = ", ".join(f"rank {rank}: {place}" for rank, place in enumerate(places))
-    return f"{len(places)} ranks on {hosts} host{'' if hosts == 1 else 's'} ({each})"
+    return f"{len(places)} ranks on {counted(hosts, 'host')} ({each})"
 
 
 def connect_ranks() -> ProcessRanks:

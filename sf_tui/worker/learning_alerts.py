@@ -8,6 +8,7 @@ from typing import Any
 from sf_tui.cases.suggestion import learning_rate_for
 from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.measured import KNOWN_FROM, Drop, format_number, format_score
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
 
 NOT_LEARNED = "not-learned"
@@ -39,7 +40,7 @@ def warn_if_not_learned(
     step: int,
     steps: int,
     *,
-    counted: bool,
+    paired: bool,
     anchor: float | None,
 ) -> None:
     """Alert if a stage's own task has not risen above its start, once early and once at the end.
@@ -52,10 +53,10 @@ def warn_if_not_learned(
         gain: the drop of its task since its start; negative for a gain.
         step: optimizer steps done.
         steps: length of the stage.
-        counted: whether its examples were compared one by one, so that the interval is narrow.
+        paired: whether its examples were compared one by one, so that the interval is narrow.
         anchor: strength of its anchor; None if it has none.
     """
-    if not _has_not_risen(gain, counted=counted):
+    if not _has_not_risen(gain, paired=paired):
         return
     now, start = gain.after, gain.before
     train = spec.train
@@ -69,14 +70,14 @@ def warn_if_not_learned(
         seen = "it was not learned" if over else "it is not being learned"
     else:
         seen = (
-            f"{now.examples} examples don't tell that from its start, "
+            f"{counted(now.examples, 'example')} can't tell that from its start, "
             f"{format_score(start, interval=False)}: it was {'not' if over else 'not yet'} learned"
         )
     context.alert(
         "warn",
         NOT_LEARNED,
         f"{spec.task} is at {format_score(now)} after {step} of {steps} steps "
-        f"({_few(epochs)} epoch{'' if _few(epochs) == '1' else 's'}) at learning rate "
+        f"({counted(_few(epochs), 'epoch')}) at learning rate "
         f"{_rate(train.learning_rate)}: {seen}; "
         + _levers(context, steps, rate_levers(train.learning_rate, usual, falls), anchor),
         spec.name,
@@ -86,11 +87,11 @@ def warn_if_not_learned(
     )
 
 
-def _has_not_risen(gain: Drop, *, counted: bool) -> bool:
+def _has_not_risen(gain: Drop, *, paired: bool) -> bool:
     if gain.after.metric.is_share and gain.after.value >= KNOWN_FROM:
         return False
     # The interval of separate examples is too wide to deny a gain by: the value has to do.
-    return (gain.estimate.high if counted and gain.estimate else gain.value) >= 0
+    return (gain.estimate.high if paired and gain.estimate else gain.value) >= 0
 
 
 def rate_levers(rate: float, usual: float | None, falls: bool) -> str:

@@ -20,6 +20,7 @@ from sf_tui.vocabulary.measured import (
     format_number,
     format_score,
 )
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
 
 CODE = "drop"
@@ -160,7 +161,7 @@ class LossAlerts:
 
     def _alert_at(self, drop: Drop) -> str:
         if drop.after.metric.is_share:
-            return f"{100 * self._bound:g} points"
+            return counted(f"{100 * self._bound:g}", "point")
         return f"{self._bound:g} {drop.after.metric.unit}"
 
 
@@ -174,13 +175,13 @@ def _amount(drop: Drop) -> str:
     if not drop.after.metric.is_share:
         return f"{format_number(drop.value)} {drop.after.metric.unit}"
     size = written.removeprefix("−")
-    return f"{size} point{'' if size.removeprefix('+') == '1' else 's'}"
+    return counted(size, "point")
 
 
 def _scores(drop: Drop) -> str:
     before = format_score(drop.before, interval=False)
     count = drop.after.examples
-    return f"{before} to {format_score(drop.after)}, {count} example{'' if count == 1 else 's'}"
+    return f"{before} to {format_score(drop.after)}, {counted(count, 'example')}"
 
 
 def _sentence(advice: str) -> str:

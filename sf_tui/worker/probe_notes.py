@@ -7,6 +7,7 @@ from sf_tui.profile import StageSpec
 from sf_tui.vocabulary.intervals import paired_difference, wilson_estimate
 from sf_tui.vocabulary.measured import half_width
 from sf_tui.vocabulary.metrics import metric_named
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
 from sf_tui.worker.probes import StageProbes
 
@@ -33,11 +34,11 @@ def _note_intervals(context: RunContext, spec: StageSpec, probes: StageProbes) -
     found = []
     if probes.danger.at_start and plan.every_in_window != settings.every_in_window:
         found.append(
-            f"every {plan.every_in_window} steps in the danger window "
+            f"every {counted(plan.every_in_window, 'step')} in the danger window "
             f"(profile: {settings.every_in_window})"
         )
     if plan.every != settings.every:
-        found.append(f"every {plan.every} steps outside it (profile: {settings.every})")
+        found.append(f"every {counted(plan.every, 'step')} outside it (profile: {settings.every})")
     if found:
         context.alert(
             "info",
@@ -86,14 +87,15 @@ def _note_few_examples(context: RunContext, spec: StageSpec, probes: StageProbes
         bears = (
             "can't show a loss past the alert's bound"
             if first is None
-            else f"show a loss past {100 * bound:.0f} points once it measures "
+            else f"show a loss past {counted(f'{100 * bound:.0f}', 'point')} once it measures "
             f"{100 * first / count:.0f}"
         )
         context.alert(
             "info",
             "few-examples",
-            f"{name} has {count} held-out examples: a score of 0.50 is known to ± {half:.2f}, and "
-            f"they {bears}; give it at least {OLD_TASK_FLOOR} ([[tasks]] held_out)",
+            f"{name} has {counted(count, 'held-out example')}: a score of 0.50 is known to "
+            f"± {half:.2f}, and they {bears}; give it at least {OLD_TASK_FLOOR} "
+            "([[tasks]] held_out)",
             spec.name,
             0,
             name,

@@ -19,6 +19,7 @@ from sf_tui.recovery.outcome import RepairOutcome
 from sf_tui.recovery.repair import edit_model
 from sf_tui.vocabulary.commands import Command
 from sf_tui.vocabulary.ops import edit_names
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.beside import check_beside, start_beside
 from sf_tui.worker.frozen_repair import frozen_for_repair
 from sf_tui.worker.ops import OpImplementation, OpTarget, register_implementation
@@ -169,5 +170,9 @@ def _summary(found: RepairOutcome) -> str:
         )
         if before is not None and after is not None
     ]
-    steps = f" in {found.steps} steps, {found.seconds:.0f} s" if found.by == "neighbors" else ""
+    steps = (
+        f" in {counted(found.steps, 'step')}, {found.seconds:.0f} s"
+        if found.by == "neighbors"
+        else ""
+    )
     return ", ".join(parts) + steps

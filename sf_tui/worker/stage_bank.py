@@ -35,6 +35,7 @@ from sf_tui.neighbors.taught import add_taught, neighbors_beside
 from sf_tui.profile import StageSpec
 from sf_tui.profile.references import References
 from sf_tui.run.directory import RunDirectory
+from sf_tui.vocabulary.sizes import counted
 
 # Inference keeps no activations, so this many tokens fit wherever a training step does. Smaller
 # passes are slower (624 tokens instead of 4,096 on the starter: by a third).
@@ -122,7 +123,7 @@ class StageBank:
         if not self.prompts:
             raise DataError(
                 f"task '{spec.task}' can't be anchored: none of its prompts leaves room for an "
-                f"answer of {self.longest} tokens within {self._limit}",
+                f"answer of {counted(self.longest, 'token')} within {self._limit}",
                 "lower [anchor] answer_tokens, or raise [train] max_length",
             )
         self._key = cache_key(

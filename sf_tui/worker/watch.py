@@ -117,7 +117,7 @@ class StageWatch:
                 report.own,
                 step,
                 steps,
-                counted=report.own_counted,
+                paired=report.own_counted,
                 anchor=self._stage.anchor.strength,
             )
 

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from sf_tui.cli.app import app
+from sf_tui.cli.options import opens_console
+from sf_tui.tui.terminal import ConsoleOptions
 
 # Named in a help text, a table of a profile has to be written \[table].
 TABLE = re.compile(r"\\?(\[[a-z_]+(?:\.[a-z_]+)?\])")
@@ -83,16 +86,41 @@ def test_the_commands_are_grouped() -> None:
 
 
 def test_the_console_has_the_same_options_wherever_it_opens() -> None:
-    def consoles_options(path: tuple[str, ...]) -> dict[str, str]:
-        wanted = {"--lite", "--ascii", "--light"}
+    def options_of(name: str) -> dict[str, tuple[str, object]]:
         return {
-            option: parameter.help
-            for parameter in COMMANDS[path].params
+            option: (parameter.help, parameter.default)
+            for parameter in COMMANDS[(name,)].params
             for option in parameter.opts
-            if option in wanted
+            if str(getattr(parameter, "help", "")).startswith("Console: ")
         }
 
-    first = consoles_options(("attach",))
-    assert set(first) == {"--lite", "--ascii", "--light"}
+    first = options_of("attach")
+    assert set(first) == {"--lite", "--ascii", "--light", "--no-mouse", "--bell"}
     for name in ("run", "resume", "watch"):
-        assert consoles_options((name,)) == first
+        assert options_of(name) == first
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), ConsoleOptions()),
+        (("--lite", "--ascii"), ConsoleOptions(lite=True, ascii_only=True)),
+        (
+            ("--light", "--no-mouse", "--bell"),
+            ConsoleOptions(light=True, mouse=False, bell=True),
+        ),
+    ],
+)
+def test_a_command_that_opens_a_console_gets_its_options(
+    given: tuple[str, ...], expected: ConsoleOptions
+) -> None:
+    found: list[tuple[str, ConsoleOptions, int]] = []
+
+    @opens_console
+    def show(name: str, *, console: ConsoleOptions, count: int = 1) -> None:
+        found.append((name, console, count))
+
+    app = typer.Typer()
+    app.command()(show)
+    assert CliRunner().invoke(app, ["one", *given, "--count", "2"]).exit_code == 0
+    assert found == [("one", expected, 2)]

@@ -24,6 +24,7 @@ from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.recovery.short_tuning import tune_briefly
 from sf_tui.tasks.encoding import Encoded, encode_example
 from sf_tui.tasks.task import Example
+from sf_tui.worker.held_clock import HeldClock
 from support.start_scene import CITIES, COUNTRIES
 
 # Of the neighbors arm: too few to bring the capitals back.
@@ -128,6 +129,37 @@ def test_an_open_verdict_is_scored_on_more_examples_before_any_round(
     told = f"so {outcome.rounds.examples} more held-out examples were scored"
     assert any(told in sentence for sentence in outcome.finding.evidence)
     assert all(torch.equal(p, before[name]) for name, p in lost.model.named_parameters())
+
+
+def test_time_for_which_a_test_is_held_does_not_count(
+    lost: RecoveryCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sf_tui.recovery.rounds.MOST_ROUNDS", 1)
+    now_s = [0.0]
+    clock = HeldClock(lambda: now_s[0])
+
+    def wait() -> None:
+        now_s[0] += 1000.0
+
+    def wait_held() -> None:
+        clock.hold()
+        wait()
+        clock.go_on()
+
+    shown: list[float | None] = []
+    held = replace(lost, check_stop=wait_held, clock=clock)
+    test = RecoveryTest(
+        held, examples=4, steps=STEPS, time_s=60.0, report=lambda now: shown.append(now.left_s)
+    )
+    outcome = test.run()
+
+    assert outcome.rounds.done == 1
+    assert (outcome.seconds, outcome.rounds.seconds) == (0.0, 0.0)
+    assert {arm.seconds for arm in outcome.arms} == {0.0}
+    assert set(shown) == {None, 0.0}
+    # The same wait counts where it isn't left out.
+    waited = run_test(replace(lost, check_stop=wait, clock=lambda: now_s[0]), 60.0)
+    assert (waited.rounds.done, waited.rounds.ended) == (0, "time")
 
 
 def test_time_that_is_over_is_told_only_of_an_open_verdict() -> None:

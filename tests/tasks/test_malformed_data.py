@@ -45,7 +45,7 @@ FILES: list[tuple[str, str | bytes, str, str, str]] = [
     ("a.json", '{"train": [{"a": 1}],\n"test": [{"a": 1}]}', "a.json: ", "2 lists", "its own file"),
     ("a.json", "3", "a.json:1: ", "neither a list nor an object", "list of objects"),
     ("a.csv", "prompt,prompt\na,b\n", "a.csv:1: ", "names 'prompt' twice", "rename"),
-    ("a.csv", "prompt,completion\na,b\nc\n", "a.csv:3: ", "has 1 columns", SKIP),
+    ("a.csv", "prompt,completion\na,b\nc\n", "a.csv:3: ", "has 1 column ", SKIP),
     ("a.csv", "prompt,completion\na,b\nc,\n", "a.csv:3: ", "'completion' is empty", SKIP),
     ("a.csv", b"prompt,completion\na,b\nc,\xe9\n", "a.csv:3: ", "is not UTF-8", SKIP),
     ("a.csv", 'prompt,completion\na,b\n"c,d\n', "a.csv:3: ", "invalid CSV", SKIP),

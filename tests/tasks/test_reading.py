@@ -158,7 +158,7 @@ def test_cells_may_be_parted_by_other_marks(write: Write, name: str, mark: str) 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("a", "has 1 columns where the header has 2"),
+        ("a", "has 1 column where the header has 2"),
         ("a,b,c", "has 3 columns"),
         ('"a" b,c', "invalid CSV"),
         ('"a,b', "invalid CSV"),

@@ -285,6 +285,12 @@ async def test_a_test_beside_the_training_keeps_nothing_waiting(running: Written
         await pilot.pause()
         # Nothing is behind it.
         assert "freeze: requested" in screen_text(app)
-        let_time_pass(app)
+        running.command("c-9", "pause", "done", 85)
+        let_time_pass(app, 60.0)
+        running.beat(age_s=-60.0)
+        app.poll()
+        await pilot.pause()
+        text = screen_text(app)
+        assert "diagnosing: held while the run is paused   esc cancel   about 34 s left" in text
         await pilot.press("escape")
         assert sent(running)[-1] == ("cancel", {"command": identity})

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 import pytest
 import torch
 
 from sf_tui.errors import ProfileError
 from sf_tui.profile import load_profile
+from sf_tui.recovery.arms import ARMS
+from sf_tui.recovery.progress import Progress
 from sf_tui.run.commands import request_command
 from sf_tui.run.directory import RunDirectory
 from sf_tui.run.events import JsonObject, read_events
 from sf_tui.run.state import fold
-from sf_tui.worker import beside
+from sf_tui.vocabulary.commands import Command
+from sf_tui.worker import beside, beside_process
 from sf_tui.worker.beside_process import Gate
 from sf_tui.worker.beside_room import free_bytes
-from sf_tui.worker.beside_test import HOLD
+from sf_tui.worker.beside_test import EVENT, GO_ON, HOLD, BesideTest
+from sf_tui.worker.held_clock import HeldClock
 from support.quick_run import (
     Begin,
     Operator,
@@ -81,6 +90,14 @@ def answers_of(run: RunDirectory, action: str) -> list[tuple[str, str | None, in
         for event in events_of(run, "command")
         if event["action"] == action
     ]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, for 10 seconds at most."""
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # Starting a process with torch takes seconds; it is what this feature is.
@@ -175,7 +192,7 @@ def test_a_pause_holds_it_and_while_training_waits_anyway_nothing_runs_beside_it
     assert events_of(run, "operation")[0]["beside"]
 
 
-def test_a_held_test_waits_and_the_end_of_its_input_ends_it() -> None:
+def test_a_held_test_waits_without_losing_time_and_the_end_of_its_input_ends_it() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as lines, os.fdopen(writer, "wb") as worker:
         gate = Gate(lines)
@@ -186,14 +203,58 @@ def test_a_held_test_waits_and_the_end_of_its_input_ends_it() -> None:
             gate.follow()
             worker.write(HOLD)
             worker.flush()
-            deadline = time.monotonic() + 10
-            while gate.is_open and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert not gate.is_open
+            wait_for(lambda: not gate.is_open)
+            began_s = gate.clock()
+            test = threading.Thread(target=gate.wait)
+            test.start()
+            time.sleep(0.6)
+            assert test.is_alive()
+            worker.write(GO_ON)
+            worker.flush()
+            test.join(10)
+            assert gate.clock() - began_s < 0.3
             worker.close()
-            while not ended and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(lambda: bool(ended))
     assert ended == [1]
+
+
+def test_what_the_run_says_of_the_time_of_a_held_test_leaves_out_the_wait(tmp_path: Path) -> None:
+    command = Command("c-1", "diagnose", op="diagnose", stage="new", step=5)
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    test = BesideTest(command, folder, {"run": str(tmp_path)}, os.environ)
+    try:
+        test.hold(True)
+        time.sleep(0.6)
+        test.hold(False)
+        progress = test.operation.progress(Progress("examples"))
+    finally:
+        test.end()
+    assert progress is not None
+    assert progress.elapsed_s <= 0.3
+
+
+def test_the_time_of_a_test_is_that_of_its_gate(
+    plain: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_arms(monkeypatch)
+    folder = plain.checkpoints / "new" / "step-000008"
+    request = {
+        "run": str(plain.path),
+        "weights": str(folder),
+        "task": "old",
+        "seq": events_of(plain)[-1]["seq"],
+        "examples": 4,
+        "thorough": False,
+        "time": 0,
+    }
+    out = BytesIO()
+    gate = Gate(BytesIO())
+    gate.clock = HeldClock(lambda: 7.0)
+    beside_process.run_test(request, gate, beside_process.Messages(out))
+    found = orjson.loads(out.getvalue().splitlines()[-1])[EVENT]
+    # An arm that was skipped has none.
+    assert {arm["seconds"] for arm in found["arms"].values()} - {None} == {0.0}
 
 
 def test_the_process_ends_with_its_worker_before_it_has_loaded_anything() -> None:
@@ -277,6 +338,49 @@ def test_a_process_that_dies_fails_its_command_alone(begin: Begin, plain: RunDir
     operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 5, "diagnose")
     assert work(run, operator, kill) == 0
     assert answers_of(run, "diagnose")[1][:2] == ("failed", "its process was ended by SIGKILL")
+    same_as(run, plain)
+
+
+def test_one_that_dies_in_an_arm_fails_its_command_and_the_training_takes_its_last_steps(
+    begin: Begin, plain: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[BesideTest] = []
+
+    class Noted(BesideTest):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            started.append(self)
+
+    monkeypatch.setattr(beside, "BesideTest", Noted)
+    killed_in: list[str] = []
+    steps_after: list[int] = []
+    run, family = begin(*BESIDE), Family()
+
+    def kill(event: JsonObject) -> None:
+        if event["type"] == "operation" and event["number"] and not killed_in:
+            assert started[0].process.poll() is None
+            killed_in.append(event["part"])
+            started[0].process.kill()
+            started[0].process.wait()
+        elif event["type"] == "step" and event["stage"] == "new":
+            if killed_in:
+                steps_after.append(event["step"])
+            elif started:
+                # A step takes milliseconds: each waits until the test has more to report, so that
+                # it is in an arm before the training is over.
+                assert select.select([started[0].process.stdout], [], [], 60)[0]
+
+    operator = Operator(run).at("new", 3, "freeze", layers=1).at("new", 1, "diagnose")
+    assert work(run, operator, family, kill) == 0
+    (arm,) = killed_in
+    assert arm in {one.name for one in ARMS}
+    assert steps_after[-1] == 8
+    accepted, failed = answers_of(run, "diagnose")
+    assert accepted == ("accepted", None, 1)
+    assert failed == ("failed", "its process was ended by SIGKILL", steps_after[0])
+    assert not events_of(run, "diagnosis")
+    family.assert_gone(run)
+    assert_well_told(run)
     same_as(run, plain)
 
 

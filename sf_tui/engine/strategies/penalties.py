@@ -21,6 +21,7 @@ from sf_tui.engine.strategies.base import (
     StrategyState,
 )
 from sf_tui.errors import DataError
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.strategies import EwcSettings, L2StartSettings
 
 Tensors = dict[str, torch.Tensor]
@@ -159,28 +160,28 @@ class Ewc(_Penalty):
     def open(self, *, at_start: bool) -> str | None:
         """Add the Fisher of newly learned tasks, and read the start weights."""
         fresh = [task for task in self.stage.old if task not in self.covered]
-        counted = 0
+        taken = 0
         if fresh:
             if at_start:
-                counted = self._cover(fresh)
+                taken = self._cover(fresh)
             else:
                 with self.stage.lend_start():
-                    counted = self._cover(fresh)
+                    taken = self._cover(fresh)
             self._loss = None
         if self._loss is None:
             weight = self.settings.strength / 2
             self._loss = QuadraticPull(self._parameters(), self._start(), weight, self.fisher)
         if not fresh:
             return None
-        return f"took the Fisher of {counted} old examples ({', '.join(fresh)})"
+        return f"took the Fisher of {counted(taken, 'old example')} ({', '.join(fresh)})"
 
     def _cover(self, tasks: Sequence[str]) -> int:
-        counted = 0
+        taken = 0
         fisher, covered = self.fisher, list(self.covered)
         for task in tasks:
             examples = self.stage.old_examples([task], self.settings.examples)
             own = self.fisher_of(examples)
-            counted += len(examples)
+            taken += len(examples)
             fisher = {
                 name: self.settings.decay * fisher[name] + own[name]
                 if name in fisher and name in own
@@ -192,7 +193,7 @@ class Ewc(_Penalty):
             covered.append(task)
         # Assign last, so that a stop during the computation leaves the state unchanged.
         self.fisher, self.covered = fisher, covered
-        return counted
+        return taken
 
     def fisher_of(self, examples: EncodedSource) -> Tensors:
         """Return the mean squared gradient of the examples' log-likelihoods, by parameter name.

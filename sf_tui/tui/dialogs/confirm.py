@@ -17,6 +17,7 @@ from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.rollback import RollbackTarget
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import format_score
+from sf_tui.vocabulary.sizes import counted
 
 _ROWS = 6
 _WITH_EXAMPLES = 60
@@ -122,7 +123,7 @@ class RollbackDialog(Dialog[Rollback]):
             (self.target.name, "strong"),
             ("?", "text"),
         ]
-        so_far = f"discards {lost} step{'' if lost == 1 else 's'}"
+        so_far = f"discards {counted(lost, 'step')}"
         cost: list[Line] = [[(so_far, "danger"), (", and those until you confirm.", "muted")]]
         keeps = _wrapped(
             "Weights, optimizer and data order go back; the log keeps the history.", width

@@ -22,6 +22,7 @@ from sf_tui.vocabulary.ops import (
     op_that_turns_off,
     ops_for,
 )
+from sf_tui.vocabulary.sizes import counted
 
 
 def consequences(action: Action, view: ViewState) -> list[str]:
@@ -91,18 +92,14 @@ def _frozen(arguments: Mapping[str, Any], view: ViewState) -> list[str]:
         one = len(frozen) == 1
         release = _with_key("unfreeze", [op_that_turns_off(FROZEN)], view.actions)
         return [
-            f"{_layers(len(frozen))} {'is' if one else 'are'} frozen and "
+            f"{counted(len(frozen), 'layer')} {'is' if one else 'are'} frozen and "
             f"{'stays as it is' if one else 'stay as they are'}; {release} first brings more back."
         ]
     one = len(moved) == 1
     return [
-        f"{_layers(len(moved))} that moved before {'it was' if one else 'they were'} frozen "
-        f"{'is' if one else 'are'} repaired, too, and frozen again."
+        f"{counted(len(moved), 'layer')} that moved before {'it was' if one else 'they were'} "
+        f"frozen {'is' if one else 'are'} repaired, too, and frozen again."
     ]
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'' if count == 1 else 's'}"
 
 
 def _with_key(word: str, ops: Sequence[str], actions: RunActions) -> str:

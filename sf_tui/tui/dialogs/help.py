@@ -13,6 +13,7 @@ from sf_tui.tui.dialogs.dialog import Dialog
 from sf_tui.tui.lines import Line
 from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 _MEANING_AT = 24
@@ -66,7 +67,7 @@ class HelpDialog(Dialog[None]):
             return page
         shown = page[self._top : self._top + self._room]
         more = len(page) - self._top - len(shown)
-        tail = f"{more} more lines: up, down   esc closes" if more else "esc closes"
+        tail = f"{counted(more, 'more line')}: up, down   esc closes" if more else "esc closes"
         return [*shown, [(tail, "muted")]]
 
     def press(self, key: str) -> None:

@@ -16,6 +16,7 @@ from sf_tui.tui.lines import Line, as_many_as_fit
 from sf_tui.tui.view_state import ViewState
 from sf_tui.tui.worker_log import line_contains
 from sf_tui.vocabulary.ops import op_named
+from sf_tui.vocabulary.sizes import counted
 
 _ROWS = 12
 
@@ -144,10 +145,11 @@ class FilterDialog(Dialog[str]):
         view = self.view
         matching = sum(row.contains(self.typed.lower()) for row in view.live.activity.rows)
         lines = sum(line_contains(line, self.typed) for line in view.log_lines)
-        events = f"{matching} of {len(view.live.activity.rows)} events"
+        events = f"{matching} of {counted(len(view.live.activity.rows), 'event')}"
+        printed = counted(len(view.log_lines), "line")
         return [
             self.typing_line("show what contains: "),
-            [(f"{events}, {lines} of {len(view.log_lines)} lines of the worker log", "text")],
+            [(f"{events}, {lines} of {printed} of the worker log", "text")],
             [],
             [("kinds: ", "muted"), (" ".join(kind.value for kind in Kind), "muted")],
             keys_line(("enter", "show"), ("ctrl+u", "clear"), ("esc", "cancel")),

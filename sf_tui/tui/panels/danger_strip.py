@@ -35,6 +35,7 @@ from sf_tui.tui.scores import (
 )
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, op_that_turns_off
+from sf_tui.vocabulary.sizes import counted
 
 _BAR_CELLS = 30
 _SHORT_BAR_CELLS = 12
@@ -198,7 +199,7 @@ class DangerStrip(Panel):
             return []
         parts: list[Line] = []
         if view.frozen_layers:
-            parts.append([(f"{len(view.frozen_layers)} layers frozen", "ok")])
+            parts.append([(f"{counted(len(view.frozen_layers), 'layer')} frozen", "ok")])
             parts[-1] += self._undo(FROZEN) if detail else []
         if view.anchor is not None:
             parts.append([("anchored", "ok")])
@@ -249,7 +250,7 @@ class DangerStrip(Panel):
             return []
         if view.frozen_layers or view.anchor is not None:
             return []
-        return [(f"alert at {100 * bound:.0f} points", "muted")]
+        return [(f"alert at {counted(f'{100 * bound:.0f}', 'point')}", "muted")]
 
     def _risk(self, room: int) -> Line:
         """Return a likely question of another task, until the run's end."""
@@ -278,7 +279,7 @@ class DangerStrip(Panel):
         forms = task_forms(view, new.task, new.now, None)
         if not new.not_learned:
             return [first_that_fits(forms, room)]
-        steps = f"{view.step} step{'' if view.step == 1 else 's'}"
+        steps = counted(view.step, "step")
         words: list[Line] = [
             [(f": not learned after {steps}", "danger")],
             [(": not learned", "danger")],
@@ -300,7 +301,7 @@ class DangerStrip(Panel):
         return [
             (glyphs.filled * filled, "danger"),
             (glyphs.empty * (cells - filled), "rule"),
-            (f" {window.length - done} steps left", "muted"),
+            (f" {counted(window.length - done, 'step')} left", "muted"),
         ]
 
     def _course(self, task: str) -> list[Line]:
@@ -311,8 +312,7 @@ class DangerStrip(Panel):
         change = recent_change(view, task)
         if change is not None:
             points = f"{task} {drop_text(change.drop)}"
-            unit = "step" if change.steps == 1 else "steps"
-            parts.append([(points, "text"), (f" in {change.steps} {unit}", "muted")])
+            parts.append([(points, "text"), (f" in {counted(change.steps, 'step')}", "muted")])
         if stage is not None:
             first, last = (window.start, window.end) if window else (0, view.step)
             lowest = lowest_in(view, task, first, last)

@@ -31,6 +31,7 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.rank_rows import trouble_notes
 from sf_tui.tui.resuming import can_resume, resume_action
 from sf_tui.vocabulary.ops import ANCHORED, FROZEN, GO_BACK, OPS, PAUSED, Op, op_named, ops_for
+from sf_tui.vocabulary.sizes import counted
 
 _ALWAYS = 3
 """Console keys that the footer always shows: leave, help and the palette."""
@@ -190,7 +191,7 @@ class Header(Panel):
             notes.append("read-only")
         damaged = view.live.damaged_lines
         if damaged:
-            notes.append(f"{damaged} damaged line{'' if damaged == 1 else 's'}")
+            notes.append(counted(damaged, "damaged line"))
         line: Line = [(f" {view.glyphs.middot} ".join(notes), "strong")] if notes else []
         if view.anchor is not None:
             held: Line = [(f"anchored, strength {view.anchor_strength:g}", "ok")]

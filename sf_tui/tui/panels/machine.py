@@ -14,7 +14,7 @@ from sf_tui.tui.panels.panel import Panel
 from sf_tui.tui.panels.ranks import rank_lines
 from sf_tui.tui.rank_rows import rank_rows
 from sf_tui.tui.view_state import ViewState
-from sf_tui.vocabulary.sizes import format_bytes
+from sf_tui.vocabulary.sizes import counted, format_bytes
 
 _NAME_CELLS = 8
 _TEXT_CELLS = {False: 20, True: 32}
@@ -142,8 +142,8 @@ def _facts(view: ViewState) -> list[Line]:
         epochs = seen / stage.rows
         times = f"{epochs:.0f}" if epochs >= 10 else f"{epochs:.1f}"
         tokens = format_count(round(seen * stage.tokens_per_row))
-        lines.append(_row("epochs", f"{times} of {stage.rows:,} rows"))
-        lines.append(_row("seen", f"{seen:,} examples, about {tokens} tokens"))
+        lines.append(_row("epochs", f"{times} of {counted(f'{stage.rows:,}', 'row')}"))
+        lines.append(_row("seen", f"{counted(f'{seen:,}', 'example')}, about {tokens} tokens"))
     return lines
 
 

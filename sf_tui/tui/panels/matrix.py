@@ -23,6 +23,7 @@ from sf_tui.tui.scores import (
 )
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import Score
+from sf_tui.vocabulary.sizes import counted
 
 _NAME_CELLS = 12
 _CELLS = 7
@@ -149,7 +150,7 @@ def _legend(columns: Sequence[_Column], width: int) -> Line:
     full = _range({score.examples for score in scores if score.full})
     probed = _range({score.examples for score in scores if not score.full})
     forms = [
-        ("full split, {}", f"{PROBE_SIGN} probe, {{}} examples"),
+        ("full split, {}", f"{PROBE_SIGN} probe, {counted(probed, 'example')}"),
         ("full, {}", f"{PROBE_SIGN} probe, {{}}"),
     ]
     line: Line = []

@@ -11,6 +11,7 @@ from sf_tui.tui.lines import Line
 from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.measured import Drop, Score, format_drop, format_kl, format_score
 from sf_tui.vocabulary.metrics import DEFAULT_METRIC
+from sf_tui.vocabulary.sizes import counted
 
 
 def score_text(view: ViewState, score: Score | None, *, interval: bool = True) -> str:
@@ -24,7 +25,7 @@ def count_text(score: Score) -> str:
     if not score.examples:
         return ""
     if score.right is None:
-        return f"{score.examples} examples"
+        return counted(score.examples, "example")
     return f"{score.right} of {score.examples}"
 
 

@@ -18,6 +18,7 @@ from sf_tui.tui.view_state import ViewState
 from sf_tui.vocabulary.declared import ArmRecord, Interval
 from sf_tui.vocabulary.events import DiagnosisMade
 from sf_tui.vocabulary.measured import Score
+from sf_tui.vocabulary.sizes import counted
 from sf_tui.vocabulary.verdicts import VERDICTS
 
 _NAME_CELLS = 11
@@ -244,7 +245,7 @@ def _decided(diagnosis: DiagnosisMade, width: int) -> list[Line]:
     parts: list[Line] = [
         [("by ", "muted"), (str(diagnosis.arm), "strong")],
         [("control ", "muted"), (format_share(arm.control), "text")],
-        [(f"{arm.steps} steps", "text")],
+        [(counted(arm.steps or 0, "step"), "text")],
     ]
     return [[(" ", "text"), *as_many_as_fit(parts, width - 1, ", ")]]
 
@@ -272,7 +273,7 @@ def _figures(diagnosis: DiagnosisMade, width: int) -> Line:
     if diagnosis.held_out is not None:
         parts.append([(f"{diagnosis.held_out} held-out", "text")])
     if diagnosis.examples is not None:
-        parts.append([(f"{diagnosis.examples} safe examples", "text")])
+        parts.append([(counted(diagnosis.examples, "safe example"), "text")])
     if diagnosis.seconds is not None:
         parts.append([(format_duration(diagnosis.seconds), "text")])
     if diagnosis.tokens is not None:
