@@ -233,10 +233,11 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         width, height = size
         screen = self.screen_stack[0]
         layout = self.layout_for(width, height)
-        for each in ("card", "compact", "standard", "wide"):
-            screen.set_class(each == layout, f"-{each}")
-        for rows, each in ((34, "-tall"), (30, "-with-loss"), (24, "-with-loss-line")):
-            screen.set_class(height >= rows, each)
+        classes = {f"-{each}": each == layout for each in ("card", "compact", "standard", "wide")}
+        classes |= {"-tall": height >= 34, "-with-loss": height >= 30}
+        classes |= {"-with-loss-line": height >= 24}
+        # All at once: each change of a class styles every widget anew.
+        screen.update_classes(classes)
         self._size_panels()
         self._refresh_runs(RUNS_AT_ONCE)
 
