@@ -22,6 +22,7 @@ RunSf = Callable[..., Any]
 
 SHORT = (
     *("--set", "tasks.pretrain.train.steps=30"),
+    *("--set", "tasks.pretrain.train.batch_size=4"),
     *("--set", "tasks.old.train.steps=20"),
     *("--set", "train.steps=30"),
     *("--set", "checkpoint.every=10"),
