@@ -38,7 +38,7 @@ def test_advice_names_only_what_is_available() -> None:
 
     assert "without any old example" in advice("spurious")
     assert "a few old examples" in advice("partial", has_start=False)
-    assert "start model's answers" in advice("real")
+    assert "from the start model" in advice("real")
     assert "sf recover" not in advice("real", has_start=False)
     assert "--start-model" in advice("inconclusive", knows_accuracy=False)
     assert "--time" in advice("inconclusive")
