@@ -78,6 +78,7 @@ def next_step(event: DiagnosisMade, more: Mapping[str, Any]) -> str:
         knows_accuracy=event.start is not None,
         recover=_recover_command(more),
         learned=event.new_learned is not False,
+        rounds_ended=event.rounds_ended,
     )
     rate = more.get("learning_rate")
     if event.new_learned is False and rate is not None:
@@ -270,6 +271,8 @@ def print_repair(outcome: RepairOutcome, name: str, out: Path | None) -> None:
         table.add_column(column, justify="right")
     table.add_row("old", _figure(outcome.start), *_scores(outcome.old))
     table.add_row("new", "", *_scores(outcome.new))
+    if outcome.fitted.before is not None:
+        table.add_row(Text("new, trained rows", style="dim"), "", *_scores(outcome.fitted))
     if outcome.agreement.before is not None:
         table.add_row(Text("neighbor prompts", style="dim"), "", *_scores(outcome.agreement))
     console.print(table)

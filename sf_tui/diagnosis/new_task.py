@@ -29,15 +29,24 @@ class NewTask:
     """Score of the best constant answer."""
     learned: bool
 
-    def sentence(self) -> str:
-        """Return the figures and what follows if the task was not learned."""
+    def sentence(self, *, is_lost: bool) -> str:
+        """Return the figures and what follows if the task was not learned.
+
+        Args:
+            is_lost: whether the old task was lost all the same.
+        """
         begun = (
             f"{self.start.value:.3f} at the start" if self.start else f"guessing {self.floor:.3f}"
         )
         now = f"{self.now.value:.3f} ({self.now.low:.3f} to {self.now.high:.3f})"
+        figures = f"{now} on {counted(self.examples, 'held-out example')}, {begun}"
+        if is_lost:
+            return (
+                f"The new task '{self.name}' was not learned, as far as held-out examples show "
+                f"({figures}); its training has changed the old task all the same."
+            )
         return (
-            f"The new task '{self.name}' was not learned ({now} on "
-            f"{counted(self.examples, 'held-out example')}, {begun}), so nothing was tested: only "
+            f"The new task '{self.name}' was not learned ({figures}), so nothing was tested: only "
             "training that teaches something can cost an old task."
         )
 

@@ -167,7 +167,8 @@ def _evidence(
         bound = replace(estimates.spurious_share, high=highest)
         sentences.insert(0, _bound_sentence(name, bound))
     if new is not None and not new.learned:
-        sentences.insert(0 if name == "none" else 1, new.sentence())
+        is_lost = estimates.drop is not None and estimates.drop.low > 0
+        sentences.insert(0 if name == "none" else 1, new.sentence(is_lost=is_lost))
     if arm is not None and estimates.recovered is not None:
         sentences += [_recovery_sentence(arm, estimates), _control_sentence(arm)]
     else:

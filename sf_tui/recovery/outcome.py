@@ -108,24 +108,28 @@ class RepairOutcome:
     """Number of prompts beyond the new task's rows on which the repair kept the model's answers."""
     spare_examples: int = 0
     """Number of old examples that were available and not used."""
+    fitted: Accuracies = Accuracies(None, None)
+    """The new task on rows that the repair trains on, where held-out rows can't show a loss."""
 
     @property
     def floor_refusal(self) -> Refusal | None:
-        """Why the new task fell too far on held-out rows; None if it is above its floor."""
-        before, after = self.new.before, self.new.after
+        """Why the new task fell too far; None if it is above its floor."""
+        told = self.new if self.fitted.before is None else self.fitted
+        before, after = told.before, told.after
         if before is None or after is None or after >= self.new_floor * before - TOLERANCE:
             return None
-        needed = f"{self.new_floor:g} of {format_score(self.new.before_score, interval=False)}"
-        by_one = after + 1 / max(self.new.examples, 1) >= self.new_floor * before - TOLERANCE
+        needed = f"{self.new_floor:g} of {format_score(told.before_score, interval=False)}"
+        by_one = after + 1 / max(told.examples, 1) >= self.new_floor * before - TOLERANCE
         small = " (one row more would keep it)" if by_one else ""
         # Rounded down, so that the floor named here is not above what was reached.
         reached = math.floor(100 * after / before) / 100 if before > 0 else 0.0
         tuned = "a lower --learning-rate, fewer --steps, " if self.learning_rate else ""
         if self._more_examples:
             tuned = f"{self._more_examples}, {tuned}"
+        on = "" if told is self.new else " on the rows that it was trained on"
         return Refusal(
-            f"the new task would fall from {format_score(self.new.before_score, counts=True)} to "
-            f"{format_score(self.new.after_score, counts=True)}, under its floor ({needed}){small}",
+            f"the new task would fall{on} from {format_score(told.before_score, counts=True)} to "
+            f"{format_score(told.after_score, counts=True)}, under its floor ({needed}){small}",
             f"try {tuned}or accept more loss with --new-floor ({reached:g} allows this "
             "one); --force writes it as it is",
         )
@@ -250,6 +254,7 @@ class RepairOutcome:
             "new_floor": self.new_floor,
             "refused": None if refusal is None else refusal.reason,
             "agreement": self.agreement.as_json(),
+            "fitted": self.fitted.as_json(),
             "course": [list(point) for point in self.course],
         }
 

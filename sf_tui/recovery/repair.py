@@ -171,6 +171,7 @@ class Repair:
             others = held if new_scored is not None else ()
             checked = check.run(best, others, attempts.search_later)
             best = checked.attempt
+            fitted = self._fitted(check, joint, new_scored)
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
         outcome = RepairOutcome(
@@ -192,10 +193,18 @@ class Repair:
             checked.share if checked.share < 1 else None,
             checked.held,
             (len(case.old.train) if case.old else 0) - self._count,
+            fitted,
         )
         if self._force or outcome.floor_refusal is None:
             repaired.restore()
         return outcome
+
+    def _fitted(self, check: HeldOutCheck, joint: JointScore, rows: EvalSet | None) -> Accuracies:
+        """Return the new task's scores on trained rows, if held-out rows can't show a loss."""
+        if check.tells or rows is None or self._case.new is None:
+            return Accuracies(None, None)
+        metric = self._case.new.metric
+        return Accuracies(joint.before.new, self._scorer.accuracy(rows, metric), len(rows), metric)
 
     def _first_rate(self) -> tuple[float | None, str]:
         """Return the rate to try first, and where it comes from."""

@@ -24,7 +24,7 @@ from sf_tui.recovery.arms import Arm, ArmContext, Round
 from sf_tui.recovery.progress import TuningStep
 from sf_tui.recovery.short_tuning import Tuned, tune_briefly
 from sf_tui.vocabulary.sizes import counted
-from sf_tui.vocabulary.verdicts import VerdictName
+from sf_tui.vocabulary.verdicts import MORE_TIME_IS_VAIN, VerdictName
 
 TIME_S = 60.0
 """Seconds from a test's begin within which its rounds must end."""
@@ -88,7 +88,7 @@ class Rounds:
                 f"Its time of {time_s:g} s was over: a higher --time or [diagnose] time lets it "
                 "go on."
             )
-        elif self.ended in {"rounds", "teaches"}:
+        elif self.ended in MORE_TIME_IS_VAIN:
             found.append("More steps show no more; more held-out examples would.")
         return tuple(found)
 

@@ -26,6 +26,11 @@ from sf_tui.vocabulary.verdicts import VERDICTS, is_recoverable
 ALERT_DROP = 0.20
 """Default of [window] alert_drop."""
 
+ROWS_ALONE = (
+    "its training rows are learned and its held-out rows are not: more steps don't help where they "
+    "ask what no training row tells"
+)
+
 
 @dataclass(frozen=True)
 class Closing:
@@ -152,7 +157,8 @@ def _next_steps(
         )
         return
     ended = state.finished
-    if is_dead or (ended is not None and not is_complete(ended.status)):
+    is_cut_short = is_dead or (ended is not None and not is_complete(ended.status))
+    if is_cut_short:
         if host:
             yield "", f"{host}'s own resume continues the run"
         else:
@@ -163,8 +169,12 @@ def _next_steps(
         for loss in task_losses(state)
         if loss.since_run is not None and loss.since_run.value > 0 and loss.since_run.exceeds(0.0)
     ]
-    learned = all(was_learned(course) for course in _trained(state))
-    if not learned and run.references.exists():
+    unlearned = [course for course in _trained(state) if not was_learned(course)]
+    # A stage that goes on may still learn its task.
+    learned = is_cut_short or not unlearned
+    if not learned and all(state.stages[one.stage].knows_its_rows for one in unlearned):
+        yield "", ROWS_ALONE
+    elif not learned and run.references.exists():
         yield "", "if it was to be learned, train again with a higher learning rate or more steps"
     elif not learned:
         yield (
@@ -179,7 +189,10 @@ def _next_steps(
         yield (
             recover if is_recoverable(diagnosis.verdict) else "",
             VERDICTS[diagnosis.verdict].advice(
-                has_start=True, knows_accuracy=diagnosis.start is not None, recover=recover
+                has_start=True,
+                knows_accuracy=diagnosis.start is not None,
+                recover=recover,
+                rounds_ended=diagnosis.rounds_ended,
             ),
         )
         return

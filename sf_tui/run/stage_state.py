@@ -26,6 +26,8 @@ WINDOW_PROBES_KEPT = 400
 """Most probes kept of the danger window at a stage's start."""
 SAVED_DRIFTS_KEPT = 50
 """Newest checkpoints whose drift is kept; it has every layer."""
+_ROWS_KNOWN = 0.1
+"""Loss in nats per token at which the right token has 0.9 of the probability."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,12 @@ class StageState:
     def anchor_at(self, step: int) -> AnchorState | None:
         """Return the anchor of the stage after a step."""
         return next((each.anchor for each in reversed(self.anchors) if each.step <= step), None)
+
+    @property
+    def knows_its_rows(self) -> bool:
+        """Whether the last step's loss shows that the stage's training rows are learned."""
+        loss = None if self.last_step is None else self.last_step.loss
+        return loss is not None and loss <= _ROWS_KNOWN
 
     @property
     def anchor_loss(self) -> float | None:

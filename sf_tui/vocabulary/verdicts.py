@@ -32,6 +32,8 @@ class Verdict:
     """The same if the accuracy at the start is unknown too; empty: no difference."""
     next_step_without_learning: str = ""
     """The same if the new task was not learned; empty: no difference."""
+    next_step_without_rounds: str = ""
+    """The same if more time would show no more; empty: no difference."""
     is_recoverable: bool = False
     """Whether a recovery brings back (part of) what was lost."""
     is_clear: bool = False
@@ -39,7 +41,13 @@ class Verdict:
     is not a label."""
 
     def advice(
-        self, *, has_start: bool, knows_accuracy: bool, recover: str, learned: bool = True
+        self,
+        *,
+        has_start: bool,
+        knows_accuracy: bool,
+        recover: str,
+        learned: bool = True,
+        rounds_ended: str | None = None,
     ) -> str:
         """Return what to do next, one sentence.
 
@@ -48,10 +56,13 @@ class Verdict:
             knows_accuracy: whether the old task's accuracy at the start is known.
             recover: the command that repairs the model.
             learned: whether the new task was learned, as far as is known.
+            rounds_ended: why the test made no further round; None if that is unknown.
         """
         text = self.next_step
         if not learned and self.next_step_without_learning:
             return f"{self.next_step_without_learning}."
+        if rounds_ended in MORE_TIME_IS_VAIN and self.next_step_without_rounds:
+            text = self.next_step_without_rounds
         if not has_start and self.next_step_without_start:
             text = self.next_step_without_start
         if not knows_accuracy and self.next_step_without_accuracy:
@@ -60,6 +71,9 @@ class Verdict:
         return f"{text}.".replace("{how}", how).replace("{recover}", recover)
 
 
+MORE_TIME_IS_VAIN = frozenset({"rounds", "teaches"})
+"""Ends of a test's rounds after which more time shows no more: all were made, or the arm began to
+teach its control."""
 _GO_BACK = "go back to the weights from before, or train the old task again"
 
 VERDICTS: Mapping[str, Verdict] = {
@@ -104,6 +118,8 @@ VERDICTS: Mapping[str, Verdict] = {
             "strong",
             "give the test more time (--time SECONDS) or score more held-out examples of the old "
             "task; `{recover}` brings back what is still known, {how}",
+            next_step_without_rounds="score more held-out examples of the old task (more rows, or "
+            "a larger [[tasks]] held_out); `{recover}` brings back what is still known, {how}",
             next_step_without_accuracy="name the weights from before (--start-model DIR) or the "
             "accuracy then (--start-accuracy); without either no loss can be measured",
         ),

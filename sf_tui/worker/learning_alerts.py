@@ -7,6 +7,7 @@ from typing import Any
 
 from sf_tui.cases.suggestion import learning_rate_for
 from sf_tui.profile import StageSpec
+from sf_tui.run.closing import ROWS_ALONE
 from sf_tui.vocabulary.measured import KNOWN_FROM, Drop, format_number, format_score
 from sf_tui.vocabulary.sizes import counted
 from sf_tui.worker.context import RunContext
@@ -79,7 +80,7 @@ def warn_if_not_learned(
         f"{spec.task} is at {format_score(now)} after {step} of {steps} steps "
         f"({counted(_few(epochs), 'epoch')}) at learning rate "
         f"{_rate(train.learning_rate)}: {seen}; "
-        + _levers(context, steps, rate_levers(train.learning_rate, usual, falls), anchor),
+        + _what_helps(context, spec, steps, rate_levers(train.learning_rate, usual, falls), anchor),
         spec.name,
         step,
         spec.task,
@@ -128,6 +129,15 @@ def _loss_has_fallen(context: RunContext, spec: StageSpec) -> bool:
         return False
     last = state.last_step.loss
     return last is not None and last <= _FITTED_FACTOR * state.first_loss
+
+
+def _what_helps(
+    context: RunContext, spec: StageSpec, steps: int, rate: str, anchor: float | None
+) -> str:
+    state = context.resume_log.state.stages.get(spec.name)
+    if state is not None and state.knows_its_rows:
+        return ROWS_ALONE
+    return _levers(context, steps, rate, anchor)
 
 
 def _levers(context: RunContext, steps: int, rate: str, anchor: float | None) -> str:

@@ -207,6 +207,7 @@ class TestNewTaskThatWasNotLearned:
         found = decide_verdict(right(20, 100), [make_arm(right(99, 100))], right(100, 100), new=new)
         assert (found.name, new.learned) == ("spurious", False)
         assert "guessing 0.200" in found.evidence[1]
+        assert "nothing was tested" not in found.evidence[1]
 
     def test_of_one_that_was_learned_nothing_is_said(self) -> None:
         new = new_task_of("new", right(11, 11), right(0, 11), 0.2)

@@ -144,6 +144,23 @@ def test_what_breaks_the_floor_gives_way_to_the_first_that_keeps_it(scene: MakeC
     assert lines
 
 
+def test_held_out_rows_that_were_never_known_excuse_no_loss_on_the_rows_that_choose(
+    scene: MakeCase,
+) -> None:
+    case = scene()
+    scorer = case.scorer()
+    assert case.new is not None
+    now, intact = Snapshot(case.layout), attempt(case, Parts(0.9, 1.0))
+    joint = JointScore(case, scorer, case.bank(40), None, eval_set(case.new.train), 0.98)
+    known = joint.before.new
+    assert HeldOutCheck(case, scorer, now, joint, known, 0.98, str).tells
+    check = HeldOutCheck(case, scorer, now, joint, 0.0, 0.98, str)
+    assert not check.tells
+    bad = replace(wrecked(case), rank=-0.5)
+    held = HeldAttempt(lambda _: intact, 2, with_old_lost(joint))
+    assert check.run(bad, [held], None).held == 2
+
+
 def with_old_lost(joint: JointScore) -> JointScore:
     joint.before = Parts(0.0, 1.0)
     return joint

@@ -15,6 +15,7 @@ from sf_tui.recovery.outcome import Accuracies, RepairOutcome
 from sf_tui.recovery.repair import Repair, edit_model
 from sf_tui.recovery.repair_attempts import blend
 from sf_tui.recovery.repair_search import JointScore, Parts
+from sf_tui.recovery.scoring import eval_set
 from sf_tui.tasks.encoding import Encoded
 from support.forgotten_case import MakeCase, capital_row, forgotten_case
 from support.start_scene import COUNTRIES
@@ -95,6 +96,25 @@ def test_what_a_repair_leaves_is_above_the_floor_at_any_rate(
         assert left == found.new.after
         assert found.learning_rate is not None
         assert 1e-7 < found.learning_rate < 1
+
+
+def test_a_task_that_is_known_on_its_rows_alone_keeps_its_floor_there(scene: MakeCase) -> None:
+    case = scene()
+    assert case.new is not None
+    # Facts that no other row tells: held out, they can't be known.
+    never = case.new.held_out.rows
+    wrong = tuple(replace(row, labels=[*row.labels[:-2], 0, row.labels[-1]]) for row in never)
+    case.new = replace(case.new, held_out=eval_set(wrong))
+    found = Repair(case, steps=8).run()
+    assert (found.new.before, found.fitted.before) == (0.0, 1.0)
+    assert found.fitted.examples == len(COUNTRIES)
+    left = case.scorer().accuracy(eval_set(case.new.train), "exact_match")
+    assert left >= 0.98
+    told = replace(found, fitted=Accuracies(29 / 180, 11 / 180, 180)).refusal
+    assert told is not None
+    assert "trained on from 0.16" in told.reason
+    assert "11 of 180, under its floor" in told.reason
+    assert replace(found, fitted=Accuracies(29 / 180, 29 / 180, 180)).floor_refusal is None
 
 
 def test_a_given_rate_that_wrecks_the_model_is_replaced(scene: MakeCase) -> None:

@@ -123,6 +123,23 @@ def test_new_task_that_stayed_at_its_start_was_not_learned(run: RunDirectory) ->
     assert closing.next_steps[0][0] == f"sf profile check {run.profile}"
 
 
+def test_a_task_that_is_known_on_its_rows_alone_is_not_told_to_train_longer(
+    run: RunDirectory,
+) -> None:
+    for loss, command in ((0.004, ""), (0.9, f"sf profile check {run.profile}")):
+        last = Step("b", 100, loss=loss)
+        state = ended(two_stages(learned=0.0), last, RunFinished("completed", 0))
+        told = closing_of(run, state, run.id).next_steps[0]
+        assert told[0] == command
+        assert ("more steps don't help" in told[1]) == (command == "")
+
+
+def test_a_stage_that_may_go_on_is_not_called_one_that_did_not_learn(run: RunDirectory) -> None:
+    state = ended(two_stages(learned=0.0), RunFinished("stopped", 5))
+    commands = [command for command, _ in closing_of(run, state, "r").next_steps]
+    assert commands == ["sf resume r", "sf diagnose r"]
+
+
 def test_completed_run_is_never_told_to_resume(run: RunDirectory) -> None:
     for status in ("completed", "guard_failed"):
         closing = closing_of(run, ended(two_stages(), RunFinished(status, 0)), run.id)

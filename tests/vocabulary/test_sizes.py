@@ -86,7 +86,7 @@ _LOSS = Score(0.5, 1, metric_named("nll"))
             "went on once, for 1 step in all.",
         ),
         (
-            NewTask("new", 1, _HALF, None, 0.5, False).sentence(),
+            NewTask("new", 1, _HALF, None, 0.5, False).sentence(is_lost=True),
             "on 1 held-out example, guessing 0.500)",
         ),
     ],

@@ -42,6 +42,12 @@ def test_advice_names_only_what_is_available() -> None:
     assert "sf recover" not in advice("real", has_start=False)
     assert "--start-model" in advice("inconclusive", knows_accuracy=False)
     assert "--time" in advice("inconclusive")
+    for ended, more_time in (("time", True), ("rounds", False), ("teaches", False)):
+        text = VERDICTS["inconclusive"].advice(
+            has_start=True, knows_accuracy=True, recover="sf recover", rounds_ended=ended
+        )
+        assert ("--time" in text) == more_time
+        assert "held-out examples" in text
     learned_nothing = VERDICTS["none"].advice(
         has_start=True, knows_accuracy=True, recover="", learned=False
     )
