@@ -107,6 +107,23 @@ async def test_an_anchored_run_says_so_in_every_place(at_risk: WrittenRun) -> No
             assert "a anchor" not in rest[-1]
 
 
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)])
+async def test_what_to_do_after_a_failed_guard_is_in_sight(
+    at_risk: WrittenRun, size: tuple[int, int]
+) -> None:
+    at_risk.steps(1, 120)
+    reason = "[guard] new_accuracy: 'new' ended at 0.420, below 0.8; what it asks is not reached"
+    at_risk.event(RunFinished("guard_failed", 4, metrics={}, reason=reason))
+    app = console_of(at_risk)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        text = screen_text(app)
+        assert "Guard failed" in text
+        (line,) = (line for line in text.splitlines() if f"sf diagnose {at_risk.run.id}" in line)
+        # Where both have no room, the command stays.
+        assert ("● old" in line) == (size[0] >= 80)
+
+
 async def test_without_a_strength_in_the_log_the_profiles_own_is_shown(make_run: MakeRun) -> None:
     written = make_run(profile='name = "p"\n[anchor]\nstrength = 0.25\n')
     written.begin()

@@ -115,10 +115,13 @@ class DangerStrip(Panel):
         """Return what the run came to, for the line below why it is not going on."""
         loss = worst(self.view)
         forms = loss_forms(self.view, loss) if loss is not None else []
-        suggestions = self._suggestions()
-        line = first_that_fits(forms, width)
-        parts = [line, suggestions[0] if suggestions else [], *self._new_task()]
-        return those_that_fit(parts, width, _GAP)
+        advice: Line = next(iter(self._suggestions()), [])
+        # What to do next must be read; a shorter form of the loss leaves room for it, or none.
+        room = width - line_width(advice) - len(_GAP) if advice else width
+        line = first_that_fits(forms, room)
+        if advice and line_width(line) > room:
+            return advice
+        return those_that_fit([line, advice, *self._new_task()], width, _GAP)
 
     def _where(self) -> list[Line]:
         """Return where the run is in its danger windows, the longest form first."""
