@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,7 +27,12 @@ from sf_tui.recovery.held_attempts import HeldAttempts, RepairParts
 from sf_tui.recovery.outcome import NEW_FLOOR, Accuracies, RepairOutcome
 from sf_tui.recovery.progress import OnStep
 from sf_tui.recovery.repair_attempts import RepairAttempts
-from sf_tui.recovery.repair_check import HeldOutCheck, old_accuracy, score_both
+from sf_tui.recovery.repair_check import (
+    HeldOutCheck,
+    old_accuracy,
+    score_both,
+    tells_of_loss,
+)
 from sf_tui.recovery.repair_search import JointScore, find_keep
 from sf_tui.recovery.scoring import EvalSet, eval_set
 from sf_tui.tasks.encoding import Encoded
@@ -306,12 +312,17 @@ class Repair:
 
     def _new_scored(self) -> EvalSet | None:
         """Return the new-task rows for scoring steps: training rows, never held-out rows."""
-        if self._new is None or not self._new.train:
-            return None
-        rows = eval_set(self._new.train, grouped=False)
-        random = np.random.default_rng(derive_seed(self._case.seed, "scored-new"))
-        places = random.permutation(len(rows))[:_SCORED_NEW]
-        return rows.subset(sorted(places.tolist()))
+        return _trained_rows(self._new, self._case.seed)
+
+
+def _trained_rows(task: CaseTask | None, seed: int) -> EvalSet | None:
+    """Return training rows of a task to score, at most `_SCORED_NEW`; None without any."""
+    if task is None or not task.train:
+        return None
+    rows = eval_set(task.train, grouped=False)
+    random = np.random.default_rng(derive_seed(seed, "scored-new"))
+    places = random.permutation(len(rows))[:_SCORED_NEW]
+    return rows.subset(sorted(places.tolist()))
 
 
 def _accuracies(task: CaseTask | None, before: float | None, after: float | None) -> Accuracies:
@@ -349,6 +360,12 @@ def edit_model(
     scorer = case.scorer()
     edit = edit_named(op, arguments)
     before_old, before_new = score_both(case, scorer)
+    trained = _trained_rows(case.new, case.seed)
+    fitted = Accuracies(None, None)
+    if trained is not None and case.new is not None:
+        known = scorer.accuracy(trained, case.new.metric)
+        if not tells_of_loss(before_new, known):
+            fitted = Accuracies(known, None, len(trained), case.new.metric)
     now = Snapshot(case.layout)
     try:
         case.start.load_into(case.layout)
@@ -356,6 +373,8 @@ def edit_model(
         now.restore()
         edit.apply(case.layout, case.start)
         after_old, after_new = score_both(case, scorer)
+        if trained is not None and fitted.before is not None:
+            fitted = replace(fitted, after=scorer.accuracy(trained, fitted.metric))
     except BaseException:
         # A live run must continue with the weights from before the edit.
         now.restore()
@@ -375,6 +394,7 @@ def edit_model(
         (),
         op,
         new_floor=new_floor,
+        fitted=fitted,
     )
     if not force and outcome.floor_refusal is not None:
         now.restore()

@@ -84,7 +84,7 @@ class HeldOutCheck:
         self._before_new = before_new
         self._floor = floor
         self._log = log
-        self.tells = before_new is not None and before_new >= TELLING * joint.before.new
+        self.tells = tells_of_loss(before_new, joint.before.new)
 
     def run(
         self,
@@ -159,6 +159,16 @@ class HeldOutCheck:
     def _keeps(self, after: float | None) -> bool:
         before = self._before_new
         return before is None or after is None or after >= self._floor * before - TOLERANCE
+
+
+def tells_of_loss(held_out: float | None, trained: float) -> bool:
+    """Return whether held-out rows alone show what a repair costs the new task.
+
+    Args:
+        held_out: the score on them before the repair; None without any.
+        trained: the score then on rows that were trained on.
+    """
+    return held_out is not None and held_out >= TELLING * trained
 
 
 def old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:

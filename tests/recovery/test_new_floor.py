@@ -105,6 +105,11 @@ def test_a_task_that_is_known_on_its_rows_alone_keeps_its_floor_there(scene: Mak
     never = case.new.held_out.rows
     wrong = tuple(replace(row, labels=[*row.labels[:-2], 0, row.labels[-1]]) for row in never)
     case.new = replace(case.new, held_out=eval_set(wrong))
+    before = weights(case)
+    edited = edit_model(case, "interpolate", {"keep": 0.0})
+    assert (edited.new.before, edited.new.after, edited.fitted.before) == (0.0, 0.0, 1.0)
+    assert edited.floor_refusal is not None
+    assert same(case, before)
     found = Repair(case, steps=8).run()
     assert (found.new.before, found.fitted.before) == (0.0, 1.0)
     assert found.fitted.examples == len(COUNTRIES)
