@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from sf_tui.recovery.repair_check import (
     HeldOutCheck,
     old_accuracy,
     score_both,
-    tells_of_loss,
+    scores_on_trained,
 )
 from sf_tui.recovery.repair_search import JointScore, find_keep
 from sf_tui.recovery.scoring import EvalSet, eval_set
@@ -144,7 +143,7 @@ class Repair:
                     "--examples",
                 )
             agreement_before = self._agreement(kept_back)
-            new_scored = self._new_scored()
+            new_scored = _trained_rows(self._new, case.seed)
             _, old_scored = self._old_examples()
             parts = self._losses(taken)
             joint = JointScore(case, self._scorer, kept_back, old_scored, new_scored, self._floor)
@@ -177,7 +176,9 @@ class Repair:
             others = held if new_scored is not None else ()
             checked = check.run(best, others, attempts.search_later)
             best = checked.attempt
-            fitted = self._fitted(check, joint, new_scored)
+            fitted = scores_on_trained(
+                self._new, new_scored, before_new, joint.before.new, self._scorer
+            )
             agreement_after = self._agreement(kept_back)
             repaired = Snapshot(case.layout)
         outcome = RepairOutcome(
@@ -204,13 +205,6 @@ class Repair:
         if self._force or outcome.floor_refusal is None:
             repaired.restore()
         return outcome
-
-    def _fitted(self, check: HeldOutCheck, joint: JointScore, rows: EvalSet | None) -> Accuracies:
-        """Return the new task's scores on trained rows, if held-out rows can't show a loss."""
-        if check.tells or rows is None or self._case.new is None:
-            return Accuracies(None, None)
-        metric = self._case.new.metric
-        return Accuracies(joint.before.new, self._scorer.accuracy(rows, metric), len(rows), metric)
 
     def _first_rate(self) -> tuple[float | None, str]:
         """Return the rate to try first, and where it comes from."""
@@ -310,10 +304,6 @@ class Repair:
         meter = self._case.meter()
         return meter.measure(kept_back, range(len(kept_back)))[1]
 
-    def _new_scored(self) -> EvalSet | None:
-        """Return the new-task rows for scoring steps: training rows, never held-out rows."""
-        return _trained_rows(self._new, self._case.seed)
-
 
 def _trained_rows(task: CaseTask | None, seed: int) -> EvalSet | None:
     """Return training rows of a task to score, at most `_SCORED_NEW`; None without any."""
@@ -361,11 +351,7 @@ def edit_model(
     edit = edit_named(op, arguments)
     before_old, before_new = score_both(case, scorer)
     trained = _trained_rows(case.new, case.seed)
-    fitted = Accuracies(None, None)
-    if trained is not None and case.new is not None:
-        known = scorer.accuracy(trained, case.new.metric)
-        if not tells_of_loss(before_new, known):
-            fitted = Accuracies(known, None, len(trained), case.new.metric)
+    known = scorer.accuracy(trained, case.new.metric) if trained and case.new else 0.0
     now = Snapshot(case.layout)
     try:
         case.start.load_into(case.layout)
@@ -373,8 +359,7 @@ def edit_model(
         now.restore()
         edit.apply(case.layout, case.start)
         after_old, after_new = score_both(case, scorer)
-        if trained is not None and fitted.before is not None:
-            fitted = replace(fitted, after=scorer.accuracy(trained, fitted.metric))
+        fitted = scores_on_trained(case.new, trained, before_new, known, scorer)
     except BaseException:
         # A live run must continue with the weights from before the edit.
         now.restore()

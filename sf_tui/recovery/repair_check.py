@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sf_tui.engine.weights import Snapshot
-from sf_tui.recovery.case import RecoveryCase
+from sf_tui.recovery.case import CaseTask, RecoveryCase
+from sf_tui.recovery.outcome import Accuracies
 from sf_tui.recovery.repair_attempts import ENOUGH, STEPS_BACK, Attempt, blend
 from sf_tui.recovery.repair_search import JointScore
-from sf_tui.recovery.scoring import Scorer
+from sf_tui.recovery.scoring import EvalSet, Scorer
 from sf_tui.vocabulary.intervals import TOLERANCE
 
 TELLING = 0.5
@@ -169,6 +170,27 @@ def tells_of_loss(held_out: float | None, trained: float) -> bool:
         trained: the score then on rows that were trained on.
     """
     return held_out is not None and held_out >= TELLING * trained
+
+
+def scores_on_trained(
+    new: CaseTask | None,
+    rows: EvalSet | None,
+    held_out_before: float | None,
+    before: float,
+    scorer: Scorer,
+) -> Accuracies:
+    """Return the new task's scores on trained rows, if held-out rows can't show a loss.
+
+    Args:
+        new: the task; None if there is none.
+        rows: rows of it that were trained on; None without any.
+        held_out_before: its score on held-out rows before the repair; None without any.
+        before: its score on `rows` then.
+        scorer: scorer of the model, which has the weights after the repair.
+    """
+    if new is None or rows is None or tells_of_loss(held_out_before, before):
+        return Accuracies(None, None)
+    return Accuracies(before, scorer.accuracy(rows, new.metric), len(rows), new.metric)
 
 
 def old_accuracy(case: RecoveryCase, scorer: Scorer) -> float | None:

@@ -170,13 +170,14 @@ def _next_steps(
         if loss.since_run is not None and loss.since_run.value > 0 and loss.since_run.exceeds(0.0)
     ]
     unlearned = [course for course in _trained(state) if not was_learned(course)]
-    # A stage that goes on may still learn its task.
-    learned = is_cut_short or not unlearned
-    if not learned and all(state.stages[one.stage].knows_its_rows for one in unlearned):
+    if is_cut_short:
+        # A stage that goes on may still learn its task.
+        unlearned = []
+    if unlearned and all(state.stages[one.stage].knows_its_rows for one in unlearned):
         yield "", ROWS_ALONE
-    elif not learned and run.references.exists():
+    elif unlearned and run.references.exists():
         yield "", "if it was to be learned, train again with a higher learning rate or more steps"
-    elif not learned:
+    elif unlearned:
         yield (
             f"sf profile check {run.profile}",
             "see epochs and rate; train again with a higher [train] learning_rate or more steps",

@@ -236,7 +236,7 @@ class RunView(SendsChangedCells, App[int], inherit_bindings=False):
         classes = {f"-{each}": each == layout for each in ("card", "compact", "standard", "wide")}
         classes |= {"-tall": height >= 34, "-with-loss": height >= 30}
         classes |= {"-with-loss-line": height >= 24}
-        # All at once: each change of a class styles every widget anew.
+        # All at once, because every change of a class restyles all widgets.
         screen.update_classes(classes)
         self._size_panels()
         self._refresh_runs(RUNS_AT_ONCE)

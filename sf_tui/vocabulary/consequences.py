@@ -24,6 +24,29 @@ def recover_consequence(arguments: Mapping[str, Any]) -> Iterable[str]:
     yield "Every task is probed, and a checkpoint is saved."
 
 
+def frozen_stay(layers: int, release: str) -> str:
+    """Return that a repair leaves frozen layers as they are, without a period.
+
+    Args:
+        layers: their number.
+        release: what frees them.
+    """
+    one = layers == 1
+    return (
+        f"{counted(layers, 'layer')} {'is' if one else 'are'} frozen and "
+        f"{'stays as it is' if one else 'stay as they are'}; {release} first brings more back"
+    )
+
+
+def frozen_are_repaired(layers: int) -> str:
+    """Return that a repair also changes frozen layers, without a period."""
+    one = layers == 1
+    return (
+        f"{counted(layers, 'layer')} that moved before {'it was' if one else 'they were'} frozen "
+        f"{'is' if one else 'are'} repaired, too, and frozen again"
+    )
+
+
 def edit_consequence(sentence: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
     """Return what yields the consequence of an edit, whose sentence has its argument in braces."""
 

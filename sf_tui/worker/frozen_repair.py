@@ -17,7 +17,7 @@ from sf_tui.engine.adapters.effective import EffectiveChange
 from sf_tui.engine.layout import Freezer, ModelLayout
 from sf_tui.engine.parts import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, WeightStore
-from sf_tui.vocabulary.sizes import counted
+from sf_tui.vocabulary.consequences import frozen_are_repaired, frozen_stay
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,8 @@ class FrozenRepair:
     def summary(self) -> str:
         """What it means for the frozen layers, for the op's answer; empty without any."""
         if self.moved_stay:
-            one = len(self.staying) == 1
-            return (
-                f"{counted(len(self.staying), 'layer')} {'is' if one else 'are'} frozen and "
-                f"{'stays as it is' if one else 'stay as they are'}; unfreeze first brings more "
-                "back"
-            )
-        if self.freed:
-            one = len(self.freed) == 1
-            return (
-                f"{counted(len(self.freed), 'layer')} that moved before "
-                f"{'it was' if one else 'they were'} frozen "
-                f"{'is' if one else 'are'} repaired, too, and frozen again"
-            )
-        return ""
+            return frozen_stay(len(self.staying), "unfreeze")
+        return frozen_are_repaired(len(self.freed)) if self.freed else ""
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def warn_if_not_learned(
         f"{spec.task} is at {format_score(now)} after {step} of {steps} steps "
         f"({counted(_few(epochs), 'epoch')}) at learning rate "
         f"{_rate(train.learning_rate)}: {seen}; "
-        + _what_helps(context, spec, steps, rate_levers(train.learning_rate, usual, falls), anchor),
+        + _levers(context, spec, steps, rate_levers(train.learning_rate, usual, falls), anchor),
         spec.name,
         step,
         spec.task,
@@ -131,16 +131,12 @@ def _loss_has_fallen(context: RunContext, spec: StageSpec) -> bool:
     return last is not None and last <= _FITTED_FACTOR * state.first_loss
 
 
-def _what_helps(
+def _levers(
     context: RunContext, spec: StageSpec, steps: int, rate: str, anchor: float | None
 ) -> str:
     state = context.resume_log.state.stages.get(spec.name)
     if state is not None and state.knows_its_rows:
         return ROWS_ALONE
-    return _levers(context, steps, rate, anchor)
-
-
-def _levers(context: RunContext, steps: int, rate: str, anchor: float | None) -> str:
     levers = [rate or f"raise [train] steps (try {2 * steps})"]
     if anchor is not None:
         levers.append(f"lower [anchor] strength, now {anchor:g}")

@@ -12,6 +12,7 @@ from typing import Any
 from sf_tui.tui.actions import Action, RunActions, shown_key
 from sf_tui.tui.operation import how_long
 from sf_tui.tui.view_state import ViewState
+from sf_tui.vocabulary.consequences import frozen_are_repaired, frozen_stay
 from sf_tui.vocabulary.ops import (
     ANCHORED,
     FROZEN,
@@ -22,7 +23,6 @@ from sf_tui.vocabulary.ops import (
     op_that_turns_off,
     ops_for,
 )
-from sf_tui.vocabulary.sizes import counted
 
 
 def consequences(action: Action, view: ViewState) -> list[str]:
@@ -89,17 +89,9 @@ def _frozen(arguments: Mapping[str, Any], view: ViewState) -> list[str]:
     if not moved:
         return []
     if arguments["keep_frozen"]:
-        one = len(frozen) == 1
         release = _with_key("unfreeze", [op_that_turns_off(FROZEN)], view.actions)
-        return [
-            f"{counted(len(frozen), 'layer')} {'is' if one else 'are'} frozen and "
-            f"{'stays as it is' if one else 'stay as they are'}; {release} first brings more back."
-        ]
-    one = len(moved) == 1
-    return [
-        f"{counted(len(moved), 'layer')} that moved before {'it was' if one else 'they were'} "
-        f"frozen {'is' if one else 'are'} repaired, too, and frozen again."
-    ]
+        return [f"{frozen_stay(len(frozen), release)}."]
+    return [f"{frozen_are_repaired(len(moved))}."]
 
 
 def _with_key(word: str, ops: Sequence[str], actions: RunActions) -> str:
