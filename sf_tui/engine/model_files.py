@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from sf_tui.errors import ModelError
-from sf_tui.tasks.model_source import CONFIG, first_line, read_model_config, refuse_own_code
+from sf_tui.tasks.model_source import (
+    CONFIG,
+    adapter_alone,
+    describe_adapter,
+    first_line,
+    read_model_config,
+    refuse_own_code,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,8 +35,6 @@ SUFFIX = ".safetensors"
 FETCH_AGAIN = "the file is damaged or incomplete: download it again"
 PICKLED = "its weights are pickled, which sf never loads: convert them to safetensors first"
 
-_ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER_FILES = (_ADAPTER_CONFIG, "adapter_model.*")
 _DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors$")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -181,18 +186,6 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
         raise ModelError(f"{path}: can't be loaded: {first_line(error)}", _damage(path)) from error
 
 
-def describe_adapter(folder: Path) -> str | None:
-    """Describe a directory's adapter, such as `a LoRA adapter for BASE`; None if it has none.
-
-    Also looks one folder below, where trainers often write adapters.
-    """
-    for place in (folder, *_subfolders(folder)):
-        found = [path for pattern in _ADAPTER_FILES for path in place.glob(pattern)]
-        if found:
-            return _adapter_in(place, found[0].relative_to(folder))
-    return None
-
-
 def _refuse_adapter(source: str, folder: Path) -> None:
     adapter = describe_adapter(folder)
     if adapter is None:
@@ -204,28 +197,7 @@ def _refuse_adapter(source: str, folder: Path) -> None:
             "merge the adapter into the weights first, or move its files away to tune the weights "
             "without it",
         )
-    raise ModelError(f"{source}: it is {adapter}, not a model", MERGE_FIRST)
-
-
-MERGE_FIRST = (
-    "to go on training it, name its base in [model] and the adapter in [adapter] source; or merge "
-    "it into its base: `sf merge ADAPTER --out DIR`, then name DIR"
-)
-
-
-def _adapter_in(place: Path, found: Path) -> str:
-    kind, base = "LoRA", ""
-    config = place / _ADAPTER_CONFIG
-    if config.is_file():
-        content = read_model_config(config)
-        kind = str(content.get("peft_type") or kind)
-        base = str(content.get("base_model_name_or_path") or "")
-    kind = "LoRA" if kind.upper() == "LORA" else kind[:40]
-    return f"a {kind} adapter{f' for {base[:200]}' if base else ''} ({found})"
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    raise adapter_alone(source, adapter)
 
 
 def _refuse_name(index: Path, name: str) -> None:

@@ -26,12 +26,12 @@ from sf_tui.engine.model_files import (
     PICKLES,
     SINGLE,
     StoredNames,
-    describe_adapter,
     find_weights,
 )
 from sf_tui.engine.parts import part, part_like, sum_parts
 from sf_tui.engine.weights import AdapterOff, StoredWeights, WeightStore
 from sf_tui.errors import ModelError, RunError
+from sf_tui.tasks.model_source import describe_adapter
 from sf_tui.vocabulary.declared import LayerDrift
 
 if TYPE_CHECKING:

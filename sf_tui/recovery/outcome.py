@@ -126,11 +126,13 @@ class RepairOutcome:
         tuned = "a lower --learning-rate, fewer --steps, " if self.learning_rate else ""
         if self._more_examples:
             tuned = f"{self._more_examples}, {tuned}"
-        on = "" if told is self.new else " on the rows that it was trained on"
+        # Whether a model without its run was trained on all of them is not known.
+        on = "" if told is self.new else " on rows that the repair trained on"
+        way = f"try {tuned}or accept" if tuned else "accept"
         return Refusal(
             f"the new task would fall{on} from {format_score(told.before_score, counts=True)} to "
             f"{format_score(told.after_score, counts=True)}, under its floor ({needed}){small}",
-            f"try {tuned}or accept more loss with --new-floor ({reached:g} allows this "
+            f"{way} more loss with --new-floor ({reached:g} allows this "
             "one); --force writes it as it is",
         )
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 STARTER = "starter:"
 
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FILES = (_ADAPTER_CONFIG, "adapter_model.*")
+
 
 def load_tokenizer(
     source: str,
@@ -73,7 +76,7 @@ def load_tokenizer(
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with model_faults(lambda error: _no_tokenizer(source, error)):
+    with model_faults(lambda error: _no_tokenizer(source, place, error)):
         if place.is_dir() and (place / CONFIG).is_file():
             # transformers also reads it, to find the tokenizer's class.
             read_model_config(place / CONFIG)
@@ -89,7 +92,53 @@ def tokenizer_in(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _no_tokenizer(source: str, error: BaseException) -> ModelError:
+def describe_adapter(folder: Path) -> str | None:
+    """Describe a directory's adapter, such as `a LoRA adapter for BASE`; None if it has none.
+
+    Also looks one folder below, where trainers often write adapters.
+    """
+    for place in (folder, *_subfolders(folder)):
+        found = [path for pattern in _ADAPTER_FILES for path in place.glob(pattern)]
+        if found:
+            return _adapter_in(place, found[0].relative_to(folder))
+    return None
+
+
+def adapter_alone(source: str, adapter: str) -> ModelError:
+    """Build the error for an adapter where a model is asked for.
+
+    Args:
+        source: what was asked for.
+        adapter: from `describe_adapter`.
+    """
+    return ModelError(f"{source}: it is {adapter}, not a model", MERGE_FIRST)
+
+
+MERGE_FIRST = (
+    "to go on training it, name its base in [model] and the adapter in [adapter] source; or merge "
+    "it into its base: `sf merge ADAPTER --out DIR`, then name DIR"
+)
+
+
+def _adapter_in(place: Path, found: Path) -> str:
+    kind, base = "LoRA", ""
+    config = place / _ADAPTER_CONFIG
+    if config.is_file():
+        content = read_model_config(config)
+        kind = str(content.get("peft_type") or kind)
+        base = str(content.get("base_model_name_or_path") or "")
+    kind = "LoRA" if kind.upper() == "LORA" else kind[:40]
+    return f"a {kind} adapter{f' for {base[:200]}' if base else ''} ({found})"
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _no_tokenizer(source: str, place: Path, error: BaseException) -> ModelError:
+    adapter = None if (place / CONFIG).is_file() else describe_adapter(place)
+    if adapter is not None:
+        return adapter_alone(source, adapter)
     message = f"{source}: no tokenizer can be loaded: {first_line(error)}"
     # transformers' message if the tokenizer needs code that it may not run.
     if "trust_remote_code" in str(error):

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from sf_tui.engine.compute import ComputeSetting
 from sf_tui.engine.loading import LoadedModel, load_model
-from sf_tui.engine.model_files import INDEX, SINGLE, describe_adapter, find_weights
+from sf_tui.engine.model_files import INDEX, SINGLE, find_weights
 from sf_tui.engine.start_weights import weight_files
 from sf_tui.errors import ModelError
 from sf_tui.profile import ModelSettings
-from sf_tui.tasks.model_source import load_tokenizer
+from sf_tui.tasks.model_source import describe_adapter, load_tokenizer
 from support.tiny_models import weights
 
 Load = Callable[..., LoadedModel]

@@ -109,6 +109,7 @@ def test_a_task_that_is_known_on_its_rows_alone_keeps_its_floor_there(scene: Mak
     edited = edit_model(case, "interpolate", {"keep": 0.0})
     assert (edited.new.before, edited.new.after, edited.fitted.before) == (0.0, 0.0, 1.0)
     assert edited.floor_refusal is not None
+    assert edited.floor_refusal.hint.startswith("accept more loss with --new-floor")
     assert same(case, before)
     found = Repair(case, steps=8).run()
     assert (found.new.before, found.fitted.before) == (0.0, 1.0)

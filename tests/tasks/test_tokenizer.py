@@ -31,11 +31,15 @@ def test_the_experiments_own_tokenizer_goes_by_its_name(tmp_path: Path) -> None:
         ("a-file", "a file; a model is a directory"),
         ("empty", "no tokenizer can be loaded"),
         ("broken", "no tokenizer can be loaded"),
+        ("adapter", "it is a LoRA adapter for ./base .adapter_config.json., not a model"),
     ],
 )
 def test_what_holds_no_tokenizer_is_refused(tmp_path: Path, source: str, message: str) -> None:
     (tmp_path / "a-file").write_text("x")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "adapter").mkdir()
+    config = '{"peft_type": "LORA", "base_model_name_or_path": "./base"}'
+    (tmp_path / "adapter" / "adapter_config.json").write_text(config)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=message) as caught:
